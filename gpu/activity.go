@@ -1,0 +1,38 @@
+package gpu
+
+// Phase is what a request makes a device do.
+type Phase uint8
+
+// The phases of a request, in order. A request may skip some and may end from any.
+const (
+	PhaseWaiting Phase = iota // sent upstream, no slot yet: costs nothing
+	PhasePrefill              // holds a slot, its prompt is processed
+	PhaseDecode               // generates
+	PhaseDone                 // holds no slot any more
+)
+
+// Event is one request's change of phase.
+type Event struct {
+	At      int64  // ns on the sampler's Clock
+	Request uint64 // any number that tells requests apart while they are in flight
+	Phase   Phase
+	Slot    int // the server's slot, -1 where unknown
+	Tokens  int // with PhasePrefill: prompt tokens to process, 0 where unknown; with PhaseDecode: context length
+}
+
+// Activity is told what is in flight. The Sampler implements it (it polls faster while something is,
+// and learns lags from it), and so does the simulated device, whose power follows from it. Observe
+// never blocks for I/O and may be called from any goroutine; one request's events come in order.
+type Activity interface {
+	Observe(Event)
+}
+
+// Activities is an Activity that tells several.
+type Activities []Activity
+
+// Observe tells all.
+func (a Activities) Observe(e Event) {
+	for _, x := range a {
+		x.Observe(e)
+	}
+}

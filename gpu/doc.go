@@ -1,0 +1,14 @@
+// Package gpu reads what the hardware tells about power and energy, at the finest resolution that it
+// offers, at a cost that nobody notices, and says how far each channel can be trusted.
+//
+// A Source (nvml, smi, amd, rapl, sim: one sub-package each, the only ones to import their libraries)
+// lists and opens devices. A Device answers a Read; it has no goroutine and no opinion. A Sampler owns
+// the goroutines: it probes each device, learns its periods and lags, polls it fast while requests are
+// in flight and slowly while none is, closes an epoch when a device is lost or its counter is reset,
+// and hands out what it obtained as Batches: looks at the energy counter (Tick), timestamped power
+// (Sample), and one Row a second. A Trace turns ticks and samples into joules between two moments,
+// with a bound on the error. A Recorder writes a recording, Replay plays one as if it were a device.
+//
+// Units are in the names: Ns nanoseconds on a Clock, Uj microjoules, Mw milliwatts. What was not
+// obtained is a null Int, never a zero; the reason is in Info.Lacks.
+package gpu

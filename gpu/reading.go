@@ -1,0 +1,99 @@
+package gpu
+
+// Reading is what one Read brought. The caller owns it and passes it again, so that reading allocates
+// nothing; Ring and Procs are only valid until the next Read.
+type Reading struct {
+	Before, After int64 // ns, around all calls of this Read
+
+	Energy Tick     // Energy.OK false: not obtained
+	Ring   []Sample // samples newer than those of the Read before, ascending
+
+	PowerAt   int64 // ns, when InstantMw and AverageMw were obtained
+	InstantMw Int   // the driver's shortest window
+	AverageMw Int   // the driver's averaged power (1 s on current NVIDIA cards)
+
+	Status Status
+
+	Procs      []Process
+	ProcsKnown bool // false: the list could not be read; an empty list with true means nobody
+}
+
+// Reset empties r and keeps its buffers.
+func (r *Reading) Reset() {
+	*r = Reading{Ring: r.Ring[:0], Procs: r.Procs[:0]}
+}
+
+// Tick is one look at a cumulative energy counter. The counter moves in steps (every 100 ms on an
+// H100), so the value is the one it took at its last step before After.
+type Tick struct {
+	Before int64 // ns, just before the call
+	After  int64 // ns, just after it
+	Uj     int64 // microjoules since an arbitrary start; NVML's millijoules times 1,000
+	OK     bool
+}
+
+// Sample is one power value with its own time: the power over the sampling step that ends at At, as
+// the channel reports it. The channel's lag is not removed.
+type Sample struct {
+	At int64 // ns
+	Mw int64
+}
+
+// Status is what a device tells beside power.
+type Status struct {
+	UtilPct     Int `json:"util_pct"`     // share of time with a kernel running
+	MemUtilPct  Int `json:"mem_util_pct"` // share of time with memory being read or written
+	MemUsedB    Int `json:"mem_used_b"`
+	MemTotalB   Int `json:"mem_total_b"`
+	TempC       Int `json:"temp_c"`
+	MemTempC    Int `json:"mem_temp_c"`
+	SMClockMHz  Int `json:"sm_clock_mhz"`
+	MemClockMHz Int `json:"mem_clock_mhz"`
+	LimitMw     Int `json:"limit_mw"`   // enforced power limit
+	Throttle    Int `json:"throttle"`   // Throttle bits
+	ECCErrors   Int `json:"ecc_errors"` // uncorrected, since the driver was loaded
+	XID         Int `json:"xid"`        // number of the last driver error since Open
+	FanPct      Int `json:"fan_pct"`
+}
+
+// Process computes on a device.
+type Process struct {
+	PID  int
+	MemB Int
+}
+
+// Throttle are the reasons why clocks are held back, in NVML's own bits (nvmlClocksEventReasons).
+type Throttle int64
+
+// The bits that NVML documents.
+const (
+	ThrottleIdle          Throttle = 0x1
+	ThrottleAppClocks     Throttle = 0x2
+	ThrottlePowerCap      Throttle = 0x4
+	ThrottleHwSlowdown    Throttle = 0x8
+	ThrottleSyncBoost     Throttle = 0x10
+	ThrottleSwThermal     Throttle = 0x20
+	ThrottleHwThermal     Throttle = 0x40
+	ThrottleHwPowerBrake  Throttle = 0x80
+	ThrottleDisplayClocks Throttle = 0x100
+)
+
+// Strings returns the names of the set bits; idle clocks are no throttling and are left out.
+func (t Throttle) Strings() []string {
+	names := []struct {
+		bit  Throttle
+		name string
+	}{
+		{ThrottleAppClocks, "application clocks"}, {ThrottlePowerCap, "power cap"},
+		{ThrottleHwSlowdown, "hardware slowdown"}, {ThrottleSyncBoost, "sync boost"},
+		{ThrottleSwThermal, "software thermal"}, {ThrottleHwThermal, "hardware thermal"},
+		{ThrottleHwPowerBrake, "power brake"}, {ThrottleDisplayClocks, "display clocks"},
+	}
+	var out []string
+	for _, n := range names {
+		if t&n.bit != 0 {
+			out = append(out, n.name)
+		}
+	}
+	return out
+}

@@ -19,6 +19,7 @@ type ReplyHead struct {
 type Progress struct {
 	Outputs      int   // output events (generated content, reasoning or tool-call deltas) in these bytes
 	First        bool  // the exchange's first output is among them
+	Done         bool  // the reply's own last event is among them ([DONE], message_stop, "stop":true, response.completed, ...)
 	PrefillDone  int64 // prompt tokens processed so far, where the server tells (return_progress); else 0
 	PrefillTotal int64
 }

@@ -1,0 +1,268 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"wattline/meter"
+)
+
+// Config configures a Queue. Only Store is required.
+type Config struct {
+	Store Store
+	// Capacity is how many rows of each kind wait at most (default 8192, about 2 KB each).
+	Capacity int
+	// Linger is how long the first row of a batch waits for company (default 50 ms). A row is committed
+	// within Linger plus one transaction, which bounds what a kill -9 can lose.
+	Linger time.Duration
+	// Log receives one line when the store starts to fail, at most one every 30 s while it does, and one
+	// when it works again. Default: slog.Default().
+	Log *slog.Logger
+}
+
+const (
+	defaultCapacity = 8192
+	defaultLinger   = 50 * time.Millisecond
+)
+
+// Queue stands between the traffic and the store. Offering never blocks; a full queue drops the row and
+// counts it. New starts one goroutine, which writes; Stop ends it and waits for it.
+type Queue struct {
+	store    Store
+	capacity int
+	linger   time.Duration
+	log      *slog.Logger
+
+	wake  chan struct{} // cap 1: there is something to write
+	hurry chan struct{} // cap 1: do not linger
+	done  chan struct{} // closed when the writer has ended
+
+	ctx    context.Context // ends when Stop's deadline has passed
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // guards what follows
+	waiting Rows
+	closed  bool
+	passed  chan struct{} // closed and replaced each time rows left the queue for good
+	in, out uint64        // rows ever accepted, rows ever written or given up
+	stats   Stats
+
+	failing failing // owned by the writer
+}
+
+// New returns a Queue whose writer runs until Stop.
+func New(cfg Config) *Queue {
+	q := &Queue{
+		store:    cfg.Store,
+		capacity: cfg.Capacity,
+		linger:   cfg.Linger,
+		log:      cfg.Log,
+		wake:     make(chan struct{}, 1),
+		hurry:    make(chan struct{}, 1),
+		done:     make(chan struct{}),
+		passed:   make(chan struct{}),
+	}
+	if q.capacity <= 0 {
+		q.capacity = defaultCapacity
+	}
+	if q.linger <= 0 {
+		q.linger = defaultLinger
+	}
+	if q.log == nil {
+		q.log = slog.Default()
+	}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	go q.run() // ended by Stop, which waits on q.done
+	return q
+}
+
+// Offer hands over a new request's row and reports whether it was taken. The row belongs to the queue
+// from then on: the caller may read it but not change it.
+func (q *Queue) Offer(rec *meter.Record) bool {
+	return offer(q, &q.waiting.Requests, rec, &q.stats.Requests)
+}
+
+// Settle hands over a row whose energy columns have become final: the whole record, on the same terms as
+// Offer. It must be a copy where the queue was given the original.
+func (q *Queue) Settle(rec *meter.Record) bool {
+	return offer(q, &q.waiting.Settled, rec, &q.stats.Settled)
+}
+
+// OfferPower hands over one row of table power, on the same terms as Offer.
+func (q *Queue) OfferPower(p *Power) bool {
+	return offer(q, &q.waiting.Power, p, &q.stats.Samples)
+}
+
+// OfferLedger hands over one row of table ledger, on the same terms as Offer.
+func (q *Queue) OfferLedger(l *Ledger) bool {
+	return offer(q, &q.waiting.Ledger, l, &q.stats.Samples)
+}
+
+// OfferConfig hands over one row of table configs, on the same terms as Offer.
+func (q *Queue) OfferConfig(c *ServerConfig) bool {
+	return offer(q, &q.waiting.Configs, c, &q.stats.Samples)
+}
+
+func offer[T any](q *Queue, list *[]*T, row *T, counts *Counts) bool {
+	q.mu.Lock()
+	counts.Offered++
+	if q.closed || len(*list) >= q.capacity {
+		counts.Dropped++
+		q.mu.Unlock()
+		return false
+	}
+	*list = append(*list, row)
+	crowded := len(*list) == q.capacity/4
+	q.in++
+	q.mu.Unlock()
+	signal(q.wake)
+	if crowded {
+		signal(q.hurry)
+	}
+	return true
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // already signalled
+	}
+}
+
+// Flush waits until every row taken before the call has been written or given up, or until ctx ends.
+func (q *Queue) Flush(ctx context.Context) error {
+	q.mu.Lock()
+	target := q.in
+	q.mu.Unlock()
+	signal(q.hurry)
+	for {
+		q.mu.Lock()
+		behind, passed := q.out < target, q.passed
+		q.mu.Unlock()
+		if !behind {
+			return nil
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return fmt.Errorf("sink: flush: %w", ctx.Err())
+		}
+	}
+}
+
+// Stop refuses further rows, writes those that wait until ctx ends, and ends the writer. Rows that could
+// not be written by then are counted as lost, and the error says how many.
+func (q *Queue) Stop(ctx context.Context) error {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	signal(q.hurry)
+	signal(q.wake)
+	stop := context.AfterFunc(ctx, q.cancel)
+	defer stop()
+	<-q.done
+	q.cancel()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stats.LostAtStop > 0 {
+		return fmt.Errorf("sink: %d rows could not be written before the deadline: %w", q.stats.LostAtStop, ctx.Err())
+	}
+	return nil
+}
+
+// run is the writer: it waits for a row, lingers for company, and writes what has come.
+func (q *Queue) run() {
+	defer close(q.done)
+	for {
+		<-q.wake
+		timer := time.NewTimer(q.linger)
+		select {
+		case <-timer.C:
+		case <-q.hurry:
+			timer.Stop()
+		}
+		rows, last := q.take()
+		if rows.Len() > 0 {
+			q.write(rows)
+		}
+		q.reportDrops()
+		if last { // nothing can have come since: the queue refuses rows once it is closed
+			return
+		}
+	}
+}
+
+// take empties the queue into a batch and says whether Stop has been called.
+func (q *Queue) take() (Rows, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	rows := q.waiting
+	q.waiting = Rows{}
+	return rows, q.closed
+}
+
+// write tries until the rows are committed, refused for good, or Stop's deadline has passed.
+func (q *Queue) write(rows Rows) {
+	const firstPause, longestPause = 100 * time.Millisecond, 5 * time.Second
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := q.try(&rows)
+		if err == nil {
+			q.finish(&rows, (*Counts).wrote)
+			q.recovered()
+			return
+		}
+		again := retryable(err) && q.ctx.Err() == nil
+		q.failed(err, again)
+		if again {
+			timer := time.NewTimer(pause)
+			select {
+			case <-timer.C:
+				continue
+			case <-q.hurry: // a flush or a stop: try at once
+				timer.Stop()
+				continue
+			case <-q.ctx.Done():
+				timer.Stop()
+			}
+		}
+		if q.ctx.Err() != nil {
+			q.mu.Lock()
+			q.stats.LostAtStop += uint64(rows.Len())
+			q.mu.Unlock()
+		}
+		q.finish(&rows, (*Counts).lost)
+		return
+	}
+}
+
+// try is one attempt. A panic in the store counts as an error: it must not end the process that carries
+// the traffic.
+func (q *Queue) try(rows *Rows) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("sink: the store panicked: %v", p)
+		}
+	}()
+	return q.store.Write(q.ctx, rows)
+}
+
+func retryable(err error) bool {
+	var r interface{ Retryable() bool }
+	return errors.As(err, &r) && r.Retryable()
+}
+
+// finish counts rows that have left the queue and wakes those who wait for that in Flush.
+func (q *Queue) finish(rows *Rows, count func(*Counts, int)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	count(&q.stats.Requests, len(rows.Requests))
+	count(&q.stats.Settled, len(rows.Settled))
+	count(&q.stats.Samples, len(rows.Power)+len(rows.Ledger)+len(rows.Configs))
+	q.out += uint64(rows.Len())
+	close(q.passed)
+	q.passed = make(chan struct{})
+}

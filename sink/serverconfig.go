@@ -1,0 +1,46 @@
+package sink
+
+import (
+	"time"
+
+	"wattline/meter"
+)
+
+// ServerConfig is what was known of the upstream and its devices while a request ran; config_id of a
+// request names its row. A changed fact is a new row with a new id.
+type ServerConfig struct {
+	ConfigID        string
+	At              time.Time // when these facts were first seen together, UTC
+	Instance        string
+	Upstream        string
+	ServerBuild     string
+	ServerFlags     []string
+	Model           string
+	Quantisation    string
+	ContextTokens   meter.Int
+	Slots           meter.Int
+	GPUs            []string
+	Driver          string
+	GPUPowerLimitMw meter.Int
+	WattlineVersion string
+}
+
+// ConfigColumns returns the columns of table configs in their canonical order.
+func ConfigColumns() []Column[ServerConfig] {
+	return []Column[ServerConfig]{
+		{"config_id", "", "hash of the facts below", func(c *ServerConfig) any { return &c.ConfigID }},
+		{"at", "", "when these facts were first seen together (UTC)", func(c *ServerConfig) any { return &c.At }},
+		{"instance", "", "the wattline that saw them", func(c *ServerConfig) any { return &c.Instance }},
+		{"upstream", "", "address of the server", func(c *ServerConfig) any { return &c.Upstream }},
+		{"server_build", "", "build the server reports", func(c *ServerConfig) any { return &c.ServerBuild }},
+		{"server_flags", "", "flags of its command line, secrets removed", func(c *ServerConfig) any { return &c.ServerFlags }},
+		{"model", "", "model it serves", func(c *ServerConfig) any { return &c.Model }},
+		{"quantisation", "", "quantisation of its weights", func(c *ServerConfig) any { return &c.Quantisation }},
+		{"context_tokens", "", "context length of a slot", func(c *ServerConfig) any { return &c.ContextTokens }},
+		{"slots", "", "slots it serves at once", func(c *ServerConfig) any { return &c.Slots }},
+		{"gpus", "", "names of its devices", func(c *ServerConfig) any { return &c.GPUs }},
+		{"driver", "", "driver version", func(c *ServerConfig) any { return &c.Driver }},
+		{"gpu_power_limit_mw", "mW", "enforced power limit", func(c *ServerConfig) any { return &c.GPUPowerLimitMw }},
+		{"wattline_version", "", "version of this program", func(c *ServerConfig) any { return &c.WattlineVersion }},
+	}
+}

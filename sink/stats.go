@@ -1,0 +1,95 @@
+package sink
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Counts are what became of one kind of row since the start. Offered = Dropped + Written + Lost + those
+// that still wait.
+type Counts struct {
+	Offered uint64
+	Dropped uint64 // refused because the queue was full or stopped
+	Written uint64
+	Lost    uint64 // taken, but the store refused them for good or the stop's deadline passed
+}
+
+func (c *Counts) wrote(n int) { c.Written += uint64(n) }
+func (c *Counts) lost(n int)  { c.Lost += uint64(n) }
+
+// Stats is a snapshot of a Queue's counters.
+type Stats struct {
+	Requests    Counts
+	Settled     Counts
+	Samples     Counts // power, ledger and configs
+	Waiting     int    // rows in the queue now
+	StoreErrors uint64 // failed attempts to write
+	LostAtStop  uint64
+	LastError   string    // "" while the store works
+	LastErrorAt time.Time // zero if it never failed
+}
+
+// Stats returns the counters as they are now.
+func (q *Queue) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.stats
+	s.Waiting = q.waiting.Len()
+	return s
+}
+
+// quietFor is the shortest time between two log lines about the same trouble.
+const quietFor = 30 * time.Second
+
+// failing is the writer's memory of what it has said about trouble.
+type failing struct {
+	now       bool // the last attempt failed
+	said      bool // and the log says so
+	saidAt    time.Time
+	silent    int    // failures since then
+	dropped   uint64 // drops the log knows of
+	droppedAt time.Time
+}
+
+func (q *Queue) failed(err error, again bool) {
+	now := time.Now()
+	q.mu.Lock()
+	q.stats.StoreErrors++
+	q.stats.LastError = err.Error()
+	q.stats.LastErrorAt = now
+	q.mu.Unlock()
+	f := &q.failing
+	f.now = true
+	if !f.saidAt.IsZero() && now.Sub(f.saidAt) < quietFor {
+		f.silent++
+		return
+	}
+	q.log.Error("rows are not being stored; traffic goes on", "error", err, "will_retry", again, "failures_unlogged", f.silent)
+	f.said, f.saidAt, f.silent = true, now, 0
+}
+
+func (q *Queue) recovered() {
+	if !q.failing.now {
+		return
+	}
+	q.failing.now = false
+	q.mu.Lock()
+	q.stats.LastError = ""
+	q.mu.Unlock()
+	if q.failing.said {
+		q.failing.said = false
+		q.log.Info("rows are being stored again")
+	}
+}
+
+// reportDrops logs drops from the writer's goroutine, so that no caller of Offer ever waits for a log.
+func (q *Queue) reportDrops() {
+	s := q.Stats()
+	dropped := s.Requests.Dropped + s.Settled.Dropped + s.Samples.Dropped
+	f := &q.failing
+	if dropped == f.dropped || time.Since(f.droppedAt) < quietFor {
+		return
+	}
+	q.log.Warn("the queue to the store was full: rows were dropped", slog.Uint64("dropped", dropped-f.dropped), slog.Uint64("dropped_in_all", dropped))
+	f.dropped, f.droppedAt = dropped, time.Now()
+}

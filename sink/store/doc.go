@@ -1,0 +1,11 @@
+// Package store keeps wattline's rows in one SQLite file, without cgo. It is the database where nothing
+// else is configured, and the outbox from which rows are shipped where something is: a row is committed
+// here first, gets a ship_seq once it can no longer change, and waits until its arrival is confirmed.
+//
+// Open gives the one writer, a Store: it satisfies sink.Store, settles, ships and retires rows. OpenReader
+// gives a Reader, read-only and safe beside a writer in another process. The file is found through
+// nothing but its path; its schema is numbered (schema.go) and only ever moves forward.
+//
+// What goes wrong comes back as *Error, whose text says what to do next and whose kind (ErrFull,
+// ErrDamaged, ...) errors.Is finds.
+package store

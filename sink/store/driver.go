@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"modernc.org/sqlite"
+)
+
+// connector opens connections of a driver of its own, so that the functions registered on it are ours
+// alone and no package state is needed.
+type connector struct {
+	driver *sqlite.Driver
+	dsn    string
+}
+
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c connector) Driver() driver.Driver                        { return c.driver }
+
+// pool returns a database handle on path whose connections have our aggregates, run the given pragmas
+// first, and obey the guard, if any.
+func pool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql.DB, error) {
+	d := new(sqlite.Driver)
+	if err := registerFunctions(d); err != nil {
+		return nil, err
+	}
+	if guard != nil {
+		d.RegisterConnectionHook(func(conn sqlite.ExecQuerierContext, _ string) error {
+			a, ok := conn.(sqlite.AuthorizerRegisterer)
+			if !ok {
+				return fmt.Errorf("store: this SQLite driver has no authorizer")
+			}
+			return a.RegisterAuthorizer(guard)
+		})
+	}
+	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas}
+	for k, v := range mustQuery(mode) {
+		params[k] = v
+	}
+	dsn := "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?" + params.Encode()
+	return sql.OpenDB(connector{driver: d, dsn: dsn}), nil
+}
+
+func mustQuery(s string) url.Values {
+	v, err := url.ParseQuery(s)
+	if err != nil {
+		panic("store: malformed mode " + s)
+	}
+	return v
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// The kinds of trouble an Error can be of.
+var (
+	ErrMissing     = errors.New("no such store")
+	ErrInUse       = errors.New("another wattline writes this store")
+	ErrDamaged     = errors.New("the store is damaged")
+	ErrNewer       = errors.New("the store is of a newer wattline")
+	ErrFull        = errors.New("the disk is full")
+	ErrReadOnly    = errors.New("the store cannot be written")
+	ErrBusy        = errors.New("the store is locked")
+	ErrWriteDenied = errors.New("a reader does not write")
+)
+
+// Error is a failure with a sentence for the person who runs wattline.
+type Error struct {
+	Kind  error  // one of the kinds above
+	Path  string // the store's file
+	text  string
+	cause error // may be nil
+}
+
+// Error returns the sentence.
+func (e *Error) Error() string {
+	if e.cause == nil {
+		return "store: " + e.text
+	}
+	return "store: " + e.text + " (" + e.cause.Error() + ")"
+}
+
+// Unwrap gives errors.Is both the kind and the cause.
+func (e *Error) Unwrap() []error { return []error{e.Kind, e.cause} }
+
+// Retryable says that the same write may succeed later without anybody touching wattline.
+func (e *Error) Retryable() bool {
+	return e.Kind == ErrFull || e.Kind == ErrReadOnly || e.Kind == ErrBusy
+}
+
+// explain turns an error of SQLite or the file system into an *Error where it knows what to advise, and
+// otherwise only adds the operation and the path.
+func explain(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	if kind := kindOf(err); kind != nil {
+		return &Error{Kind: kind, Path: path, text: advice(kind, path), cause: err}
+	}
+	return fmt.Errorf("store: %s %s: %w", op, path, err)
+}
+
+func kindOf(err error) error {
+	var lite *sqlite.Error
+	if errors.As(err, &lite) {
+		switch lite.Code() & 0xff { // the primary code; the rest says where it happened
+		case sqlite3.SQLITE_FULL:
+			return ErrFull
+		case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR:
+			return ErrReadOnly
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+			return ErrBusy
+		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+			return ErrDamaged
+		case sqlite3.SQLITE_AUTH:
+			return ErrWriteDenied
+		}
+		return nil
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return ErrFull
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
+		return ErrReadOnly
+	}
+	return nil
+}
+
+func advice(kind error, path string) string {
+	switch kind {
+	case ErrFull:
+		return "the disk that holds " + path + " is full: free space there or point --store at another disk"
+	case ErrReadOnly:
+		return "cannot write " + path + ": make the file and its folder writable for this user, or point --store elsewhere"
+	case ErrBusy:
+		return path + " is locked by another program: close it (a database browser, a backup) and try again"
+	case ErrDamaged:
+		return path + " is damaged or not a wattline store: move it and its -wal file aside and start again; `sqlite3 " + path + " .recover` may rescue its rows"
+	case ErrWriteDenied:
+		return "this connection only reads: use SELECT; rows are written by `wattline serve` alone"
+	}
+	return path
+}

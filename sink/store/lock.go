@@ -1,0 +1,51 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// lock makes this process the store's only writer. It locks a file beside the store, never the store
+// itself: closing any descriptor of the database would drop SQLite's own locks. The lock ends with the
+// process, however it ends; the file stays and holds the writer's pid for the next one's message.
+func lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, explain("lock", path, err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		err = writePID(f)
+		if err == nil || errors.Is(err, unix.ENOSPC) { // the pid is a courtesy, the lock holds without it
+			return f, nil
+		}
+	}
+	defer f.Close()
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, explain("lock", path, err)
+	}
+	pid, _ := io.ReadAll(io.LimitReader(f, 20))
+	return nil, &Error{Kind: ErrInUse, Path: path, text: fmt.Sprintf(
+		"%s is being written by another wattline (pid %s): stop it, or give this one another --store; readers need neither", path, orUnknown(pid))}
+}
+
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	return err
+}
+
+func orUnknown(pid []byte) string {
+	if pid = bytes.TrimSpace(pid); len(pid) > 0 {
+		return string(pid)
+	}
+	return "unknown"
+}

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"wattline/meter"
+)
+
+// Reader reads a store, beside its writer or without one. It cannot change anything. Its methods are
+// safe for concurrent use.
+type Reader struct {
+	path string
+	db   *sql.DB
+}
+
+// readTimeout bounds each statement that the Reader's own methods run: an open reader keeps the
+// write-ahead log from being folded back, so none may stay for long.
+const readTimeout = 30 * time.Second
+
+// OpenReader opens the store at path, which must exist (ErrMissing).
+func OpenReader(ctx context.Context, path string) (*Reader, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Kind: ErrMissing, Path: path, text: "there is no store at " + path + " yet: start `wattline serve`, or name its file with --store"}
+	} else if err != nil {
+		return nil, explain("read", path, err)
+	}
+	mode := "mode=ro"
+	r := &Reader{path: path}
+	err := r.connect(ctx, mode)
+	if err != nil && !exists(path+"-wal") {
+		// A folder that this user may not write, and no writer: SQLite then only reads a file it may
+		// believe nobody changes.
+		if r.connect(ctx, mode+"&immutable=1") == nil {
+			return r, nil
+		}
+	}
+	if err != nil {
+		return nil, explain("read", path, err)
+	}
+	return r, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func (r *Reader) connect(ctx context.Context, mode string) (err error) {
+	if r.db, err = pool(r.path, mode, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
+		return err
+	}
+	r.db.SetMaxOpenConns(4)
+	var version int
+	if err = r.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err == nil && version == 0 {
+		err = &Error{Kind: ErrDamaged, Path: r.path, text: r.path + " is not a wattline store: name the right file with --store"}
+	}
+	if err != nil {
+		return errors.Join(err, r.db.Close())
+	}
+	return nil
+}
+
+// readOnly refuses every statement that could change or create a file, ATTACH and VACUUM INTO included,
+// already when it is compiled.
+func readOnly(action sqlite.AuthorizerActionCode, _, arg2, _, _ string) sqlite.AuthorizerReturnCode {
+	switch action {
+	case sqlite.AuthSelect, sqlite.AuthRead, sqlite.AuthFunction, sqlite.AuthRecursive, sqlite.AuthTransaction:
+		return sqlite.AuthorizerOK
+	case sqlite.AuthPragma:
+		if arg2 == "" || arg2 == "1" { // asking, or our own query_only(1)
+			return sqlite.AuthorizerOK
+		}
+	}
+	return sqlite.AuthorizerDeny
+}
+
+// Close ends the reader.
+func (r *Reader) Close() error { return explain("close", r.path, r.db.Close()) }
+
+// Path returns the store's file.
+func (r *Reader) Path() string { return r.path }
+
+// DB returns the read-only handle for SQL of the caller's own. It knows the aggregates of this package
+// (median, quantile, p50, p90, p95, p99, stddev). Give every statement a context with a deadline.
+func (r *Reader) DB() *sql.DB { return r.db }
+
+// Explain turns an error of a statement run on DB into a sentence where there is one to say.
+func (r *Reader) Explain(err error) error {
+	if k := kindOf(err); k != nil {
+		return &Error{Kind: k, Path: r.path, text: advice(k, r.path), cause: err}
+	}
+	return err
+}
+
+// Latest returns up to limit requests, the newest first.
+func (r *Reader) Latest(ctx context.Context, limit int) ([]*meter.Record, error) {
+	return r.requests(ctx, "ORDER BY started_at DESC, rowid DESC LIMIT ?", limit)
+}
+
+// Find returns the one request whose id is, begins with or ends with part. No such request is nil and no
+// error; several are an error that lists some of their ids.
+func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
+	found, err := r.requests(ctx, "WHERE id = ?", part)
+	if err == nil && len(found) == 0 {
+		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(part)
+		found, err = r.requests(ctx, `WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4`, like+"%", "%"+like)
+	}
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	if len(found) > 1 {
+		ids := make([]string, len(found))
+		for i, rec := range found {
+			ids[i] = rec.ID
+		}
+		return nil, fmt.Errorf("several requests match %q: %s; give more of the id", part, strings.Join(ids, ", "))
+	}
+	return found[0], nil
+}
+
+// chunk is how many rows Each reads in one statement.
+const chunk = 2000
+
+// Each calls f with every request that started at or after since, in the order they were stored. It
+// reads in chunks and holds no transaction while f runs.
+func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record) error) error {
+	var last int64
+	for {
+		var rowids []int64
+		recs, err := r.scan(ctx, &rowids, "WHERE rowid > ? AND started_at >= ? ORDER BY rowid LIMIT ?",
+			last, since.UTC().Format(TimeLayout), chunk)
+		if err != nil {
+			return err
+		}
+		for _, rec := range recs {
+			if err := f(rec); err != nil {
+				return err
+			}
+		}
+		if len(recs) < chunk {
+			return nil
+		}
+		last = rowids[len(rowids)-1]
+	}
+}
+
+func (r *Reader) requests(ctx context.Context, tail string, args ...any) ([]*meter.Record, error) {
+	return r.scan(ctx, nil, tail, args...)
+}
+
+// scan reads whole rows of requests, whatever columns the store has.
+func (r *Reader) scan(ctx context.Context, rowids *[]int64, tail string, args ...any) (recs []*meter.Record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	rows, err := r.db.QueryContext(ctx, "SELECT rowid AS row_number, * FROM requests "+tail, args...)
+	if err != nil {
+		return nil, explain("read", r.path, err)
+	}
+	defer func() { err = errors.Join(err, explain("read", r.path, rows.Close())) }()
+	names, err := rows.Columns()
+	if err != nil {
+		return nil, explain("read", r.path, err)
+	}
+	for rows.Next() {
+		rec, rowid := new(meter.Record), int64(0)
+		cells := requestsTable().cells(rec, names)
+		cells[0] = &rowid
+		if err := rows.Scan(cells...); err != nil {
+			return nil, explain("read", r.path, err)
+		}
+		recs = append(recs, rec)
+		if rowids != nil {
+			*rowids = append(*rowids, rowid)
+		}
+	}
+	return recs, explain("read", r.path, rows.Err())
+}

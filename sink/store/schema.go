@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+
+	"wattline/sink"
+)
+
+// Migrations bring a store from version i to version i+1, in order, each in one transaction that also
+// sets user_version. They are history: a released one is never edited, a new column is a new entry with
+// ALTER TABLE, and a test holds the sum of them against the columns that the code writes.
+func migrations() []string {
+	return []string{schema1}
+}
+
+// Rows without a ship_seq may still change; the unique index on it finds those too, and the ones to ship.
+const schema1 = `
+CREATE TABLE requests (
+	"id" TEXT NOT NULL UNIQUE, "started_at" TEXT NOT NULL, "instance" TEXT, "route" TEXT, "upstream" TEXT,
+	"method" TEXT, "path" TEXT, "dialect" TEXT, "model" TEXT, "stream" INTEGER, "status" INTEGER,
+	"outcome" TEXT, "finish_reason" TEXT, "error" TEXT, "config_id" TEXT, "client_request_id" TEXT,
+	"trace_id" TEXT, "agent" TEXT, "session" TEXT, "user" TEXT, "api_key_id" TEXT, "client_addr" TEXT,
+	"labels" TEXT, "ttfb_us" INTEGER, "ttft_us" INTEGER, "ttfo_us" INTEGER, "upstream_ttft_us" INTEGER,
+	"duration_us" INTEGER, "queue_us" INTEGER, "prefill_us" INTEGER, "decode_us" INTEGER,
+	"itl_p50_us" INTEGER, "itl_p90_us" INTEGER, "itl_p99_us" INTEGER, "itl_max_us" INTEGER, "stalls" INTEGER,
+	"write_blocked_us" INTEGER, "proxy_overhead_us" INTEGER, "prompt_tokens" INTEGER, "cached_tokens" INTEGER,
+	"output_tokens" INTEGER, "reasoning_tokens" INTEGER, "draft_tokens" INTEGER,
+	"draft_accepted_tokens" INTEGER, "max_tokens" INTEGER, "output_events" INTEGER, "token_source" TEXT,
+	"messages" INTEGER, "tools" INTEGER, "request_bytes" INTEGER, "response_bytes" INTEGER,
+	"mean_concurrency" INTEGER, "gpu_uj" INTEGER, "gpu_active_uj" INTEGER, "gpu_idle_uj" INTEGER,
+	"gpu_prefill_uj" INTEGER, "gpu_decode_uj" INTEGER, "gpu_estimate_uj" INTEGER, "gpu_sigma_uj" INTEGER,
+	"gpu_active_sigma_uj" INTEGER, "gpu_time_uj" INTEGER, "gpu_token_uj" INTEGER, "energy_quality" TEXT,
+	"energy_method" TEXT, "energy_source" TEXT, "cpu_uj" INTEGER, "gpu_mean_mw" INTEGER, "gpu_devices" TEXT,
+	"gpu_uj_by_device" TEXT, "gpu_power_limit_mw" INTEGER, "vram_bytes" INTEGER, "ram_bytes" INTEGER,
+	"gpu_temp_c" INTEGER, "price_per_kwh_micro" INTEGER, "gco2_per_kwh_milli" INTEGER,
+	ship_seq INTEGER UNIQUE
+) STRICT;
+CREATE INDEX requests_started_at ON requests (started_at);
+
+CREATE TABLE power (
+	"at" TEXT NOT NULL, "instance" TEXT, "device" TEXT NOT NULL, "span_us" INTEGER, "energy_uj" INTEGER,
+	"mean_mw" INTEGER, "max_mw" INTEGER, "temp_c" INTEGER, "util_permille" INTEGER, "vram_bytes" INTEGER,
+	"sm_clock_mhz" INTEGER, "limit_mw" INTEGER, "throttled_us" INTEGER, "throttle" TEXT, "source" TEXT,
+	ship_seq INTEGER NOT NULL UNIQUE,
+	UNIQUE (at, device)
+) STRICT;
+
+CREATE TABLE ledger (
+	"at" TEXT NOT NULL, "instance" TEXT, "device" TEXT NOT NULL, "span_us" INTEGER, "counter_uj" INTEGER,
+	"requests_active_uj" INTEGER, "requests_idle_uj" INTEGER, "pools_uj" INTEGER, "idle_uj" INTEGER,
+	"residual_uj" INTEGER, "idle_sigma_uj" INTEGER, "source" TEXT,
+	ship_seq INTEGER NOT NULL UNIQUE,
+	UNIQUE (at, device)
+) STRICT;
+
+CREATE TABLE configs (
+	"config_id" TEXT NOT NULL UNIQUE, "at" TEXT NOT NULL, "instance" TEXT, "upstream" TEXT,
+	"server_build" TEXT, "server_flags" TEXT, "model" TEXT, "quantisation" TEXT, "context_tokens" INTEGER,
+	"slots" INTEGER, "gpus" TEXT, "driver" TEXT, "gpu_power_limit_mw" INTEGER, "wattline_version" TEXT,
+	ship_seq INTEGER NOT NULL UNIQUE
+) STRICT;
+
+-- Numbers that must survive the rows they counted: no AUTOINCREMENT, whose own table may be rolled back.
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO counters VALUES ('ship_seq', 0);
+`
+
+// schemaVersion is the version this code writes.
+func schemaVersion() int { return len(migrations()) }
+
+// migrate brings the store up to date. A store of a newer version is refused, untouched.
+func migrate(ctx context.Context, conn *sql.Conn, path string, steps []string) error {
+	var version int
+	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return explain("read the version of", path, err)
+	}
+	if version > len(steps) {
+		return newer(path, version)
+	}
+	for ; version < len(steps); version++ {
+		err := transact(ctx, conn, func() error {
+			_, err := conn.ExecContext(ctx, steps[version]+fmt.Sprintf(";PRAGMA user_version = %d", version+1))
+			return err
+		})
+		if err != nil {
+			return explain(fmt.Sprintf("bring to version %d", version+1), path, err)
+		}
+	}
+	return explain("define the view in", path, defineView(ctx, conn))
+}
+
+func newer(path string, version int) error {
+	return &Error{Kind: ErrNewer, Path: path, text: fmt.Sprintf(
+		"%s has format %d, and this wattline knows none above %d: use the newer wattline that wrote it, or another --store", path, version, schemaVersion())}
+}
+
+// defineView creates view efficiency, or replaces one whose text has changed: a view holds no data, so
+// it needs no version.
+func defineView(ctx context.Context, conn *sql.Conn) error {
+	want := efficiencyView()
+	var have string
+	err := conn.QueryRowContext(ctx, "SELECT coalesce(max(sql), '') FROM sqlite_schema WHERE type = 'view' AND name = 'efficiency'").Scan(&have)
+	if err != nil || have == want {
+		return err
+	}
+	return transact(ctx, conn, func() error {
+		_, err := conn.ExecContext(ctx, "DROP VIEW IF EXISTS efficiency;"+want)
+		return err
+	})
+}
+
+func efficiencyView() string {
+	var b strings.Builder
+	b.WriteString("CREATE VIEW efficiency AS SELECT")
+	for i, name := range sink.EfficiencyIdentity() {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "\n\t%q", name)
+	}
+	for _, c := range sink.EfficiencyColumns() {
+		fmt.Fprintf(&b, ",\n\t%s AS %q", c.Expr, c.Name)
+	}
+	b.WriteString("\nFROM requests")
+	return b.String()
+}
+
+// transact runs f between BEGIN IMMEDIATE and COMMIT, or ROLLBACK when f or the commit fails. A context
+// that has ended still gets its rollback.
+func transact(ctx context.Context, conn *sql.Conn, f func() error) error {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := f()
+	if err == nil {
+		_, err = conn.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		// Its own error says nothing new: SQLite may have rolled back already.
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	}
+	return err
+}

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"wattline/sink"
+)
+
+// Config configures Open. Only Path is required.
+type Config struct {
+	Path string
+	// SetAside moves a damaged file out of the way (PATH.damaged-TIME) and starts a new one instead of
+	// failing, so that a broken disk block does not keep the proxy from starting.
+	SetAside bool
+	Log      *slog.Logger // default slog.Default()
+}
+
+// Store is a store's one writer. Its methods are safe for concurrent use; each waits for the one before.
+type Store struct {
+	path string
+	log  *slog.Logger
+	lock *os.File
+	db   *sql.DB
+
+	mu      sync.Mutex // guards what follows: one transaction at a time
+	conn    *sql.Conn
+	write   statements
+	shipSeq int64 // the last one given out and committed
+}
+
+var _ sink.Store = (*Store)(nil)
+
+// walLimit is the size to which the write-ahead log is cut back once no reader holds it open.
+const walLimit = 16 << 20
+
+// Open opens or creates the store at cfg.Path for writing: folders that are missing get mode 0700, the
+// file 0600. It brings an older schema up to date and closes what a crash left open: rows still pending
+// become partial. At most one process can hold a store open for writing (ErrInUse).
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s, err := open(ctx, cfg, migrations())
+	if !cfg.SetAside || !errors.Is(err, ErrDamaged) {
+		return s, err
+	}
+	aside, moveErr := setAside(cfg.Path, time.Now())
+	if moveErr != nil {
+		return nil, errors.Join(err, moveErr)
+	}
+	cfg.Log.Error("the store was damaged; it was moved aside and a new one begun", "path", cfg.Path, "moved_to", aside, "error", err)
+	return open(ctx, cfg, migrations())
+}
+
+func open(ctx context.Context, cfg Config, steps []string) (*Store, error) {
+	if err := prepareFile(cfg.Path); err != nil {
+		return nil, err
+	}
+	held, err := lock(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: cfg.Path, log: cfg.Log, lock: held}
+	if err := s.connect(ctx, steps); err != nil {
+		return nil, errors.Join(explain("open", cfg.Path, err), s.release())
+	}
+	return s, nil
+}
+
+// prepareFile creates the file, and folders above it, closed to other users; SQLite gives its -wal and
+// -shm files the same mode.
+func prepareFile(path string) error {
+	if path == "" {
+		return errors.New("store: no path given: set --store FILE")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return explain("make the folder of", path, err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return explain("open", path, err)
+	}
+	return explain("open", path, f.Close())
+}
+
+// connect opens the writing connection, prepares the schema and settles what a crash left.
+func (s *Store) connect(ctx context.Context, steps []string) (err error) {
+	// auto_vacuum only counts before the first table is made; the order of the list is kept.
+	s.db, err = pool(s.path, "mode=rw", nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
+		"synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
+	if err != nil {
+		return err
+	}
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		return err
+	}
+	if err = migrate(ctx, s.conn, s.path, steps); err != nil {
+		return err
+	}
+	if err = s.conn.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = 'ship_seq'").Scan(&s.shipSeq); err != nil {
+		return err
+	}
+	if err = s.closePending(ctx); err != nil {
+		return err
+	}
+	return s.write.prepare(ctx, s.conn)
+}
+
+// Path returns the store's file.
+func (s *Store) Path() string { return s.path }
+
+// Close ends the writer. Rows are safe without it; it folds the write-ahead log into the file.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return explain("close", s.path, s.release())
+}
+
+func (s *Store) release() error {
+	var errs []error
+	errs = append(errs, s.write.close())
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	errs = append(errs, s.lock.Close())
+	return errors.Join(errs...)
+}
+
+// setAside renames the store's files and returns the new name of the main one.
+func setAside(path string, now time.Time) (string, error) {
+	to := path + ".damaged-" + strings.ReplaceAll(now.UTC().Format("20060102T150405.000"), ".", "")
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+suffix, to+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", explain("move aside", path, err)
+		}
+	}
+	return to, nil
+}

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"slices"
+	"strings"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+// Table names.
+const (
+	Requests = "requests"
+	Power    = "power"
+	LedgerT  = "ledger"
+	Configs  = "configs"
+)
+
+// table joins the rows of one Go type with one table.
+type table[T any] struct {
+	name    string
+	columns []sink.Column[T]
+}
+
+func requestsTable() table[meter.Record] {
+	cols := make([]sink.Column[meter.Record], 0, len(meter.Columns()))
+	for _, c := range meter.Columns() {
+		cols = append(cols, sink.Column[meter.Record](c))
+	}
+	return table[meter.Record]{Requests, cols}
+}
+
+func powerTable() table[sink.Power]   { return table[sink.Power]{Power, sink.PowerColumns()} }
+func ledgerTable() table[sink.Ledger] { return table[sink.Ledger]{LedgerT, sink.LedgerColumns()} }
+func configsTable() table[sink.ServerConfig] {
+	return table[sink.ServerConfig]{Configs, sink.ConfigColumns()}
+}
+
+// names are the quoted column names ("user" is a word in some dialects).
+func (t table[T]) names() []string {
+	names := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		names[i] = `"` + c.Name + `"`
+	}
+	return names
+}
+
+// insert is the statement that adds one row; its last parameter is ship_seq.
+func (t table[T]) insert(conflict string) string {
+	return "INSERT INTO " + t.name + " (" + strings.Join(t.names(), ", ") + ", ship_seq) VALUES (" +
+		strings.Repeat("?, ", len(t.columns)) + "?) " + conflict
+}
+
+// arguments appends the row's fields to args in column order.
+func (t table[T]) arguments(args []any, row *T) ([]any, error) {
+	for _, c := range t.columns {
+		v, err := argument(c.Ptr(row))
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, v)
+	}
+	return args, nil
+}
+
+// cells are scan targets for the columns that a result has, in its order. Columns that the row type does
+// not have go nowhere: a store of a newer schema is still readable.
+func (t table[T]) cells(row *T, names []string) []any {
+	cells := make([]any, len(names))
+	for i, name := range names {
+		cells[i] = new(any)
+		if j := slices.IndexFunc(t.columns, func(c sink.Column[T]) bool { return c.Name == name }); j >= 0 {
+			cells[i] = cell{t.columns[j].Ptr(row)}
+		}
+	}
+	return cells
+}
+
+// energyColumns are the columns of requests that Settled rows bring: gpu_uj and all that follow.
+func energyColumns() []string {
+	names := requestsTable().names()
+	return names[slices.Index(names, `"gpu_uj"`):]
+}

@@ -38,12 +38,22 @@ type Info struct {
 	// Simulated is shown wherever a figure from this device is shown.
 	Simulated bool `json:"simulated,omitempty"`
 
+	// Expected is what is known beforehand about this source's channels; the sampler learns better.
+	Expected map[Channel]Character `json:"-"`
+
 	// Offers are the groups that answered when the device was opened.
 	Offers Want `json:"-"`
 
 	// Lacks names what this device cannot tell, with the reason and, where there is one, the remedy:
 	// "energy counter": "not supported by this card". Never written after Open.
 	Lacks map[string]string `json:"lacks,omitempty"`
+}
+
+// Character is how a channel relates to the power that it reports.
+type Character struct {
+	StepNs   int64 // spacing of its updates
+	WindowNs int64 // what one value averages over
+	LagNs    int64 // how far its step function trails the load, half the window included
 }
 
 // Device is one thing that draws power. A Device is used by one goroutine at a time; Read may block

@@ -23,11 +23,13 @@ func (r *Reading) Reset() {
 	*r = Reading{Ring: r.Ring[:0], Procs: r.Procs[:0]}
 }
 
-// Tick is one look at a cumulative energy counter. The counter moves in steps (every 100 ms on an
-// H100), so the value is the one it took at its last step before After.
+// Tick is one look at a cumulative energy counter. A counter moves in steps (every 100 ms on an
+// H100), so its value is that of its last step, which may lie well before the look. The sampler knows
+// the steps' rhythm and tells between which two moments the step was: Lo and Hi.
 type Tick struct {
 	Before int64 // ns, just before the call
 	After  int64 // ns, just after it
+	Lo, Hi int64 // ns, the counter took this value after Lo and not after Hi; a Device leaves them 0
 	Uj     int64 // microjoules since an arbitrary start; NVML's millijoules times 1,000
 	OK     bool
 }

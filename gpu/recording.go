@@ -1,0 +1,149 @@
+package gpu
+
+import (
+	"bufio"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// The files of a recording and their first lines. An empty field is a value that was not obtained.
+const (
+	counterFile   = "counter.csv"
+	ringFile      = "ring.csv"
+	counterHeader = "t_before_ns,t_after_ns,energy_mj,power_avg_mw,power_instant_mw,temp_c,mem_used,sm_clock_mhz,clock_event_reasons"
+	ringHeader    = "t_us,power_mw"
+)
+
+// Look is one line of counter.csv: what the device told when it was polled.
+type Look struct {
+	Tick
+	AverageMw, InstantMw, TempC, MemUsedB, SMClockMHz, Throttle Int
+}
+
+// Recording is what was recorded of one device. Times are nanoseconds of the recording host's
+// CLOCK_REALTIME, ascending; sample times in ring.csv are microseconds.
+type Recording struct {
+	Looks []Look
+	Ring  []Sample
+}
+
+// ReadRecording reads counter.csv and ring.csv (or the same with .gz) from dir. ring.csv may be
+// missing; a device without a ring has none.
+func ReadRecording(dir fs.FS) (*Recording, error) {
+	rec := &Recording{}
+	err := readCSV(dir, counterFile, counterHeader, func(f []Int) error {
+		if !f[0].OK || !f[1].OK {
+			return errors.New("no time")
+		}
+		l := Look{
+			Tick:      Tick{Before: f[0].V, After: f[1].V, Uj: f[2].V * 1000, OK: f[2].OK},
+			AverageMw: f[3], InstantMw: f[4], TempC: f[5], MemUsedB: f[6], SMClockMHz: f[7], Throttle: f[8],
+		}
+		if n := len(rec.Looks); n > 0 && l.Before < rec.Looks[n-1].Before {
+			return errors.New("time runs backwards")
+		}
+		rec.Looks = append(rec.Looks, l)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = readCSV(dir, ringFile, ringHeader, func(f []Int) error {
+		if !f[0].OK || !f[1].OK {
+			return errors.New("empty field")
+		}
+		s := Sample{At: f[0].V * 1000, Mw: f[1].V}
+		if n := len(rec.Ring); n > 0 && s.At <= rec.Ring[n-1].At {
+			return errors.New("time runs backwards")
+		}
+		rec.Ring = append(rec.Ring, s)
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if len(rec.Looks) == 0 && len(rec.Ring) == 0 {
+		return nil, fmt.Errorf("recording: %s has no lines", counterFile)
+	}
+	return rec, nil
+}
+
+// Span returns the first and the last moment of the recording, in its own clock.
+func (r *Recording) Span() (from, to int64) {
+	if n := len(r.Looks); n > 0 {
+		return r.Looks[0].Before, r.Looks[n-1].After
+	}
+	return r.Ring[0].At, r.Ring[len(r.Ring)-1].At
+}
+
+// readCSV calls line for every data line of name or name.gz in dir, with as many fields as header has.
+// Columns after those are a later version's and are ignored.
+func readCSV(dir fs.FS, name, header string, line func([]Int) error) error {
+	in, err := openPlainOrGzip(dir, name)
+	if err != nil {
+		return fmt.Errorf("recording: %w", err)
+	}
+	defer in.Close()
+	sc := bufio.NewScanner(in)
+	if !sc.Scan() || !strings.HasPrefix(sc.Text(), header) {
+		return errors.Join(fmt.Errorf("recording: %s does not begin with %q", name, header), sc.Err())
+	}
+	fields := make([]Int, strings.Count(header, ",")+1)
+	for n := 2; sc.Scan(); n++ {
+		if err := parseInts(sc.Text(), fields); err != nil {
+			return fmt.Errorf("recording: %s line %d: %w", name, n, err)
+		}
+		if err := line(fields); err != nil {
+			return fmt.Errorf("recording: %s line %d: %w", name, n, err)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return fmt.Errorf("recording: read %s: %w", name, err)
+	}
+	return nil
+}
+
+// parseInts fills out with the comma-separated integers of s; an empty field is null.
+func parseInts(s string, out []Int) error {
+	for i := range out {
+		field, rest, more := strings.Cut(s, ",")
+		if !more && i < len(out)-1 {
+			return fmt.Errorf("%d fields, want %d", i+1, len(out))
+		}
+		out[i], s = Int{}, rest
+		if field == "" {
+			continue
+		}
+		v, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return fmt.Errorf("field %d: %w", i+1, err)
+		}
+		out[i] = Some(v)
+	}
+	return nil
+}
+
+// openPlainOrGzip opens name in dir, or name.gz unpacked.
+func openPlainOrGzip(dir fs.FS, name string) (io.ReadCloser, error) {
+	f, err := dir.Open(name)
+	if err == nil {
+		return f, nil
+	}
+	z, zerr := dir.Open(name + ".gz")
+	if zerr != nil {
+		return nil, err
+	}
+	unpacked, err := gzip.NewReader(z)
+	if err != nil {
+		return nil, errors.Join(err, z.Close())
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{unpacked, z}, nil
+}

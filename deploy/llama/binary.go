@@ -1,0 +1,153 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// EnvServer is the environment variable that names the llama-server to use, before any other.
+const EnvServer = "WATTLINE_LLAMA_SERVER"
+
+// ErrNotInstalled is wrapped by Find's error when this system has no llama-server and none can be
+// fetched. The whole error tells a person how to install one.
+var ErrNotInstalled = errors.New("no llama-server was found")
+
+// Where a Binary was found.
+const (
+	OriginEnv     = EnvServer
+	OriginPath    = "PATH"
+	OriginCache   = "cache"
+	OriginFetched = "fetched"
+)
+
+// Binary is a llama-server that ran `--version`.
+type Binary struct {
+	Path    string // absolute
+	Origin  string // one of the Origin constants
+	Version string // as the program prints it: "0.7.0 (build 11669, commit Debian)"
+	Build   int    // llama.cpp's build number, 0 if the version names none
+}
+
+// Options of [Find]. The zero value is what a command wants.
+type Options struct {
+	// CacheDir is where a fetched llama-server is kept. Default: [CacheDir].
+	CacheDir string
+	// Progress receives one line for each slow step of a fetch, for people. Default: none are written.
+	Progress io.Writer
+	// System says which kind of machine this is to the step that fetches: "debian", or runtime.GOOS's
+	// name of another. Default: looked up.
+	System string
+	// Offline forbids fetching: what is not there already is an error.
+	Offline bool
+}
+
+// Find returns a llama-server that runs: the one that WATTLINE_LLAMA_SERVER names, else the one on PATH,
+// else one in the cache, else, on Debian, one fetched into the cache (about 5 s and 23 MB). A named
+// program that does not run is an error; nothing else is tried in its place.
+func Find(ctx context.Context, opt Options) (Binary, error) {
+	if named := os.Getenv(EnvServer); named != "" {
+		path, err := exec.LookPath(named)
+		if err != nil {
+			return Binary{}, fmt.Errorf("llama: %s=%s names no program that can be run: correct or unset it: %w", EnvServer, named, err)
+		}
+		return probe(ctx, path, OriginEnv)
+	}
+	if path, err := exec.LookPath("llama-server"); err == nil {
+		return probe(ctx, path, OriginPath)
+	}
+	dir, err := orCacheDir(opt.CacheDir)
+	if err != nil {
+		return Binary{}, err
+	}
+	system := opt.System
+	if system == "" {
+		system = thisSystem()
+	}
+	if system != systemDebian {
+		return Binary{}, fmt.Errorf("llama: %w: %s", ErrNotInstalled, installHint(system))
+	}
+	// The script knows best what a whole installation looks like, and takes milliseconds to say so.
+	path, fetched, err := fetch(ctx, dir, opt.Progress, opt.Offline)
+	if err != nil {
+		return Binary{}, err
+	}
+	if fetched {
+		return probe(ctx, path, OriginFetched)
+	}
+	return probe(ctx, path, OriginCache)
+}
+
+const systemDebian = "debian"
+
+// thisSystem is "debian" where fetch.sh can work, else runtime.GOOS.
+func thisSystem() string {
+	if runtime.GOOS != "linux" {
+		return runtime.GOOS
+	}
+	for _, keyring := range []string{"debian-archive-keyring.pgp", "debian-archive-keyring.gpg"} {
+		if _, err := os.Stat(filepath.Join("/usr/share/keyrings", keyring)); err == nil {
+			return systemDebian
+		}
+	}
+	return runtime.GOOS
+}
+
+// installHint is one sentence that tells a person on the given system how to get a llama-server.
+func installHint(system string) string {
+	var how string
+	switch system {
+	case "darwin":
+		how = "install one with `brew install llama.cpp` or `nix profile install nixpkgs#llama-cpp`"
+	case "windows":
+		how = "install one with `winget install llama.cpp`"
+	default:
+		how = "install one with `brew install llama.cpp`, `nix profile install nixpkgs#llama-cpp` or your distribution's llama.cpp package"
+	}
+	return how + ", or take a build from the release page of github.com/ggml-org/llama.cpp; " +
+		"then put llama-server on PATH or its path in " + EnvServer
+}
+
+// probeTimeout is ample for printing a version, also from a cold disk with a GPU driver to load.
+const probeTimeout = 60 * time.Second
+
+// buildNumber matches both forms that llama.cpp has printed: "0.7.0 (build 11669, commit X)" and
+// "5000 (abcdef0)".
+var buildNumber = regexp.MustCompile(`\(build (\d+)|^(\d+) \(`)
+
+// probe runs path --version: a program that cannot print it cannot serve.
+func probe(ctx context.Context, path, origin string) (Binary, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return Binary{}, fmt.Errorf("llama: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return Binary{}, fmt.Errorf("llama: %s (from %s) does not run: install it anew, or name another in %s: %w%s",
+			path, origin, EnvServer, err, indent(lastLines(string(out), 5)))
+	}
+	bin := Binary{Path: path, Origin: origin}
+	for line := range strings.Lines(string(out)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "version: "); ok {
+			bin.Version = v
+			break
+		}
+	}
+	if m := buildNumber.FindStringSubmatch(bin.Version); m != nil {
+		bin.Build, _ = strconv.Atoi(m[1] + m[2]) // digits; one that overflows stays unknown
+	}
+	return bin, nil
+}

@@ -1,0 +1,312 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"wattline/meter"
+)
+
+// maxReplyHead bounds the head of an upstream's reply.
+const maxReplyHead = 256 << 10
+
+// inbox is what has arrived from the upstream and not been dealt with: (*buf)[r:w].
+type inbox struct {
+	buf  *[]byte
+	r, w int
+	at   int64 // when the newest of it arrived
+}
+
+func (in *inbox) bytes() []byte { return (*in.buf)[in.r:in.w] }
+
+// receive reads once. A buffer that a read has filled is exchanged for a large one: bulk is coming.
+func (x *exchange) receive(in *inbox, limit int) error {
+	if in.r == in.w {
+		in.r, in.w = 0, 0
+	}
+	if in.w == len(*in.buf) {
+		if in.r == 0 && in.w >= limit {
+			return errors.New("the upstream's reply has a head without an end")
+		}
+		bigger := largeBuffer()
+		if in.w-in.r >= largeSize {
+			b := make([]byte, 2*(in.w-in.r))
+			bigger = &b
+		}
+		in.w = copy(*bigger, in.bytes())
+		in.r = 0
+		putBuffer(in.buf)
+		in.buf = bigger
+	}
+	idle := int64(x.srv.cfg.UpstreamIdle)
+	if now := x.srv.now(); x.up.readSet == 0 || now-x.up.readSet > idle/4 {
+		if err := x.up.SetReadDeadline(time.Now().Add(time.Duration(idle))); err != nil {
+			return err
+		}
+		x.up.readSet = now
+	}
+	n, err := x.up.Read((*in.buf)[in.w:])
+	in.at = x.srv.now()
+	in.w += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// relay passes the reply on: interim heads as they come, then the final head, then the body.
+func (x *exchange) relay() error {
+	in := inbox{buf: smallBuffer()}
+	defer func() { putBuffer(in.buf) }()
+	for {
+		if err := x.readReplyHead(&in); err != nil {
+			return err
+		}
+		if s := x.reply.status; s >= 200 || s == 101 {
+			break
+		}
+		if err := x.write(x.reply.raw); err != nil {
+			return err
+		}
+		x.reply.reset()
+	}
+	x.marks.H = in.at
+	x.headedAt.Store(in.at)
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Headed, At: in.at})
+	if err := x.reply.replyFraming(x.c.head.method()); err != nil {
+		return err
+	}
+	x.metered(func() {
+		x.meter.BeginReply(meter.ReplyHead{Status: x.reply.status, Header: x.reply.get, At: in.at})
+	})
+	if x.reply.status == 101 {
+		return x.tunnel(&in)
+	}
+	return x.relayBody(&in)
+}
+
+// readReplyHead reads one head into x.reply.
+func (x *exchange) readReplyHead(in *inbox) error {
+	searched := 0
+	for {
+		b := in.bytes()
+		if end := headEnd(b, searched); end >= 0 {
+			x.reply.raw = append(x.reply.raw[:0], b[:end]...)
+			in.r += end
+			return x.reply.parseReply()
+		}
+		searched = len(b)
+		if err := x.receive(in, maxReplyHead); err != nil {
+			return x.upstreamFailure(err)
+		}
+	}
+}
+
+// replyHead builds the head for the client: the received lines, end-to-end ones only, what this hop
+// has to say about its connection, and the echo if it was asked for.
+func (x *exchange) replyHead(dst []byte) []byte {
+	h := &x.c.head
+	uploading := x.uploaded != nil && x.sentAt.Load() == 0
+	x.keep = !h.closing && (!h.http10 || h.keepAlive) && x.reply.body != untilClose && !uploading && !x.srv.stop.Load()
+	dst = x.reply.appendEndToEnd(dst, "")
+	switch {
+	case x.reply.status == 101:
+		dst = append(dst, "Connection: Upgrade\r\n"...)
+	case !x.keep:
+		dst = append(dst, "Connection: close\r\n"...)
+	case h.http10:
+		dst = append(dst, "Connection: keep-alive\r\n"...)
+	}
+	dst = append(dst, x.replyExtras()...)
+	return append(dst, "\r\n"...)
+}
+
+// replyExtras are the header lines by which a replayed request finds its row.
+func (x *exchange) replyExtras() string {
+	if !x.echo {
+		return ""
+	}
+	s := "X-Wattline-Id: " + x.id + "\r\n"
+	if a := x.srv.cfg.Admin; a != "" {
+		s += "X-Wattline-Admin: " + a + "\r\n"
+	}
+	return s
+}
+
+// relayBody sends the head with whatever of the body has come with it, and then every read as it comes:
+// read, stamp, write, stamp, and only then the meter.
+func (x *exchange) relayBody(in *inbox) error {
+	out := x.replyHead(make([]byte, 0, len(x.reply.raw)+in.w-in.r+128))
+	body := replyBody{framing: x.reply.body, left: x.reply.length}
+	first := true
+	for {
+		before := body
+		piece, err := body.take(in.bytes())
+		in.r += len(piece)
+		if err != nil {
+			x.marks.E = in.at
+			x.breakOff()
+			return err
+		}
+		if first || len(piece) > 0 {
+			p := piece
+			if first {
+				out = append(out, piece...)
+				p = out
+			}
+			if err := x.writeAt(p, in.at); err != nil {
+				return err
+			}
+			if first {
+				first, x.replied = false, true
+				x.rec.Status = meter.Some(int64(x.reply.status))
+			}
+			x.showReply(piece, before, in.at)
+		}
+		if body.done() {
+			x.clean, x.marks.E = in.r == in.w, in.at
+			x.reply.closing = x.reply.closing || in.r != in.w // bytes behind the end: not to be trusted again
+			x.clean = true
+			return nil
+		}
+		if err := x.receive(in, largeSize); err != nil {
+			x.marks.E = x.srv.now()
+			if body.framing == untilClose && errors.Is(err, io.EOF) {
+				x.clean = x.state.Load() == live
+				return nil
+			}
+			x.breakOff()
+			return x.upstreamFailure(err)
+		}
+	}
+}
+
+// breakOff makes sure that a client cannot take a reply that ended early for a whole one. Sized and
+// chunked replies show it by themselves; one that runs until the close needs a reset.
+func (x *exchange) breakOff() {
+	if tcp, ok := x.c.Conn.(*net.TCPConn); ok && x.reply.body == untilClose {
+		_ = tcp.SetLinger(0)
+	}
+}
+
+// write sends bytes to the client as they are.
+func (x *exchange) write(p []byte) error { return x.writeAt(p, x.srv.now()) }
+
+// writeAt sends bytes that arrived at a time; a detached exchange writes nothing. A client that cannot
+// be written to has left.
+func (x *exchange) writeAt(p []byte, at int64) error {
+	if x.state.Load() == detached {
+		return nil
+	}
+	err := x.c.send(p, at)
+	if err == nil {
+		return nil
+	}
+	if x.resume && x.state.CompareAndSwap(live, detached) {
+		return nil
+	}
+	if x.state.Load() == detached {
+		return nil
+	}
+	if x.state.CompareAndSwap(live, cancelled) {
+		x.cutUpstream()
+		if isTimeout(err) {
+			return errors.New("the client read nothing for " + x.srv.cfg.WriteIdle.String())
+		}
+	}
+	return errLeft
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// showReply shows the payload in a relayed piece to the meter.
+func (x *exchange) showReply(piece []byte, body replyBody, read int64) {
+	written := x.srv.now()
+	x.blocked += written - read
+	if len(piece) == 0 {
+		return
+	}
+	x.metered(func() {
+		for len(piece) > 0 {
+			n, payload, err := body.next(piece)
+			if err != nil || n == 0 {
+				return
+			}
+			piece = piece[n:]
+			if len(payload) == 0 {
+				continue
+			}
+			x.outBytes += int64(len(payload))
+			p := x.meter.ReplyBody(payload, read, written)
+			x.complete = x.complete || p.Done
+			if p.Outputs > 0 || p.PrefillTotal > 0 {
+				x.progressed(p, read)
+			}
+		}
+	})
+}
+
+func (x *exchange) progressed(p meter.Progress, at int64) {
+	if p.First {
+		x.firstAt.Store(at)
+	}
+	x.events.Add(int64(p.Outputs))
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Produced, At: at, Progress: p})
+}
+
+// replyBody follows a reply's body through its framing.
+type replyBody struct {
+	framing framing
+	left    int64
+	chunks  chunkScanner
+}
+
+func (b *replyBody) done() bool {
+	switch b.framing {
+	case chunked:
+		return b.chunks.done()
+	case sized:
+		return b.left == 0
+	case untilClose:
+		return false
+	default:
+		return true
+	}
+}
+
+// next consumes a prefix of p, at most one stretch of payload.
+func (b *replyBody) next(p []byte) (n int, payload []byte, err error) {
+	switch b.framing {
+	case chunked:
+		return b.chunks.next(p)
+	case sized:
+		p = p[:min(int64(len(p)), b.left)]
+		b.left -= int64(len(p))
+		return len(p), p, nil
+	case untilClose:
+		return len(p), p, nil
+	default:
+		return 0, nil, nil
+	}
+}
+
+// take consumes what of p belongs to the body.
+func (b *replyBody) take(p []byte) ([]byte, error) {
+	at := 0
+	for at < len(p) && !b.done() {
+		n, _, err := b.next(p[at:])
+		at += n
+		if err != nil {
+			return p[:at], err
+		}
+	}
+	return p[:at], nil
+}

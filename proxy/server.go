@@ -1,0 +1,271 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
+
+	"wattline/meter"
+)
+
+// Config is one route: clients on one side, one upstream on the other. Durations that are zero take
+// the default behind them; every deadline is an idle one, none bounds a whole exchange.
+type Config struct {
+	Name     string // the route's name in rows
+	Instance string
+	Upstream Upstream
+	Admin    string            // address for X-Wattline-Admin; empty: not sent
+	Labels   map[string]string // of every row whose request brings none
+
+	KeepAliveIdle time.Duration // client between requests; 75 s
+	HeaderIdle    time.Duration // client within a head; 30 s
+	BodyIdle      time.Duration // client within a body; 60 s
+	WriteIdle     time.Duration // client that reads nothing; 60 s
+	UpstreamIdle  time.Duration // upstream that says nothing; 1 h (a long prompt on a CPU takes minutes)
+	DialTimeout   time.Duration // 5 s
+	PoolIdle      time.Duration // idle upstream connection; 3.5 s (llama-server closes its side after 5)
+
+	MaxHeaderBytes int   // 431 above; 64 KiB
+	MaxBodyBytes   int64 // 413 above; 0: no limit
+	MaxConns       int   // 503 above; 16384
+	MaxRequests    int   // live ones, 503 above; 4096
+
+	Observer Observer // nil: Deaf
+	Tracer   Tracer   // nil: off
+	Identify func(rec *meter.Record, header func(string) []byte, clientAddr string)
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	Log      *slog.Logger
+}
+
+func (c *Config) setDefaults() {
+	durations := []struct {
+		d   *time.Duration
+		def time.Duration
+	}{
+		{&c.KeepAliveIdle, 75 * time.Second}, {&c.HeaderIdle, 30 * time.Second}, {&c.BodyIdle, time.Minute},
+		{&c.WriteIdle, time.Minute}, {&c.UpstreamIdle, time.Hour}, {&c.DialTimeout, 5 * time.Second},
+		{&c.PoolIdle, 3500 * time.Millisecond},
+	}
+	for _, x := range durations {
+		if *x.d <= 0 {
+			*x.d = x.def
+		}
+	}
+	if c.MaxHeaderBytes <= 0 {
+		c.MaxHeaderBytes = 64 << 10
+	}
+	if c.MaxConns <= 0 {
+		c.MaxConns = 16384
+	}
+	if c.MaxRequests <= 0 {
+		c.MaxRequests = 4096
+	}
+	if c.Observer == nil {
+		c.Observer = Deaf{}
+	}
+	if c.Identify == nil {
+		c.Identify = func(*meter.Record, func(string) []byte, string) {}
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{}).DialContext
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Server is one route's data path. Serve it on one listener or several; Shutdown ends it.
+type Server struct {
+	cfg     Config
+	http    *fasthttp.Server
+	pool    pool
+	watcher watcher
+	epoch   time.Time
+	conns   atomic.Int64
+	stop    atomic.Bool
+
+	mu       sync.Mutex // guards what follows
+	seq      uint64
+	live     map[uint64]*exchange
+	integral float64 // of live requests over time, request-nanoseconds
+	since    int64   // up to when integral is right
+}
+
+// New makes a Server; it listens to nothing yet.
+func New(cfg Config) (*Server, error) {
+	cfg.setDefaults()
+	w, err := newWatcher()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}}
+	s.pool = pool{up: cfg.Upstream, dial: cfg.Dial, idle: cfg.PoolIdle}
+	s.http = &fasthttp.Server{
+		Handler:         s.handle,
+		Concurrency:     cfg.MaxConns + 64, // the limit is kept in Accept, with a reply
+		ReadBufferSize:  len(fixedHead),
+		WriteBufferSize: 128, // what is written is dropped
+		NoDefaultDate:   true, NoDefaultContentType: true, NoDefaultServerHeader: true,
+		SecureErrorLogMessage: true,
+		Logger:                dropLogger{}, // its lines quote heads; ours are in readHead and exchange
+		ErrorHandler:          func(*fasthttp.RequestCtx, error) {},
+	}
+	return s, nil
+}
+
+type dropLogger struct{}
+
+func (dropLogger) Printf(string, ...any) {}
+
+// now is the Server's monotonic clock in nanoseconds; never 0.
+func (s *Server) now() int64 { return int64(time.Since(s.epoch)) + 1 }
+
+// at puts a time on the Server's clock.
+func (s *Server) at(t time.Time) int64 { return int64(t.Sub(s.epoch)) + 1 }
+
+// Clock tells where the Server's clock stands: wall is the time at which At of an Event was mono.
+func (s *Server) Clock() (wall time.Time, mono int64) { return s.epoch, 1 }
+
+// Serve accepts connections from ln until Shutdown; then it returns nil.
+func (s *Server) Serve(ln net.Listener) error {
+	err := s.http.Serve(&listener{Listener: ln, srv: s})
+	if err != nil && !s.stop.Load() {
+		return fmt.Errorf("proxy: serve %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown stops accepting, lets live exchanges end until ctx does, and then cuts the rest. Rows of
+// all of them have been handed to the Observer when it returns.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop.Store(true)
+	err := s.http.ShutdownWithContext(ctx)
+	if err != nil {
+		s.mu.Lock()
+		for _, x := range s.live {
+			x.cut()
+		}
+		s.mu.Unlock()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		err = errors.Join(err, s.drained(last))
+	}
+	s.pool.close()
+	s.watcher.close()
+	if err != nil {
+		return fmt.Errorf("proxy: shutdown: %w", err)
+	}
+	return nil
+}
+
+// drained waits until no exchange is live.
+func (s *Server) drained(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.Live() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Live is the number of requests in flight.
+func (s *Server) Live() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.live)
+}
+
+// Conns is the number of client connections.
+func (s *Server) Conns() int { return int(s.conns.Load()) }
+
+// handle is fasthttp's handler: it is called once for each head that clientConn read.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	c, ok := ctx.Conn().(*clientConn)
+	if !ok {
+		ctx.SetConnectionClose()
+		return
+	}
+	if !newExchange(s, c).run() {
+		ctx.SetConnectionClose()
+	}
+}
+
+// enter makes x live and gives it its number.
+func (s *Server) enter(x *exchange) (live int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance(x.marks.P0)
+	s.seq++
+	x.seq, x.integral, x.entered = s.seq, s.integral, s.since
+	s.live[x.seq] = x
+	return len(s.live)
+}
+
+// leave ends x and returns the mean number of live requests while it was, in thousandths.
+func (s *Server) leave(x *exchange) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance(s.now())
+	delete(s.live, x.seq)
+	if s.since <= x.entered {
+		return 1000
+	}
+	return int64((s.integral-x.integral)/float64(s.since-x.entered)*1000 + 0.5)
+}
+
+func (s *Server) advance(now int64) {
+	if now > s.since {
+		s.integral += float64(len(s.live)) * float64(now-s.since)
+		s.since = now
+	}
+}
+
+// newID makes a row's id.
+func newID() string {
+	id, err := uuid.NewV7()
+	if err != nil { // the system has no randomness; an id is still needed
+		return uuid.NewString()
+	}
+	return id.String()
+}
+
+// listener makes clientConns.
+type listener struct {
+	net.Listener
+	srv *Server
+}
+
+// Accept returns the next connection within the limit; one above it gets 503 and is closed.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &clientConn{Conn: nc, srv: l.srv}
+		if n := l.srv.conns.Add(1); n > int64(l.srv.cfg.MaxConns) {
+			l.srv.refused(c, &refusal{503, "too many connections"})
+			_ = c.Close()
+			continue
+		}
+		if err := l.srv.watcher.add(c, &c.watch); err != nil {
+			l.srv.cfg.Log.Warn("a client's connection cannot be watched; if it leaves, that is noticed at the next write", "error", err)
+		}
+		return c, nil
+	}
+}
+
+// closed is told by a clientConn that it has closed.
+func (s *Server) closed(*clientConn) { s.conns.Add(-1) }

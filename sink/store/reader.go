@@ -103,16 +103,17 @@ func (r *Reader) Explain(err error) error {
 
 // Latest returns up to limit requests, the newest first.
 func (r *Reader) Latest(ctx context.Context, limit int) ([]*meter.Record, error) {
-	return r.requests(ctx, "ORDER BY started_at DESC, rowid DESC LIMIT ?", limit)
+	recs, _, err := r.requests(ctx, "ORDER BY started_at DESC, rowid DESC LIMIT ?", limit)
+	return recs, err
 }
 
 // Find returns the one request whose id is, begins with or ends with part. No such request is nil and no
 // error; several are an error that lists some of their ids.
 func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
-	found, err := r.requests(ctx, "WHERE id = ?", part)
+	found, _, err := r.requests(ctx, "WHERE id = ?", part)
 	if err == nil && len(found) == 0 {
 		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(part)
-		found, err = r.requests(ctx, `WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4`, like+"%", "%"+like)
+		found, _, err = r.requests(ctx, `WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4`, like+"%", "%"+like)
 	}
 	if err != nil || len(found) == 0 {
 		return nil, err
@@ -133,11 +134,8 @@ const chunk = 2000
 // Each calls f with every request that started at or after since, in the order they were stored. It
 // reads in chunks and holds no transaction while f runs.
 func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record) error) error {
-	var last int64
-	for {
-		var rowids []int64
-		recs, err := r.scan(ctx, &rowids, "WHERE rowid > ? AND started_at >= ? ORDER BY rowid LIMIT ?",
-			last, since.UTC().Format(TimeLayout), chunk)
+	for last := int64(0); ; {
+		recs, rowids, err := r.requests(ctx, "WHERE rowid > ? AND started_at >= ? ORDER BY rowid LIMIT ?", last, literal(since), chunk)
 		if err != nil {
 			return err
 		}
@@ -153,34 +151,9 @@ func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record
 	}
 }
 
-func (r *Reader) requests(ctx context.Context, tail string, args ...any) ([]*meter.Record, error) {
-	return r.scan(ctx, nil, tail, args...)
-}
-
-// scan reads whole rows of requests, whatever columns the store has.
-func (r *Reader) scan(ctx context.Context, rowids *[]int64, tail string, args ...any) (recs []*meter.Record, err error) {
+func (r *Reader) requests(ctx context.Context, tail string, args ...any) ([]*meter.Record, []int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	rows, err := r.db.QueryContext(ctx, "SELECT rowid AS row_number, * FROM requests "+tail, args...)
-	if err != nil {
-		return nil, explain("read", r.path, err)
-	}
-	defer func() { err = errors.Join(err, explain("read", r.path, rows.Close())) }()
-	names, err := rows.Columns()
-	if err != nil {
-		return nil, explain("read", r.path, err)
-	}
-	for rows.Next() {
-		rec, rowid := new(meter.Record), int64(0)
-		cells := requestsTable().cells(rec, names)
-		cells[0] = &rowid
-		if err := rows.Scan(cells...); err != nil {
-			return nil, explain("read", r.path, err)
-		}
-		recs = append(recs, rec)
-		if rowids != nil {
-			*rowids = append(*rowids, rowid)
-		}
-	}
-	return recs, explain("read", r.path, rows.Err())
+	recs, rowids, err := requestsTable().read(ctx, r.db, tail, args...)
+	return recs, rowids, explain("read", r.path, err)
 }

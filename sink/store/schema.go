@@ -13,7 +13,7 @@ import (
 // sets user_version. They are history: a released one is never edited, a new column is a new entry with
 // ALTER TABLE, and a test holds the sum of them against the columns that the code writes.
 func migrations() []string {
-	return []string{schema1}
+	return []string{schema1, schema2}
 }
 
 // Rows without a ship_seq may still change; the unique index on it finds those too, and the ones to ship.
@@ -66,6 +66,22 @@ CREATE TABLE configs (
 -- Numbers that must survive the rows they counted: no AUTOINCREMENT, whose own table may be rolled back.
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counters VALUES ('ship_seq', 0);
+`
+
+// One batch at a time is on its way; its members are the rows of one table whose ship_seq lies in its
+// range, and they do not change. shipped_* are the checkpoints: what is above them still waits.
+const schema2 = `
+CREATE TABLE batches (
+	seq INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, of_table TEXT NOT NULL, rows INTEGER NOT NULL,
+	first_ship_seq INTEGER NOT NULL, last_ship_seq INTEGER NOT NULL, made_at TEXT NOT NULL,
+	sends INTEGER NOT NULL DEFAULT 0, confirmed_at TEXT
+) STRICT;
+CREATE UNIQUE INDEX batches_one_open ON batches (confirmed_at IS NULL) WHERE confirmed_at IS NULL;
+CREATE INDEX power_fine ON power (at) WHERE span_us < 60000000;
+CREATE INDEX ledger_fine ON ledger (at) WHERE span_us < 60000000;
+INSERT INTO counters VALUES
+	('shipped_requests', 0), ('shipped_power', 0), ('shipped_ledger', 0), ('shipped_configs', 0),
+	('lost_requests', 0), ('lost_power', 0), ('lost_ledger', 0);
 `
 
 // schemaVersion is the version this code writes.

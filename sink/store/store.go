@@ -26,10 +26,13 @@ type Config struct {
 
 // Store is a store's one writer. Its methods are safe for concurrent use; each waits for the one before.
 type Store struct {
-	path string
-	log  *slog.Logger
-	lock *os.File
-	db   *sql.DB
+	path  string
+	log   *slog.Logger
+	lock  *os.File
+	db    *sql.DB
+	reads *sql.DB // for what must not keep Write waiting
+
+	fixing sync.Mutex // held while a batch's members are chosen or dropped; taken before mu
 
 	mu      sync.Mutex // guards what follows: one transaction at a time
 	conn    *sql.Conn
@@ -112,6 +115,10 @@ func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 	if err = s.closePending(ctx); err != nil {
 		return err
 	}
+	if s.reads, err = pool(s.path, "mode=ro", readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
+		return err
+	}
+	s.reads.SetMaxOpenConns(2)
 	return s.write.prepare(ctx, s.conn)
 }
 
@@ -127,6 +134,9 @@ func (s *Store) Close() error {
 
 func (s *Store) release() error {
 	var errs []error
+	if s.reads != nil {
+		errs = append(errs, s.reads.Close()) // before the writer, whose close can then fold the log in
+	}
 	errs = append(errs, s.write.close())
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())

@@ -1,6 +1,9 @@
 package store
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 
@@ -8,12 +11,12 @@ import (
 	"wattline/sink"
 )
 
-// Table names.
+// The tables' names, the same in every engine.
 const (
-	Requests = "requests"
-	Power    = "power"
-	LedgerT  = "ledger"
-	Configs  = "configs"
+	TableRequests = "requests"
+	TablePower    = "power"
+	TableLedger   = "ledger"
+	TableConfigs  = "configs"
 )
 
 // table joins the rows of one Go type with one table.
@@ -27,13 +30,13 @@ func requestsTable() table[meter.Record] {
 	for _, c := range meter.Columns() {
 		cols = append(cols, sink.Column[meter.Record](c))
 	}
-	return table[meter.Record]{Requests, cols}
+	return table[meter.Record]{TableRequests, cols}
 }
 
-func powerTable() table[sink.Power]   { return table[sink.Power]{Power, sink.PowerColumns()} }
-func ledgerTable() table[sink.Ledger] { return table[sink.Ledger]{LedgerT, sink.LedgerColumns()} }
+func powerTable() table[sink.Power]   { return table[sink.Power]{TablePower, sink.PowerColumns()} }
+func ledgerTable() table[sink.Ledger] { return table[sink.Ledger]{TableLedger, sink.LedgerColumns()} }
 func configsTable() table[sink.ServerConfig] {
-	return table[sink.ServerConfig]{Configs, sink.ConfigColumns()}
+	return table[sink.ServerConfig]{TableConfigs, sink.ConfigColumns()}
 }
 
 // names are the quoted column names ("user" is a word in some dialects).
@@ -80,4 +83,28 @@ func (t table[T]) cells(row *T, names []string) []any {
 func energyColumns() []string {
 	names := requestsTable().names()
 	return names[slices.Index(names, `"gpu_uj"`):]
+}
+
+// read runs SELECT on the whole table with the given tail and returns the rows with their rowids. It sees
+// whatever columns the store has. The caller bounds the time by ctx.
+func (t table[T]) read(ctx context.Context, db *sql.DB, tail string, args ...any) (rows []*T, rowids []int64, err error) {
+	found, err := db.QueryContext(ctx, "SELECT rowid AS row_number, * FROM "+t.name+" "+tail, args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, found.Close()) }()
+	names, err := found.Columns()
+	if err != nil {
+		return nil, nil, err
+	}
+	for found.Next() {
+		row, rowid := new(T), int64(0)
+		cells := t.cells(row, names)
+		cells[0] = &rowid
+		if err := found.Scan(cells...); err != nil {
+			return nil, nil, err
+		}
+		rows, rowids = append(rows, row), append(rowids, rowid)
+	}
+	return rows, rowids, found.Err()
 }

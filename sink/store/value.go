@@ -30,7 +30,7 @@ func argument(field any) (any, error) {
 		if p.IsZero() {
 			return nil, nil
 		}
-		return p.UTC().Format(TimeLayout), nil
+		return literal(*p), nil
 	case *map[string]string:
 		return jsonOrNull(*p == nil, *p)
 	case *[]string:
@@ -40,6 +40,8 @@ func argument(field any) (any, error) {
 	}
 	return nil, fmt.Errorf("store: a column has a field of unknown type %T", field)
 }
+
+func literal(t time.Time) string { return t.UTC().Format(TimeLayout) }
 
 func textOrNull(s string) any {
 	if s == "" {

@@ -1,0 +1,220 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+// Batch is a fixed set of rows of one table on its way to a database. Exactly one of the row slices is
+// filled, the one of Table, in ship_seq order, and beside IDs.
+type Batch struct {
+	Seq   int64  // number in table batches
+	Token string // 32 hex digits, a hash of Table and IDs: the deduplication token
+	Table string // TableRequests, TablePower, TableLedger or TableConfigs
+	// IDs identify the rows anywhere: a request's id, a sample's instance, device and time, a config's id.
+	IDs []string
+	// Sends is how often a send was begun before, in this or an earlier process. Above 0 the rows may
+	// already have arrived.
+	Sends int64
+
+	Requests []*meter.Record
+	Power    []*sink.Power
+	Ledger   []*sink.Ledger
+	Configs  []*sink.ServerConfig
+
+	first, last int64 // ship_seq range
+}
+
+// keptBatches is how many confirmed batches stay listed, for people who ask what happened.
+const keptBatches = 1000
+
+// NextBatch returns the batch to send now, or nil when nothing waits. A batch that was returned before
+// and is not confirmed comes again with the same members and token, whatever max says; else the up to
+// max oldest waiting rows of one table are fixed as a new batch, in a transaction, before it returns.
+func (s *Store) NextBatch(ctx context.Context, maxRows int) (*Batch, error) {
+	s.fixing.Lock()
+	defer s.fixing.Unlock()
+	b, err := s.openBatch(ctx)
+	if err == nil && b == nil {
+		b, err = s.fixBatch(ctx, maxRows)
+	}
+	if err != nil {
+		return nil, explain("pick rows to ship from", s.path, err)
+	}
+	return b, nil
+}
+
+// BeginSend records that the batch's rows may from now on have arrived. Call it before each send.
+func (s *Store) BeginSend(ctx context.Context, seq int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.conn.ExecContext(ctx, "UPDATE batches SET sends = sends + 1 WHERE seq = ? AND confirmed_at IS NULL", seq)
+	return explain("note a send in", s.path, err)
+}
+
+// ConfirmBatch records that every row of the batch is where it should be and moves the checkpoint past
+// it. Confirming twice is harmless.
+func (s *Store) ConfirmBatch(ctx context.Context, seq int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := transact(ctx, s.conn, func() error {
+		_, err := s.conn.ExecContext(ctx, `
+			UPDATE counters SET value = b.last_ship_seq FROM batches AS b
+			WHERE b.seq = ? AND b.confirmed_at IS NULL AND counters.name = 'shipped_' || b.of_table`, seq)
+		if err != nil {
+			return err
+		}
+		_, err = s.conn.ExecContext(ctx, "UPDATE batches SET confirmed_at = ? WHERE seq = ? AND confirmed_at IS NULL", literal(time.Now()), seq)
+		if err != nil {
+			return err
+		}
+		_, err = s.conn.ExecContext(ctx, "DELETE FROM batches WHERE confirmed_at IS NOT NULL AND seq <= ?", seq-keptBatches)
+		return err
+	})
+	return explain("confirm a batch in", s.path, err)
+}
+
+// openBatch reads the batch that is on its way, if there is one.
+func (s *Store) openBatch(ctx context.Context) (*Batch, error) {
+	b := new(Batch)
+	var rows int
+	err := s.reads.QueryRowContext(ctx, "SELECT seq, token, of_table, rows, first_ship_seq, last_ship_seq, sends FROM batches WHERE confirmed_at IS NULL").
+		Scan(&b.Seq, &b.Token, &b.Table, &rows, &b.first, &b.last, &b.Sends)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := b.load(ctx, s.reads, -1); err != nil {
+		return nil, err
+	}
+	if len(b.IDs) != rows || b.token() != b.Token {
+		return nil, &Error{Kind: ErrDamaged, Path: s.path, text: fmt.Sprintf(
+			"batch %d of %s had %d rows and now has %d others: somebody changed the store; delete that row from table batches to ship what is left", b.Seq, s.path, rows, len(b.IDs))}
+	}
+	return b, nil
+}
+
+// fixBatch makes a batch of the oldest waiting rows.
+func (s *Store) fixBatch(ctx context.Context, maxRows int) (*Batch, error) {
+	b, err := s.oldestWaiting(ctx)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	if err := b.load(ctx, s.reads, maxRows); err != nil || len(b.IDs) == 0 {
+		return nil, err
+	}
+	b.Token = b.token()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	res, err := s.conn.ExecContext(ctx, "INSERT INTO batches (token, of_table, rows, first_ship_seq, last_ship_seq, made_at) VALUES (?, ?, ?, ?, ?, ?)",
+		b.Token, b.Table, len(b.IDs), b.first, b.last, literal(time.Now()))
+	if err != nil {
+		return nil, err
+	}
+	b.Seq, err = res.LastInsertId()
+	return b, err
+}
+
+// oldestWaiting returns an empty batch of the table whose first waiting row is the oldest of all, its
+// range open above, or nil.
+func (s *Store) oldestWaiting(ctx context.Context) (*Batch, error) {
+	var oldest *Batch
+	for _, t := range shippedTables() {
+		var first sql.NullInt64
+		err := s.reads.QueryRowContext(ctx, "SELECT min(ship_seq) FROM "+t+" WHERE ship_seq > (SELECT value FROM counters WHERE name = ?)", "shipped_"+t).Scan(&first)
+		if err != nil {
+			return nil, err
+		}
+		if first.Valid && (oldest == nil || first.Int64 < oldest.first) {
+			oldest = &Batch{Table: t, first: first.Int64, last: 1<<63 - 1}
+		}
+	}
+	return oldest, nil
+}
+
+func shippedTables() []string {
+	return []string{TableRequests, TablePower, TableLedger, TableConfigs}
+}
+
+// load reads the rows of the batch's range, at most limit (-1: all), and narrows the range to them.
+func (b *Batch) load(ctx context.Context, db *sql.DB, limit int) (err error) {
+	switch b.Table {
+	case TableRequests:
+		b.Requests, err = loadRows(ctx, b, db, requestsTable(), limit, func(r *meter.Record) string { return r.ID })
+	case TablePower:
+		b.Power, err = loadRows(ctx, b, db, powerTable(), limit, func(p *sink.Power) string { return sampleID(p.Instance, p.Device, p.At) })
+	case TableLedger:
+		b.Ledger, err = loadRows(ctx, b, db, ledgerTable(), limit, func(l *sink.Ledger) string { return sampleID(l.Instance, l.Device, l.At) })
+	case TableConfigs:
+		b.Configs, err = loadRows(ctx, b, db, configsTable(), limit, func(c *sink.ServerConfig) string { return c.ConfigID })
+	default:
+		err = fmt.Errorf("a batch of unknown table %q", b.Table)
+	}
+	return err
+}
+
+func sampleID(instance, device string, at time.Time) string {
+	return instance + "|" + device + "|" + literal(at)
+}
+
+func loadRows[T any](ctx context.Context, b *Batch, db *sql.DB, t table[T], limit int, id func(*T) string) ([]*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	rows, _, err := t.read(ctx, db, "WHERE ship_seq BETWEEN ? AND ? ORDER BY ship_seq LIMIT ?", b.first, b.last, limit)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	for _, row := range rows {
+		b.IDs = append(b.IDs, id(row))
+	}
+	if limit < 0 {
+		return rows, nil
+	}
+	// Rows with a ship_seq do not change, so a second statement sees the same ones.
+	err = db.QueryRowContext(ctx, "SELECT max(ship_seq) FROM (SELECT ship_seq FROM "+t.name+" WHERE ship_seq >= ? ORDER BY ship_seq LIMIT ?)", b.first, len(rows)).Scan(&b.last)
+	return rows, err
+}
+
+func (b *Batch) token() string {
+	sum := sha256.Sum256([]byte(b.Table + "\n" + strings.Join(b.IDs, "\n")))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Waiting says what has not been shipped yet.
+type Waiting struct {
+	Requests, Power, Ledger, Configs int64     // final rows that are not confirmed
+	Pending                          int64     // requests whose energy is not final: they cannot ship yet
+	Oldest                           time.Time // start of the oldest request that waits; zero when none does
+	Lost                             int64     // rows ever dropped before they were shipped, because the store had reached its size
+}
+
+// Waiting counts the rows that wait.
+func (s *Store) Waiting(ctx context.Context) (Waiting, error) {
+	var w Waiting
+	oldest := sql.NullString{}
+	err := s.reads.QueryRowContext(ctx, `
+		WITH at(t, seq) AS (SELECT name, value FROM counters)
+		SELECT (SELECT count(*) FROM requests WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_requests')),
+			(SELECT count(*) FROM power WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_power')),
+			(SELECT count(*) FROM ledger WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_ledger')),
+			(SELECT count(*) FROM configs WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_configs')),
+			(SELECT count(*) FROM requests WHERE ship_seq IS NULL),
+			(SELECT started_at FROM requests WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_requests') ORDER BY ship_seq LIMIT 1),
+			(SELECT sum(seq) FROM at WHERE t LIKE 'lost\_%' ESCAPE '\')`).
+		Scan(&w.Requests, &w.Power, &w.Ledger, &w.Configs, &w.Pending, &oldest, &w.Lost)
+	if err == nil && oldest.Valid {
+		w.Oldest, err = time.Parse(TimeLayout, oldest.String)
+	}
+	return w, explain("count what waits in", s.path, err)
+}

@@ -1,0 +1,110 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+func requests(from, to int) []*meter.Record {
+	var recs []*meter.Record
+	for i := from; i < to; i++ {
+		recs = append(recs, request(i))
+	}
+	return recs
+}
+
+func power(second int) *sink.Power {
+	return &sink.Power{
+		At: epoch.Add(time.Duration(second) * time.Second), Instance: "test", Device: "GPU-0",
+		SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(100_000_000), MeanMw: meter.Some(100_000), MaxMw: meter.Some(int64(100_000 + second)),
+	}
+}
+
+func next(t *testing.T, s *Store, limit int) *Batch {
+	t.Helper()
+	b, err := s.NextBatch(t.Context(), limit)
+	must(t, err)
+	return b
+}
+
+func TestABatchIsTheSameUntilItIsConfirmed(t *testing.T) {
+	s := tempStore(t)
+	if b := next(t, s, 10); b != nil {
+		t.Fatalf("an empty store ships %d rows", len(b.IDs))
+	}
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 25)}))
+	first := next(t, s, 10)
+	if len(first.Requests) != 10 || len(first.IDs) != 10 || first.Sends != 0 {
+		t.Fatalf("the first batch has %d rows, %d ids, %d sends", len(first.Requests), len(first.IDs), first.Sends)
+	}
+	must(t, s.BeginSend(t.Context(), first.Seq))
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(25, 30)}))
+	must(t, s.Close())
+
+	s = reopen(t, s.Path()) // as after a crash between sending and confirming
+	again := next(t, s, 3)
+	want := *first
+	want.Sends = 1
+	if d := cmp.Diff(&want, again, cmp.AllowUnexported(Batch{})); d != "" {
+		t.Errorf("the unconfirmed batch came back changed:\n%s", d)
+	}
+}
+
+func TestEveryRowShipsOnce(t *testing.T) {
+	s := tempStore(t)
+	rows := &sink.Rows{Requests: requests(0, 25), Configs: []*sink.ServerConfig{{ConfigID: "c", At: epoch}}}
+	want := map[string]int{"configs c": 1}
+	for i := range 7 {
+		rows.Power = append(rows.Power, power(i))
+		rows.Ledger = append(rows.Ledger, &sink.Ledger{At: power(i).At, Device: "GPU-0"})
+		want[fmt.Sprintf("power test|GPU-0|%s", literal(power(i).At))] = 1
+		want[fmt.Sprintf("ledger |GPU-0|%s", literal(power(i).At))] = 1
+	}
+	rows.Requests[3].EnergyQuality = meter.EnergyPending
+	for _, r := range append(rows.Requests, requests(25, 40)...) {
+		want["requests "+r.ID] = 1
+	}
+	must(t, s.Write(t.Context(), rows))
+
+	got, tokens := map[string]int{}, map[string]bool{}
+	ship := func() {
+		for b := next(t, s, 4); b != nil; b = next(t, s, 4) {
+			if n := len(b.Requests) + len(b.Power) + len(b.Ledger) + len(b.Configs); n != len(b.IDs) || n > 4 {
+				t.Fatalf("batch %d: %d rows, %d ids", b.Seq, n, len(b.IDs))
+			}
+			for _, id := range b.IDs {
+				got[b.Table+" "+id]++
+			}
+			if tokens[b.Token] {
+				t.Errorf("token %s came twice", b.Token)
+			}
+			tokens[b.Token] = true
+			must(t, s.ConfirmBatch(t.Context(), b.Seq))
+			must(t, s.ConfirmBatch(t.Context(), b.Seq))
+		}
+	}
+	ship()
+	w, err := s.Waiting(t.Context())
+	must(t, err)
+	if d := cmp.Diff(Waiting{Pending: 1}, w); d != "" {
+		t.Errorf("after all was shipped: %s", d)
+	}
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(25, 40)}))
+	must(t, s.Settle(t.Context(), func() *meter.Record { r := request(3); r.EnergyQuality = meter.EnergyShared; return r }()))
+	w, err = s.Waiting(t.Context())
+	must(t, err)
+	if d := cmp.Diff(Waiting{Requests: 16, Oldest: request(25).StartedAt}, w, cmpopts.EquateApproxTime(0)); d != "" {
+		t.Errorf("before the rest is shipped: %s", d)
+	}
+	ship()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}

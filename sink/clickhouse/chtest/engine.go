@@ -1,0 +1,205 @@
+package chtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// ErrDown is what a query gets when the engine's process is not there, or dies during it.
+var ErrDown = errors.New("chtest: the engine is down")
+
+// An Exception is what the engine answered instead of a result: "Code: 60. DB::Exception: ...".
+type Exception struct{ Text string }
+
+func (e *Exception) Error() string { return e.Text }
+
+// Engine is one engine process and its data directory. Its methods are safe for concurrent use.
+type Engine struct {
+	in     installation
+	data   string // the data directory, survives Kill
+	socket string // in a folder of its own with a short name: Unix sockets end at 107 bytes
+
+	mu      sync.Mutex // guards what follows
+	process *process   // nil while down
+}
+
+// process is one life of the engine. Started by launch; exited is closed by the goroutine that waits for it.
+type process struct {
+	cmd    *exec.Cmd
+	stdin  io.Closer // closing it ends the process
+	stderr *bytes.Buffer
+	exited chan struct{}
+}
+
+// NewEngine starts an engine on the data directory, which it creates if needed.
+func NewEngine(ctx context.Context, data string) (*Engine, error) {
+	in, err := install(ctx, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "chtest-")
+	if err != nil {
+		return nil, fmt.Errorf("chtest: %w", err)
+	}
+	e := &Engine{in: in, data: data, socket: filepath.Join(dir, "s")}
+	if err := e.Restart(); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	return e, nil
+}
+
+// Restart kills the engine if it runs and starts it on the same data directory.
+func (e *Engine) Restart() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.killLocked()
+	if err := os.MkdirAll(e.data, 0o755); err != nil {
+		return fmt.Errorf("chtest: %w", err)
+	}
+	_ = os.Remove(e.socket)
+	p, err := launch(e.in, e.data, e.socket)
+	if err != nil {
+		return err
+	}
+	e.process = p
+	return nil
+}
+
+func launch(in installation, data, socket string) (*process, error) {
+	p := &process{stderr: new(bytes.Buffer), exited: make(chan struct{})}
+	p.cmd = exec.Command(in.program, in.library, data, socket) //nolint:gosec,noctx // our own program; it outlives the call and is ended by its stdin
+	p.cmd.Stderr = p.stderr
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("chtest: %w", err)
+	}
+	p.stdin = stdin
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("chtest: %w", err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("chtest: start the engine: %w", err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	if err != nil || line != "ready\n" {
+		p.kill()
+		return nil, fmt.Errorf("chtest: the engine did not start: %s", strings.TrimSpace(p.stderr.String()))
+	}
+	return p, nil
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.stdin.Close()
+	<-p.exited
+}
+
+// Kill ends the engine as kill -9 does, in the middle of whatever it is doing. Queries get ErrDown until Restart.
+func (e *Engine) Kill() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.killLocked()
+}
+
+func (e *Engine) killLocked() {
+	if e.process != nil {
+		e.process.kill()
+		e.process = nil
+	}
+}
+
+// Close kills the engine and removes its socket. The data directory stays.
+func (e *Engine) Close() error {
+	e.Kill()
+	return os.RemoveAll(filepath.Dir(e.socket))
+}
+
+// DataDir is the engine's data directory.
+func (e *Engine) DataDir() string { return e.data }
+
+// Query runs one statement in a session of its own, beside every server and fault, and returns the
+// result as tab-separated text without the last newline.
+func (e *Engine) Query(ctx context.Context, query string) (string, error) {
+	s, err := e.session()
+	if err != nil {
+		return "", err
+	}
+	defer s.close()
+	out, err := s.run(ctx, "TabSeparated", []byte(query))
+	return strings.TrimSuffix(string(out), "\n"), err
+}
+
+// MustQuery is Query for a test that cannot go on without the answer.
+func (e *Engine) MustQuery(t testing.TB, query string) string {
+	t.Helper()
+	out, err := e.Query(t.Context(), query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return out
+}
+
+// session is one session of the engine: SET, USE and temporary tables last until close. Not safe for concurrent use.
+type session struct{ conn net.Conn }
+
+func (e *Engine) session() (*session, error) {
+	conn, err := net.DialTimeout("unix", e.socket, 5*time.Second) //nolint:noctx // a local socket answers at once or not at all
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDown, err)
+	}
+	return &session{conn}, nil
+}
+
+func (s *session) close() { _ = s.conn.Close() }
+
+// run executes query, which may carry an INSERT's data after its first line, and returns the result in
+// the given ClickHouse format. When ctx ends first the session is closed; the engine finishes the query.
+func (s *session) run(ctx context.Context, format string, query []byte) ([]byte, error) {
+	stop := context.AfterFunc(ctx, s.close)
+	defer stop()
+	head := make([]byte, 0, 16+len(format))
+	head = binary.NativeEndian.AppendUint64(head, uint64(len(format)))
+	head = binary.NativeEndian.AppendUint64(head, uint64(len(query)))
+	head = append(head, format...)
+	if _, err := (&net.Buffers{head, query}).WriteTo(s.conn); err != nil {
+		return nil, s.gone(ctx, err)
+	}
+	answer := make([]byte, 16)
+	if _, err := io.ReadFull(s.conn, answer); err != nil {
+		return nil, s.gone(ctx, err)
+	}
+	status, body := binary.NativeEndian.Uint64(answer), make([]byte, binary.NativeEndian.Uint64(answer[8:]))
+	if _, err := io.ReadFull(s.conn, body); err != nil {
+		return nil, s.gone(ctx, err)
+	}
+	if status != 0 {
+		return nil, &Exception{strings.TrimSpace(string(body))}
+	}
+	return body, nil
+}
+
+func (s *session) gone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", ErrDown, err)
+}

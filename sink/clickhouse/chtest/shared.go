@@ -1,0 +1,56 @@
+package chtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+)
+
+// Shared is the one engine of a test binary (it takes 210 MB), started when a test first asks for it.
+// The zero value is ready.
+type Shared struct {
+	once   sync.Once
+	engine *Engine
+	dir    string
+	err    error
+}
+
+// Engine returns the running engine, restarting it if an earlier test left it dead. It fails the test
+// with a sentence if there can be none.
+func (s *Shared) Engine(t testing.TB) *Engine {
+	t.Helper()
+	s.once.Do(func() {
+		if s.dir, s.err = os.MkdirTemp("", "chtest-data-"); s.err == nil {
+			s.engine, s.err = NewEngine(context.Background(), s.dir)
+		}
+	})
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	if _, err := s.engine.Query(t.Context(), "SELECT 1"); err != nil {
+		if err := s.engine.Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s.engine
+}
+
+// Run runs the tests and ends the engine after them. Call it from TestMain.
+func (s *Shared) Run(m *testing.M) int {
+	code := m.Run()
+	if s.engine != nil {
+		if err := s.engine.Close(); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	if s.dir != "" {
+		if err := os.RemoveAll(s.dir); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
+}

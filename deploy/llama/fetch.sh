@@ -158,12 +158,15 @@ lib=$(dirname "$loader")
 # ggml looks for its CPU backends beside the running program, which is the loader, and takes the one
 # that suits the processor best: so a folder shared between machines serves each of them well.
 (cd "$new/$lib" && ln -s ggml/backends*/libggml-cpu-*.so .)
+# A router (--models-dir) starts itself again through /proc/self/exe, which is the loader too; the word
+# that LLAMA_APP_CMD has it put first then tells the loader which program to run.
 cat >"$new/llama-server" <<END
 #!/bin/sh
 # Debian's llama-server $version, run by the loader and the libraries it was built for. It replaces
 # this shell, so the process id stays.
 here=\$(dirname "\$(readlink -f "\$0")")
-exec "\$here/$loader" --library-path "\$here/$lib:\$here/$lib/llama" "\$here/root/usr/bin/llama-server" "\$@"
+export LD_LIBRARY_PATH="\$here/$lib:\$here/$lib/llama" LLAMA_APP_CMD="\$here/root/usr/bin/llama-server"
+exec "\$here/$loader" "\$LLAMA_APP_CMD" "\$@"
 END
 chmod 755 "$new/llama-server" "$new"
 "$new/llama-server" --version >"$log" 2>&1 || { tail -n 5 "$log" >&2; die "the fetched llama-server does not run on this machine; $by_hand"; }

@@ -42,8 +42,9 @@ type Server struct {
 const (
 	defaultStartTimeout = 5 * time.Minute
 	healthEvery         = 20 * time.Millisecond
-	// termGrace is how long a server may take to end after it was asked to. It waits for live streams.
-	termGrace = 5 * time.Second
+	// termGrace is how long a server may take to end after it was asked to. An idle one takes some 10 ms;
+	// one with live streams stops generating, yet waits for their clients to leave.
+	termGrace = time.Second
 	// portTries bounds the retries when a port is taken between choosing it and the server's bind.
 	portTries = 5
 )
@@ -188,7 +189,7 @@ func (s *Server) Log() string { return s.log.String() }
 // Done is closed when the process has ended, by Stop or on its own account.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Stop asks the process to end, kills it and what it started if it has not after 5 s, and returns when it
+// Stop asks the process to end, kills it and what it started if it has not after 1 s, and returns when it
 // is gone. It fails only if the process cannot be signalled. Further calls wait for the first.
 func (s *Server) Stop() error {
 	var err error

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ func realServer(t *testing.T, cfg Config) (*Server, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Model == "" {
+	if cfg.Model == "" && !slices.Contains(cfg.Args, "--models-dir") {
 		if cfg.Model, err = TinyModel(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -34,9 +35,9 @@ func realServer(t *testing.T, cfg Config) (*Server, error) {
 	return Start(t.Context(), bin, cfg)
 }
 
-func mustServer(t *testing.T) *Server {
+func mustServer(t *testing.T, args ...string) *Server {
 	t.Helper()
-	s, err := realServer(t, Config{})
+	s, err := realServer(t, Config{Args: args})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +122,7 @@ func TestStopLeavesNoProcess(t *testing.T) {
 }
 
 func TestStopDuringALiveStream(t *testing.T) {
-	s := mustServer(t)
+	s := mustServer(t, "-c", "65536") // room for seconds of tokens
 	body := `{"prompt":"hello","stream":true,"n_predict":1000000,"ignore_eos":true}`
 	resp, err := http.Post(s.URL()+"/completion", "application/json", strings.NewReader(body))
 	if err != nil {
@@ -139,6 +140,31 @@ func TestStopDuringALiveStream(t *testing.T) {
 	t.Logf("Stop took %s", time.Since(begin))
 	if alive(s.PID()) {
 		t.Errorf("process %d still exists", s.PID())
+	}
+}
+
+// TestRouterStartsItsModels is what a fetched server, run by its own loader, can get wrong: a router
+// starts itself again for each model.
+func TestRouterStartsItsModels(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "one.gguf"), tinyModel, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := mustServer(t, "--models-dir", dir)
+	resp, err := http.Post(s.URL()+"/v1/completions", "application/json", strings.NewReader(`{"model":"one","prompt":"hello","max_tokens":3}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s, %v: %s\n%s", resp.Status, err, body, s.Log())
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	// The group holds the router and its models: an empty one says that all have ended.
+	if err := syscall.Kill(-s.PID(), 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("processes of group %d are left (%v)", s.PID(), err)
 	}
 }
 

@@ -1,0 +1,133 @@
+// Package llamatest gives a test a real llama-server with the small random model: found or fetched by
+// package llama, on a free port, ended when the test ends.
+//
+//	srv := llamatest.Start(t, "--threads-http", "256")
+//	resp, err := http.Get(srv.URL() + "/v1/models")
+//	if !llamatest.Slots(t, srv)[0].IsProcessing { … }
+//
+// A start takes about 0.1 s. Tests that can live with each other's traffic may share one server through
+// a [Shared] variable. A test that can have no server fails with a sentence that says what to do; it is
+// never skipped.
+package llamatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wattline/deploy/llama"
+)
+
+// defaultArgs come before the caller's, which win: four slots of 2,048 tokens, no web page.
+var defaultArgs = []string{"--no-webui", "-np", "4", "-c", "8192"}
+
+// findTimeout bounds what comes before the server's start: a fetch over a slow line.
+const findTimeout = 5 * time.Minute
+
+// Start runs a llama-server with the small model for one test and stops it at the test's end. args are
+// llama-server's; they follow `--no-webui -np 4 -c 8192` and win over it. If the test fails, the
+// server's last lines are logged.
+func Start(t testing.TB, args ...string) *llama.Server {
+	t.Helper()
+	srv, err := start(t.Context(), args)
+	if err != nil {
+		t.Fatalf("this test needs a real llama-server: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Stop(); err != nil {
+			t.Errorf("llamatest: %v", err)
+		}
+		logIfFailed(t, srv)
+	})
+	return srv
+}
+
+func start(ctx context.Context, args []string) (*llama.Server, error) {
+	find, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
+	bin, err := llama.Find(find, llama.Options{})
+	if err != nil {
+		return nil, err
+	}
+	model, err := llama.TinyModel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return llama.Start(ctx, bin, llama.Config{Model: model, Args: slices.Concat(defaultArgs, args)})
+}
+
+// logIfFailed shows the server's side of a failed test.
+func logIfFailed(t testing.TB, srv *llama.Server) {
+	if !t.Failed() {
+		return
+	}
+	const lines = 40
+	log := strings.SplitAfter(srv.Log(), "\n")
+	t.Logf("llama-server %d, last lines:\n%s", srv.PID(), strings.Join(log[max(0, len(log)-lines):], ""))
+}
+
+// Shared is one llama-server for all tests of a test binary, started by the first that asks. Declare it
+// beside TestMain and let Main stop it:
+//
+//	var upstream = llamatest.Shared{Args: []string{"--metrics"}}
+//
+//	func TestMain(m *testing.M) { os.Exit(upstream.Main(m)) }
+type Shared struct {
+	// Args are llama-server's, as for [Start]. Set before the first use.
+	Args []string
+
+	mu  sync.Mutex // guards srv and err; held during the start, so that others wait for it
+	srv *llama.Server
+	err error
+}
+
+// Server returns the shared server, started if need be. The test fails if there can be none, or if it
+// has ended.
+func (s *Shared) Server(t testing.TB) *llama.Server {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.srv == nil && s.err == nil {
+		// Not the test's context: the server outlives the test that asked first.
+		s.srv, s.err = start(context.Background(), s.Args)
+	}
+	if s.err != nil {
+		t.Fatalf("this test needs a real llama-server: %v", s.err)
+	}
+	select {
+	case <-s.srv.Done():
+		t.Fatalf("the shared llama-server has ended; its log:\n%s", s.srv.Log())
+	default:
+	}
+	t.Cleanup(func() { logIfFailed(t, s.srv) })
+	return s.srv
+}
+
+// Main runs the tests, stops the server and returns the exit status for os.Exit.
+func (s *Shared) Main(m *testing.M) int {
+	code := m.Run()
+	if err := s.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "llamatest:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+// Stop ends the server if one was started. [Shared.Server] fails afterwards.
+func (s *Shared) Stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = errors.New("the shared llama-server was stopped")
+	}
+	if s.srv == nil {
+		return nil
+	}
+	return s.srv.Stop()
+}

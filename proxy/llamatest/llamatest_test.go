@@ -1,0 +1,76 @@
+package llamatest
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var shared = Shared{Args: []string{"--metrics"}}
+
+func TestMain(m *testing.M) { os.Exit(shared.Main(m)) }
+
+func TestStateOfAFreshServer(t *testing.T) {
+	srv := Start(t, "-np", "2", "--alias", "tiny")
+	slots := Slots(t, srv)
+	if len(slots) != 2 || slots[1].ID != 1 || slots[0].NCtx != 4096 || Busy(slots) != 0 {
+		t.Errorf("slots = %+v, want two idle ones of 4,096 tokens", slots)
+	}
+	props := ReadProps(t, srv)
+	if props.TotalSlots != 2 || props.ModelAlias != "tiny" || props.BuildInfo == "" || props.Defaults.NCtx != 4096 || !props.EndpointSlots || props.EndpointMetrics {
+		t.Errorf("props = %+v", props)
+	}
+}
+
+func TestSlotsShowARequest(t *testing.T) {
+	srv := Start(t, "-c", "65536") // room for seconds of tokens
+	body := `{"prompt":"hello","stream":true,"n_predict":1000000,"ignore_eos":true}`
+	resp, err := http.Post(srv.URL()+"/completion", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	AwaitBusy(t, srv, 1, 5*time.Second)
+	for _, s := range Slots(t, srv) {
+		if s.IsProcessing && (len(s.NextToken) != 1 || !s.NextToken[0].HasNextToken || s.PromptTokens == 0) {
+			t.Errorf("busy slot = %+v", s)
+		}
+	}
+	if err := resp.Body.Close(); err != nil { // leaves mid-stream
+		t.Fatal(err)
+	}
+	t.Logf("slot free after %s", AwaitBusy(t, srv, 0, 5*time.Second))
+}
+
+func TestSharedIsOneServer(t *testing.T) {
+	srv := shared.Server(t)
+	if again := shared.Server(t); again != srv {
+		t.Errorf("two servers: %d and %d", srv.PID(), again.PID())
+	}
+	resp, err := http.Get(srv.URL() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, _ := io.ReadAll(resp.Body); !strings.Contains(string(text), "llamacpp:prompt_tokens_total") {
+		t.Errorf("its arguments were not passed on: GET /metrics gave %.200s", text)
+	}
+}
+
+func TestSharedStopped(t *testing.T) {
+	var s Shared
+	srv := s.Server(t)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-srv.Done():
+	default:
+		t.Error("the server still runs")
+	}
+	if s.err == nil {
+		t.Error("a stopped server would be handed out")
+	}
+}

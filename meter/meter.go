@@ -6,6 +6,20 @@ type RequestHead struct {
 	Method string
 	Path   string // without the query
 	Header func(name string) []byte
+
+	// Identify says what may be kept of the user whom the body names; nil: nothing.
+	Identify *Identify
+	// Slots is shared by the exchanges of one upstream; nil: each exchange judges for itself.
+	Slots *SlotClock
+	// KeepStamps keeps the arrival of up to so many reads that brought output, in Facts.Stamps.
+	KeepStamps int
+}
+
+func (h RequestHead) header(name string) []byte {
+	if h.Header == nil {
+		return nil
+	}
+	return h.Header(name)
 }
 
 // ReplyHead is what the meter wants to know of a reply's head. At is mark H.
@@ -15,11 +29,18 @@ type ReplyHead struct {
 	At     int64
 }
 
+func (h ReplyHead) header(name string) []byte {
+	if h.Header == nil {
+		return nil
+	}
+	return h.Header(name)
+}
+
 // Progress is what one call of ReplyBody brought. The relay hands it on as it happens.
 type Progress struct {
 	Outputs      int   // output events (generated content, reasoning or tool-call deltas) in these bytes
 	First        bool  // the exchange's first output is among them
-	Done         bool  // the reply's own last event is among them ([DONE], message_stop, "stop":true, response.completed, ...)
+	Done         bool  // the reply has said itself that it is over ([DONE], message_stop, "stop":true, ...); the proxy's outcome needs it
 	PrefillDone  int64 // prompt tokens processed so far, where the server tells (return_progress); else 0
 	PrefillTotal int64
 }
@@ -36,25 +57,70 @@ type Marks struct {
 // Meter reads one exchange. The zero value is ready; Reset makes it ready again. RequestBody may run
 // beside the reply's methods (an upload may outlast an early reply); everything else is called from
 // one goroutine at a time. No method keeps a slice that it is given.
-type Meter struct{}
+//
+// A Meter holds about 20 KiB whatever passes through it; pool it. Nothing is allocated while an
+// exchange runs, once the Meter has seen one.
+type Meter struct {
+	dialect  string
+	identify *Identify
+	slots    *SlotClock
+	status   int
+
+	// Owned by RequestBody until Fill.
+	request request
+	// Owned by BeginReply and ReplyBody until Fill.
+	reply reply
+
+	facts Facts // valid from Fill to the next BeginRequest or Reset
+}
 
 // Reset forgets the exchange and keeps the buffers.
-func (m *Meter) Reset() {}
+func (m *Meter) Reset() {
+	m.dialect, m.identify, m.slots, m.status = "", nil, nil, 0
+	m.request.forget()
+	m.reply.forget()
+	m.facts = Facts{}
+}
 
 // BeginRequest is called once, when the request's head is known.
-func (m *Meter) BeginRequest(h RequestHead) {}
+func (m *Meter) BeginRequest(h RequestHead) {
+	m.Reset()
+	m.dialect = dialectOf(h.Path)
+	m.identify, m.slots = h.Identify, h.Slots
+	m.reply.time.keep = h.KeepStamps
+	m.request.begin(h)
+	if m.dialect == "" {
+		m.request.off = "path is not metered"
+	}
+}
 
 // RequestBody is shown the request's body, framing removed, in pieces of any size.
-func (m *Meter) RequestBody(p []byte) {}
+func (m *Meter) RequestBody(p []byte) { m.request.body(p) }
 
 // BeginReply is called when the final (not 1xx) reply head is known.
-func (m *Meter) BeginReply(h ReplyHead) {}
+func (m *Meter) BeginReply(h ReplyHead) {
+	m.status = h.Status
+	m.reply.begin(h, m.dialect)
+}
 
 // ReplyBody is shown the reply's body, transfer framing removed, in pieces of any size, after they were
-// written to the client: read is the stamp of their arrival, written the stamp after the flush.
-func (m *Meter) ReplyBody(p []byte, read, written int64) Progress { return Progress{} }
+// written to the client: read is the stamp of their arrival, written the stamp after the flush. Pieces
+// with the same read stamp count as one read.
+func (m *Meter) ReplyBody(p []byte, read, written int64) Progress {
+	progress := m.reply.body(p, read, written)
+	progress.Done = m.reply.done
+	return progress
+}
 
-// Fill ends the exchange and writes all that the bytes and marks tell into rec. clean says that the
-// upstream ended its reply by its own framing. Outcome, Status, identity and byte counts are the
-// caller's, except that an error inside a stream sets Outcome and Error.
-func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {}
+// Facts returns what the exchange showed beside its row. Call it after Fill; it holds until the next
+// BeginRequest or Reset.
+func (m *Meter) Facts() *Facts { return &m.facts }
+
+// Gaps returns the distribution of the gaps between output events of each completion, nil if there
+// were none. It may be merged into another Sketch, and holds until the next BeginRequest or Reset.
+func (m *Meter) Gaps() *Sketch {
+	if g := m.reply.time.gaps; g != nil && g.Count() > 0 {
+		return g
+	}
+	return nil
+}

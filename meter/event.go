@@ -1,0 +1,245 @@
+package meter
+
+// event is what one event of a stream, or one document, holds.
+type event struct {
+	kind        eventKind
+	index       int64
+	choice      output // being read
+	choiceFull  bool   // it holds output
+	nOutputs    int
+	outputs     [eventOutputs]output
+	noChoices   bool // an empty list of choices: the event that carries the totals
+	toolItem    bool // a tool call's block or item
+	delta       bool // Responses' delta, a string
+	model       text
+	fingerprint text
+	finish      words
+	status      text
+	failed      bool
+	failure     text
+	slot        Int
+	usage       Counts
+	cacheRead   Int
+	cacheWrite  Int
+	timings     Counts
+	cacheN      Int
+	promptN     Int
+	native      Counts
+	progress    prefill
+	results     Int
+	tokens      Int
+	counted     Int
+}
+
+// eventOutputs bounds the completions that one event may carry output of; further ones are not seen.
+// llama-server puts one in an event, other servers rarely more.
+const eventOutputs = 16
+
+// output is a piece of generated output.
+type output struct {
+	choice int64
+	answer bool // not reasoning
+	tool   bool
+}
+
+// eventKind is the "type" of those dialects that have one.
+type eventKind uint8
+
+const (
+	kindUntyped eventKind = iota
+	kindOther
+	kindMessageStart
+	kindBlockStart
+	kindMessageStop
+	kindItemAdded
+	kindResponseEnd
+	kindReasoningDelta
+	kindTranscriptEnd
+	kindErrorEvent
+)
+
+func eventKindOf(name []byte) eventKind {
+	switch string(name) {
+	case "message_start":
+		return kindMessageStart
+	case "content_block_start":
+		return kindBlockStart
+	case "message_stop":
+		return kindMessageStop
+	case "response.output_item.added":
+		return kindItemAdded
+	case "response.completed", "response.incomplete", "response.failed":
+		return kindResponseEnd
+	case "response.reasoning_text.delta", "response.reasoning_summary_text.delta":
+		return kindReasoningDelta
+	case "transcript.text.done":
+		return kindTranscriptEnd
+	case "error":
+		return kindErrorEvent
+	}
+	return kindOther
+}
+
+// reset forgets the event. The texts' bytes may stay: only their lengths count.
+func (e *event) reset() {
+	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs = kindUntyped, 0, output{}, false, 0
+	e.noChoices, e.toolItem, e.delta, e.failed = false, false, false, false
+	e.model.n, e.fingerprint.n, e.finish.n, e.status.n, e.failure.n = 0, 0, 0, 0, 0
+	e.slot, e.cacheRead, e.cacheWrite, e.cacheN, e.promptN = Int{}, Int{}, Int{}, Int{}, Int{}
+	e.usage, e.timings, e.native = Counts{}, Counts{}, Counts{}
+	e.progress, e.results, e.tokens, e.counted = prefill{}, Int{}, Int{}, Int{}
+}
+
+func (e *event) open(f field) {
+	switch f {
+	case repChoice:
+		e.choice, e.choiceFull = output{}, false
+	case repError:
+		e.failed = true
+	}
+}
+
+func (e *event) close(f field, n int64) {
+	switch f {
+	case repChoice:
+		e.endChoice(e.choice.choice)
+	case repChoices:
+		e.noChoices = n == 0
+	case repResults:
+		e.results = Some(n)
+	case repTokens:
+		e.tokens = Some(n)
+	}
+}
+
+// endChoice notes the output that was read for one completion.
+func (e *event) endChoice(index int64) {
+	if e.choiceFull && e.nOutputs < eventOutputs {
+		e.choice.choice = index
+		e.outputs[e.nOutputs] = e.choice
+		e.nOutputs++
+	}
+	e.choice, e.choiceFull = output{}, false
+}
+
+func (e *event) generated(answer, tool bool) {
+	e.choiceFull = true
+	e.choice.answer = e.choice.answer || answer
+	e.choice.tool = e.choice.tool || tool
+}
+
+func (e *event) scalar(f field, v value) {
+	switch f {
+	case repAnswer, repNativeContent, repReasoning, repTool:
+		if v.filled() {
+			e.generated(f != repReasoning, f == repTool)
+		}
+	case repDelta:
+		e.delta = v.filled()
+	case repChoiceIndex:
+		e.choice.choice = v.count().V
+	case repIndex:
+		e.index = v.count().V
+	case repType:
+		e.kind = eventKindOf(v.raw)
+	case repItemType:
+		e.toolItem = string(v.raw) == "tool_use" || string(v.raw) == "function_call"
+	case repModel:
+		e.model.set(v)
+	case repFingerprint:
+		e.fingerprint.set(v)
+	case repFinish:
+		e.finish.add(v)
+	case repStatus:
+		e.status.set(v)
+	case repSlot:
+		e.slot = v.count()
+	case repError:
+		e.failed = v.filled()
+		e.failure.set(v)
+	case repErrorMessage, repRootMessage:
+		e.failure.set(v)
+	default:
+		e.count(f, v)
+	}
+}
+
+// count takes the numbers.
+func (e *event) count(f field, v value) {
+	switch f {
+	case repUsagePrompt:
+		e.usage.Prompt = v.count()
+	case repUsageOutput:
+		e.usage.Output = v.count()
+	case repUsageCached:
+		e.usage.Cached = v.count()
+	case repUsageReasoning:
+		e.usage.Reasoning = v.count()
+	case repUsageCacheRead:
+		e.cacheRead = v.count()
+	case repUsageCacheWrite:
+		e.cacheWrite = v.count()
+	case repCacheN:
+		e.cacheN = v.count()
+	case repPromptN:
+		e.promptN = v.count()
+	case repPromptMs:
+		e.timings.PromptUs = v.micros()
+	case repPredictedN:
+		e.timings.Output = v.count()
+	case repPredictedMs:
+		e.timings.PredictedUs = v.micros()
+	case repDraftN:
+		e.timings.Draft = v.count()
+	case repDraftAcceptedN:
+		e.timings.DraftAccepted = v.count()
+	case repTokensPredicted:
+		e.native.Output = v.count()
+	case repTokensEvaluated:
+		e.native.Prompt = v.count()
+	case repProgressTotal:
+		e.progress.total = v.count()
+	case repProgressCache:
+		e.progress.cached = v.count()
+	case repProgressDone:
+		e.progress.done = v.count()
+	case repProgressMs:
+		e.progress.us = v.micros()
+	case repInputTokens:
+		e.counted = v.count()
+	}
+}
+
+// settle draws what follows from several members, whose order does not matter, once all are read.
+func (e *event) settle() {
+	if e.delta {
+		e.generated(e.kind != kindReasoningDelta, false)
+	}
+	if e.toolItem && (e.kind == kindBlockStart || e.kind == kindItemAdded) {
+		e.generated(true, true)
+	}
+	e.endChoice(e.index)
+	if e.kind == kindErrorEvent {
+		e.failed = true
+	}
+	switch s := e.status.b[:e.status.n]; string(s) {
+	case "", "in_progress", "queued":
+	default:
+		if e.finish.n == 0 {
+			e.finish.text.copyFrom(&e.status)
+		}
+	}
+	if e.cacheRead.Valid || e.cacheWrite.Valid { // Anthropic's input_tokens leave the cached ones out
+		e.usage.Cached = e.cacheRead
+		if e.usage.Prompt.Valid {
+			e.usage.Prompt.V += e.cacheRead.V + e.cacheWrite.V
+		}
+	}
+	e.timings.Cached = e.cacheN
+	if e.promptN.Valid {
+		e.timings.Prompt = Some(e.promptN.V + e.cacheN.V)
+	}
+	if e.kind == kindMessageStart {
+		e.usage.Output = Int{} // a count of what is yet to come
+	}
+}

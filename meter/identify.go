@@ -1,0 +1,149 @@
+package meter
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"strings"
+)
+
+// Modes of Identify.
+const (
+	IdentifyHash  = "hash"  // user, session, key and address as keyed hashes: the zero value's mode
+	IdentifyPlain = "plain" // user, session and address as they are; the key still hashed
+	IdentifyNone  = "none"  // none of the four
+)
+
+// Identify fills the columns that say who asked. In mode hash they are HMAC-SHA-256 under Key, cut to
+// 64 bits, in hexadecimal: the same person gives the same value on one installation, and nothing can be
+// read from it without the key. Each column is hashed for itself, so equal values do not show. Without
+// a Key, mode hash keeps nothing. Safe for concurrent use once set.
+type Identify struct {
+	Mode           string
+	Key            []byte   // per-install secret
+	SessionHeaders []string // the first that a request has gives its session; nil: DefaultSessionHeaders
+}
+
+// DefaultSessionHeaders returns the headers by which known clients name their session.
+func DefaultSessionHeaders() []string {
+	return []string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id"}
+}
+
+// Limits of what one request's headers may put into a row.
+const (
+	identityBytes = 256
+	maxLabels     = 16
+	labelKeyBytes = 64
+)
+
+// Fill sets agent, session, user, api_key_id, client_addr, client_request_id, trace_id and labels from
+// the request's headers. header looks one up as RequestHead.Header does; clientAddr is the client's
+// host:port. A trace_id comes from the client's traceparent; labels stay as they are if the request
+// has none. The user whom the body names comes later, through Meter.Fill.
+func (id *Identify) Fill(rec *Record, header func(string) []byte, clientAddr string) {
+	rec.ClientRequestID = clip(header("X-Request-Id"), identityBytes)
+	rec.TraceID = traceID(header("Traceparent"))
+	rec.Agent = product(header("User-Agent"))
+	if l := labels(header("X-Wattline-Labels")); len(l) > 0 {
+		rec.Labels = l
+	}
+	rec.Session = id.keep("session", id.session(header))
+	rec.User = id.person(clip(header("X-OpenWebUI-User-Id"), identityBytes))
+	rec.APIKeyID = id.apiKey(header)
+	if host, _, err := net.SplitHostPort(clientAddr); err == nil {
+		clientAddr = host // the port is another one each time
+	}
+	rec.ClientAddr = id.keep("addr", clientAddr)
+}
+
+// person is how a user's name is kept.
+func (id *Identify) person(name string) string { return id.keep("user", name) }
+
+func (id *Identify) session(header func(string) []byte) string {
+	names := id.SessionHeaders
+	if names == nil {
+		names = DefaultSessionHeaders()
+	}
+	for _, name := range names {
+		if v := clip(header(name), identityBytes); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// apiKey is never kept plain, whatever the mode.
+func (id *Identify) apiKey(header func(string) []byte) string {
+	if id.Mode == IdentifyNone {
+		return ""
+	}
+	key := bytes.TrimSpace(header("X-Api-Key"))
+	if auth := bytes.TrimSpace(header("Authorization")); hasPrefixFold(auth, "Bearer ") {
+		key = bytes.TrimSpace(auth[len("Bearer "):])
+	}
+	return id.hash("key", string(key))
+}
+
+func (id *Identify) keep(column, v string) string {
+	switch id.Mode {
+	case IdentifyPlain:
+		return v
+	case IdentifyNone:
+		return ""
+	}
+	return id.hash(column, v)
+}
+
+func (id *Identify) hash(column, v string) string {
+	if v == "" || len(id.Key) == 0 {
+		return ""
+	}
+	mac := hmac.New(sha256.New, id.Key)
+	mac.Write([]byte(column + "\x00" + v))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// product is the first product of a User-Agent (RFC 9110, 10.1.5), without its version.
+func product(agent []byte) string {
+	p := clip(agent, identityBytes)
+	if i := strings.IndexAny(p, "/ \t("); i >= 0 {
+		p = p[:i]
+	}
+	return p
+}
+
+// traceID takes the trace id of a W3C traceparent, "" if it is not valid.
+func traceID(v []byte) string {
+	const idAt, idEnd, whole = 3, 35, 55
+	p := string(bytes.TrimSpace(v))
+	if len(p) < whole || p[2] != '-' || p[idEnd] != '-' || p[52] != '-' || p[:2] == "ff" {
+		return ""
+	}
+	id := p[idAt:idEnd]
+	if strings.Trim(id, "0123456789abcdef") != "" || strings.Trim(id, "0") == "" {
+		return ""
+	}
+	return id
+}
+
+// labels reads "k=v,k=v". What is not such a pair, or too many, or too long, is left out.
+func labels(v []byte) map[string]string {
+	var out map[string]string
+	for pair := range strings.SplitSeq(string(v), ",") {
+		k, val, ok := strings.Cut(pair, "=")
+		k, val = strings.TrimSpace(k), strings.TrimSpace(val)
+		if !ok || k == "" || len(k) > labelKeyBytes || len(val) > identityBytes || !printable(k) || !printable(val) {
+			continue
+		}
+		if _, again := out[k]; !again && len(out) == maxLabels {
+			continue
+		}
+		if out == nil {
+			out = make(map[string]string)
+		}
+		out[k] = val
+	}
+	return out
+}

@@ -1,0 +1,124 @@
+package meter
+
+// fillTimes writes what follows from the marks alone.
+func (m *Meter) fillTimes(rec *Record, k Marks) {
+	t, f := &m.reply.time, &m.facts
+	rec.TTFBUs = between(k.P0, k.H)
+	rec.DurationUs = between(k.P0, k.E)
+	rec.WriteBlockedUs = Int{}
+	if k.H != 0 {
+		rec.WriteBlockedUs = Some(m.reply.blockedNs / 1e3)
+	}
+	f.OutputReads, f.MaxOutputsRead, f.Started = t.reads, t.maxInRead, t.started()
+	f.Stamps = sincePass(t.stamps, k.P0)
+	if t.events == 0 {
+		return
+	}
+	rec.TTFTUs = between(k.P0, t.firstOut)
+	rec.UpstreamTTFTUs = between(k.P1, t.first)
+	rec.TTFOUs = between(k.P0, t.answer)
+	f.FirstNs, f.LastNs, f.LastWrittenNs = since(k.P0, t.first), since(k.P0, t.last), since(k.P0, t.lastOut)
+	if k.P1 != 0 && k.P0 != 0 {
+		rec.ProxyOverheadUs = Some((k.P1 - max(k.P0, k.R) + t.firstOut - t.first) / 1e3)
+	}
+	if g := m.Gaps(); g != nil {
+		p50 := g.Quantile(0.5)
+		rec.ITLP50Us, rec.ITLP90Us, rec.ITLP99Us = micros(p50), micros(g.Quantile(0.9)), micros(g.Quantile(0.99))
+		rec.ITLMaxUs = Some(g.Max() / 1e3)
+		rec.Stalls = Some(t.stalls(p50.V))
+	}
+}
+
+// fillPhases divides the time at the upstream into queue, prefill and decode.
+func (m *Meter) fillPhases(rec *Record, k Marks) {
+	if !generates(m.dialect) || m.dialect == DialectResume || m.status >= 400 {
+		return // a resumed stream's phases were its first request's
+	}
+	f, t := &m.facts, &m.reply.time
+	promptUs, predictedUs := f.Timings.PromptUs, f.Timings.PredictedUs
+	if f.Covered.Valid {
+		promptUs, predictedUs = Int{}, Int{}
+	}
+	if promptUs.Valid {
+		rec.PrefillUs, f.PrefillSource = promptUs, SourceServer
+	} else if p := m.reply.progress; p.us.Valid && p.done.V == p.total.V {
+		rec.PrefillUs, f.PrefillSource = p.us, SourceProgress
+	}
+	var start int64
+	if m.reply.mode == eventStream {
+		start = m.streamStart(k, promptUs)
+		if t.events > 0 {
+			rec.DecodeUs, f.DecodeSource = between(t.first, t.last), SourceMarks
+		}
+	} else if promptUs.Valid && predictedUs.Valid && k.E != 0 {
+		start = k.E - 1e3*(promptUs.V+predictedUs.V)
+		f.QueueSource = SourceServer
+		rec.DecodeUs, f.DecodeSource = predictedUs, SourceServer
+	}
+	if start == 0 || k.P1 == 0 {
+		f.QueueSource = ""
+		return
+	}
+	f.SlotStartNs = since(k.P0, start)
+	if !rec.PrefillUs.Valid && t.events > 0 {
+		rec.PrefillUs, f.PrefillSource = between(start, t.first), SourceMarks
+	}
+	if rec.QueueUs = between(k.P1, start); !rec.QueueUs.Valid {
+		f.NegativeQueue, f.QueueSource = true, ""
+	}
+}
+
+// streamStart is S of a stream, 0 if it cannot be told. A head that came after T1 − prompt_ms by more
+// than the tolerance cannot be the slot's start. One that came before it may be: a parser that
+// withholds the first tokens moves T1; there the recent streams of the same upstream decide.
+func (m *Meter) streamStart(k Marks, promptUs Int) int64 {
+	t, f := &m.reply.time, &m.facts
+	single := t.started() == 1
+	trusted, known := m.slots.verdict()
+	if t.events == 0 || !promptUs.Valid || !single {
+		if trusted || !known && m.reply.llama {
+			f.QueueSource = SourceHead
+			return k.H
+		}
+		return 0
+	}
+	start := t.first - 1e3*promptUs.V
+	if m.slots != nil && !m.reply.tools && promptUs.V*1e3 > 2*slotToleranceNs {
+		m.slots.witness(k.H, start)
+		trusted, known = m.slots.verdict()
+	}
+	if near(k.H, start) && (trusted || !known) || k.H < start && trusted {
+		f.QueueSource = SourceHead
+		return k.H
+	}
+	f.QueueSource = SourceServer
+	return start
+}
+
+// between is a span in microseconds: null where either end is missing or it would be negative.
+func between(from, to int64) Int {
+	if from == 0 || to == 0 || to < from {
+		return Int{}
+	}
+	return Some((to - from) / 1e3)
+}
+
+func since(from, to int64) Int {
+	if from == 0 || to == 0 {
+		return Int{}
+	}
+	return Some(to - from)
+}
+
+func micros(ns Int) Int {
+	ns.V /= 1e3
+	return ns
+}
+
+// sincePass makes the stamps relative to P0.
+func sincePass(stamps []Stamp, p0 int64) []Stamp {
+	for i := range stamps {
+		stamps[i].AtNs -= p0
+	}
+	return stamps
+}

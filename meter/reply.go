@@ -1,0 +1,223 @@
+package meter
+
+// reply reads a reply's body as it passes: one document, several, or the events of a stream. What an
+// event holds is collected in ev and counts only when the event is complete.
+type reply struct {
+	scan scanner
+	sse  sse
+	time timeline
+	ev   event
+
+	mode     replyMode
+	off      string // why the body is not metered, "" if it is
+	llama    bool   // the head says llama.cpp
+	read     int64  // stamps of the piece being read
+	written  int64
+	answered Progress // of the ReplyBody under way
+
+	model       text
+	fingerprint text
+	failure     text // message of an error in the body
+	failed      bool
+	finishes    words
+	slot        Int
+	events      int64 // complete events with data, or documents
+	badEvents   int64 // of them, those that were not JSON
+	blockedNs   int64
+	done        bool // "[DONE]", message_stop or response.completed was seen
+	doneMatch   int  // bytes of the event's data that fit "[DONE]"; -1: none
+
+	usage   tally
+	timings tally
+	native  tally
+
+	progress prefill
+	results  Int
+	tokens   Int
+	counted  Int
+	tools    bool // a tool call was among the output
+}
+
+type replyMode uint8
+
+const (
+	notMetered replyMode = iota
+	document             // JSON, one or several
+	eventStream
+)
+
+// prefill is the last prompt_progress.
+type prefill struct {
+	total, cached, done Int
+	us                  Int
+	n                   int64
+}
+
+func (r *reply) begin(h ReplyHead, dialect string) {
+	r.forget()
+	r.scan.root, r.scan.to = replySchema, r
+	r.sse.to = r
+	r.llama = equalFold(h.header("Server"), "llama.cpp")
+	kind := h.header("Content-Type")
+	switch e := h.header("Content-Encoding"); {
+	case dialect == "" && h.Status < 400:
+		return // nothing known about this path
+	case len(e) > 0 && !equalFold(e, "identity"):
+		r.off = "not metered: the reply is compressed (" + clip(e, 32) + "); ask for it uncompressed (Accept-Encoding: identity)"
+	case hasPrefixFold(kind, "text/event-stream"):
+		r.mode = eventStream
+	case hasPrefixFold(kind, "application/json"), hasPrefixFold(kind, "application/problem+json"):
+		r.mode = document
+	case dialect != "":
+		r.off = "not metered: unknown content type " + quoted(kind)
+	}
+	r.ev.reset()
+}
+
+func (r *reply) forget() {
+	r.model.wipe()
+	r.finishes.wipe()
+	r.fingerprint.wipe()
+	r.failure.wipe()
+	r.scan.wipe()
+	r.sse.reset()
+	r.time.reset()
+	r.ev.reset()
+	scan, sse, time, ev, model, print, failure := r.scan, r.sse, r.time, r.ev, r.model, r.fingerprint, r.failure
+	*r = reply{scan: scan, sse: sse, time: time, ev: ev, model: model, fingerprint: print, failure: failure}
+}
+
+func (r *reply) body(p []byte, read, written int64) Progress {
+	r.answered = Progress{}
+	r.read, r.written = read, written
+	r.blockedNs += max(0, written-read)
+	switch r.mode {
+	case eventStream:
+		r.sse.feed(p)
+	case document:
+		r.scan.feed(p)
+	}
+	return r.answered
+}
+
+const doneMark = "[DONE]"
+
+// data takes a piece of an event's data.
+func (r *reply) data(p []byte) {
+	if r.doneMatch >= 0 {
+		for _, c := range p {
+			if r.doneMatch >= len(doneMark) || c != doneMark[r.doneMatch] {
+				r.doneMatch = -1
+				break
+			}
+			r.doneMatch++
+		}
+	}
+	r.scan.feed(p)
+}
+
+// event ends an event of a stream.
+func (r *reply) event() {
+	r.scan.finish()
+	switch {
+	case r.doneMatch == len(doneMark):
+		r.done = true
+	case !r.scan.idle():
+		r.events++
+		r.badEvents++
+	default:
+		r.events++
+		r.commit()
+	}
+	r.doneMatch = 0
+	r.scan.reset()
+	r.ev.reset()
+}
+
+// commit makes a complete event or document count.
+func (r *reply) commit() {
+	e := &r.ev
+	e.settle()
+	streamed := r.mode == eventStream
+	if streamed {
+		r.outputs(e)
+	}
+	if e.failed && !r.failed {
+		r.failed = true
+		r.failure.copyFrom(&e.failure)
+	}
+	if r.model.n == 0 {
+		r.model.copyFrom(&e.model)
+	}
+	if r.fingerprint.n == 0 {
+		r.fingerprint.copyFrom(&e.fingerprint)
+	}
+	r.finishes.merge(&e.finish)
+	if e.slot.Valid && e.slot.V >= 0 {
+		r.slot = e.slot
+	}
+	r.counts(e, streamed)
+	r.plain(e)
+	if e.kind == kindMessageStop || e.kind == kindResponseEnd {
+		r.done = true
+	}
+}
+
+// outputs puts what the event generated on the timeline.
+func (r *reply) outputs(e *event) {
+	for i := range e.outputs[:e.nOutputs] {
+		o := &e.outputs[i]
+		if r.time.events == 0 {
+			r.answered.First = true
+		}
+		r.time.output(o.choice, o.answer, r.read, r.written)
+		r.answered.Outputs++
+		r.tools = r.tools || o.tool
+	}
+}
+
+// counts enters the event's numbers. Those of an event that ends a completion are final, all others
+// are what was true so far.
+func (r *reply) counts(e *event, streamed bool) {
+	stage := soFar
+	switch {
+	case e.noChoices:
+		stage = total
+	case !streamed, e.finish.n > 0, e.kind == kindResponseEnd, e.kind == kindTranscriptEnd:
+		stage = final
+	}
+	r.usage.enter(&e.usage, stage)
+	r.timings.enter(&e.timings, stage)
+	r.native.enter(&e.native, stage)
+	if p := e.progress; p.done.Valid {
+		p.n = r.progress.n + 1
+		r.progress = p
+		r.answered.PrefillDone, r.answered.PrefillTotal = p.done.V, p.total.V
+	}
+}
+
+func (r *reply) open(f field) { r.ev.open(f) }
+
+func (r *reply) close(f field, n int64) {
+	r.ev.close(f, n)
+	if f == repDoc && r.mode == document {
+		r.events++
+		r.commit()
+		r.ev.reset()
+	}
+}
+
+func (r *reply) scalar(f field, v value) { r.ev.scalar(f, v) }
+
+// plain enters what replies tell that generate nothing.
+func (r *reply) plain(e *event) {
+	if e.results.Valid {
+		r.results = e.results
+	}
+	if e.tokens.Valid {
+		r.tokens = e.tokens
+	}
+	if e.counted.Valid {
+		r.counted = e.counted
+	}
+}

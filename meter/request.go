@@ -1,0 +1,146 @@
+package meter
+
+// request reads a request's body as it passes. It is touched by RequestBody alone until the exchange
+// ends, because an upload may still run when the reply begins.
+type request struct {
+	scan    scanner
+	off     string // why the body is not read, "" if it is
+	seen    bool   // a document began
+	done    bool   // and ended: what follows is not looked at
+	model   text
+	user    text
+	owner   text // metadata.user_id
+	stream  Int
+	limit   Int // max_tokens
+	temp    Float
+	seed    Int
+	n       Int
+	msgs    Int
+	tools   Int
+	inputs  Int
+	prompts Int
+	docs    Int
+	images  int64
+	audios  int64
+	usage   Int // stream_options.include_usage
+	perTok  Int // timings_per_token
+	progr   Int // return_progress
+	cache   Int // cache_prompt
+
+	promptTexts   int64 // elements of prompt that are prompts: strings and token lists
+	promptNumbers bool  // prompt is one list of token numbers
+}
+
+// begin looks at the head. It forgets the last exchange's texts for good: they are people's.
+func (r *request) begin(h RequestHead) {
+	r.forget()
+	r.scan.root, r.scan.to = requestSchema, r
+	if e := h.header("Content-Encoding"); len(e) > 0 && !equalFold(e, "identity") {
+		r.off = "request body is compressed"
+	} else if hasPrefixFold(h.header("Content-Type"), "multipart/") {
+		r.off = "request body is multipart"
+	}
+}
+
+func (r *request) forget() {
+	r.model.wipe()
+	r.user.wipe()
+	r.owner.wipe()
+	r.scan.wipe()
+	scan, model, user, owner := r.scan, r.model, r.user, r.owner
+	*r = request{scan: scan, model: model, user: user, owner: owner}
+}
+
+func (r *request) body(p []byte) {
+	if r.off == "" && !r.done {
+		r.scan.feed(p)
+	}
+}
+
+func (r *request) open(f field) {
+	switch f {
+	case reqDoc:
+		r.seen = true
+	case reqPromptElem:
+		r.promptTexts++
+	}
+}
+
+func (r *request) close(f field, n int64) {
+	switch f {
+	case reqDoc:
+		r.done = true
+	case reqMessages:
+		r.msgs = Some(n)
+	case reqTools:
+		r.tools = Some(n)
+	case reqInput:
+		r.inputs = Some(n)
+	case reqDocuments:
+		r.docs = Some(n)
+	case reqPrompt:
+		r.prompts = Some(max(r.promptTexts, 1))
+		if r.promptNumbers {
+			r.prompts = Some(1)
+		}
+	}
+}
+
+func (r *request) scalar(f field, v value) {
+	switch f {
+	case reqModel:
+		r.model.set(v)
+	case reqUser:
+		r.user.set(v)
+	case reqMetadataUser:
+		r.owner.set(v)
+	case reqStream:
+		r.stream = v.truth()
+	case reqMaxTokens:
+		r.limit = v.count() // -1 is llama-server's "unlimited"
+	case reqTemperature:
+		r.temp.V, r.temp.Valid = v.float()
+	case reqSeed:
+		r.seed = v.integer()
+	case reqN:
+		r.n = v.count()
+	case reqInput:
+		r.inputs = Some(1)
+	case reqPrompt:
+		r.prompts = Some(1)
+	case reqPromptElem:
+		if v.kind == kindNumber {
+			r.promptNumbers = true
+			return
+		}
+		r.promptTexts++
+	case reqPartType:
+		r.part(v)
+	case reqIncludeUsage:
+		r.usage = v.truth()
+	case reqTimingsPerToken:
+		r.perTok = v.truth()
+	case reqReturnProgress:
+		r.progr = v.truth()
+	case reqCachePrompt:
+		r.cache = v.truth()
+	}
+}
+
+// part counts an image or audio among a message's content parts, by the names of all three dialects.
+func (r *request) part(v value) {
+	switch string(v.raw) {
+	case "image_url", "image", "input_image":
+		r.images++
+	case "input_audio", "audio", "audio_url":
+		r.audios++
+	}
+}
+
+// person returns the user that the body names: OpenAI's user, else Anthropic's metadata.user_id.
+func (r *request) person() string {
+	if r.user.n > 0 {
+		return r.user.String()
+	}
+	return r.owner.String()
+}

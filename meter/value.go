@@ -1,0 +1,199 @@
+package meter
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// integer returns a count that a server or client wrote, null for anything but a number of at most
+// 2^53 in size (beyond it JSON numbers are not exact).
+func (v value) integer() Int {
+	f, ok := v.float()
+	if !ok || math.Abs(f) > 1<<53 {
+		return Int{}
+	}
+	return Some(int64(f))
+}
+
+// count is integer, null where a negative number stands for "unlimited" or "unknown".
+func (v value) count() Int {
+	i := v.integer()
+	if i.V < 0 {
+		return Int{}
+	}
+	return i
+}
+
+// micros returns a number of milliseconds as whole microseconds.
+func (v value) micros() Int {
+	f, ok := v.float()
+	if !ok || f < 0 || f > 1e12 {
+		return Int{}
+	}
+	return Some(int64(math.Round(f * 1e3)))
+}
+
+func (v value) float() (float64, bool) {
+	if v.kind != kindNumber || v.size > 32 {
+		return 0, false // a longer number is nobody's count; the limit also keeps the conversion off the heap
+	}
+	if n, ok := digits(v.raw); ok {
+		return float64(n), true
+	}
+	f, err := strconv.ParseFloat(string(v.raw), 64)
+	return f, err == nil && !math.IsInf(f, 0)
+}
+
+// digits is the short way for what nearly every number is: up to 15 digits.
+func digits(p []byte) (int64, bool) {
+	if len(p) == 0 || len(p) > 15 {
+		return 0, false
+	}
+	var n int64
+	for _, c := range p {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// truth returns a boolean, null for anything else.
+func (v value) truth() Int {
+	switch v.kind {
+	case kindTrue:
+		return Some(1)
+	case kindFalse:
+		return Some(0)
+	}
+	return Int{}
+}
+
+// filled reports a string that is not empty.
+func (v value) filled() bool { return v.kind == kindString && v.size > 0 }
+
+// text is a wanted string as it stood in the document, kept until it is asked for.
+type text struct {
+	n int
+	b [keepBytes]byte
+}
+
+func (t *text) set(v value) {
+	if v.filled() {
+		t.n = copy(t.b[:], v.raw)
+	}
+}
+
+func (t *text) copyFrom(o *text) { t.n = copy(t.b[:], o.b[:o.n]) }
+
+func (t *text) reset() { t.n = 0 }
+
+// wipe forgets the bytes too.
+func (t *text) wipe() {
+	clear(t.b[:t.n])
+	t.n = 0
+}
+
+func (t *text) String() string { return unescape(t.b[:t.n]) }
+
+// words is a text of distinct words, joined by commas.
+type words struct{ text }
+
+func (w *words) add(v value) {
+	if v.filled() {
+		w.word(v.raw)
+	}
+}
+
+func (w *words) merge(o *words) {
+	for rest := o.b[:o.n]; len(rest) > 0; {
+		word, more, _ := bytes.Cut(rest, comma)
+		w.word(word)
+		rest = more
+	}
+}
+
+func (w *words) word(word []byte) {
+	for rest := w.b[:w.n]; len(rest) > 0; {
+		known, more, _ := bytes.Cut(rest, comma)
+		if bytes.Equal(known, word) {
+			return
+		}
+		rest = more
+	}
+	if w.n > 0 {
+		w.n += copy(w.b[w.n:], comma)
+	}
+	w.n += copy(w.b[w.n:], word)
+}
+
+var comma = []byte{','} //nolint:gochecknoglobals // a constant
+
+// unescape resolves a JSON string's escapes. What was cut off in the middle of an escape or of a
+// character is dropped, what is not UTF-8 replaced: the result is always valid.
+func unescape(p []byte) string {
+	var b strings.Builder
+	for i := 0; i < len(p); {
+		if p[i] != '\\' {
+			b.WriteByte(p[i])
+			i++
+			continue
+		}
+		r, n := escape(p[i:])
+		if n == 0 {
+			break
+		}
+		b.WriteRune(r)
+		i += n
+	}
+	s := b.String()
+	for cut := 1; cut < utf8.UTFMax && cut <= len(s); cut++ {
+		if tail := s[len(s)-cut:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRuneInString(tail) {
+				s = s[:len(s)-cut]
+			}
+			break
+		}
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// escape reads the escape sequence that p begins with; n is 0 if it is incomplete.
+func escape(p []byte) (r rune, n int) {
+	if len(p) < 2 {
+		return 0, 0
+	}
+	if p[1] != 'u' {
+		if i := strings.IndexByte(`"\/bfnrt`, p[1]); i >= 0 {
+			return rune("\"\\/\b\f\n\r\t"[i]), 2
+		}
+		return utf8.RuneError, 2
+	}
+	r, ok := hex4(p)
+	if !ok {
+		return 0, 0
+	}
+	if utf16.IsSurrogate(r) {
+		if low, ok := hex4(p[6:]); ok {
+			if both := utf16.DecodeRune(r, low); both != utf8.RuneError {
+				return both, 12
+			}
+		}
+		return utf8.RuneError, 6
+	}
+	return r, 6
+}
+
+// hex4 reads \uXXXX.
+func hex4(p []byte) (rune, bool) {
+	if len(p) < 6 || p[0] != '\\' || p[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(p[2:6]), 16, 32)
+	return rune(n), err == nil
+}

@@ -13,6 +13,7 @@ import (
 	"modernc.org/sqlite"
 
 	"wattline/meter"
+	"wattline/sink"
 )
 
 // Reader reads a store, beside its writer or without one. It cannot change anything. Its methods are
@@ -126,6 +127,30 @@ func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
 		return nil, fmt.Errorf("several requests match %q: %s; give more of the id", part, strings.Join(ids, ", "))
 	}
 	return found[0], nil
+}
+
+// Efficiency returns the computed columns of view efficiency for one request, those that are not null.
+func (r *Reader) Efficiency(ctx context.Context, id string) (map[string]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	columns := sink.EfficiencyColumns()
+	names := make([]string, len(columns))
+	values := make([]sql.Null[float64], len(columns))
+	targets := make([]any, len(columns))
+	for i, c := range columns {
+		names[i], targets[i] = `"`+c.Name+`"`, &values[i]
+	}
+	err := r.db.QueryRowContext(ctx, "SELECT "+strings.Join(names, ", ")+" FROM efficiency WHERE id = ?", id).Scan(targets...)
+	if err != nil {
+		return nil, explain("read", r.path, err)
+	}
+	found := make(map[string]float64, len(columns))
+	for i, v := range values {
+		if v.Valid {
+			found[columns[i].Name] = v.V
+		}
+	}
+	return found, nil
 }
 
 // chunk is how many rows Each reads in one statement.

@@ -41,6 +41,15 @@ func argument(field any) (any, error) {
 	return nil, fmt.Errorf("store: a column has a field of unknown type %T", field)
 }
 
+// Text is a field, given by pointer as in Column.Ptr, as the store would write it; "" for null.
+func Text(field any) (string, error) {
+	v, err := argument(field)
+	if v == nil || err != nil {
+		return "", err
+	}
+	return fmt.Sprint(v), nil
+}
+
 func literal(t time.Time) string { return t.UTC().Format(TimeLayout) }
 
 func textOrNull(s string) any {

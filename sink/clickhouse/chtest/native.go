@@ -154,43 +154,68 @@ func (c *nativeConn) packet(ctx context.Context) error {
 		return c.send(&chproto.Buffer{Buf: []byte{proto.ServerPong}})
 	case proto.ClientQuery:
 		return c.query(ctx)
+	case clientTablesStatus:
+		return c.tablesStatus()
 	}
 	return fmt.Errorf("chtest: unexpected packet %d", code)
 }
 
+// The packets by which another ClickHouse asks whether tables lag behind; clickhouse-go never does.
+const (
+	clientTablesStatus = 5
+	serverTablesStatus = 9
+)
+
+// tablesStatus answers that every table is there and none is replicated.
+func (c *nativeConn) tablesStatus() error {
+	n, err := c.r.UVarInt()
+	if err != nil {
+		return err
+	}
+	var b chproto.Buffer
+	b.PutByte(serverTablesStatus)
+	b.PutUVarInt(n)
+	for range n {
+		for range 2 { // database and table
+			name, err := c.r.Str()
+			if err != nil {
+				return err
+			}
+			b.PutString(name)
+		}
+		b.PutBool(false)
+	}
+	return c.send(&b)
+}
+
 var (
-	insertRE      = regexp.MustCompile(`(?is)^\s*INSERT\s+INTO\s+(\S+?)\s*(?:\((.*)\))?\s*(?:SETTINGS\s.*)?FORMAT\s+Native\s*$`)
+	// An INSERT whose rows follow as blocks: up to its format, the table, the columns.
+	insertRE      = regexp.MustCompile(`(?is)^(\s*INSERT\s+INTO\s+(\S+?)\s*(?:\((.*)\))?\s*(?:SETTINGS\s.*)?)(?:FORMAT\s+Native|VALUES)?\s*$`)
 	selectRE      = regexp.MustCompile(`(?is)^\s*(SELECT|WITH)\s`)
 	errDisconnect = errors.New("chtest: the client broke the protocol")
 )
 
 func (c *nativeConn) query(ctx context.Context) error {
-	var q chproto.Query
-	if err := q.DecodeAware(c.r, int(c.revision)); err != nil {
+	q, err := readQuery(c.r, c.revision)
+	if err != nil {
 		return err
 	}
-	compressed := q.Compression == chproto.CompressionEnabled
+	compressed := q.compressed
 	if _, err := c.readData(compressed); err != nil { // the empty block that ends the external tables
 		return err
 	}
-	req := request{query: q.Body, database: c.database, settings: map[string]string{}, params: map[string]string{}, format: "Native"}
-	for _, s := range q.Settings {
-		req.settings[s.Key] = s.Value
-	}
-	for _, p := range q.Parameters {
-		req.params[p.Key] = unquote(p.Value)
-	}
-	if m := insertRE.FindStringSubmatch(q.Body); m != nil {
-		data, err := c.receiveRows(ctx, req, m[1], m[2], compressed)
+	req := request{query: q.body, database: c.database, settings: q.settings, params: q.params, format: "Native"}
+	if m := insertRE.FindStringSubmatch(q.body); m != nil {
+		data, err := c.receiveRows(ctx, req, m[2], m[3], compressed)
 		if err != nil || data == nil {
 			return err
 		}
-		req.data = data
+		req.query, req.data = m[1]+" FORMAT Native", data
 	}
 	out, err := c.srv.execute(ctx, c.session, req)
 	var header *block
-	if err == nil && selectRE.MatchString(q.Body) {
-		header, err = c.describe(ctx, req, q.Body)
+	if err == nil && selectRE.MatchString(q.body) {
+		header, err = c.describe(ctx, req, q.body)
 	}
 	if err := c.resetSettings(ctx, req); err != nil {
 		return err

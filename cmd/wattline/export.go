@@ -1,0 +1,65 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"time"
+
+	"wattline/meter"
+	"wattline/sink/store"
+)
+
+type exportCmd struct {
+	Store  string `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Format string `help:"How rows are written: ${enum}." enum:"csv,jsonl" default:"csv"`
+	Since  string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all there is."`
+}
+
+// Run writes every request, oldest first, to standard output.
+func (c *exportCmd) Run(a *app) (err error) {
+	var since time.Time
+	if c.Since != "" {
+		if since, err = parseSince(c.Since, time.Now()); err != nil {
+			return err
+		}
+	}
+	r, err := store.OpenReader(a.ctx, a.storePath(c.Store))
+	if err != nil {
+		return err
+	}
+	defer closing(r, &err)
+	if c.Format == "csv" {
+		return exportCSV(a, r, since)
+	}
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	return r.Each(a.ctx, since, func(rec *meter.Record) error { return enc.Encode(rec) })
+}
+
+// exportCSV writes RFC 4180 with a header line. Null is the empty field; labels and lists are JSON.
+func exportCSV(a *app, r *store.Reader, since time.Time) error {
+	w := csv.NewWriter(io.Writer(a.stdout))
+	fields := make([]string, len(meter.Columns()))
+	for i, c := range meter.Columns() {
+		fields[i] = c.Name
+	}
+	if err := w.Write(fields); err != nil {
+		return err
+	}
+	err := r.Each(a.ctx, since, func(rec *meter.Record) error {
+		for i, c := range meter.Columns() {
+			v, err := store.Text(c.Ptr(rec))
+			if err != nil {
+				return err
+			}
+			fields[i] = v
+		}
+		return w.Write(fields)
+	})
+	w.Flush()
+	if err != nil {
+		return err
+	}
+	return w.Error()
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"wattline/sink/queries"
+	"wattline/sink/store"
+)
+
+type usageCmd struct {
+	By       string `help:"What to tell apart: ${enum}." enum:"agent,session,model,user,label,day" default:"agent"`
+	Since    string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01)." default:"7d"`
+	Store    string `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Currency string `help:"Unit of the price that serve was given, for the heading." placeholder:"NAME"`
+	JSON     bool   `help:"One JSON object a line." name:"json"`
+}
+
+// usageTimeout bounds the query: it reads every row of the period.
+const usageTimeout = time.Minute
+
+// Run prints who used what.
+func (c *usageCmd) Run(a *app) (err error) {
+	since, err := parseSince(c.Since, time.Now())
+	if err != nil {
+		return err
+	}
+	r, err := store.OpenReader(a.ctx, a.storePath(c.Store))
+	if err != nil {
+		return err
+	}
+	defer closing(r, &err)
+	ctx, cancel := context.WithTimeout(a.ctx, usageTimeout)
+	defer cancel()
+	u, err := queries.ReadUsage(ctx, r.DB(), queries.SQLite, c.By, since)
+	if err != nil {
+		return r.Explain(err)
+	}
+	if c.JSON {
+		return writeUsageJSON(a.stdout, u)
+	}
+	c.print(a.stdout, u)
+	return nil
+}
+
+// parseSince reads 7d, any duration of Go's, or a local date or time.
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 {
+			return now.Add(-time.Duration(n * 24 * float64(time.Hour))), nil
+		}
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.DateOnly, time.DateTime, time.RFC3339} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usageError("--since %q is neither a span (90m, 24h, 7d) nor a date (2026-11-01)", s)
+}
+
+func (c *usageCmd) print(w io.Writer, u *queries.Usage) {
+	cost := "cost"
+	if c.Currency != "" {
+		cost += " " + c.Currency
+	}
+	t := newTable(w, u.By, "requests", "in", "cached", "out", "kWh", "± kWh", "idle share", cost, "ttft p50 ms")
+	line := func(name string, g queries.Consumption) {
+		t.AppendRow([]any{
+			name, g.Requests, nullInt(g.InTokens), nullInt(g.CachedTokens), nullInt(g.OutTokens),
+			nullFloat(g.EnergyKWh), nullFloat(g.SigmaKWh), idleShare(g), nullFloat(g.Cost), nullFloat(g.TTFTms),
+		})
+	}
+	for _, g := range u.Groups {
+		line(orAbsent(g.Key.V), g)
+	}
+	line("all", u.Total)
+	t.AppendRow([]any{"idle", "", "", "", "", nullFloat(u.IdleKWh), nullFloat(u.IdleSigmaKWh)})
+	t.AppendRow([]any{"residual", "", "", "", "", nullFloat(u.ResidualKWh)})
+	rightAligned(t, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+	t.Render()
+	fmt.Fprintf(w, "\nSince %s. kWh is what the GPU spent on the requests, known of %d of %d; idle: nothing in flight; residual: charged to nobody.\n",
+		u.Since.Local().Format(time.DateTime), u.Total.Measured, u.Total.Requests)
+}
+
+// idleShare is the part of a group's energy that is its share of the loaded-idle draw.
+func idleShare(g queries.Consumption) string {
+	if !g.IdleKWh.Valid || !g.EnergyKWh.Valid || g.EnergyKWh.V == 0 {
+		return absent
+	}
+	return significant(100*g.IdleKWh.V/g.EnergyKWh.V) + " %"
+}
+
+// usageLine is one line of usage --json. Kind is group, all, idle or residual.
+type usageLine struct {
+	Kind         string   `json:"kind"`
+	By           string   `json:"by"`
+	Key          *string  `json:"key"`
+	Requests     *int64   `json:"requests"`
+	PromptTokens *int64   `json:"prompt_tokens"`
+	CachedTokens *int64   `json:"cached_tokens"`
+	OutputTokens *int64   `json:"output_tokens"`
+	Measured     *int64   `json:"requests_with_energy"`
+	EnergyKWh    *float64 `json:"energy_kwh"`
+	SigmaKWh     *float64 `json:"sigma_kwh"`
+	IdleKWh      *float64 `json:"idle_share_kwh"`
+	Cost         *float64 `json:"cost"`
+	TTFTms       *float64 `json:"ttft_p50_ms"`
+}
+
+func writeUsageJSON(w io.Writer, u *queries.Usage) error {
+	line := func(kind string, g queries.Consumption) usageLine {
+		return usageLine{
+			kind, u.By, pointer(g.Key), &g.Requests, pointer(g.InTokens), pointer(g.CachedTokens), pointer(g.OutTokens), &g.Measured,
+			pointer(g.EnergyKWh), pointer(g.SigmaKWh), pointer(g.IdleKWh), pointer(g.Cost), pointer(g.TTFTms),
+		}
+	}
+	lines := make([]usageLine, 0, len(u.Groups)+3)
+	for _, g := range u.Groups {
+		lines = append(lines, line("group", g))
+	}
+	lines = append(lines, line("all", u.Total),
+		usageLine{Kind: "idle", By: u.By, EnergyKWh: pointer(u.IdleKWh), SigmaKWh: pointer(u.IdleSigmaKWh)},
+		usageLine{Kind: "residual", By: u.By, EnergyKWh: pointer(u.ResidualKWh)})
+	enc := json.NewEncoder(w)
+	for _, l := range lines {
+		if err := enc.Encode(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pointer is nil for null, for encoding/json.
+func pointer[T any](v sql.Null[T]) *T {
+	if !v.Valid {
+		return nil
+	}
+	return &v.V
+}

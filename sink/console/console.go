@@ -1,0 +1,201 @@
+// Package console is the admin listener: health, readiness, the latest rows, what is in flight. It reads
+// from what it is given and changes nothing. The data listener belongs to the upstream alone, so nothing
+// of this is ever served there.
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"wattline/meter"
+)
+
+// Rows is what the API reads of the store.
+type Rows interface {
+	Latest(ctx context.Context, limit int) ([]*meter.Record, error)
+	Find(ctx context.Context, id string) (*meter.Record, error)
+}
+
+// Config joins the API with what it shows. Every field is required.
+type Config struct {
+	Rows Rows
+	// Flush makes rows that have ended visible to Rows; bounded by its context.
+	Flush func(context.Context) error
+	// Inflight lists the live requests as JSON-encodable objects.
+	Inflight func() []any
+	// Ready says whether listener and upstream work; nothing else makes a proxy unready.
+	Ready func(context.Context) error
+	// Counters are the losses and totals that /api/status shows.
+	Status func() any
+	Log    *slog.Logger
+}
+
+// Server is the admin listener.
+type Server struct {
+	cfg  Config
+	http *fasthttp.Server
+}
+
+// New makes a Server; it listens to nothing yet.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg}
+	s.http = &fasthttp.Server{
+		Handler: s.handle, Name: "wattline", Concurrency: 256, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxRequestBodySize: 64 << 10, SecureErrorLogMessage: true, Logger: lines{cfg.Log},
+	}
+	return s
+}
+
+type lines struct{ log *slog.Logger }
+
+func (l lines) Printf(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
+
+// Serve answers on ln until Shutdown; then it returns nil.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("console: %w", err)
+	}
+	return nil
+}
+
+// Shutdown stops it.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.ShutdownWithContext(ctx) }
+
+// maxRows bounds one answer of /api/requests.
+const maxRows = 10000
+
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	// A page elsewhere may make a browser send requests here, but only under its own host's name
+	// (DNS rebinding); an address or a plain local name is never that.
+	if !localName(string(ctx.Host())) {
+		fail(ctx, 403, "the admin listener answers to addresses and local names only")
+		return
+	}
+	if !ctx.IsGet() && !ctx.IsHead() {
+		fail(ctx, 405, "only GET")
+		return
+	}
+	path := string(ctx.Path())
+	switch path {
+	case "/healthz":
+		ctx.SetBodyString("ok\n")
+	case "/readyz":
+		s.ready(ctx)
+	case "/api/inflight":
+		s.reply(ctx, s.cfg.Inflight())
+	case "/api/status":
+		s.reply(ctx, s.cfg.Status())
+	case "/api/requests":
+		s.requests(ctx)
+	default:
+		if id, ok := bytes.CutPrefix(ctx.Path(), []byte("/api/requests/")); ok && len(id) > 0 {
+			s.request(ctx, string(id))
+			return
+		}
+		fail(ctx, 404, "there is /healthz, /readyz, /api/requests, /api/requests/ID, /api/inflight, /api/status")
+	}
+}
+
+func (s *Server) ready(ctx *fasthttp.RequestCtx) {
+	c, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := s.cfg.Ready(c); err != nil {
+		fail(ctx, 503, err.Error())
+		return
+	}
+	ctx.SetBodyString("ok\n")
+}
+
+// requests answers with the latest rows, newest first: ?limit=N (100), ?id=A&id=B for these alone.
+func (s *Server) requests(ctx *fasthttp.RequestCtx) {
+	c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	args, err := url.ParseQuery(string(ctx.QueryArgs().QueryString()))
+	if err != nil {
+		fail(ctx, 400, "the query is malformed")
+		return
+	}
+	if err := s.cfg.Flush(c); err != nil {
+		s.cfg.Log.Warn("rows are late for the admin API", "error", err)
+	}
+	if ids := args["id"]; len(ids) > 0 {
+		rows := make([]*meter.Record, 0, len(ids))
+		for _, id := range ids {
+			if rec, err := s.cfg.Rows.Find(c, id); err == nil {
+				rows = append(rows, rec)
+			}
+		}
+		s.reply(ctx, rows)
+		return
+	}
+	limit := 100
+	if l := args.Get("limit"); l != "" {
+		if limit, err = strconv.Atoi(l); err != nil || limit < 1 || limit > maxRows {
+			fail(ctx, 400, fmt.Sprintf("limit must be a number from 1 to %d", maxRows))
+			return
+		}
+	}
+	rows, err := s.cfg.Rows.Latest(c, limit)
+	if err != nil {
+		fail(ctx, 500, err.Error())
+		return
+	}
+	s.reply(ctx, rows)
+}
+
+func (s *Server) request(ctx *fasthttp.RequestCtx, id string) {
+	c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.cfg.Flush(c); err != nil {
+		s.cfg.Log.Warn("rows are late for the admin API", "error", err)
+	}
+	rec, err := s.cfg.Rows.Find(c, id)
+	if err != nil {
+		fail(ctx, 404, err.Error())
+		return
+	}
+	s.reply(ctx, rec)
+}
+
+func (s *Server) reply(ctx *fasthttp.RequestCtx, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		fail(ctx, 500, err.Error())
+		return
+	}
+	ctx.SetContentType("application/json; charset=utf-8")
+	ctx.SetBody(append(b, '\n'))
+}
+
+func fail(ctx *fasthttp.RequestCtx, status int, text string) {
+	ctx.SetStatusCode(status)
+	ctx.SetContentType("application/json; charset=utf-8")
+	b, err := json.Marshal(map[string]any{"error": map[string]any{"message": text, "code": status}})
+	if err != nil {
+		return // a map of strings
+	}
+	ctx.SetBody(append(b, '\n'))
+}
+
+// localName reports whether a Host names this listener by address, as localhost, or by a name without a
+// dot (a container's or a LAN's), which no page on the internet can have.
+func localName(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	if host == "" || net.ParseIP(host) != nil || net.ParseIP(string(bytes.Trim([]byte(host), "[]"))) != nil {
+		return true
+	}
+	return !bytes.ContainsRune([]byte(host), '.')
+}

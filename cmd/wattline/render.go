@@ -28,6 +28,7 @@ func newTable(w io.Writer, header ...any) table.Writer {
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
 	t.AppendHeader(header)
 	return t
 }

@@ -103,3 +103,9 @@ func advice(kind error, path string) string {
 	}
 	return path
 }
+
+// isSyntax is whether SQLite did not understand a statement: a typing error, a name that does not exist.
+func isSyntax(err error) bool {
+	var lite *sqlite.Error
+	return errors.As(err, &lite) && lite.Code() == sqlite3.SQLITE_ERROR
+}

@@ -94,8 +94,11 @@ func (r *Reader) Path() string { return r.path }
 // (median, quantile, p50, p90, p95, p99, stddev). Give every statement a context with a deadline.
 func (r *Reader) DB() *sql.DB { return r.db }
 
-// Explain turns an error of a statement run on DB into a sentence where there is one to say.
+// Explain adds to an error of a statement run on DB what to do about it, where it knows.
 func (r *Reader) Explain(err error) error {
+	if isSyntax(err) {
+		return fmt.Errorf("%w; tables: requests, power, ledger, configs, view: efficiency, columns: `PRAGMA table_info(requests)`", err)
+	}
 	if k := kindOf(err); k != nil {
 		return &Error{Kind: k, Path: r.path, text: advice(k, r.path), cause: err}
 	}

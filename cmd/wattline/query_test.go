@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+func TestQueryFormats(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("a,b", at), unmetered("c", at)}})
+	sql := "SELECT id, started_at, ttft_us, ttft_us / 7e0 AS f FROM requests ORDER BY id"
+	for format, want := range map[string]string{
+		"json":  `{"id":"a,b","started_at":"2026-11-23 12:00:00.123456","ttft_us":352000,"f":50285.71428571428}` + "\n" + `{"id":"c","started_at":"2026-11-23 12:00:00.123456","ttft_us":null,"f":null}` + "\n",
+		"csv":   "id,started_at,ttft_us,f\n\"a,b\",2026-11-23 12:00:00.123456,352000,50285.71428571428\nc,2026-11-23 12:00:00.123456,,\n",
+		"table": "id   started_at                  ttft_us      f\na,b  2026-11-23 12:00:00.123456   352000  50286\nc    2026-11-23 12:00:00.123456        -      -\n",
+	} {
+		if out, _ := output(t, 0, "query", sql, "--format", format, "--store", db); out != want {
+			t.Errorf("%s:\n%s\nwant\n%s", format, out, want)
+		}
+	}
+}
+
+func TestQueryNeverWrites(t *testing.T) {
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{unmetered("a", time.Now())}})
+	other := filepath.Join(t.TempDir(), "other.db")
+	for _, sql := range []string{
+		"DELETE FROM requests", "SELECT 1; DELETE FROM requests", "INSERT INTO counters VALUES ('x', 1)", "CREATE TABLE t (x)", "CREATE TEMP TABLE t (x)",
+		"DROP VIEW efficiency", "PRAGMA journal_mode = DELETE", "PRAGMA user_version = 99", "VACUUM", "VACUUM INTO '" + other + "'", "ATTACH '" + other + "' AS o",
+	} {
+		if _, errs := output(t, 1, "query", sql, "--store", db); !strings.Contains(errs, "only reads") || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: %s", sql, errs)
+		}
+	}
+	if _, err := os.Stat(other); err == nil {
+		t.Error("a query made a file")
+	}
+	if out, _ := output(t, 0, "query", "SELECT count(*) AS n FROM requests", "--format", "csv", "--store", db); out != "n\n1\n" {
+		t.Errorf("the rows afterwards: %s", out)
+	}
+}
+
+func TestQueriesThatFail(t *testing.T) {
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("a", time.Now())}})
+	endless := "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{2, "no SQL given", nil},
+		{1, "no such column: nix (1); tables: requests", []string{"SELECT nix FROM requests"}},
+		{1, `no such column: "ok"`, []string{`SELECT "ok"`}},
+		{1, "between 0 and 1", []string{"SELECT quantile(ttft_us, 2) FROM requests"}},
+		{1, "longer than 100ms", []string{endless, "--timeout", "100ms"}},
+	} {
+		if _, errs := output(t, c.code, append([]string{"query", "--store", db}, c.args...)...); !strings.Contains(errs, c.want) {
+			t.Errorf("%v: %s", c.args, errs)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wattline/meter"
+	"wattline/sink"
+	"wattline/sink/store"
+)
+
+// measured is a streamed request of which everything is known.
+func measured(id string, at time.Time) *meter.Record {
+	s := meter.Some
+	return &meter.Record{
+		ID: id, StartedAt: at, Instance: "host", Method: "POST", Path: "/v1/chat/completions", Dialect: "chat", Model: "tiny",
+		Stream: s(1), Status: s(200), Outcome: meter.OK, FinishReason: "stop", Agent: "curl", Labels: map[string]string{"team": "blue", "env": "lab"},
+		TTFBUs: s(12_000), TTFTUs: s(352_000), UpstreamTTFTUs: s(350_000), DurationUs: s(1_360_000),
+		QueueUs: s(10_000), PrefillUs: s(340_000), DecodeUs: s(1_000_000), ProxyOverheadUs: s(150),
+		PromptTokens: s(1000), CachedTokens: s(200), OutputTokens: s(101), TokenSource: meter.TokensFromTimings, MeanConcurrency: s(1000),
+		GPUUj: s(202_000_000), GPUActiveUj: s(150_000_000), GPUIdleUj: s(52_000_000), GPUPrefillUj: s(40_000_000), GPUDecodeUj: s(110_000_000),
+		GPUSigmaUj: s(3_000_000), EnergyQuality: meter.EnergyMeasured, PricePerKWhMicro: s(300_000), GCO2PerKWhMilli: s(400_000),
+	}
+}
+
+// unmetered is a request of which only the beginning is known.
+func unmetered(id string, at time.Time) *meter.Record {
+	return &meter.Record{ID: id, StartedAt: at, Instance: "host", Method: "GET", Path: "/health", Outcome: meter.UpstreamError, Status: meter.Some(502), EnergyQuality: meter.EnergyUnavailable}
+}
+
+func storeOf(t *testing.T, rows sink.Rows) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	s, err := store.Open(context.Background(), store.Config{Path: path, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Write(context.Background(), &rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// output runs the program and returns what it printed, failing unless it exits with code.
+func output(t *testing.T, code int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if got := run(t.Context(), args, &out, &errs); got != code {
+		t.Fatalf("wattline %s: exit %d, want %d\n%s%s", strings.Join(args, " "), got, code, out.String(), errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+func TestRequestsAsJSONAreTheRecords(t *testing.T) {
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	older, newer := measured("0199-aaaa", at.Add(-time.Minute)), unmetered("0199-bbbb", at)
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{older, newer}})
+	out, _ := output(t, 0, "requests", "--json", "--store", db)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	for i, want := range []*meter.Record{newer, older} {
+		got := new(meter.Record)
+		if err := json.Unmarshal([]byte(lines[i]), got); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+	if out, _ = output(t, 0, "requests", "--json", "--limit", "1", "--store", db); strings.Count(out, "\n") != 1 || !strings.Contains(out, "bbbb") {
+		t.Errorf("--limit 1 printed %s", out)
+	}
+}
+
+func TestRequestsTableShowsAbsence(t *testing.T) {
+	at := time.Now()
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", at.Add(-time.Minute)), unmetered("0199-bbbb", at)}})
+	out, _ := output(t, 0, "requests", "--store", db)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("want a heading and two rows:\n%s", out)
+	}
+	want := strings.Fields("199-bbbb - /health upstream_error 502 - - - - - - - unavailable")
+	if got := strings.Fields(lines[1])[2:]; !cmp.Equal(got, want) {
+		t.Errorf("the row of an unmetered request: %q", got)
+	}
+	for _, want := range []string{"352 ms", "1000 ms", "202 ± 3 J", "tiny"} {
+		if !strings.Contains(lines[2], want) {
+			t.Errorf("no %q in %q", want, lines[2])
+		}
+	}
+}
+
+func TestWaterfall(t *testing.T) {
+	at := time.Now()
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", at), unmetered("0199-bbbb", at)}})
+	out, _ := output(t, 0, "requests", "aaaa", "--store", db)
+	for _, want := range []string{
+		"queue", "S - P1", "10 ms", "prefill", "340 ms", "decode", "Tn - T1", "1000 ms", "W1 - P0", "352 ms", "E - P0", "1360 ms",
+		"team=blue", "tokens_per_watt", "joules_per_token", "(Tn - T1)/(n - 1)",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	// 60 cells are 1360 ms: the queue's 10 ms lie in cell 0, prefill goes to 352 ms, decode to 1352 ms.
+	for name, want := range map[string]string{"queue ": "  |", "prefill ": "  " + strings.Repeat("█", 15), "decode ": strings.Repeat(" ", 17) + strings.Repeat("█", 44)} {
+		for line := range strings.SplitSeq(out, "\n") {
+			if strings.HasPrefix(line, name) && !strings.HasSuffix(line, "ms"+want) {
+				t.Errorf("%s is drawn as %q", name, line)
+			}
+		}
+	}
+	if out, _ = output(t, 0, "requests", "0199-bbbb", "--store", db); !strings.Contains(out, "unavailable") || strings.Contains(out, "█") {
+		t.Errorf("a request without times must be shown without bars:\n%s", out)
+	}
+}
+
+func TestRequestsThatCannotBeShown(t *testing.T) {
+	at := time.Now()
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", at), unmetered("0199-bbbb", at)}})
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{1, "no request in", []string{"requests", "zzzz", "--store", db}},
+		{1, "several requests match", []string{"requests", "0199", "--store", db}},
+		{1, "start `wattline serve`", []string{"requests", "--store", db + ".missing"}},
+		{2, "--limit", []string{"requests", "--limit", "0", "--store", db}},
+	} {
+		if _, errs := output(t, c.code, c.args...); !strings.Contains(errs, c.want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: %q", c.args, errs)
+		}
+	}
+}
+
+func TestExport(t *testing.T) {
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	recs := []*meter.Record{measured("0199-aaaa", at.Add(-48*time.Hour)), unmetered("0199-bbbb", at)}
+	db := storeOf(t, sink.Rows{Requests: recs})
+	out, _ := output(t, 0, "export", "--format", "jsonl", "--store", db)
+	if n := strings.Count(out, "\n"); n != 2 {
+		t.Errorf("%d lines for 2 rows", n)
+	}
+	out, _ = output(t, 0, "export", "--since", "1d", "--store", db)
+	rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != 2 || len(rows[0]) != len(meter.Columns()) {
+		t.Fatalf("%d lines of %d fields", len(rows), len(rows[0]))
+	}
+	for i, c := range meter.Columns() {
+		if rows[0][i] != c.Name || (rows[1][i] == "") != c.Null(recs[1]) {
+			t.Errorf("column %s is exported as %s = %q", c.Name, rows[0][i], rows[1][i])
+		}
+	}
+}

@@ -15,9 +15,9 @@
 //
 // What is real: the SQL parser, every table engine but the replicated ones, codecs, TTL, parts on disk,
 // the deduplication log, query settings, exceptions and their codes. What is this package's: the two
-// protocols' framing and the users. Both ends of the native framing come from published Go
-// implementations of the protocol (ch-go reads and clickhouse-go writes blocks), so it shows that our
-// use of the client is right, not that the client agrees with any one server's build.
+// protocols' server side and the users. Two independent clients speak to the native side, clickhouse-go and
+// the C++ client inside the engine (cplusplus_test.go), which is how its framing is checked; a server's
+// progress and profile packets, chunked packets and protocol revisions above 54460 are not imitated.
 //
 // A test file uses it like this:
 //

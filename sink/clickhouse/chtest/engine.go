@@ -31,6 +31,7 @@ type Engine struct {
 	in     installation
 	data   string // the data directory, survives Kill
 	socket string // in a folder of its own with a short name: Unix sockets end at 107 bytes
+	config string // path of a configuration file, or ""
 
 	mu      sync.Mutex // guards what follows
 	process *process   // nil while down
@@ -44,8 +45,15 @@ type process struct {
 	exited chan struct{}
 }
 
-// NewEngine starts an engine on the data directory, which it creates if needed.
-func NewEngine(ctx context.Context, data string) (*Engine, error) {
+// Cluster is a cluster of one shard with one replica, which an engine can be configured to know. Tables of
+// engine Distributed reach the shard by the native protocol.
+type Cluster struct {
+	Name string
+	Addr string // host:port of the shard's native protocol
+}
+
+// NewEngine starts an engine on the data directory, which it creates if needed. cluster may be nil.
+func NewEngine(ctx context.Context, data string, cluster *Cluster) (*Engine, error) {
 	in, err := install(ctx, os.Stderr)
 	if err != nil {
 		return nil, err
@@ -55,11 +63,35 @@ func NewEngine(ctx context.Context, data string) (*Engine, error) {
 		return nil, fmt.Errorf("chtest: %w", err)
 	}
 	e := &Engine{in: in, data: data, socket: filepath.Join(dir, "s")}
+	if cluster != nil {
+		e.config = filepath.Join(dir, "config.xml")
+		if err := cluster.write(e.config); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.Restart(); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
 	return e, nil
+}
+
+// write writes the cluster as a ClickHouse configuration file.
+func (c *Cluster) write(path string) error {
+	host, port, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return fmt.Errorf("chtest: cluster %s: %w", c.Name, err)
+	}
+	xml := fmt.Sprintf(`<clickhouse>
+	<remote_servers><%[1]s><shard><internal_replication>true</internal_replication>
+		<replica><host>%s</host><port>%s</port></replica></shard></%[1]s></remote_servers>
+	<macros><shard>01</shard><replica>r1</replica></macros>
+</clickhouse>
+`, c.Name, host, port)
+	if err := os.WriteFile(path, []byte(xml), 0o600); err != nil {
+		return fmt.Errorf("chtest: %w", err)
+	}
+	return nil
 }
 
 // Restart kills the engine if it runs and starts it on the same data directory.
@@ -71,7 +103,7 @@ func (e *Engine) Restart() error {
 		return fmt.Errorf("chtest: %w", err)
 	}
 	_ = os.Remove(e.socket)
-	p, err := launch(e.in, e.data, e.socket)
+	p, err := launch(e.in, e.data, e.socket, e.config)
 	if err != nil {
 		return err
 	}
@@ -79,9 +111,13 @@ func (e *Engine) Restart() error {
 	return nil
 }
 
-func launch(in installation, data, socket string) (*process, error) {
+func launch(in installation, data, socket, config string) (*process, error) {
 	p := &process{stderr: new(bytes.Buffer), exited: make(chan struct{})}
-	p.cmd = exec.Command(in.program, in.library, data, socket) //nolint:gosec,noctx // our own program; it outlives the call and is ended by its stdin
+	args := []string{in.library, data, socket}
+	if config != "" {
+		args = append(args, config)
+	}
+	p.cmd = exec.Command(in.program, args...) //nolint:gosec,noctx // our own program; it outlives the call and is ended by its stdin
 	p.cmd.Stderr = p.stderr
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {

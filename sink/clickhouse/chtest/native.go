@@ -160,9 +160,10 @@ func (c *nativeConn) packet(ctx context.Context) error {
 	return fmt.Errorf("chtest: unexpected packet %d", code)
 }
 
-// The packets by which another ClickHouse asks whether tables lag behind; clickhouse-go never does.
+// Packets that another ClickHouse sends and clickhouse-go never does: whether tables lag behind, and scalars.
 const (
 	clientTablesStatus = 5
+	clientScalar       = 7
 	serverTablesStatus = 9
 )
 
@@ -313,12 +314,23 @@ func (c *nativeConn) describe(ctx context.Context, req request, query string) (*
 	return b, nil
 }
 
-// readData reads a data packet: its code, the table's name and the block.
+// readData reads a data packet: its code, the table's name and the block. Scalars, which another ClickHouse
+// sends before a query's first data packet and which only its own rewritten queries use, are passed over.
 func (c *nativeConn) readData(compressed bool) (*block, error) {
-	if code, err := c.r.UVarInt(); err != nil || code != proto.ClientData {
-		return nil, fmt.Errorf("chtest: expected a data packet, got %d: %w", code, errors.Join(err, errDisconnect))
+	for {
+		code, err := c.r.UVarInt()
+		if err != nil || (code != proto.ClientData && code != clientScalar) {
+			return nil, fmt.Errorf("chtest: expected a data packet, got %d: %w", code, errors.Join(err, errDisconnect))
+		}
+		b, err := c.readBlock(compressed)
+		if err != nil || code == proto.ClientData {
+			return b, err
+		}
 	}
-	if _, err := c.r.Str(); err != nil {
+}
+
+func (c *nativeConn) readBlock(compressed bool) (*block, error) {
+	if _, err := c.r.Str(); err != nil { // the table's name
 		return nil, err
 	}
 	if compressed {
@@ -326,10 +338,7 @@ func (c *nativeConn) readData(compressed bool) (*block, error) {
 		defer c.r.DisableCompression()
 	}
 	b := newBlock()
-	if err := b.Decode(c.r, c.revision); err != nil {
-		return nil, err
-	}
-	return b, nil
+	return b, b.Decode(c.r, c.revision)
 }
 
 func (c *nativeConn) sendBlock(b *block, compressed bool) error {

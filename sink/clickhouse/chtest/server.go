@@ -1,6 +1,7 @@
 package chtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"crypto/tls"
@@ -23,6 +24,8 @@ type Options struct {
 	Users map[string]string
 	// TLS serves both protocols over TLS with a certificate that Server.Certificate signs.
 	TLS bool
+	// NativeAddr is where the native protocol listens: 127.0.0.1 and any free port if empty.
+	NativeAddr string
 }
 
 // Server answers ClickHouse's HTTP interface and its native protocol on two loopback ports, which stay
@@ -43,13 +46,26 @@ type Server struct {
 	sessions map[string]*httpSession
 }
 
+const anyPort = "127.0.0.1:0"
+
+// FreeAddr returns a loopback address that nobody listens on, for a server that must be known before it starts.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", anyPort) //nolint:noctx // loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
 // NewServer serves the engine until the test ends.
 func NewServer(t testing.TB, e *Engine, o Options) *Server {
 	t.Helper()
 	if o.Users == nil {
 		o.Users = map[string]string{"default": ""}
 	}
-	s := &Server{engine: e, opts: o, log: t.Logf, httpAddr: "127.0.0.1:0", nativeAddr: "127.0.0.1:0", sessions: map[string]*httpSession{}}
+	s := &Server{engine: e, opts: o, log: t.Logf, httpAddr: anyPort, nativeAddr: cmp.Or(o.NativeAddr, anyPort), sessions: map[string]*httpSession{}}
 	s.faults.tried = map[FaultKind]int{}
 	if o.TLS {
 		s.borrowCertificate()

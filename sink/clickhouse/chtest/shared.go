@@ -23,7 +23,7 @@ func (s *Shared) Engine(t testing.TB) *Engine {
 	t.Helper()
 	s.once.Do(func() {
 		if s.dir, s.err = os.MkdirTemp("", "chtest-data-"); s.err == nil {
-			s.engine, s.err = NewEngine(context.Background(), s.dir)
+			s.engine, s.err = NewEngine(context.Background(), s.dir, nil)
 		}
 	})
 	if s.err != nil {

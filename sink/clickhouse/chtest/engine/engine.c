@@ -1,7 +1,7 @@
 /*
  * engine: one ClickHouse engine (libchdb.so) behind a Unix socket.
  *
- *   engine LIBCHDB DATADIR SOCKET
+ *   engine LIBCHDB DATADIR SOCKET [CONFIG.xml]
  *
  * Every connection to the socket is one session of the engine: what SET, USE and temporary tables do
  * lasts until it closes, and sessions run beside one another. On a connection the engine reads
@@ -37,7 +37,9 @@ static size_t (*chdb_result_length)(result);
 static const char *(*chdb_result_error)(result);
 static void (*chdb_destroy_query_result)(result);
 
-static char *data_path; /* "--path=DATADIR", set once before any session starts */
+/* What every session is opened with; set once, before the first. */
+static int session_argc;
+static char *session_argv[3];
 
 static void die(const char *what, const char *why)
 {
@@ -69,8 +71,7 @@ static void load(const char *path)
 
 static connection *open_session(void)
 {
-	char *args[] = { "clickhouse", data_path };
-	connection *c = chdb_connect(2, args);
+	connection *c = chdb_connect(session_argc, session_argv);
 	return c && *c ? c : NULL;
 }
 
@@ -146,6 +147,14 @@ static void *watch_parent(void *unused)
 	return unused;
 }
 
+static char *option(const char *name, const char *value)
+{
+	char *s;
+	if (asprintf(&s, "%s%s", name, value) < 0)
+		die("asprintf", "out of memory");
+	return s;
+}
+
 static void start(void *(*f)(void *), void *arg)
 {
 	pthread_t t;
@@ -168,12 +177,14 @@ static int listen_on(const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4)
-		die("usage", "engine LIBCHDB DATADIR SOCKET");
+	if (argc != 4 && argc != 5)
+		die("usage", "engine LIBCHDB DATADIR SOCKET [CONFIG.xml]");
 	start(watch_parent, NULL);
 	load(argv[1]);
-	if (asprintf(&data_path, "--path=%s", argv[2]) < 0)
-		die("asprintf", "out of memory");
+	session_argv[session_argc++] = "clickhouse";
+	session_argv[session_argc++] = option("--path=", argv[2]);
+	if (argc == 5)
+		session_argv[session_argc++] = option("--config-file=", argv[4]);
 
 	/* One session stays open: the library shuts down with its last one. */
 	if (!open_session())

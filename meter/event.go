@@ -18,6 +18,7 @@ type event struct {
 	failed      bool
 	failure     text
 	slot        Int
+	numbers     bool // one of those below is set
 	usage       Counts
 	cacheRead   Int
 	cacheWrite  Int
@@ -84,8 +85,13 @@ func eventKindOf(name []byte) eventKind {
 func (e *event) reset() {
 	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs = kindUntyped, 0, output{}, false, 0
 	e.noChoices, e.toolItem, e.delta, e.failed = false, false, false, false
+	e.slot = Int{}
 	e.model.n, e.fingerprint.n, e.finish.n, e.status.n, e.failure.n = 0, 0, 0, 0, 0
-	e.slot, e.cacheRead, e.cacheWrite, e.cacheN, e.promptN = Int{}, Int{}, Int{}, Int{}, Int{}
+	if !e.numbers {
+		return
+	}
+	e.numbers = false
+	e.cacheRead, e.cacheWrite, e.cacheN, e.promptN = Int{}, Int{}, Int{}, Int{}
 	e.usage, e.timings, e.native = Counts{}, Counts{}, Counts{}
 	e.progress, e.results, e.tokens, e.counted = prefill{}, Int{}, Int{}, Int{}
 }
@@ -106,9 +112,9 @@ func (e *event) close(f field, n int64) {
 	case repChoices:
 		e.noChoices = n == 0
 	case repResults:
-		e.results = Some(n)
+		e.results, e.numbers = Some(n), true
 	case repTokens:
-		e.tokens = Some(n)
+		e.tokens, e.numbers = Some(n), true
 	}
 }
 
@@ -166,6 +172,7 @@ func (e *event) scalar(f field, v value) {
 
 // count takes the numbers.
 func (e *event) count(f field, v value) {
+	e.numbers = true
 	switch f {
 	case repUsagePrompt:
 		e.usage.Prompt = v.count()
@@ -229,6 +236,12 @@ func (e *event) settle() {
 			e.finish.text.copyFrom(&e.status)
 		}
 	}
+	if e.numbers {
+		e.settleCounts()
+	}
+}
+
+func (e *event) settleCounts() {
 	if e.cacheRead.Valid || e.cacheWrite.Valid { // Anthropic's input_tokens leave the cached ones out
 		e.usage.Cached = e.cacheRead
 		if e.usage.Prompt.Valid {

@@ -1,6 +1,10 @@
 package meter
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+)
 
 // scanner reads JSON that arrives in pieces of any size and reports the few members that a schema
 // names. It holds no document: what the schema does not name is skipped in constant memory, however
@@ -95,6 +99,7 @@ func (s *scanner) idle() bool { return s.state == wantDocument }
 
 func (s *scanner) feed(p []byte) {
 	for i := 0; i < len(p); {
+		c := p[i]
 		switch s.state {
 		case inString:
 			i += s.str(p[i:])
@@ -106,12 +111,29 @@ func (s *scanner) feed(p []byte) {
 			i += s.skipOver(p[i:])
 		case broken:
 			return
-		default:
-			if c := p[i]; c > ' ' || !space(c) {
-				s.structural(c)
+		case wantName, wantFirstName:
+			i++
+			if c == '"' {
+				i += s.name(p[i:])
+			} else if c > ' ' || !space(c) {
+				s.noName(c)
 			}
-			// A token's first byte is read again by its own state, a quote or bracket is not.
-			if s.state != inNumber && s.state != inLiteral {
+		case wantComma:
+			i++
+			if c > ' ' || !space(c) {
+				s.comma(c)
+			}
+		case wantColon:
+			i++
+			if c == ':' {
+				s.state = wantValue
+			} else if c > ' ' || !space(c) {
+				s.state = broken
+			}
+		default: // a value
+			if c > ' ' || !space(c) {
+				i += s.begin(p[i:])
+			} else {
 				i++
 			}
 		}
@@ -120,38 +142,37 @@ func (s *scanner) feed(p []byte) {
 
 func space(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-// structural handles a byte outside strings, numbers and literals.
-func (s *scanner) structural(c byte) {
-	switch s.state {
-	case wantDocument:
-		s.node = s.root
-		s.begin(c)
-	case wantValue:
-		s.begin(c)
-	case wantFirst:
-		if c == ']' {
-			s.end()
-			return
-		}
-		s.begin(c)
-	case wantFirstName, wantName:
-		switch {
-		case c == '"':
-			s.state, s.inKey, s.size, s.split, s.esc = inString, true, 0, false, false
-		case c == '}' && s.state == wantFirstName:
-			s.end()
-		default:
-			s.state = broken
-		}
-	case wantColon:
-		if c != ':' {
-			s.state = broken
-			return
-		}
+// name reads a member's name behind its opening quote. Usually it is there at once, with its colon.
+func (s *scanner) name(p []byte) int {
+	if n := plain(p); n+1 < len(p) && p[n] == '"' && p[n+1] == ':' {
+		s.node = s.stack[s.depth-1].node.member(p[:n])
 		s.state = wantValue
-	case wantComma:
-		s.comma(c)
+		return n + 2
 	}
+	s.state, s.inKey, s.size, s.split, s.esc = inString, true, 0, false, false
+	return s.str(p)
+}
+
+// text reads a string behind its opening quote. Usually it is there at once.
+func (s *scanner) text(p []byte) int {
+	if n := plain(p); n < len(p) && p[n] == '"' {
+		if s.node != nil && s.node.field != none {
+			s.to.scalar(s.node.field, value{kindString, p[:min(n, keepBytes)], int64(n)})
+		}
+		s.after()
+		return n + 1
+	}
+	s.state, s.inKey, s.size, s.split, s.esc = inString, false, 0, false, false
+	return s.str(p)
+}
+
+// noName handles what stands where a name should.
+func (s *scanner) noName(c byte) {
+	if c == '}' && s.state == wantFirstName {
+		s.end()
+		return
+	}
+	s.state = broken
 }
 
 // comma handles what may follow a member or element.
@@ -170,23 +191,36 @@ func (s *scanner) comma(c byte) {
 	}
 }
 
-// begin starts the value whose first byte is c and whose schema is s.node.
-func (s *scanner) begin(c byte) {
+// begin starts the value whose first byte is p's and returns how many bytes it took.
+func (s *scanner) begin(p []byte) int {
+	c := p[0]
+	switch s.state {
+	case wantDocument:
+		s.node = s.root
+	case wantFirst:
+		if c == ']' {
+			s.end()
+			return 1
+		}
+	}
 	if s.depth > 0 {
 		s.stack[s.depth-1].n++
 	}
 	switch c {
+	case '"':
+		return 1 + s.text(p[1:])
 	case '{', '[':
 		s.push(c == '[')
-	case '"':
-		s.state, s.inKey, s.size, s.split, s.esc = inString, false, 0, false, false
+		return 1
 	case 't', 'f', 'n':
 		s.state, s.lit, s.litN = inLiteral, c, 0
+		return s.literal(p)
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		s.state, s.size, s.split = inNumber, 0, false
-	default:
-		s.state = broken
+		return s.number(p)
 	}
+	s.state = broken
+	return 1
 }
 
 // push opens a container, or starts skipping one that the schema does not know.
@@ -368,8 +402,9 @@ func (s *scanner) skipOver(p []byte) int {
 // many escapes would be searched again from each of them.
 const stringWindow = 512
 
-// skipString returns how many bytes of p belong to the string, and whether it ended there. esc says
-// whether the byte before p was an escaping backslash, and is kept for the next piece.
+// skipString returns how many bytes of p belong to the string, its closing quote included, and whether
+// it ended there. esc says whether the byte before p was an escaping backslash, and is kept for the
+// next piece.
 func skipString(p []byte, esc *bool) (n int, closed bool) {
 	for n < len(p) {
 		if *esc {
@@ -377,22 +412,43 @@ func skipString(p []byte, esc *bool) (n int, closed bool) {
 			n++
 			continue
 		}
-		w := p[n:min(n+stringWindow, len(p))]
-		q := bytes.IndexByte(w, '"')
-		if q >= 0 {
-			w = w[:q]
+		n += plain(p[n:])
+		if n == len(p) {
+			break
 		}
-		if b := bytes.IndexByte(w, '\\'); b >= 0 {
+		switch p[n] {
+		case '"':
+			return n + 1, true
+		case '\\':
 			*esc = true
-			n += b + 1
-			continue
-		}
-		n += len(w)
-		if q >= 0 {
-			return n + 1, true // the quote included
+			n++
 		}
 	}
 	return n, false
+}
+
+// plain returns how many bytes p begins with that are neither quote nor backslash. It may stop early
+// in a long string, never late: eight bytes at a time find the end of the usual short string soonest,
+// vector instructions that of a long one.
+func plain(p []byte) int {
+	const ones = 0x0101010101010101
+	const high, quotes, backslashes uint64 = 0x80 * ones, '"' * ones, '\\' * ones
+	i := 0
+	for ; i+8 <= len(p) && i < 64; i += 8 {
+		w := binary.LittleEndian.Uint64(p[i:])
+		q, b := w^quotes, w^backslashes
+		if hit := ((q-ones)&^q | (b-ones)&^b) & high; hit != 0 {
+			return i + bits.TrailingZeros64(hit)/8
+		}
+	}
+	w := p[i:min(i+stringWindow, len(p))]
+	if q := bytes.IndexByte(w, '"'); q >= 0 {
+		w = w[:q]
+	}
+	if b := bytes.IndexByte(w, '\\'); b >= 0 {
+		w = w[:b]
+	}
+	return i + len(w)
 }
 
 // wipe forgets the kept bytes too.

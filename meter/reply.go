@@ -156,8 +156,10 @@ func (r *reply) commit() {
 	if e.slot.Valid && e.slot.V >= 0 {
 		r.slot = e.slot
 	}
-	r.counts(e, streamed)
-	r.plain(e)
+	if e.numbers {
+		r.counts(e, streamed)
+		r.plain(e)
+	}
 	if e.kind == kindMessageStop || e.kind == kindResponseEnd {
 		r.done = true
 	}

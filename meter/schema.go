@@ -19,13 +19,16 @@ type node struct {
 
 // member finds the schema of a member by its name as it stood in the document, nil if it is unknown.
 func (n *node) member(name []byte) *node {
-	if bytes.IndexByte(name, '\\') >= 0 {
-		name = []byte(unescape(name))
-	}
 	for i := range n.names {
 		if n.names[i] == string(name) {
 			return n.nodes[i]
 		}
+	}
+	if bytes.IndexByte(name, '\\') < 0 {
+		return nil
+	}
+	if i := slices.Index(n.names, unescape(name)); i >= 0 { // nobody writes names so, but JSON allows it
+		return n.nodes[i]
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (s *Server) identify(rec *meter.Record, c *clientConn) {
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		addr = host
 	}
-	s.cfg.Identify(rec, c.head.get, addr)
+	s.cfg.Identify.Fill(rec, c.head.get, addr)
 	if rec.Labels == nil {
 		rec.Labels = s.cfg.Labels
 	}
@@ -106,7 +106,9 @@ func (x *exchange) run() (keep bool) {
 	x.c.watch.enter(x)
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Arrived, At: x.marks.P0})
 	x.metered(func() {
-		x.meter.BeginRequest(meter.RequestHead{Method: x.rec.Method, Path: x.rec.Path, Header: x.c.head.get})
+		x.meter.BeginRequest(meter.RequestHead{
+			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.head.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots,
+		})
 	})
 	if live > x.srv.cfg.MaxRequests {
 		x.refusal = &refusal{503, "too many requests in flight"}

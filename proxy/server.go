@@ -40,7 +40,7 @@ type Config struct {
 
 	Observer Observer // nil: Deaf
 	Tracer   Tracer   // nil: off
-	Identify func(rec *meter.Record, header func(string) []byte, clientAddr string)
+	Identify *meter.Identify // what is kept of who asked; nil: nothing that names a person
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Log      *slog.Logger
 }
@@ -72,7 +72,7 @@ func (c *Config) setDefaults() {
 		c.Observer = Deaf{}
 	}
 	if c.Identify == nil {
-		c.Identify = func(*meter.Record, func(string) []byte, string) {}
+		c.Identify = &meter.Identify{Mode: meter.IdentifyNone}
 	}
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{}).DialContext
@@ -88,6 +88,7 @@ type Server struct {
 	http    *fasthttp.Server
 	pool    pool
 	watcher watcher
+	slots   meter.SlotClock // when this upstream's slots start, learnt from its streams
 	epoch   time.Time
 	conns   atomic.Int64
 	stop    atomic.Bool

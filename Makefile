@@ -1,0 +1,62 @@
+# Two commands bring everything up by themselves: `make demo` and `make test`. What they fetch (a
+# llama-server from Debian's packages, a ClickHouse engine and test clients from npm) goes to
+# $XDG_CACHE_HOME/wattline, default ~/.cache/wattline, and is said when it happens.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+PREFIX ?= /usr/local
+VERSION ?=
+GO ?= go
+LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
+DEMO_FLAGS ?=
+
+GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: build demo test lint bench fuzz soak dialects install uninstall clean
+
+build: bin/wattline ## the binary, in bin/
+
+bin/wattline: FORCE
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/wattline
+
+.PHONY: FORCE
+FORCE:
+
+demo: build ## a real llama-server, wattline in front of it, traffic, the rows
+	bin/wattline demo $(DEMO_FLAGS)
+
+test: ## vet, build with and without cgo, every test
+	$(GO) vet ./...
+	CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/wattline
+	$(GO) test -timeout 20m ./...
+
+soak: ## the tests that take longer than 30 s
+	WATTLINE_SOAK=1 $(GO) test -count=1 -timeout 60m -run Soak -v ./...
+
+lint: ## golangci-lint, go mod tidy, gofmt
+	$(GOLANGCI) run ./...
+	$(GO) mod tidy -diff
+
+bench: ## every benchmark
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-30s} $$pkg; \
+	  done; \
+	done
+
+dialects: ## what llama-server says on each route, live, against what the meter reads
+	$(GO) test -count=1 -run Dialects -v ./meter/...
+
+install: build ## into $(PREFIX)/bin; upgrading is the same
+	install -D -m 0755 bin/wattline $(DESTDIR)$(PREFIX)/bin/wattline
+
+uninstall: ## the binary; rows and caches stay
+	rm -f $(DESTDIR)$(PREFIX)/bin/wattline
+
+clean:
+	rm -rf bin dist

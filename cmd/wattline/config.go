@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/goccy/go-yaml"
+)
+
+// Settings meet here: a flag on the command line wins over WATTLINE_<FLAG> in the environment, which
+// wins over the key <flag> in the configuration file, which wins over the default. Only routes have no
+// flag.
+
+// route is one entry of the file's routes: a listener and the upstream behind it.
+type route struct {
+	Name     string            `yaml:"name"`
+	Listen   string            `yaml:"listen"`
+	Upstream string            `yaml:"upstream"`
+	GPUs     []string          `yaml:"gpus"`
+	Labels   map[string]string `yaml:"labels"`
+}
+
+// configFile is what was read from the configuration file; the zero value is no file. It is kong's
+// resolver for flags that neither the command line nor the environment sets.
+type configFile struct {
+	path   string
+	values map[string]any
+	routes []route
+}
+
+// readConfig reads the file that --config or WATTLINE_CONFIG names, else the first default one there is.
+func readConfig(args []string) (*configFile, error) {
+	path, named := configPath(args)
+	if path == "" {
+		return &configFile{}, nil
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the user names it
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return &configFile{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
+	}
+	f := &configFile{path: path}
+	if err := yaml.Unmarshal(text, &f.values); err != nil {
+		return nil, fmt.Errorf("the configuration file %s is not valid YAML:\n%s", path, yaml.FormatError(err, false, true))
+	}
+	if _, ok := f.values["routes"]; ok {
+		var r struct {
+			Routes []route `yaml:"routes"`
+		}
+		picked, err := yaml.Marshal(map[string]any{"routes": f.values["routes"]})
+		if err != nil {
+			return nil, fmt.Errorf("routes in %s: %w", path, err)
+		}
+		if err := yaml.NewDecoder(bytes.NewReader(picked), yaml.Strict()).Decode(&r); err != nil {
+			return nil, fmt.Errorf("routes in %s must be a list of {name, listen, upstream, gpus, labels}:\n%s", path, yaml.FormatError(err, false, false))
+		}
+		f.routes = r.Routes
+		delete(f.values, "routes")
+	}
+	return f, nil
+}
+
+// configPath finds the file's name before kong parses, as kong needs the file for that. named is whether
+// somebody asked for it.
+func configPath(args []string) (path string, named bool) {
+	for i, a := range args {
+		switch {
+		case a == "--":
+			args = nil
+		case a == "--config" && i+1 < len(args):
+			return args[i+1], true
+		case strings.HasPrefix(a, "--config="):
+			return strings.TrimPrefix(a, "--config="), true
+		}
+		if args == nil {
+			break
+		}
+	}
+	if p := os.Getenv("WATTLINE_CONFIG"); p != "" {
+		return p, true
+	}
+	for _, dir := range []string{xdg("XDG_CONFIG_HOME", ".config"), "/etc"} {
+		if dir == "" {
+			continue
+		}
+		p := filepath.Join(dir, "wattline", "config.yaml")
+		if _, err := os.Stat(p); err == nil {
+			return p, false
+		}
+	}
+	return "", false
+}
+
+// Validate refuses keys that are no flag of any command: a misspelt setting must not be silently absent.
+func (f *configFile) Validate(app *kong.Application) error {
+	known := map[string]bool{}
+	var visit func(n *kong.Node)
+	visit = func(n *kong.Node) {
+		for _, fl := range n.Flags {
+			known[fl.Name] = true
+		}
+		for _, c := range n.Children {
+			visit(c)
+		}
+	}
+	visit(app.Node)
+	for k := range f.values {
+		if !known[flagName(k)] || k == "config" {
+			return fmt.Errorf("the configuration file %s has the key %q, which is no flag of wattline", f.path, k)
+		}
+	}
+	return nil
+}
+
+// Resolve gives kong the file's value for a flag.
+func (f *configFile) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, env := range flag.Envs {
+		if _, ok := os.LookupEnv(env); ok {
+			return nil, nil //nolint:nilnil // kong's way to say: not from here
+		}
+	}
+	for k, v := range f.values {
+		if flagName(k) == flag.Name {
+			return v, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // kong's way to say: not from here
+}
+
+// flagName reads price_per_kwh and price-per-kwh alike.
+func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
+// storePath is the rule by which every command finds the store: the flag, else $STATE_DIRECTORY, else
+// $XDG_STATE_HOME/wattline, else ~/.local/state/wattline.
+func (a *app) storePath(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	if d := os.Getenv("STATE_DIRECTORY"); d != "" { // systemd: a colon-separated list
+		return filepath.Join(strings.SplitN(d, ":", 2)[0], "wattline.db")
+	}
+	return filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), "wattline", "wattline.db")
+}
+
+// xdg is a base directory of the XDG specification, which counts only when absolute.
+func xdg(env, fallback string) string {
+	if d := os.Getenv(env); filepath.IsAbs(d) {
+		return d
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, fallback)
+}
+
+// checkRoutes completes the routes that serve is to run: the file's, or the one that the flags describe.
+func checkRoutes(routes []route, flags route) ([]route, error) {
+	if len(routes) == 0 {
+		return []route{flags}, nil
+	}
+	seen := map[string]string{}
+	for i := range routes {
+		r := &routes[i]
+		if r.Listen == "" || r.Upstream == "" {
+			return nil, usageError("route %d of the configuration file needs both listen and upstream", i+1)
+		}
+		if r.Name == "" {
+			r.Name = r.Listen
+		}
+		for what, v := range map[string]string{"name": r.Name, "listen": r.Listen} {
+			if other, ok := seen[what+v]; ok && !strings.HasSuffix(v, ":0") {
+				return nil, usageError("routes %s and %s of the configuration file have the same %s %q", other, r.Name, what, v)
+			}
+			seen[what+v] = r.Name
+		}
+	}
+	return slices.Clone(routes), nil
+}

@@ -1,0 +1,138 @@
+// Command wattline stands in front of an LLM server and says what each request cost, in milliseconds
+// and in joules. One file a subcommand; config.go is the one place where flags, the environment and the
+// configuration file meet.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes of every command.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitInvalid = 3 // the run happened, but its numbers must not be used
+)
+
+// cli is the command line: one field a subcommand, and the flags that all share.
+type cli struct {
+	Config    string `help:"YAML file; any flag is a key in it. Default: $XDG_CONFIG_HOME/wattline/config.yaml, then /etc/wattline/config.yaml." placeholder:"FILE"`
+	LogFormat string `help:"How log lines are written: ${enum}." enum:"text,json" default:"text"`
+	LogLevel  string `help:"Lowest level that is logged: ${enum}." enum:"debug,info,warn,error" default:"info"`
+
+	Serve    serveCmd    `cmd:"" help:"Stand in front of a server and measure every request."`
+	Demo     demoCmd     `cmd:"" help:"Show it all on this machine: a real llama-server, traffic, the rows."`
+	Requests requestsCmd `cmd:"" help:"The latest requests, or the waterfall of one."`
+	Usage    usageCmd    `cmd:"" help:"Tokens, energy and cost by agent, session, model, user, label or day."`
+	Query    queryCmd    `cmd:"" help:"Run SQL on the measured rows."`
+	Export   exportCmd   `cmd:"" help:"Write the measured rows as CSV or JSON lines."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
+}
+
+// app is what a subcommand's Run is given.
+type app struct {
+	ctx    context.Context // ends with the first SIGINT or SIGTERM
+	stdout io.Writer       // results
+	stderr io.Writer       // everything else
+	log    *slog.Logger
+	routes []route // of the configuration file; only serve has them
+}
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError says that the command was called wrongly.
+func usageError(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal, or one that nobody waits for, ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program, for main and for tests. It prints an error as one sentence.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	code, err := dispatch(ctx, args, stdout, stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "wattline: %v\n", err)
+	}
+	return code
+}
+
+// helpExit carries the exit code out of kong, which wants to end the process after printing help.
+type helpExit int
+
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (code int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			h, ok := p.(helpExit)
+			if !ok {
+				panic(p)
+			}
+			code, err = int(h), nil
+		}
+	}()
+	var c cli
+	file, err := readConfig(args)
+	if err != nil {
+		return exitUsage, err
+	}
+	parser, err := kong.New(&c,
+		kong.Name("wattline"),
+		kong.Description("What did this LLM request cost, in milliseconds and in joules?"),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(helpExit(code)) }),
+		kong.DefaultEnvars("WATTLINE"),
+		kong.Vars{"version": version()},
+		kong.Resolvers(file),
+	)
+	if err != nil {
+		return exitFailed, err
+	}
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		return exitUsage, fmt.Errorf("%w (wattline --help lists the commands and their flags)", err)
+	}
+	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, log: newLog(stderr, c.LogFormat, c.LogLevel), routes: file.routes}
+	if err := kctx.Run(a); err != nil {
+		var e *exitError
+		if errors.As(err, &e) {
+			return e.code, err
+		}
+		return exitFailed, err
+	}
+	return exitOK, nil
+}
+
+func newLog(w io.Writer, format, level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo
+	}
+	opt := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"wattline/meter"
+)
+
+// TestMain lets the test binary be wattline itself: for scripts, and for tests that need a real process.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"wattline": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+	})
+}
+
+// wattlineProcess is a `wattline serve` of its own.
+type wattlineProcess struct {
+	cmd        *exec.Cmd
+	url, admin string
+	store      string
+	waited     chan error
+
+	mu     sync.Mutex // guards stderr
+	stderr bytes.Buffer
+}
+
+var (
+	routeLine = regexp.MustCompile(`^wattline \S+: (https?://\S+) -> `)
+	adminLine = regexp.MustCompile(`^wattline: admin (http://\S+); rows in (\S+);`)
+)
+
+// command is a wattline process to be started, with a home of its own.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(exe) //nolint:noctx // ended by the test
+	cmd.Args = append([]string{"wattline"}, args...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir, "XDG_CONFIG_HOME="+dir, "STATE_DIRECTORY=")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// serve starts wattline in front of an upstream on free ports and waits until it says where it listens.
+func serve(t *testing.T, upstream string, args ...string) *wattlineProcess {
+	t.Helper()
+	w := &wattlineProcess{waited: make(chan error, 1)}
+	w.cmd = command(t, append([]string{"serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
+	pipe, err := w.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	announced := make(chan struct{})
+	go func() { // ends with the process
+		sc := bufio.NewScanner(pipe)
+		for sc.Scan() {
+			w.mu.Lock()
+			w.stderr.WriteString(sc.Text() + "\n")
+			w.mu.Unlock()
+			if m := routeLine.FindStringSubmatch(sc.Text()); m != nil {
+				w.url = m[1]
+			}
+			if m := adminLine.FindStringSubmatch(sc.Text()); m != nil {
+				w.admin, w.store = m[1], m[2]
+				close(announced)
+			}
+		}
+		w.waited <- w.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = w.cmd.Process.Kill()
+		if t.Failed() {
+			w.mu.Lock()
+			t.Logf("wattline's stderr:\n%s", w.stderr.String())
+			w.mu.Unlock()
+		}
+	})
+	select {
+	case <-announced:
+	case err := <-w.waited:
+		t.Fatalf("wattline ended before it served: %v\n%s", err, w.stderr.String())
+	case <-time.After(20 * time.Second):
+		t.Fatal("wattline did not say where it listens")
+	}
+	return w
+}
+
+// reply is what a client got.
+type reply struct {
+	id     string
+	status int
+	body   []byte
+	err    error
+	ended  time.Time
+}
+
+// post sends a JSON body and reads the whole reply.
+func (w *wattlineProcess) post(ctx context.Context, path string, body any) reply {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return reply{err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+path, bytes.NewReader(text))
+	if err != nil {
+		return reply{err: err}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Wattline-Echo", "1")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return reply{err: err}
+	}
+	defer resp.Body.Close()
+	out := reply{id: resp.Header.Get("X-Wattline-Id"), status: resp.StatusCode}
+	out.body, out.err = io.ReadAll(resp.Body)
+	out.ended = time.Now()
+	return out
+}
+
+// row asks the admin API for one row.
+func (w *wattlineProcess) row(t *testing.T, id string) *meter.Record {
+	t.Helper()
+	resp, err := http.Get(w.admin + "/api/requests/" + id) //nolint:noctx // local
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var rec meter.Record
+	if err := json.NewDecoder(resp.Body).Decode(&rec); err != nil {
+		t.Fatal(err)
+	}
+	if rec.ID != id {
+		t.Fatalf("the admin API has no row %s (status %s)", id, resp.Status)
+	}
+	return &rec
+}
+
+// stored reads the rows as a user would, with `wattline requests --json`, whether or not serve runs.
+func (w *wattlineProcess) stored(t *testing.T, limit int) map[string]*meter.Record {
+	t.Helper()
+	cmd := command(t, "requests", "--store", w.store, "--json", "--limit", fmt.Sprint(limit))
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("wattline requests: %v\n%s", err, errs.String())
+	}
+	rows := map[string]*meter.Record{}
+	for line := range strings.Lines(string(out)) {
+		var rec meter.Record
+		if err := json.Unmarshal([]byte(line), &rec); err != nil {
+			t.Fatal(err)
+		}
+		rows[rec.ID] = &rec
+	}
+	return rows
+}
+
+// lastTimings finds the last timings object in a reply, streamed or not.
+func lastTimings(t *testing.T, body []byte) (promptN, cacheN, predictedN int64) {
+	t.Helper()
+	i := bytes.LastIndex(body, []byte(`"timings":`))
+	if i < 0 {
+		t.Fatalf("no timings in %s", body)
+	}
+	var tm struct {
+		CacheN     int64 `json:"cache_n"`
+		PromptN    int64 `json:"prompt_n"`
+		PredictedN int64 `json:"predicted_n"`
+	}
+	if err := json.NewDecoder(bytes.NewReader(body[i+len(`"timings":`):])).Decode(&tm); err != nil {
+		t.Fatal(err)
+	}
+	return tm.PromptN, tm.CacheN, tm.PredictedN
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"wattline/meter"
+	"wattline/proxy"
+	"wattline/sink"
+	"wattline/sink/store"
+)
+
+// rows joins the data path with the store: it is the proxy's Observer, prices each record and offers it
+// to the queue.
+type rows struct {
+	queue    *sink.Queue
+	store    *store.Store
+	reader   *store.Reader
+	identify meter.Identify
+	instance string
+	energy   string // what was found, for the start-up line
+	price    meter.Int
+	gco2     meter.Int
+}
+
+func openRows(a *app, c *serveCmd) (r *rows, err error) {
+	r = &rows{instance: c.Instance, energy: "no source (gpu_uj stays null)"}
+	if r.instance == "" {
+		if r.instance, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("this host has no name: give one with --instance: %w", err)
+		}
+	}
+	r.price, r.gco2 = scaled(c.PricePerKWh, 1e6), scaled(c.GCO2PerKWh, 1e3)
+	path := a.storePath(c.Store)
+	if r.store, err = store.Open(a.ctx, store.Config{Path: path, SetAside: true, Log: a.log}); err != nil {
+		return nil, err
+	}
+	if r.reader, err = store.OpenReader(a.ctx, path); err != nil {
+		return nil, errors.Join(err, r.store.Close())
+	}
+	key, err := secret(filepath.Join(filepath.Dir(path), "identity.key"))
+	if err != nil {
+		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
+	}
+	r.identify = meter.Identify{Mode: c.Identify, Key: key, SessionHeaders: c.SessionHeaders}
+	r.queue = sink.New(sink.Config{Store: r.store, Log: a.log})
+	return r, nil
+}
+
+// scaled turns a configured number into a column's integer; unset stays null.
+func scaled(v *float64, unit float64) meter.Int {
+	if v == nil {
+		return meter.Int{}
+	}
+	return meter.Some(int64(math.Round(*v * unit)))
+}
+
+// secret reads the key under which identities are hashed, making one for a new installation.
+func secret(path string) ([]byte, error) {
+	key, err := os.ReadFile(path) //nolint:gosec // beside the store
+	if err == nil && len(key) >= 32 {
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the key for hashed identities cannot be read: %w", err)
+	}
+	key = make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("no randomness for the key of hashed identities: %w", err)
+	}
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		return nil, fmt.Errorf("the key for hashed identities cannot be written: %w", err)
+	}
+	return key, nil
+}
+
+// Observe is the proxy's: energy will listen here.
+func (r *rows) Observe(proxy.Event) {}
+
+// Done takes a finished row from the data path.
+func (r *rows) Done(_ uint64, _ int64, rec *meter.Record) {
+	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = r.price, r.gco2
+	rec.EnergyQuality = meter.EnergyUnavailable
+	r.queue.Offer(rec)
+}
+
+// close writes what waits and closes the store.
+func (r *rows) close(ctx context.Context) error {
+	return errors.Join(r.queue.Stop(ctx), r.reader.Close(), r.store.Close())
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"wattline/proxy"
+	"wattline/sink/console"
+)
+
+// serveCmd is wattline's main job.
+type serveCmd struct {
+	Upstream string `help:"Server to stand in front of: http://HOST:PORT, https://HOST:PORT or unix:///PATH." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Listen   string `help:"Address for the clients." default:"127.0.0.1:11433" placeholder:"ADDR"`
+	Admin    string `help:"Address of the admin listener, or off." default:"127.0.0.1:11435" placeholder:"ADDR"`
+	Store    string `help:"SQLite file for the rows. Default: $$STATE_DIRECTORY, else $$XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Instance string `help:"Name of this wattline in the rows. Default: the host's name."`
+	TLSCert  string `name:"tls-cert" help:"Certificate file (PEM): serve the clients over TLS." placeholder:"FILE"`
+	TLSKey   string `name:"tls-key" help:"Key file (PEM) of the certificate." placeholder:"FILE"`
+
+	Identify       string            `help:"How user, session, API key and address are kept: ${enum}. hash is keyed with a secret of this installation." enum:"hash,plain,none" default:"hash"`
+	SessionHeaders []string          `help:"Headers that name a session; the first present counts." default:"X-Wattline-Session,X-Claude-Code-Session-Id,X-Session-Affinity,X-OpenWebUI-Chat-Id,X-Session-Id"`
+	Labels         map[string]string `help:"Labels of every row whose request brings no X-Wattline-Labels: k=v;k=v." placeholder:"K=V"`
+	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of a kWh, stored in each row. Unset: no cost is shown."`
+	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e a kWh, stored in each row. Unset: none is shown."`
+	Currency       string            `help:"Currency that the price is in, for display." default:"EUR"`
+
+	StopTimeout time.Duration `help:"How long live requests may go on after SIGTERM." default:"30s"`
+	limitFlags
+}
+
+// limitFlags are the data path's limits and idle deadlines; none bounds a whole exchange.
+type limitFlags struct {
+	MaxHeaderBytes int           `help:"Largest request head; 431 above." default:"65536" group:"Limits"`
+	MaxBodyBytes   int64         `help:"Largest request body; 413 above; 0 leaves it to the upstream." default:"0" group:"Limits"`
+	MaxConns       int           `help:"Client connections; 503 above." default:"16384" group:"Limits"`
+	MaxRequests    int           `help:"Requests in flight; 503 above." default:"4096" group:"Limits"`
+	KeepAliveIdle  time.Duration `help:"Client silent between requests." default:"75s" group:"Limits"`
+	HeaderIdle     time.Duration `help:"Client silent within a head." default:"30s" group:"Limits"`
+	BodyIdle       time.Duration `help:"Client silent within a body." default:"1m" group:"Limits"`
+	WriteIdle      time.Duration `help:"Client that reads nothing." default:"1m" group:"Limits"`
+	UpstreamIdle   time.Duration `help:"Upstream that says nothing (a long prompt on a CPU takes minutes)." default:"1h" group:"Limits"`
+}
+
+// Run serves until the context ends, then lets live requests finish.
+func (c *serveCmd) Run(a *app) error {
+	s, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	s.announce(a)
+	return s.run(a)
+}
+
+// service is a running wattline: routes, the way of the rows, the admin listener.
+type service struct {
+	cmd     *serveCmd
+	routes  []*servedRoute
+	admin   *console.Server
+	adminLn net.Listener
+	rows    *rows
+}
+
+type servedRoute struct {
+	route
+	proxy  *proxy.Server
+	ln     net.Listener
+	scheme string
+}
+
+// open checks the settings and acquires everything that can fail, in the order in which a user would
+// want to hear of it; on failure it lets go of what it has.
+func (c *serveCmd) open(a *app) (_ *service, err error) {
+	routes, err := checkRoutes(a.routes, route{Name: "default", Listen: c.Listen, Upstream: c.Upstream, Labels: c.Labels})
+	if err != nil {
+		return nil, err
+	}
+	upstreams := make([]proxy.Upstream, len(routes))
+	for i, r := range routes {
+		if upstreams[i], err = proxy.ParseUpstream(r.Upstream); err != nil {
+			return nil, usageError("%w", err)
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return nil, usageError("--tls-cert and --tls-key belong together")
+	}
+	s := &service{cmd: c}
+	defer func() {
+		if err != nil {
+			s.abandon()
+		}
+	}()
+	if s.rows, err = openRows(a, c); err != nil {
+		return nil, err
+	}
+	if err = s.listenAdmin(a); err != nil {
+		return nil, err
+	}
+	for i, r := range routes {
+		sr := &servedRoute{route: r, scheme: "http"}
+		s.routes = append(s.routes, sr)
+		if err = c.openRoute(a, s, sr, upstreams[i]); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// url is where clients reach the route.
+func (r *servedRoute) url() string {
+	if n := r.ln.Addr().Network(); n == "unix" {
+		return "unix://" + r.ln.Addr().String()
+	}
+	return r.scheme + "://" + r.ln.Addr().String()
+}
+
+func (s *service) listenAdmin(a *app) (err error) {
+	if s.cmd.Admin == "off" {
+		return nil
+	}
+	if s.adminLn, err = listen(s.cmd.Admin, "--admin"); err != nil {
+		return err
+	}
+	s.admin = console.New(console.Config{
+		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready,
+		Status: func() any { return s.rows.queue.Stats() }, Log: a.log,
+	})
+	return nil
+}
+
+func (c *serveCmd) openRoute(a *app, s *service, r *servedRoute, up proxy.Upstream) (err error) {
+	cfg := proxy.Config{
+		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
+		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.MaxConns, MaxRequests: c.MaxRequests,
+		KeepAliveIdle: c.KeepAliveIdle, HeaderIdle: c.HeaderIdle, BodyIdle: c.BodyIdle, WriteIdle: c.WriteIdle,
+		UpstreamIdle: c.UpstreamIdle, Observer: s.rows, Identify: &s.rows.identify, Log: a.log,
+	}
+	if s.adminLn != nil {
+		cfg.Admin = "http://" + s.adminLn.Addr().String()
+	}
+	if r.ln, err = listen(r.Listen, "--listen"); err != nil {
+		return err
+	}
+	if up.String() == "http://"+r.ln.Addr().String() {
+		return usageError("--upstream %s is wattline's own listener: it would forward to itself", up)
+	}
+	if c.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return usageError("--tls-cert and --tls-key do not make a pair: %w", err)
+		}
+		r.scheme = "https"
+		r.ln = tls.NewListener(r.ln, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	}
+	r.proxy, err = proxy.New(cfg)
+	return err
+}
+
+// listen binds an address; the error says what to do.
+func listen(addr, flag string) (net.Listener, error) {
+	network, at := "tcp", addr
+	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
+		network, at = "unix", path
+	}
+	ln, err := net.Listen(network, at) //nolint:noctx // binding does not wait
+	switch {
+	case err == nil:
+		return ln, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s %s is taken by another process: stop that one or choose another address", flag, addr)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%s %s needs rights that this user does not have: choose a port above 1023", flag, addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%s %s is no address of this machine", flag, addr)
+	default:
+		return nil, usageError("%s %q is not an address to listen on: write it as HOST:PORT (%v)", flag, addr, err)
+	}
+}
+
+// announce prints what listens where and which sources were found, before anything is served.
+func (s *service) announce(a *app) {
+	for _, r := range s.routes {
+		state := ""
+		ctx, cancel := context.WithTimeout(a.ctx, time.Second)
+		if err := r.proxy.Ready(ctx); err != nil {
+			state = " (" + err.Error() + ")"
+		}
+		cancel()
+		fmt.Fprintf(a.stderr, "wattline %s: %s -> %s%s\n", version(), r.url(), r.Upstream, state)
+	}
+	admin := "off"
+	if s.adminLn != nil {
+		admin = "http://" + s.adminLn.Addr().String()
+	}
+	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.rows.energy)
+}
+
+// run serves until the context ends or a listener fails.
+func (s *service) run(a *app) error {
+	failed := make(chan error, len(s.routes)+1)
+	for _, r := range s.routes {
+		go func() { failed <- r.proxy.Serve(r.ln) }() // ends with Shutdown
+	}
+	if s.admin != nil {
+		go func() { failed <- s.admin.Serve(s.adminLn) }() // ends with Shutdown
+	}
+	var err error
+	select {
+	case <-a.ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, s.stop(a))
+}
+
+// stop lets live requests finish, at most StopTimeout and until a second signal, and writes every row.
+func (s *service) stop(a *app) error {
+	n := 0
+	for _, r := range s.routes {
+		n += r.proxy.Live()
+	}
+	if n > 0 {
+		fmt.Fprintf(a.stderr, "wattline: stopping; %d live requests may go on for %v (signal again to cut them)\n", n, s.cmd.StopTimeout)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), s.cmd.StopTimeout)
+	defer cancel()
+	ctx, again := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer again()
+	done := make(chan error, len(s.routes))
+	for _, r := range s.routes {
+		go func() { done <- r.proxy.Shutdown(ctx) }() // bounded by ctx
+	}
+	var err error
+	for range s.routes {
+		if e := <-done; e != nil && !errors.Is(e, context.DeadlineExceeded) && !errors.Is(e, context.Canceled) {
+			err = errors.Join(err, e)
+		}
+	}
+	last, cancelLast := context.WithTimeout(context.WithoutCancel(a.ctx), 10*time.Second)
+	defer cancelLast()
+	if s.admin != nil {
+		err = errors.Join(err, s.admin.Shutdown(last))
+	}
+	return errors.Join(err, s.rows.close(last))
+}
+
+// abandon lets go of what open had acquired when it failed.
+func (s *service) abandon() {
+	for _, r := range s.routes {
+		if r.ln != nil {
+			_ = r.ln.Close()
+		}
+	}
+	if s.adminLn != nil {
+		_ = s.adminLn.Close()
+	}
+	if s.rows != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.rows.close(ctx)
+	}
+}
+
+func (s *service) inflight() []any {
+	out := []any{}
+	for _, r := range s.routes {
+		for _, f := range r.proxy.Inflight() {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (s *service) ready(ctx context.Context) error {
+	for _, r := range s.routes {
+		if err := r.proxy.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -18,6 +18,7 @@ var (
 	ErrNewer       = errors.New("the store is of a newer wattline")
 	ErrFull        = errors.New("the disk is full")
 	ErrReadOnly    = errors.New("the store cannot be written")
+	ErrDisk        = errors.New("the disk fails")
 	ErrBusy        = errors.New("the store is locked")
 	ErrWriteDenied = errors.New("a reader does not write")
 )
@@ -43,7 +44,7 @@ func (e *Error) Unwrap() []error { return []error{e.Kind, e.cause} }
 
 // Retryable says that the same write may succeed later without anybody touching wattline.
 func (e *Error) Retryable() bool {
-	return e.Kind == ErrFull || e.Kind == ErrReadOnly || e.Kind == ErrBusy
+	return e.Kind == ErrFull || e.Kind == ErrReadOnly || e.Kind == ErrDisk || e.Kind == ErrBusy
 }
 
 // explain turns an error of SQLite or the file system into an *Error where it knows what to advise, and
@@ -68,8 +69,10 @@ func kindOf(err error) error {
 		switch lite.Code() & 0xff { // the primary code; the rest says where it happened
 		case sqlite3.SQLITE_FULL:
 			return ErrFull
-		case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR:
+		case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
 			return ErrReadOnly
+		case sqlite3.SQLITE_IOERR:
+			return ErrDisk
 		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 			return ErrBusy
 		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
@@ -94,6 +97,8 @@ func advice(kind error, path string) string {
 		return "the disk that holds " + path + " is full: free space there or point --store at another disk"
 	case ErrReadOnly:
 		return "cannot write " + path + ": make the file and its folder writable for this user, or point --store elsewhere"
+	case ErrDisk:
+		return "the disk refused to read or write " + path + ": see whether it, a quota or a size limit is exhausted, and what the kernel log says of it"
 	case ErrBusy:
 		return path + " is locked by another program: close it (a database browser, a backup) and try again"
 	case ErrDamaged:

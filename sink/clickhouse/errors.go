@@ -1,0 +1,130 @@
+package clickhouse
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	driver "github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// Error is what went wrong between wattline and ClickHouse, as a sentence without any password.
+type Error struct {
+	Op   string // what was tried: "insert 512 rows into requests"
+	Code int32  // ClickHouse's exception code; 0 when there was no answer
+	text string
+	kind error // context.Canceled or context.DeadlineExceeded where it was one; else nil
+}
+
+func (e *Error) Error() string { return "clickhouse: " + e.Op + ": " + e.text }
+
+// Unwrap lets errors.Is find a context's end. The driver's error stays inside: it may cite the DSN.
+func (e *Error) Unwrap() error { return e.kind }
+
+// Exception codes that wattline knows what to say about.
+// Source: src/Common/ErrorCodes.cpp of ClickHouse.
+const (
+	codeNoSuchColumn     = 16
+	codeUnknownIdent     = 47
+	codeUnknownTable     = 60
+	codeUnknownDatabase  = 81
+	codeReadOnly         = 164
+	codeUnknownUser      = 192
+	codeWrongPassword    = 193
+	codeNeedPassword     = 194
+	codeMemory           = 241
+	codeTableReadOnly    = 242
+	codeDiskFull         = 243
+	codeTooManyParts     = 252
+	codeAccessDenied     = 497
+	codeAuthentication   = 516
+	codeQuotaExceeded    = 201
+	codeTooManyQueries   = 202
+	codeKeeper           = 999
+	codeUnknownSetting   = 115
+	codeNotEnoughReplica = 285
+)
+
+// wrap makes an Error of err, or nil of nil.
+func (t *Target) wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	e := &Error{Op: op}
+	for _, kind := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, kind) {
+			e.kind = kind
+		}
+	}
+	var exception *driver.Exception
+	if errors.As(err, &exception) {
+		e.Code = exception.Code
+		e.text = t.redact(exception.Message)
+		if hint := t.hint(exception.Code); hint != "" {
+			e.text = hint + " (" + e.text + ")"
+		}
+		return e
+	}
+	e.text = t.redact(t.noAnswer(err))
+	return e
+}
+
+// noAnswer describes a failure of the connection without the URL, which would repeat every setting.
+func (t *Target) noAnswer(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	hosts := strings.Join(t.options.Addr, ", ")
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return fmt.Sprintf("no connection to %s: %v", hosts, op.Err)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer from " + hosts + " in time"
+	}
+	return fmt.Sprintf("no answer from %s: %v", hosts, err)
+}
+
+// hint says what to do about an exception.
+func (t *Target) hint(code int32) string {
+	user := t.options.Auth.Username
+	switch code {
+	case codeAuthentication, codeUnknownUser, codeWrongPassword, codeNeedPassword:
+		return fmt.Sprintf("%s refused user %q: check the user in --clickhouse and the password in --clickhouse-password-file or %s",
+			strings.Join(t.options.Addr, ", "), user, passwordEnv)
+	case codeUnknownTable, codeUnknownDatabase, codeNoSuchColumn, codeUnknownIdent:
+		return fmt.Sprintf("database %s lacks something that wattline needs: `wattline ddl --verify` says what, `wattline ddl --apply` adds it", t.database)
+	case codeAccessDenied, codeReadOnly:
+		return fmt.Sprintf("user %q may not do this: GRANT SELECT, INSERT ON %s.* (and CREATE, ALTER for `wattline ddl --apply`)", user, name(t.database))
+	case codeTooManyParts, codeMemory, codeQuotaExceeded, codeTooManyQueries:
+		return "ClickHouse is overloaded and will be tried again, less often"
+	case codeDiskFull:
+		return "ClickHouse's disk is full: free space there, the rows wait here"
+	case codeTableReadOnly, codeKeeper, codeNotEnoughReplica:
+		return "ClickHouse's replication has trouble: the rows wait here until it accepts writes"
+	case codeUnknownSetting:
+		return "this ClickHouse is too old: wattline needs 25.8 or newer"
+	}
+	return ""
+}
+
+// redact removes the password, in the forms in which a message could repeat it.
+func (t *Target) redact(s string) string {
+	if t.secret == "" {
+		return s
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte(t.options.Auth.Username + ":" + t.secret))
+	for _, form := range []string{basic, url.QueryEscape(t.secret), url.PathEscape(t.secret), url.UserPassword("", t.secret).String()[1:], t.secret} {
+		s = strings.ReplaceAll(s, form, "[password]")
+	}
+	return s
+}

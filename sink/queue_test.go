@@ -1,0 +1,245 @@
+package sink_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+// fakeStore records what it is given, or does what write says.
+type fakeStore struct {
+	mu     sync.Mutex // guards what follows
+	write  func() error
+	ids    []string
+	at     []time.Time // of each committed batch
+	tries  int
+	others int
+}
+
+func (s *fakeStore) Write(_ context.Context, rows *sink.Rows) error {
+	s.mu.Lock()
+	s.tries++
+	write := s.write
+	s.mu.Unlock()
+	if write != nil {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range rows.Requests {
+		s.ids = append(s.ids, r.ID)
+	}
+	s.others += rows.Len() - len(rows.Requests)
+	s.at = append(s.at, time.Now())
+	return nil
+}
+
+func (s *fakeStore) set(write func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write = write
+}
+
+func row(id string) *meter.Record { return &meter.Record{ID: id} }
+
+type passing struct{ error }
+
+func (passing) Retryable() bool { return true }
+
+func stop(t *testing.T, q *sink.Queue) {
+	t.Helper()
+	if err := q.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRowsAreWrittenWithinTheLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeStore{}
+		q := sink.New(sink.Config{Store: s})
+		start := time.Now()
+		for i := range 10 {
+			q.Offer(row(string(rune('a' + i))))
+			q.Settle(row("s"))
+			q.OfferPower(&sink.Power{})
+			q.OfferLedger(&sink.Ledger{})
+			q.OfferConfig(&sink.ServerConfig{})
+			time.Sleep(9 * time.Millisecond) // the queue's clock is the bubble's
+		}
+		time.Sleep(time.Second)
+		if got := strings.Join(s.ids, ""); got != "abcdefghij" || s.others != 40 {
+			t.Errorf("written: %s and %d others", got, s.others)
+		}
+		for i, at := range s.at {
+			if d := at.Sub(start); d > time.Duration(i+1)*60*time.Millisecond {
+				t.Errorf("batch %d was written after %v", i, d)
+			}
+		}
+		stop(t, q)
+	})
+}
+
+func TestAFullQueueDropsAndCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		release := make(chan struct{})
+		s := &fakeStore{write: func() error { <-release; return nil }}
+		q := sink.New(sink.Config{Store: s, Capacity: 100, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		q.Offer(row("in the store's hands"))
+		time.Sleep(time.Second)
+		taken := 0
+		for range 250 {
+			if q.Offer(row("x")) {
+				taken++
+			}
+		}
+		c := q.Stats().Requests
+		if taken != 100 || c.Offered != 251 || c.Dropped != 150 || c.Written != 0 || q.Stats().Waiting != 100 {
+			t.Errorf("taken %d, %+v", taken, q.Stats())
+		}
+		if !q.Settle(row("s")) {
+			t.Error("rows of one kind crowd out those of another")
+		}
+		close(release)
+		stop(t, q)
+		if c = q.Stats().Requests; c.Written != 101 || c.Lost != 0 {
+			t.Errorf("after the stop: %+v", c)
+		}
+		if q.Offer(row("late")) || q.Stats().Requests.Dropped != 151 {
+			t.Error("a stopped queue takes rows")
+		}
+		if n := strings.Count(log.String(), "dropped=150"); n != 1 {
+			t.Errorf("the drops are logged %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+func TestTroubleOfTheStoreStaysThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &fakeStore{}
+		q := sink.New(sink.Config{Store: s, Log: slog.New(slog.NewTextHandler(&log, nil))})
+
+		s.set(func() error { return passing{errors.New("disk full")} })
+		q.Offer(row("kept"))
+		time.Sleep(10 * time.Minute)
+		if st := q.Stats(); st.LastError != "disk full" || st.Requests.Lost != 0 || st.StoreErrors < 100 {
+			t.Errorf("while the disk is full: %+v", st)
+		}
+		if lines := strings.Count(log.String(), "\n"); lines < 15 || lines > 21 {
+			t.Errorf("%d log lines in 10 minutes, at most one in 30 s wanted", lines)
+		}
+		s.set(nil)
+		time.Sleep(6 * time.Second)
+		if st := q.Stats(); st.LastError != "" || st.Requests.Written != 1 {
+			t.Errorf("when there is room again: %+v", st)
+		}
+		if !strings.Contains(log.String(), "stored again") {
+			t.Error("the log does not say that all is well")
+		}
+
+		s.set(func() error { panic("a bug") })
+		q.Offer(row("gone"))
+		time.Sleep(time.Minute)
+		if st := q.Stats(); st.Requests.Lost != 1 || !strings.Contains(st.LastError, "a bug") {
+			t.Errorf("after a panic: %+v", st)
+		}
+		s.set(func() error { return errors.New("refused") })
+		q.Offer(row("gone"))
+		time.Sleep(time.Minute)
+		s.set(nil)
+		q.Offer(row("after"))
+		if err := q.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if st := q.Stats(); st.Requests.Lost != 2 || st.Requests.Written != 2 {
+			t.Errorf("in the end: %+v", st)
+		}
+		stop(t, q)
+	})
+}
+
+func TestStopGivesUpAtTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeStore{write: func() error { return passing{errors.New("disk full")} }}
+		q := sink.New(sink.Config{Store: s, Log: slog.New(slog.DiscardHandler)})
+		q.Offer(row("a"))
+		q.Offer(row("b"))
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		err := q.Stop(ctx)
+		if err == nil || !strings.Contains(err.Error(), "2 rows") || time.Since(start) != 3*time.Second {
+			t.Errorf("stopped after %v: %v", time.Since(start), err)
+		}
+		if st := q.Stats(); st.LostAtStop != 2 || st.Requests.Lost != 2 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestFlushEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeStore{write: func() error { return passing{errors.New("disk full")} }}
+		q := sink.New(sink.Config{Store: s, Log: slog.New(slog.DiscardHandler)})
+		q.Offer(row("a"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := q.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("flush: %v", err)
+		}
+		s.set(nil)
+		if err := q.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		stop(t, q)
+	})
+}
+
+func TestManyOfferAtOnce(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	s := &fakeStore{}
+	q := sink.New(sink.Config{Store: s, Capacity: 500, Linger: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 5000 {
+				q.Offer(row("x"))
+			}
+		})
+	}
+	wg.Wait()
+	stop(t, q)
+	c := q.Stats().Requests
+	if c.Offered != 40000 || c.Dropped+c.Written != 40000 || c.Written != uint64(len(s.ids)) {
+		t.Errorf("%+v, the store has %d", c, len(s.ids))
+	}
+}
+
+// An offer must cost the data path nothing worth mentioning, also when the queue is full.
+func TestOfferAllocatesNothingWhenFull(t *testing.T) {
+	block := make(chan struct{})
+	s := &fakeStore{write: func() error { <-block; return nil }}
+	q := sink.New(sink.Config{Store: s, Capacity: 1, Linger: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	rec := row("x")
+	for q.Offer(rec) {
+	}
+	if n := testing.AllocsPerRun(1000, func() { q.Offer(rec) }); n > 0.1 {
+		t.Errorf("%v allocations an offer", n)
+	}
+	close(block)
+	stop(t, q)
+}

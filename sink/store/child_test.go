@@ -1,0 +1,301 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+// Some tests need a process that can be killed, limited or stripped of its rights: they start this
+// test binary again, and TestMain runs the part that childEnv names on the store named childStore.
+const (
+	childEnv   = "WATTLINE_STORE_TEST_CHILD"
+	childStore = "WATTLINE_STORE_TEST_PATH"
+)
+
+func TestMain(m *testing.M) {
+	part := os.Getenv(childEnv)
+	if part == "" {
+		os.Exit(m.Run())
+	}
+	parts := map[string]func(path string) error{"write": childWrite, "full limit": childFullLimit, "full disk": childFullDisk, "unprivileged": childUnprivileged, "hold": childHold}
+	if err := parts[part](os.Getenv(childStore)); err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// child starts a part; its output is read line by line from lines.
+func child(t *testing.T, part, path string) (cmd *exec.Cmd, lines *bufio.Scanner) {
+	t.Helper()
+	cmd = childCommand(t, part, path)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // harmless where it has ended
+		_ = cmd.Wait()
+	})
+	return cmd, bufio.NewScanner(out)
+}
+
+func childCommand(t *testing.T, part, path string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), childEnv+"="+part, childStore+"="+path)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// childWrite offers a thousand rows a second for ever, every fifth with its energy pending and settled 100 rows
+// later, and prints each one's number and time once it has been offered.
+func childWrite(path string) error {
+	s, err := Open(context.Background(), Config{Path: path, Log: quiet()})
+	if err != nil {
+		return err
+	}
+	q := sink.New(sink.Config{Store: s, Log: slog.Default()})
+	out := bufio.NewWriter(os.Stdout)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		<-tick.C
+		rec := request(i)
+		if i%5 == 0 {
+			rec.EnergyQuality = meter.EnergyPending
+		}
+		q.Offer(rec)
+		if settled := i - 100; settled >= 0 && settled%5 == 0 {
+			rec := request(settled)
+			rec.EnergyQuality, rec.GPUUj = meter.EnergyShared, meter.Some(int64(settled))
+			q.Settle(rec)
+		}
+		fmt.Fprintln(out, i, time.Now().UnixNano())
+		if err := out.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+func TestKillLosesAtMostTheLastQuarterSecond(t *testing.T) {
+	const kills = 5
+	for round, lines := range []int{20, 350, 700, 901, 1303}[:kills] {
+		path := t.TempDir() + "/wattline.db"
+		cmd, out := child(t, "write", path)
+		offered := map[int]int64{}
+		for len(offered) < lines && out.Scan() {
+			i, at, _ := strings.Cut(out.Text(), " ")
+			n, err := strconv.Atoi(i)
+			must(t, err)
+			offered[n], err = strconv.ParseInt(at, 10, 64)
+			must(t, err)
+		}
+		killed := time.Now()
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait() // "signal: killed"
+
+		s := reopen(t, path)
+		got := map[string]*meter.Record{}
+		must(t, tempReader(t, s).Each(t.Context(), time.Time{}, func(r *meter.Record) error {
+			got[r.ID] = r
+			return nil
+		}))
+		missing := 0
+		for i, at := range offered {
+			rec := got[request(i).ID]
+			if rec == nil {
+				missing++
+				if age := killed.Sub(time.Unix(0, at)); age > 250*time.Millisecond {
+					t.Errorf("row %d is missing, offered %v before the kill", i, age)
+				}
+				continue
+			}
+			want := meter.EnergyUnavailable
+			if i%5 == 0 {
+				want = meter.EnergyPartial
+				if rec.GPUUj.Valid {
+					want = meter.EnergyShared
+				}
+			}
+			if rec.EnergyQuality != want {
+				t.Errorf("row %d is %s, want %s", i, rec.EnergyQuality, want)
+			}
+		}
+		t.Logf("kill %d: %d rows offered, %d stored, %d of the last 250 ms missing", round+1, len(offered), len(got), missing)
+		w, err := s.Waiting(t.Context())
+		must(t, err)
+		if w.Pending != 0 || w.Requests != int64(len(got)) {
+			t.Errorf("after the restart %d rows are pending and %d of %d can ship", w.Pending, w.Requests, len(got))
+		}
+	}
+}
+
+// childFullLimit is childFull with a limit on how large files may grow: no privilege is needed.
+func childFullLimit(path string) error {
+	signal.Ignore(syscall.SIGXFSZ)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		return err
+	}
+	limit := func(size uint64) error {
+		return unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: old.Max})
+	}
+	return childFull(path, func() error { return limit(512 << 10) }, func() error { return limit(old.Cur) })
+}
+
+// childFullDisk is childFull on a small tmpfs of its own; it runs in a mount namespace of its own.
+func childFullDisk(path string) error {
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", filepath.Dir(path), "tmpfs", 0, "size=1m"); err != nil {
+		return err
+	}
+	free := func() error { return unix.Mount("tmpfs", filepath.Dir(path), "tmpfs", unix.MS_REMOUNT, "size=64m") }
+	return childFull(path, func() error { return nil }, free)
+}
+
+// childFull offers rows to a store whose disk is too small until some have been refused, frees the disk, and
+// reports.
+func childFull(path string, fill, free func() error) error {
+	s, err := Open(context.Background(), Config{Path: path, Log: quiet()})
+	if err != nil {
+		return err
+	}
+	q := sink.New(sink.Config{Store: s, Log: quiet()})
+	if err := fill(); err != nil {
+		return err
+	}
+	start := time.Now()
+	for i := range 6000 {
+		q.Offer(request(i))
+	}
+	fmt.Println("offered in", time.Since(start))
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	fmt.Println("flush:", q.Flush(ctx))
+	fmt.Println("while full:", q.Stats().LastError)
+	if err := free(); err != nil {
+		return err
+	}
+	if err := q.Stop(context.Background()); err != nil {
+		return err
+	}
+	n := 0
+	err = s.reads.QueryRowContext(context.Background(), "SELECT count(*) FROM requests").Scan(&n)
+	fmt.Printf("in the end: %d rows, %+v, %v\n", n, q.Stats().Requests, err)
+	return s.Close()
+}
+
+func TestAFullDiskLosesNothing(t *testing.T) {
+	for part, want := range map[string]string{
+		"full limit": "the disk refused to read or write",
+		"full disk":  "is full: free space there",
+	} {
+		t.Run(part, func(t *testing.T) {
+			path := t.TempDir() + "/wattline.db"
+			cmd := childCommand(t, part, path)
+			if part == "full disk" {
+				cmd.SysProcAttr = ownMounts()
+			}
+			out, err := cmd.Output()
+			if part == "full disk" && errors.Is(err, syscall.EPERM) {
+				t.Log("no namespaces here: the size limit alone stands for a full disk")
+				return
+			}
+			must(t, err)
+			for _, want := range []string{"deadline exceeded", "while full: store: ", want, "in the end: 6000 rows", "Dropped:0 Written:6000 Lost:0}, <nil>"} {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("no %q in what the child said:\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// ownMounts lets a child mount file systems that nobody else sees.
+func ownMounts() *syscall.SysProcAttr {
+	if os.Getuid() == 0 {
+		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	}
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+}
+
+// childUnprivileged opens a store and a reader as a user who owns nothing.
+func childUnprivileged(path string) error {
+	if os.Getuid() == 0 {
+		if err := syscall.Setuid(65534); err != nil {
+			return err
+		}
+	}
+	if s, err := Open(context.Background(), Config{Path: path, Log: quiet()}); err != nil {
+		fmt.Println("writer:", err)
+	} else {
+		fmt.Println("writer:", s.Close())
+	}
+	r, err := OpenReader(context.Background(), path)
+	if err != nil {
+		return err
+	}
+	recs, err := r.Latest(context.Background(), 10)
+	fmt.Println("reader:", len(recs), err)
+	return r.Close()
+}
+
+func TestAFolderThatMayNotBeWritten(t *testing.T) {
+	dir, err := os.MkdirTemp("", "store")
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, os.Chmod(dir, 0o700)) //nolint:gosec // to be removable
+		must(t, os.RemoveAll(dir))
+	})
+	s := reopen(t, dir+"/wattline.db")
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 3)}))
+	must(t, s.Close())
+	must(t, os.Chmod(s.Path(), 0o444)) //nolint:gosec // readable for the other user is the point
+	must(t, os.Chmod(dir, 0o555))      //nolint:gosec // likewise
+	_, out := child(t, "unprivileged", s.Path())
+	var text strings.Builder
+	for out.Scan() {
+		fmt.Fprintln(&text, out.Text())
+	}
+	for _, want := range []string{"writer: store: cannot write " + s.Path() + ": make the file and its folder writable", "reader: 3 <nil>"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in what the child said:\n%s", want, text.String())
+		}
+	}
+}
+
+// childHold opens a store for writing and keeps it until it is killed.
+func childHold(path string) error {
+	s, err := Open(context.Background(), Config{Path: path, Log: quiet()})
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	<-make(chan struct{}) // until killed
+	return s.Close()
+}

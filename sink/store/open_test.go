@@ -1,0 +1,189 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+func TestTheSchemaHasTheColumnsTheCodeWrites(t *testing.T) {
+	s := tempStore(t)
+	check := func(table string, want []string) {
+		rows, err := s.db.QueryContext(t.Context(), `SELECT name || ' ' || type FROM pragma_table_info(?)`, table)
+		must(t, err)
+		defer rows.Close()
+		var got []string
+		for rows.Next() {
+			var c string
+			must(t, rows.Scan(&c))
+			got = append(got, c)
+		}
+		must(t, rows.Err())
+		if d := cmp.Diff(append(want, "ship_seq INTEGER"), got); d != "" {
+			t.Errorf("table %s: add a migration that brings it to the code's columns:\n%s", table, d)
+		}
+	}
+	s.db.SetMaxOpenConns(2)
+	check(TableRequests, described(requestsTable()))
+	check(TablePower, described(powerTable()))
+	check(TableLedger, described(ledgerTable()))
+	check(TableConfigs, described(configsTable()))
+}
+
+func described[T any](t table[T]) []string {
+	var names []string
+	for _, c := range t.columns {
+		names = append(names, c.Name+" "+sqlType(c.Ptr(new(T))))
+	}
+	return names
+}
+
+func TestFilesAreForTheOwnerAlone(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 1)}))
+	for path, want := range map[string]os.FileMode{
+		filepath.Dir(s.Path()): 0o700, s.Path(): 0o600, s.Path() + "-wal": 0o600, s.Path() + "-shm": 0o600, s.Path() + ".lock": 0o600,
+	} {
+		info, err := os.Stat(path)
+		must(t, err)
+		if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), want)
+		}
+	}
+	var vacuum, sync int
+	var journal string
+	must(t, s.conn.QueryRowContext(t.Context(), "SELECT (SELECT auto_vacuum FROM pragma_auto_vacuum), (SELECT journal_mode FROM pragma_journal_mode), (SELECT synchronous FROM pragma_synchronous)").Scan(&vacuum, &journal, &sync))
+	if vacuum != 2 || journal != "wal" || sync != 1 {
+		t.Errorf("auto_vacuum %d, journal_mode %s, synchronous %d; want incremental (2), wal, normal (1)", vacuum, journal, sync)
+	}
+}
+
+// An upgrade keeps the rows of the version before, and what waited there still ships.
+func TestUpgradeFromTheVersionBefore(t *testing.T) {
+	path := t.TempDir() + "/wattline.db"
+	for version := range schemaVersion() {
+		old := filepath.Join(t.TempDir(), "wattline.db")
+		if version > 0 {
+			s, err := open(t.Context(), Config{Path: old, Log: quiet()}, migrations()[:version])
+			must(t, err)
+			rows := &sink.Rows{Requests: requests(0, 10), Power: []*sink.Power{power(1)}}
+			rows.Requests[2].EnergyQuality = meter.EnergyPending
+			must(t, s.Write(t.Context(), rows))
+			must(t, s.Close())
+		}
+		s := reopen(t, old)
+		if version == 0 {
+			continue
+		}
+		w, err := s.Waiting(t.Context())
+		must(t, err)
+		if d := cmp.Diff(Waiting{Requests: 10, Power: 1, Oldest: request(0).StartedAt}, w); d != "" {
+			t.Errorf("after the upgrade from version %d: %s", version, d)
+		}
+		for _, want := range []struct {
+			table string
+			rows  int
+		}{{TableRequests, 9}, {TablePower, 1}, {TableRequests, 1}} {
+			b := next(t, s, 9)
+			if b.Table != want.table || len(b.IDs) != want.rows {
+				t.Errorf("version %d: a batch of %d %s, want %d %s", version, len(b.IDs), b.Table, want.rows, want.table)
+			}
+			must(t, s.ConfirmBatch(t.Context(), b.Seq))
+		}
+		path = old
+	}
+	s := reopen(t, path+".again") // a second opening changes nothing
+	must(t, s.Close())
+	reopen(t, s.Path())
+}
+
+func TestStoresThatCannotBeOpened(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		must(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	newerStore := filepath.Join(dir, "newer.db")
+	must(t, reopen(t, newerStore).Close())
+	raw, err := sql.Open("sqlite", newerStore)
+	must(t, err)
+	_, err = raw.ExecContext(t.Context(), "PRAGMA user_version = 99")
+	must(t, errors.Join(err, raw.Close()))
+
+	for name, c := range map[string]struct {
+		path string
+		kind error
+		want string
+	}{
+		"garbage":           {file("garbage.db", strings.Repeat("not a database ", 1000)), ErrDamaged, "move it and its -wal file aside"},
+		"newer":             {newerStore, ErrNewer, "has format 99, and this wattline knows none above " + strconv.Itoa(schemaVersion())},
+		"a folder":          {dir, ErrReadOnly, "point --store elsewhere"},
+		"beneath a file":    {file("plain", "x") + "/wattline.db", ErrReadOnly, "point --store elsewhere"},
+		"where none can be": {"/proc/wattline/wattline.db", nil, "/proc/wattline"},
+	} {
+		_, err := Open(t.Context(), Config{Path: c.path, Log: quiet()})
+		if err == nil || c.kind != nil && !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := OpenReader(t.Context(), filepath.Join(dir, "missing.db")); !errors.Is(err, ErrMissing) {
+		t.Errorf("a missing store is read: %v", err)
+	}
+	if _, err := OpenReader(t.Context(), file("empty.db", "")); !errors.Is(err, ErrDamaged) {
+		t.Errorf("an empty file is read: %v", err)
+	}
+}
+
+func TestADamagedStoreIsSetAside(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 2000)}))
+	must(t, s.Close())
+	f, err := os.OpenFile(s.Path(), os.O_RDWR, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte(strings.Repeat("x", 32<<10)), 4096)
+	must(t, errors.Join(err, f.Close()))
+
+	if _, err := Open(t.Context(), Config{Path: s.Path(), Log: quiet()}); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("a damaged store opens: %v", err)
+	}
+	s, err = Open(t.Context(), Config{Path: s.Path(), SetAside: true, Log: quiet()})
+	must(t, err)
+	defer s.Close()
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 1)}))
+	aside, err := filepath.Glob(s.Path() + ".damaged-*")
+	must(t, err)
+	if len(aside) != 1 {
+		t.Errorf("set aside: %v", aside)
+	}
+}
+
+func TestOneWriterManyReaders(t *testing.T) {
+	path := t.TempDir() + "/wattline.db"
+	cmd, out := child(t, "hold", path)
+	if !out.Scan() || out.Text() != "open" {
+		t.Fatalf("the child says %q", out.Text())
+	}
+	_, err := Open(context.Background(), Config{Path: path, Log: quiet()})
+	want := fmt.Sprintf("is being written by another wattline (pid %d): stop it", cmd.Process.Pid)
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), want) {
+		t.Errorf("a second writer: %v", err)
+	}
+	r, err := OpenReader(t.Context(), path)
+	must(t, err)
+	must(t, r.Close())
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // "signal: killed"
+	reopen(t, path)
+}

@@ -62,9 +62,10 @@ type Device interface {
 	// Info returns the fixed facts without asking the hardware.
 	Info() Info
 
-	// Read fills the groups of r that w asks for and that the device offers, and leaves the rest of r
-	// null. A group that fails on its own is null; an error means that the device as a whole did not
-	// answer: ErrLost, ErrNotReady, ErrAsleep or one that wraps none of them and may pass.
+	// Read fills the groups of r that w asks for and that the device offers, sets Before and After
+	// around the calls that it made, and leaves the rest of r as it is. A group that fails on its own
+	// is null; an error means that the device as a whole did not answer: ErrLost, ErrNotReady,
+	// ErrAsleep, or one that wraps none of them and may pass.
 	Read(w Want, r *Reading) error
 
 	// Close releases what Open took.

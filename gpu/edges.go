@@ -1,0 +1,217 @@
+package gpu
+
+import "slices"
+
+// edgeTracker narrows down when an energy counter took the value that a look has seen, and proposes
+// when to look.
+//
+// A counter that steps every 100 ms tells at a look what it was up to 100 ms ago: 60 J at 600 W. From
+// one look, the step lies in (Before - period, After]; an earlier look that still saw the old value, or
+// one that saw the same, narrows that down. Steps keep their rhythm (0.2 ms in 56 s on an H100), so a
+// step narrowed down once tells those that follow, and one look a second is as good as fifty.
+//
+// What is known is kept as intervals, so that nothing is believed more exactly than it was seen.
+type edgeTracker struct {
+	period span // ns; zero: unknown, or the counter moves at every look
+	prev   Tick
+
+	lock  span  // the last step that a look narrowed down; zero: none
+	ref   span  // the first one of this rhythm
+	steps int64 // steps from ref to lock
+	pre   bool  // the last look was meant to be just before a step
+
+	since int64 // After of the first look that saw prev's value
+}
+
+// span is an interval of time or of durations, in nanoseconds.
+type span struct{ lo, hi int64 }
+
+func (s span) width() int64      { return s.hi - s.lo }
+func (s span) mid() int64        { return s.lo + (s.hi-s.lo)/2 }
+func (s span) and(o span) span   { return span{max(s.lo, o.lo), min(s.hi, o.hi)} }
+func (s span) empty() bool       { return s.lo >= s.hi }
+func (s span) known() bool       { return s.hi != 0 }
+func (s span) shift(d span) span { return span{s.lo + d.lo, s.hi + d.hi} }
+
+const (
+	edgeDriftPPM = 20    // what two clocks may drift apart, always allowed for
+	edgeRoomNs   = 1e6   // a look is planned this far from where a step may be
+	edgeRenewNs  = 60e9  // a lock older than this is renewed
+	edgeForgetNs = 600e9 // and not believed when older than this
+)
+
+// setPeriod tells the counter's rhythm as a probe measured it; see periodOf.
+func (e *edgeTracker) setPeriod(p span) { *e = edgeTracker{period: p, prev: e.prev} }
+
+// reset forgets all but the period: after a lost device or a counter reset.
+func (e *edgeTracker) reset() { *e = edgeTracker{period: e.period} }
+
+// observe sets t.Lo and t.Hi. Looks come in order.
+func (e *edgeTracker) observe(t *Tick) {
+	seen := e.seen(*t)
+	if e.period.known() {
+		said, ok := e.predicted(*t)
+		both := seen
+		if ok {
+			both = said.and(seen)
+		}
+		switch {
+		case both.empty(): // not the rhythm that it was
+			e.lock = span{}
+		case ok && both.width() < said.width(), !ok && both.width() <= e.period.lo/2 && both.hi != e.lock.hi:
+			e.relock(both)
+			seen = both
+		default:
+			seen = both
+		}
+	}
+	t.Lo, t.Hi = seen.lo, seen.hi
+	if !e.prev.OK || t.Uj != e.prev.Uj {
+		e.since = t.After
+	}
+	e.prev = *t
+}
+
+// stillNs returns for how long the counter has not moved, as the last look saw it.
+func (e *edgeTracker) stillNs() int64 {
+	if !e.prev.OK {
+		return 0
+	}
+	return e.prev.Before - e.since
+}
+
+// seen returns where the looks alone place the step that led to t's value.
+func (e *edgeTracker) seen(t Tick) span {
+	s := span{t.Before - e.period.hi, t.After}
+	switch {
+	case !e.prev.OK:
+		if !e.period.known() {
+			s.lo = t.Before
+		}
+	case t.Uj != e.prev.Uj:
+		s.lo = e.prev.Before
+		if e.period.known() {
+			s.lo = max(s.lo, t.Before-e.period.hi)
+		}
+	default:
+		same := span{max(e.prev.Lo, s.lo), e.prev.Hi}
+		if !e.period.known() || same.empty() { // it stands still, or has no rhythm
+			return span{e.prev.Lo, t.After}
+		}
+		return same
+	}
+	return s
+}
+
+// relock takes a step that a look has narrowed down as the one to count from, and sharpens the period by
+// it.
+func (e *edgeTracker) relock(s span) {
+	if !e.lock.known() {
+		e.ref, e.lock, e.steps = s, s, 0
+		return
+	}
+	n := (s.hi - e.lock.lo) / e.period.lo // the most steps that fit, and below the least
+	if least := (s.lo - e.lock.hi + e.period.hi - 1) / e.period.hi; n != least || n == 0 {
+		e.ref, e.lock, e.steps = s, s, 0 // it cannot be told how many steps went by
+		return
+	}
+	total := e.steps + n
+	slack := e.period.mid() * edgeDriftPPM / 1e6
+	p := e.period.and(span{(s.lo-e.ref.hi)/total - slack, (s.hi-e.ref.lo)/total + slack})
+	if p.empty() { // another rhythm than it was: count anew
+		e.ref, e.lock, e.steps = s, s, 0
+		return
+	}
+	e.period, e.lock, e.steps = p, s, total
+}
+
+// predicted returns where the rhythm places the last step before t's value was read. It is silent
+// where a step may fall into the call itself: either side of it may be what was read.
+func (e *edgeTracker) predicted(t Tick) (span, bool) {
+	if !e.locked(t.Before) {
+		return span{}, false
+	}
+	for n := (t.Before - e.lock.hi) / e.period.hi; ; n++ {
+		s := e.step(n)
+		if s.hi > t.Before {
+			return span{}, false
+		}
+		if e.step(n+1).lo > t.After {
+			return s, true
+		}
+	}
+}
+
+func (e *edgeTracker) locked(now int64) bool {
+	return e.lock.known() && now >= e.lock.hi && now-e.lock.hi < edgeForgetNs
+}
+
+// step returns the bounds of the n-th step after the locked one.
+func (e *edgeTracker) step(n int64) span {
+	return e.lock.shift(span{n * e.period.lo, n * e.period.hi})
+}
+
+// next returns when to look, given that a look is wanted at or after t: just after a step while the
+// rhythm is known; a pair of looks that halves or proves it when it is wide or old; in eighths of a
+// period, sooner than t, while it is lost.
+func (e *edgeTracker) next(now, t int64) int64 {
+	if !e.period.known() {
+		return t
+	}
+	if e.stillNs() > 3*e.period.hi { // it does not move: no use in hunting
+		return t
+	}
+	if !e.locked(now) {
+		return now + e.period.lo/8
+	}
+	if e.pre {
+		e.pre = false
+		return e.stepAfter(now).hi + edgeRoomNs
+	}
+	s := e.stepAfter(t)
+	switch {
+	case s.width() > max(e.period.lo/16, 6*edgeRoomNs): // halve it
+		e.pre = true
+		return max(now, s.mid())
+	case t-e.lock.hi > edgeRenewNs: // prove it
+		e.pre = true
+		return max(now, s.lo-edgeRoomNs)
+	}
+	return s.hi + edgeRoomNs
+}
+
+// stepAfter returns the first step that ends after t.
+func (e *edgeTracker) stepAfter(t int64) span {
+	for n := max(0, (t-e.lock.hi)/e.period.hi); ; n++ {
+		if s := e.step(n); s.hi+edgeRoomNs > t {
+			return s
+		}
+	}
+}
+
+// periodOf finds a counter's rhythm in looks made in quick succession. A counter that moved at more
+// than half of the looks has none that could be seen: the zero span.
+func periodOf(looks []Tick) span {
+	var steps []span
+	for i := 1; i < len(looks); i++ {
+		if looks[i].Uj != looks[i-1].Uj {
+			steps = append(steps, span{looks[i-1].Before, looks[i].After})
+		}
+	}
+	if len(steps) < 3 || len(steps) > len(looks)/2 {
+		return span{}
+	}
+	apart := make([]int64, len(steps)-1)
+	for i := range apart {
+		apart[i] = steps[i+1].mid() - steps[i].mid()
+	}
+	sorted := slices.Clone(apart)
+	slices.Sort(sorted)
+	usual := sorted[len(sorted)/2]
+	var n int64
+	for _, d := range apart { // one by one: the error of usual must not add up
+		n += max(1, (d+usual/2)/usual)
+	}
+	first, last := steps[0], steps[len(steps)-1]
+	return span{max(1, (last.lo-first.hi)/n), (last.hi - first.lo) / n}
+}

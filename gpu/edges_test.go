@@ -1,0 +1,99 @@
+package gpu
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// steppedCounter is a counter that steps every period at 300 W, at phase after every multiple.
+type steppedCounter struct{ period, phase int64 }
+
+// lastStep returns the step whose value a read at t sees.
+func (c steppedCounter) lastStep(t int64) int64 {
+	return (t-c.phase)/c.period*c.period + c.phase
+}
+
+// look reads at t for cost nanoseconds; the value is taken somewhere in between.
+func (c steppedCounter) look(r *rand.Rand, t, cost int64) (Tick, int64) {
+	step := c.lastStep(t + r.Int64N(cost))
+	return Tick{Before: t, After: t + cost, Uj: step / 1e6 * 300, OK: true}, step
+}
+
+// TestEdgeTracker: whatever the rhythm and the cost of a look, every step lies where the tracker says,
+// and once the rhythm is learnt the tracker is sharp with one look a second.
+func TestEdgeTracker(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		c := steppedCounter{period: 20e6 + r.Int64N(180e6), phase: r.Int64N(100e6)}
+		cost := func() int64 { return 1e5 + r.Int64N(5e6) }
+		var e edgeTracker
+		now := int64(1e12)
+		var probe []Tick
+		for range 400 {
+			tick, _ := c.look(r, now, cost())
+			probe = append(probe, tick)
+			now = tick.After + 5e5
+		}
+		p := periodOf(probe)
+		if !p.known() || c.period < p.lo || c.period > p.hi {
+			t.Fatalf("seed %d: period %d, found %+v", seed, c.period, p)
+		}
+		e.setPeriod(p)
+		for i := range probe {
+			e.observe(&probe[i])
+		}
+		var sharp, looks int
+		for range 300 {
+			now = max(now, e.next(now, now+1e9))
+			tick, step := c.look(r, now, cost())
+			e.observe(&tick)
+			if step <= tick.Lo-1 || step > tick.Hi {
+				t.Fatalf("seed %d: step at %d, tracker says (%d, %d], period %d in %+v", seed, step, tick.Lo, tick.Hi, c.period, e.period)
+			}
+			now = tick.After
+			if e.pre { // the first of a pair is there to be wide
+				continue
+			}
+			looks++
+			if tick.Hi-tick.Lo < c.period/4+10e6 {
+				sharp++
+			}
+		}
+		if sharp < looks*9/10 {
+			t.Errorf("seed %d: period %d: only %d of %d looks are sharp", seed, c.period, sharp, looks)
+		}
+	}
+}
+
+// TestEdgeTrackerNoRhythm: a counter that moves all the time is placed at the look itself.
+func TestEdgeTrackerNoRhythm(t *testing.T) {
+	var looks []Tick
+	for i := range int64(50) {
+		looks = append(looks, Tick{Before: i * 5e6, After: i*5e6 + 1e5, Uj: i * 1000, OK: true})
+	}
+	if p := periodOf(looks); p.known() {
+		t.Fatalf("found a period %+v in a counter that moved at every look", p)
+	}
+	var e edgeTracker
+	tick := looks[3]
+	e.observe(&tick)
+	if tick.Lo != tick.Before || tick.Hi != tick.After {
+		t.Errorf("step placed in (%d, %d], looked in [%d, %d]", tick.Lo, tick.Hi, tick.Before, tick.After)
+	}
+}
+
+// TestEdgeTrackerStandsStill: the tracker knows for how long a counter has not moved.
+func TestEdgeTrackerStandsStill(t *testing.T) {
+	var e edgeTracker
+	e.setPeriod(span{99e6, 101e6})
+	for i := range int64(50) {
+		tick := Tick{Before: i * 50e6, After: i*50e6 + 1e6, Uj: min(i, 10), OK: true}
+		e.observe(&tick)
+		if want := max(0, (i-10)*50e6-1e6); i > 10 && e.stillNs() != want {
+			t.Fatalf("look %d: still for %d, want %d", i, e.stillNs(), want)
+		}
+	}
+	if next := e.next(3e9, 4e9); next != 4e9 {
+		t.Errorf("next look at %d: a frozen counter must not be hunted", next)
+	}
+}

@@ -1,0 +1,344 @@
+package gpu
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// learner finds out about a device's channels while it is sampled: periods by a short probe after the
+// device was opened, lags from the requests that come by, and whether counter and samples agree.
+type learner struct {
+	offers Want
+	learnt map[Channel]*Learnt
+	edges  edgeTracker
+	knot   Tick // the last step that became a sample, where the counter gives the shape
+
+	probing   bool
+	probeNext int64
+	probeEnd  int64
+	looks     []Tick
+	instant   changes
+	average   changes
+
+	shape      Channel
+	ringSpan   int64 // how much of the past the ring is taken to hold
+	ringLast   int64
+	energyCost time.Duration
+
+	demoted   map[Channel]string // reason
+	demotions int
+	disputed  bool
+	agreement Int
+
+	lags     []int64 // of the shape, the latest last
+	nextTask int64
+}
+
+const (
+	probeNs      = 1200e6
+	probeEveryNs = 4e6
+
+	learnEveryNs  = 10e9
+	relearnNs     = 60e9
+	learnWindowNs = 40e9
+
+	agreeWithin   = 0.08 // a larger difference between counter and samples is a dispute
+	agreeRmsS     = 0.3  // seconds of mean power that following the shape may be off
+	stillAtLeast  = 5e9  // a counter that stands still for so long while power flows is frozen
+	cheapLookTime = 60 * time.Microsecond
+
+	fullRingNs = 2.4e9 // what an H100's ring holds; a shallower one shows itself by a gap
+)
+
+// begin starts over with a device that was just opened. Lags that were learnt before stay.
+func (l *learner) begin(info Info) {
+	was := l.learnt
+	*l = learner{offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions, lags: l.lags}
+	for c, e := range info.Expected {
+		l.learnt[c] = &Learnt{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
+		if old := was[c]; old != nil && old.LagLearnt {
+			l.learnt[c].LagNs, l.learnt[c].LagLearnt = old.LagNs, true
+		}
+	}
+	l.probing = info.Offers&(WantEnergy|WantPower) != 0
+	l.choose()
+}
+
+// channel returns what is known of c.
+func (l *learner) channel(c Channel) Learnt {
+	if v := l.learnt[c]; v != nil {
+		return *v
+	}
+	return Learnt{}
+}
+
+func (l *learner) ensure(c Channel) *Learnt {
+	if l.learnt[c] == nil {
+		l.learnt[c] = &Learnt{}
+	}
+	return l.learnt[c]
+}
+
+// choose takes the finest channel that is offered and not demoted. A counter that costs next to
+// nothing can be looked at so often that it beats polled power, and it is true besides.
+func (l *learner) choose() {
+	was := l.shape
+	has := func(w Want, c Channel) bool { return l.offers&w != 0 && l.demoted[c] == "" && l.learnt[c] != nil }
+	cheap := l.energyCost > 0 && l.energyCost < cheapLookTime && l.edges.period.hi < 50e6
+	switch {
+	case has(WantRing, ChannelRing):
+		l.shape = ChannelRing
+	case has(WantEnergy, ChannelCounter) && cheap:
+		l.shape = ChannelCounter
+	case has(WantPower, ChannelInstant):
+		l.shape = ChannelInstant
+	case has(WantPower, ChannelAverage):
+		l.shape = ChannelAverage
+	case has(WantEnergy, ChannelCounter):
+		l.shape = ChannelCounter
+	default:
+		l.shape = ""
+	}
+	if was != l.shape {
+		l.lags = l.lags[:0]
+		l.disputed, l.agreement = false, Int{}
+	}
+}
+
+// probeWant asks for counter and power in quick succession.
+func (l *learner) probeWant(now int64) (Want, int64) {
+	if l.probeEnd == 0 {
+		l.probeEnd = now + probeNs
+	}
+	if now < l.probeNext {
+		return 0, l.probeNext
+	}
+	l.probeNext = now + probeEveryNs
+	return l.offers & (WantEnergy | WantPower), l.probeNext
+}
+
+// probeOver ends the probe in its time, and works out what it has shown.
+func (l *learner) probeOver(now int64) bool {
+	if l.probeEnd == 0 || now < l.probeEnd {
+		return false
+	}
+	l.probing = false
+	if l.offers&WantEnergy != 0 {
+		if p := periodOf(l.looks); p.known() {
+			l.edges.setPeriod(p)
+			l.ensure(ChannelCounter).StepNs = p.mid()
+			for i := range l.looks {
+				l.edges.observe(&l.looks[i])
+			}
+		}
+	}
+	for c, seen := range map[Channel]*changes{ChannelInstant: &l.instant, ChannelAverage: &l.average} {
+		if step := seen.step(); step > 0 && l.learnt[c] != nil {
+			l.learnt[c].StepNs = step
+		}
+	}
+	l.looks = nil
+	l.choose()
+	return true
+}
+
+// power is shown polled values.
+func (l *learner) power(r *Reading) {
+	if l.probing {
+		l.instant.see(r.PowerAt, r.InstantMw)
+		l.average.see(r.PowerAt, r.AverageMw)
+	}
+}
+
+// look is shown a tick, and places its step.
+func (l *learner) look(t *Tick) {
+	l.edges.observe(t)
+	if l.probing {
+		l.looks = append(l.looks, *t)
+	}
+	if p := l.edges.period; p.known() {
+		l.ensure(ChannelCounter).StepNs = p.mid()
+	}
+}
+
+// costs is told the CPU time of a look; the price is that of the cheaper half, so that one preempted
+// call does not count.
+func (l *learner) costs(cpu time.Duration) {
+	if l.energyCost == 0 {
+		l.energyCost = cpu
+	}
+	l.energyCost += (cpu - l.energyCost) / 16
+}
+
+// ring is shown what one fetch of the ring brought.
+func (l *learner) ring(s []Sample) {
+	v := l.learnt[ChannelRing]
+	if len(s) < 2 {
+		return
+	}
+	v.Depth = max(v.Depth, len(s))
+	span := s[len(s)-1].At - s[0].At
+	l.ringSpan = max(l.ringSpan, span)
+	switch whole := l.ringLast == 0 || s[0].At-l.ringLast <= 2*v.StepNs; {
+	case !whole: // all that the ring held
+		l.ringSpan = span
+	case l.ringSpan < fullRingNs: // perhaps it holds more: nothing was missed until now
+		l.ringSpan += span / 2
+	}
+	l.ringLast = s[len(s)-1].At
+	if len(s) >= 20 {
+		v.StepNs = (s[len(s)-1].At - s[0].At) / int64(len(s)-1)
+	}
+}
+
+func (l *learner) facts() paceFacts {
+	span := l.ringSpan
+	if span == 0 {
+		span = 500e6
+	}
+	return paceFacts{
+		shape: l.shape, shapeStep: l.channel(l.shape).StepNs, ringSpan: span,
+		tickPeriod: l.edges.period.hi, energyCost: l.energyCost,
+	}
+}
+
+// improve learns from the last minute, every ten seconds at first and every minute later. It returns a
+// sentence when a channel was demoted or disputed.
+func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string) {
+	if l.probing || now < l.nextTask {
+		return ""
+	}
+	first := l.nextTask == 0
+	l.nextTask = now + learnEveryNs
+	if first {
+		return ""
+	}
+	if c := l.channel(l.shape); c.LagLearnt && l.agreement.OK {
+		l.nextTask = now + relearnNs
+	}
+	l.learnLag(t, loadOf())
+	if note = l.frozen(t); note != "" {
+		return note
+	}
+	return l.compare(t)
+}
+
+// learnLag learns how far the shape trails the load.
+func (l *learner) learnLag(t *Trace, of load) {
+	c := &t.c
+	if len(c.at) < 10 {
+		return
+	}
+	to := c.at[len(c.at)-1] - lagMaxNs - 1
+	from := max(c.at[0]-lagMinNs+1, to-learnWindowNs)
+	const enough = 64 // steps of the load; more only cost
+	if n := len(of.at); n > enough {
+		from = max(from, of.at[n-enough])
+	}
+	lag, corr := lagOf(&of, c, from, to)
+	if corr < lagMinCorr {
+		return
+	}
+	if len(l.lags) == 5 {
+		l.lags = append(l.lags[:0], l.lags[1:]...)
+	}
+	l.lags = append(l.lags, lag)
+	sorted := slices.Sorted(slices.Values(l.lags))
+	v := l.ensure(l.shape)
+	v.LagNs, v.LagLearnt = sorted[len(sorted)/2], true
+}
+
+// frozen demotes a counter that stands still while power flows.
+func (l *learner) frozen(t *Trace) string {
+	still := l.edges.stillNs()
+	if !t.shaped() || still < max(stillAtLeast, 10*l.edges.period.hi) {
+		return ""
+	}
+	to := t.c.at[len(t.c.at)-1]
+	if watts := (t.c.energy(to) - t.c.energy(to-still)) / float64(still) * 1e3; watts < 5 {
+		return ""
+	}
+	return l.demote(ChannelCounter, fmt.Sprintf("it has not moved for %.0f s while power flows", float64(still)/1e9))
+}
+
+// demote stops believing a channel.
+func (l *learner) demote(c Channel, why string) string {
+	if l.demoted[c] != "" {
+		return ""
+	}
+	l.demoted[c] = why
+	l.demotions++
+	l.choose()
+	return fmt.Sprintf("%s is not used any more: %s", c, why)
+}
+
+// compare fits the counter to the shape's integral: how far one trails the other, and whether they
+// agree.
+func (l *learner) compare(t *Trace) string {
+	if !t.shaped() || l.demoted[ChannelCounter] != "" {
+		return ""
+	}
+	d, slope, rms, ok := counterLag(t.knots, &t.c)
+	if !ok {
+		return ""
+	}
+	k := l.ensure(ChannelCounter)
+	shapeLag := l.channel(l.shape).LagNs
+	_, before, okB := counterLine(t.knots, &t.c, d-60e6)
+	_, after, okA := counterLine(t.knots, &t.c, d+60e6)
+	if okA && okB && min(before, after) > 1.5*rms { // power varied enough to tell
+		k.LagNs, k.LagLearnt = d+shapeLag, l.channel(l.shape).LagLearnt
+	}
+	first, last := t.knots[0], t.knots[len(t.knots)-1]
+	seconds := float64(last.mid()-first.mid()) / 1e9
+	total := float64(last.uj - first.uj)
+	if seconds < 5 || total < 20*rms {
+		if seconds > 15 && total > 0 && rms > agreeRmsS*total/seconds {
+			return l.demote(l.shape, "its integral does not follow the energy counter")
+		}
+		return ""
+	}
+	l.agreement = Some(int64(math.Round(slope * 1e6)))
+	if rms > agreeRmsS*total/seconds {
+		return l.demote(l.shape, "its integral does not follow the energy counter")
+	}
+	disputed := math.Abs(slope-1) > agreeWithin
+	note := ""
+	if disputed && !l.disputed {
+		l.demotions++
+		note = fmt.Sprintf("energy counter and integrated %s power differ by %+.1f %%: the counter's amount is used, and marked disputed", l.shape, 100*(slope-1))
+	}
+	l.disputed = disputed
+	return note
+}
+
+// changes collects when a polled value changed.
+type changes struct {
+	last  Int
+	times []int64
+}
+
+func (c *changes) see(at int64, v Int) {
+	if !v.OK {
+		return
+	}
+	if c.last.OK && c.last.V != v.V {
+		c.times = append(c.times, at)
+	}
+	c.last = v
+}
+
+// step returns the usual time between two changes, 0 where fewer than four were seen.
+func (c *changes) step() int64 {
+	if len(c.times) < 4 {
+		return 0
+	}
+	apart := make([]int64, len(c.times)-1)
+	for i := range apart {
+		apart[i] = c.times[i+1] - c.times[i]
+	}
+	slices.Sort(apart)
+	return apart[len(apart)/2]
+}

@@ -1,0 +1,125 @@
+package gpu
+
+import "time"
+
+// What is polled how often. Each group has its own price, so each has its own pace.
+const (
+	tailNs       = 2e9   // stay fast for so long after the last request
+	idlePollNs   = 200e6 // polled power while nothing is in flight
+	coalesceNs   = 20e6  // what is due this soon is asked for along with what is due now
+	maxRingPoll  = 1e9
+	statusBusyNs = 1e9
+	statusIdleNs = 2e9
+	procsBusyNs  = 10e9
+	procsIdleNs  = 30e9
+)
+
+// paceFacts is what the pace follows from.
+type paceFacts struct {
+	busy       bool
+	shape      Channel
+	shapeStep  int64         // ns
+	ringSpan   int64         // ns, how much of the past the ring holds
+	tickPeriod int64         // ns, 0 where the counter moves all the time
+	energyCost time.Duration // CPU time of one look at the counter
+	budget     float64       // share of one core that looks may cost
+}
+
+// interval returns how often to ask for one group, in ns; 0 means not on its own.
+func (f paceFacts) interval(w Want) int64 {
+	pick := func(busy, idle int64) int64 {
+		if f.busy {
+			return busy
+		}
+		return idle
+	}
+	switch w {
+	case WantEnergy:
+		// Where samples give the shape, the counter only has to say how much it was; where it is all
+		// there is, every look is a sample.
+		least := int64(200e6)
+		if f.shape == ChannelCounter {
+			least = 20e6
+		}
+		paid := int64(float64(f.energyCost) / f.budget)
+		return pick(min(max(least, f.tickPeriod, paid), 1e9), min(max(1e9, paid), 4e9))
+	case WantRing:
+		return pick(min(maxRingPoll, f.ringSpan*2/5), min(2*maxRingPoll, f.ringSpan*7/10))
+	case WantPower:
+		if f.shape == ChannelInstant || f.shape == ChannelAverage {
+			return pick(min(max(f.shapeStep/4, 10e6), 100e6), min(max(f.shapeStep, idlePollNs), 1e9))
+		}
+		return pick(statusBusyNs, statusIdleNs)
+	case WantStatus:
+		return pick(statusBusyNs, statusIdleNs)
+	case WantProcs:
+		return pick(procsBusyNs, procsIdleNs)
+	}
+	return 0
+}
+
+// pacer says what is due.
+type pacer struct {
+	offers Want
+	due    [5]int64 // by bit of Want
+}
+
+// groups calls f for every group in w.
+func (w Want) groups(f func(i int, g Want)) {
+	for i := range 5 {
+		if g := Want(1 << i); w&g != 0 {
+			f(i, g)
+		}
+	}
+}
+
+// start makes everything due.
+func (p *pacer) start(offers Want, now int64) {
+	p.offers = offers
+	for i := range p.due {
+		p.due[i] = now
+	}
+}
+
+// take returns the groups that are due at now, and when the next one is if there is none.
+func (p *pacer) take(now int64) (w Want, next int64) {
+	next = now + procsIdleNs
+	p.offers.groups(func(i int, g Want) {
+		if p.due[i] <= now {
+			w |= g
+		}
+		next = min(next, p.due[i])
+	})
+	if w == 0 || w == WantEnergy { // looks at the counter keep their own moments
+		return w, next
+	}
+	p.offers.groups(func(i int, g Want) {
+		if g != WantEnergy && p.due[i] <= now+coalesceNs {
+			w |= g
+		}
+	})
+	return w, next
+}
+
+// done sets when the groups of w are due again. The counter's edges choose the moment of a look.
+func (p *pacer) done(w Want, now int64, f paceFacts, edges *edgeTracker) {
+	w.groups(func(i int, g Want) {
+		p.due[i] = now + f.interval(g)
+		if g == WantEnergy {
+			p.due[i] = edges.next(now, p.due[i])
+		}
+	})
+}
+
+// hurry brings forward what is due later than the pace of f allows: a request came in.
+func (p *pacer) hurry(now int64, f paceFacts) {
+	p.offers.groups(func(i int, g Want) {
+		if g == WantProcs {
+			return
+		}
+		p.due[i] = min(p.due[i], now+f.interval(g))
+		if g == WantPower && f.shape != ChannelRing {
+			p.due[i] = now
+		}
+	})
+}

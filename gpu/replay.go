@@ -1,0 +1,153 @@
+package gpu
+
+import (
+	"fmt"
+	"sort"
+	"time"
+)
+
+// Replay plays a recording as a device that is read now: a Source with one device, "replay", for tests
+// and demonstrations. What it returns is the recording's, moved so that the recording begins at Start;
+// calls take as long as they took when it was recorded. After its end the device is lost.
+type Replay struct {
+	Recording *Recording
+	Clock     Clock
+	Start     int64 // on Clock; 0 means when the device is first opened
+
+	steps []Sample // the counter as a step function: At, microjoules in Mw
+}
+
+// Name implements Source.
+func (p *Replay) Name() string { return "replay" }
+
+// List implements Source.
+func (p *Replay) List() ([]Info, error) { return []Info{p.info()}, nil }
+
+// Close implements Source.
+func (p *Replay) Close() error { return nil }
+
+func (p *Replay) info() Info {
+	in := Info{
+		UUID: "replay", Name: "recording", Kind: KindGPU, Source: "replay",
+		Offers: WantStatus, Expected: map[Channel]Character{},
+	}
+	for _, l := range p.Recording.Looks {
+		if l.OK {
+			in.Offers |= WantEnergy
+			in.Expected[ChannelCounter] = Character{LagNs: 20e6}
+		}
+		if l.InstantMw.OK || l.AverageMw.OK {
+			in.Offers |= WantPower
+		}
+	}
+	if in.Offers&WantPower != 0 {
+		in.Expected[ChannelInstant] = Character{StepNs: 100e6, WindowNs: 25e6, LagNs: 50e6}
+		in.Expected[ChannelAverage] = Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
+	}
+	if len(p.Recording.Ring) > 0 {
+		in.Offers |= WantRing
+		in.Expected[ChannelRing] = Character{StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}
+	}
+	return in
+}
+
+// Open implements Source.
+func (p *Replay) Open(uuid string) (Device, error) {
+	if uuid != "replay" {
+		return nil, fmt.Errorf("replay: %w: %s", ErrNone, uuid)
+	}
+	if p.Start == 0 {
+		p.Start = p.Clock.Now()
+	}
+	p.steps = p.Recording.Steps()
+	from, _ := p.Recording.Span()
+	return &replayed{p: p, info: p.info(), shift: p.Start - from}, nil
+}
+
+// Steps returns the counter as the recording shows it, as a step function: At is when the counter most
+// likely took a value, Mw that value in microjoules.
+func (r *Recording) Steps() []Sample {
+	var looks []Tick
+	for _, l := range r.Looks {
+		if l.OK {
+			looks = append(looks, l.Tick)
+		}
+	}
+	var e edgeTracker
+	if p := periodOf(looks); p.known() {
+		e.setPeriod(p)
+	}
+	var out []Sample
+	for i := range looks {
+		e.observe(&looks[i])
+		s := Sample{At: span{looks[i].Lo, looks[i].Hi}.mid(), Mw: looks[i].Uj}
+		if n := len(out); n > 0 && out[n-1].Mw == s.Mw {
+			out[n-1].At = s.At // the later look knows better
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// replayed is the device of a Replay.
+type replayed struct {
+	p     *Replay
+	info  Info
+	shift int64
+	last  int64 // newest ring sample given, in the recording's time
+}
+
+func (d *replayed) Info() Info   { return d.info }
+func (d *replayed) Close() error { return nil }
+
+// ringDepth and ringAgeNs are the H100's.
+const (
+	ringDepth = 119
+	ringAgeNs = 12e6
+)
+
+func (d *replayed) Read(w Want, r *Reading) error {
+	r.Before = d.p.Clock.Now()
+	at := r.Before - d.shift
+	if _, end := d.p.Recording.Span(); at > end {
+		return fmt.Errorf("replay: the recording has ended: %w", ErrLost)
+	}
+	looks := d.p.Recording.Looks
+	i := max(0, sort.Search(len(looks), func(i int) bool { return looks[i].Before > at })-1)
+	if w&WantEnergy != 0 && len(d.p.steps) > 0 {
+		d.energy(at, looks[i], r)
+	}
+	if w&WantPower != 0 && len(looks) > 0 {
+		r.PowerAt, r.InstantMw, r.AverageMw = d.p.Clock.Now(), looks[i].InstantMw, looks[i].AverageMw
+	}
+	if w&WantStatus != 0 && len(looks) > 0 {
+		l := looks[i]
+		r.Status.TempC, r.Status.MemUsedB, r.Status.SMClockMHz, r.Status.Throttle = l.TempC, l.MemUsedB, l.SMClockMHz, l.Throttle
+	}
+	if w&WantRing != 0 {
+		d.ring(at, r)
+	}
+	r.After = d.p.Clock.Now()
+	return nil
+}
+
+// energy reads the counter halfway through a call that takes as long as the recorded one did.
+func (d *replayed) energy(at int64, l Look, r *Reading) {
+	took := l.After - l.Before
+	steps := d.p.steps
+	i := max(0, sort.Search(len(steps), func(i int) bool { return steps[i].At > at+took/2 })-1)
+	r.Energy = Tick{Before: d.p.Clock.Now(), Uj: steps[i].Mw, OK: true}
+	time.Sleep(time.Duration(took))
+	r.Energy.After = d.p.Clock.Now()
+}
+
+func (d *replayed) ring(at int64, r *Reading) {
+	ring := d.p.Recording.Ring
+	to := sort.Search(len(ring), func(i int) bool { return ring[i].At > at-ringAgeNs })
+	from := max(to-ringDepth, sort.Search(len(ring), func(i int) bool { return ring[i].At > d.last }))
+	for _, s := range ring[from:max(from, to)] {
+		d.last = s.At
+		r.Ring = append(r.Ring, Sample{At: s.At + d.shift, Mw: s.Mw})
+	}
+}

@@ -1,0 +1,100 @@
+package gpu
+
+import "math"
+
+const secondNs = 1e9
+
+// rowMaker cuts a device's time into whole seconds of wall time.
+type rowMaker struct {
+	next int64 // the start of the next row; 0 before the first epoch
+	last Row
+}
+
+// How long a second's energy is waited for before it is given as null.
+const rowPatienceNs = 6e9
+
+// begin starts at the next whole second, unless rows have been told on from an earlier epoch.
+func (m *rowMaker) begin(now int64) {
+	whole := (now + secondNs - 1) / secondNs * secondNs
+	m.next = max(m.next, whole)
+}
+
+// make appends the rows that are complete.
+func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
+	for m.next+secondNs <= now {
+		e := Estimate{}
+		if r.trace.Until() >= m.next+secondNs {
+			e = r.trace.Energy(m.next, m.next+secondNs)
+		}
+		if !e.OK && now < m.next+secondNs+rowPatienceNs {
+			return rows
+		}
+		row := m.blank(r.info, r.epoch)
+		row.Contention, row.Status = r.contention, r.seen.Status
+		if e.OK {
+			row.EnergyUj, row.ErrorUj = Some(e.Uj), Some(e.ErrorUj)
+			row.MeanMw = Some((e.Uj + 500) / 1000) // microjoules in one second
+			row.Channel, row.Marked = e.Channel, e.Marked
+			row.MinMw, row.MaxMw = r.trace.Extremes(row.From, row.From+secondNs)
+		} else {
+			row.Marked = "not covered by readings"
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// rest appends what is left of an epoch that has ended: seconds whose energy will not be known.
+func (m *rowMaker) rest(rows []Row, now int64, info Info, epoch int, why string) []Row {
+	return m.missing(rows, now, info, epoch, why)
+}
+
+// missing appends empty rows for the seconds that have passed without a device.
+func (m *rowMaker) missing(rows []Row, now int64, info Info, epoch int, why string) []Row {
+	if m.next == 0 {
+		m.begin(now)
+	}
+	for m.next+secondNs <= now {
+		row := m.blank(info, epoch)
+		row.Marked = why
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// blank returns the next row with nothing in it.
+func (m *rowMaker) blank(info Info, epoch int) Row {
+	row := Row{
+		Device: info.UUID, Source: info.Source, Simulated: info.Simulated, Epoch: epoch,
+		From: m.next, DurationNs: secondNs,
+	}
+	m.next += secondNs
+	return row
+}
+
+// Extremes returns the lowest and highest power of the load in [from, to], as its channel shows it,
+// scaled to the counter like the energy.
+func (t *Trace) Extremes(from, to int64) (low, high Int) {
+	if t.shaped() && t.c.covers(from+t.shapeLag) && t.c.covers(to+t.shapeLag) {
+		l, h := t.c.extremes(from+t.shapeLag, to+t.shapeLag)
+		gain := 1.0
+		if e := t.Energy(from, to); e.OK {
+			gain = float64(e.Uj) / (t.c.energy(to+t.shapeLag) - t.c.energy(from+t.shapeLag))
+		}
+		return Some(int64(math.Floor(float64(l) * gain))), Some(int64(math.Ceil(float64(h) * gain)))
+	}
+	for i := 1; i < len(t.knots); i++ {
+		a, b := t.knots[i-1], t.knots[i]
+		if b.mid()-t.tickLag <= from || a.mid()-t.tickLag >= to || b.mid() <= a.mid() {
+			continue
+		}
+		mw := int64(float64(b.uj-a.uj) * 1e6 / float64(b.mid()-a.mid()))
+		if !low.OK || mw < low.V {
+			low = Some(mw)
+		}
+		if !high.OK || mw > high.V {
+			high = Some(mw)
+		}
+	}
+	return low, high
+}

@@ -1,0 +1,79 @@
+package gpu
+
+// Condition is how a device is doing.
+type Condition string
+
+// The conditions.
+const (
+	Probing Condition = "probing" // just opened: periods are being measured
+	Live    Condition = "live"
+	Asleep  Condition = "asleep" // powered down by the kernel and left so
+	Lost    Condition = "lost"   // will be opened again
+)
+
+// State is what is known of one device at a moment.
+type State struct {
+	Info      Info      `json:"info"`
+	Condition Condition `json:"condition"`
+	Why       string    `json:"why,omitempty"` // the last reason for not being live
+	At        int64     `json:"at_ns"`
+
+	Epoch     int `json:"epoch"`
+	Reopens   int `json:"reopens"`
+	Errors    int `json:"errors"`
+	Missed    int `json:"samples_missed"`
+	Demotions int `json:"demotions"`
+
+	Shape    Channel              `json:"shape"`
+	Channels map[Channel]Learnt   `json:"channels"`
+	Demoted  map[Channel]string   `json:"demoted,omitempty"` // with the reason
+	Disputed bool                 `json:"disputed,omitempty"`
+	Calls    map[string]CallStats `json:"calls"`
+
+	// Agreement is the counter's joules per joule of the integrated shape, in parts per million.
+	Agreement Int `json:"agreement_ppm"`
+
+	CPUNs  int64 `json:"cpu_ns"`  // CPU time of the device's thread
+	WallNs int64 `json:"wall_ns"` // since the thread began
+
+	InstantMw  Int        `json:"instant_mw"`
+	AverageMw  Int        `json:"average_mw"`
+	EnergyUj   Int        `json:"energy_uj"`
+	Status     Status     `json:"status"`
+	Contention Contention `json:"contention"`
+	Row        *Row       `json:"row,omitempty"` // the last whole second
+}
+
+// Learnt is what sampling has found out about a channel.
+type Learnt struct {
+	StepNs    int64 `json:"step_ns"`
+	WindowNs  int64 `json:"window_ns"`
+	LagNs     int64 `json:"lag_ns"`
+	LagLearnt bool  `json:"lag_learnt"`
+	Depth     int   `json:"depth,omitempty"` // samples that the ring holds
+}
+
+// CallStats are the times of one group of calls.
+type CallStats struct {
+	Count int64 `json:"count"`
+	P50Ns int64 `json:"p50_ns"`
+	P99Ns int64 `json:"p99_ns"`
+	MaxNs int64 `json:"max_ns"`
+}
+
+// String names the group, as State.Calls does.
+func (w Want) String() string {
+	switch w {
+	case WantEnergy:
+		return "energy"
+	case WantRing:
+		return "ring"
+	case WantPower:
+		return "power"
+	case WantStatus:
+		return "status"
+	case WantProcs:
+		return "processes"
+	}
+	return "several"
+}

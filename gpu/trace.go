@@ -1,0 +1,342 @@
+package gpu
+
+import (
+	"math"
+	"sort"
+	"strings"
+	"time"
+)
+
+// Estimate is the energy that a device took between two moments.
+type Estimate struct {
+	OK      bool    // false: the trace does not cover the interval in one epoch
+	Uj      int64   // microjoules
+	ErrorUj int64   // the truth lies within Uj ± ErrorUj unless Marked says why that cannot be promised
+	Channel Channel // what the joules come from: the counter where there is one
+	Marked  string  // "" or the reasons, "; " between them
+}
+
+// Reasons why a bound cannot be promised.
+const (
+	MarkNoCounter = "no energy counter: the power reading's gain and coverage are unverified"
+	MarkDisputed  = "energy counter and integrated power disagree"
+	MarkLag       = "lag not learnt yet"
+	MarkGap       = "samples missed"
+)
+
+// Trace turns one device's batches into energy. The samples give the shape in time, with their lag
+// removed; the counter gives the amount: between two of its steps a second or more apart, the shape is
+// scaled to what the counter says. A Trace keeps a window of the past and forgets the rest; it belongs
+// to one goroutine.
+//
+// The bound on the error needs no trust in the shape: the energy at a moment lies between what the
+// counter showed at its last step before and at its first step after. Where the shape has proved itself
+// against the counter's steps (each predicted from its two neighbours), the bound is the tighter one of
+// the two.
+type Trace struct {
+	keepNs int64
+	epoch  int
+	began  bool
+
+	c     curve
+	knots []knot
+
+	shape    Channel
+	shapeLag int64
+	tickLag  int64
+	stepNs   int64
+	windowNs int64
+	learnt   bool
+	disputed bool
+
+	rms float64 // of predicting a knot from its neighbours, in microjoules; infinite until known
+}
+
+// knot is one step of the counter.
+type knot struct {
+	lo, hi int64
+	uj     int64
+	anchor bool // the shape is scaled between anchors
+}
+
+func (k knot) mid() int64 { return k.lo + (k.hi-k.lo)/2 }
+
+const (
+	anchorEveryNs  = 900e6
+	anchorSharp    = 30   // an anchor is placed to this part of its distance from the one before
+	lagErrLearntNs = 4e6  // what a learnt lag may be off
+	lagErrRingNs   = 30e6 // what the ring's expected lag may be off before it is learnt
+	lagErrOtherNs  = 1e9  // the same for polled power
+	gainErr        = 0.05 // what vendors state for a power reading
+)
+
+// NewTrace returns a Trace that remembers at least keep.
+func NewTrace(keep time.Duration) *Trace {
+	return &Trace{keepNs: int64(keep), rms: math.Inf(1)}
+}
+
+// Add takes a batch of the device. A new epoch or a change of channel begins anew.
+func (t *Trace) Add(b *Batch) {
+	if !t.began || b.Epoch != t.epoch || b.Shape != t.shape {
+		t.c.reset()
+		if b.Epoch != t.epoch || !t.began {
+			t.knots = t.knots[:0]
+		}
+		t.began, t.epoch, t.shape, t.rms = true, b.Epoch, b.Shape, math.Inf(1)
+	}
+	t.shapeLag, t.tickLag, t.learnt = b.ShapeLagNs, b.TickLagNs, b.LagsLearnt
+	t.stepNs, t.windowNs, t.disputed = b.StepNs, b.WindowNs, b.Disputed
+	t.c.gapNs = gapAfter(b.StepNs)
+	t.c.add(b.Samples...)
+	for _, k := range b.Ticks {
+		t.addKnot(k)
+	}
+	if len(b.Ticks) > 0 {
+		t.rms = t.residual()
+	}
+	t.forget()
+}
+
+// gapAfter returns the distance between samples that counts as a gap. Polled power is polled more
+// slowly than it changes while nothing is in flight.
+func gapAfter(stepNs int64) int64 { return 5 * max(stepNs, idlePollNs) }
+
+func (t *Trace) addKnot(k Tick) {
+	if !k.OK {
+		return
+	}
+	if n := len(t.knots); n > 0 && t.knots[n-1].uj == k.Uj {
+		last := &t.knots[n-1]
+		last.lo, last.hi = max(last.lo, k.Lo), min(last.hi, k.Hi)
+		if last.lo > last.hi { // it stood still: any moment since
+			last.lo, last.hi = last.hi, k.Hi
+		}
+		return
+	}
+	n := knot{lo: k.Lo, hi: k.Hi, uj: k.Uj}
+	n.anchor = true
+	for i := len(t.knots) - 1; i >= 0; i-- {
+		if t.knots[i].anchor {
+			apart := n.mid() - t.knots[i].mid()
+			n.anchor = apart >= anchorEveryNs && n.hi-n.lo <= apart/anchorSharp
+			break
+		}
+	}
+	t.knots = append(t.knots, n)
+}
+
+func (t *Trace) forget() {
+	var last int64
+	if n := len(t.c.at); n > 0 {
+		last = t.c.at[n-1]
+	}
+	if n := len(t.knots); n > 0 {
+		last = max(last, t.knots[n-1].hi)
+	}
+	t.c.trim(last - t.keepNs)
+	i := sort.Search(len(t.knots), func(i int) bool { return t.knots[i].hi >= last-t.keepNs })
+	if i > len(t.knots)/2 {
+		t.knots = append(t.knots[:0], t.knots[i:]...)
+	}
+}
+
+// shaped says whether there are samples that tell more than the counter: those that were made of its
+// own ticks serve for learning its lag, not here.
+func (t *Trace) shaped() bool { return t.shape != "" && t.shape != ChannelCounter }
+
+// Until returns up to which moment of the load Energy can tell anything; 0 where nothing is known.
+func (t *Trace) Until() int64 {
+	if n := len(t.c.at); n > 0 {
+		return t.c.at[n-1] - t.shapeLag
+	}
+	if n := len(t.knots); n > 0 {
+		return t.knots[n-1].lo - t.tickLag
+	}
+	return 0
+}
+
+// Energy estimates the energy that the load took in [from, to].
+func (t *Trace) Energy(from, to int64) Estimate {
+	if to <= from {
+		return Estimate{}
+	}
+	a, okA := t.upTo(from)
+	b, okB := t.upTo(to)
+	if !okA || !okB {
+		return Estimate{}
+	}
+	e := Estimate{OK: true, Uj: int64(math.Round(b.uj - a.uj)), Channel: ChannelCounter}
+	var marks []string
+	bound := a.bound + b.bound
+	if len(t.knots) < 2 {
+		e.Channel = t.shape
+		bound += gainErr * math.Abs(b.uj-a.uj)
+		marks = append(marks, MarkNoCounter)
+	}
+	if t.disputed {
+		bound += math.Abs(b.shape - a.shape - (b.uj - a.uj))
+		marks = append(marks, MarkDisputed)
+	}
+	if !t.learnt && (t.moves(from) || t.moves(to)) {
+		marks = append(marks, MarkLag)
+	}
+	if t.shaped() && len(t.knots) < 2 && t.c.gapIn(from+t.shapeLag, to+t.shapeLag) {
+		marks = append(marks, MarkGap)
+	}
+	e.ErrorUj = int64(math.Ceil(bound))
+	e.Marked = strings.Join(marks, "; ")
+	return e
+}
+
+// point is the energy up to a moment, from an arbitrary start, how far it may be off, and what the
+// shape alone would have said.
+type point struct{ uj, bound, shape float64 }
+
+// upTo returns the energy up to load time at.
+func (t *Trace) upTo(at int64) (point, bool) {
+	shaped := t.shaped() && t.c.covers(at+t.shapeLag)
+	if len(t.knots) < 2 {
+		if !shaped {
+			return point{}, false
+		}
+		e := t.c.energy(at + t.shapeLag)
+		return point{e, t.shapeBound(at), e}, true
+	}
+	low, high, ok := t.bracket(at)
+	if !shaped {
+		if !ok {
+			return point{}, false
+		}
+		return t.between(at, low, high), true
+	}
+	uj, ok2 := t.scaled(at)
+	if !ok2 {
+		return point{}, false
+	}
+	p := point{uj, t.shapeBound(at), t.c.energy(at + t.shapeLag)}
+	if ok {
+		p.uj = min(max(p.uj, float64(low.uj)), float64(high.uj))
+		p.bound = min(p.bound, max(float64(high.uj)-p.uj, p.uj-float64(low.uj)))
+	}
+	return p, !math.IsInf(p.bound, 1)
+}
+
+// bracket returns the last knot that was surely before load time at, and the first that was surely
+// after it.
+func (t *Trace) bracket(at int64) (low, high knot, ok bool) {
+	slack := t.lagErr()
+	at += t.tickLag
+	j := sort.Search(len(t.knots), func(i int) bool { return t.knots[i].lo >= at+slack })
+	i := sort.Search(len(t.knots), func(i int) bool { return t.knots[i].hi > at-slack }) - 1
+	if i < 0 || j == len(t.knots) {
+		return knot{}, knot{}, false
+	}
+	return t.knots[i], t.knots[j], true
+}
+
+// between interpolates the counter alone.
+func (t *Trace) between(at int64, low, high knot) point {
+	part := float64(at+t.tickLag-low.mid()) / float64(high.mid()-low.mid())
+	part = min(max(part, 0), 1)
+	gain := float64(high.uj - low.uj)
+	uj := float64(low.uj) + part*gain
+	return point{uj, max(part, 1-part) * gain, uj}
+}
+
+// scaled returns the counter's energy at load time at, following the shape between two anchors. After
+// the last anchor the shape goes on with the gain of the stretch before it.
+func (t *Trace) scaled(at int64) (float64, bool) {
+	prev, next := -1, -1
+	for i, k := range t.knots {
+		if !k.anchor || !t.c.covers(t.shapeTime(k)) {
+			continue
+		}
+		if prev >= 0 && t.knots[next].mid()-t.tickLag > at {
+			break
+		}
+		prev, next = next, i
+	}
+	if prev < 0 {
+		return 0, false
+	}
+	a, b := t.knots[prev], t.knots[next]
+	s, sa, sb := t.c.energy(at+t.shapeLag), t.c.energy(t.shapeTime(a)), t.c.energy(t.shapeTime(b))
+	if sb <= sa {
+		return t.between(at, a, b).uj, true
+	}
+	gain := float64(b.uj-a.uj) / (sb - sa)
+	if inside := at >= a.mid()-t.tickLag && at <= b.mid()-t.tickLag; !inside && (gain < 0.5 || gain > 2) {
+		gain = 1
+	}
+	if at > b.mid()-t.tickLag {
+		return float64(b.uj) + gain*(s-sb), true
+	}
+	return float64(a.uj) + gain*(s-sa), true
+}
+
+// shapeTime returns when the curve shows what the counter showed at k.
+func (t *Trace) shapeTime(k knot) int64 { return k.mid() - t.tickLag + t.shapeLag }
+
+// shapeBound bounds the error of following the shape at load time at: power that moved within the
+// channel's window, or within what its lag may be off, is attributed to either side of at.
+func (t *Trace) shapeBound(at int64) float64 {
+	window := max(t.windowNs, 2*t.shapeLag) + t.stepNs
+	at += t.shapeLag
+	reach := window + t.lagErr()
+	low, high := t.c.extremes(at-reach, at+reach)
+	bound := float64(high-low) * (float64(window)/2 + float64(t.lagErr())) / 1e6
+	if len(t.knots) >= 2 {
+		return bound + 4*t.rms
+	}
+	floor, _ := t.c.extremes(t.c.at[0], t.c.at[len(t.c.at)-1])
+	hidden := float64(high-floor) * float64(window) / 4 / 1e6
+	return bound + hidden
+}
+
+func (t *Trace) lagErr() int64 {
+	switch {
+	case t.learnt:
+		return lagErrLearntNs
+	case t.shape == ChannelRing, !t.shaped():
+		return lagErrRingNs
+	}
+	return lagErrOtherNs
+}
+
+// moves says whether power changed so near to load time at that the lag matters.
+func (t *Trace) moves(at int64) bool {
+	if len(t.c.at) == 0 {
+		return true
+	}
+	at += t.shapeLag
+	low, high := t.c.extremes(at-t.lagErr(), at+t.lagErr())
+	return float64(high-low) > 0.05*float64(high)
+}
+
+// residual returns the rms of predicting each anchor from its two neighbours by the shape; infinite
+// with fewer than six.
+func (t *Trace) residual() float64 {
+	if !t.shaped() {
+		return math.Inf(1)
+	}
+	var sum float64
+	var n int
+	var a, b knot
+	for _, k := range t.knots {
+		if !k.anchor || !t.c.covers(t.shapeTime(k)) {
+			continue
+		}
+		if a.hi != 0 {
+			sa, sb, sk := t.c.energy(t.shapeTime(a)), t.c.energy(t.shapeTime(b)), t.c.energy(t.shapeTime(k))
+			if sk > sa {
+				off := float64(b.uj-a.uj) - (sb-sa)*float64(k.uj-a.uj)/(sk-sa)
+				sum, n = sum+off*off, n+1
+			}
+		}
+		a, b = b, k
+	}
+	if n < 4 {
+		return math.Inf(1)
+	}
+	return math.Sqrt(sum / float64(n))
+}

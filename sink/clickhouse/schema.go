@@ -175,6 +175,15 @@ func (s schema) view(l Layout) string {
 
 const viewName = "efficiency"
 
+// viewColumns are the view's columns.
+func (s schema) viewColumns() []string {
+	out := sink.EfficiencyIdentity()
+	for _, c := range sink.EfficiencyColumns() {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
 const localSuffix = "_local"
 
 func (l Layout) table(t string) string { return name(l.Database) + "." + name(t) }

@@ -37,7 +37,8 @@ type Usage struct {
 	Since  time.Time
 	Groups []Consumption // most energy first (days: oldest first); with By label a request counts once a label
 	Total  Consumption   // every request once
-	// What the devices drew and no request is charged for; null where no ledger was kept.
+	// What the devices drew and no request is charged for; null where no ledger was kept. The idle level
+	// errs alike in every second, so its errors add up.
 	IdleKWh, IdleSigmaKWh, ResidualKWh sql.Null[float64]
 }
 
@@ -68,7 +69,7 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 		return nil, err
 	}
 	u.Total = total[0] // an aggregate without GROUP BY is one row
-	err = db.QueryRowContext(ctx, "SELECT sum(idle_uj) / 3.6e12, sqrt(sum(1e0 * idle_sigma_uj * idle_sigma_uj)) / 3.6e12, sum(residual_uj) / 3.6e12 FROM ledger WHERE at >= "+literal(since)).
+	err = db.QueryRowContext(ctx, "SELECT sum(idle_uj) / 3.6e12, sum(idle_sigma_uj) / 3.6e12, sum(residual_uj) / 3.6e12 FROM ledger WHERE at >= "+literal(since)).
 		Scan(&u.IdleKWh, &u.IdleSigmaKWh, &u.ResidualKWh)
 	return u, err
 }

@@ -171,19 +171,15 @@ func sampleID(instance, device string, at time.Time) string {
 func loadRows[T any](ctx context.Context, b *Batch, db *sql.DB, t table[T], limit int, id func(*T) string) ([]*T, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	rows, _, err := t.read(ctx, db, "WHERE ship_seq BETWEEN ? AND ? ORDER BY ship_seq LIMIT ?", b.first, b.last, limit)
+	rows, seqs, err := t.read(ctx, db, "ship_seq", "WHERE ship_seq BETWEEN ? AND ? ORDER BY ship_seq LIMIT ?", b.first, b.last, limit)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	for _, row := range rows {
 		b.IDs = append(b.IDs, id(row))
 	}
-	if limit < 0 {
-		return rows, nil
-	}
-	// Rows with a ship_seq do not change, so a second statement sees the same ones.
-	err = db.QueryRowContext(ctx, "SELECT max(ship_seq) FROM (SELECT ship_seq FROM "+t.name+" WHERE ship_seq >= ? ORDER BY ship_seq LIMIT ?)", b.first, len(rows)).Scan(&b.last)
-	return rows, err
+	b.last = seqs[len(seqs)-1]
+	return rows, nil
 }
 
 func (b *Batch) token() string {

@@ -182,6 +182,6 @@ func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record
 func (r *Reader) requests(ctx context.Context, tail string, args ...any) ([]*meter.Record, []int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	recs, rowids, err := requestsTable().read(ctx, r.db, tail, args...)
+	recs, rowids, err := requestsTable().read(ctx, r.db, "rowid", tail, args...)
 	return recs, rowids, explain("read", r.path, err)
 }

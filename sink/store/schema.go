@@ -69,7 +69,8 @@ INSERT INTO counters VALUES ('ship_seq', 0);
 `
 
 // One batch at a time is on its way; its members are the rows of one table whose ship_seq lies in its
-// range, and they do not change. shipped_* are the checkpoints: what is above them still waits.
+// range, and they do not change. shipped_* are the checkpoints: what is above them still waits. lost_*
+// count rows dropped above them, and thinned_* say up to when (Unix microseconds) rows are minutes.
 const schema2 = `
 CREATE TABLE batches (
 	seq INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, of_table TEXT NOT NULL, rows INTEGER NOT NULL,
@@ -77,11 +78,10 @@ CREATE TABLE batches (
 	sends INTEGER NOT NULL DEFAULT 0, confirmed_at TEXT
 ) STRICT;
 CREATE UNIQUE INDEX batches_one_open ON batches (confirmed_at IS NULL) WHERE confirmed_at IS NULL;
-CREATE INDEX power_fine ON power (at) WHERE span_us < 60000000;
-CREATE INDEX ledger_fine ON ledger (at) WHERE span_us < 60000000;
 INSERT INTO counters VALUES
 	('shipped_requests', 0), ('shipped_power', 0), ('shipped_ledger', 0), ('shipped_configs', 0),
-	('lost_requests', 0), ('lost_power', 0), ('lost_ledger', 0);
+	('lost_requests', 0), ('lost_power', 0), ('lost_ledger', 0),
+	('thinned_power', 0), ('thinned_ledger', 0);
 `
 
 // schemaVersion is the version this code writes.

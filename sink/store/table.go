@@ -85,10 +85,10 @@ func energyColumns() []string {
 	return names[slices.Index(names, `"gpu_uj"`):]
 }
 
-// read runs SELECT on the whole table with the given tail and returns the rows with their rowids. It sees
-// whatever columns the store has. The caller bounds the time by ctx.
-func (t table[T]) read(ctx context.Context, db *sql.DB, tail string, args ...any) (rows []*T, rowids []int64, err error) {
-	found, err := db.QueryContext(ctx, "SELECT rowid AS row_number, * FROM "+t.name+" "+tail, args...)
+// read runs SELECT on the whole table with the given tail and returns the rows, each with the integer that
+// the expression key gives for it. It sees whatever columns the store has. The caller bounds the time by ctx.
+func (t table[T]) read(ctx context.Context, db querier, key, tail string, args ...any) (rows []*T, keys []int64, err error) {
+	found, err := db.QueryContext(ctx, "SELECT "+key+" AS row_key, * FROM "+t.name+" "+tail, args...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,13 +98,18 @@ func (t table[T]) read(ctx context.Context, db *sql.DB, tail string, args ...any
 		return nil, nil, err
 	}
 	for found.Next() {
-		row, rowid := new(T), int64(0)
+		row, k := new(T), int64(0)
 		cells := t.cells(row, names)
-		cells[0] = &rowid
+		cells[0] = &k
 		if err := found.Scan(cells...); err != nil {
 			return nil, nil, err
 		}
-		rows, rowids = append(rows, row), append(rowids, rowid)
+		rows, keys = append(rows, row), append(keys, k)
 	}
-	return rows, rowids, found.Err()
+	return rows, keys, found.Err()
+}
+
+// querier is a pool or one of its connections.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }

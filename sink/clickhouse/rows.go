@@ -1,0 +1,171 @@
+package clickhouse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"wattline/meter"
+	"wattline/sink"
+	"wattline/sink/store"
+)
+
+// batchRows gives a batch's rows column by column, whatever their type.
+type batchRows struct {
+	n      int
+	field  map[string]func(row int) any // pointers to fields, by column name
+	batch  *store.Batch
+	absent string // the instance of rows that name none
+}
+
+// rowsOf reads a batch. instance is used where a row names none.
+func rowsOf(b *store.Batch, instance string) (*batchRows, error) {
+	r := &batchRows{n: len(b.IDs), batch: b, absent: instance}
+	switch b.Table {
+	case store.TableRequests:
+		cols := make([]sink.Column[meter.Record], 0, len(meter.Columns()))
+		for _, c := range meter.Columns() {
+			cols = append(cols, sink.Column[meter.Record](c))
+		}
+		r.field = fields(b.Requests, cols)
+	case store.TablePower:
+		r.field = fields(b.Power, sink.PowerColumns())
+	case store.TableLedger:
+		r.field = fields(b.Ledger, sink.LedgerColumns())
+	case store.TableConfigs:
+		r.field = fields(b.Configs, sink.ConfigColumns())
+	default:
+		return nil, fmt.Errorf("clickhouse: batch %d is of table %q, which this wattline does not ship", b.Seq, b.Table)
+	}
+	return r, nil
+}
+
+func fields[T any](rows []*T, cols []sink.Column[T]) map[string]func(int) any {
+	out := make(map[string]func(int) any, len(cols))
+	for _, c := range cols {
+		out[c.Name] = func(i int) any { return c.Ptr(rows[i]) }
+	}
+	return out
+}
+
+// value is what the driver is given for one cell. nullable is whether the column is.
+func (r *batchRows) value(row int, column string, nullable bool) any {
+	switch column {
+	case "batch":
+		return r.batch.Token
+	case "instance":
+		return r.instance(row)
+	}
+	switch p := r.field[column](row).(type) {
+	case *meter.Int:
+		if !p.Valid {
+			return (*int64)(nil)
+		}
+		return &p.V
+	case *string:
+		return text(*p, nullable)
+	case *meter.Outcome:
+		return text(string(*p), nullable)
+	case *time.Time:
+		return p.UTC()
+	case *map[string]string:
+		if *p == nil {
+			return map[string]string{}
+		}
+		return *p
+	case *[]string:
+		return slices.Clip(append([]string{}, *p...))
+	case *[]int64:
+		return slices.Clip(append([]int64{}, *p...))
+	default:
+		panic(fmt.Sprintf("clickhouse: column %s has a field of unknown type %T", column, p))
+	}
+}
+
+func text(s string, nullable bool) any {
+	if !nullable {
+		return s
+	}
+	if s == "" {
+		return (*string)(nil)
+	}
+	return &s
+}
+
+func (r *batchRows) instance(row int) string {
+	if s, ok := r.field["instance"](row).(*string); ok && *s != "" {
+		return *s
+	}
+	return r.absent
+}
+
+// instances are the names that occur, in order.
+func (r *batchRows) instances() []string {
+	var out []string
+	for i := range r.n {
+		if s := r.instance(i); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// span is the earliest and the latest time of the rows.
+func (r *batchRows) span(column string) (from, to time.Time) {
+	for i := range r.n {
+		t, ok := r.field[column](i).(*time.Time)
+		if !ok {
+			continue
+		}
+		if from.IsZero() || t.Before(from) {
+			from = *t
+		}
+		if t.After(to) {
+			to = *t
+		}
+	}
+	return from, to
+}
+
+// insertable lists the columns of t that both this wattline and the database have, as the database types
+// them. What it has beyond them takes its default; what it lacks is left out; a column of a type that could
+// not keep a null, or a number, is left out too (Verify names it).
+func (t *table) insertable(f *foundTable) ([]foundColumn, error) {
+	var out []foundColumn
+	for _, c := range t.columns {
+		have := f.column(c.name)
+		if have != nil && plain(have.ctype) == plain(c.ctype) {
+			out = append(out, *have)
+			continue
+		}
+		if slices.Contains(t.order, c.name) || c.name == "batch" {
+			return nil, fmt.Errorf("clickhouse: table %s has no column %s of type %s: it is not a table of wattline's", t.name, c.name, c.ctype)
+		}
+	}
+	return out, nil
+}
+
+// plain is a type less its dictionaries, which do not change what it holds.
+func plain(ctype string) string {
+	for {
+		i := strings.Index(ctype, "LowCardinality(")
+		if i < 0 {
+			return ctype
+		}
+		inner := ctype[i+len("LowCardinality("):]
+		depth := 1
+		for j := range inner {
+			switch inner[j] {
+			case '(':
+				depth++
+			case ')':
+				depth--
+			}
+			if depth == 0 {
+				ctype = ctype[:i] + inner[:j] + inner[j+1:]
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"wattline/sink/store"
+)
+
+// Outbox is where the rows wait; *store.Store is one. A batch that NextBatch returned and nobody confirmed
+// comes again with the same rows and token.
+type Outbox interface {
+	NextBatch(ctx context.Context, maxRows int) (*store.Batch, error)
+	BeginSend(ctx context.Context, seq int64) error
+	ConfirmBatch(ctx context.Context, seq int64) error
+	Waiting(ctx context.Context) (store.Waiting, error)
+}
+
+// Config configures a Shipper. Client and Outbox are required.
+type Config struct {
+	Client *Client
+	Outbox Outbox
+	// Instance is written where a row names none.
+	Instance string
+	// MaxRows is how many rows a batch has at most (default 10,000, some 20 MB here and a part of 1 MB there).
+	MaxRows int
+	// Interval is the pause between two looks at the outbox (default 5 s): ClickHouse wants few large
+	// inserts, and each look is up to one insert a table.
+	Interval time.Duration
+	// Log hears when shipping starts to fail, at most twice a minute while it does, and when it works again.
+	Log *slog.Logger
+}
+
+const (
+	defaultMaxRows  = 10_000
+	defaultInterval = 5 * time.Second
+	firstBackoff    = 500 * time.Millisecond
+	longestBackoff  = time.Minute
+	quietFor        = 30 * time.Second // shortest time between two log lines about the same trouble
+	lookAfter       = 30 * time.Second // shortest time between two counts of what waits
+)
+
+// Shipper moves rows from the outbox to ClickHouse, one batch at a time, each exactly once. It shares
+// nothing with the traffic but the store.
+type Shipper struct {
+	cfg   Config
+	ship  func(ctx context.Context, b *store.Batch) (outcome, error)
+	ready func(ctx context.Context) error // looks at the database before the first batch and after a failure
+
+	mu    sync.Mutex // guards what follows
+	stats Stats
+
+	// Owned by Run:
+	lookedAt time.Time
+	saidAt   time.Time
+	silent   int // failures since then
+}
+
+// NewShipper makes a shipper; Run starts it.
+func NewShipper(cfg Config) *Shipper {
+	if cfg.MaxRows <= 0 {
+		cfg.MaxRows = defaultMaxRows
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = defaultInterval
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s := &Shipper{cfg: cfg, stats: Stats{Rows: map[string]uint64{}}}
+	if cfg.Client != nil {
+		d := &delivery{client: cfg.Client, instance: cfg.Instance, begin: cfg.Outbox.BeginSend, log: cfg.Log, schema: current()}
+		s.ship, s.ready = d.deliver, d.look
+	}
+	return s
+}
+
+// Run ships until ctx ends. It starts no goroutine and returns only then, with nil: every failure is
+// retried, after 0.5 s at first and a minute at most, with jitter.
+func (s *Shipper) Run(ctx context.Context) error {
+	backoff := firstBackoff
+	looked := false
+	for {
+		var err error
+		if !looked {
+			err = s.ready(ctx)
+			looked = err == nil
+		}
+		if err == nil {
+			err = s.drain(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.lookAtOutbox(ctx)
+		pause := s.cfg.Interval
+		if err != nil {
+			looked = false // the schema may have changed under us
+			pause = backoff/2 + rand.N(backoff/2)
+			backoff = min(2*backoff, longestBackoff)
+			s.failed(err, pause)
+		} else {
+			backoff = firstBackoff
+			s.recovered()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Flush ships everything that waits now, once, without retrying. It must not run beside Run.
+func (s *Shipper) Flush(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return s.drain(ctx)
+}
+
+// drain ships batch after batch until nothing waits.
+func (s *Shipper) drain(ctx context.Context) error {
+	for {
+		b, err := s.cfg.Outbox.NextBatch(ctx, s.cfg.MaxRows)
+		if err != nil || b == nil {
+			return err
+		}
+		out, err := s.ship(ctx, b)
+		if err != nil {
+			s.count(func(st *Stats) { st.Failures++ })
+			return err
+		}
+		if err := s.cfg.Outbox.ConfirmBatch(ctx, b.Seq); err != nil {
+			return err
+		}
+		s.count(func(st *Stats) { st.shipped(b, out) })
+		s.lookAtOutbox(ctx)
+	}
+}
+
+// lookAtOutbox refreshes what waits, now and then: counting a week's rows takes a while.
+func (s *Shipper) lookAtOutbox(ctx context.Context) {
+	if time.Since(s.lookedAt) < lookAfter {
+		return
+	}
+	s.lookedAt = time.Now()
+	if w, err := s.cfg.Outbox.Waiting(ctx); err == nil {
+		s.count(func(st *Stats) { st.Waiting, st.WaitingAt = w, s.lookedAt })
+	}
+}
+
+func (s *Shipper) failed(err error, pause time.Duration) {
+	now := time.Now()
+	s.count(func(st *Stats) { st.LastError, st.LastErrorAt = err.Error(), now })
+	if !s.saidAt.IsZero() && now.Sub(s.saidAt) < quietFor {
+		s.silent++
+		return
+	}
+	s.cfg.Log.Warn("rows cannot be shipped to ClickHouse; they wait in the store, traffic goes on",
+		"error", err, "next_try_in", pause.Round(time.Millisecond), "failures_unlogged", s.silent)
+	s.saidAt, s.silent = now, 0
+}
+
+func (s *Shipper) recovered() {
+	s.count(func(st *Stats) { st.LastError = "" })
+	if s.saidAt.IsZero() {
+		return
+	}
+	s.cfg.Log.Info("rows are being shipped to ClickHouse again")
+	s.saidAt, s.silent = time.Time{}, 0
+}
+
+func (s *Shipper) count(f func(*Stats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.stats)
+}
+
+// errNoTable stops a batch whose table the database lacks.
+var errNoTable = errors.New("table is missing")
+
+func missingTable(database, table string) error {
+	return fmt.Errorf("clickhouse: database %s has no table %s: `wattline ddl --apply` adds it: %w", database, table, errNoTable)
+}

@@ -1,0 +1,57 @@
+package clickhouse
+
+import (
+	"maps"
+	"time"
+
+	"wattline/sink/store"
+)
+
+// Stats are a shipper's counters since it was made.
+type Stats struct {
+	Rows     map[string]uint64 // rows confirmed, by table
+	Batches  uint64            // batches confirmed
+	Failures uint64            // batches whose sending ended without a certain answer; each is tried again
+	// Of the batches that were tried again:
+	FoundComplete uint64 // the rows had all arrived before: nothing was sent again
+	Resent        uint64 // sent again under the same token
+	Refilled      uint64 // the token was remembered but rows were missing: only those were sent, under another token
+	Doubled       uint64 // rows found more than once; should be 0
+
+	LastError   string // "" while shipping works
+	LastErrorAt time.Time
+	Waiting     store.Waiting // what waited at WaitingAt
+	WaitingAt   time.Time     // zero until the first look
+}
+
+// OldestAge is how long the oldest waiting request waits, by the last look; 0 when none did.
+func (s Stats) OldestAge(now time.Time) time.Duration {
+	if s.Waiting.Oldest.IsZero() {
+		return 0
+	}
+	return now.Sub(s.Waiting.Oldest)
+}
+
+// Stats returns the counters as they are now.
+func (s *Shipper) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.stats
+	out.Rows = maps.Clone(s.stats.Rows)
+	return out
+}
+
+func (s *Stats) shipped(b *store.Batch, out outcome) {
+	s.Rows[b.Table] += uint64(len(b.IDs))
+	s.Batches++
+	s.Doubled += out.doubled
+	if out.foundComplete {
+		s.FoundComplete++
+	}
+	if out.resent {
+		s.Resent++
+	}
+	if out.refilled {
+		s.Refilled++
+	}
+}

@@ -1,0 +1,318 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// Retention says how long rows stay. Zero values take the default.
+type Retention struct {
+	Requests time.Duration // requests and minutes of power and ledger; default 400 days
+	Samples  time.Duration // seconds of power and ledger, which then become minutes; default 14 days
+	// MaxBytes is how much room all rows may take (default 2 GiB). Beyond it the oldest go, shipped or not,
+	// and what was not shipped is counted as lost.
+	MaxBytes int64
+	// Shipping keeps rows that were not shipped until MaxBytes forces them out.
+	Shipping bool
+}
+
+func (r Retention) withDefaults() Retention {
+	if r.Requests <= 0 {
+		r.Requests = 400 * 24 * time.Hour
+	}
+	if r.Samples <= 0 {
+		r.Samples = 14 * 24 * time.Hour
+	}
+	if r.MaxBytes <= 0 {
+		r.MaxBytes = 2 << 30
+	}
+	return r
+}
+
+// Retired counts what one Retire did.
+type Retired struct {
+	Expired int64 // rows deleted for their age
+	Thinned int64 // rows merged into minutes
+	Evicted int64 // rows deleted because of MaxBytes
+	Lost    int64 // those of Evicted that had not been shipped
+}
+
+const (
+	// retireChunk is how many rows one transaction deletes, so that Write never waits long.
+	retireChunk = 2000
+	// keepEvery is how often Keep looks.
+	keepEvery = time.Minute
+)
+
+// Keep applies a retention once a minute until ctx ends. It logs what was lost, and trouble at most
+// once an hour.
+func (s *Store) Keep(ctx context.Context, r Retention) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	var saidAt time.Time
+	for {
+		done, err := s.Retire(ctx, time.Now(), r)
+		if done.Lost > 0 {
+			s.log.Warn("the store reached its size limit: the oldest rows were dropped before they were shipped",
+				"rows", done.Lost, "path", s.path, "limit_bytes", r.withDefaults().MaxBytes)
+		}
+		if err != nil && ctx.Err() == nil && time.Since(saidAt) > time.Hour {
+			s.log.Error("old rows could not be retired", "error", err)
+			saidAt = time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Retire does all that is due at now, in transactions small enough to let Write in between.
+func (s *Store) Retire(ctx context.Context, now time.Time, r Retention) (Retired, error) {
+	r = r.withDefaults()
+	var done Retired
+	err := s.expire(ctx, now.Add(-r.Requests), r.Shipping, &done.Expired)
+	if err == nil {
+		err = thinTable(ctx, s, powerTable(), thinPower, now.Add(-r.Samples), r.Shipping, &done.Thinned)
+	}
+	if err == nil {
+		err = thinTable(ctx, s, ledgerTable(), thinLedger, now.Add(-r.Samples), r.Shipping, &done.Thinned)
+	}
+	if err == nil {
+		err = s.evict(ctx, r.MaxBytes, &done)
+	}
+	if err == nil {
+		err = s.shrink(ctx, r.MaxBytes)
+	}
+	return done, explain("retire rows of", s.path, err)
+}
+
+// retirable is a condition on a row that may go for its age: it was shipped, or shipping is not wanted
+// and no batch that was begun earlier holds it.
+func retirable(table string, shipping bool) string {
+	if shipping {
+		return "ship_seq <= (SELECT value FROM counters WHERE name = 'shipped_" + table + "')"
+	}
+	return "ship_seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM batches WHERE confirmed_at IS NULL AND of_table = '" + table +
+		"' AND ship_seq BETWEEN first_ship_seq AND last_ship_seq)"
+}
+
+// expire deletes rows from before a time.
+func (s *Store) expire(ctx context.Context, before time.Time, shipping bool, expired *int64) error {
+	for _, t := range []struct{ table, at string }{{TableRequests, "started_at"}, {TablePower, "at"}, {TableLedger, "at"}} {
+		for {
+			n, err := s.exclusively(ctx, func() (int64, error) {
+				return affected(s.conn.ExecContext(ctx, "DELETE FROM "+t.table+" WHERE rowid IN (SELECT rowid FROM "+t.table+
+					" WHERE "+t.at+" < ? AND "+retirable(t.table, shipping)+" LIMIT ?)", literal(before), retireChunk))
+			})
+			if err != nil {
+				return err
+			}
+			*expired += n
+			if n < retireChunk {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// exclusively runs f in a transaction while no batch's members are being chosen.
+func (s *Store) exclusively(ctx context.Context, f func() (int64, error)) (n int64, err error) {
+	s.fixing.Lock()
+	defer s.fixing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err = transact(ctx, s.conn, func() error {
+		var err error
+		n, err = f()
+		return err
+	})
+	return n, err
+}
+
+func affected(res sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// thinTable turns the seconds from before a time into minutes, an hour of them in a transaction.
+func thinTable[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool, thinned *int64) error {
+	before = before.Truncate(thinnedSpan)
+	for {
+		more := false
+		n, err := s.exclusively(ctx, func() (n int64, err error) {
+			n, more, err = thinHour(ctx, s, t, merge, before, shipping)
+			return n, err
+		})
+		*thinned += n
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// thinHour does the oldest hour that has not been thinned. It stops short of rows that may not be
+// changed yet.
+func thinHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool) (n int64, more bool, err error) {
+	var done int64
+	if err = s.conn.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = ?", "thinned_"+t.name).Scan(&done); err != nil {
+		return 0, false, err
+	}
+	var oldest sql.NullString
+	err = s.conn.QueryRowContext(ctx, "SELECT min(at) FROM "+t.name+" WHERE at >= ?", literal(time.UnixMicro(done))).Scan(&oldest)
+	if err != nil || !oldest.Valid {
+		return 0, false, err
+	}
+	start, err := time.Parse(TimeLayout, oldest.String)
+	if err != nil {
+		return 0, false, err
+	}
+	end := start.Truncate(thinnedSpan).Add(time.Hour)
+	if end.After(before) {
+		end = before
+	}
+	if !start.Before(end) {
+		return 0, false, nil
+	}
+	const window = " WHERE at >= ? AND at < ?"
+	bounds := []any{literal(start), literal(end)}
+	var kept int
+	err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM "+t.name+window+" AND NOT ("+retirable(t.name, shipping)+")", bounds...).Scan(&kept)
+	if err != nil || kept > 0 {
+		return 0, false, err
+	}
+	rows, seqs, err := t.read(ctx, s.conn, "ship_seq", window+" ORDER BY at", bounds...)
+	if err != nil {
+		return 0, false, err
+	}
+	if _, err = s.conn.ExecContext(ctx, "DELETE FROM "+t.name+window, bounds...); err != nil {
+		return 0, false, err
+	}
+	if err = insertThinned(ctx, s.conn, t, merge, rows, seqs); err != nil {
+		return 0, false, err
+	}
+	_, err = s.conn.ExecContext(ctx, "UPDATE counters SET value = ? WHERE name = ?", end.UnixMicro(), "thinned_"+t.name)
+	return int64(len(rows)), true, err
+}
+
+// insertThinned writes the merged rows. Each keeps the highest ship_seq of those it replaces: all of
+// them were shipped, or none will ever be.
+func insertThinned[T any](ctx context.Context, conn *sql.Conn, t table[T], merge func([]*T) ([]*T, []int), rows []*T, seqs []int64) error {
+	merged, into := merge(rows)
+	highest := make([]int64, len(merged))
+	for i, m := range into {
+		highest[m] = max(highest[m], seqs[i])
+	}
+	insert := t.insert("")
+	for i, row := range merged {
+		args, err := t.arguments(nil, row)
+		if err != nil {
+			return err
+		}
+		if _, err := conn.ExecContext(ctx, insert, append(args, highest[i])...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Size is the room that a store takes.
+type Size struct {
+	FileBytes int64 // the database file
+	UsedBytes int64 // the part of it that holds rows and indices
+}
+
+// Size asks for the room that the store takes.
+func (s *Store) Size(ctx context.Context) (Size, error) {
+	var pages, free, page int64
+	err := s.reads.QueryRowContext(ctx, "SELECT (SELECT page_count FROM pragma_page_count), (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_size FROM pragma_page_size)").Scan(&pages, &free, &page)
+	return Size{pages * page, (pages - free) * page}, explain("measure", s.path, err)
+}
+
+// evict deletes the oldest rows, whatever they are, until the rest takes 95 % of limit.
+func (s *Store) evict(ctx context.Context, limit int64, done *Retired) error {
+	target := limit
+	for {
+		size, err := s.Size(ctx)
+		if err != nil || size.UsedBytes <= target {
+			return err
+		}
+		target = limit / 100 * 95
+		var lost int64
+		n, err := s.exclusively(ctx, func() (n int64, err error) {
+			n, lost, err = evictChunk(ctx, s.conn)
+			return n, err
+		})
+		if err != nil {
+			return err
+		}
+		done.Evicted, done.Lost = done.Evicted+n, done.Lost+lost
+		if n == 0 {
+			return nil // nothing is left that could go
+		}
+	}
+}
+
+// evictChunk deletes the rows with the lowest ship_seq of all tables. A batch on its way goes whole or
+// not at all: a half of it could not be confirmed.
+func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) {
+	var upTo sql.NullInt64
+	err = conn.QueryRowContext(ctx, `
+		WITH oldest(seq) AS (
+			SELECT * FROM (SELECT ship_seq FROM requests WHERE ship_seq IS NOT NULL ORDER BY ship_seq LIMIT ?1)
+			UNION ALL SELECT * FROM (SELECT ship_seq FROM power ORDER BY ship_seq LIMIT ?1)
+			UNION ALL SELECT * FROM (SELECT ship_seq FROM ledger ORDER BY ship_seq LIMIT ?1)),
+		chunk(seq) AS (SELECT max(seq) FROM (SELECT seq FROM oldest ORDER BY seq LIMIT ?1))
+		SELECT max(seq, coalesce((SELECT last_ship_seq FROM batches WHERE confirmed_at IS NULL AND of_table <> ?2 AND first_ship_seq <= seq), 0)) FROM chunk`,
+		retireChunk, TableConfigs).Scan(&upTo)
+	if err != nil || !upTo.Valid {
+		return 0, 0, err
+	}
+	if _, err = conn.ExecContext(ctx, "DELETE FROM batches WHERE confirmed_at IS NULL AND of_table <> ? AND last_ship_seq <= ?", TableConfigs, upTo.Int64); err != nil {
+		return 0, 0, err
+	}
+	for _, t := range []string{TableRequests, TablePower, TableLedger} {
+		unshipped, err := affected(conn.ExecContext(ctx, "DELETE FROM "+t+" WHERE ship_seq <= ? AND ship_seq > (SELECT value FROM counters WHERE name = ?)", upTo.Int64, "shipped_"+t))
+		if err != nil {
+			return 0, 0, err
+		}
+		shipped, err := affected(conn.ExecContext(ctx, "DELETE FROM "+t+" WHERE ship_seq <= ?", upTo.Int64))
+		if err != nil {
+			return 0, 0, err
+		}
+		if _, err = conn.ExecContext(ctx, "UPDATE counters SET value = value + ? WHERE name = ?", unshipped, "lost_"+t); err != nil {
+			return 0, 0, err
+		}
+		n, lost = n+unshipped+shipped, lost+unshipped
+	}
+	return n, lost, nil
+}
+
+// shrink gives free pages back to the file system where they are many: a quarter of the file, or beyond
+// the limit. Fewer are left for the next rows.
+func (s *Store) shrink(ctx context.Context, limit int64) error {
+	for {
+		size, err := s.Size(ctx)
+		if err != nil || size.FileBytes == size.UsedBytes {
+			return err
+		}
+		if free := size.FileBytes - size.UsedBytes; size.FileBytes <= limit && free < size.FileBytes/4 {
+			return nil
+		}
+		s.mu.Lock()
+		_, err = s.conn.ExecContext(ctx, "PRAGMA incremental_vacuum(1000)")
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		after, err := s.Size(ctx)
+		if err != nil || after.FileBytes == size.FileBytes {
+			return err
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+const day = 24 * time.Hour
+
+func retire(t *testing.T, s *Store, now time.Time, r Retention) Retired {
+	t.Helper()
+	done, err := s.Retire(t.Context(), now, r)
+	must(t, err)
+	return done
+}
+
+func shipAll(t *testing.T, s *Store) {
+	t.Helper()
+	for b := next(t, s, 10000); b != nil; b = next(t, s, 10000) {
+		must(t, s.ConfirmBatch(t.Context(), b.Seq))
+	}
+}
+
+func number(t *testing.T, s *Store, query string) (n int64) {
+	t.Helper()
+	must(t, s.reads.QueryRowContext(t.Context(), query).Scan(&n))
+	return n
+}
+
+func TestOldRowsExpire(t *testing.T) {
+	for _, shipping := range []bool{false, true} {
+		s := tempStore(t)
+		pending := request(2)
+		pending.EnergyQuality = meter.EnergyPending
+		young := request(0)
+		young.ID, young.StartedAt = "young", epoch.Add(2*day)
+		must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{request(0), request(1), pending, young}, Power: []*sink.Power{power(0)}}))
+		now := epoch.Add(401 * day)
+		r := Retention{Shipping: shipping}
+		first := retire(t, s, now, r)
+		if shipping {
+			if first != (Retired{}) {
+				t.Errorf("rows that wait to be shipped went: %+v", first)
+			}
+			shipAll(t, s)
+			first = retire(t, s, now, r)
+		}
+		if first.Expired != 3 || first.Lost != 0 {
+			t.Errorf("shipping %v: %+v", shipping, first)
+		}
+		if n := number(t, s, "SELECT count(*) FROM requests WHERE id = 'young' OR energy_quality = 'pending'"); n != 2 {
+			t.Errorf("shipping %v: %d of 2 rows stayed", shipping, n)
+		}
+	}
+}
+
+// A batch that was begun is never cut by age, also when shipping has been switched off since.
+func TestABegunBatchOutlivesItsAge(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 10)}))
+	b := next(t, s, 4)
+	if done := retire(t, s, epoch.Add(500*day), Retention{}); done.Expired != 6 {
+		t.Errorf("%+v", done)
+	}
+	if d := cmp.Diff(b.IDs, next(t, s, 4).IDs); d != "" {
+		t.Error(d)
+	}
+}
+
+// seconds is two hours of two devices, from 30 s before a full minute.
+func seconds() *sink.Rows {
+	rows := new(sink.Rows)
+	start := time.Date(2026, 1, 1, 9, 59, 30, 0, time.UTC)
+	for i := range 7200 {
+		for d, device := range []string{"GPU-0", "GPU-1"} {
+			at := start.Add(time.Duration(i) * time.Second)
+			n := int64(i*7 + d)
+			p := &sink.Power{
+				At: at, Instance: "test", Device: device, SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(n), MeanMw: meter.Some(n), MaxMw: meter.Some(2 * n),
+				TempC: meter.Some(n % 50), LimitMw: meter.Some(700_000), ThrottledUs: meter.Some(int64(i % 3)),
+			}
+			if i%600 == 0 {
+				p.Throttle = []string{"sw_power_cap"}
+			}
+			rows.Power = append(rows.Power, p)
+			rows.Ledger = append(rows.Ledger, &sink.Ledger{
+				At: at, Instance: "test", Device: device, SpanUs: meter.Some(1_000_000), CounterUj: meter.Some(10 * n), RequestsActiveUj: meter.Some(5 * n),
+				RequestsIdleUj: meter.Some(2 * n), PoolsUj: meter.Some(n - 10), IdleUj: meter.Some(n), ResidualUj: meter.Some(n + 10),
+			})
+		}
+	}
+	return rows
+}
+
+func TestOldSecondsBecomeMinutes(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), seconds()))
+	now := time.Date(2026, 1, 15, 11, 30, 45, 0, time.UTC) // 14 days before: 91 minutes and 15 s into the two hours
+	const totals = "SELECT sum(energy_uj) + 3 * sum(span_us) + 5 * sum(throttled_us) + 7 * max(max_mw) FROM power"
+	const balance = "SELECT count(*) FROM ledger WHERE counter_uj <> requests_active_uj + requests_idle_uj + pools_uj + idle_uj + residual_uj"
+	before, counter := number(t, s, totals), number(t, s, "SELECT sum(counter_uj) FROM ledger")
+
+	if done := retire(t, s, now, Retention{Shipping: true}); done.Thinned != 0 {
+		t.Errorf("seconds were thinned before they were shipped: %+v", done)
+	}
+	shipAll(t, s)
+	// 9:59:30 to 11:30:00 is 5430 s: one half minute, then 90 whole ones.
+	if done := retire(t, s, now, Retention{Shipping: true}); done != (Retired{Thinned: 2 * 2 * 5430}) {
+		t.Errorf("%+v", done)
+	}
+	if done := retire(t, s, now, Retention{Shipping: true}); done != (Retired{}) {
+		t.Errorf("a second time: %+v", done)
+	}
+	for _, table := range []string{"power", "ledger"} {
+		if n := number(t, s, "SELECT count(*) FROM "+table); n != 2*(91+7200-5430) {
+			t.Errorf("%s has %d rows", table, n)
+		}
+		if n := number(t, s, "SELECT count(*) FROM "+table+" WHERE span_us = 60000000 AND at < '2026-01-01 11:30:00'"); n != 180 {
+			t.Errorf("%s has %d whole minutes", table, n)
+		}
+	}
+	if after := number(t, s, totals); after != before {
+		t.Errorf("the sums over power were %d and are %d", before, after)
+	}
+	if n := number(t, s, balance); n != 0 || number(t, s, "SELECT sum(counter_uj) FROM ledger") != counter {
+		t.Errorf("the ledger no longer balances in %d rows", n)
+	}
+	if n := number(t, s, "SELECT mean_mw FROM power WHERE at = '2026-01-01 10:00:00.000000' AND device = 'GPU-0'"); n != (30*7+89*7)/2+1 {
+		t.Errorf("the mean of the minute is %d mW", n) // 416.5, rounded
+	}
+	if n := number(t, s, "SELECT count(*) FROM power WHERE throttle = '[\"sw_power_cap\"]' AND span_us > 1000000"); n != 2*10 {
+		t.Errorf("%d minutes know that they were throttled", n)
+	}
+	if b := next(t, s, 10); b != nil {
+		t.Errorf("minutes ship again: %d of %s", len(b.IDs), b.Table)
+	}
+	if done := retire(t, s, now.Add(30*day), Retention{}); done.Thinned != 2*2*(7200-5430) {
+		t.Errorf("the rest: %+v", done)
+	}
+}
+
+func TestTheSizeLimitDropsTheOldestAndCounts(t *testing.T) {
+	s := tempStore(t)
+	for i := 0; i < 40000; i += 2000 {
+		rows := &sink.Rows{Requests: requests(i, i+2000)}
+		for j := range 200 {
+			rows.Power = append(rows.Power, power(i/10+j))
+		}
+		must(t, s.Write(t.Context(), rows))
+	}
+	first := next(t, s, 1000)
+	must(t, s.ConfirmBatch(t.Context(), first.Seq))
+	open := next(t, s, 3000) // on its way
+	size, err := s.Size(t.Context())
+	must(t, err)
+	limit := size.UsedBytes / 2
+	done := retire(t, s, epoch, Retention{Shipping: true, MaxBytes: limit})
+	after, err := s.Size(t.Context())
+	must(t, err)
+	t.Logf("%d bytes of %d used after the limit of %d; %+v", after.UsedBytes, after.FileBytes, limit, done)
+	if after.UsedBytes > limit || after.FileBytes > limit || after.UsedBytes < limit*8/10 {
+		t.Errorf("%d bytes are used of a file of %d; the limit is %d", after.UsedBytes, after.FileBytes, limit)
+	}
+	left := number(t, s, "SELECT (SELECT count(*) FROM requests) + (SELECT count(*) FROM power)")
+	if done.Evicted != 44000-left || done.Lost != done.Evicted-1000 {
+		t.Errorf("%+v, but %d rows are left", done, left)
+	}
+	w, err := s.Waiting(t.Context())
+	must(t, err)
+	if w.Lost != done.Lost || w.Requests+w.Power != left {
+		t.Errorf("it shows %+v", w)
+	}
+	if n := number(t, s, "SELECT count(*) FROM requests WHERE id = '"+request(39999).ID+"'"); n != 1 {
+		t.Error("the newest row is gone")
+	}
+	must(t, s.ConfirmBatch(t.Context(), open.Seq)) // its rows are gone; nothing comes of it
+	b := next(t, s, 10)
+	if b == nil || b.Token == open.Token || b.Sends != 0 {
+		t.Errorf("after the loss: %+v", b)
+	}
+}
+
+// cancelOn ends a context when a line with some text is logged.
+type cancelOn struct {
+	slog.Handler
+	text   string
+	cancel context.CancelFunc
+	log    *strings.Builder
+}
+
+func (h cancelOn) Handle(_ context.Context, r slog.Record) error {
+	fmt.Fprint(h.log, r.Message)
+	if strings.Contains(r.Message, h.text) {
+		h.cancel()
+	}
+	return nil
+}
+
+func TestKeepSaysWhatWasLost(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 5000)}))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var log strings.Builder
+	s.log = slog.New(cancelOn{slog.NewTextHandler(&log, nil), "dropped before they were shipped", cancel, &log})
+	s.Keep(ctx, Retention{MaxBytes: 500 << 10})
+	if ctx.Err() != context.Canceled {
+		t.Errorf("nothing was said: %q", log.String())
+	}
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"slices"
+	"time"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+// thinnedSpan is what a row of power or ledger covers once it is old.
+const thinnedSpan = time.Minute
+
+// thinPower merges rows of the same instance, device and minute: energies and times add up, means are
+// weighted by time, extremes and the last known settings remain. rows must be in order of time; the
+// second result says for each input row which output row it went into.
+func thinPower(rows []*sink.Power) ([]*sink.Power, []int) {
+	return thin(rows, func(p *sink.Power) (string, time.Time) { return p.Instance + "|" + p.Device, p.At }, func(to, p *sink.Power) {
+		to.MeanMw = weighted(to.MeanMw, to.SpanUs, p.MeanMw, p.SpanUs)
+		to.UtilPermille = weighted(to.UtilPermille, to.SpanUs, p.UtilPermille, p.SpanUs)
+		to.SpanUs = sum(to.SpanUs, p.SpanUs)
+		to.EnergyUj = sum(to.EnergyUj, p.EnergyUj)
+		to.ThrottledUs = sum(to.ThrottledUs, p.ThrottledUs)
+		to.MaxMw = larger(to.MaxMw, p.MaxMw)
+		to.TempC = larger(to.TempC, p.TempC)
+		to.VRAMBytes = larger(to.VRAMBytes, p.VRAMBytes)
+		to.SMClockMHz = weighted(to.SMClockMHz, to.SpanUs, p.SMClockMHz, p.SpanUs)
+		to.LimitMw = last(to.LimitMw, p.LimitMw)
+		for _, reason := range p.Throttle {
+			if !slices.Contains(to.Throttle, reason) {
+				to.Throttle = append(to.Throttle, reason)
+			}
+		}
+	})
+}
+
+// thinLedger merges rows as thinPower does. Every part adds up, so the balance of the rows holds for
+// their sum.
+func thinLedger(rows []*sink.Ledger) ([]*sink.Ledger, []int) {
+	return thin(rows, func(l *sink.Ledger) (string, time.Time) { return l.Instance + "|" + l.Device, l.At }, func(to, l *sink.Ledger) {
+		to.SpanUs = sum(to.SpanUs, l.SpanUs)
+		to.CounterUj = sum(to.CounterUj, l.CounterUj)
+		to.RequestsActiveUj = sum(to.RequestsActiveUj, l.RequestsActiveUj)
+		to.RequestsIdleUj = sum(to.RequestsIdleUj, l.RequestsIdleUj)
+		to.PoolsUj = sum(to.PoolsUj, l.PoolsUj)
+		to.IdleUj = sum(to.IdleUj, l.IdleUj)
+		to.ResidualUj = sum(to.ResidualUj, l.ResidualUj)
+		// The idle level's error is the same second after second: it adds up, it does not average out.
+		to.IdleSigmaUj = sum(to.IdleSigmaUj, l.IdleSigmaUj)
+	})
+}
+
+func thin[T any](rows []*T, key func(*T) (string, time.Time), merge func(to, row *T)) (merged []*T, into []int) {
+	type group struct {
+		device string
+		minute int64
+	}
+	groups := map[group]int{}
+	for _, row := range rows {
+		device, at := key(row)
+		g := group{device, at.Truncate(thinnedSpan).Unix()}
+		i, ok := groups[g]
+		if ok {
+			merge(merged[i], row)
+		} else {
+			i = len(merged)
+			groups[g] = i
+			first := *row
+			merged = append(merged, &first)
+		}
+		into = append(into, i)
+	}
+	return merged, into
+}
+
+func sum(a, b meter.Int) meter.Int {
+	if !a.Valid || !b.Valid {
+		return last(a, b)
+	}
+	return meter.Some(a.V + b.V)
+}
+
+func larger(a, b meter.Int) meter.Int {
+	if !a.Valid || !b.Valid {
+		return last(a, b)
+	}
+	return meter.Some(max(a.V, b.V))
+}
+
+func last(a, b meter.Int) meter.Int {
+	if b.Valid {
+		return b
+	}
+	return a
+}
+
+// weighted is the mean of a, known over a span of wa, and b over wb.
+func weighted(a, wa, b, wb meter.Int) meter.Int {
+	if !a.Valid || !b.Valid || wa.V+wb.V <= 0 {
+		return last(a, b)
+	}
+	mean := (float64(a.V)*float64(wa.V) + float64(b.V)*float64(wb.V)) / float64(wa.V+wb.V)
+	return meter.Some(int64(mean + 0.5))
+}

@@ -53,9 +53,10 @@ type exchange struct {
 	inBytes  atomic.Int64
 	outBytes int64
 	blocked  int64
-	deaf     bool // metering failed; bytes go on
+	unsent   bool // something of the reply was not written, as the client of a resumable stream had left
 
 	// Shared with the uploader, which ends before finish reads them.
+	deaf       atomic.Bool   // metering failed; bytes go on
 	uploaded   chan struct{} // nil: no uploader was needed
 	sentAt     atomic.Int64  // P1
 	uploadFail atomic.Pointer[refusal]
@@ -266,6 +267,12 @@ func (x *exchange) sent(at int64) {
 // leaves or the upstream takes no more, and finish waits for it.
 func (x *exchange) upload() {
 	defer close(x.uploaded)
+	defer func() {
+		if p := recover(); p != nil {
+			x.srv.cfg.Log.Error("an upload failed", "panic", p, "path", x.rec.Path, "stack", string(debug.Stack()))
+			x.uploadFailed(&refusal{500, "internal error"})
+		}
+	}()
 	c := x.c
 	c.roomForUpload()
 	defer c.release()
@@ -292,10 +299,11 @@ func (x *exchange) upload() {
 // uploadFailed ends the exchange because of what the client sent or did not send.
 func (x *exchange) uploadFailed(err error) {
 	var why *refusal
-	if errors.As(err, &why) {
-		x.uploadFail.Store(why)
-	}
+	errors.As(err, &why)
 	if x.state.CompareAndSwap(live, cancelled) {
+		x.uploadFail.Store(why) // nil if the client left
+		x.cutUpstream()
+	} else if x.state.CompareAndSwap(detached, cancelled) { // half a request makes no stream to resume
 		x.cutUpstream()
 	}
 }
@@ -333,12 +341,12 @@ func (x *exchange) showBody(piece []byte, scan chunkScanner) {
 
 // metered runs a piece of metering. A panic in it ends the metering of this exchange and nothing else.
 func (x *exchange) metered(f func()) {
-	if x.deaf {
+	if x.deaf.Load() {
 		return
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			x.deaf = true
+			x.deaf.Store(true)
 			x.srv.cfg.Log.Error("metering failed; the traffic goes on", "panic", p, "path", x.rec.Path, "stack", string(debug.Stack()))
 		}
 	}()
@@ -347,10 +355,11 @@ func (x *exchange) metered(f func()) {
 
 // clientLeft is called by the watcher, on its goroutine, at any time.
 func (x *exchange) clientLeft() {
-	if x.resume && x.state.CompareAndSwap(live, detached) {
+	if !x.resume {
+		x.cut()
 		return
 	}
-	x.cut()
+	x.state.CompareAndSwap(live, detached) // told twice, it changes nothing
 }
 
 // cut ends a live exchange from outside: the upstream connection and the client's are closed, which
@@ -358,7 +367,7 @@ func (x *exchange) clientLeft() {
 func (x *exchange) cut() {
 	if x.state.CompareAndSwap(live, cancelled) || x.state.CompareAndSwap(detached, cancelled) {
 		x.cutUpstream()
-		_ = x.c.Close()
+		x.c.abort()
 	}
 }
 
@@ -367,7 +376,7 @@ func (x *exchange) cutUpstream() {
 	defer x.mu.Unlock()
 	x.noUp = true
 	if x.up != nil {
-		_ = x.up.Close()
+		x.up.abort()
 	}
 }
 
@@ -409,11 +418,13 @@ func (x *exchange) finish(panicked any) bool {
 	x.releaseUpstream()
 	x.c.watch.current.Store(nil)
 	x.finishRow(won)
+	if !x.deaf.Load() { // what a failed one holds is not known
+		meters.Put(x.meter)
+	}
 	keep := x.keep && x.state.Load() == finished && !x.srv.stop.Load()
 	if !keep && x.replied && !x.c.bodyDone() {
 		x.c.linger()
 	}
-	meters.Put(x.meter)
 	return keep
 }
 
@@ -459,10 +470,13 @@ func (x *exchange) releaseUpstream() {
 	_ = up.Close()
 }
 
-// reusable reports whether both heads allow another request on the upstream connection.
+// reusable reports whether another request may go out on the upstream connection. Both heads must allow
+// it, and the reply must have been a sized one: llama-server (build 11669) closes the connection behind
+// every chunked reply although its head promises keep-alive, some time after the last chunk, so that no
+// look at the socket can be early enough to tell. A dial a stream is the price.
 func (x *exchange) reusable() bool {
-	return !x.c.head.http10 && !x.reply.http10 && !x.reply.closing && x.reply.body != untilClose &&
-		x.reply.status != 101 && x.c.bodyDone()
+	return !x.c.head.http10 && !x.reply.http10 && !x.reply.closing && x.reply.status != 101 && x.c.bodyDone() &&
+		(x.reply.body == sized || x.reply.body == noBody)
 }
 
 // finishRow completes the record and hands it over.
@@ -478,12 +492,12 @@ func (x *exchange) finishRow(won bool) {
 		rec.WriteBlockedUs = meter.Some(x.blocked / 1000)
 	}
 	rec.MeanConcurrency = meter.Some(x.srv.leave(x))
-	if x.deaf && rec.Error == "" {
+	x.metered(func() { x.meter.Fill(rec, x.marks, x.clean) })
+	if x.deaf.Load() && rec.Error == "" {
 		rec.Error = "metering failed"
-	} else {
-		x.metered(func() { x.meter.Fill(rec, x.marks, x.clean) })
 	}
-	x.srv.cfg.Observer.Done(x.seq, x.marks.E, rec)
+	x.srv.done(x.seq, x.marks.E, rec)
+	x.srv.rows.Add(-1)
 }
 
 // outcome decides how the exchange ended. complete outweighs a client that left behind the last event.
@@ -493,7 +507,7 @@ func (x *exchange) outcome(won bool) (meter.Outcome, string) {
 		return meter.UpstreamError, x.refusal.reason
 	case x.refusal != nil:
 		return meter.Rejected, x.refusal.reason
-	case x.clean && x.state.Load() != detached, x.complete && !won:
+	case x.clean && !x.unsent, x.complete && !won:
 		if x.reply.status >= 400 {
 			return meter.UpstreamError, ""
 		}

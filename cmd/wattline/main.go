@@ -37,6 +37,8 @@ type cli struct {
 	Query    queryCmd    `cmd:"" help:"Run SQL on the measured rows."`
 	Export   exportCmd   `cmd:"" help:"Write the measured rows as CSV or JSON lines."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	Stub stubCmd `cmd:"" hidden:"" help:"A llama-server-shaped upstream with known latencies, for tests."`
 }
 
 // app is what a subcommand's Run is given.

@@ -225,7 +225,11 @@ func (e *event) settle() {
 	if e.toolItem && (e.kind == kindBlockStart || e.kind == kindItemAdded) {
 		e.generated(true, true)
 	}
-	e.endChoice(e.index)
+	index := e.index
+	if e.kind != kindUntyped {
+		index = 0 // typed dialects number the blocks of one completion
+	}
+	e.endChoice(index)
 	if e.kind == kindErrorEvent {
 		e.failed = true
 	}

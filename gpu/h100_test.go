@@ -106,7 +106,6 @@ func TestH100Replay(t *testing.T) {
 		time.Sleep(time.Duration(to + shift - clock.Now() - 100e6))
 		st := s.States()[0]
 		s.Stop()
-		trace.dump()
 		t.Logf("shape %s %+v, counter %+v, agreement %d ppm, missed %d", st.Shape, st.Channels[st.Shape], st.Channels[ChannelCounter], st.Agreement.V, st.Missed)
 		if l := st.Channels[ChannelRing]; !l.LagLearnt || l.LagNs < 5e6 || l.LagNs > 25e6 {
 			t.Errorf("ring lag %+v, want 12 ms learnt", l)

@@ -1,7 +1,9 @@
 package queries
 
 import (
+	"fmt"
 	"strings"
+	"text/template"
 	"time"
 )
 
@@ -14,13 +16,102 @@ const (
 	ClickHouse
 )
 
-// Quantile is an expression for the p-quantile of x, interpolated linearly between the two nearest
+// String is the engine's name.
+func (d Dialect) String() string {
+	if d == ClickHouse {
+		return "ClickHouse"
+	}
+	return "SQLite"
+}
+
+// words are what differs between the dialects, as functions of a query's template.
+func (d Dialect) words() template.FuncMap {
+	return template.FuncMap{
+		"quantile": d.quantile,
+		"stddev":   d.stddev,
+		"day":      d.day,
+		"hour":     d.hour,
+		"an_hour":  d.anHour,
+		"by_label": d.byLabel,
+		"label":    d.label,
+		"reasons":  d.reasons,
+	}
+}
+
+// quantile is an expression for the p-quantile of x, interpolated linearly between the two nearest
 // values, exact, in either engine.
-func (d Dialect) quantile(x, p string) string {
+func (d Dialect) quantile(p, x string) string {
 	if d == ClickHouse {
 		return "quantileExactInclusive(" + p + ")(" + x + ")"
 	}
 	return "quantile(" + x + ", " + p + ")"
+}
+
+// stddev is the sample standard deviation, null for fewer than two values.
+func (d Dialect) stddev(x string) string {
+	if d == ClickHouse {
+		return "CASE WHEN count(" + x + ") > 1 THEN stddevSamp(" + x + ") END"
+	}
+	return "stddev(" + x + ")"
+}
+
+// day is the UTC day of a time, as text.
+func (d Dialect) day(at string) string {
+	if d == ClickHouse {
+		return "toString(toDate(" + at + ", 'UTC'))"
+	}
+	return "substr(" + at + ", 1, 10)"
+}
+
+// hour is the UTC hour of a time, as text.
+func (d Dialect) hour(at string) string {
+	if d == ClickHouse {
+		return "formatDateTime(" + at + ", '%Y-%m-%d %H:00', 'UTC')"
+	}
+	return "substr(" + at + ", 1, 13) || ':00'"
+}
+
+// anHour is the time an hour after (or, sign -, before) another.
+func (d Dialect) anHour(sign, at string) string {
+	if d == ClickHouse {
+		return at + " " + sign + " INTERVAL 1 HOUR"
+	}
+	// strftime knows milliseconds only: the fraction is carried over as it is.
+	return "strftime('%Y-%m-%d %H:%M:%S', " + at + ", '" + sign + "1 hour') || substr(" + at + ", 20)"
+}
+
+// byLabel is a FROM clause that gives each row of table once for each of its labels, as usage_label
+// k=v; null for a row that has none.
+func (d Dialect) byLabel(table string) string {
+	if d == ClickHouse {
+		return "(SELECT *, nullIf(pair, '') AS usage_label FROM " + table + " LEFT ARRAY JOIN arrayMap((k, v) -> concat(k, '=', v), mapKeys(labels), mapValues(labels)) AS pair)"
+	}
+	return "(SELECT " + table + ".*, l.key || '=' || l.value AS usage_label FROM " + table + " LEFT JOIN json_each(" + table + ".labels) AS l)"
+}
+
+// label is the value of one label, null where a row does not have it.
+func (d Dialect) label(key string) string {
+	if d == ClickHouse {
+		return "nullIf(labels[" + text(d, key) + "], '')"
+	}
+	return "(SELECT nullif(l.value, '') FROM json_each(labels) AS l WHERE l.key = " + text(d, key) + ")"
+}
+
+// reasons is a subquery of the throttle reasons in table power since a time, once each, in order, joined
+// by commas, for each device and hour.
+func (d Dialect) reasons(since string) string {
+	if d == ClickHouse {
+		return "(SELECT device AS r_device, " + d.hour("at") + " AS r_hour, arrayStringConcat(arraySort(groupUniqArrayArray(throttle)), ',') AS reasons FROM power WHERE at >= " + since + " GROUP BY r_device, r_hour)"
+	}
+	return "(SELECT device AS r_device, " + d.hour("at") + " AS r_hour, coalesce(group_concat(DISTINCT w.value ORDER BY w.value), '') AS reasons FROM power LEFT JOIN json_each(power.throttle) AS w WHERE at >= " + since + " GROUP BY r_device, r_hour)"
+}
+
+// text is a string literal.
+func text(d Dialect, s string) string {
+	if d == ClickHouse {
+		s = strings.ReplaceAll(s, `\`, `\\`)
+	}
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
 
 // literal is a time as both engines compare it with started_at and at.
@@ -28,5 +119,15 @@ func literal(t time.Time) string {
 	return "'" + t.UTC().Format("2006-01-02 15:04:05.000000") + "'"
 }
 
-// expand replaces $name by its value. Names are replaced longest first by the caller's order.
-func expand(text string, pairs ...string) string { return strings.NewReplacer(pairs...).Replace(text) }
+// render fills a query's template in for one dialect.
+func render(d Dialect, name, source string, data any) (string, error) {
+	t, err := template.New(name).Funcs(d.words()).Option("missingkey=error").Parse(source)
+	if err != nil {
+		return "", fmt.Errorf("query %s: %w", name, err)
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, data); err != nil {
+		return "", fmt.Errorf("query %s: %w", name, err)
+	}
+	return strings.TrimSpace(b.String()), nil
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 )
@@ -42,54 +41,50 @@ type Usage struct {
 	IdleKWh, IdleSigmaKWh, ResidualKWh sql.Null[float64]
 }
 
-// consumption is the list of expressions that scanConsumption reads.
-const consumption = `count(*), sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), count(coalesce(gpu_uj, gpu_estimate_uj)),
-	sum(coalesce(gpu_uj, gpu_estimate_uj)) / 3.6e12, sum(1e0 * gpu_sigma_uj * gpu_sigma_uj),
-	sum(gpu_idle_uj) / 3.6e12, sum(coalesce(gpu_uj, gpu_estimate_uj) / 3.6e12 * price_per_kwh_micro / 1e6), $median_ttft / 1e3`
+// usageSource is the query of one level of detail: Key is the grouping expression.
+const usageSource = `
+SELECT {{.Key}} AS usage_key, count(*), sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), count(coalesce(gpu_uj, gpu_estimate_uj)),
+	sum(coalesce(gpu_uj, gpu_estimate_uj)) / 3.6e12, sum(1e0 * gpu_sigma_uj * gpu_sigma_uj), sum(gpu_idle_uj) / 3.6e12,
+	sum(coalesce(gpu_uj, gpu_estimate_uj) / 3.6e12 * price_per_kwh_micro / 1e6), {{quantile "0.5" "ttft_us"}} / 1e3
+FROM {{if eq .By "label"}}{{by_label "requests"}}{{else}}requests{{end}}
+WHERE started_at >= {{.Since}}
+GROUP BY usage_key ORDER BY {{if eq .By "day"}}1{{else}}7 DESC, 5 DESC, 1{{end}}`
+
+const usagePools = `SELECT sum(idle_uj) / 3.6e12, sum(idle_sigma_uj) / 3.6e12, sum(residual_uj) / 3.6e12 FROM ledger WHERE at >= {{.Since}}`
 
 // ReadUsage runs the usage queries on db.
 func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time.Time) (*Usage, error) {
-	if !slices.Contains(UsageKeys(), by) {
+	keys := map[string]string{"label": "usage_label", "day": d.day("started_at"), "agent": "agent", "session": "session", "model": "model", "user": `"user"`}
+	key, ok := keys[by]
+	if !ok {
 		return nil, fmt.Errorf("usage can be told by %s, not by %q", strings.Join(UsageKeys(), ", "), by)
 	}
 	u := &Usage{By: by, Since: since}
-	key, from := d.usageKey(by)
-	fields := expand(consumption, "$median_ttft", d.quantile("ttft_us", "0.5"))
-	where := " WHERE started_at >= " + literal(since)
-	order := " ORDER BY 7 DESC, 5 DESC, 1"
-	if by == "day" {
-		order = " ORDER BY 1"
-	}
+	data := struct{ Key, By, Since string }{key, by, literal(since)}
 	var err error
-	if u.Groups, err = scanConsumption(ctx, db, "SELECT "+key+" AS usage_key, "+fields+" FROM "+from+where+" GROUP BY usage_key"+order); err != nil {
+	if u.Groups, err = scanConsumption(ctx, db, d, data); err != nil {
 		return nil, err
 	}
-	total, err := scanConsumption(ctx, db, "SELECT NULL, "+fields+" FROM requests"+where)
+	data.Key, data.By = "NULL", "all"
+	total, err := scanConsumption(ctx, db, d, data)
 	if err != nil {
 		return nil, err
 	}
-	u.Total = total[0] // an aggregate without GROUP BY is one row
-	err = db.QueryRowContext(ctx, "SELECT sum(idle_uj) / 3.6e12, sum(idle_sigma_uj) / 3.6e12, sum(residual_uj) / 3.6e12 FROM ledger WHERE at >= "+literal(since)).
-		Scan(&u.IdleKWh, &u.IdleSigmaKWh, &u.ResidualKWh)
-	return u, err
-}
-
-// usageKey is the grouping expression and the table expression it needs.
-func (d Dialect) usageKey(by string) (key, from string) {
-	switch {
-	case by == "day" && d == ClickHouse:
-		return "toString(toDate(started_at, 'UTC'))", "requests"
-	case by == "day":
-		return "substr(started_at, 1, 10)", "requests"
-	case by == "label" && d == ClickHouse:
-		return "nullIf(label, '')", "requests LEFT ARRAY JOIN arrayMap((k, v) -> concat(k, '=', v), mapKeys(labels), mapValues(labels)) AS label"
-	case by == "label":
-		return "l.key || '=' || l.value", "requests LEFT JOIN json_each(requests.labels) AS l"
+	if len(total) == 1 { // none when there are no requests
+		u.Total = total[0]
 	}
-	return `"` + by + `"`, "requests"
+	pools, err := render(d, "usage", usagePools, data)
+	if err != nil {
+		return nil, err
+	}
+	return u, db.QueryRowContext(ctx, pools).Scan(&u.IdleKWh, &u.IdleSigmaKWh, &u.ResidualKWh)
 }
 
-func scanConsumption(ctx context.Context, db *sql.DB, text string) (groups []Consumption, err error) {
+func scanConsumption(ctx context.Context, db *sql.DB, d Dialect, data any) (groups []Consumption, err error) {
+	text, err := render(d, "usage", usageSource, data)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := db.QueryContext(ctx, text)
 	if err != nil {
 		return nil, err

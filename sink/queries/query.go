@@ -1,0 +1,51 @@
+package queries
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Query is a question that both engines answer with the same columns and rows.
+type Query struct {
+	Name     string
+	Question string
+	source   string
+}
+
+// Params narrow a query. The zero value asks about everything there is.
+type Params struct {
+	Since time.Time
+	Label string // the label whose values query ab compares; "" is DefaultLabel
+}
+
+// DefaultLabel is the label that query ab compares unless told otherwise.
+const DefaultLabel = "variant"
+
+// SQL is the statement in one dialect.
+func (q Query) SQL(d Dialect, p Params) (string, error) {
+	if p.Label == "" {
+		p.Label = DefaultLabel
+	}
+	return render(d, q.Name, q.source, struct{ Since, Label string }{literal(p.Since), p.Label})
+}
+
+// Find returns the query of that name; the error lists all names.
+func Find(name string) (Query, error) {
+	all := All()
+	if i := slices.IndexFunc(all, func(q Query) bool { return q.Name == name }); i >= 0 {
+		return all[i], nil
+	}
+	names := make([]string, len(all))
+	for i, q := range all {
+		names[i] = q.Name
+	}
+	return Query{}, fmt.Errorf("there is no query named %q, only %s", name, strings.Join(names, ", "))
+}
+
+// All lists the queries. Their templates read the same in both engines but for the words of dialect.go.
+// An alias never repeats a column's name: ClickHouse would take it for the column.
+func All() []Query {
+	return slices.Concat(efficiencyQueries(), energyQueries(), latencyQueries(), outcomeQueries())
+}

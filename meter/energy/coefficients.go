@@ -1,0 +1,113 @@
+package energy
+
+import "time"
+
+// Coefficients is what work costs on one device with one model: the form that the ledger shares energy
+// by, learnt while it runs. Marshal it as JSON to save it; give it to AddUpstream to start from it.
+// All are active (above idle) microjoules.
+type Coefficients struct {
+	PrefillUJ  float64 `json:"prefill_uj_per_token"`        // a: a prompt token at position 0
+	PositionUJ float64 `json:"prefill_uj_per_token_per_1k"` // b: more per prompt token for each 1,000 tokens before it
+	StepUJ     float64 `json:"decode_uj_per_step"`          // e0: one read of the weights, shared by those who decode together
+	TokenUJ    float64 `json:"decode_uj_per_token"`         // c: a generated token
+	ContextUJ  float64 `json:"decode_uj_per_token_per_1k"`  // k: more per generated token for each 1,000 tokens of context
+	PowerMW    float64 `json:"prefill_peak_mw"`             // highest active power seen in a prefill
+	Rho        float64 `json:"rho"`                         // relative rms error on windows not yet learnt from
+	StepTime   int64   `json:"decode_step_ns"`              // length of a decode step
+	Decode     int     `json:"decode_windows"`              // windows that taught e0, c, k
+	Prefill    int     `json:"prefill_windows"`             // prompts that taught a and b
+	LearntAt   int64   `json:"learnt_at_unix_ns,omitempty"` // the caller's note of when it was saved
+}
+
+// defaultCoefficients are an H100's with a 30B mixture of experts. Of an unknown device only their
+// proportions are used, and only until it has been seen at work.
+func defaultCoefficients() Coefficients {
+	return Coefficients{
+		PrefillUJ: 34_000, PositionUJ: 5_000,
+		StepUJ: 440_000, TokenUJ: 320_000, ContextUJ: 37_000,
+	}
+}
+
+// model is the learnt cost of one upstream's work.
+type model struct {
+	decode   fit     // e0, c, k
+	prefill  fit     // a, b
+	stepTime float64 // ns, of decode steps while nobody prefills
+	speed    float64 // prompt tokens per ns of a lone prefill; learnt in front
+	ratio    float64 // tokens per unit of PromptHint; learnt in front
+}
+
+func newModel(c Coefficients) model {
+	d := defaultCoefficients()
+	if c.Decode > 0 {
+		d.StepUJ, d.TokenUJ, d.ContextUJ = c.StepUJ, c.TokenUJ, c.ContextUJ
+	}
+	if c.Prefill > 0 {
+		d.PrefillUJ, d.PositionUJ = c.PrefillUJ, c.PositionUJ
+	}
+	m := model{stepTime: float64(c.StepTime)}
+	m.decode.start([unknowns]float64{d.StepUJ, d.TokenUJ, d.ContextUJ}, c.Decode, c.Rho)
+	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ}, c.Prefill, c.Rho)
+	return m
+}
+
+func (m *model) coefficients() Coefficients {
+	d, p := m.decode.theta, m.prefill.theta
+	return Coefficients{
+		PrefillUJ: p[0], PositionUJ: p[1], StepUJ: d[0], TokenUJ: d[1], ContextUJ: d[2],
+		Rho: m.decode.rho(), StepTime: int64(m.stepTime),
+		Decode: m.decode.observed, Prefill: m.prefill.observed,
+	}
+}
+
+// promptWork is the modelled cost, in uJ, of evaluating the prompt tokens from position cached to
+// position prompt: the sum of a + b x position.
+func (m *model) promptWork(prompt, cached int64) float64 {
+	return dot(promptTerms(prompt, cached), m.prefill.theta)
+}
+
+// promptTerms are the regressors of a prompt: its new tokens, and the sum of their positions / 1000.
+func promptTerms(prompt, cached int64) [unknowns]float64 {
+	p, c := float64(prompt), float64(cached)
+	return [unknowns]float64{p - c, (p*p - c*c) / 2000}
+}
+
+// prefillTime guesses how long a prefill of that many tokens lasts alone, for a prompt whose end will
+// not be seen.
+func (m *model) prefillTime(tokens int64) time.Duration {
+	speed := m.speed
+	if speed == 0 {
+		speed = 1000 / 1e9
+	}
+	return time.Duration(float64(tokens) / speed)
+}
+
+func dot(x, t [unknowns]float64) float64 { return x[0]*t[0] + x[1]*t[1] + x[2]*t[2] }
+
+// tokensPerHint is the learnt number of prompt tokens per unit of PromptHint.
+func (m *model) tokensPerHint() float64 {
+	if m.ratio == 0 {
+		return 0.25 // English text in bytes; the first known count replaces it
+	}
+	return m.ratio
+}
+
+// learnPrompt learns from a request's known counts how its hint and the length of its prefill relate
+// to tokens.
+func (m *model) learnPrompt(r *request, c Counts) {
+	const gain = 0.1
+	if r.hint > 0 && c.PromptTokens > 0 {
+		m.ratio = towards(m.ratio, float64(c.PromptTokens)/float64(r.hint), gain)
+	}
+	if fresh := c.PromptTokens - c.CachedTokens; r.flone && fresh >= 64 && r.ffirst > r.fstart {
+		m.speed = towards(m.speed, float64(fresh)/float64(r.ffirst-r.fstart), gain)
+	}
+}
+
+// towards moves an average towards v; the first value replaces the zero.
+func towards(avg, v, gain float64) float64 {
+	if avg == 0 {
+		return v
+	}
+	return avg + gain*(v-avg)
+}

@@ -1,0 +1,234 @@
+package energy
+
+// group is the requests of one upstream that decode together, one token each per step of their batch.
+//
+// A step costs e0 per read of the weights, and c + k x context per member. The exact Shapley share of a
+// read that n members need alike is e0/n; where slots do not share a cache, only runs of adjacent slots
+// are batched, the reads are (members - adjacent pairs), and the share of a member with d adjacent slots
+// decoding is e0 (1 - d/2). What a window measured is divided in proportion to these costs.
+//
+// Members are not visited: five running sums grow with every window, and a member's share is a
+// difference of sums, taken when it joins, changes its neighbours, or leaves.
+type group struct {
+	model   model
+	unified bool
+
+	n       int // members
+	slotted int // of them with a known slot
+	pairs   int // adjacent slots both decoding
+	slots   []int32
+	context float64 // sum over members of context minus steps at joining
+	steps   float64 // steps since the group was last empty
+	pot     pot     // decode energy not yet drawn; its own running sum is not used
+
+	sums     decMark
+	oldest   int32 // list of members that show tokens, by their last token
+	newest   int32
+	showing  int
+	inWindow float64 // steps since the last settled window
+	run      run
+}
+
+// decMark are the running sums: of a unit of e0 to every member by its weight (read) or alike (split),
+// of c, of k x 1 and of k x steps.
+type decMark struct{ read, split, token, context, steps float64 }
+
+const maxSlots = 4096
+
+func newGroup(c Coefficients, unified bool) *group {
+	return &group{model: newModel(c), unified: unified, oldest: -1, newest: -1}
+}
+
+// slotMode reports whether shares go by slot adjacency.
+func (g *group) slotMode() bool { return !g.unified && g.slotted == g.n && g.n > 1 }
+
+// reads is the number of weight reads per step.
+func (g *group) reads() float64 {
+	if g.slotMode() {
+		return float64(g.n - g.pairs)
+	}
+	return 1
+}
+
+// terms are the regressors of one step: reads, tokens, tokens x context / 1000.
+func (g *group) terms() [unknowns]float64 {
+	return [unknowns]float64{g.reads(), float64(g.n), (g.context + float64(g.n)*(g.steps-g.inWindow/2)) / 1000}
+}
+
+// stepUJ is the modelled cost of one step.
+func (g *group) stepUJ() float64 { return dot(g.terms(), g.model.decode.theta) }
+
+// share spreads uj over the members.
+func (g *group) share(uj int64) {
+	t := g.model.decode.theta
+	x := g.terms()
+	cost := dot(x, t)
+	g.pot.balance += uj
+	if cost <= 0 { // nothing is known: alike
+		g.sums.split += float64(uj) / float64(g.n)
+		return
+	}
+	q := float64(uj) / cost
+	if g.slotMode() {
+		g.sums.read += t[0] * q
+	} else {
+		g.sums.split += t[0] * q / float64(g.n)
+	}
+	g.sums.token += t[1] * q
+	g.sums.context += t[2] * q / 1000
+	g.sums.steps += t[2] * q / 1000 * (g.steps - g.inWindow/2)
+}
+
+// neighbours is the number of adjacent slots that also decode.
+func (g *group) neighbours(slot int) int {
+	d := 0
+	if slot > 0 && slot-1 < len(g.slots) && g.slots[slot-1] >= 0 {
+		d++
+	}
+	if slot+1 < len(g.slots) && g.slots[slot+1] >= 0 {
+		d++
+	}
+	return d
+}
+
+// joinDecoders adds request i, whose context is ctx tokens now.
+func (l *Ledger) joinDecoders(i int32, ctx int64) {
+	r := &l.reqs[i]
+	g := r.group
+	g.n++
+	r.ctx = float64(ctx) - g.steps
+	g.context += r.ctx
+	r.dec = g.sums
+	r.reads = 1
+	l.show(i)
+	if r.slot >= 0 {
+		l.occupy(i)
+	}
+}
+
+// leaveDecoders takes request i out with its share.
+func (l *Ledger) leaveDecoders(i int32) {
+	r := &l.reqs[i]
+	g := r.group
+	l.accrue(i)
+	uj := g.pot.take(r.decodeF)
+	r.decodeUJ += uj
+	l.vacate(i)
+	l.hide(i)
+	g.context -= r.ctx
+	if g.n--; g.n == 0 {
+		l.back.residual(g.pot.balance)
+		g.pot, g.sums = pot{}, decMark{}
+		g.context, g.steps = 0, 0
+	}
+}
+
+// accrue brings request i's share up to date with the running sums.
+func (l *Ledger) accrue(i int32) {
+	r := &l.reqs[i]
+	s, m := &r.group.sums, &r.dec
+	r.decodeF += r.reads*(s.read-m.read) + (s.split - m.split) + (s.token - m.token) +
+		r.ctx*(s.context-m.context) + (s.steps - m.steps)
+	r.dec = *s
+}
+
+// occupy notes request i's slot and brings its neighbours' shares up to date before their number of
+// neighbours changes.
+func (l *Ledger) occupy(i int32) {
+	r := &l.reqs[i]
+	g := r.group
+	if r.slot >= maxSlots {
+		return
+	}
+	for len(g.slots) <= r.slot {
+		g.slots = append(g.slots, -1)
+	}
+	if g.slots[r.slot] >= 0 { // two claim one slot: neither is believed
+		return
+	}
+	l.changeNeighbours(g, r.slot, -0.5)
+	d := g.neighbours(r.slot)
+	l.accrue(i)
+	r.reads = 1 - float64(d)/2
+	r.placed = true
+	g.slots[r.slot] = i
+	g.pairs += d
+	g.slotted++
+}
+
+func (l *Ledger) vacate(i int32) {
+	r := &l.reqs[i]
+	if !r.placed {
+		return
+	}
+	g := r.group
+	r.placed = false
+	g.slots[r.slot] = -1
+	g.slotted--
+	g.pairs -= g.neighbours(r.slot)
+	l.changeNeighbours(g, r.slot, +0.5)
+	l.accrue(i)
+	r.reads = 1
+}
+
+func (l *Ledger) changeNeighbours(g *group, slot int, by float64) {
+	for _, s := range [2]int{slot - 1, slot + 1} {
+		if s >= 0 && s < len(g.slots) && g.slots[s] >= 0 {
+			n := g.slots[s]
+			l.accrue(n)
+			l.reqs[n].reads += by
+		}
+	}
+}
+
+// show notes that request i showed a token: it moves to the young end of the list of those that do.
+// Members that have shown nothing for many steps (a parser withholds their tokens) leave the list: they
+// step with the batch, but do not count in finding how many steps there were.
+func (l *Ledger) show(i int32) {
+	r := &l.reqs[i]
+	g := r.group
+	l.hide(i)
+	r.shown = true
+	r.lastStep = g.steps
+	r.prevShown, r.nextShown = g.newest, -1
+	if g.newest >= 0 {
+		l.reqs[g.newest].nextShown = i
+	} else {
+		g.oldest = i
+	}
+	g.newest = i
+	g.showing++
+	const silentSteps = 16
+	for o := g.oldest; o != i && g.steps-l.reqs[o].lastStep > silentSteps; o = g.oldest {
+		l.hide(o)
+	}
+}
+
+func (l *Ledger) hide(i int32) {
+	r := &l.reqs[i]
+	if !r.shown {
+		return
+	}
+	g := r.group
+	r.shown = false
+	g.showing--
+	if r.prevShown >= 0 {
+		l.reqs[r.prevShown].nextShown = r.nextShown
+	} else {
+		g.oldest = r.nextShown
+	}
+	if r.nextShown >= 0 {
+		l.reqs[r.nextShown].prevShown = r.prevShown
+	} else {
+		g.newest = r.prevShown
+	}
+}
+
+// step counts the tokens that request i showed: with n members showing, a step of the batch brings n.
+func (l *Ledger) step(i int32, tokens int64) {
+	g := l.reqs[i].group
+	l.show(i)
+	s := float64(tokens) / float64(g.showing)
+	g.steps += s
+	g.inWindow += s
+}

@@ -1,0 +1,90 @@
+package energy
+
+import "time"
+
+// Kind says what an Event reports.
+type Kind uint8
+
+// The kinds of events. Their order is the order in which events of one time stamp are taken.
+const (
+	// Temperature: the device's temperature is MilliC.
+	Temperature Kind = iota
+	// Contended: from now on another process computes on the device (On) or none does.
+	Contended
+	// Lost: the device or its sensors were lost; requests in flight become partial.
+	Lost
+	// Arrive: the request was sent to its upstream.
+	Arrive
+	// SlotStart: the server gave the request a slot; its prefill begins.
+	SlotStart
+	// SlotSeen: the request was seen to hold slot Slot.
+	SlotSeen
+	// Progress: Tokens of Total prompt tokens have been processed.
+	Progress
+	// Decode: Tokens generated tokens showed.
+	Decode
+	// FirstToken: the first generated token showed; prefill is over.
+	FirstToken
+	// SlotIdle: the slot of a request whose client had left was seen idle.
+	SlotIdle
+	// End: the reply ended, or the client left (Cancelled).
+	End
+	// presume takes a request of unknown phase as decoding, once settle_max has passed.
+	presume
+	// ghostEnd ends the work of a request whose client left during its prefill.
+	ghostEnd
+)
+
+// Event is one fact about one request, or about the device (Temperature, Contended, Lost).
+// Stamps are nanoseconds of one clock, the samples' own.
+type Event struct {
+	Kind    Kind
+	Request uint64 // the caller's key; not 0
+	At      int64
+
+	Upstream   int   // Arrive: index of the server, from Ledger.AddUpstream
+	PromptHint int64 // Arrive: size of the prompt in any fixed unit (body bytes), to guess its tokens before they are known; 0 unknown
+	Late       bool  // Arrive: the phases become known only with End (an unstreamed reply)
+
+	Slot      int   // SlotStart, SlotSeen
+	SlotKnown bool  // SlotStart: Slot holds the slot
+	Tokens    int64 // Decode: tokens that showed; Progress: prompt tokens done
+	Total     int64 // Progress: prompt tokens to process
+	MilliC    int64 // Temperature
+	On        bool  // Contended
+
+	Counts Counts // End
+}
+
+// Counts is what is known of a request when it ends.
+type Counts struct {
+	Known        bool  // the server's own token counts are present
+	PromptTokens int64 // tokens of the prompt, cached ones included
+	CachedTokens int64 // of them reused from the cache
+	OutputTokens int64 // generated tokens
+	Cancelled    bool  // the client left
+
+	// Prefill and Decode are the server's own durations. Only requests whose phases are Late need them.
+	Prefill, Decode time.Duration
+}
+
+// changesPhase reports whether the event cuts a window.
+func (k Kind) changesPhase() bool {
+	switch k {
+	case Temperature, Progress, Decode:
+		return false
+	}
+	return true
+}
+
+// before is the total order of events: time, kind, request. It makes results independent of the
+// order in which events of one time stamp were handed over.
+func (e *Event) before(o *Event) bool {
+	if e.At != o.At {
+		return e.At < o.At
+	}
+	if e.Kind != o.Kind {
+		return e.Kind < o.Kind
+	}
+	return e.Request < o.Request
+}

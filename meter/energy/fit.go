@@ -1,0 +1,98 @@
+package energy
+
+import "math"
+
+// fit learns non-negative coefficients from windows as they settle. Observations count by their
+// relative error, old ones fade, and a weak prior keeps the proportions of what is known (defaults or
+// saved coefficients) wherever the traffic cannot tell coefficients apart: one request at a time shows
+// the sum of a step's and a token's cost, never the two.
+type fit struct {
+	data     normal
+	prior    [unknowns]float64
+	trust    float64 // relative standard deviation of the prior's proportions
+	fixed    bool    // the prior's scale is known too
+	theta    [unknowns]float64
+	observed int
+	rejected int // in a row
+	err2     float64
+	errN     float64
+}
+
+const (
+	obsError    = 0.05  // relative error of one window
+	fading      = 0.998 // weight kept by older windows at each new one
+	defaultRel  = 0.7   // trust in the proportions of the defaults
+	importedRel = 0.2   // and in those of saved coefficients
+	minObserved = 3     // windows before the coefficients count as learnt
+	floorRho    = 0.02
+)
+
+func (f *fit) start(prior [unknowns]float64, observed int, rho float64) {
+	f.prior, f.theta, f.trust = prior, prior, defaultRel
+	if observed > 0 {
+		f.trust, f.fixed = importedRel, true
+		f.observed = min(observed, 100)
+		f.err2, f.errN = rho*rho*20, 20
+	}
+}
+
+// learnt reports whether theta describes this device and model.
+func (f *fit) learnt() bool { return f.observed >= minObserved }
+
+// rho is the relative rms error of predictions made before the window was learnt from.
+func (f *fit) rho() float64 {
+	const priorN, priorRho = 4, 0.05
+	return max(floorRho, math.Sqrt((f.err2+priorN*priorRho*priorRho)/(f.errN+priorN)))
+}
+
+// observe learns that work x cost y microjoules, y having a relative error of rel beside the model's own.
+func (f *fit) observe(x [unknowns]float64, y, rel float64) {
+	if y <= 0 {
+		return
+	}
+	if f.learnt() {
+		e := (y - dot(x, f.theta)) / y
+		if math.Abs(e) > max(0.5, 6*f.rho()) && f.rejected < 8 {
+			f.rejected++
+			return
+		}
+		own := max(0, e*e-rel*rel)
+		f.err2, f.errN = 0.97*f.err2+own, 0.97*f.errN+1
+	}
+	f.rejected = 0
+	f.observed++
+	f.data.scale(fading)
+	f.data.add(x, y, 1/((obsError*obsError+rel*rel)*y*y))
+	f.solve()
+}
+
+func (f *fit) solve() {
+	s := 1.0
+	if !f.fixed {
+		var dB, dAd float64
+		for i := range f.prior {
+			dB += f.prior[i] * f.data.B[i]
+			for j := range f.prior {
+				dAd += f.prior[i] * f.data.A[i][j] * f.prior[j]
+			}
+		}
+		if dAd <= 0 || dB <= 0 {
+			return
+		}
+		s = dB / dAd
+	}
+	n := f.data
+	for i, p := range f.prior {
+		if p <= 0 {
+			continue
+		}
+		m := s * p
+		w := 1 / (f.trust * f.trust * m * m)
+		n.A[i][i] += w
+		n.B[i] += w * m
+		n.YY += w * m * m
+	}
+	if t := n.nonNegative(); t != [unknowns]float64{} {
+		f.theta = t
+	}
+}

@@ -1,0 +1,276 @@
+package energy
+
+import "time"
+
+// window is a span of time in which no request changed its phase.
+type window struct {
+	t0, t1  int64
+	events  uint64 // queue position one past its last event
+	uj      int64  // energy poured in so far
+	covered int64  // ns for which energy was poured in
+	filled  bool
+
+	holding, prefills, decoders int32 // requests in each state
+	inFlight                    int32
+	tail                        bool // nobody works, and somebody did less than tailTime ago
+	estimated                   bool // some of its energy was shaped by the model alone, over a gap
+}
+
+// front is the pass that cuts time into windows.
+type front struct {
+	open    window // the window being built
+	started bool
+	limit   int64
+	closing bool
+	worked  int64 // when work last went on
+	windows ring[window]
+	fill    int           // windows from the oldest on that are filled
+	late    []lateRequest // requests whose phases are still unknown, in order of arrival
+}
+
+type lateRequest struct {
+	key     uint64
+	req     int32
+	arrived int64
+}
+
+const (
+	maxWindow = 250 * int64(time.Millisecond)
+	// tailTime is how long after the last token the draw still belongs to the last workers; it is also
+	// the longest first window after a change.
+	tailTime = 100 * int64(time.Millisecond)
+)
+
+// arrive takes an Arrive event: it makes the request's state and queues the event.
+func (l *Ledger) arrive(e Event) {
+	if _, ok := l.byKey[e.Request]; ok || e.Upstream < 0 || e.Upstream >= len(l.groups) {
+		l.back.stats.Unknown++
+		return
+	}
+	var i int32
+	if n := len(l.free); n > 0 {
+		i = l.free[n-1]
+		l.free = l.free[:n-1]
+	} else {
+		l.reqs = append(l.reqs, request{})
+		i = int32(len(l.reqs) - 1)
+	}
+	l.reqs[i] = request{
+		key: e.Request, group: l.groups[e.Upstream], hint: e.PromptHint, late: e.Late, used: true,
+		slot: -1, arrived: e.At, prevShown: -1, nextShown: -1,
+	}
+	l.byKey[e.Request] = i
+	if e.Late {
+		l.front.late = append(l.front.late, lateRequest{e.Request, i, max(e.At, l.front.open.t0)})
+	}
+	l.push(e, i)
+}
+
+// observe takes every other event of a known request.
+func (l *Ledger) observe(e Event, i int32) {
+	r := &l.reqs[i]
+	if e.Kind == Decode && l.queue.len() >= maxQueue {
+		l.back.stats.Folded++
+		return
+	}
+	if e.Kind == End {
+		r.ended = true
+		if r.late {
+			l.observeLate(e, i)
+			return
+		}
+	}
+	if r.late && e.Kind != SlotSeen {
+		return // its phases come with End
+	}
+	l.push(e, i)
+}
+
+// observeLate writes the phases of a request that tells them only at its end.
+func (l *Ledger) observeLate(e Event, i int32) {
+	r := &l.reqs[i]
+	r.late = false
+	l.front.forget(e.Request)
+	c := e.Counts
+	first := max(e.At-int64(c.Decode), r.arrived)
+	start := max(first-int64(c.Prefill), r.arrived)
+	if !c.Known || c.Decode == 0 {
+		l.push(Event{Kind: presume, Request: e.Request, At: r.arrived}, i)
+		l.push(e, i)
+		return
+	}
+	l.push(Event{Kind: SlotStart, Request: e.Request, At: start}, i)
+	l.push(Event{Kind: FirstToken, Request: e.Request, At: first}, i)
+	const most = 64
+	steps := c.OutputTokens - 1
+	n := min(steps, most)
+	for k := int64(1); k <= n; k++ {
+		at := first + int64(float64(e.At-first)*float64(k)/float64(n))
+		l.push(Event{Kind: Decode, Request: e.Request, At: at, Tokens: steps*k/n - steps*(k-1)/n}, i)
+	}
+	l.push(e, i)
+}
+
+func (f *front) forget(key uint64) {
+	for k := range f.late {
+		if f.late[k].key == key {
+			f.late = append(f.late[:k], f.late[k+1:]...)
+			return
+		}
+	}
+}
+
+// push queues an event. What comes too late for its own time is taken as of the time already cut.
+func (l *Ledger) push(e Event, i int32) {
+	if l.front.started && e.At < l.front.open.t0 {
+		e.At = l.front.open.t0
+		l.back.stats.Late++
+	}
+	l.queue.push(queued{e, i})
+}
+
+// advanceFront cuts windows as far as events are known: up to now less the slack, and not past a
+// request whose phases are unknown, unless settle_max has passed.
+func (l *Ledger) advanceFront() {
+	f := &l.front
+	f.limit = max(f.limit, l.now-slack)
+	limit := f.limit
+	for len(f.late) > 0 {
+		o := f.late[0]
+		if l.now-o.arrived <= int64(l.cfg.SettleMax) && !f.closing {
+			limit = min(limit, o.arrived)
+			break
+		}
+		f.late = f.late[:copy(f.late, f.late[1:])]
+		l.push(Event{Kind: presume, Request: o.key, At: o.arrived}, o.req)
+	}
+	q := &l.queue
+	for q.front < q.tail {
+		e := q.at(q.front)
+		if e.At > limit {
+			break
+		}
+		l.frontEvent(e)
+		q.front++
+	}
+	if f.started {
+		f.roll(q.front, limit)
+		if f.closing {
+			f.cut(q.front, limit)
+		}
+	}
+}
+
+// frontEvent cuts the window where the event changes a phase and applies the change.
+func (l *Ledger) frontEvent(e *queued) {
+	f := &l.front
+	f.start(e.At)
+	f.roll(l.queue.front, e.At)
+	if !e.Kind.changesPhase() {
+		return
+	}
+	f.cut(l.queue.front, e.At)
+	if e.req < 0 {
+		return
+	}
+	l.frontPhase(e, &l.reqs[e.req])
+}
+
+// start opens the first window.
+func (f *front) start(at int64) {
+	if !f.started {
+		f.started, f.open.t0, f.worked = true, at, at-tailTime
+	}
+}
+
+// frontPhase counts the request in its new state.
+func (l *Ledger) frontPhase(e *queued, r *request) {
+	o := &l.front.open
+	m := &r.group.model
+	switch e.Kind {
+	case Arrive:
+		o.inFlight++
+		r.guess = int64(float64(r.hint) * m.tokensPerHint())
+	case SlotStart:
+		if r.fphase == waiting {
+			r.fphase, r.fstart, r.flone = prefilling, e.At, o.prefills == 0
+			o.holding++
+			o.prefills++
+		}
+	case presume:
+		if r.fphase == waiting {
+			r.fphase = decoding
+			o.holding++
+			o.decoders++
+		}
+	case FirstToken:
+		if r.fphase == prefilling {
+			r.fphase = decoding
+			o.prefills--
+			o.decoders++
+			r.flone = r.flone && o.prefills == 0
+			r.ffirst = e.At
+		}
+	case End:
+		if e.Counts.Known {
+			m.learnPrompt(r, e.Counts)
+		}
+		if e.Counts.Cancelled && r.fphase == prefilling {
+			if at := r.fstart + int64(min(m.prefillTime(r.guess), l.cfg.SettleMax)); at > e.At {
+				e.On = true // the server goes on
+				l.queue.push(queued{Event{Kind: ghostEnd, Request: e.Request, At: at}, e.req})
+				return
+			}
+		}
+		l.front.leave(r)
+	case SlotIdle, ghostEnd:
+		if r.fphase != done && (r.ended || e.Kind == ghostEnd) {
+			l.front.leave(r)
+		}
+	}
+}
+
+func (f *front) leave(r *request) {
+	o := &f.open
+	switch r.fphase {
+	case prefilling:
+		o.holding--
+		o.prefills--
+	case decoding:
+		o.holding--
+		o.decoders--
+	case done:
+		return
+	}
+	o.inFlight--
+	r.fphase = done
+}
+
+// roll cuts the open window at its greatest length as often as needed to reach t.
+func (f *front) roll(events uint64, t int64) {
+	for {
+		length := maxWindow
+		if f.open.t0 < f.worked+tailTime {
+			length = tailTime
+		}
+		if t-f.open.t0 <= length {
+			return
+		}
+		f.cut(events, f.open.t0+length)
+	}
+}
+
+// cut closes the open window at t and opens the next in the same state.
+func (f *front) cut(events uint64, t int64) {
+	o := &f.open
+	if t <= o.t0 {
+		return
+	}
+	if o.prefills+o.decoders > 0 {
+		f.worked = t
+	}
+	o.tail = o.prefills+o.decoders == 0 && t <= f.worked+tailTime
+	o.t1, o.events = t, events
+	f.windows.push(*o)
+	o.t0 = t
+}

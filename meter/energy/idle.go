@@ -1,0 +1,132 @@
+package energy
+
+import (
+	"math"
+	"time"
+)
+
+// Baseline is what is known of a device's loaded and idle draw: BaseMW + SlopeMW x (temperature - RefC).
+type Baseline struct {
+	BaseMW  float64 `json:"base_mw"`
+	SlopeMW float64 `json:"slope_mw_per_c"`
+	RefC    float64 `json:"ref_c"`
+	SigmaMW float64 `json:"sigma_mw"`     // rms error of predictions for quiet seconds not yet learnt from
+	RiseC   float64 `json:"rise_c_per_w"` // how much each watt of load warms the sensor above what remains when it stops
+	Windows int     `json:"windows"`      // quiet windows seen; 0: nothing is known
+}
+
+// idle learns the baseline from quiet windows that begin settleQuiet after the last activity, when the
+// regulators have come to rest. Temperature enters as what it would be if the work stopped now: a die
+// under load is hotter than the board it sits on by a rise that is gone half a second later, and the
+// heat that remains is what makes an idle card draw more. Counting the momentary rise as idle draw
+// would move a part of the work's own leakage out of the active joules.
+type idle struct {
+	Baseline
+	frozen    bool
+	n         float64 // faded weight of the quiet windows
+	sT, sW    float64 // faded sums of temperature offset and power
+	sTT, sTW  float64
+	err2      float64
+	errN      float64
+	tempC     float64 // latest reading
+	haveTemp  bool
+	lowestMW  float64 // lowest mean of any window: the stand-in until the baseline is learnt
+	powerMW   float64 // mean power of the last second or so
+	busyTempC float64 // temperature and power when work last went on
+	busyMW    float64
+}
+
+const (
+	settleQuiet  = 500 * int64(time.Millisecond)
+	quietFading  = 0.9995 // a window of 250 ms: fades over some ten minutes of quiet
+	slopePerBase = 0.005  // prior: half a percent of the draw per degree...
+	slopeTrust   = 50     // ...held as firmly as 50 windows one degree apart
+	defaultRise  = 0.025
+	minQuiet     = 4 // windows before the baseline counts as learnt
+)
+
+func newIdle(b Baseline, frozen bool) idle {
+	i := idle{Baseline: b, frozen: frozen, lowestMW: math.Inf(1)}
+	if b.RiseC == 0 {
+		i.RiseC = defaultRise
+	}
+	if b.Windows > 0 {
+		i.n = float64(min(b.Windows, 400))
+		i.sW = i.n * b.BaseMW
+		i.err2, i.errN = 20*b.SigmaMW*b.SigmaMW, 20
+	}
+	return i
+}
+
+// learnt reports whether active and idle joules can be told apart.
+func (i *idle) learnt() bool { return i.Windows >= minQuiet }
+
+func (i *idle) temperature(c float64) {
+	if !i.haveTemp && i.Windows == 0 {
+		i.RefC = c
+	}
+	i.tempC, i.haveTemp = c, true
+}
+
+// mw is the draw that the device would have now without work.
+func (i *idle) mw() float64 {
+	if i.Windows == 0 {
+		if math.IsInf(i.lowestMW, 1) {
+			return 0
+		}
+		return i.lowestMW
+	}
+	if !i.haveTemp {
+		return i.BaseMW
+	}
+	rest := i.tempC - i.RiseC*max(0, i.powerMW-i.BaseMW)/1000
+	return i.BaseMW + i.SlopeMW*(rest-i.RefC)
+}
+
+// window shows every settled window's mean power, quiet or not.
+func (i *idle) window(mw, seconds float64, working bool) {
+	i.lowestMW = min(i.lowestMW, mw)
+	i.powerMW += (mw - i.powerMW) * min(1, seconds/0.7)
+	if working {
+		i.busyTempC, i.busyMW = i.tempC, i.powerMW
+	}
+}
+
+// quiet learns from a window in which the device rested.
+func (i *idle) quiet(mw float64) {
+	if i.frozen {
+		return
+	}
+	if i.learnt() {
+		e := mw - i.mw()
+		if math.Abs(e) > max(0.1*i.BaseMW, 8*i.SigmaMW) {
+			return // somebody else's work, or a card that went to sleep
+		}
+		i.err2, i.errN = 0.99*i.err2+e*e, 0.99*i.errN+1
+		i.SigmaMW = math.Sqrt(i.err2 / i.errN)
+	}
+	i.learnRise()
+	t := 0.0
+	if i.haveTemp {
+		t = i.tempC - i.RefC
+	}
+	i.n, i.sT, i.sW = quietFading*i.n+1, quietFading*i.sT+t, quietFading*i.sW+mw
+	i.sTT, i.sTW = quietFading*i.sTT+t*t, quietFading*i.sTW+t*mw
+	i.Windows++
+	mT, mW := i.sT/i.n, i.sW/i.n
+	prior := slopePerBase * mW
+	i.SlopeMW = max(0, (i.sTW-i.n*mT*mW+slopeTrust*prior)/(i.sTT-i.n*mT*mT+slopeTrust))
+	i.BaseMW = mW - i.SlopeMW*mT
+}
+
+// learnRise learns at the first quiet window after work how far the temperature has fallen.
+func (i *idle) learnRise() {
+	if i.busyMW == 0 || !i.haveTemp {
+		return
+	}
+	if load := (i.busyMW - i.BaseMW) / 1000; i.learnt() && load > 20 {
+		rise := min(max((i.busyTempC-i.tempC)/load, 0), 0.2)
+		i.RiseC += 0.1 * (rise - i.RiseC)
+	}
+	i.busyMW = 0
+}

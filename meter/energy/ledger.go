@@ -1,0 +1,190 @@
+package energy
+
+import "time"
+
+// Shape says which of a device's power sources tells how the draw runs in time.
+type Shape uint8
+
+const (
+	// ShapeSteps: every power sample is the mean since the one before it (a driver's ring, 20 ms).
+	ShapeSteps Shape = iota
+	// ShapeCounter: the differences of the energy counter, as fine as it ticks.
+	ShapeCounter
+	// ShapeAverage: every power sample is the mean over Config.Average, which is longer than the
+	// time between samples. It is deconvolved.
+	ShapeAverage
+)
+
+func (s Shape) String() string {
+	switch s {
+	case ShapeCounter:
+		return "counter"
+	case ShapeAverage:
+		return "average"
+	}
+	return "ring"
+}
+
+// Config describes a device's sources. The zero value is a ring of samples scaled to a counter.
+type Config struct {
+	Shape     Shape
+	NoCounter bool          // the device counts no energy: the samples' own integral is the truth
+	Average   time.Duration // ShapeAverage: length of the moving average; 0 is 1 s
+	Lag       time.Duration // how far the shape trails the load; 0 takes a usual value; either is then learnt
+	FixedLag  bool          // keep Lag
+	Frozen    bool          // learn nothing: baseline, lag and coefficients stay as given
+	Baseline  Baseline      // what is known of the idle draw; zero: nothing
+	SettleMax time.Duration // longest wait for an unknown phase or token count; 0 is 30 s
+}
+
+func (c Config) withDefaults() Config {
+	if c.Average == 0 {
+		c.Average = time.Second
+	}
+	if c.SettleMax == 0 {
+		c.SettleMax = 30 * time.Second
+	}
+	if c.Lag == 0 && !c.FixedLag {
+		switch c.Shape {
+		case ShapeSteps:
+			c.Lag = 12 * time.Millisecond
+		case ShapeCounter:
+			c.Lag = 15 * time.Millisecond
+		case ShapeAverage:
+			c.Lag = 20 * time.Millisecond
+		}
+	}
+	return c
+}
+
+// slack is how long after its stamp an event may still be handed over: goroutines that report events
+// are not perfectly ordered.
+const slack = 50 * int64(time.Millisecond)
+
+// Ledger is the ledger of one device. It is not safe for concurrent use; one goroutine owns it.
+type Ledger struct {
+	cfg   Config
+	queue queue
+	front front
+	src   source
+	back  back
+
+	reqs   []request
+	free   []int32
+	byKey  map[uint64]int32
+	groups []*group
+
+	now     int64 // latest stamp of any event, or told by Advance
+	results []Result
+	taken   int // results already handed out
+}
+
+// New returns an empty ledger. Its account opens with the first counter reading (or power sample where
+// there is no counter).
+func New(cfg Config) *Ledger {
+	cfg = cfg.withDefaults()
+	l := &Ledger{cfg: cfg, queue: newQueue(), byKey: map[uint64]int32{}}
+	l.src = newSource(cfg)
+	l.back = newBack(cfg)
+	return l
+}
+
+// AddUpstream registers a server that runs on this device and returns its index for Arrive events.
+// unified says that its slots share one KV cache, so that all decoders share one read of the weights.
+// The zero Coefficients stand for nothing known.
+func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
+	l.groups = append(l.groups, newGroup(c, unified))
+	return len(l.groups) - 1
+}
+
+// Coefficients returns what has been learnt of an upstream's work.
+func (l *Ledger) Coefficients(upstream int) Coefficients {
+	return l.groups[upstream].model.coefficients()
+}
+
+// Baseline returns what has been learnt of the idle draw.
+func (l *Ledger) Baseline() Baseline { return l.back.idle.Baseline }
+
+// Power adds a power sample: mw milliwatts, read from the source at ns. Samples of one source come in
+// order of time, in batches of any size.
+func (l *Ledger) Power(at, mw int64) {
+	if l.src.power(at, mw) {
+		l.settle()
+	}
+}
+
+// Counter adds a reading of the energy counter: uj microjoules, read between the stamps before and
+// after. Read it as often as is cheap: the nearer two readings, the better its tick is placed.
+func (l *Ledger) Counter(before, after, uj int64) {
+	if l.src.counter(before, after, uj) {
+		l.settle()
+	}
+}
+
+// Event adds an event. An unknown request's events are ignored and counted (Stats).
+func (l *Ledger) Event(e Event) {
+	l.tell(e.At)
+	switch {
+	case e.Kind == Arrive:
+		l.arrive(e)
+	case e.Kind < Arrive:
+		l.push(e, -1)
+	default:
+		i, ok := l.byKey[e.Request]
+		if !ok || l.reqs[i].ended {
+			l.back.stats.Unknown++
+			return
+		}
+		l.observe(e, i)
+	}
+	l.settle()
+}
+
+// Advance says that the clock shows now: every event up to now, less a small slack, has been given.
+// Without it a quiet ledger settles nothing.
+func (l *Ledger) Advance(now int64) {
+	l.tell(now)
+	l.settle()
+}
+
+func (l *Ledger) tell(now int64) {
+	if now > l.now {
+		l.now = now
+	}
+}
+
+// Next returns the next final result, in the order in which they became final.
+func (l *Ledger) Next() (Result, bool) {
+	if l.taken == len(l.results) {
+		l.results, l.taken = l.results[:0], 0
+		return Result{}, false
+	}
+	l.taken++
+	return l.results[l.taken-1], true
+}
+
+// Close settles all that can be settled, as of now. Requests still in flight become partial; what the
+// counter shows beyond the last sample is residual. The ledger must not be fed afterwards.
+func (l *Ledger) Close(now int64) {
+	l.tell(now + slack)
+	l.src.close()
+	l.front.limit = l.now
+	l.front.closing = true
+	l.settle()
+	l.back.close(l)
+}
+
+// settle moves everything as far as the data allow: windows are cut, filled piece by piece, and settled
+// as soon as they are full. Each piece's windows are settled before the next piece is looked at, so
+// what was learnt at any point depends on the data alone.
+func (l *Ledger) settle() {
+	for {
+		l.advanceFront()
+		p, ok := l.src.next(l)
+		if !ok {
+			return
+		}
+		l.pour(p)
+		l.settleFull()
+	}
+}

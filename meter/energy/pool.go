@@ -1,0 +1,246 @@
+package energy
+
+// pool collects the active joules of prefills that overlap. A server batches such prompts together, and
+// says how many tokens each had only when its reply ends, so nothing finer can be known meanwhile. When
+// the last member's count is known the pool is divided by the modelled work of each.
+type pool struct {
+	members []member
+	uj      int64
+	alone   bool  // never more than one member
+	mixed   int64 // uJ that decoders used in the same windows: how far the pool depends on their model
+	unmixed int64 // uJ of windows in which nobody decoded
+	opened  int64
+	closed  int64
+	inside  int // members still in prefill
+	unknown int // members whose counts are not known
+	guessed bool
+	extra   bool // part of it was measured while the device was contended or unsampled
+}
+
+// maxPools is the most undivided pools that one request can have a part in: one is closed at most every
+// settle_max, and is divided at most settle_max later.
+const maxPools = 4
+
+// place is where a request stands in a pool.
+type place struct{ pool, index int }
+
+// waitingPool is a closed pool that lacks a count; pools are reused, so it names the one meant by its
+// times.
+type waitingPool struct {
+	pool           int
+	opened, closed int64
+}
+
+// member is a request's part in a pool: the part of its prefill that ran while the pool was open.
+type member struct {
+	req      int32
+	from, to int64
+}
+
+// joinPool adds request i to the open pool, or opens one. A pool that has been open for settle_max is
+// closed first: its members go on in a new one, and each pool later gets the part of their work that
+// fits the time they spent in it.
+func (l *Ledger) joinPool(i int32, now int64) {
+	b := &l.back
+	if b.pool >= 0 && now-b.pools[b.pool].opened > int64(l.cfg.SettleMax) {
+		l.rotatePool(now)
+	}
+	if b.pool < 0 {
+		l.openPool(now)
+	}
+	l.addMember(i, now)
+}
+
+func (l *Ledger) openPool(now int64) {
+	b := &l.back
+	if n := len(b.freePools); n > 0 {
+		b.pool = b.freePools[n-1]
+		b.freePools = b.freePools[:n-1]
+	} else {
+		b.pools = append(b.pools, pool{})
+		b.pool = len(b.pools) - 1
+	}
+	p := &b.pools[b.pool]
+	*p = pool{members: p.members[:0], opened: now, alone: true}
+}
+
+func (l *Ledger) addMember(i int32, now int64) {
+	b := &l.back
+	p := &b.pools[b.pool]
+	r := &l.reqs[i]
+	if r.pools == maxPools { // cannot be while rotation is rarer than settle_max
+		r.estimated = true
+		return
+	}
+	r.in[r.pools] = place{pool: b.pool, index: len(p.members)}
+	r.pools++
+	p.members = append(p.members, member{req: i, from: now})
+	p.inside++
+	if !r.known {
+		p.unknown++
+	}
+	p.alone = len(p.members) == 1
+}
+
+// rotatePool closes the open pool and opens another for those still in prefill.
+func (l *Ledger) rotatePool(now int64) {
+	b := &l.back
+	old := b.pool
+	b.pool = -1
+	l.openPool(now)
+	for k := range b.pools[old].members {
+		if m := &b.pools[old].members[k]; m.to == 0 {
+			m.to = now
+			l.addMember(m.req, now)
+		}
+	}
+	b.pools[old].guessed = true
+	l.closePool(old, now)
+}
+
+// leavePool ends request i's prefill.
+func (l *Ledger) leavePool(i int32, now int64) {
+	b := &l.back
+	r := &l.reqs[i]
+	if b.pool < 0 || r.pools == 0 || r.in[r.pools-1].pool != b.pool {
+		return
+	}
+	p := &b.pools[b.pool]
+	p.members[r.in[r.pools-1].index].to = now
+	if p.inside--; p.inside == 0 {
+		l.closePool(b.pool, now)
+		b.pool = -1
+	}
+}
+
+func (l *Ledger) closePool(n int, now int64) {
+	b := &l.back
+	p := &b.pools[n]
+	p.inside, p.closed = 0, now
+	if p.unknown == 0 {
+		b.knownPools = append(b.knownPools, n)
+		return
+	}
+	b.waitingPools.push(waitingPool{n, p.opened, now})
+}
+
+// countsKnown tells request i's pools that its prompt is known, or never will be (it is guessed then).
+func (l *Ledger) countsKnown(i int32) {
+	b := &l.back
+	r := &l.reqs[i]
+	for _, at := range r.in[:r.pools] {
+		p := &b.pools[at.pool]
+		if p.unknown--; p.unknown == 0 && p.closed > 0 {
+			b.knownPools = append(b.knownPools, at.pool)
+		}
+	}
+}
+
+// dividePools divides the closed pools whose members are all known, or that have waited long enough.
+func (l *Ledger) dividePools(now int64) {
+	b := &l.back
+	for w := &b.waitingPools; w.len() > 0; w.pop() {
+		o := w.at(0)
+		p := &b.pools[o.pool]
+		if p.closed != o.closed || p.opened != o.opened || p.unknown == 0 {
+			continue // divided already, or about to be
+		}
+		if now-o.closed <= int64(l.cfg.SettleMax) {
+			break
+		}
+		b.knownPools = append(b.knownPools, o.pool)
+		p.unknown = 0
+		w.pop()
+		break
+	}
+	for k := 0; k < len(b.knownPools); k++ {
+		n := b.knownPools[k]
+		l.dividePool(n)
+		b.freePools = append(b.freePools, n)
+	}
+	b.knownPools = b.knownPools[:0]
+}
+
+func (l *Ledger) dividePool(n int) {
+	b := &l.back
+	p := &b.pools[n]
+	var whole float64
+	for _, m := range p.members {
+		whole += l.promptWork(m)
+	}
+	if b.contended && whole > 0 { // the rest of the draw is another process's
+		if most := int64(whole * (1 + l.reqs[p.members[0].req].group.model.prefill.rho())); p.uj > most {
+			b.residual(p.uj - most)
+			p.uj = most
+		}
+	}
+	left := p.uj
+	for _, m := range p.members {
+		r := &l.reqs[m.req]
+		if whole > 0 {
+			uj := min(int64(float64(p.uj)*(l.promptWork(m)/whole)+1e-6), left)
+			r.prefillUJ += uj
+			left -= uj
+		}
+		if p.alone {
+			r.aloneUJ += min(p.unmixed, p.uj)
+		}
+		r.estimated = r.estimated || !r.known || p.guessed
+		r.forget(n)
+	}
+	b.residual(left)
+	b.live += p.uj - left
+	l.learnPool(p)
+	p.uj, p.closed = 0, 0
+	for k := range p.members {
+		l.finish(p.members[k].req)
+	}
+}
+
+// forget takes a divided pool off the request's list.
+func (r *request) forget(pool int) {
+	for k := range r.pools {
+		if r.in[k].pool == pool {
+			copy(r.in[k:], r.in[k+1:r.pools])
+			r.pools--
+			return
+		}
+	}
+}
+
+// promptWork is the modelled work that a member did while its pool was open.
+func (l *Ledger) promptWork(m member) float64 {
+	r := &l.reqs[m.req]
+	prompt, cached := r.prompt, r.cached
+	if !r.known {
+		prompt, cached = r.guess, 0
+	}
+	w := r.group.model.promptWork(prompt, cached)
+	if whole := r.first - r.start; r.first > r.start && m.to > m.from && m.to-m.from < whole {
+		w *= float64(m.to-m.from) / float64(whole)
+	}
+	return w
+}
+
+// learnPool teaches the prompt model from a pool that is free of guesses.
+func (l *Ledger) learnPool(p *pool) {
+	if l.cfg.Frozen || p.guessed || p.extra || p.mixed*4 > p.uj || p.uj <= 0 || len(p.members) == 0 {
+		return
+	}
+	g := l.reqs[p.members[0].req].group
+	var x [unknowns]float64
+	for _, m := range p.members {
+		r := &l.reqs[m.req]
+		if !r.known || r.group != g || r.first == 0 {
+			return
+		}
+		t := promptTerms(r.prompt, r.cached)
+		x[0] += t[0]
+		x[1] += t[1]
+	}
+	if x[0] < 64 {
+		return // the fixed cost of a step, not of its tokens
+	}
+	edge := l.back.peakMW * float64(l.src.edge()) * 1e-6
+	g.model.prefill.observe(x, float64(p.uj), edge/float64(p.uj))
+}

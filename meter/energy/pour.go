@@ -1,0 +1,107 @@
+package energy
+
+import "math"
+
+// pour divides a piece of energy among the windows under it: idle draw by time, the rest by the power
+// that the model expects of each window. So a piece that straddles the end of a prefill does not charge
+// the decoding beside it with the prefill's draw.
+func (l *Ledger) pour(p piece) {
+	f := &l.front
+	l.back.lag.add(p)
+	var span, expected float64
+	last := f.fill
+	for i := f.fill; i < f.windows.len(); i++ {
+		w := f.windows.at(i)
+		if w.t0 >= p.t1 {
+			break
+		}
+		last = i + 1
+		ov := overlap(w, p)
+		span += ov
+		expected += ov * l.expectedMW(w)
+	}
+	active := max(0, float64(p.uj)-l.back.idle.mw()*float64(p.t1-p.t0)*1e-6)
+	if expected <= 0 {
+		active = 0
+	}
+	rest := float64(p.uj) - active
+	var sum float64
+	var given int64
+	for i := f.fill; i < last; i++ {
+		w := f.windows.at(i)
+		ov := overlap(w, p)
+		if span > 0 {
+			sum += rest * ov / span
+		}
+		if expected > 0 {
+			sum += active * ov * l.expectedMW(w) / expected
+		}
+		upTo := min(int64(math.Round(sum)), p.uj)
+		if i == last-1 {
+			upTo = p.uj
+		}
+		w.uj += upTo - given
+		given = upTo
+		w.covered += int64(ov)
+		w.estimated = w.estimated || p.gap
+		if w.t1 <= p.t1 {
+			w.filled = true
+		}
+	}
+	if last == f.fill { // nothing was going on yet
+		l.back.residual(p.uj)
+	}
+	for f.fill < f.windows.len() && f.windows.at(f.fill).filled {
+		f.fill++
+	}
+}
+
+func overlap(w *window, p piece) float64 {
+	return float64(max(0, min(w.t1, p.t1)-max(w.t0, p.t0)))
+}
+
+// expectedMW is the active power that the model expects of a window. Only its proportion to that of
+// neighbouring windows matters.
+func (l *Ledger) expectedMW(w *window) float64 {
+	switch {
+	case w.prefills > 0:
+		return l.back.prefillMW()
+	case w.decoders > 0:
+		return l.back.decodeMW(int(w.decoders))
+	case w.tail:
+		return 0.05 * l.back.decodeMW(1)
+	}
+	return 0
+}
+
+// expect is the energy in uJ that the model expects between two moments, and its standard deviation.
+func (l *Ledger) expect(t0, t1 int64) (uj, sd float64) {
+	p := piece{t0: t0, t1: t1}
+	idleMW := l.back.idle.mw()
+	var variance float64
+	for i := range l.front.windows.len() {
+		w := l.front.windows.at(i)
+		if w.t0 >= t1 {
+			break
+		}
+		ov := overlap(w, p)
+		if ov == 0 {
+			continue
+		}
+		mw := l.expectedMW(w)
+		rel := 0.1
+		switch {
+		case w.prefills > 0:
+			rel = 0.3
+		case w.tail:
+			mw, rel = 0, 0
+			variance += math.Pow(0.1*l.back.decodeMW(1)*ov*1e-6, 2)
+		case w.decoders == 0 && w.inFlight > 0:
+			variance += math.Pow(0.05*l.back.decodeMW(1)*ov*1e-6, 2)
+		}
+		uj += (idleMW + mw) * ov * 1e-6
+		one := (rel*mw + 0.01*idleMW + 500) * ov * 1e-6
+		variance += one * one
+	}
+	return uj, math.Sqrt(variance)
+}

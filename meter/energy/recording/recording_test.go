@@ -1,0 +1,150 @@
+package recording
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/meter/energy"
+)
+
+const h100 = "../testdata/h100-2026-11-23"
+
+func read(t testing.TB) *Recording {
+	t.Helper()
+	r, err := Read(h100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// attribute feeds the recording to a fresh ledger and returns the results by position.
+func attribute(t testing.TB, r *Recording, s Sources, fetch time.Duration) ([]energy.Result, *energy.Ledger) {
+	t.Helper()
+	l := energy.New(r.Config(s))
+	r.Feed(l, l.AddUpstream(energy.Coefficients{}, false), s, fetch)
+	got := make([]energy.Result, len(r.Requests))
+	for x, ok := l.Next(); ok; x, ok = l.Next() {
+		got[x.Request-1] = x
+	}
+	b := l.Balance()
+	if sum := b.Requests + b.Idle + b.Residual; sum != b.Counter || b.Open+b.Pools+b.Pending != 0 {
+		t.Fatalf("the sums are not exact: %+v", b)
+	}
+	return got, l
+}
+
+// ticks are the moments at which the energy counter was seen to change, with the joules it then showed.
+func (r *Recording) ticks() (at []int64, joules []float64) {
+	last := r.Readings[0]
+	for _, c := range r.Readings[1:] {
+		if c.EnergyMJ != last.EnergyMJ {
+			at = append(at, (last.After+c.Before)/2)
+			joules = append(joules, float64(c.EnergyMJ)/1e3)
+		}
+		last = c
+	}
+	return at, joules
+}
+
+// lone is what the counter shows for a request alone: from its start to 0.3 s after its end, less the idle
+// draw of that 0.3 s. The counter ticks every 100 ms only, so the span is widened to whole ticks and the
+// idle draw of what was added is taken off too: nothing else ran there.
+func (r *Recording) lone(q *Request, idleWatts float64) float64 {
+	at, joules := r.ticks()
+	a, b := 0, 0
+	for k := range at {
+		if at[k] <= q.Send {
+			a = k
+		}
+		if at[k] <= q.End+3e8 {
+			b = k
+		}
+	}
+	seconds := float64(at[b]-at[a]-(q.End-q.Send)) / 1e9
+	return joules[b] - joules[a] - idleWatts*seconds
+}
+
+// idleWatts is the mean power of the recording's idle phase.
+func (r *Recording) idleWatts() float64 {
+	at, joules := r.ticks()
+	a, b := -1, 0
+	for k := range at {
+		if a < 0 && at[k] > r.Marks[0].At+1e9 {
+			a = k
+		}
+		if at[k] < r.Marks[1].At {
+			b = k
+		}
+	}
+	return (joules[b] - joules[a]) / (float64(at[b]-at[a]) / 1e9)
+}
+
+func TestSerialRequestsAgainstCounter(t *testing.T) {
+	r := read(t)
+	idle := r.idleWatts()
+	for _, s := range []struct {
+		name    string
+		sources Sources
+		within  float64
+	}{{"ring", Best, 0.02}, {"counter only", CounterOnly, 0.02}, {"1 s average only", AverageOnly, 0.03}} {
+		t.Run(s.name, func(t *testing.T) {
+			got, _ := attribute(t, r, s.sources, time.Second)
+			for i, q := range r.Requests {
+				if !strings.HasPrefix(q.Tag, "serial") {
+					continue
+				}
+				want := r.lone(&q, idle)
+				have := float64(got[i].TotalUJ) / 1e6
+				off := have/want - 1
+				t.Logf("%-14s counter %7.1f J, ledger %7.1f J ± %.1f, off %+.2f %%, %v", q.Tag, want, have,
+					float64(got[i].SigmaUJ)/1e6, off*100, got[i].Quality)
+				if math.Abs(off) > s.within {
+					t.Errorf("request %d (%s) is off by %.1f %%", i, q.Tag, off*100)
+				}
+				if got[i].Quality == energy.Measured && got[i].SigmaUJ*20 > got[i].TotalUJ {
+					t.Errorf("request %d is called measured with a sigma of %d of %d uJ", i, got[i].SigmaUJ, got[i].TotalUJ)
+				}
+			}
+		})
+	}
+}
+
+func TestTwinsCostAlike(t *testing.T) {
+	r := read(t)
+	for _, s := range []Sources{Best, CounterOnly, AverageOnly} {
+		got, _ := attribute(t, r, s, time.Second)
+		for _, tag := range []string{"conc2", "conc4"} {
+			lo, hi := math.Inf(1), math.Inf(-1)
+			for i, q := range r.Requests {
+				if q.Tag == tag {
+					lo, hi = min(lo, float64(got[i].TotalUJ)), max(hi, float64(got[i].TotalUJ))
+				}
+			}
+			if !(hi > 0) || hi/lo > 1.02 {
+				t.Errorf("sources %d: %s twins cost from %.1f to %.1f J", s, tag, lo/1e6, hi/1e6)
+			}
+		}
+	}
+}
+
+// In line the ring comes in batches of a second and more; offline each sample at its own time.
+func TestInLineEqualsOffline(t *testing.T) {
+	r := read(t)
+	for _, s := range []Sources{Best, CounterOnly, AverageOnly} {
+		want, wl := attribute(t, r, s, 0)
+		for _, fetch := range []time.Duration{100 * time.Millisecond, time.Second, 2300 * time.Millisecond} {
+			got, gl := attribute(t, r, s, fetch)
+			for i := range want {
+				if got[i] != want[i] {
+					t.Errorf("sources %d, fetched every %v: request %d differs:\n%+v\n%+v", s, fetch, i, got[i], want[i])
+				}
+			}
+			if gl.Balance() != wl.Balance() || gl.Coefficients(0) != wl.Coefficients(0) || gl.Baseline() != wl.Baseline() {
+				t.Errorf("sources %d, fetched every %v: the ledgers differ", s, fetch)
+			}
+		}
+	}
+}

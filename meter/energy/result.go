@@ -1,0 +1,149 @@
+package energy
+
+import "math"
+
+// Quality says how far a result can be trusted; the first that applies, in this order.
+type Quality uint8
+
+const (
+	Unavailable     Quality = iota // no energy was measured during the request
+	Partial                        // a part of it was not: counter reset, device lost, shutdown
+	BelowResolution                // 1.96 sigma reach the value
+	IsContended                    // another process computed on the device meanwhile
+	Estimated                      // phases or token counts were guessed, or sigma exceeds 5 % alone
+	Shared                         // other requests held slots meanwhile
+	Measured                       // it was alone
+)
+
+var qualityNames = [...]string{"unavailable", "partial", "below_resolution", "contended", "estimated", "shared", "measured"}
+
+func (q Quality) String() string { return qualityNames[q] }
+
+// Result is the final account of one request on one device, in microjoules.
+type Result struct {
+	Request uint64
+	Quality Quality
+	Source  string // ring, counter or average
+
+	// TotalUJ is what the request is charged: ActiveUJ + IdleUJ. Where Quality is BelowResolution it is
+	// an estimate only; where Split is false the device's idle draw is not known yet, only TotalUJ is.
+	TotalUJ   int64
+	Split     bool
+	ActiveUJ  int64 // PrefillUJ + DecodeUJ
+	IdleUJ    int64
+	PrefillUJ int64
+	DecodeUJ  int64
+
+	SigmaUJ       int64 // standard error of TotalUJ
+	ActiveSigmaUJ int64 // standard error of ActiveUJ
+
+	TimeUJ  int64 // by the time rule
+	TokenUJ int64 // by the token rule
+
+	HoldNS int64 // how long it held a slot
+	MeanMW int64 // mean power of the whole device meanwhile; 0 where HoldNS is 0
+}
+
+// measuredSigma is the largest relative sigma of a value called measured.
+const measuredSigma = 0.05
+
+// result makes the account of a request that is over.
+func (l *Ledger) result(r *request) Result {
+	b := &l.back
+	res := Result{
+		Request: r.key, Source: l.cfg.Shape.String(), Split: b.idle.learnt(),
+		PrefillUJ: r.prefillUJ, DecodeUJ: r.decodeUJ, IdleUJ: r.idleUJ,
+		TimeUJ: r.timeUJ, TokenUJ: r.tokenUJ, HoldNS: r.holdNS, MeanMW: r.meanMW,
+	}
+	res.ActiveUJ = res.PrefillUJ + res.DecodeUJ
+	res.TotalUJ = res.ActiveUJ + res.IdleUJ
+	res.ActiveSigmaUJ, res.SigmaUJ = l.sigma(r, &res)
+	res.Quality = quality(r, &res)
+	return res
+}
+
+func quality(r *request, res *Result) Quality {
+	switch {
+	case r.unmetered:
+		return Unavailable
+	case r.partial:
+		return Partial
+	case 1.96*float64(res.SigmaUJ) >= float64(res.TotalUJ):
+		return BelowResolution
+	case r.contended:
+		return IsContended
+	case r.estimated:
+		return Estimated
+	case r.shared:
+		return Shared
+	case float64(res.SigmaUJ) > measuredSigma*float64(res.TotalUJ):
+		return Estimated
+	}
+	return Measured
+}
+
+// sigma is the standard error of the active and of the total energy: the timing of its edges beside
+// other work, the sampling of the draw, the idle draw's error over the time it was charged for, and the
+// model's error over what it had to share.
+func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
+	idle := &l.back.idle
+	contended := float64(max(0, res.ActiveUJ-r.aloneUJ))
+	rho := max(r.group.model.decode.rho(), floorRho)
+	if r.shared && r.slot < 0 && !r.group.unified {
+		rho = max(rho, 0.05)
+	}
+	var quiet float64
+	if base := idle.mw(); base > 0 {
+		quiet = float64(res.IdleUJ) * max(idle.SigmaMW, 0.003*base) / base
+	}
+	v := r.edge2 + r.sample2 + quiet*quiet + rho*rho*contended*contended
+	v += math.Pow(0.005*float64(res.ActiveUJ), 2)
+	s := int64(math.Ceil(math.Sqrt(v)))
+	return s, s
+}
+
+// Balance is the ledger's account, in microjoules:
+//
+//	Counter = Requests + Open + Pools + Idle + Residual + Pending.
+type Balance struct {
+	Counter  int64 // the counter's delta since the account opened
+	Requests int64 // given in results
+	Open     int64 // held by requests without a result yet
+	Pools    int64 // in pools and pots that members have not drawn from
+	Idle     int64 // with nothing in flight
+	Residual int64 // draw that no request is charged with
+	Pending  int64 // read, but not settled yet
+
+	TimeRequests, TokenRequests int64 // what results gave by the simple rules
+}
+
+// Balance returns the account as it stands.
+func (l *Ledger) Balance() Balance {
+	b := &l.back
+	v := Balance{
+		Counter: l.src.total, Requests: b.requests, Open: b.live, Idle: b.idleUJ, Residual: b.residualUJ,
+		TimeRequests: b.timeRequests, TokenRequests: b.tokenRequests,
+	}
+	v.Pools = b.rules.flightIdle.balance + b.rules.holdIdle.balance
+	for _, g := range l.groups {
+		v.Pools += g.pot.balance
+	}
+	for i := range b.pools {
+		v.Pools += b.pools[i].uj
+	}
+	for i := range l.front.windows.len() {
+		v.Pending += l.front.windows.at(i).uj
+	}
+	v.Pending += l.src.total - l.src.handed
+	return v
+}
+
+// Stats count what could not be taken as it came.
+type Stats struct {
+	Unknown int64 // events of requests that are not in flight
+	Late    int64 // events older than what was already settled
+	Folded  int64 // token events not queued because the queue was full
+}
+
+// Stats returns the counters.
+func (l *Ledger) Stats() Stats { return l.back.stats }

@@ -1,0 +1,207 @@
+package energy
+
+import "math"
+
+// settleWindow divides one window's energy: first the idle draw, then the decoders' modelled work, and
+// what remains to those in prefill. The remainder rule needs no guess of how far a prefill has come,
+// and a prefill that does nothing (a neighbour's kernels compile, its own turn has not come) is not
+// charged for its residence.
+func (l *Ledger) settleWindow(w *window) {
+	b := &l.back
+	ns := w.t1 - w.t0
+	mw := float64(w.uj) / float64(ns) * 1e6
+	working := b.prefilling+b.decoding > 0
+	b.idle.window(mw, float64(ns)*1e-9, working)
+	l.count(w, ns)
+
+	if more, ok := b.lag.look(w.t1, b.idle.mw()); ok && b.idle.learnt() {
+		l.src.learnLag(more)
+	}
+	idle := min(w.uj, int64(math.Round(b.idle.mw()*float64(ns)*1e-6)))
+	if !working {
+		l.settleRest(w, idle, mw)
+	} else {
+		b.worked = w.t1
+		l.settleWork(w, idle)
+	}
+	for _, g := range l.groups {
+		g.inWindow = 0
+	}
+	l.releaseEnders(w.t1)
+	l.dividePools(w.t1)
+}
+
+// count moves the running sums on.
+func (l *Ledger) count(w *window, ns int64) {
+	s := &l.back.sums
+	s.power += float64(w.uj)
+	if l.back.contended {
+		s.contended += ns
+	}
+	if w.estimated {
+		s.gap += ns
+	}
+	if w.covered*2 < ns {
+		s.lost++
+	}
+	if l.back.holding > 1 {
+		s.shared += ns
+	}
+}
+
+// settleRest settles a window in which nobody works: the tail of the last work, waiting, or quiet.
+func (l *Ledger) settleRest(w *window, idle int64, mw float64) {
+	b := &l.back
+	more := w.uj - idle
+	switch {
+	case w.tail && more > 0:
+		more = l.chargeTail(more)
+	case b.idle.learnt() && mw > b.idle.mw()*1.05+3*b.idle.SigmaMW:
+		// somebody else's work, or cool-down
+	default: // the idle draw's own noise, or not known apart yet
+		idle, more = w.uj, 0
+	}
+	b.residual(more)
+	if b.inFlight > 0 {
+		b.spread(idle, w.uj, b.inFlight, b.holding)
+	} else {
+		b.idleUJ += idle
+	}
+	wait := b.worked + settleQuiet
+	if l.cfg.Shape == ShapeAverage {
+		wait += int64(l.cfg.Average)
+	}
+	if b.inFlight == 0 && !b.contended && w.t0 >= wait && !w.estimated && w.covered == w.t1-w.t0 {
+		b.idle.quiet(mw)
+	}
+}
+
+// settleWork settles a window in which somebody prefills or decodes.
+func (l *Ledger) settleWork(w *window, idle int64) {
+	b := &l.back
+	active := w.uj - idle
+	ns := w.t1 - w.t0
+	b.spread(idle, w.uj, b.inFlight, b.holding)
+	if b.holding == 0 { // work without a slot cannot be; keep the sums whole all the same
+		b.residual(active)
+		return
+	}
+	cost := l.decodeCost(ns)
+	if b.prefilling > 0 {
+		decode := min(active, int64(cost))
+		if b.decoding == 0 {
+			decode = 0
+		}
+		l.chargePool(active-decode, decode, ns)
+		l.chargeDecoders(decode, cost)
+		l.resetRuns()
+		return
+	}
+	active = l.bounded(active, cost, ns)
+	l.chargeDecoders(active, cost)
+	l.learnRun(w, active)
+	b.decodeAv = towards(b.decodeAv, float64(active)/float64(ns)*1e6/decodersPower(b.decoding), min(1, float64(ns)/1e9))
+	if b.decoding == 1 {
+		for _, g := range l.groups {
+			if g.n == 1 && g.newest >= 0 {
+				l.reqs[g.newest].aloneUJ += active
+			}
+		}
+	}
+}
+
+// decodeCost is the modelled cost of the steps in the window, of all groups.
+func (l *Ledger) decodeCost(ns int64) float64 {
+	var sum float64
+	for _, g := range l.groups {
+		if g.n > 0 {
+			sum += g.inWindow * g.stepUJ()
+		}
+	}
+	return sum
+}
+
+// bounded keeps the draw that no decoding explains, more than twice the model's, out of the requests'
+// accounts (a quarter more while another process is known to compute).
+func (l *Ledger) bounded(active int64, cost float64, ns int64) int64 {
+	band := 2.0
+	if l.back.contended {
+		band = 1.1
+	}
+	var most float64
+	for _, g := range l.groups {
+		if g.n == 0 {
+			continue
+		}
+		if !g.model.decode.learnt() || g.model.stepTime == 0 {
+			return active
+		}
+		steps := g.inWindow
+		if !l.back.contended {
+			steps = max(steps, float64(ns)/g.model.stepTime)
+		}
+		most += band * steps * g.stepUJ()
+	}
+	if float64(active) > most {
+		l.back.residual(active - int64(most))
+		return int64(most)
+	}
+	return active
+}
+
+// chargeDecoders divides uj among the groups by their modelled cost, and within each by share.
+func (l *Ledger) chargeDecoders(uj int64, cost float64) {
+	left := uj
+	var last *group
+	for _, g := range l.groups {
+		if g.n == 0 {
+			continue
+		}
+		last = g
+		var part int64
+		if cost > 0 {
+			part = min(left, int64(float64(uj)*(g.inWindow*g.stepUJ()/cost)))
+		} else {
+			part = int64(float64(uj) * float64(g.n) / float64(l.back.decoding))
+			part = min(part, left)
+		}
+		g.share(part)
+		left -= part
+	}
+	if last == nil {
+		l.back.residual(left)
+	} else {
+		last.share(left)
+	}
+}
+
+// chargePool adds the prefill part of a window to the open pool.
+func (l *Ledger) chargePool(uj, decode, ns int64) {
+	b := &l.back
+	p := &b.pools[b.pool]
+	mw := float64(uj) / float64(ns) * 1e6
+	if b.peakMW > 0 && ns > int64(4e7) {
+		if most := 2 * b.peakMW; mw > most && b.idle.learnt() {
+			more := uj - int64(most*float64(ns)*1e-6)
+			b.residual(more)
+			uj -= more
+		}
+	}
+	if ns >= 4e7 && b.decoding == 0 && !b.contended {
+		b.peakMW = max(b.peakMW*0.999, mw)
+	}
+	p.uj += uj
+	p.mixed += decode
+	if b.decoding == 0 {
+		p.unmixed += uj
+	}
+	p.extra = p.extra || b.contended
+}
+
+// prefillMW is the active power expected of a prefill.
+func (b *back) prefillMW() float64 {
+	if b.peakMW > 0 {
+		return b.peakMW
+	}
+	return 3 * max(b.idle.mw(), 1)
+}

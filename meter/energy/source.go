@@ -1,0 +1,322 @@
+package energy
+
+import (
+	"math"
+	"time"
+)
+
+// piece is energy that a device drew between two moments, in the clock of the load.
+type piece struct {
+	t0, t1 int64
+	uj     int64
+	gap    bool // its shape in time is not known from samples
+}
+
+// sample is a mean power over (t0, t1].
+type sample struct {
+	t0, t1 int64
+	mw     int64
+	gap    bool
+}
+
+// tick is a change of the energy counter.
+type tick struct {
+	at int64
+	uj int64
+}
+
+// source turns samples and counter readings into pieces whose sum is the counter's delta. The shape is
+// scaled to the counter between anchors: ticks at least a second apart, chosen where the draw is flat,
+// because there an error in a tick's time costs least.
+type source struct {
+	cfg     Config
+	samples ring[sample]
+	ticks   ring[tick]
+	ready   ring[piece]
+
+	lastAt  int64 // stamp of the newest sample, 0 before the first
+	lastMW  int64
+	typical int64 // usual distance of samples
+
+	opened   bool
+	first    bool // a first reading was seen
+	polled   int64
+	latest   int64 // newest counter value
+	anchor   tick  // the ready pieces sum up to here
+	total    int64 // the counter's delta since the account opened, resets left out
+	emitted  int64 // energy in pieces made so far
+	opening  int64 // energy between the first reading and the first tick: it has no shape
+	fraction float64
+	lost     int64 // stamp of a reset not yet told
+	align    align
+	average  average
+
+	lag    float64 // ns that the shape trails the load
+	lagN   float64
+	loadT  int64 // end of the last piece handed on, in the clock of the load
+	handed int64 // energy handed on
+	closed bool
+}
+
+const (
+	blockMin   = int64(time.Second)
+	blockMax   = 2 * int64(time.Second)
+	tickGuess  = 100 * int64(time.Millisecond)
+	gapMin     = 300 * int64(time.Millisecond)
+	flatSpan   = 40 * int64(time.Millisecond)
+	maxSamples = 1 << 13
+	silence    = 5 * int64(time.Second) // a source that is so far behind the other is taken as lost
+)
+
+func newSource(cfg Config) source {
+	return source{cfg: cfg, lag: float64(cfg.Lag), average: newAverage(cfg.Average)}
+}
+
+// power takes a sample; it reports whether pieces may have become ready.
+func (s *source) power(at, mw int64) bool {
+	prev := s.lastAt
+	if s.cfg.Shape == ShapeCounter || mw < 0 || at <= prev {
+		return false
+	}
+	if s.cfg.Shape == ShapeAverage && mw == s.lastMW && at-prev < int64(s.cfg.Average)/9 {
+		return false // the sensor has not been refreshed
+	}
+	s.lastAt, s.lastMW = at, mw
+	if prev == 0 {
+		return false
+	}
+	d := at - prev
+	p := sample{t0: prev, t1: at, mw: mw, gap: d > gapMin && (s.typical == 0 || d > 5*s.typical)}
+	if s.typical == 0 {
+		s.typical = d
+	}
+	s.typical += (d - s.typical) / 16
+	switch {
+	case s.cfg.Shape == ShapeAverage:
+		s.total += int64(math.Round(float64(mw) * float64(d) * 1e-6))
+		s.average.waiting.push(p)
+	case s.cfg.NoCounter:
+		s.integrate(p)
+	default:
+		if s.samples.len() == maxSamples {
+			s.samples.pop() // the counter has stood still for minutes
+		}
+		s.samples.push(p)
+		s.blocks()
+	}
+	return true
+}
+
+// integrate makes the samples' own integral the truth.
+func (s *source) integrate(p sample) {
+	e := float64(p.mw)*float64(p.t1-p.t0)*1e-6 + s.fraction // mW ns to uJ
+	uj := int64(math.Floor(e))
+	s.fraction = e - float64(uj)
+	s.total += uj
+	s.emit(p.t0, p.t1, uj, p.gap)
+}
+
+func (s *source) emit(t0, t1, uj int64, gap bool) {
+	s.emitted += uj
+	s.ready.push(piece{t0, t1, uj, gap})
+}
+
+// counter takes a reading.
+func (s *source) counter(before, after, uj int64) bool {
+	if s.cfg.NoCounter {
+		return false
+	}
+	if !s.first {
+		s.first, s.latest, s.polled = true, uj, after
+		return false
+	}
+	d := uj - s.latest
+	at := before - min((before-s.polled)/2, tickGuess/2)
+	s.latest, s.polled = uj, after
+	switch {
+	case d < 0: // a reset: what was drawn since the last reading is unknown
+		s.flush()
+		s.opened, s.lost = false, at
+		s.anchor = tick{at, uj}
+		return true
+	case d == 0:
+		s.blocks()
+		return true
+	}
+	s.total += d
+	t := tick{at, uj}
+	if !s.opened {
+		s.opened, s.anchor = true, t
+		s.opening += d
+		return false
+	}
+	if s.cfg.Shape == ShapeCounter {
+		s.emit(s.anchor.at, t.at, d, t.at-s.anchor.at > gapMin*4)
+		s.anchor = t
+		return true
+	}
+	s.ticks.push(t)
+	s.blocks()
+	return true
+}
+
+// blocks closes as many blocks as both sources cover.
+func (s *source) blocks() {
+	if s.cfg.Shape != ShapeSteps || !s.opened {
+		return
+	}
+	for s.ticks.len() > 0 {
+		covered := min(s.polled, s.lastAt-2*flatSpan)
+		switch {
+		case s.polled-max(s.lastAt, s.anchor.at) > silence:
+			s.byTicks()
+			continue
+		case covered < s.anchor.at+blockMax:
+			return
+		}
+		s.block(s.choose())
+	}
+}
+
+// choose returns the index, among the ticks waiting, of the next anchor: the one between blockMin and
+// blockMax where the draw changes least, or the first after.
+func (s *source) choose() int {
+	best, flattest := -1, math.Inf(1)
+	for i := range s.ticks.len() {
+		t := s.ticks.at(i)
+		switch d := t.at - s.anchor.at; {
+		case d < blockMin:
+			continue
+		case d > blockMax:
+			if best < 0 {
+				return i
+			}
+			return best
+		}
+		at := t.at + int64(s.align.offset())
+		change := math.Abs(s.mean(at, at+flatSpan) - s.mean(at-flatSpan, at))
+		if change < flattest {
+			best, flattest = i, change
+		}
+	}
+	if best < 0 {
+		best = s.ticks.len() - 1
+	}
+	return best
+}
+
+// block emits the samples up to tick i, scaled so that they sum to the counter's difference.
+func (s *source) block(i int) {
+	end := *s.ticks.at(i)
+	s.align.learn(s, i)
+	off := int64(s.align.offset())
+	a, b := s.anchor.at+off, end.at+off
+	delta := end.uj - s.anchor.uj
+	whole := s.integral(a, b)
+	if whole <= 0 {
+		s.emit(a, b, delta, true)
+	} else {
+		s.scaled(a, b, delta, whole)
+	}
+	s.anchor = end
+	for range i + 1 {
+		s.ticks.pop()
+	}
+	for s.samples.len() > 0 && s.samples.at(0).t1 <= b-2*flatSpan {
+		s.samples.pop()
+	}
+}
+
+func (s *source) scaled(a, b, delta int64, whole float64) {
+	var sum float64
+	var given int64
+	last := a
+	for k := range s.samples.len() {
+		p := s.samples.at(k)
+		t0, t1 := max(p.t0, a), min(p.t1, b)
+		if t1 <= t0 {
+			continue
+		}
+		sum += float64(p.mw) * float64(t1-t0)
+		upTo := int64(float64(delta) * min(sum/whole, 1))
+		s.emit(last, t1, upTo-given, p.gap)
+		given, last = upTo, t1
+	}
+	if last < b || given < delta {
+		s.emit(last, b, delta-given, b-last > gapMin)
+	}
+}
+
+// byTicks emits the next counter difference as it is, for want of samples.
+func (s *source) byTicks() {
+	t := s.ticks.pop()
+	s.emit(s.anchor.at, t.at, t.uj-s.anchor.uj, true)
+	s.anchor = t
+}
+
+// integral is the samples' integral over (a, b] in mW ns.
+func (s *source) integral(a, b int64) float64 {
+	var sum float64
+	for k := range s.samples.len() {
+		p := s.samples.at(k)
+		if t0, t1 := max(p.t0, a), min(p.t1, b); t1 > t0 {
+			sum += float64(p.mw) * float64(t1-t0)
+		}
+	}
+	return sum
+}
+
+func (s *source) mean(a, b int64) float64 { return s.integral(a, b) / float64(b-a) }
+
+// flush emits everything up to the newest tick.
+func (s *source) flush() {
+	if s.cfg.Shape != ShapeSteps {
+		return
+	}
+	s.blocks()
+	if n := s.ticks.len(); n > 0 {
+		s.block(n - 1)
+	}
+}
+
+func (s *source) close() {
+	s.flush()
+	s.closed = true
+}
+
+// next hands on the next piece, moved to the clock of the load, once every window under it is cut.
+func (s *source) next(l *Ledger) (piece, bool) {
+	for s.cfg.Shape == ShapeAverage && s.ready.len() == 0 && s.deconvolve(l) {
+	}
+	if s.ready.len() == 0 {
+		return piece{}, false
+	}
+	p := *s.ready.at(0)
+	lag := int64(s.lag)
+	p.t0, p.t1 = p.t0-lag, p.t1-lag
+	if s.loadT != 0 {
+		p.t0 = s.loadT
+	}
+	p.t1 = max(p.t1, p.t0+1)
+	if !l.front.started {
+		l.front.start(p.t0)
+	}
+	if l.front.open.t0 < p.t1 && !l.front.closing {
+		return piece{}, false
+	}
+	s.ready.pop()
+	s.loadT = p.t1
+	s.handed += p.uj
+	return p, true
+}
+
+// learnLag moves the shape's lag by a share of what an isolated end of work showed.
+func (s *source) learnLag(more float64) {
+	if s.cfg.FixedLag || s.cfg.Frozen || s.cfg.Shape == ShapeAverage {
+		return
+	}
+	const prior, most = 4, 150e6
+	s.lagN++
+	s.lag += more / min(s.lagN+prior, 20)
+	s.lag = min(max(s.lag, 0), most)
+}

@@ -2,38 +2,74 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
+	"io"
 	"time"
 
-	"wattline/sink/store"
+	"github.com/alecthomas/kong"
+
+	"wattline/sink/queries"
 )
 
 type queryCmd struct {
+	engineFlags
 	SQL     string        `arg:"" optional:"" help:"One SELECT on tables requests, power, ledger, configs and view efficiency."`
-	Store   string        `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Name    string        `help:"Run the query of this name from the library." placeholder:"QUERY"`
+	List    bool          `help:"List the library's queries."`
+	Since   string        `help:"With --name, how far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all there is."`
+	Label   string        `help:"With --name ab, the label whose values are compared." default:"variant"`
+	Show    bool          `help:"With --name, print the SQL instead of running it."`
 	Format  string        `help:"How the result is written: ${enum}." enum:"table,json,csv" default:"table"`
 	Timeout time.Duration `help:"Give up after this long: a reader that stays makes the store's log grow." default:"1m"`
 }
 
 // Run runs one statement and prints its result.
-func (c *queryCmd) Run(a *app) (err error) {
-	if c.SQL == "" {
-		return usageError("no SQL given: try wattline query \"SELECT model, count(*) FROM requests GROUP BY model\"")
+func (c *queryCmd) Run(a *app, kctx *kong.Context) (err error) {
+	if c.List {
+		return listQueries(a.stdout)
 	}
-	r, err := store.OpenReader(a.ctx, a.storePath(c.Store))
+	if (c.SQL == "") == (c.Name == "") {
+		return usageError("give either SQL, such as \"SELECT model, count(*) FROM requests GROUP BY model\", or --name; --list tells the names")
+	}
+	e, err := c.open(a, kctx)
 	if err != nil {
 		return err
 	}
-	defer closing(r, &err)
-	return r.Explain(c.print(a, r.DB()))
+	defer closing(e, &err)
+	text, err := c.statement(e.dialect)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if c.Show {
+		_, err = fmt.Fprintln(a.stdout, text)
+		return err
+	}
+	return c.print(a, e, text)
 }
 
-func (c *queryCmd) print(a *app, db *sql.DB) (err error) {
+// statement is the SQL to run.
+func (c *queryCmd) statement(d queries.Dialect) (string, error) {
+	if c.Name == "" {
+		return c.SQL, nil
+	}
+	q, err := queries.Find(c.Name)
+	if err != nil {
+		return "", err
+	}
+	p := queries.Params{Label: c.Label}
+	if c.Since != "" {
+		if p.Since, err = parseSince(c.Since, time.Now()); err != nil {
+			return "", err
+		}
+	}
+	return q.SQL(d, p)
+}
+
+func (c *queryCmd) print(a *app, e *engine, text string) (err error) {
 	ctx, cancel := context.WithTimeoutCause(a.ctx, c.Timeout,
 		fmt.Errorf("the query took longer than %v: narrow it (WHERE started_at >= ...) or raise --timeout", c.Timeout))
 	defer cancel()
-	rows, err := db.QueryContext(ctx, c.SQL)
+	rows, err := e.db.QueryContext(ctx, text)
 	if err == nil {
 		defer closing(rows, &err)
 		err = printRows(rows, c.Format, a.stdout)
@@ -41,5 +77,15 @@ func (c *queryCmd) print(a *app, db *sql.DB) (err error) {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	return e.explain(err)
+}
+
+func listQueries(w io.Writer) error {
+	t := newTable(w, "name", "question")
+	for _, q := range queries.All() {
+		t.AppendRow([]any{q.Name, q.Question})
+	}
+	t.Render()
+	_, err := fmt.Fprintln(w, "\nwattline query --name NAME runs one, with --show it prints its SQL; --since 7d narrows it.")
 	return err
 }

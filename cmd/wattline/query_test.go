@@ -9,6 +9,7 @@ import (
 
 	"wattline/meter"
 	"wattline/sink"
+	"wattline/sink/queries"
 )
 
 func TestQueryFormats(t *testing.T) {
@@ -53,7 +54,12 @@ func TestQueriesThatFail(t *testing.T) {
 		want string
 		args []string
 	}{
-		{2, "no SQL given", nil},
+		{2, "give either SQL", nil},
+		{2, "give either SQL", []string{"SELECT 1", "--name", "idle"}},
+		{2, "no query named \"nix\", only", []string{"--name", "nix"}},
+		{2, "--since", []string{"--name", "idle", "--since", "x"}},
+		{2, "contains a password", []string{"SELECT 1", "--clickhouse", "http://u:secret@127.0.0.1/db"}},
+		{2, "must look like", []string{"SELECT 1", "--clickhouse", "nonsense"}},
 		{1, "no such column: nix (1); tables: requests", []string{"SELECT nix FROM requests"}},
 		{1, `no such column: "ok"`, []string{`SELECT "ok"`}},
 		{1, "between 0 and 1", []string{"SELECT quantile(ttft_us, 2) FROM requests"}},
@@ -62,5 +68,22 @@ func TestQueriesThatFail(t *testing.T) {
 		if _, errs := output(t, c.code, append([]string{"query", "--store", db}, c.args...)...); !strings.Contains(errs, c.want) {
 			t.Errorf("%v: %s", c.args, errs)
 		}
+	}
+}
+
+func TestNamedQueries(t *testing.T) {
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("a", time.Now()), measured("b", time.Now().Add(-48*time.Hour))}})
+	list, _ := output(t, 0, "query", "--list")
+	for _, q := range queries.All() {
+		if !strings.Contains(list, q.Name) || !strings.Contains(list, q.Question) {
+			t.Errorf("%s is not listed", q.Name)
+		}
+		if out, _ := output(t, 0, "query", "--name", q.Name, "--show", "--store", db); !strings.HasPrefix(out, "SELECT") && !strings.HasPrefix(out, "WITH") {
+			t.Errorf("%s: %s", q.Name, out)
+		}
+	}
+	out, _ := output(t, 0, "query", "--name", "ab", "--label", "team", "--since", "1d", "--format", "csv", "--store", db)
+	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.HasPrefix(lines[1], "blue,1,101,202,2,") {
+		t.Errorf("ab by team:\n%s", out)
 	}
 }

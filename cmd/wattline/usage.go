@@ -10,14 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"wattline/sink/queries"
-	"wattline/sink/store"
 )
 
 type usageCmd struct {
+	engineFlags
 	By       string `help:"What to tell apart: ${enum}." enum:"agent,session,model,user,label,day" default:"agent"`
 	Since    string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01)." default:"7d"`
-	Store    string `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
 	Currency string `help:"Unit of the price that serve was given, for the heading." placeholder:"NAME"`
 	JSON     bool   `help:"One JSON object a line." name:"json"`
 }
@@ -26,21 +27,21 @@ type usageCmd struct {
 const usageTimeout = time.Minute
 
 // Run prints who used what.
-func (c *usageCmd) Run(a *app) (err error) {
+func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	since, err := parseSince(c.Since, time.Now())
 	if err != nil {
 		return err
 	}
-	r, err := store.OpenReader(a.ctx, a.storePath(c.Store))
+	e, err := c.open(a, kctx)
 	if err != nil {
 		return err
 	}
-	defer closing(r, &err)
+	defer closing(e, &err)
 	ctx, cancel := context.WithTimeout(a.ctx, usageTimeout)
 	defer cancel()
-	u, err := queries.ReadUsage(ctx, r.DB(), queries.SQLite, c.By, since)
+	u, err := queries.ReadUsage(ctx, e.db, e.dialect, c.By, since)
 	if err != nil {
-		return r.Explain(err)
+		return e.explain(err)
 	}
 	if c.JSON {
 		return writeUsageJSON(a.stdout, u)

@@ -114,8 +114,12 @@ func text(d Dialect, s string) string {
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
 
-// literal is a time as both engines compare it with started_at and at.
+// literal is a time as both engines compare it with started_at and at. What lies before 1970, such as the
+// zero time, is 1970: ClickHouse's times begin about there.
 func literal(t time.Time) string {
+	if t.Unix() < 0 {
+		t = time.Unix(0, 0)
+	}
 	return "'" + t.UTC().Format("2006-01-02 15:04:05.000000") + "'"
 }
 

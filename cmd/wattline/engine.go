@@ -1,0 +1,67 @@
+package main
+
+import (
+	"database/sql"
+	"os"
+
+	"github.com/alecthomas/kong"
+
+	"wattline/sink/clickhouse"
+	"wattline/sink/queries"
+	"wattline/sink/store"
+)
+
+// engineFlags say which engine answers a question: the store, unless ClickHouse is asked for.
+type engineFlags struct {
+	Store                  string `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Clickhouse             string `help:"Ask this ClickHouse instead, named here or in $WATTLINE_CLICKHOUSE: clickhouse://USER@HOST/DATABASE or http://..." placeholder:"DSN"`
+	ClickhousePasswordFile string `help:"File with its password; else $WATTLINE_CLICKHOUSE_PASSWORD or the systemd credential clickhouse-password." placeholder:"FILE"`
+}
+
+// engine is a database with wattline's tables, opened for reading.
+type engine struct {
+	db      *sql.DB
+	dialect queries.Dialect
+	explain func(error) error // makes a sentence of an error of db
+	close   func() error
+}
+
+// Close ends the reading.
+func (e *engine) Close() error { return e.close() }
+
+func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
+	named := onCommandLine(kctx, "clickhouse")
+	// The configuration file's clickhouse is where serve ships to. Questions stay on this machine unless
+	// somebody asks for more.
+	if _, env := os.LookupEnv("WATTLINE_CLICKHOUSE"); !named && (!env || onCommandLine(kctx, "store")) {
+		r, err := store.OpenReader(a.ctx, a.storePath(f.Store))
+		if err != nil {
+			return nil, err
+		}
+		return &engine{r.DB(), queries.SQLite, r.Explain, r.Close}, nil
+	}
+	target, err := clickhouse.Parse(f.Clickhouse)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	if named && target.HasPassword() {
+		return nil, &exitError{exitUsage, clickhouse.ErrPasswordInArguments}
+	}
+	password, err := clickhouse.Password(f.ClickhousePasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	target = target.WithPassword(password)
+	db := target.DB()
+	return &engine{db, queries.ClickHouse, func(err error) error { return target.Explain("query", err) }, db.Close}, nil
+}
+
+// onCommandLine is whether a flag was given there, and not in the environment or the configuration file.
+func onCommandLine(kctx *kong.Context, flag string) bool {
+	for _, p := range kctx.Path {
+		if p.Flag != nil && p.Flag.Name == flag && !p.Resolved {
+			return true
+		}
+	}
+	return false
+}

@@ -18,11 +18,11 @@ func efficiencyQueries() []Query {
 SELECT coalesce(model, '-') AS model_name, ` + figures + `
 FROM efficiency WHERE started_at >= {{.Since}} GROUP BY model_name ORDER BY n_requests DESC, model_name`},
 
-		{"by-label", "And by label? A request counts once for each of its labels.", `
+		{"by-label", "Which label does? A request counts once for each of its labels.", `
 SELECT coalesce(usage_label, '-') AS label_name, ` + figures + `
 FROM {{by_label "efficiency"}} WHERE started_at >= {{.Since}} GROUP BY label_name ORDER BY n_requests DESC, label_name`},
 
-		{"by-client", "And by client, the first product of User-Agent?", `
+		{"by-client", "Which client does, by the first product of its User-Agent?", `
 SELECT coalesce(agent, '-') AS client, ` + figures + `
 FROM efficiency WHERE started_at >= {{.Since}} GROUP BY client ORDER BY n_requests DESC, client`},
 

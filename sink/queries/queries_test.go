@@ -3,12 +3,14 @@ package queries_test
 import (
 	"database/sql"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"wattline/meter"
+	"wattline/sink"
 	"wattline/sink/queries"
 )
 
@@ -187,5 +189,34 @@ func TestAnUnknownQueryListsTheOthers(t *testing.T) {
 	_, r := storeOf(t, rowsOf(100))
 	if a := ask(t, r.DB(), queries.SQLite, "ab", queries.Params{Label: "it's"}); len(a.rows) != 0 {
 		t.Errorf("a label that nobody has: %v", a.rows)
+	}
+}
+
+// QUERIES.md is written by hand and must not fall behind.
+func TestTheDocumentKnowsEverything(t *testing.T) {
+	b, err := os.ReadFile("../QUERIES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, q := range queries.All() {
+		want = append(want, "| `"+q.Name+"` | "+q.Question+" |")
+	}
+	for _, c := range sink.EfficiencyColumns() {
+		want = append(want, "| `"+c.Name+"` | "+c.Unit+" | "+c.Doc+" |")
+	}
+	for _, c := range sink.PowerColumns() {
+		want = append(want, "| `"+c.Name+"` | "+c.Unit+" | "+c.Doc+" |")
+	}
+	for _, c := range sink.LedgerColumns() {
+		want = append(want, "| `"+c.Name+"` | "+c.Unit+" | "+c.Doc+" |")
+	}
+	for _, c := range sink.ConfigColumns() {
+		want = append(want, "| `"+c.Name+"` | "+c.Unit+" | "+c.Doc+" |")
+	}
+	for _, line := range want {
+		if !strings.Contains(string(b), line) {
+			t.Errorf("QUERIES.md lacks the line %s", line)
+		}
 	}
 }

@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -36,27 +36,37 @@ type clientConn struct {
 	left   int64     // bytes of a sized body not yet taken
 	chunks chunkScanner
 
-	writeSet int64 // when the write deadline was last moved
+	writeSet int64 // when the write deadline was last moved; 0: it has to be
 
 	watch watchSlot
 	ended sync.Once
 }
 
 // Read gives fasthttp one fixed head for each request that was read and found valid.
-func (c *clientConn) Read(p []byte) (int, error) {
+func (c *clientConn) Read(p []byte) (n int, err error) {
+	defer c.srv.rescue("a request's head failed", func() { n, err = 0, net.ErrClosed })
 	if c.canned == "" {
 		if err := c.readHead(); err != nil {
 			return 0, err
 		}
 		c.canned = fixedHead
 	}
-	n := copy(p, c.canned)
+	n = copy(p, c.canned)
 	c.canned = c.canned[n:]
 	return n, nil
 }
 
 // Write drops what fasthttp would answer: replies go out through send.
 func (c *clientConn) Write(p []byte) (int, error) { return len(p), nil }
+
+// abort ends the connection at once: a TLS connection's Close would first try to say goodbye, which can
+// take seconds if the client does not read.
+func (c *clientConn) abort() {
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		_ = t.NetConn().Close()
+	}
+	_ = c.Close()
+}
 
 // Close ends the connection and takes it from the watcher first, so that its descriptor's number is
 // never watched for another connection.
@@ -115,8 +125,9 @@ func (c *clientConn) fill(idle time.Duration, limit int) error {
 		c.r = 0
 	}
 	if c.w == len(*c.bufp) {
-		bigger := make([]byte, min(2*c.w, limit))
+		bigger := make([]byte, max(c.w+1, min(2*c.w, limit)))
 		copy(bigger, *c.bufp)
+		putBuffer(c.bufp)
 		c.bufp = &bigger
 	}
 	if err := c.Conn.SetReadDeadline(time.Now().Add(idle)); err != nil {
@@ -146,10 +157,11 @@ func (c *clientConn) readHead() error {
 		}
 		if len(b) > 0 {
 			idle = c.srv.cfg.HeaderIdle
-			if bareLF(b, searched) {
+			end, ok := headEnd(b, searched)
+			if !ok {
 				return c.refuse(&refusal{400, "a header line ends in a bare line feed"})
 			}
-			if end := headEnd(b, searched); end >= 0 && end <= limit {
+			if end >= 0 && end <= limit {
 				c.head.raw = append(c.head.raw[:0], b[:end]...)
 				c.r += end
 				break
@@ -187,20 +199,6 @@ func (c *clientConn) refuse(err error) error {
 	}
 	c.srv.refused(c, why)
 	return net.ErrClosed
-}
-
-// bareLF reports whether a line feed without a carriage return stands in b at or behind from.
-func bareLF(b []byte, from int) bool {
-	for at := from; ; {
-		i := bytes.IndexByte(b[at:], '\n')
-		if i < 0 {
-			return false
-		}
-		if at+i == 0 || b[at+i-1] != '\r' {
-			return true
-		}
-		at += i + 1
-	}
 }
 
 // bodyDone reports whether the whole body has been taken.
@@ -244,17 +242,26 @@ func (c *clientConn) takeBody() (piece []byte, before chunkScanner, err error) {
 }
 
 // send writes to the client, moving the write deadline when it has grown old: a deadline an event would
-// cost more than the write's own bookkeeping.
+// cost more than the write's own bookkeeping. A client that is slow but reads is given more time; TLS
+// cannot go on behind a deadline, so there a client has to take a whole piece in time.
 func (c *clientConn) send(p []byte, now int64) error {
 	idle := c.srv.cfg.WriteIdle
-	if now-c.writeSet > int64(idle)/4 {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(idle)); err != nil {
+	for {
+		if c.writeSet == 0 || now-c.writeSet > int64(idle)/4 {
+			if err := c.Conn.SetWriteDeadline(time.Now().Add(idle)); err != nil {
+				return err
+			}
+			c.writeSet = c.srv.now()
+		}
+		n, err := c.Conn.Write(p)
+		if err == nil {
+			return nil
+		}
+		if _, encrypted := c.Conn.(*tls.Conn); n == 0 || encrypted || !isTimeout(err) {
 			return err
 		}
-		c.writeSet = now
+		p, c.writeSet = p[n:], 0
 	}
-	_, err := c.Conn.Write(p)
-	return err
 }
 
 // linger lets a client that is still sending read the reply before the connection goes: closing with

@@ -155,11 +155,16 @@ func (x *exchange) forward() error {
 	return nil
 }
 
+// firstChunkGrace is how long a head waits for the first chunk size behind it. Clients send the two
+// together; one that does not may be waiting for an early answer, and shall have it.
+const firstChunkGrace = 200 * time.Millisecond
+
 // awaitFirstChunk reads on until the first chunk size is known to be one, so that a request whose body
 // is malformed from the start never reaches the upstream. A client that waits for 100-continue sends
 // none before.
 func (x *exchange) awaitFirstChunk() error {
 	c := x.c
+	until := c.arrive.Add(min(firstChunkGrace, x.srv.cfg.BodyIdle))
 	for c.head.body == chunked && !c.head.expect {
 		probe := c.chunks
 		for b := c.buffered(); len(b) > 0 && probe.state < inData; {
@@ -172,7 +177,10 @@ func (x *exchange) awaitFirstChunk() error {
 		if probe.state >= inData {
 			return nil
 		}
-		if err := c.fill(x.srv.cfg.BodyIdle, smallSize+maxChunkLine); err != nil {
+		switch err := c.fill(time.Until(until), smallSize+maxChunkLine); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
 			return x.clientReadError(err)
 		}
 	}
@@ -267,12 +275,7 @@ func (x *exchange) sent(at int64) {
 // leaves or the upstream takes no more, and finish waits for it.
 func (x *exchange) upload() {
 	defer close(x.uploaded)
-	defer func() {
-		if p := recover(); p != nil {
-			x.srv.cfg.Log.Error("an upload failed", "panic", p, "path", x.rec.Path, "stack", string(debug.Stack()))
-			x.uploadFailed(&refusal{500, "internal error"})
-		}
-	}()
+	defer x.srv.rescue("an upload failed", func() { x.uploadFailed(&refusal{500, "internal error"}) })
 	c := x.c
 	c.roomForUpload()
 	defer c.release()

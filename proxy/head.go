@@ -50,8 +50,21 @@ type head struct {
 	listed    [][2]int // names listed in Connection, as offsets: hop-by-hop too
 }
 
+// Bounds of what a head may hold beside its size: each costs time that grows faster than its bytes.
+const (
+	maxFields = 1000
+	maxListed = 64
+)
+
+// keptHead is how much memory of one head is kept for the next: idle connections are many.
+const keptHead = 8 << 10
+
 // reset forgets the head and keeps its memory.
 func (h *head) reset() {
+	if cap(h.raw) > keptHead {
+		*h = head{}
+		return
+	}
 	*h = head{raw: h.raw[:0], fields: h.fields[:0], listed: h.listed[:0]}
 }
 
@@ -89,24 +102,39 @@ func (h *head) get(name string) []byte {
 }
 
 // headEnd finds the end of a head in b, looking from the byte offset from on (what lies before was
-// searched already): the index behind CRLFCRLF, or -1 while it has not arrived.
-func headEnd(b []byte, from int) int {
-	if from -= 3; from < 0 {
-		from = 0
+// searched already): the index behind CRLFCRLF, or -1 while it has not arrived. ok is false if a line
+// of the head ends in a bare line feed, which others might take for an end.
+func headEnd(b []byte, from int) (end int, ok bool) {
+	end = -1
+	since := max(from-3, 0)
+	if i := bytes.Index(b[since:], []byte("\r\n\r\n")); i >= 0 {
+		end = since + i + 4
+		b = b[:end]
 	}
-	i := bytes.Index(b[from:], []byte("\r\n\r\n"))
-	if i < 0 {
-		return -1
+	return end, !bareLF(b, from)
+}
+
+// bareLF reports whether a line feed without a carriage return stands in b at or behind from.
+func bareLF(b []byte, from int) bool {
+	for at := from; at < len(b); {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return false
+		}
+		if at+i == 0 || b[at+i-1] != '\r' {
+			return true
+		}
+		at += i + 1
 	}
-	return from + i + 4
+	return false
 }
 
 // parseRequest reads h.raw as a request head and refuses what could be read in two ways: such a
 // request must not reach the upstream, whose parser may choose the other one (RFC 9112, 11.2).
 func (h *head) parseRequest() error {
-	line, err := h.firstLine()
-	if err != nil {
-		return err
+	line, ok := h.firstLine()
+	if !ok {
+		return &refusal{400, "the request line has a control character"}
 	}
 	sp := bytes.IndexByte(line, ' ')
 	last := bytes.LastIndexByte(line, ' ')
@@ -137,12 +165,9 @@ func (h *head) parseRequest() error {
 
 // parseReply reads h.raw as a reply head. An upstream is trusted more than a client, but a reply whose
 // length cannot be told is an error.
-func (h *head) parseReply() error {
-	line, err := h.firstLine()
-	if err != nil {
-		return err
-	}
-	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.")) || line[8] != ' ' {
+func (h *head) parseReply() (err error) {
+	line, ok := h.firstLine()
+	if !ok || len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.")) || line[8] != ' ' {
 		return &refusal{502, "the upstream's reply does not start with HTTP/1.1 and a status"}
 	}
 	h.http10 = line[7] == '0'
@@ -152,17 +177,15 @@ func (h *head) parseReply() error {
 	return h.parseFields(false)
 }
 
-func (h *head) firstLine() ([]byte, error) {
+// firstLine returns the line without its end; ok is false if it holds what could end it elsewhere.
+func (h *head) firstLine() (line []byte, ok bool) {
 	i := bytes.Index(h.raw, []byte("\r\n"))
 	if i < 0 {
-		return nil, &refusal{400, "the head has no first line"}
+		return nil, false
 	}
 	h.first = i + 2
-	line := h.raw[:i]
-	if bytes.IndexByte(line, 0) >= 0 || bytes.IndexByte(line, '\n') >= 0 || bytes.IndexByte(line, '\r') >= 0 {
-		return nil, &refusal{400, "the first line has a control character"}
-	}
-	return line, nil
+	line = h.raw[:i]
+	return line, bytes.IndexByte(line, 0) < 0 && bytes.IndexByte(line, '\n') < 0 && bytes.IndexByte(line, '\r') < 0
 }
 
 // parseFields splits the header lines. strict refuses what a request may not contain.
@@ -172,15 +195,22 @@ func (h *head) parseFields(strict bool) error {
 		if n < 0 {
 			return &refusal{400, "a header line has no end"}
 		}
-		f := field{start: at, end: at + n + 2}
+		f := field{start: at, nameEnd: at, end: at + n + 2}
 		line := h.raw[at : at+n]
 		at = f.end
+		if strict && len(h.fields) >= maxFields {
+			return &refusal{431, "the request has too many header lines"}
+		}
 		colon := bytes.IndexByte(line, ':')
 		if colon <= 0 || !isToken(line[:colon]) {
-			if !strict && colon > 0 {
-				continue // an upstream's odd line is passed on untouched, and not read
+			switch {
+			case strict:
+				return &refusal{400, "a header line is folded or has no valid name"}
+			case len(line) > 0 && (line[0] == ' ' || line[0] == '\t'): // RFC 9112, 5.2: what it continues may not be passed on
+				return &refusal{502, "the upstream's reply has a folded header line"}
 			}
-			return &refusal{400, "a header line is folded or has no valid name"}
+			h.fields = append(h.fields, f) // an upstream's odd line is passed on untouched, without a name
+			continue
 		}
 		if strict && !isFieldValue(line[colon+1:]) {
 			return &refusal{400, "a header value has a control character"}
@@ -196,6 +226,12 @@ func (h *head) parseFields(strict bool) error {
 		if equalFold(h.name(f), "connection") {
 			h.readConnection(f)
 		}
+	}
+	if len(h.listed) > maxListed {
+		if strict {
+			return &refusal{400, "Connection lists too many names"}
+		}
+		return &refusal{502, "the upstream's Connection lists too many names"}
 	}
 	h.upgrade = h.upgrade && h.get("upgrade") != nil
 	return nil
@@ -279,8 +315,8 @@ func (h *head) replyFraming(method []byte) error {
 	}
 	if cl := h.get("content-length"); cl != nil {
 		n, ok := parseLength(cl)
-		if !ok {
-			return &refusal{502, "the upstream's Content-Length is not a number"}
+		if !ok || h.contradicts("content-length", cl) {
+			return &refusal{502, "the upstream's Content-Length is not one number"}
 		}
 		h.body, h.length = sized, n
 		if n == 0 {
@@ -290,6 +326,16 @@ func (h *head) replyFraming(method []byte) error {
 	}
 	h.body = untilClose
 	return nil
+}
+
+// contradicts reports whether a field of this name has another value than this one.
+func (h *head) contradicts(name string, value []byte) bool {
+	for _, f := range h.fields {
+		if equalFold(h.name(f), name) && !bytes.Equal(h.value(f), value) {
+			return true
+		}
+	}
+	return false
 }
 
 // hopByHop reports whether a field ends at this hop. Transfer-Encoding and Trailer stay: bodies keep

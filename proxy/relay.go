@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -95,7 +96,11 @@ func (x *exchange) readReplyHead(in *inbox) error {
 	searched := 0
 	for {
 		b := in.bytes()
-		if end := headEnd(b, searched); end >= 0 {
+		end, ok := headEnd(b, searched)
+		if !ok {
+			return &refusal{502, "the upstream's reply has a header line that ends in a bare line feed"}
+		}
+		if end >= 0 {
 			x.reply.raw = append(x.reply.raw[:0], b[:end]...)
 			in.r += end
 			return x.reply.parseReply()
@@ -169,15 +174,15 @@ func (x *exchange) relayBody(in *inbox) error {
 			x.showReply(piece, before, in.at)
 		}
 		if body.done() {
-			x.clean, x.marks.E = in.r == in.w, in.at
+			x.clean, x.marks.E = true, in.at
 			x.reply.closing = x.reply.closing || in.r != in.w // bytes behind the end: not to be trusted again
-			x.clean = true
 			return nil
 		}
 		if err := x.receive(in, largeSize); err != nil {
 			x.marks.E = x.srv.now()
 			if body.framing == untilClose && errors.Is(err, io.EOF) {
-				x.clean = x.state.Load() == live
+				st := x.state.Load()
+				x.clean = st == live || st == detached
 				return nil
 			}
 			x.breakOff()
@@ -189,8 +194,19 @@ func (x *exchange) relayBody(in *inbox) error {
 // breakOff makes sure that a client cannot take a reply that ended early for a whole one. Sized and
 // chunked replies show it by themselves; one that runs until the close needs a reset.
 func (x *exchange) breakOff() {
-	if tcp, ok := x.c.Conn.(*net.TCPConn); ok && x.reply.body == untilClose {
+	if x.reply.body != untilClose {
+		return
+	}
+	raw := x.c.Conn
+	t, encrypted := raw.(*tls.Conn)
+	if encrypted {
+		raw = t.NetConn()
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
+	}
+	if encrypted {
+		x.c.abort() // without TLS's goodbye
 	}
 }
 
@@ -201,16 +217,15 @@ func (x *exchange) write(p []byte) error { return x.writeAt(p, x.srv.now()) }
 // be written to has left.
 func (x *exchange) writeAt(p []byte, at int64) error {
 	if x.state.Load() == detached {
+		x.unsent = true
 		return nil
 	}
 	err := x.c.send(p, at)
 	if err == nil {
 		return nil
 	}
-	if x.resume && x.state.CompareAndSwap(live, detached) {
-		return nil
-	}
-	if x.state.Load() == detached {
+	if x.resume && (x.state.CompareAndSwap(live, detached) || x.state.Load() == detached) {
+		x.unsent = true
 		return nil
 	}
 	if x.state.CompareAndSwap(live, cancelled) {
@@ -231,27 +246,25 @@ func isTimeout(err error) bool {
 func (x *exchange) showReply(piece []byte, body replyBody, read int64) {
 	written := x.srv.now()
 	x.blocked += written - read
-	if len(piece) == 0 {
-		return
-	}
-	x.metered(func() {
-		for len(piece) > 0 {
-			n, payload, err := body.next(piece)
-			if err != nil || n == 0 {
-				return
-			}
-			piece = piece[n:]
-			if len(payload) == 0 {
-				continue
-			}
-			x.outBytes += int64(len(payload))
-			p := x.meter.ReplyBody(payload, read, written)
-			x.complete = x.complete || p.Done
-			if p.Outputs > 0 || p.PrefillTotal > 0 {
-				x.progressed(p, read)
-			}
+	for len(piece) > 0 {
+		n, payload, err := body.next(piece)
+		if err != nil || n == 0 {
+			return
 		}
-	})
+		piece = piece[n:]
+		if len(payload) > 0 {
+			x.outBytes += int64(len(payload))
+			x.metered(func() { x.meterReply(payload, read, written) })
+		}
+	}
+}
+
+func (x *exchange) meterReply(payload []byte, read, written int64) {
+	p := x.meter.ReplyBody(payload, read, written)
+	x.complete = x.complete || (p.Done && !x.unsent)
+	if p.Outputs > 0 || p.PrefillTotal > 0 {
+		x.progressed(p, read)
+	}
 }
 
 func (x *exchange) progressed(p meter.Progress, at int64) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,8 +39,8 @@ type Config struct {
 	MaxConns       int   // 503 above; 16384
 	MaxRequests    int   // live ones, 503 above; 4096
 
-	Observer Observer // nil: Deaf
-	Tracer   Tracer   // nil: off
+	Observer Observer        // nil: Deaf
+	Tracer   Tracer          // nil: off
 	Identify *meter.Identify // what is kept of who asked; nil: nothing that names a person
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Log      *slog.Logger
@@ -91,7 +92,9 @@ type Server struct {
 	slots   meter.SlotClock // when this upstream's slots start, learnt from its streams
 	epoch   time.Time
 	conns   atomic.Int64
+	rows    atomic.Int64 // exchanges whose row has not been handed over
 	stop    atomic.Bool
+	polite  chan struct{} // bounds the connections above the limit that are being told so
 
 	mu       sync.Mutex // guards what follows
 	seq      uint64
@@ -107,7 +110,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}}
+	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}, polite: make(chan struct{}, 64)}
 	s.pool = pool{up: cfg.Upstream, dial: cfg.Dial, idle: cfg.PoolIdle}
 	s.http = &fasthttp.Server{
 		Handler:         s.handle,
@@ -167,11 +170,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// drained waits until no exchange is live.
+// drained waits until no exchange is live and every row is with the Observer.
 func (s *Server) drained(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.Live() > 0 {
+	for s.rows.Load() > 0 {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -191,8 +194,10 @@ func (s *Server) Live() int {
 // Conns is the number of client connections.
 func (s *Server) Conns() int { return int(s.conns.Load()) }
 
-// handle is fasthttp's handler: it is called once for each head that clientConn read.
+// handle is fasthttp's handler: it is called once for each head that clientConn read. fasthttp lets a
+// panic end the process; here it ends the connection.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	defer s.rescue("a request failed", ctx.SetConnectionClose)
 	c, ok := ctx.Conn().(*clientConn)
 	if !ok {
 		ctx.SetConnectionClose()
@@ -203,11 +208,26 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 }
 
+// rescue, deferred, keeps a panic from ending more than what it happened in.
+func (s *Server) rescue(what string, end func()) {
+	if p := recover(); p != nil {
+		s.cfg.Log.Error(what, "panic", p, "stack", string(debug.Stack()))
+		end()
+	}
+}
+
+// done hands a row over.
+func (s *Server) done(seq uint64, at int64, rec *meter.Record) {
+	defer s.rescue("a row was lost", func() {})
+	s.cfg.Observer.Done(seq, at, rec)
+}
+
 // enter makes x live and gives it its number.
 func (s *Server) enter(x *exchange) (live int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.advance(x.marks.P0)
+	s.rows.Add(1)
 	s.seq++
 	x.seq, x.integral, x.entered = s.seq, s.integral, s.since
 	s.live[x.seq] = x
@@ -257,8 +277,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		c := &clientConn{Conn: nc, srv: l.srv}
 		if n := l.srv.conns.Add(1); n > int64(l.srv.cfg.MaxConns) {
-			l.srv.refused(c, &refusal{503, "too many connections"})
-			_ = c.Close()
+			l.srv.turnAway(c)
 			continue
 		}
 		if err := l.srv.watcher.add(c, &c.watch); err != nil {
@@ -266,6 +285,24 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		return c, nil
 	}
+}
+
+// turnAway answers a connection above the limit with 503, beside the accepting goroutine: TLS or a
+// client that does not read would hold it up. When many are being answered already, the rest are only
+// closed.
+func (s *Server) turnAway(c *clientConn) {
+	select {
+	case s.polite <- struct{}{}:
+	default:
+		c.abort()
+		return
+	}
+	go func() { // ends within the deadlines of refused
+		defer func() { <-s.polite }()
+		defer s.rescue("a refusal failed", func() {})
+		defer c.Close() //nolint:errcheck // nothing was promised
+		s.refused(c, &refusal{503, "too many connections"})
+	}()
 }
 
 // closed is told by a clientConn that it has closed.

@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"errors"
 	"net"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"wattline/meter"
@@ -10,6 +13,9 @@ import (
 // tunnel passes bytes both ways after 101 Switching Protocols until both sides have ended. A side that
 // closes its half closes the other side's half; it does not count as a client that left.
 func (x *exchange) tunnel(in *inbox) error {
+	if x.uploaded != nil {
+		<-x.uploaded // the request's body comes first, and has its own reader
+	}
 	out := x.replyHead(nil)
 	out = append(out, in.bytes()...)
 	if err := x.writeAt(out, in.at); err != nil {
@@ -19,11 +25,12 @@ func (x *exchange) tunnel(in *inbox) error {
 	x.rec.Status = meter.Some(101)
 	x.outBytes += int64(in.w - in.r)
 	x.c.watch.current.Store(nil)
-	up := x.up
 	x.sent(x.srv.now())
 
+	t := &tunnelled{idle: x.srv.cfg.UpstreamIdle, now: x.srv.now}
+	up := x.up
 	back := make(chan int64, 1)
-	go func() { back <- pump(x.c.Conn, up.Conn, x.srv.cfg.UpstreamIdle) }() // ends with its connections; awaited below
+	go func() { back <- t.pump(x.c.Conn, up.Conn) }() // ends with its connections; awaited below
 	if early := x.c.buffered(); len(early) > 0 {
 		if _, err := x.writeUp(early); err == nil {
 			x.inBytes.Add(int64(len(early)))
@@ -31,35 +38,52 @@ func (x *exchange) tunnel(in *inbox) error {
 			x.c.release()
 		}
 	}
-	x.inBytes.Add(pump(up.Conn, x.c.Conn, x.srv.cfg.UpstreamIdle))
+	x.inBytes.Add(t.pump(up.Conn, x.c.Conn))
 	x.outBytes += <-back
 	x.marks.E, x.clean, x.keep = x.srv.now(), true, false
 	return nil
 }
 
-// pump copies one direction until its source ends or is silent for idle, then closes the destination's
+// tunnelled is what the two directions of a tunnel share: it is idle when both are.
+type tunnelled struct {
+	idle time.Duration
+	now  func() int64
+	last atomic.Int64 // when bytes last passed, either way
+}
+
+// pump copies one direction until its source ends or the tunnel is idle, then closes the destination's
 // half. It returns the bytes copied.
-func pump(dst, src net.Conn, idle time.Duration) (total int64) {
+func (t *tunnelled) pump(dst, src net.Conn) (total int64) {
 	bp := largeBuffer()
 	defer putBuffer(bp)
+	t.last.Store(t.now())
 	for {
-		_ = src.SetReadDeadline(time.Now().Add(idle))
+		_ = src.SetReadDeadline(time.Now().Add(t.idle))
 		n, err := src.Read(*bp)
 		if n > 0 {
-			_ = dst.SetWriteDeadline(time.Now().Add(idle))
+			t.last.Store(t.now())
+			_ = dst.SetWriteDeadline(time.Now().Add(t.idle))
 			if _, werr := dst.Write((*bp)[:n]); werr != nil {
 				_ = src.Close()
 				return total
 			}
 			total += int64(n)
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && t.now()-t.last.Load() < int64(t.idle) {
+			continue // the other direction is alive
+		}
 		if err != nil {
-			if cw, ok := dst.(interface{ CloseWrite() error }); ok {
-				_ = cw.CloseWrite()
-			} else {
-				_ = dst.Close()
-			}
+			closeHalf(dst)
 			return total
 		}
 	}
+}
+
+// closeHalf tells a peer that nothing more comes, and leaves the other direction open where it can.
+func closeHalf(c net.Conn) {
+	if cw, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = cw.CloseWrite()
+		return
+	}
+	_ = c.Close()
 }

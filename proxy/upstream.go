@@ -64,6 +64,14 @@ type upstreamConn struct {
 	readSet int64 // when the read deadline was last moved
 }
 
+// abort ends the connection at once, without TLS's goodbye, which can take seconds.
+func (c *upstreamConn) abort() {
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		_ = t.NetConn().Close()
+	}
+	_ = c.Close()
+}
+
 // pool keeps connections that a reply left clean. The most recently used goes out first; none is used
 // that has been idle for long enough that the server may be about to close it.
 type pool struct {

@@ -15,7 +15,9 @@ import (
 type epollWatcher struct {
 	fd   int
 	file *os.File // fd again, parked in the runtime's poller: waiting takes no thread
-	done chan struct{}
+
+	start sync.Once     // run, with the first connection that has a descriptor
+	done  chan struct{} // closed when run has ended, or by close if it never began
 
 	mu    sync.Mutex // guards what follows
 	slots map[uint64]*watchSlot
@@ -31,11 +33,10 @@ func newWatcher() (watcher, error) {
 		return nil, fmt.Errorf("proxy: epoll: %w", err)
 	}
 	w := &epollWatcher{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{}), slots: map[uint64]*watchSlot{}}
-	go w.run()
 	return w, nil
 }
 
-// run is started by newWatcher and ends when close closes the file; close waits for it.
+// run is started by the first add and ends when close closes the file; close waits for it.
 func (w *epollWatcher) run() {
 	defer close(w.done)
 	raw, err := w.file.SyscallConn()
@@ -73,6 +74,7 @@ func (w *epollWatcher) add(c *clientConn, slot *watchSlot) error {
 	if err != nil {
 		return fmt.Errorf("proxy: watch: %w", err)
 	}
+	w.start.Do(func() { go w.run() })
 	w.mu.Lock()
 	w.next++
 	slot.id = w.next
@@ -105,5 +107,6 @@ func (w *epollWatcher) remove(slot *watchSlot) {
 
 func (w *epollWatcher) close() {
 	_ = w.file.Close()
+	w.start.Do(func() { close(w.done) })
 	<-w.done
 }

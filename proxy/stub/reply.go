@@ -178,7 +178,7 @@ func (x *reply) write(p []byte) (at time.Time) {
 	return at
 }
 
-// sleepUntil waits for a moment; it returns false at once when gone is closed.
+// sleepUntil waits for a moment; it returns false at once when gone is closed, or the Server.
 func (x *reply) sleepUntil(t time.Time, gone <-chan struct{}) bool {
 	d := time.Until(t)
 	if d <= 0 {
@@ -198,9 +198,10 @@ func (x *reply) sleepUntil(t time.Time, gone <-chan struct{}) bool {
 	case <-x.timer.C:
 		return true
 	case <-gone:
-		x.timer.Stop()
-		return false
+	case <-x.srv.closing:
 	}
+	x.timer.Stop()
+	return false
 }
 
 var _ net.Conn = (*conn)(nil)

@@ -25,13 +25,14 @@ type Server struct {
 	changed   chan struct{} // closed and replaced when an exchange changes
 	closed    bool
 
+	closing chan struct{}  // closed by Close
 	running sync.WaitGroup // connections' goroutines
 }
 
 // New makes a Server; it listens to nothing yet.
 func New(cfg Config) *Server {
 	cfg.setDefaults()
-	return &Server{cfg: cfg, slots: newSlots(cfg.Slots), conns: map[*conn]struct{}{}, changed: make(chan struct{})}
+	return &Server{cfg: cfg, slots: newSlots(cfg.Slots), conns: map[*conn]struct{}{}, changed: make(chan struct{}), closing: make(chan struct{})}
 }
 
 // Serve answers the connections of ln until Close, then returns nil.
@@ -83,7 +84,10 @@ func (s *Server) Conns() int {
 // Close closes the listeners and all connections and waits until nothing runs any more.
 func (s *Server) Close() error {
 	s.mu.Lock()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
 	var errs []error
 	for _, ln := range s.listeners {
 		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

@@ -1,0 +1,235 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy/llamatest"
+	"wattline/proxy/stub"
+)
+
+// real is the llama-server that most tests share. Tests that look at its slots start their own.
+var real = llamatest.Shared{Args: []string{"--threads-http", "32", "--metrics"}}
+
+func TestMain(m *testing.M) { os.Exit(real.Main(m)) }
+
+// patience bounds every wait in these tests; nothing here takes so long unless it hangs.
+const patience = 60 * time.Second
+
+// rows is an Observer that keeps every row and lets a test wait for one.
+type rows struct {
+	mu      sync.Mutex // guards what follows
+	all     []*meter.Record
+	changed chan struct{}
+}
+
+func newRows() *rows { return &rows{changed: make(chan struct{})} }
+
+func (r *rows) Observe(Event) {}
+
+func (r *rows) Done(_ uint64, _ int64, rec *meter.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, rec)
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// list copies the rows so far.
+func (r *rows) list() []*meter.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
+}
+
+// await waits for a row that match accepts.
+func (r *rows) await(t testing.TB, match func(*meter.Record) bool) *meter.Record {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		r.mu.Lock()
+		changed, all := r.changed, r.all
+		r.mu.Unlock()
+		for _, rec := range all {
+			if match(rec) {
+				return rec
+			}
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("no such row among %d", len(all))
+		}
+	}
+}
+
+// row waits for the row of the request that had X-Request-Id: id.
+func (r *rows) row(t testing.TB, id string) *meter.Record {
+	t.Helper()
+	return r.await(t, func(rec *meter.Record) bool { return rec.ClientRequestID == id })
+}
+
+// awaitN waits for n rows.
+func (r *rows) awaitN(t testing.TB, n int) []*meter.Record {
+	t.Helper()
+	r.await(t, func(*meter.Record) bool { return len(r.all) >= n })
+	return r.list()
+}
+
+// front is a wattline data path under test.
+type front struct {
+	*Server
+	rows *rows
+	addr string
+}
+
+func (f *front) url() string { return "http://" + f.addr }
+
+// startFront puts a Server in front of an upstream, on a free port.
+func startFront(t testing.TB, upstream string, changes ...func(*Config)) *front {
+	t.Helper()
+	return serveFront(t, listen(t), upstream, changes...)
+}
+
+// serveFront is startFront on a listener of the caller's.
+func serveFront(t testing.TB, ln net.Listener, upstream string, changes ...func(*Config)) *front {
+	t.Helper()
+	up, err := ParseUpstream(upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{rows: newRows(), addr: ln.Addr().String()}
+	cfg := Config{Name: "test", Upstream: up, Observer: f.rows}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	if f.Server, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- f.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := errors.Join(f.Shutdown(ctx), <-served); err != nil {
+			t.Errorf("end of the front: %v", err)
+		}
+	})
+	return f
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+// startStub serves a stub on a free port.
+func startStub(t testing.TB, cfg stub.Config) (*stub.Server, string) {
+	t.Helper()
+	cfg.Record = true
+	ln := listen(t)
+	srv := stub.New(cfg)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	t.Cleanup(func() {
+		if err := errors.Join(srv.Close(), <-served); err != nil {
+			t.Errorf("end of the stub: %v", err)
+		}
+	})
+	return srv, "http://" + ln.Addr().String()
+}
+
+// awaitStub waits until the stub's record of request id is as wanted.
+func awaitStub(t testing.TB, srv *stub.Server, id string, until func(stub.Exchange) bool) stub.Exchange {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ex, err := srv.Await(ctx, id, until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ex
+}
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	nc, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	t.Cleanup(func() { _ = nc.Close() })
+	return nc.(*net.TCPConn)
+}
+
+// send writes raw bytes.
+func send(t testing.TB, c net.Conn, msg string) {
+	t.Helper()
+	if _, err := io.WriteString(c, msg); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+}
+
+// postOf makes a POST's bytes.
+func postOf(path, id, body string) string {
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: llama\r\nX-Request-Id: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		path, id, len(body), body)
+}
+
+// readReply reads one reply, body included.
+func readReply(t testing.TB, br *bufio.Reader, method string) (*http.Response, string) {
+	t.Helper()
+	resp, err := http.ReadResponse(br, &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("read the reply: %v", err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("read the reply's body: %v", err)
+	}
+	_ = resp.Body.Close()
+	return resp, string(body)
+}
+
+// chat is a chat request's body.
+func chat(maxTokens int, more string) string {
+	return fmt.Sprintf(`{"messages":[{"role":"user","content":"write some code please"}],"stream":true,"max_tokens":%d%s}`, maxTokens, more)
+}
+
+// median of durations.
+func median(d []time.Duration) time.Duration {
+	s := slices.Clone(d)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+// untilMarker reads from c until marker has come by and returns all that was read.
+func untilMarker(t testing.TB, c io.Reader, marker string) string {
+	t.Helper()
+	var got strings.Builder
+	buf := make([]byte, 4096)
+	for !strings.Contains(got.String(), marker) {
+		n, err := c.Read(buf)
+		got.Write(buf[:n])
+		if err != nil {
+			t.Fatalf("read until %q: %v after %q", marker, err, got.String())
+		}
+	}
+	return got.String()
+}

@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy/llamatest"
+	"wattline/proxy/stub"
+)
+
+// leaveWithin is how soon behind a client's FIN the upstream connection has to be closed.
+const leaveWithin = 50 * time.Millisecond
+
+// TestClientThatLeaves: at any moment, the upstream connection is closed within 50 ms of the FIN, and
+// the row says so and keeps what was seen.
+func TestClientThatLeaves(t *testing.T) {
+	up, url := startStub(t, stub.Config{Slots: 1000, HeaderDelay: 20 * time.Millisecond, FirstToken: 60 * time.Millisecond, TokenGap: 5 * time.Millisecond})
+	f := startFront(t, url)
+	body := chat(1000, "")
+	headed := func(e stub.Exchange) bool { return !e.Headed.IsZero() }
+	arrived := func(e stub.Exchange) bool { return !e.Arrived.IsZero() }
+
+	cases := []struct {
+		name  string
+		send  func(id string) string
+		until func(stub.Exchange) bool // nil: the client has read the first token
+		half  bool                     // only the sending half is closed: it counts as leaving
+	}{
+		{"before the first byte", func(id string) string { return postOf("/v1/chat/completions", id, body) }, arrived, false},
+		{"behind the head", func(id string) string { return postOf("/v1/chat/completions", id, body) }, headed, false},
+		{"mid-stream", func(id string) string { return postOf("/v1/chat/completions", id, body) }, nil, false},
+		{"half-close", func(id string) string { return postOf("/v1/chat/completions", id, body) }, nil, true},
+		{"unstreamed", func(id string) string {
+			return postOf("/v1/chat/completions", id, strings.Replace(body, "true", "false", 1))
+		}, arrived, false},
+		{"behind pipelined bytes", func(id string) string {
+			return postOf("/v1/chat/completions", id, body) + postOf("/v1/chat/completions", id+"-second", body)
+		}, nil, false},
+		{"behind a pipelined half head", func(id string) string {
+			return postOf("/v1/chat/completions", id, body) + "POST /v1/chat"
+		}, arrived, false},
+		{"behind 60 kB of pipelined bytes", func(id string) string { // more would hold the FIN back in the client's kernel
+			return postOf("/v1/chat/completions", id, body) + postOf("/nothing", id+"-second", strings.Repeat("x", 60<<10))
+		}, headed, false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			var took []time.Duration
+			for i := range 5 {
+				id := fmt.Sprintf("%s %d", c.name, i)
+				id = strings.ReplaceAll(id, " ", "-")
+				nc := dial(t, f.addr)
+				send(t, nc, c.send(id))
+				if c.until == nil {
+					untilMarker(t, nc, `"content":"`)
+				} else {
+					awaitStub(t, up, id, c.until)
+				}
+				left := time.Now()
+				if c.half {
+					_ = nc.CloseWrite()
+				} else {
+					_ = nc.Close()
+				}
+				ex := awaitStub(t, up, id, func(e stub.Exchange) bool { return !e.PeerClosed.IsZero() })
+				took = append(took, ex.PeerClosed.Sub(left))
+				rec := f.rows.row(t, id)
+				if rec.Outcome != meter.Cancelled {
+					t.Errorf("outcome %q (%s)", rec.Outcome, rec.Error)
+				}
+				if c.until == nil && (rec.OutputEvents.V < 1 || !rec.TTFTUs.Valid) {
+					t.Errorf("observed: events %+v, ttft %+v", rec.OutputEvents, rec.TTFTUs)
+				}
+			}
+			t.Logf("upstream closed %v after the FIN (median of %d; worst %v)", median(took), len(took), worst(took))
+			if w := worst(took); w > leaveWithin {
+				t.Errorf("upstream closed only %v after the FIN", w)
+			}
+		})
+	}
+	for _, rec := range f.rows.list() {
+		if strings.HasSuffix(rec.ClientRequestID, "-second") {
+			t.Errorf("a pipelined request behind a client that left was forwarded: %s", rec.ClientRequestID)
+		}
+	}
+}
+
+func worst(d []time.Duration) time.Duration {
+	w := d[0]
+	for _, x := range d {
+		w = max(w, x)
+	}
+	return w
+}
+
+// TestClientThatLeavesMidUpload: the upstream sees its connection close too, and no row is lost.
+func TestClientThatLeavesMidUpload(t *testing.T) {
+	f := func() (*front, <-chan error) {
+		ln := listen(t)
+		ended := make(chan error, 1)
+		go func() {
+			nc, err := ln.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			defer nc.Close() //nolint:errcheck // its end is what is looked at
+			buf := make([]byte, 1<<16)
+			for err == nil {
+				_, err = nc.Read(buf)
+			}
+			ended <- err
+		}()
+		t.Cleanup(func() { _ = ln.Close() })
+		return startFront(t, "http://"+ln.Addr().String()), ended
+	}
+	front, ended := f()
+	nc := dial(t, front.addr)
+	send(t, nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: up\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 300000))
+	left := time.Now()
+	_ = nc.Close()
+	if err := <-ended; err == nil {
+		t.Error("the upstream saw no end")
+	}
+	if d := time.Since(left); d > leaveWithin+100*time.Millisecond { // 300 kB have to pass first
+		t.Errorf("the upstream connection was closed %v after the FIN", d)
+	}
+	if rec := front.rows.row(t, "up"); rec.Outcome != meter.Cancelled {
+		t.Errorf("outcome %q (%s)", rec.Outcome, rec.Error)
+	}
+}
+
+// TestLeavingFreesTheSlot: mid-decode, the real server's slot is free within 250 ms of the client's
+// FIN. During prefill, and for an unstreamed reply, this server works on: how long is recorded, with
+// what it would have taken.
+func TestLeavingFreesTheSlot(t *testing.T) {
+	srv := llamatest.Start(t, "-np", "1", "-c", "16384")
+	f := startFront(t, srv.URL())
+
+	var freed []time.Duration
+	for i := range 20 {
+		nc := dial(t, f.addr)
+		id := fmt.Sprint("decode", i)
+		send(t, nc, postOf("/completion", id, `{"prompt":"write some code","stream":true,"n_predict":100000,"ignore_eos":true}`))
+		untilMarker(t, nc, `"tokens_predicted":20,`)
+		_ = nc.Close()
+		freed = append(freed, llamatest.AwaitBusy(t, srv, 0, patience))
+		if rec := f.rows.row(t, id); rec.Outcome != meter.Cancelled || rec.OutputEvents.V < 15 {
+			t.Errorf("row: %s, %d events", rec.Outcome, rec.OutputEvents.V)
+		}
+	}
+	t.Logf("mid-decode: slot free %v after the FIN (median of %d, worst %v)", median(freed), len(freed), worst(freed))
+	if m := median(freed); m > 250*time.Millisecond {
+		t.Errorf("mid-decode: slot free only %v after the FIN", m)
+	}
+
+	// Prefill and unstreamed: first how long they take undisturbed, then how long behind a client that left.
+	prompt := strings.Repeat("write some code ", 250)
+	cases := []struct{ name, body string }{
+		{"prefill of a stream", `{"prompt":"` + prompt + `","stream":true,"n_predict":1,"cache_prompt":false}`},
+		{"unstreamed", `{"prompt":"write some code","n_predict":400,"ignore_eos":true,"cache_prompt":false}`},
+	}
+	for i, c := range cases {
+		nc := dial(t, f.addr)
+		began := time.Now()
+		send(t, nc, postOf("/completion", fmt.Sprint("whole", i), c.body))
+		readReply(t, bufio.NewReader(nc), "POST")
+		whole := time.Since(began)
+		llamatest.AwaitBusy(t, srv, 0, patience)
+
+		nc = dial(t, f.addr)
+		id := fmt.Sprint("left", i)
+		send(t, nc, postOf("/completion", id, c.body))
+		llamatest.AwaitBusy(t, srv, 1, patience)
+		_ = nc.Close()
+		rec := f.rows.row(t, id)
+		after := llamatest.AwaitBusy(t, srv, 0, patience)
+		t.Logf("%s: takes %v undisturbed; the slot was busy %v more after its client left", c.name, whole, after)
+		if rec.Outcome != meter.Cancelled {
+			t.Errorf("%s: outcome %q", c.name, rec.Outcome)
+		}
+		if after > whole+5*time.Second {
+			t.Errorf("%s: the slot stayed busy for %v", c.name, after)
+		}
+	}
+}

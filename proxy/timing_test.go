@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/valyala/fasthttp/fasthttputil"
+
+	"wattline/meter"
+	"wattline/proxy/stub"
+)
+
+// TestFirstTokenIsExact: head at 5 ms, pings every 100 ms, role-only event and first token at 700 ms.
+// In a bubble time only passes where the stub waits, so nothing is left to tolerate.
+func TestFirstTokenIsExact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		upstreamLn, frontLn := fasthttputil.NewInmemoryListener(), fasthttputil.NewInmemoryListener()
+		up := stub.New(stub.Config{Record: true, TokenGap: 20 * time.Millisecond})
+		rows := newRows()
+		parsed, err := ParseUpstream("http://stub:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv, err := New(Config{
+			Upstream: parsed, Observer: rows,
+			Dial: func(context.Context, string, string) (net.Conn, error) { return upstreamLn.Dial() },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 2)
+		go func() { served <- up.Serve(upstreamLn) }()
+		go func() { served <- srv.Serve(frontLn) }()
+
+		for _, path := range []string{"/v1/chat/completions", "/v1/completions", "/completion"} {
+			nc, err := frontLn.Dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			send(t, nc, postOf(path, path, `{"prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true,"max_tokens":5}`))
+			resp, _ := readReply(t, bufio.NewReader(nc), http.MethodPost)
+			if resp.StatusCode != http.StatusOK {
+				t.Fatalf("%s: %s", path, resp.Status)
+			}
+			_ = nc.Close()
+			rec := rows.row(t, path)
+			want := map[string]struct {
+				got  meter.Int
+				want int64
+			}{
+				"ttfb_us": {rec.TTFBUs, 5_000}, "ttft_us": {rec.TTFTUs, 700_000}, "ttfo_us": {rec.TTFOUs, 700_000},
+				"upstream_ttft_us": {rec.UpstreamTTFTUs, 700_000}, "queue_us": {rec.QueueUs, 5_000},
+				"prefill_us": {rec.PrefillUs, 695_000}, "decode_us": {rec.DecodeUs, 80_000}, "duration_us": {rec.DurationUs, 780_000},
+				"itl_max_us": {rec.ITLMaxUs, 20_000}, "proxy_overhead_us": {rec.ProxyOverheadUs, 0},
+				"output_tokens": {rec.OutputTokens, 5}, "output_events": {rec.OutputEvents, 5}, "write_blocked_us": {rec.WriteBlockedUs, 0},
+			}
+			for name, w := range want {
+				if w.got != meter.Some(w.want) {
+					t.Errorf("%s: %s is %+v, want %d", path, name, w.got, w.want)
+				}
+			}
+			if p50 := rec.ITLP50Us.V; p50 < 19_800 || p50 > 20_200 { // a sketch's quantile is good to 1 %
+				t.Errorf("%s: itl_p50_us is %d", path, p50)
+			}
+			if rec.Outcome != meter.OK {
+				t.Errorf("%s: outcome %s: %s", path, rec.Outcome, rec.Error)
+			}
+		}
+		if err := errors.Join(srv.Shutdown(t.Context()), up.Close(), <-served, <-served); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute) // fasthttp's idle workers end by the (fake) clock
+	})
+}
+
+// TestFirstTokenOnSockets: over real sockets the row agrees within 2 ms with what the stub recorded.
+func TestFirstTokenOnSockets(t *testing.T) {
+	up, url := startStub(t, stub.Config{FirstToken: 60 * time.Millisecond, PingInterval: 15 * time.Millisecond, TokenGap: time.Millisecond})
+	f := startFront(t, url)
+	var ttft, ttfb []time.Duration
+	for i := range 20 {
+		id := fmt.Sprint("n", i)
+		nc := dial(t, f.addr)
+		send(t, nc, postOf("/v1/chat/completions", id, chat(3, "")))
+		readReply(t, bufio.NewReader(nc), http.MethodPost)
+		_ = nc.Close()
+		rec := f.rows.row(t, id)
+		ex := awaitStub(t, up, id, func(e stub.Exchange) bool { return !e.Ended.IsZero() })
+		// The row counts from P0; the stub's stamps are put on the same zero by the row's wall-clock start,
+		// which carries a monotonic reading.
+		ttft = append(ttft, (time.Duration(rec.TTFTUs.V)*time.Microsecond - ex.First.Sub(rec.StartedAt)).Abs())
+		ttfb = append(ttfb, (time.Duration(rec.TTFBUs.V)*time.Microsecond - ex.Headed.Sub(rec.StartedAt)).Abs())
+		if !rec.TTFTUs.Valid || !rec.TTFBUs.Valid {
+			t.Fatalf("absent: ttft %v, ttfb %v", rec.TTFTUs, rec.TTFBUs)
+		}
+	}
+	t.Logf("difference to the stub's record, median of %d: ttft %v, ttfb %v", len(ttft), median(ttft), median(ttfb))
+	if m := median(ttft); m > 2*time.Millisecond {
+		t.Errorf("ttft differs by %v", m)
+	}
+	if m := median(ttfb); m > 2*time.Millisecond {
+		t.Errorf("ttfb differs by %v", m)
+	}
+}
+
+// TestUnstreamedHasNoFirstToken: a reply that comes in one piece has a ttfb and no ttft.
+func TestUnstreamedHasNoFirstToken(t *testing.T) {
+	_, url := startStub(t, stub.Config{FirstToken: 20 * time.Millisecond, TokenGap: time.Millisecond})
+	f := startFront(t, url)
+	nc := dial(t, f.addr)
+	send(t, nc, postOf("/v1/chat/completions", "whole", `{"messages":[{"role":"user","content":"x"}],"max_tokens":3}`))
+	if resp, body := readReply(t, bufio.NewReader(nc), http.MethodPost); resp.StatusCode != 200 {
+		t.Fatalf("%s %s", resp.Status, body)
+	}
+	rec := f.rows.row(t, "whole")
+	if rec.TTFTUs.Valid || !rec.TTFBUs.Valid || rec.OutputTokens != meter.Some(3) {
+		t.Errorf("ttft %v, ttfb %v, tokens %v", rec.TTFTUs, rec.TTFBUs, rec.OutputTokens)
+	}
+}

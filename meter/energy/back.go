@@ -27,11 +27,15 @@ type back struct {
 	peakMW   float64 // highest active power in a prefill
 	decodeAv float64 // usual active power of one decoding request
 
-	requests, idleUJ, residualUJ int64
-	live                         int64 // drawn by requests that have no result yet
-	timeRequests, tokenRequests  int64
-	stats                        Stats
+	idleUJ, residualUJ int64
+	given              given // drawn by requests, with a result or without one yet
+	results            given // in results
+	settled            int64 // end of the last settled window
+	stats              Stats
 }
+
+// given sums what requests were given, by rule.
+type given struct{ active, idle, time, token int64 }
 
 // enderSpan is how close to the last of them requests must end to share the tail.
 const enderSpan = 25 * int64(time.Millisecond)
@@ -131,7 +135,7 @@ func (l *Ledger) drawFlight(r *request) {
 	b := &l.back
 	uj := b.flightIdle.take(b.flightIdle.sum - r.mark.flightIdle)
 	r.idleUJ += uj
-	b.live += uj
+	b.given.idle += uj
 	r.timeUJ += b.flightTime.take(b.flightTime.sum - r.mark.flightTime)
 	r.mark.flightIdle, r.mark.flightTime = b.flightIdle.sum, b.flightTime.sum
 }
@@ -221,7 +225,7 @@ func (l *Ledger) endRequest(i int32, e *queued) {
 		b.decoding--
 		before := r.decodeUJ
 		l.leaveDecoders(i)
-		b.live += r.decodeUJ - before
+		b.given.active += r.decodeUJ - before
 		l.edge(r, b.decodeMW(1))
 	}
 	l.over(i, e.At)
@@ -234,7 +238,7 @@ func (l *Ledger) over(i int32, now int64) {
 	m := &r.mark
 	uj := b.holdIdle.take(b.holdIdle.sum - m.holdIdle)
 	r.idleUJ += uj
-	b.live += uj
+	b.given.idle += uj
 	r.timeUJ += b.holdTime.take(b.holdTime.sum - m.holdTime)
 	l.compose(now)
 	r.holdNS = now - r.start
@@ -283,10 +287,10 @@ func (l *Ledger) finish(i int32) {
 	}
 	b := &l.back
 	res := l.result(r)
-	b.live -= res.TotalUJ
-	b.requests += res.TotalUJ
-	b.timeRequests += res.TimeUJ
-	b.tokenRequests += res.TokenUJ
+	b.results.active += res.ActiveUJ
+	b.results.idle += res.IdleUJ
+	b.results.time += res.TimeUJ
+	b.results.token += res.TokenUJ
 	l.results = append(l.results, res)
 	delete(l.byKey, r.key)
 	r.used = false

@@ -102,6 +102,9 @@ func (l *Ledger) Coefficients(upstream int) Coefficients {
 	return l.groups[upstream].model.coefficients()
 }
 
+// Config returns the ledger's configuration, defaults filled in.
+func (l *Ledger) Config() Config { return l.cfg }
+
 // Baseline returns what has been learnt of the idle draw.
 func (l *Ledger) Baseline() Baseline { return l.back.idle.Baseline }
 
@@ -178,6 +181,11 @@ func (l *Ledger) Close(now int64) {
 // as soon as they are full. Each piece's windows are settled before the next piece is looked at, so
 // what was learnt at any point depends on the data alone.
 func (l *Ledger) settle() {
+	if o := l.src.opening; o > 0 {
+		l.src.opening = 0
+		l.src.handed += o
+		l.back.residual(o)
+	}
 	for {
 		l.advanceFront()
 		p, ok := l.src.next(l)

@@ -189,7 +189,7 @@ func (l *Ledger) dividePool(n int) {
 		r.forget(n)
 	}
 	b.residual(left)
-	b.live += p.uj - left
+	b.given.active += p.uj - left
 	l.learnPool(p)
 	p.uj, p.closed = 0, 0
 	for k := range p.members {

@@ -133,10 +133,10 @@ func shapes() map[string]Config {
 // checkBalance fails unless the account is whole and no part of it negative that cannot be.
 func checkBalance(t *testing.T, b Balance) {
 	t.Helper()
-	if sum := b.Requests + b.Open + b.Pools + b.Idle + b.Residual + b.Pending; sum != b.Counter {
+	if sum := b.RequestsActive + b.RequestsIdle + b.Pools + b.Idle + b.Residual + b.Pending; sum != b.Counter {
 		t.Fatalf("account is off by %d uJ: %+v", b.Counter-sum, b)
 	}
-	for _, v := range []int64{b.Requests, b.Open, b.Pools, b.Idle} {
+	for _, v := range []int64{b.RequestsActive, b.RequestsIdle, b.Pools, b.Idle} {
 		if v < 0 {
 			t.Fatalf("negative part: %+v", b)
 		}
@@ -170,11 +170,11 @@ func checkAll(t *testing.T, tl timeline, cfg Config) map[uint64]Result {
 	})
 	b := l.Balance()
 	checkBalance(t, b)
-	if b.Open != 0 || b.Pools != 0 || b.Pending != 0 {
+	if b.Pools != 0 || b.Pending != 0 {
 		t.Fatalf("not empty at the end: %+v", b)
 	}
-	if sum != b.Requests {
-		t.Fatalf("results sum to %d, the account says %d", sum, b.Requests)
+	if sum != b.Phase || sum != b.RequestsActive+b.RequestsIdle {
+		t.Fatalf("results sum to %d, the account says %+v", sum, b)
 	}
 	arrived := map[uint64]bool{}
 	for _, e := range tl.events {

@@ -102,31 +102,39 @@ func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
 	return s, s
 }
 
-// Balance is the ledger's account, in microjoules:
+// Balance is the ledger's account, in microjoules. Always, exactly:
 //
-//	Counter = Requests + Open + Pools + Idle + Residual + Pending.
+//	Counter = RequestsActive + RequestsIdle + Pools + Idle + Residual + Pending
+//
+// What a request owns counts as its own from the window it was drawn in, whether it has its result yet
+// or not; only the prefills that share a pool wait in Pools for the pool to be divided.
 type Balance struct {
-	Counter  int64 // the counter's delta since the account opened
-	Requests int64 // given in results
-	Open     int64 // held by requests without a result yet
-	Pools    int64 // in pools and pots that members have not drawn from
-	Idle     int64 // with nothing in flight
-	Residual int64 // draw that no request is charged with
-	Pending  int64 // read, but not settled yet
+	Settled int64 // ns: everything drawn before is in the account; 0 before the first window
 
-	TimeRequests, TokenRequests int64 // what results gave by the simple rules
+	Counter        int64 // the counter's delta since the account opened
+	RequestsActive int64
+	RequestsIdle   int64
+	Pools          int64 // 0 whenever no prefill waits for its neighbours' token counts
+	Idle           int64 // with nothing in flight
+	Residual       int64 // draw that no request is charged with
+	Pending        int64 // read, but not settled yet
+
+	// What results have been given so far, by rule: the phase rule's sum is also in the account above.
+	Phase, Time, Token int64
 }
 
 // Balance returns the account as it stands.
 func (l *Ledger) Balance() Balance {
 	b := &l.back
 	v := Balance{
-		Counter: l.src.total, Requests: b.requests, Open: b.live, Idle: b.idleUJ, Residual: b.residualUJ,
-		TimeRequests: b.timeRequests, TokenRequests: b.tokenRequests,
+		Settled: b.settled, Counter: l.src.total,
+		RequestsActive: b.given.active,
+		RequestsIdle:   b.given.idle + b.flightIdle.balance + b.holdIdle.balance,
+		Idle:           b.idleUJ, Residual: b.residualUJ,
+		Phase: b.results.active + b.results.idle, Time: b.results.time, Token: b.results.token,
 	}
-	v.Pools = b.rules.flightIdle.balance + b.rules.holdIdle.balance
 	for _, g := range l.groups {
-		v.Pools += g.pot.balance
+		v.RequestsActive += g.pot.balance
 	}
 	for i := range b.pools {
 		v.Pools += b.pools[i].uj

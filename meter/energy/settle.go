@@ -27,6 +27,7 @@ func (l *Ledger) settleWindow(w *window) {
 	for _, g := range l.groups {
 		g.inWindow = 0
 	}
+	b.settled = w.t1
 	l.releaseEnders(w.t1)
 	l.dividePools(w.t1)
 }

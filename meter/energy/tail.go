@@ -22,7 +22,7 @@ func (l *Ledger) chargeTail(uj int64) int64 {
 		if len(b.owners) == 1 {
 			r.aloneUJ += each
 		}
-		b.live += each
+		b.given.active += each
 	}
 	return uj - each*int64(len(b.owners))
 }

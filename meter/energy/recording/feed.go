@@ -1,17 +1,41 @@
 package recording
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
 	"wattline/meter/energy"
 )
 
+// Reading is one look at the device's counter and gauges. HasX false: X was not obtained.
+type Reading struct {
+	Before, After int64 // ns
+	EnergyUJ      int64
+	HasEnergy     bool
+	AverageMW     int64 // mean power of the last second
+	HasAverage    bool
+	TempC         int64
+	HasTemp       bool
+}
+
+// Sample is one power sample of the driver's ring: the mean since the sample before it.
+type Sample struct {
+	At int64 // ns
+	MW int64
+}
+
+// Device is what was recorded of one device, in order of time.
+type Device struct {
+	Readings []Reading
+	Samples  []Sample // empty where it has no ring
+}
+
 // Sources says which of a recording's sources to use, as if the device had no other.
 type Sources uint8
 
 const (
-	// Best is the ring if there is one, scaled to the counter; else the counter alone.
+	// Best is the finest there is: the ring scaled to the counter; else the counter; else the average.
 	Best Sources = iota
 	// CounterOnly withholds the ring.
 	CounterOnly
@@ -20,55 +44,36 @@ const (
 )
 
 // Config is the ledger configuration that fits the sources.
-func (r *Recording) Config(s Sources) energy.Config {
+func (d *Device) Config(s Sources) energy.Config {
+	counts := slices.ContainsFunc(d.Readings, func(r Reading) bool { return r.HasEnergy })
 	switch {
-	case s == AverageOnly:
+	case s == Best && len(d.Samples) > 0:
+		return energy.Config{Shape: energy.ShapeSteps, NoCounter: !counts}
+	case s == AverageOnly || !counts:
 		return energy.Config{Shape: energy.ShapeAverage, NoCounter: true, Average: time.Second}
-	case s == CounterOnly || len(r.Samples) == 0:
-		return energy.Config{Shape: energy.ShapeCounter}
 	}
-	return energy.Config{Shape: energy.ShapeSteps}
+	return energy.Config{Shape: energy.ShapeCounter}
 }
 
 // fact is one thing that arrives at the ledger at a moment.
 type fact struct {
-	at    int64
-	order int
-	tell  func(*energy.Ledger)
+	at   int64
+	tell func(*energy.Ledger)
 }
 
-// Feed hands everything to a ledger in order of arrival and closes it. Request i (from 0) has key i + 1.
-// upstream is the index of the server in the ledger. The ring's samples arrive in batches of fetch, as a
-// reader of the ring would deliver them; results do not depend on it.
-func (r *Recording) Feed(l *energy.Ledger, upstream int, s Sources, fetch time.Duration) {
+// Feed hands everything to a ledger in order of arrival and closes it. Request i (from 0) has key i + 1;
+// upstream is the server's index in the ledger. The ring's samples arrive in batches of fetch, as a
+// reader of the ring delivers them (0: each at its own time); results do not depend on it.
+func Feed(l *energy.Ledger, upstream int, d *Device, requests []Request, fetch time.Duration) {
 	var facts []fact
-	add := func(at int64, tell func(*energy.Ledger)) {
-		facts = append(facts, fact{at, len(facts), tell})
-	}
-	r.addReadings(add, s)
-	if s == Best {
-		for _, p := range r.Samples {
-			at := p.At
-			if fetch > 0 {
-				at = (at/int64(fetch) + 1) * int64(fetch)
-			}
-			add(at, func(l *energy.Ledger) { l.Power(p.At, p.MW) })
-		}
-	}
-	for i := range r.Requests {
-		for _, e := range r.Requests[i].events(uint64(i)+1, upstream) {
+	add := func(at int64, tell func(*energy.Ledger)) { facts = append(facts, fact{at, tell}) }
+	d.facts(l.Config(), fetch, add)
+	for i := range requests {
+		for _, e := range requests[i].events(uint64(i)+1, upstream) {
 			add(e.At, func(l *energy.Ledger) { l.Event(e) })
 		}
 	}
-	slices.SortStableFunc(facts, func(a, b fact) int {
-		if a.at != b.at {
-			if a.at < b.at {
-				return -1
-			}
-			return 1
-		}
-		return a.order - b.order
-	})
+	slices.SortStableFunc(facts, func(a, b fact) int { return cmp.Compare(a.at, b.at) })
 	var last int64
 	for _, f := range facts {
 		l.Advance(f.at)
@@ -78,80 +83,31 @@ func (r *Recording) Feed(l *energy.Ledger, upstream int, s Sources, fetch time.D
 	l.Close(last)
 }
 
-func (r *Recording) addReadings(add func(int64, func(*energy.Ledger)), s Sources) {
+// facts are the device's readings, those that the ledger's configuration asks for.
+func (d *Device) facts(cfg energy.Config, fetch time.Duration, add func(int64, func(*energy.Ledger))) {
 	temp := int64(-1)
-	for _, c := range r.Readings {
-		switch s {
-		case AverageOnly:
-			add(c.After, func(l *energy.Ledger) { l.Power(c.After, c.AverageMW) })
-		default:
-			add(c.After, func(l *energy.Ledger) { l.Counter(c.Before, c.After, c.EnergyMJ*1000) })
+	for _, r := range d.Readings {
+		if cfg.Shape == energy.ShapeAverage && r.HasAverage {
+			add(r.After, func(l *energy.Ledger) { l.Power(r.After, r.AverageMW) })
 		}
-		if c.TempC != temp {
-			temp = c.TempC
-			add(c.After, func(l *energy.Ledger) {
-				l.Event(energy.Event{Kind: energy.Temperature, At: c.After, MilliC: c.TempC * 1000})
+		if !cfg.NoCounter && r.HasEnergy {
+			add(r.After, func(l *energy.Ledger) { l.Counter(r.Before, r.After, r.EnergyUJ) })
+		}
+		if r.HasTemp && r.TempC != temp {
+			temp = r.TempC
+			add(r.After, func(l *energy.Ledger) {
+				l.Event(energy.Event{Kind: energy.Temperature, At: r.After, MilliC: r.TempC * 1000})
 			})
 		}
 	}
-}
-
-// events lists the request's events, in order.
-func (q *Request) events(key uint64, upstream int) []energy.Event {
-	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words}}
-	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Cancelled}}
-	if t := q.Timings; t != nil {
-		end.Counts.Known = true
-		end.Counts.PromptTokens, end.Counts.CachedTokens = t.PromptN+t.CacheN, t.CacheN
-		end.Counts.OutputTokens = t.PredictedN
-		end.Counts.Prefill = time.Duration(t.PromptMS * 1e6)
-		end.Counts.Decode = time.Duration(t.PredictedMS * 1e6)
+	if cfg.Shape != energy.ShapeSteps {
+		return
 	}
-	if q.Header != nil {
-		start := energy.Event{Kind: energy.SlotStart, Request: key, At: *q.Header}
-		if q.Slot != nil {
-			start.Slot, start.SlotKnown = *q.Slot, true
+	for _, p := range d.Samples {
+		at := p.At
+		if fetch > 0 {
+			at = (at/int64(fetch) + 1) * int64(fetch)
 		}
-		e = append(e, start)
+		add(at, func(l *energy.Ledger) { l.Power(p.At, p.MW) })
 	}
-	e = append(e, q.tokens(key)...)
-	return append(e, end)
-}
-
-// tokens are the events of generated output. The first event of a chat stream is role-only and comes
-// with the first token's; the last may be the timings'. Only the first gaps were kept: tokens beyond
-// them are spread evenly up to the last event.
-func (q *Request) tokens(key uint64) []energy.Event {
-	if q.Event1 == nil || q.Event0 == nil {
-		return nil
-	}
-	n := q.Events - 2 // tokens after the first: less the role-only event and the first token's own
-	if t := q.Timings; t != nil {
-		n = t.PredictedN - 1
-	}
-	e := []energy.Event{{Kind: energy.FirstToken, Request: key, At: *q.Event1}}
-	at := *q.Event1
-	gaps := q.GapsUS
-	if len(gaps) > 0 {
-		gaps = gaps[1:] // between the role-only event and the first token
-	}
-	for _, g := range gaps {
-		if n == 0 {
-			return e
-		}
-		at += g * 1000
-		if at > q.End {
-			break
-		}
-		e = append(e, energy.Event{Kind: energy.Decode, Request: key, At: at, Tokens: 1})
-		n--
-	}
-	if q.Last == nil || *q.Last <= at {
-		return e
-	}
-	for k := int64(1); k <= n; k++ {
-		t := at + int64(float64(*q.Last-at)*float64(k)/float64(n))
-		e = append(e, energy.Event{Kind: energy.Decode, Request: key, At: t, Tokens: 1})
-	}
-	return e
 }

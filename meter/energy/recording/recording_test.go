@@ -1,48 +1,81 @@
 package recording
 
 import (
+	"compress/gzip"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"wattline/gpu"
 	"wattline/meter/energy"
 )
 
-const h100 = "../testdata/h100-2026-11-23"
+// h100 is a recording of a real H100 (its README says how it was made).
+const h100 = "../../../gpu/testdata/h100"
 
-func read(t testing.TB) *Recording {
+// recording is a folder's content.
+type recording struct {
+	*Traffic
+	Device
+}
+
+func read(t testing.TB) *recording {
 	t.Helper()
-	r, err := Read(h100)
+	rec, err := gpu.ReadRecording(os.DirFS(h100))
 	if err != nil {
 		t.Fatal(err)
+	}
+	f, err := os.Open(h100 + "/requests.jsonl.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traffic, err := ReadRequests(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recording{Traffic: traffic}
+	for _, k := range rec.Looks {
+		r.Readings = append(r.Readings, Reading{
+			Before: k.Before, After: k.After, EnergyUJ: k.Uj, HasEnergy: k.OK,
+			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.OK, TempC: k.TempC.V, HasTemp: k.TempC.OK,
+		})
+	}
+	for _, p := range rec.Ring {
+		r.Samples = append(r.Samples, Sample{At: p.At, MW: p.Mw})
 	}
 	return r
 }
 
 // attribute feeds the recording to a fresh ledger and returns the results by position.
-func attribute(t testing.TB, r *Recording, s Sources, fetch time.Duration) ([]energy.Result, *energy.Ledger) {
+func attribute(t testing.TB, r *recording, s Sources, fetch time.Duration) ([]energy.Result, *energy.Ledger) {
 	t.Helper()
 	l := energy.New(r.Config(s))
-	r.Feed(l, l.AddUpstream(energy.Coefficients{}, false), s, fetch)
+	Feed(l, l.AddUpstream(energy.Coefficients{}, false), &r.Device, r.Requests, fetch)
 	got := make([]energy.Result, len(r.Requests))
 	for x, ok := l.Next(); ok; x, ok = l.Next() {
 		got[x.Request-1] = x
 	}
 	b := l.Balance()
-	if sum := b.Requests + b.Idle + b.Residual; sum != b.Counter || b.Open+b.Pools+b.Pending != 0 {
+	if sum := b.Phase + b.Idle + b.Residual; sum != b.Counter || b.Pools+b.Pending != 0 {
 		t.Fatalf("the sums are not exact: %+v", b)
 	}
 	return got, l
 }
 
 // ticks are the moments at which the energy counter was seen to change, with the joules it then showed.
-func (r *Recording) ticks() (at []int64, joules []float64) {
+func (r *recording) ticks() (at []int64, joules []float64) {
 	last := r.Readings[0]
 	for _, c := range r.Readings[1:] {
-		if c.EnergyMJ != last.EnergyMJ {
+		if c.EnergyUJ != last.EnergyUJ {
 			at = append(at, (last.After+c.Before)/2)
-			joules = append(joules, float64(c.EnergyMJ)/1e3)
+			joules = append(joules, float64(c.EnergyUJ)/1e6)
 		}
 		last = c
 	}
@@ -52,7 +85,7 @@ func (r *Recording) ticks() (at []int64, joules []float64) {
 // lone is what the counter shows for a request alone: from its start to 0.3 s after its end, less the idle
 // draw of that 0.3 s. The counter ticks every 100 ms only, so the span is widened to whole ticks and the
 // idle draw of what was added is taken off too: nothing else ran there.
-func (r *Recording) lone(q *Request, idleWatts float64) float64 {
+func (r *recording) lone(q *Request, idleWatts float64) float64 {
 	at, joules := r.ticks()
 	a, b := 0, 0
 	for k := range at {
@@ -68,7 +101,7 @@ func (r *Recording) lone(q *Request, idleWatts float64) float64 {
 }
 
 // idleWatts is the mean power of the recording's idle phase.
-func (r *Recording) idleWatts() float64 {
+func (r *recording) idleWatts() float64 {
 	at, joules := r.ticks()
 	a, b := -1, 0
 	for k := range at {

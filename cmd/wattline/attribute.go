@@ -1,0 +1,225 @@
+package main
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"wattline/gpu"
+	"wattline/meter"
+	ledger "wattline/meter/energy"
+	"wattline/meter/energy/recording"
+)
+
+type attributeCmd struct {
+	Dir  string `arg:"" help:"A folder that \"wattline serve --record\" wrote." placeholder:"DIR"`
+	Rule string `help:"How the joules are divided: ${enum}." enum:"phase,time,token" default:"phase"`
+	JSON bool   `help:"One JSON object a request, in the order of requests.jsonl, then the ledger's." name:"json"`
+
+	Shape string `help:"Use only some of what was recorded: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
+}
+
+// attributed is one request of a recording with its energy columns.
+type attributed struct {
+	index int
+	tag   string
+	rec   meter.Record
+}
+
+// Run divides a recording's joules among its requests, with the ledger that serve uses.
+func (c *attributeCmd) Run(a *app) error {
+	device, traffic, err := readRecording(c.Dir)
+	if err != nil {
+		return err
+	}
+	sources := map[string]recording.Sources{"counter": recording.CounterOnly, "average": recording.AverageOnly}[c.Shape]
+	l := ledger.New(device.Config(sources))
+	recording.Feed(l, l.AddUpstream(ledger.Coefficients{}, false), device, traffic.Requests, 0)
+	rows := make([]attributed, len(traffic.Requests))
+	for i, q := range traffic.Requests {
+		rows[i] = attributed{index: i, tag: q.Tag, rec: meter.Record{EnergyQuality: meter.EnergyUnavailable}}
+	}
+	for r, ok := l.Next(); ok; r, ok = l.Next() {
+		fillEnergy(&rows[r.Request-1].rec, &r, c.Rule)
+	}
+	total := newLedgerLine(l.Balance(), c.Rule)
+	if c.JSON {
+		return writeAttributed(a.stdout, rows, total)
+	}
+	printAttributed(a.stdout, traffic.Requests, rows, total, c.Rule)
+	return nil
+}
+
+// readRecording reads the folder dir.
+func readRecording(dir string) (*recording.Device, *recording.Traffic, error) {
+	rec, err := gpu.ReadRecording(os.DirFS(dir))
+	if err != nil {
+		return nil, nil, fmt.Errorf("attribute: %s is not a recording (make one with `wattline serve --record DIR`): %w", dir, err)
+	}
+	d := &recording.Device{}
+	for _, k := range rec.Looks {
+		d.Readings = append(d.Readings, recording.Reading{
+			Before: k.Before, After: k.After, EnergyUJ: k.Uj, HasEnergy: k.Tick.OK,
+			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.OK, TempC: k.TempC.V, HasTemp: k.TempC.OK,
+		})
+	}
+	for _, s := range rec.Ring {
+		d.Samples = append(d.Samples, recording.Sample{At: s.At, MW: s.Mw})
+	}
+	t, err := readTraffic(filepath.Join(dir, "requests.jsonl"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("attribute: %w", err)
+	}
+	return d, t, nil
+}
+
+// readTraffic reads path, or path.gz.
+func readTraffic(path string) (t *recording.Traffic, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		z, zerr := os.Open(path + ".gz")
+		if zerr != nil {
+			return nil, err
+		}
+		defer closing(z, &err)
+		in, err := gzip.NewReader(z)
+		if err != nil {
+			return nil, fmt.Errorf("%s.gz: %w", path, err)
+		}
+		return recording.ReadRequests(in)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer closing(f, &err)
+	return recording.ReadRequests(f)
+}
+
+// fillEnergy writes a result into a row's energy columns. What the rule does not say is null.
+func fillEnergy(rec *meter.Record, r *ledger.Result, rule string) {
+	rec.EnergyQuality = r.Quality.String()
+	rec.EnergyMethod, rec.EnergySource = rule, r.Source
+	if r.Quality == ledger.Unavailable {
+		return
+	}
+	rec.GPUTimeUj, rec.GPUTokenUj = meter.Some(r.TimeUJ), meter.Some(r.TokenUJ)
+	if r.HoldNS > 0 {
+		rec.GPUMeanMw = meter.Some(r.MeanMW)
+	}
+	switch rule {
+	case "time":
+		rec.GPUUj = rec.GPUTimeUj
+		return
+	case "token":
+		rec.GPUUj = rec.GPUTokenUj
+		return
+	}
+	rec.GPUSigmaUj = meter.Some(r.SigmaUJ)
+	if r.Quality == ledger.BelowResolution {
+		rec.GPUEstimateUj = meter.Some(r.TotalUJ)
+		return
+	}
+	rec.GPUUj = meter.Some(r.TotalUJ)
+	if r.Split {
+		rec.GPUActiveUj, rec.GPUIdleUj = meter.Some(r.ActiveUJ), meter.Some(r.IdleUJ)
+		rec.GPUPrefillUj, rec.GPUDecodeUj = meter.Some(r.PrefillUJ), meter.Some(r.DecodeUJ)
+		rec.GPUActiveSigmaUj = meter.Some(r.ActiveSigmaUJ)
+	}
+}
+
+// ledgerLine is the account of the device: its three parts sum to the counter's delta.
+type ledgerLine struct {
+	Device         string `json:"device"`
+	CounterDeltaUJ int64  `json:"counter_delta_uj"`
+	RequestsUJ     int64  `json:"requests_uj"`
+	IdleUJ         int64  `json:"idle_uj"`
+	ResidualUJ     int64  `json:"residual_uj"`
+}
+
+func newLedgerLine(b ledger.Balance, rule string) ledgerLine {
+	n := ledgerLine{Device: "0", CounterDeltaUJ: b.Counter, RequestsUJ: b.Phase, IdleUJ: b.Idle}
+	switch rule {
+	case "time":
+		n.RequestsUJ = b.Time
+	case "token":
+		n.RequestsUJ = b.Token
+	}
+	n.ResidualUJ = n.CounterDeltaUJ - n.RequestsUJ - n.IdleUJ
+	return n
+}
+
+// energyColumns are the columns that attribute prints, in the order of meter.Columns.
+func energyColumns() []meter.Column {
+	all := meter.Columns()
+	var out []meter.Column
+	for _, c := range all {
+		switch c.Name {
+		case "gpu_uj", "gpu_active_uj", "gpu_idle_uj", "gpu_prefill_uj", "gpu_decode_uj", "gpu_estimate_uj",
+			"gpu_sigma_uj", "gpu_active_sigma_uj", "gpu_time_uj", "gpu_token_uj",
+			"energy_quality", "energy_method", "energy_source", "gpu_mean_mw":
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func writeAttributed(w io.Writer, rows []attributed, total ledgerLine) error {
+	for i := range rows {
+		r := &rows[i]
+		tag, err := json.Marshal(r.tag)
+		if err != nil {
+			return err
+		}
+		line := fmt.Appendf(nil, `{"i":%d,"tag":%s`, r.index, tag)
+		for _, c := range energyColumns() {
+			v := []byte("null")
+			if !c.Null(&r.rec) {
+				if v, err = json.Marshal(c.Ptr(&r.rec)); err != nil {
+					return err
+				}
+			}
+			line = fmt.Appendf(line, `,%q:%s`, c.Name, v)
+		}
+		if _, err := w.Write(append(line, '}', '\n')); err != nil {
+			return err
+		}
+	}
+	return json.NewEncoder(w).Encode(map[string]ledgerLine{"ledger": total})
+}
+
+func printAttributed(w io.Writer, requests []recording.Request, rows []attributed, total ledgerLine, rule string) {
+	t := newTable(w, "#", "tag", "tokens in", "out", "seconds", "joules", "± σ", "active", "idle", "prefill", "decode", "J/token", "by time", "by token", "quality")
+	for i := range rows {
+		q, r := &requests[i], &rows[i].rec
+		var in, out, perToken meter.Int
+		if m := q.Timings; m != nil {
+			in, out = meter.Some(m.PromptN+m.CacheN), meter.Some(m.PredictedN)
+			if r.GPUUj.Valid && m.PredictedN > 0 {
+				perToken = meter.Some(r.GPUUj.V / m.PredictedN)
+			}
+		}
+		t.AppendRow([]any{
+			i, orAbsent(rows[i].tag), count(in), count(out), fmt.Sprintf("%.2f", time.Duration(q.End-q.Send).Seconds()),
+			joules(r.GPUUj), joules(r.GPUSigmaUj), joules(r.GPUActiveUj), joules(r.GPUIdleUj), joules(r.GPUPrefillUj),
+			joules(r.GPUDecodeUj), joules(perToken), joules(r.GPUTimeUj), joules(r.GPUTokenUj), r.EnergyQuality,
+		})
+	}
+	rightAligned(t, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+	t.Render()
+	j := func(uj int64) string { return fmt.Sprintf("%.1f J", float64(uj)/1e6) }
+	fmt.Fprintf(w, "\nBy %s: requests %s + idle %s + residual %s = counter's delta %s\n",
+		rule, j(total.RequestsUJ), j(total.IdleUJ), j(total.ResidualUJ), j(total.CounterDeltaUJ))
+}
+
+func joules(v meter.Int) string {
+	if !v.Valid {
+		return absent
+	}
+	return significant(float64(v.V) / 1e6)
+}

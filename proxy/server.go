@@ -96,11 +96,12 @@ type Server struct {
 	stop    atomic.Bool
 	polite  chan struct{} // bounds the connections above the limit that are being told so
 
-	mu       sync.Mutex // guards what follows
-	seq      uint64
-	live     map[uint64]*exchange
-	integral float64 // of live requests over time, request-nanoseconds
-	since    int64   // up to when integral is right
+	mu        sync.Mutex // guards what follows
+	listeners []*listener
+	seq       uint64
+	live      map[uint64]*exchange
+	integral  float64 // of live requests over time, request-nanoseconds
+	since     int64   // up to when integral is right
 }
 
 // New makes a Server; it listens to nothing yet.
@@ -140,7 +141,11 @@ func (s *Server) Clock() (wall time.Time, mono int64) { return s.epoch, 1 }
 
 // Serve accepts connections from ln until Shutdown; then it returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	err := s.http.Serve(&listener{Listener: ln, srv: s})
+	l := &listener{Listener: ln, srv: s}
+	s.mu.Lock()
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	err := s.http.Serve(l)
 	if err != nil && !s.stop.Load() {
 		return fmt.Errorf("proxy: serve %s: %w", ln.Addr(), err)
 	}
@@ -151,6 +156,7 @@ func (s *Server) Serve(ln net.Listener) error {
 // all of them have been handed to the Observer when it returns.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Store(true)
+	s.lameDuck(ctx)
 	err := s.http.ShutdownWithContext(ctx)
 	if err != nil {
 		s.mu.Lock()
@@ -168,6 +174,30 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("proxy: shutdown: %w", err)
 	}
 	return nil
+}
+
+// lameDuckTime is how long idle connections stay open at a shutdown: a request that is on its way on one
+// of them is still answered, with Connection: close, instead of meeting a closed socket.
+const lameDuckTime = 500 * time.Millisecond
+
+// lameDuck stops accepting and waits until every connection has ended, at most lameDuckTime.
+func (s *Server) lameDuck(ctx context.Context) {
+	s.mu.Lock()
+	for _, ln := range s.listeners {
+		_ = ln.Close() // what was accepted before is served on
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lameDuckTime)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.Conns() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // drained waits until no exchange is live and every row is with the Observer.
@@ -265,7 +295,14 @@ func newID() string {
 // listener makes clientConns.
 type listener struct {
 	net.Listener
-	srv *Server
+	srv  *Server
+	once sync.Once
+}
+
+// Close closes it; both lameDuck and fasthttp do.
+func (l *listener) Close() (err error) {
+	l.once.Do(func() { err = l.Listener.Close() })
+	return err
 }
 
 // Accept returns the next connection within the limit; one above it gets 503 and is closed.

@@ -10,7 +10,8 @@
 // /completion, /v1/completions and /v1/chat/completions with the replies of build b11669: a stream's head
 // when a slot starts, comment pings while the prompt is "processed", the role-only event in the same
 // chunk as the first token's, one chunk a write, the last chunk and its CRLF in two more writes,
-// timings that say what it did, keep-alive of 5 s or 100 requests, a close after status 400 and above.
+// timings that say what it did, keep-alive of 5 s or 100 requests, a close after status 400 and above
+// and behind every stream.
 // A client that leaves mid-decode frees its slot at once, one that leaves during prefill or awaits an
 // unstreamed reply does not, as with the real server.
 //

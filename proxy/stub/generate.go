@@ -208,6 +208,7 @@ func (g *generation) lastChunk() {
 	if !g.bare {
 		g.write([]byte("0\r\n"))
 		g.write([]byte("\r\n"))
+		g.keep = false // whatever its head said, build 11669 closes behind a chunked reply
 	}
 	g.complete = true
 }

@@ -47,7 +47,11 @@ type app struct {
 	stdout io.Writer       // results
 	stderr io.Writer       // everything else
 	log    *slog.Logger
-	routes []route // of the configuration file; only serve has them
+	level  *slog.LevelVar // of log
+	routes []route        // of the configuration file; only serve has them
+
+	// parse reads the command line, the environment and the configuration file again.
+	parse func() (*cli, error)
 }
 
 // exitError is an error with an exit code of its own.
@@ -93,30 +97,17 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 			code, err = int(h), nil
 		}
 	}()
-	var c cli
-	file, err := readConfig(args)
+	c, file, kctx, err := parse(args, stdout, stderr)
 	if err != nil {
 		return exitUsage, err
 	}
-	parser, err := kong.New(&c,
-		kong.Name("wattline"),
-		kong.Description("What did this LLM request cost, in milliseconds and in joules?"),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { panic(helpExit(code)) }),
-		kong.DefaultEnvars("WATTLINE"),
-		kong.Vars{"version": version()},
-		kong.Resolvers(file),
-	)
-	if err != nil {
-		return exitFailed, err
+	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, level: new(slog.LevelVar), routes: file.routes}
+	a.log = newLog(stderr, c.LogFormat, a.level)
+	a.level.Set(c.level())
+	a.parse = func() (*cli, error) {
+		again, _, _, err := parse(args, io.Discard, io.Discard)
+		return again, err
 	}
-	kctx, err := parser.Parse(args)
-	if err != nil {
-		return exitUsage, fmt.Errorf("%w (wattline --help lists the commands and their flags)", err)
-	}
-	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, log: newLog(stderr, c.LogFormat, c.LogLevel), routes: file.routes}
 	if err := kctx.Run(a); err != nil {
 		var e *exitError
 		if errors.As(err, &e) {
@@ -127,12 +118,43 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 	return exitOK, nil
 }
 
-func newLog(w io.Writer, format, level string) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		l = slog.LevelInfo
+// parse reads the settings of one call.
+func parse(args []string, stdout, stderr io.Writer) (*cli, *configFile, *kong.Context, error) {
+	file, err := readConfig(args)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	opt := &slog.HandlerOptions{Level: l}
+	c := &cli{}
+	parser, err := kong.New(c,
+		kong.Name("wattline"),
+		kong.Description("What did this LLM request cost, in milliseconds and in joules?"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(helpExit(code)) }),
+		kong.DefaultEnvars("WATTLINE"),
+		kong.Resolvers(file),
+	)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%w (wattline --help lists the commands and their flags)", err)
+	}
+	return c, file, kctx, nil
+}
+
+// level is the level that --log-level names; kong has checked it.
+func (c *cli) level() slog.Level {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return slog.LevelInfo
+	}
+	return l
+}
+
+func newLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: level}
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, opt))
 	}

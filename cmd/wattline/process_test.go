@@ -46,6 +46,7 @@ type wattlineProcess struct {
 	url, admin string
 	store      string
 	waited     chan error
+	handedOver int // successors seen
 
 	mu     sync.Mutex // guards stderr
 	stderr bytes.Buffer
@@ -90,10 +91,10 @@ func serve(t *testing.T, upstream string, args ...string) *wattlineProcess {
 			w.mu.Lock()
 			w.stderr.WriteString(sc.Text() + "\n")
 			w.mu.Unlock()
-			if m := routeLine.FindStringSubmatch(sc.Text()); m != nil {
+			if m := routeLine.FindStringSubmatch(sc.Text()); m != nil && w.url == "" {
 				w.url = m[1]
 			}
-			if m := adminLine.FindStringSubmatch(sc.Text()); m != nil {
+			if m := adminLine.FindStringSubmatch(sc.Text()); m != nil && w.admin == "" {
 				w.admin, w.store = m[1], m[2]
 				close(announced)
 			}
@@ -129,6 +130,10 @@ type reply struct {
 
 // post sends a JSON body and reads the whole reply.
 func (w *wattlineProcess) post(ctx context.Context, path string, body any) reply {
+	return w.postBy(ctx, http.DefaultClient, path, body)
+}
+
+func (w *wattlineProcess) postBy(ctx context.Context, client *http.Client, path string, body any) reply {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return reply{err: err}
@@ -139,7 +144,7 @@ func (w *wattlineProcess) post(ctx context.Context, path string, body any) reply
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Wattline-Echo", "1")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return reply{err: err}
 	}

@@ -85,7 +85,7 @@ func printRequests(w io.Writer, recs []*meter.Record) {
 		t.AppendRow([]any{
 			r.StartedAt.Local().Format("01-02 15:04:05.000"), shortID(r.ID), orAbsent(r.Model), orAbsent(r.Path), outcome(r),
 			count(r.PromptTokens), count(r.CachedTokens), count(r.OutputTokens),
-			ms(r.QueueUs), ms(r.TTFTUs), ms(r.DecodeUs), ms(r.DurationUs), energy(r),
+			ms(r.QueueUs), ms(r.TTFTUs), ms(r.DecodeUs), ms(r.DurationUs), energyOf(r),
 		})
 	}
 	rightAligned(t, 6, 7, 8, 9, 10, 11, 12, 13)
@@ -100,8 +100,8 @@ func outcome(r *meter.Record) string {
 	return fmt.Sprintf("%s %d", r.Outcome, r.Status.V)
 }
 
-// energy is a request's joules with their error, or why there are none.
-func energy(r *meter.Record) string {
+// energyOf is a request's joules with their error, or why there are none.
+func energyOf(r *meter.Record) string {
 	if !r.GPUUj.Valid {
 		return orAbsent(r.EnergyQuality)
 	}

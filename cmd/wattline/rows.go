@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"wattline/meter"
 	"wattline/proxy"
@@ -20,26 +21,37 @@ import (
 // to the queue.
 type rows struct {
 	queue    *sink.Queue
-	store    *store.Store
+	store    *store.Late
 	reader   *store.Reader
 	identify meter.Identify
 	instance string
 	energy   string // what was found, for the start-up line
-	price    meter.Int
-	gco2     meter.Int
+	prices   atomic.Pointer[prices]
 }
 
-func openRows(a *app, c *serveCmd) (r *rows, err error) {
+// prices are what a row is priced with; SIGHUP may change them.
+type prices struct{ perKWh, gco2PerKWh meter.Int }
+
+func (c *serveCmd) prices() *prices {
+	return &prices{scaled(c.PricePerKWh, 1e6), scaled(c.GCO2PerKWh, 1e3)}
+}
+
+// openRows opens the store. Where a predecessor still writes it, rows wait in the queue until that one
+// has ended; otherwise a store that cannot be opened is an error at once.
+func openRows(a *app, c *serveCmd, predecessor bool) (r *rows, err error) {
 	r = &rows{instance: c.Instance, energy: "no source (gpu_uj stays null)"}
 	if r.instance == "" {
 		if r.instance, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("this host has no name: give one with --instance: %w", err)
 		}
 	}
-	r.price, r.gco2 = scaled(c.PricePerKWh, 1e6), scaled(c.GCO2PerKWh, 1e3)
+	r.prices.Store(c.prices())
 	path := a.storePath(c.Store)
-	if r.store, err = store.Open(a.ctx, store.Config{Path: path, SetAside: true, Log: a.log}); err != nil {
-		return nil, err
+	r.store = store.OpenLate(store.Config{Path: path, SetAside: true, Log: a.log})
+	if !predecessor {
+		if _, err = r.store.Open(a.ctx); err != nil {
+			return nil, err
+		}
 	}
 	if r.reader, err = store.OpenReader(a.ctx, path); err != nil {
 		return nil, errors.Join(err, r.store.Close())
@@ -85,7 +97,8 @@ func (r *rows) Observe(proxy.Event) {}
 
 // Done takes a finished row from the data path.
 func (r *rows) Done(_ uint64, _ int64, rec *meter.Record) {
-	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = r.price, r.gco2
+	p := r.prices.Load()
+	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = p.perKWh, p.gco2PerKWh
 	rec.EnergyQuality = meter.EnergyUnavailable
 	r.queue.Offer(rec)
 }

@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"wattline/deploy/handover"
 	"wattline/proxy"
 	"wattline/sink/console"
 )
@@ -67,6 +69,9 @@ type service struct {
 	admin   *console.Server
 	adminLn net.Listener
 	rows    *rows
+
+	listeners *handover.Listeners
+	pair      atomic.Pointer[tls.Certificate] // with TLS; SIGHUP may change it
 }
 
 type servedRoute struct {
@@ -89,16 +94,19 @@ func (c *serveCmd) open(a *app) (_ *service, err error) {
 			return nil, usageError("%w", err)
 		}
 	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return nil, usageError("--tls-cert and --tls-key belong together")
-	}
 	s := &service{cmd: c}
+	if err := s.loadPair(c); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			s.abandon()
 		}
 	}()
-	if s.rows, err = openRows(a, c); err != nil {
+	if s.listeners, err = handover.Inherit(); err != nil {
+		return nil, err
+	}
+	if s.rows, err = openRows(a, c, s.listeners.Predecessor()); err != nil {
 		return nil, err
 	}
 	if err = s.listenAdmin(a); err != nil {
@@ -126,7 +134,7 @@ func (s *service) listenAdmin(a *app) (err error) {
 	if s.cmd.Admin == "off" {
 		return nil
 	}
-	if s.adminLn, err = listen(s.cmd.Admin, "--admin"); err != nil {
+	if s.adminLn, err = listen(s.listeners, "admin", s.cmd.Admin, "--admin"); err != nil {
 		return err
 	}
 	s.admin = console.New(console.Config{
@@ -146,31 +154,30 @@ func (c *serveCmd) openRoute(a *app, s *service, r *servedRoute, up proxy.Upstre
 	if s.adminLn != nil {
 		cfg.Admin = "http://" + s.adminLn.Addr().String()
 	}
-	if r.ln, err = listen(r.Listen, "--listen"); err != nil {
+	if r.ln, err = listen(s.listeners, r.Name, r.Listen, "--listen"); err != nil {
 		return err
 	}
 	if up.String() == "http://"+r.ln.Addr().String() {
 		return usageError("--upstream %s is wattline's own listener: it would forward to itself", up)
 	}
 	if c.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-		if err != nil {
-			return usageError("--tls-cert and --tls-key do not make a pair: %w", err)
-		}
 		r.scheme = "https"
-		r.ln = tls.NewListener(r.ln, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+		r.ln = tls.NewListener(r.ln, &tls.Config{
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.pair.Load(), nil },
+			MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+		})
 	}
 	r.proxy, err = proxy.New(cfg)
 	return err
 }
 
-// listen binds an address; the error says what to do.
-func listen(addr, flag string) (net.Listener, error) {
+// listen binds an address, or takes over the listener of that name; the error says what to do.
+func listen(from *handover.Listeners, name, addr, flag string) (net.Listener, error) {
 	network, at := "tcp", addr
 	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
 		network, at = "unix", path
 	}
-	ln, err := net.Listen(network, at) //nolint:noctx // binding does not wait
+	ln, err := from.Listen(name, network, at)
 	switch {
 	case err == nil:
 		return ln, nil
@@ -203,7 +210,7 @@ func (s *service) announce(a *app) {
 	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.rows.energy)
 }
 
-// run serves until the context ends or a listener fails.
+// run serves until the context ends, a listener fails, or a successor has taken over.
 func (s *service) run(a *app) error {
 	failed := make(chan error, len(s.routes)+1)
 	for _, r := range s.routes {
@@ -212,10 +219,9 @@ func (s *service) run(a *app) error {
 	if s.admin != nil {
 		go func() { failed <- s.admin.Serve(s.adminLn) }() // ends with Shutdown
 	}
-	var err error
-	select {
-	case <-a.ctx.Done():
-	case err = <-failed:
+	err := s.listeners.Ready()
+	if err == nil {
+		err = s.attend(a, failed)
 	}
 	return errors.Join(err, s.stop(a))
 }

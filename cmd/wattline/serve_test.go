@@ -55,8 +55,9 @@ func TestCountsEqualTheServersOwn(t *testing.T) {
 				if stream != rec.TTFTUs.Valid {
 					t.Errorf("streamed %v, ttft_us %+v", stream, rec.TTFTUs)
 				}
-				if !rec.DecodeUs.Valid || !rec.PrefillUs.Valid || !rec.QueueUs.Valid {
-					t.Errorf("phases: queue %+v, prefill %+v, decode %+v", rec.QueueUs, rec.PrefillUs, rec.DecodeUs)
+				// queue_us is null where the server was faster than wattline's stamp of P1.
+				if !rec.DecodeUs.Valid || !rec.PrefillUs.Valid {
+					t.Errorf("phases: prefill %+v, decode %+v", rec.PrefillUs, rec.DecodeUs)
 				}
 			})
 		}
@@ -89,7 +90,7 @@ func TestStopLosesNothing(t *testing.T) {
 	for i := range replies {
 		wg.Go(func() { replies[i] = w.post(t.Context(), "/v1/chat/completions", body) })
 	}
-	llamatest.AwaitBusy(t, up, streams, 10*time.Second)
+	w.awaitStreams(t, streams)
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"wattline/proxy/stub"
@@ -35,7 +36,7 @@ func (c *stubCmd) Run(a *app) error {
 		TokenGap: known(c.TokenGap), TokenJitter: c.TokenJitter, Slots: c.Slots, Tokens: c.Tokens, Context: c.Context,
 		Seed: c.Seed, Fault: fault,
 	})
-	ln, err := listen(c.Listen, "--listen")
+	ln, err := net.Listen("tcp", c.Listen) //nolint:noctx // binding does not wait
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy"
+	"wattline/proxy/llamatest"
+)
+
+// children are the processes whose parent is pid.
+func children(t *testing.T, pid int) []int {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []int
+	for _, f := range tasks {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for s := range strings.FieldsSeq(string(text)) {
+			n, err := strconv.Atoi(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// TestUpgradeUnderLoad: wattline is replaced while it serves short requests on kept and on new
+// connections and long streams. Nobody is refused, no stream is cut, every row is there once.
+func TestUpgradeUnderLoad(t *testing.T) {
+	up := llamatest.Start(t, "-np", "8", "-c", "65536", "--threads-http", "64")
+	w := serve(t, up.URL())
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var mu sync.Mutex
+	var ended []reply
+	note := func(r reply) {
+		mu.Lock()
+		defer mu.Unlock()
+		ended = append(ended, r)
+	}
+	var wg sync.WaitGroup
+	for _, client := range []*http.Client{
+		{Transport: &http.Transport{}}, {Transport: &http.Transport{DisableKeepAlives: true}},
+	} {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				note(w.postBy(context.WithoutCancel(ctx), client, "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 2}))
+			}
+		})
+	}
+	long := map[string]any{
+		"messages": []any{map[string]any{"role": "user", "content": "ba ce di"}},
+		"stream":   true, "max_tokens": 400, "ignore_eos": true,
+	}
+	const handovers = 2
+	pid := w.cmd.Process.Pid
+	for range handovers {
+		for range 3 {
+			wg.Go(func() { note(w.post(t.Context(), "/v1/chat/completions", long)) })
+		}
+		w.awaitStreams(t, 3)
+		if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		pid = awaitSuccessor(t, w, pid)
+	}
+	stop()
+	wg.Wait()
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-w.waited; err != nil {
+		t.Errorf("the first process ended with %v", err)
+	}
+	awaitEnd(t, pid)
+	rows := w.stored(t, 100000)
+	streams := 0
+	for i, r := range ended {
+		switch {
+		case r.err != nil || r.status != http.StatusOK:
+			t.Errorf("request %d: status %d, %v", i, r.status, r.err)
+			continue
+		case rows[r.id] == nil || rows[r.id].Outcome != meter.OK:
+			t.Errorf("request %d has the row %+v", i, rows[r.id])
+		case bytes.HasPrefix(r.body, []byte("data:")):
+			streams++
+			if !bytes.HasSuffix(bytes.TrimSpace(r.body), []byte("[DONE]")) {
+				t.Errorf("stream %d is cut after %d bytes", i, len(r.body))
+			}
+		}
+	}
+	if len(rows) != len(ended) || streams != 3*handovers {
+		t.Errorf("%d requests ended, %d of them streams, and there are %d rows", len(ended), streams, len(rows))
+	}
+	t.Logf("%d requests, %d streams over %d handovers: none refused, none cut, %d rows", len(ended), streams, handovers, len(rows))
+}
+
+// awaitStreams waits until n chat streams of the serving process have produced tokens.
+func (w *wattlineProcess) awaitStreams(t *testing.T, n int) {
+	t.Helper()
+	var live []proxy.Inflight
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		resp, err := http.Get(w.admin + "/api/inflight") //nolint:noctx // local
+		if err != nil {
+			t.Fatal(err)
+		}
+		live = nil
+		err = json.NewDecoder(resp.Body).Decode(&live)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		producing := 0
+		for _, f := range live {
+			if f.Phase == "producing" && f.Path == "/v1/chat/completions" {
+				producing++
+			}
+		}
+		if producing >= n {
+			return
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	t.Fatalf("no %d streams produce tokens within 20 s: %+v", n, live)
+}
+
+// awaitSuccessor waits until pid has a child that says that it serves.
+func awaitSuccessor(t *testing.T, w *wattlineProcess, pid int) int {
+	t.Helper()
+	var serving atomic.Int32
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		w.mu.Lock()
+		serving.Store(int32(strings.Count(w.stderr.String(), "a successor serves")))
+		w.mu.Unlock()
+		if kids := children(t, pid); len(kids) == 1 && int(serving.Load()) == w.handedOver+1 {
+			w.handedOver++
+			return kids[0]
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	t.Fatal("no successor within 20 s")
+	return 0
+}
+
+// awaitEnd waits until a process that is not our child is gone.
+func awaitEnd(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		if syscall.Kill(pid, 0) != nil {
+			return
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	t.Fatalf("process %d is still there", pid)
+}

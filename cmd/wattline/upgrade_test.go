@@ -155,6 +155,7 @@ func awaitSuccessor(t *testing.T, w *wattlineProcess, pid int) int {
 		w.mu.Unlock()
 		if kids := children(t, pid); len(kids) == 1 && int(serving.Load()) == w.handedOver+1 {
 			w.handedOver++
+			t.Cleanup(func() { _ = syscall.Kill(kids[0], syscall.SIGKILL) }) // gone already if all went well
 			return kids[0]
 		}
 		<-time.After(5 * time.Millisecond)

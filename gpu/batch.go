@@ -45,7 +45,9 @@ type Batch struct {
 	Shape      Channel // where Samples come from; "" where the device has no trusted power channel
 	ShapeLagNs int64   // how far Samples trail the load (the window's own delay included)
 	TickLagNs  int64   // how far Ticks trail the load
-	LagsLearnt bool    // false: the two lags are the source's defaults
+	LagsLearnt bool    // false: ShapeLagNs is what the source is expected to have
+	ShapeErrNs int64   // what ShapeLagNs may be off
+	TickErrNs  int64   // what TickLagNs may be off
 	StepNs     int64   // spacing of the channel's updates
 	WindowNs   int64   // what one Sample averages over
 

@@ -193,13 +193,9 @@ func (r *runner) describe(b *Batch) {
 	if l.shape == ChannelCounter {
 		b.StepNs = max(c.StepNs, 20e6)
 	}
-	b.LagsLearnt = c.LagLearnt && (k.LagLearnt || !r.counts())
+	b.LagsLearnt = c.LagLearnt
+	b.ShapeErrNs, b.TickErrNs = lagErr(l.shape, c), lagErr(ChannelCounter, k)
 	b.Through = r.lastSample
-}
-
-// counts says whether the device has a counter that is believed.
-func (r *runner) counts() bool {
-	return r.info.Offers&WantEnergy != 0 && r.learn.demoted[ChannelCounter] == ""
 }
 
 // emit hands the batch on, if there is something in it.

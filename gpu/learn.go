@@ -193,6 +193,27 @@ func (l *learner) ring(s []Sample) {
 	}
 }
 
+// What a lag may be off. Once learnt that is small, but never less than what power itself takes to
+// follow the load, which nothing here can tell from a channel's lag.
+const (
+	lagErrLearntNs = 15e6
+	lagErrStampNs  = 30e6  // of a ring before it is learnt
+	lagErrTickNs   = 100e6 // of a counter
+	lagErrPolledNs = 1e9   // of polled power: its window is not known
+)
+
+func lagErr(c Channel, v Learnt) int64 {
+	switch {
+	case v.LagLearnt:
+		return lagErrLearntNs
+	case c == ChannelRing:
+		return lagErrStampNs
+	case c == ChannelCounter:
+		return lagErrTickNs
+	}
+	return lagErrPolledNs
+}
+
 func (l *learner) facts() paceFacts {
 	span := l.ringSpan
 	if span == 0 {

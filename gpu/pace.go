@@ -81,10 +81,11 @@ func (p *pacer) start(offers Want, now int64) {
 	}
 }
 
-// take returns the groups that are due at now, and when the next one is if there is none.
-func (p *pacer) take(now int64) (w Want, next int64) {
+// take returns those of groups that are due at now, and when the next one is if there is none.
+func (p *pacer) take(groups Want, now int64) (w Want, next int64) {
 	next = now + procsIdleNs
-	p.offers.groups(func(i int, g Want) {
+	groups &= p.offers
+	groups.groups(func(i int, g Want) {
 		if p.due[i] <= now {
 			w |= g
 		}
@@ -93,7 +94,7 @@ func (p *pacer) take(now int64) (w Want, next int64) {
 	if w == 0 || w == WantEnergy { // looks at the counter keep their own moments
 		return w, next
 	}
-	p.offers.groups(func(i int, g Want) {
+	groups.groups(func(i int, g Want) {
 		if g != WantEnergy && p.due[i] <= now+coalesceNs {
 			w |= g
 		}

@@ -231,12 +231,12 @@ func (r *runner) sample() bool {
 
 // due returns what to ask for now; while the device is being probed, its counter and power all the time.
 func (r *runner) due(now int64) (Want, int64) {
-	want, next := r.pace.take(now)
 	if !r.learn.probing {
-		return want, next
+		return r.pace.take(r.info.Offers, now)
 	}
+	want, next := r.pace.take(r.info.Offers&^(WantEnergy|WantPower), now)
 	fast, soon := r.learn.probeWant(now)
-	return want&^(WantEnergy|WantPower) | fast, min(next, soon)
+	return want | fast, min(next, soon)
 }
 
 // round asks for the groups in want and tells what came. A reason means that the device is lost.

@@ -46,6 +46,8 @@ type Trace struct {
 	tickLag  int64
 	stepNs   int64
 	windowNs int64
+	shapeErr int64 // what the lags may be off
+	tickErr  int64
 	learnt   bool
 	disputed bool
 
@@ -62,12 +64,9 @@ type knot struct {
 func (k knot) mid() int64 { return k.lo + (k.hi-k.lo)/2 }
 
 const (
-	anchorEveryNs  = 900e6
-	anchorSharp    = 30   // an anchor is placed to this part of its distance from the one before
-	lagErrLearntNs = 4e6  // what a learnt lag may be off
-	lagErrRingNs   = 30e6 // what the ring's expected lag may be off before it is learnt
-	lagErrOtherNs  = 1e9  // the same for polled power
-	gainErr        = 0.05 // what vendors state for a power reading
+	anchorEveryNs = 900e6
+	anchorSharp   = 30   // an anchor is placed to this part of its distance from the one before
+	gainErr       = 0.05 // what vendors state for a power reading
 )
 
 // NewTrace returns a Trace that remembers at least keep.
@@ -85,6 +84,7 @@ func (t *Trace) Add(b *Batch) {
 		t.began, t.epoch, t.shape, t.rms = true, b.Epoch, b.Shape, math.Inf(1)
 	}
 	t.shapeLag, t.tickLag, t.learnt = b.ShapeLagNs, b.TickLagNs, b.LagsLearnt
+	t.shapeErr, t.tickErr = b.ShapeErrNs, b.TickErrNs
 	t.stepNs, t.windowNs, t.disputed = b.StepNs, b.WindowNs, b.Disputed
 	t.c.gapNs = gapAfter(b.StepNs)
 	t.c.add(b.Samples...)
@@ -167,7 +167,8 @@ func (t *Trace) Energy(from, to int64) Estimate {
 	}
 	e := Estimate{OK: true, Uj: int64(math.Round(b.uj - a.uj)), Channel: ChannelCounter}
 	var marks []string
-	bound := a.bound + b.bound
+	// A lag that is off moves both ends of the interval alike.
+	bound := a.bound + b.bound + math.Abs(b.mw-a.mw)*float64(t.shapeErr)/1e6
 	if len(t.knots) < 2 {
 		e.Channel = t.shape
 		bound += gainErr * math.Abs(b.uj-a.uj)
@@ -177,10 +178,10 @@ func (t *Trace) Energy(from, to int64) Estimate {
 		bound += math.Abs(b.shape - a.shape - (b.uj - a.uj))
 		marks = append(marks, MarkDisputed)
 	}
-	if !t.learnt && (t.moves(from) || t.moves(to)) {
+	if len(t.knots) < 2 && !t.learnt && (t.moves(from) || t.moves(to)) {
 		marks = append(marks, MarkLag)
 	}
-	if t.shaped() && len(t.knots) < 2 && t.c.gapIn(from+t.shapeLag, to+t.shapeLag) {
+	if len(t.knots) < 2 && t.c.gapIn(from+t.shapeLag, to+t.shapeLag) {
 		marks = append(marks, MarkGap)
 	}
 	e.ErrorUj = int64(math.Ceil(bound))
@@ -188,9 +189,9 @@ func (t *Trace) Energy(from, to int64) Estimate {
 	return e
 }
 
-// point is the energy up to a moment, from an arbitrary start, how far it may be off, and what the
-// shape alone would have said.
-type point struct{ uj, bound, shape float64 }
+// point is the energy up to a moment, from an arbitrary start, how far it may be off, what the shape
+// alone would have said, and the power.
+type point struct{ uj, bound, shape, mw float64 }
 
 // upTo returns the energy up to load time at.
 func (t *Trace) upTo(at int64) (point, bool) {
@@ -200,7 +201,7 @@ func (t *Trace) upTo(at int64) (point, bool) {
 			return point{}, false
 		}
 		e := t.c.energy(at + t.shapeLag)
-		return point{e, t.shapeBound(at), e}, true
+		return point{e, t.shapeBound(at), e, t.powerAt(at)}, true
 	}
 	low, high, ok := t.bracket(at)
 	if !shaped {
@@ -213,7 +214,7 @@ func (t *Trace) upTo(at int64) (point, bool) {
 	if !ok2 {
 		return point{}, false
 	}
-	p := point{uj, t.shapeBound(at), t.c.energy(at + t.shapeLag)}
+	p := point{uj, t.shapeBound(at), t.c.energy(at + t.shapeLag), t.powerAt(at)}
 	if ok {
 		p.uj = min(max(p.uj, float64(low.uj)), float64(high.uj))
 		p.bound = min(p.bound, max(float64(high.uj)-p.uj, p.uj-float64(low.uj)))
@@ -224,7 +225,7 @@ func (t *Trace) upTo(at int64) (point, bool) {
 // bracket returns the last knot that was surely before load time at, and the first that was surely
 // after it.
 func (t *Trace) bracket(at int64) (low, high knot, ok bool) {
-	slack := t.lagErr()
+	slack := t.tickErr
 	at += t.tickLag
 	j := sort.Search(len(t.knots), func(i int) bool { return t.knots[i].lo >= at+slack })
 	i := sort.Search(len(t.knots), func(i int) bool { return t.knots[i].hi > at-slack }) - 1
@@ -240,7 +241,7 @@ func (t *Trace) between(at int64, low, high knot) point {
 	part = min(max(part, 0), 1)
 	gain := float64(high.uj - low.uj)
 	uj := float64(low.uj) + part*gain
-	return point{uj, max(part, 1-part) * gain, uj}
+	return point{uj, max(part, 1-part) * gain, uj, 0} // its bound holds whatever the shape's lag
 }
 
 // scaled returns the counter's energy at load time at, following the shape between two anchors. After
@@ -282,9 +283,9 @@ func (t *Trace) shapeTime(k knot) int64 { return k.mid() - t.tickLag + t.shapeLa
 func (t *Trace) shapeBound(at int64) float64 {
 	window := max(t.windowNs, 2*t.shapeLag) + t.stepNs
 	at += t.shapeLag
-	reach := window + t.lagErr()
+	reach := window + t.shapeErr
 	low, high := t.c.extremes(at-reach, at+reach)
-	bound := float64(high-low) * (float64(window)/2 + float64(t.lagErr())) / 1e6
+	bound := float64(high-low) * (float64(window)/2 + float64(t.shapeErr)) / 1e6
 	if len(t.knots) >= 2 {
 		return bound + 4*t.rms
 	}
@@ -293,14 +294,12 @@ func (t *Trace) shapeBound(at int64) float64 {
 	return bound + hidden
 }
 
-func (t *Trace) lagErr() int64 {
-	switch {
-	case t.learnt:
-		return lagErrLearntNs
-	case t.shape == ChannelRing, !t.shaped():
-		return lagErrRingNs
+// powerAt returns the power at load time at.
+func (t *Trace) powerAt(at int64) float64 {
+	if i := t.c.index(at + t.shapeLag); i < len(t.c.mw) {
+		return float64(t.c.mw[i])
 	}
-	return lagErrOtherNs
+	return 0
 }
 
 // moves says whether power changed so near to load time at that the lag matters.
@@ -309,7 +308,7 @@ func (t *Trace) moves(at int64) bool {
 		return true
 	}
 	at += t.shapeLag
-	low, high := t.c.extremes(at-t.lagErr(), at+t.lagErr())
+	low, high := t.c.extremes(at-t.shapeErr, at+t.shapeErr)
 	return float64(high-low) > 0.05*float64(high)
 }
 

@@ -1,0 +1,172 @@
+package sim
+
+import (
+	"math"
+	"sort"
+
+	"wattline/gpu"
+)
+
+// Curve is the exact power of a schedule of requests: a sequence of segments, each the sum of a
+// constant, a ramp and three decaying exponentials, so that its integral has a closed form.
+type Curve struct {
+	model    Model
+	requests map[uint64]request
+	segs     []segment
+}
+
+// segment holds from start until the next segment's. Times in it are seconds since start.
+type segment struct {
+	start  int64
+	energy float64 // joules up to start
+	c0, c1 float64 // W, W/s
+	decay  [3]exponential
+	target float64 // steady active power at start, before droop
+	tempC  exponential
+	finalC float64
+}
+
+// exponential is a * exp(-t / tau).
+type exponential struct{ a, tau float64 }
+
+func (e exponential) at(t float64) float64 {
+	if e.a == 0 {
+		return 0
+	}
+	return e.a * math.Exp(-t/e.tau)
+}
+
+func (e exponential) integral(t float64) float64 {
+	if e.a == 0 {
+		return 0
+	}
+	return e.a * e.tau * -math.Expm1(-t/e.tau)
+}
+
+// NewCurve begins at start with nothing in flight and the card at its idle temperature.
+func NewCurve(m Model, start int64) *Curve {
+	if m == (Model{}) {
+		m = H100
+	}
+	c := &Curve{model: m, requests: map[uint64]request{}}
+	idleC := m.AmbientC + m.CPerW*m.IdleW
+	c.append(start, 0, idleC)
+	return c
+}
+
+// Schedule returns the curve of a whole schedule. Events are in order. keep chooses requests; nil keeps
+// all: the curve of a coalition, for Shapley shares that are exact.
+func Schedule(m Model, start int64, events []gpu.Event, keep func(request uint64) bool) *Curve {
+	c := NewCurve(m, start)
+	for _, e := range events {
+		if keep == nil || keep(e.Request) {
+			c.Apply(e)
+		}
+	}
+	return c
+}
+
+// Apply lets an event happen; one that is late happens at the last one's time.
+func (c *Curve) Apply(e gpu.Event) {
+	last := &c.segs[len(c.segs)-1]
+	at := max(e.At, last.start)
+	if e.Phase == gpu.PhaseDone {
+		delete(c.requests, e.Request)
+	} else {
+		c.requests[e.Request] = request{phase: e.Phase, slot: e.Slot, context: float64(e.Tokens), since: at}
+	}
+	t := float64(at-last.start) / 1e9
+	c.append(at, last.activeAt(t), last.tempAt(t))
+}
+
+// append begins a segment at a moment, from the active power and the temperature that it finds.
+func (c *Curve) append(at int64, activeW, tempC float64) {
+	m := &c.model
+	target, slope := m.active(c.requests, at)
+	steadyW := m.IdleW + target*(1-m.DroopPart)
+	s := segment{
+		start: at, target: target,
+		finalC: m.AmbientC + m.CPerW*steadyW,
+	}
+	s.tempC = exponential{tempC - s.finalC, m.ThermalTau.Seconds()}
+	// Active power relaxes towards its target, and the target droops.
+	s.c0 = m.IdleW + m.LeakWPerC*(s.finalC-m.RefC) + target*(1-m.DroopPart)
+	s.c1 = slope
+	s.decay = [3]exponential{
+		{m.LeakWPerC * s.tempC.a, s.tempC.tau},
+		{target * m.DroopPart, m.DroopTau.Seconds()},
+		{activeW - target, m.RelaxTau.Seconds()},
+	}
+	if n := len(c.segs); n > 0 {
+		prev := &c.segs[n-1]
+		s.energy = prev.energy + prev.integral(float64(at-prev.start)/1e9)
+		if at == prev.start {
+			*prev = s
+			return
+		}
+	}
+	c.segs = append(c.segs, s)
+}
+
+func (s *segment) power(t float64) float64 {
+	p := s.c0 + s.c1*t
+	for _, d := range s.decay {
+		p += d.at(t)
+	}
+	return p
+}
+
+func (s *segment) integral(t float64) float64 {
+	e := s.c0*t + s.c1*t*t/2
+	for _, d := range s.decay {
+		e += d.integral(t)
+	}
+	return e
+}
+
+// activeAt returns the part of the power that is not idle.
+func (s *segment) activeAt(t float64) float64 {
+	droop, relax := s.decay[1], s.decay[2]
+	return s.target - droop.a + s.c1*t + droop.at(t) + relax.at(t)
+}
+
+func (s *segment) tempAt(t float64) float64 { return s.finalC + s.tempC.at(t) }
+
+// segment returns the one that holds at t; before the curve's start that is the first.
+func (c *Curve) segment(t int64) *segment {
+	i := sort.Search(len(c.segs), func(i int) bool { return c.segs[i].start > t }) - 1
+	return &c.segs[max(i, 0)]
+}
+
+// PowerW returns the power at a moment; before the start, that of the start.
+func (c *Curve) PowerW(t int64) float64 {
+	s := c.segment(t)
+	return s.power(max(0, float64(t-s.start)/1e9))
+}
+
+// TempC returns the temperature at a moment.
+func (c *Curve) TempC(t int64) float64 {
+	s := c.segment(t)
+	return s.tempAt(max(0, float64(t-s.start)/1e9))
+}
+
+// EnergyJ returns the energy from the curve's start up to a moment; before the start it is negative.
+func (c *Curve) EnergyJ(t int64) float64 {
+	s := c.segment(t)
+	dt := float64(t-s.start) / 1e9
+	if dt < 0 {
+		return s.energy + dt*s.power(0)
+	}
+	return s.energy + s.integral(dt)
+}
+
+// trim forgets segments that ended before t.
+func (c *Curve) trim(t int64) {
+	i := 0
+	for i+1 < len(c.segs) && c.segs[i+1].start < t {
+		i++
+	}
+	if i > len(c.segs)/2 {
+		c.segs = append(c.segs[:0], c.segs[i:]...)
+	}
+}

@@ -1,0 +1,274 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"wattline/gpu"
+)
+
+// Config says what to simulate.
+type Config struct {
+	Clock   gpu.Clock
+	Seed    uint64
+	Model   Model         // zero: H100
+	Faults  *Faults       // nil: Sound
+	Devices int           // 0 means 1; all do the same work
+	Keep    time.Duration // how much of the truth is remembered; 0 means an hour
+}
+
+// Source is a gpu.Source of simulated devices and a gpu.Activity that moves their power.
+type Source struct {
+	cfg Config
+
+	// mu guards all below: Observe, Read and the truth run on different goroutines.
+	mu     sync.Mutex
+	curve  *Curve
+	faults Faults
+	procs  []gpu.Process
+	open   int
+	events int
+}
+
+// New makes a source. The curve begins now.
+func New(cfg Config) *Source {
+	cfg.Devices = max(cfg.Devices, 1)
+	if cfg.Keep == 0 {
+		cfg.Keep = time.Hour
+	}
+	s := &Source{cfg: cfg, faults: Sound()}
+	if cfg.Faults != nil {
+		s.faults = *cfg.Faults
+	}
+	// Sensors show the past: let there be some, at idle.
+	s.curve = NewCurve(cfg.Model, cfg.Clock.Now()-int64(10*time.Second))
+	return s
+}
+
+// Observe implements gpu.Activity.
+func (s *Source) Observe(e gpu.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.curve.Apply(e)
+	if s.events++; s.events%1024 == 0 {
+		s.curve.trim(s.cfg.Clock.Now() - int64(s.cfg.Keep))
+	}
+}
+
+// TruthUj returns the energy that one device took in [from, to], in microjoules.
+func (s *Source) TruthUj(from, to int64) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return (s.curve.EnergyJ(to) - s.curve.EnergyJ(from)) * 1e6
+}
+
+// SetFaults changes the sensors from now on.
+func (s *Source) SetFaults(change func(*Faults)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.faults)
+}
+
+// SetProcs sets who computes on the devices.
+func (s *Source) SetProcs(p ...gpu.Process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.procs = p
+}
+
+// Open devices, for tests of leaks.
+func (s *Source) OpenDevices() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+// Name implements gpu.Source.
+func (s *Source) Name() string { return "sim" }
+
+// Close implements gpu.Source.
+func (s *Source) Close() error { return nil }
+
+// List implements gpu.Source.
+func (s *Source) List() ([]gpu.Info, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]gpu.Info, s.cfg.Devices)
+	for i := range out {
+		out[i] = s.info(i)
+	}
+	return out, nil
+}
+
+// info describes a device as its sensors allow. The caller holds mu.
+func (s *Source) info(i int) gpu.Info {
+	in := gpu.Info{
+		UUID: fmt.Sprintf("SIM-%d", i), Index: i, Name: "simulated GPU", Kind: gpu.KindGPU, Source: "sim",
+		Driver: "simulated", Simulated: true,
+		Offers: gpu.WantStatus | gpu.WantProcs, Expected: map[gpu.Channel]gpu.Character{}, Lacks: map[string]string{},
+	}
+	add := func(name string, w gpu.Want, c gpu.Channel, x Sensor, expected gpu.Character) {
+		switch {
+		case x.Off:
+			in.Lacks[name] = "not supported by this card"
+		case x.Denied:
+			in.Lacks[name] = "no permission: simulated"
+		default:
+			in.Offers |= w
+			in.Expected[c] = expected
+		}
+	}
+	// What a driver's documentation would say, not what the sensors are set to.
+	add("energy counter", gpu.WantEnergy, gpu.ChannelCounter, s.faults.Counter, gpu.Character{LagNs: 30e6})
+	add("power samples", gpu.WantRing, gpu.ChannelRing, s.faults.Ring, gpu.Character{StepNs: 20e6, WindowNs: 20e6, LagNs: 10e6})
+	add("instant power", gpu.WantPower, gpu.ChannelInstant, s.faults.Instant, gpu.Character{StepNs: 100e6, WindowNs: 25e6, LagNs: 60e6})
+	add("average power", gpu.WantPower, gpu.ChannelAverage, s.faults.Average, gpu.Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6})
+	return in
+}
+
+// Open implements gpu.Source.
+func (s *Source) Open(uuid string) (gpu.Device, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.cfg.Devices {
+		if in := s.info(i); in.UUID == uuid {
+			if s.lost(s.cfg.Clock.Now()) {
+				return nil, errGone
+			}
+			s.open++
+			return &device{s: s, info: in}, nil
+		}
+	}
+	return nil, fmt.Errorf("sim: %w: %s", gpu.ErrNone, uuid)
+}
+
+var errGone = errors.Join(errors.New("sim: the simulated device does not answer"), gpu.ErrLost)
+
+func (s *Source) lost(now int64) bool {
+	return s.faults.LostFrom > 0 && now >= s.faults.LostFrom && now < s.faults.LostTo
+}
+
+// device is one opened device.
+type device struct {
+	s      *Source
+	info   gpu.Info
+	seen   int64 // number of the newest ring sample given
+	closed bool
+}
+
+func (d *device) Info() gpu.Info { return d.info }
+
+func (d *device) Close() error {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	if !d.closed {
+		d.closed = true
+		d.s.open--
+	}
+	return nil
+}
+
+// Read implements gpu.Device.
+func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
+	s := d.s
+	now := s.cfg.Clock.Now()
+	r.Before = now
+	s.mu.Lock()
+	if s.lost(now) {
+		s.mu.Unlock()
+		return errGone
+	}
+	f := s.faults
+	if w&gpu.WantRing != 0 && !f.Ring.Off && !f.Ring.Denied {
+		d.ring(now, r)
+	}
+	if w&gpu.WantPower != 0 {
+		d.power(now, r)
+	}
+	if w&gpu.WantStatus != 0 {
+		d.status(now, r)
+	}
+	if w&gpu.WantProcs != 0 {
+		r.Procs, r.ProcsKnown = append(r.Procs[:0], s.procs...), true
+	}
+	if w&gpu.WantEnergy != 0 && !f.Counter.Off && !f.Counter.Denied {
+		r.Energy = gpu.Tick{Before: now, OK: true}
+		r.Energy.Uj = d.counter(now + int64(f.EnergyCall)/2)
+	}
+	s.mu.Unlock()
+	if r.Energy.OK && w&gpu.WantEnergy != 0 {
+		if f.EnergyCall > 0 {
+			time.Sleep(f.EnergyCall)
+		}
+		r.Energy.After = s.cfg.Clock.Now()
+	}
+	r.After = s.cfg.Clock.Now()
+	return nil
+}
+
+// counter returns what the counter shows at t.
+func (d *device) counter(t int64) int64 {
+	f := &d.s.faults
+	if f.CounterFrozenFrom > 0 {
+		t = min(t, f.CounterFrozenFrom)
+	}
+	_, at := f.Counter.update(t)
+	// A counter counts from when the driver was loaded, long before the curve began.
+	uj := 12345e9 + f.Counter.uj(d.s.curve, at)
+	if f.CounterResetAt > 0 && t >= f.CounterResetAt {
+		_, reset := f.Counter.update(f.CounterResetAt)
+		uj = f.Counter.uj(d.s.curve, at) - f.Counter.uj(d.s.curve, reset)
+	}
+	if f.CounterJumpAt > 0 && t >= f.CounterJumpAt {
+		uj += 100e9
+	}
+	return uj
+}
+
+// ring returns the updates since the last read that the ring still holds.
+func (d *device) ring(now int64, r *gpu.Reading) {
+	f := &d.s.faults
+	newest, _ := f.Ring.update(now - int64(f.RingAge))
+	first := max(d.seen+1, newest-int64(f.RingDepth)+1)
+	for k := first; k <= newest; k++ {
+		at := k*int64(f.Ring.Period) + int64(f.Ring.Phase)
+		r.Ring = append(r.Ring, gpu.Sample{
+			At: at + int64(f.Ring.Lag), // the driver stamps what it reads when it reads it
+			Mw: f.Ring.mw(d.s.curve, d.s.cfg.Seed, k, at),
+		})
+	}
+	d.seen = max(d.seen, newest)
+}
+
+// power reads the two polled channels.
+func (d *device) power(now int64, r *gpu.Reading) {
+	f := &d.s.faults
+	read := func(x *Sensor, salt uint64) gpu.Int {
+		if x.Off || x.Denied {
+			return gpu.Int{}
+		}
+		k, at := x.update(now)
+		return gpu.Some(x.mw(d.s.curve, d.s.cfg.Seed+salt, k, at))
+	}
+	r.PowerAt, r.InstantMw, r.AverageMw = now, read(&f.Instant, 1), read(&f.Average, 2)
+}
+
+// status tells the rest.
+func (d *device) status(now int64, r *gpu.Reading) {
+	s := d.s
+	var util int64
+	for _, q := range s.curve.requests {
+		if q.phase == gpu.PhasePrefill || q.phase == gpu.PhaseDecode {
+			util = 100
+		}
+	}
+	const gib = 1 << 30
+	r.Status = gpu.Status{
+		UtilPct: gpu.Some(util), MemUtilPct: gpu.Some(util / 2),
+		MemUsedB: gpu.Some(40 * gib), MemTotalB: gpu.Some(80 * gib),
+		TempC: gpu.Some(int64(s.curve.TempC(now))), SMClockMHz: gpu.Some(1980), MemClockMHz: gpu.Some(2619),
+		LimitMw: gpu.Some(700e3), Throttle: gpu.Some(0),
+	}
+}

@@ -90,7 +90,7 @@ func (c *Counts) add(o *Counts) {
 		case p == &c.PromptUs || p == &c.PredictedUs:
 			*p = Some(max(p.V, from[i].V))
 		default:
-			*p = Some(p.V + from[i].V)
+			*p = Some(min(p.V+from[i].V, 1<<53)) // no server's sum; an endless hostile one must not wrap
 		}
 	}
 }

@@ -17,7 +17,7 @@ type reply struct {
 
 	model       text
 	fingerprint text
-	failure     text // message of an error in the body
+	failure     text // message of an error in the body, or of what is one if the status says so
 	failed      bool
 	finishes    words
 	slot        Int
@@ -54,7 +54,6 @@ type prefill struct {
 }
 
 func (r *reply) begin(h ReplyHead, dialect string) {
-	r.forget()
 	r.scan.root, r.scan.to = replySchema, r
 	r.sse.to = r
 	r.llama = equalFold(h.header("Server"), "llama.cpp")
@@ -71,7 +70,6 @@ func (r *reply) begin(h ReplyHead, dialect string) {
 	case dialect != "":
 		r.off = "not metered: unknown content type " + quoted(kind)
 	}
-	r.ev.reset()
 }
 
 func (r *reply) forget() {
@@ -89,8 +87,12 @@ func (r *reply) forget() {
 
 func (r *reply) body(p []byte, read, written int64) Progress {
 	r.answered = Progress{}
+	from := read
+	if read == r.read { // another piece of the same read: what is new is the time since its last flush
+		from = r.written
+	}
+	r.blockedNs += max(0, written-from)
 	r.read, r.written = read, written
-	r.blockedNs += max(0, written-read)
 	switch r.mode {
 	case eventStream:
 		r.sse.feed(p)
@@ -142,8 +144,8 @@ func (r *reply) commit() {
 	if streamed {
 		r.outputs(e)
 	}
-	if e.failed && !r.failed {
-		r.failed = true
+	r.failed = r.failed || e.failed
+	if r.failure.n == 0 {
 		r.failure.copyFrom(&e.failure)
 	}
 	if r.model.n == 0 {

@@ -31,6 +31,7 @@ type transcript struct {
 	Cut     bool              `json:"cut,omitempty"`
 	Want    json.RawMessage   `json:"want,omitempty"` // the outcome: record and facts
 	Raw     []byte            `json:"-"`
+	keep    int               // reads whose stamps are kept
 }
 
 // outcome is what the meter made of a transcript.
@@ -119,7 +120,7 @@ func (tr *transcript) play(t testing.TB, m *meter.Meter, slots *meter.SlotClock)
 
 func (tr *transcript) playBody(m *meter.Meter, slots *meter.SlotClock, r *reply) outcome {
 	m.BeginRequest(meter.RequestHead{
-		Method: tr.Method, Path: path(tr.Path), Slots: slots, KeepStamps: 8,
+		Method: tr.Method, Path: path(tr.Path), Slots: slots, KeepStamps: tr.keep,
 		Header: func(name string) []byte {
 			for k, v := range tr.Headers {
 				if strings.EqualFold(k, name) {
@@ -191,7 +192,9 @@ func present(v any) any {
 		for k, e := range v {
 			e = present(e)
 			v[k] = e
-			if m, ok := e.(map[string]any); e == nil || e == "" || e == false || ok && len(m) == 0 {
+			m, isMap := e.(map[string]any)
+			l, isList := e.([]any)
+			if e == nil || e == "" || e == false || isMap && len(m) == 0 || isList && len(l) == 0 {
 				delete(v, k)
 			}
 		}

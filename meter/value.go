@@ -9,20 +9,27 @@ import (
 	"unicode/utf8"
 )
 
-// integer returns a count that a server or client wrote, null for anything but a number of at most
-// 2^53 in size (beyond it JSON numbers are not exact).
+// integer returns a whole number that a server or client wrote, null for anything else: a fraction is
+// cut off, a number that int64 or a JSON reader could not hold exactly is not one.
 func (v value) integer() Int {
+	if v.kind != kindNumber || v.size > keepBytes {
+		return Int{}
+	}
+	if n, ok := digits(v.raw); ok {
+		return Some(n)
+	}
 	f, ok := v.float()
-	if !ok || math.Abs(f) > 1<<53 {
+	if !ok || math.Abs(f) >= 1<<53 {
 		return Int{}
 	}
 	return Some(int64(f))
 }
 
-// count is integer, null where a negative number stands for "unlimited" or "unknown".
+// count is integer, null where a negative number stands for "unlimited" or "unknown", and for what no
+// count can be.
 func (v value) count() Int {
 	i := v.integer()
-	if i.V < 0 {
+	if i.V < 0 || i.V > 1<<40 {
 		return Int{}
 	}
 	return i
@@ -48,9 +55,9 @@ func (v value) float() (float64, bool) {
 	return f, err == nil && !math.IsInf(f, 0)
 }
 
-// digits is the short way for what nearly every number is: up to 15 digits.
+// digits is the short way for what nearly every number is: up to 18 digits.
 func digits(p []byte) (int64, bool) {
-	if len(p) == 0 || len(p) > 15 {
+	if len(p) == 0 || len(p) > 18 {
 		return 0, false
 	}
 	var n int64

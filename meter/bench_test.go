@@ -1,0 +1,213 @@
+package meter_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-faster/jx"
+
+	"wattline/meter"
+)
+
+// eventsOf returns the events of a captured stream, each with its blank line.
+func eventsOf(t testing.TB, name string) [][]byte {
+	t.Helper()
+	all := loadTranscripts(t)
+	i := slices.IndexFunc(all, func(tr *transcript) bool { return tr.Name == name })
+	if i < 0 {
+		t.Fatalf("no transcript %s", name)
+	}
+	r := all[i].reply(t)
+	return bytes.SplitAfter(r.bytes(), []byte("\n\n"))
+}
+
+// The two events that matter: the one that every token brings, and the one that ends a stream.
+func tokenEvent(t testing.TB) []byte { return eventsOf(t, "llama-server/chat_stream")[3] }
+func finalEvent(t testing.TB) []byte {
+	events := eventsOf(t, "llama-server/chat_stream_usage")
+	return events[len(events)-3]
+}
+
+// streaming is a meter in the middle of a stream.
+func streaming(path string) *meter.Meter {
+	var m meter.Meter
+	m.BeginRequest(meter.RequestHead{Method: http.MethodPost, Path: path})
+	m.BeginReply(meter.ReplyHead{Status: 200, At: 1, Header: func(name string) []byte {
+		if name == "Content-Type" {
+			return []byte("text/event-stream")
+		}
+		return nil
+	}})
+	return &m
+}
+
+// TestNoAllocationPerEvent: whatever the event, the meter allocates nothing once it has seen a stream.
+func TestNoAllocationPerEvent(t *testing.T) {
+	for _, tr := range loadTranscripts(t) {
+		r := tr.reply(t)
+		if !strings.HasPrefix(r.header.Get("Content-Type"), "text/event-stream") {
+			continue
+		}
+		m := streaming(path(tr.Path))
+		body, now := r.bytes(), int64(1)
+		m.ReplyBody(body, now, now)
+		m.ReplyBody(body, now+1e6, now+1e6) // the first gap makes the sketch
+		if n := testing.AllocsPerRun(20, func() {
+			for rest := body; len(rest) > 0; {
+				n := min(len(rest), 1000)
+				now += 1e6
+				m.ReplyBody(rest[:n], now, now+1e4)
+				rest = rest[n:]
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations for its events", tr.Name, n)
+		}
+	}
+}
+
+// TestFewAllocationsPerExchange bounds what a whole exchange costs with a Meter that is used again: the
+// strings of its row.
+func TestFewAllocationsPerExchange(t *testing.T) {
+	all := loadTranscripts(t)
+	tr := all[slices.IndexFunc(all, func(tr *transcript) bool { return tr.Name == "llama-server/chat_stream" })]
+	r := tr.reply(t)
+	var m meter.Meter
+	var rec meter.Record
+	head := meter.RequestHead{Method: http.MethodPost, Path: chat}
+	reply := meter.ReplyHead{Status: 200, Header: func(name string) []byte {
+		if name == "Content-Type" {
+			return []byte("text/event-stream")
+		}
+		return nil
+	}}
+	body, request := r.bytes(), []byte(tr.Body)
+	run := func() {
+		m.BeginRequest(head)
+		m.RequestBody(request)
+		m.BeginReply(reply)
+		m.ReplyBody(body, 5e6, 6e6)
+		rec = meter.Record{}
+		m.Fill(&rec, meter.Marks{P0: 1, P1: 2, H: 3, E: 4}, true)
+	}
+	run()
+	if n := testing.AllocsPerRun(100, run); n > 20 {
+		t.Errorf("%v allocations an exchange, want at most 20", n)
+	}
+	if !rec.OutputTokens.Valid {
+		t.Error("nothing was metered")
+	}
+}
+
+func BenchmarkTokenEvent(b *testing.B) { benchmarkEvent(b, tokenEvent(b)) }
+func BenchmarkFinalEvent(b *testing.B) { benchmarkEvent(b, finalEvent(b)) }
+
+func benchmarkEvent(b *testing.B, event []byte) {
+	m := streaming(chat)
+	now := int64(1)
+	b.SetBytes(int64(len(event)))
+	b.ReportAllocs()
+	for b.Loop() {
+		now += 1e7
+		m.ReplyBody(event, now, now+2e4)
+	}
+}
+
+// jsonEvent is what encoding/json needs to be told to find the same members.
+type jsonEvent struct {
+	Choices []struct {
+		FinishReason *string `json:"finish_reason"`
+		Index        int     `json:"index"`
+		Delta        struct {
+			Content          *string `json:"content"`
+			ReasoningContent *string `json:"reasoning_content"`
+		} `json:"delta"`
+	} `json:"choices"`
+	Model string `json:"model"`
+	Usage *struct {
+		PromptTokens     int64 `json:"prompt_tokens"`
+		CompletionTokens int64 `json:"completion_tokens"`
+		Details          struct {
+			CachedTokens int64 `json:"cached_tokens"`
+		} `json:"prompt_tokens_details"`
+	} `json:"usage"`
+	Timings *struct {
+		CacheN      int64   `json:"cache_n"`
+		PromptN     int64   `json:"prompt_n"`
+		PromptMs    float64 `json:"prompt_ms"`
+		PredictedN  int64   `json:"predicted_n"`
+		PredictedMs float64 `json:"predicted_ms"`
+	} `json:"timings"`
+}
+
+func BenchmarkTokenEventEncodingJSON(b *testing.B) { benchmarkJSON(b, tokenEvent(b)) }
+func BenchmarkFinalEventEncodingJSON(b *testing.B) { benchmarkJSON(b, finalEvent(b)) }
+
+// benchmarkJSON does the JSON part alone, on data already framed.
+func benchmarkJSON(b *testing.B, event []byte) {
+	data := bytes.TrimSpace(bytes.TrimPrefix(event, []byte("data: ")))
+	b.SetBytes(int64(len(event)))
+	b.ReportAllocs()
+	for b.Loop() {
+		var e jsonEvent
+		if err := json.Unmarshal(data, &e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkTokenEventJX finds content and model alone with the fastest library we know, on data already
+// framed and whole.
+func BenchmarkTokenEventJX(b *testing.B) {
+	data := bytes.TrimSpace(bytes.TrimPrefix(tokenEvent(b), []byte("data: ")))
+	var d jx.Decoder
+	found := 0
+	text := func(d *jx.Decoder) error {
+		s, err := d.StrBytes()
+		found += len(s)
+		return err
+	}
+	within := func(name string, then func(*jx.Decoder) error) func(*jx.Decoder, []byte) error {
+		return func(d *jx.Decoder, key []byte) error {
+			if string(key) == name {
+				return then(d)
+			}
+			return d.Skip()
+		}
+	}
+	content := within("content", text)
+	delta := within("delta", func(d *jx.Decoder) error { return d.ObjBytes(content) })
+	choice := func(d *jx.Decoder) error { return d.ObjBytes(delta) }
+	document := func(d *jx.Decoder, key []byte) error {
+		switch string(key) {
+		case "choices":
+			return d.Arr(choice)
+		case "model":
+			return text(d)
+		}
+		return d.Skip()
+	}
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		d.ResetBytes(data)
+		if err := d.ObjBytes(document); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRequestImage is a request with a megabyte of base64.
+func BenchmarkRequestImage(b *testing.B) {
+	body := []byte(`{"messages":[{"content":[{"image_url":{"url":"data:image/png;base64,` + strings.Repeat("iVBORw0K", 128<<10) + `"}}]}],"model":"m"}`)
+	var m meter.Meter
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		m.BeginRequest(meter.RequestHead{Method: http.MethodPost, Path: chat})
+		m.RequestBody(body)
+	}
+}

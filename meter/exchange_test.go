@@ -1,0 +1,437 @@
+package meter_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"wattline/meter"
+)
+
+// exchange is a hand-written one: pieces of a reply at times in milliseconds after P0.
+type exchange struct {
+	path    string // default chat
+	request string
+	status  int    // default 200
+	kind    string // default text/event-stream
+	headers map[string]string
+	headMs  int64 // default 5
+	endMs   int64 // default: with the last piece
+	unclean bool
+	slots   *meter.SlotClock
+	pieces  []timed
+}
+
+type timed struct {
+	ms   int64
+	text string
+}
+
+// at is a piece of one or more events of a stream: each given string is one event's data.
+func at(ms int64, data ...string) timed {
+	var b strings.Builder
+	for _, d := range data {
+		b.WriteString("data: " + d + "\n\n")
+	}
+	return timed{ms, b.String()}
+}
+
+func (x exchange) run() outcome {
+	if x.path == "" {
+		x.path = chat
+	}
+	if x.status == 0 {
+		x.status = 200
+	}
+	if x.kind == "" {
+		x.kind = "text/event-stream"
+	}
+	if x.headMs == 0 {
+		x.headMs = 5
+	}
+	h := http.Header{"Content-Type": {x.kind}}
+	for k, v := range x.headers {
+		h.Set(k, v)
+	}
+	r := reply{status: x.status, header: h, at: epochNs + x.headMs*1e6, clean: !x.unclean}
+	for _, p := range x.pieces {
+		r.body = append(r.body, piece{[]byte(p.text), epochNs + p.ms*1e6})
+		r.end = epochNs + p.ms*1e6
+	}
+	if x.endMs > 0 {
+		r.end = epochNs + x.endMs*1e6
+	}
+	tr := transcript{Method: http.MethodPost, Path: x.path, Body: x.request, SentUs: 2000, keep: 8}
+	return tr.playBody(new(meter.Meter), x.slots, &r)
+}
+
+// Events as llama-server writes them.
+const (
+	role  = `{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"model":"m"}`
+	token = `{"choices":[{"finish_reason":null,"index":0,"delta":{"content":"x"}}],"model":"m"}`
+	think = `{"choices":[{"finish_reason":null,"index":0,"delta":{"reasoning_content":"x"}}],"model":"m"}`
+	tool  = `{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{"}}]}}],"model":"m"}`
+	done  = `[DONE]`
+)
+
+// last is the event that ends a completion, with its timings.
+func last(predicted int, promptMs float64) string {
+	return fmt.Sprintf(`{"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"model":"m","timings":{"cache_n":2,"prompt_n":8,"prompt_ms":%g,"predicted_n":%d,"predicted_ms":50.5}}`, promptMs, predicted)
+}
+
+// some is what a column holds: a number, or null for -1.
+func wantInt(t *testing.T, name string, got meter.Int, want int64) {
+	t.Helper()
+	if want == -1 && got.Valid || want != -1 && got != meter.Some(want) {
+		t.Errorf("%s = %v, want %d (-1: null)", name, got, want)
+	}
+}
+
+func TestFirstTokenIsGeneratedOutput(t *testing.T) {
+	x := exchange{}
+	for ms := int64(100); ms < 700; ms += 100 {
+		x.pieces = append(x.pieces, timed{ms, ":\n\n"})
+	}
+	x.pieces = append(x.pieces, at(700, role, token), at(720, token), at(730, last(2, 690), done))
+	o := x.run()
+	wantInt(t, "ttfb_us", o.Record.TTFBUs, 5_000)
+	wantInt(t, "ttft_us", o.Record.TTFTUs, 700_000+flushNs/1e3)
+	wantInt(t, "upstream_ttft_us", o.Record.UpstreamTTFTUs, 698_000)
+	wantInt(t, "ttfo_us", o.Record.TTFOUs, 700_000)
+	wantInt(t, "duration_us", o.Record.DurationUs, 730_000)
+	wantInt(t, "decode_us", o.Record.DecodeUs, 20_000)
+	wantInt(t, "prefill_us", o.Record.PrefillUs, 690_000)
+	wantInt(t, "queue_us", o.Record.QueueUs, 3_000) // the head, which agrees with T1 - prompt_ms within 5 ms
+	wantInt(t, "proxy_overhead_us", o.Record.ProxyOverheadUs, 1_000+flushNs/1e3)
+	wantInt(t, "output_events", o.Record.OutputEvents, 2)
+	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, 20_000)
+	wantInt(t, "write_blocked_us", o.Record.WriteBlockedUs, 9*flushNs/1e3)
+	if o.Facts.Pings != 6 || o.Facts.QueueSource != meter.SourceHead || o.Facts.PrefillSource != meter.SourceServer {
+		t.Errorf("facts %+v", o.Facts)
+	}
+}
+
+func TestWhatIsOutput(t *testing.T) {
+	for _, c := range []struct {
+		name, path, event string
+		output, answer    bool
+	}{
+		{"role only", chat, role, false, false},
+		{"content", chat, token, true, true},
+		{"reasoning", chat, think, true, false},
+		{"reasoning of vLLM", chat, `{"choices":[{"index":0,"delta":{"reasoning":"x"}}]}`, true, false},
+		{"tool call", chat, tool, true, true},
+		{"tool call arguments", chat, `{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1"}}]}}]}`, true, true},
+		{"tool calls, none", chat, `{"choices":[{"delta":{"content":"","tool_calls":[]}}]}`, false, false},
+		{"legacy function call", chat, `{"choices":[{"delta":{"function_call":{"name":"f"}}}]}`, true, true},
+		{"refusal", chat, `{"choices":[{"delta":{"refusal":"no"}}]}`, true, true},
+		{"empty content", chat, `{"choices":[{"delta":{"content":""}}]}`, false, false},
+		{"both kinds", chat, `{"choices":[{"delta":{"reasoning_content":"x","content":"y"}}]}`, true, true},
+		{"index after delta", chat, `{"choices":[{"delta":{"content":"x"},"index":3}]}`, true, true},
+		{"text", "/v1/completions", `{"choices":[{"text":"x","index":0,"finish_reason":null}]}`, true, true},
+		{"native", "/completion", `{"index":0,"content":"x","stop":false}`, true, true},
+		{"native end", "/completion", `{"content":"","stop":true,"stop_type":"limit"}`, false, false},
+		{"messages text", "/v1/messages", `{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"x"}}`, true, true},
+		{"messages thinking", "/v1/messages", `{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"x"}}`, true, false},
+		{"messages tool name", "/v1/messages", `{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","name":"f"}}`, true, true},
+		{"messages tool input", "/v1/messages", `{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{"}}`, true, true},
+		{"messages text start", "/v1/messages", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`, false, false},
+		{"messages signature", "/v1/messages", `{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"x"}}`, false, false},
+		{"responses text", "/v1/responses", `{"type":"response.output_text.delta","delta":"x"}`, true, true},
+		{"responses reasoning", "/v1/responses", `{"delta":"x","type":"response.reasoning_text.delta"}`, true, false},
+		{"responses tool", "/v1/responses", `{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}`, true, true},
+		{"responses message", "/v1/responses", `{"type":"response.output_item.added","item":{"type":"message"}}`, false, false},
+		{"responses whole text", "/v1/responses", `{"type":"response.output_text.done","text":"xyz"}`, false, false},
+		{"progress", chat, `{"choices":[{"index":0,"delta":{"role":"assistant","content":null}}],"prompt_progress":{"total":9,"cache":1,"processed":4,"time_ms":7}}`, false, false},
+		{"null", "/completion", `null`, false, false},
+		{"not JSON", chat, `{"choices":[{"delta":{"content":"x"}}`, false, false},
+		{"number", chat, `17`, false, false},
+	} {
+		o := exchange{path: c.path, pieces: []timed{at(10, c.event)}}.run()
+		if o.Record.TTFTUs.Valid != c.output || o.Record.TTFOUs.Valid != c.answer {
+			t.Errorf("%s: output %v answer %v, want %v %v", c.name, o.Record.TTFTUs.Valid, o.Record.TTFOUs.Valid, c.output, c.answer)
+		}
+	}
+}
+
+// TestErrors: where an error stands and what the row says of it.
+func TestErrors(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		x       exchange
+		outcome meter.Outcome
+		text    string
+	}{
+		{"in a stream", exchange{pieces: []timed{at(9, role, token, `{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`)}}, meter.UpstreamError, "Context size has been exceeded."},
+		{"in a stream, a string", exchange{pieces: []timed{at(9, `{"error":"boom"}`)}}, meter.UpstreamError, "boom"},
+		{"in a stream, no words", exchange{pieces: []timed{at(9, `{"error":{}}`)}}, meter.UpstreamError, "the upstream sent an error without a message inside its reply"},
+		{"null is none", exchange{pieces: []timed{at(9, `{"error":null}`)}}, meter.OK, ""},
+		{"messages", exchange{path: "/v1/messages", pieces: []timed{{9, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n"}}}, meter.UpstreamError, "busy"},
+		{"responses", exchange{path: "/v1/responses", pieces: []timed{at(9, `{"type":"response.failed","response":{"status":"failed","error":{"code":"x","message":"bad"}}}`)}}, meter.UpstreamError, "bad"},
+		{"status 400", exchange{status: 400, kind: "application/json", pieces: []timed{{9, `{"error":{"code":400,"message":"too long","n_prompt_tokens":9,"n_ctx":5}}`}}}, meter.UpstreamError, "too long"},
+		{"vLLM", exchange{status: 400, kind: "application/json", pieces: []timed{{9, `{"object":"error","message":"bad model","type":"NotFoundError","code":404}`}}}, meter.UpstreamError, "bad model"},
+		{"FastAPI", exchange{status: 422, kind: "application/json", pieces: []timed{{9, `{"detail":"no such field"}`}}}, meter.UpstreamError, "no such field"},
+		{"unknown path", exchange{path: "/nowhere", status: 404, kind: "application/json; charset=utf-8", pieces: []timed{{9, `{"error":{"message":"File Not Found"}}`}}}, meter.UpstreamError, "File Not Found"},
+		{"escapes", exchange{status: 500, kind: "application/json", pieces: []timed{{9, `{"error":{"message":"a \"b\" \u20ac\ncut \ud8"}}`}}}, meter.UpstreamError, "a \"b\" €\ncut "},
+		{"compressed", exchange{headers: map[string]string{"Content-Encoding": "gzip"}, pieces: []timed{{9, "\x1f\x8b"}}}, meter.OK, "not metered: the reply is compressed (gzip); ask for it uncompressed (Accept-Encoding: identity)"},
+		{"identity", exchange{headers: map[string]string{"Content-Encoding": "Identity"}, pieces: []timed{at(9, token)}}, meter.OK, ""},
+		{"unknown content", exchange{kind: "audio/wav", pieces: []timed{{9, "RIFF"}}}, meter.OK, `not metered: unknown content type "audio/wav"`},
+		{"unmetered path", exchange{path: "/props", kind: "application/json", pieces: []timed{{9, `{"error":{"message":"part of a page"}}`}}}, meter.OK, ""},
+	} {
+		o := c.x.run()
+		if o.Record.Outcome != c.outcome || o.Record.Error != c.text {
+			t.Errorf("%s: outcome %s, error %q; want %s, %q", c.name, o.Record.Outcome, o.Record.Error, c.outcome, c.text)
+		}
+	}
+}
+
+// TestCounts: which source wins, what disagrees, what is only a lower bound. The replies of vLLM,
+// SGLang and Ollama are in the form that their sources give (vLLM issue 6540 and PR 6652, SGLang PR
+// 19895, Ollama PR 6784).
+func TestCounts(t *testing.T) {
+	const vllmEnd = `{"choices":[{"index":0,"delta":{"content":""},"logprobs":null,"finish_reason":"stop","stop_reason":null}],"model":"m"}`
+	for _, c := range []struct {
+		name                   string
+		x                      exchange
+		prompt, cached, output int64 // -1: null
+		source                 string
+		disagree               bool
+	}{
+		{"timings", exchange{pieces: []timed{at(9, token, last(3, 1), done)}}, 10, 2, 3, "timings", false},
+		{"usage wins", exchange{pieces: []timed{at(9, token, last(3, 1), `{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":3}}`, done)}}, 10, 2, 3, "usage", false},
+		{"usage disagrees", exchange{pieces: []timed{at(9, token, last(3, 1), `{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4}}`, done)}}, 10, 2, 4, "usage", true},
+		{"native disagrees", exchange{path: "/completion", pieces: []timed{at(9, `{"stop":true,"stop_type":"eos","tokens_predicted":5,"tokens_evaluated":10,"timings":{"cache_n":2,"prompt_n":8,"predicted_n":4}}`)}}, 10, 2, 4, "timings", true},
+		{"native alone", exchange{path: "/completion", pieces: []timed{at(9, `{"stop":true,"stop_type":"eos","tokens_predicted":5,"tokens_evaluated":10}`)}}, 10, -1, 5, "native", false},
+		{"cut", exchange{unclean: true, pieces: []timed{at(9, role, token, token)}}, -1, -1, -1, "events", false},
+		{"cut before output", exchange{unclean: true, pieces: []timed{at(9, role)}}, -1, -1, -1, "", false},
+		{"cut with progress", exchange{unclean: true, pieces: []timed{at(9, `{"choices":[],"prompt_progress":{"total":90,"cache":10,"processed":40,"time_ms":7}}`)}}, 90, 10, -1, "", false},
+		{"cut with timings per token", exchange{unclean: true, pieces: []timed{at(9, `{"choices":[{"index":0,"delta":{"content":"x"}}],"timings":{"cache_n":2,"prompt_n":8,"prompt_ms":1.5,"predicted_n":7}}`)}}, 10, 2, -1, "events", false},
+		{"cut within the last event", exchange{unclean: true, pieces: []timed{at(9, token), {10, "data: " + last(3, 1) + "\n"}}}, -1, -1, -1, "events", false},
+		{"left after the counts", exchange{unclean: true, pieces: []timed{at(9, token, last(3, 1))}}, 10, 2, 3, "timings", false},
+		{"messages", exchange{path: "/v1/messages", pieces: []timed{at(9,
+			`{"type":"message_start","message":{"model":"m","usage":{"cache_read_input_tokens":8,"input_tokens":6,"output_tokens":0}}}`,
+			`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}`,
+			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":8}}`, `{"type":"message_stop"}`)}}, 14, 8, 8, "usage", false},
+		{"messages with a cache written", exchange{path: "/v1/messages", kind: "application/json", pieces: []timed{{9,
+			`{"type":"message","stop_reason":"end_turn","usage":{"input_tokens":6,"cache_creation_input_tokens":4,"cache_read_input_tokens":8,"output_tokens":3}}`}}}, 18, 8, 3, "usage", false},
+		{"vLLM without usage", exchange{pieces: []timed{at(9, role, token, token, vllmEnd, done)}}, -1, -1, -1, "events", false},
+		{"vLLM with usage", exchange{pieces: []timed{at(9, role, token, vllmEnd, `{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":19,"completion_tokens":3}}`, done)}}, 16, -1, 3, "usage", false},
+		{"vLLM, usage in every chunk", exchange{pieces: []timed{at(9,
+			`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":16,"completion_tokens":1}}`,
+			`{"choices":[{"index":0,"delta":{"content":"y"},"finish_reason":"stop"}],"usage":{"prompt_tokens":16,"completion_tokens":2}}`,
+			`{"choices":[],"usage":{"prompt_tokens":16,"completion_tokens":2}}`, done)}}, 16, -1, 2, "usage", false},
+		{"vLLM, usage in every chunk, cut", exchange{unclean: true, pieces: []timed{at(9,
+			`{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":16,"completion_tokens":1}}`)}}, 16, -1, -1, "events", false},
+		{"vLLM, n 2, one total", exchange{request: `{"n":2,"stream":true}`, pieces: []timed{at(9,
+			`{"choices":[{"index":0,"delta":{"content":"x"}}]}`, `{"choices":[{"index":1,"delta":{"content":"x"}}]}`,
+			`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`, `{"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}`,
+			`{"choices":[],"usage":{"prompt_tokens":16,"completion_tokens":9}}`, done)}}, 16, -1, 9, "usage", false},
+		{"vLLM unstreamed, n 2", exchange{request: `{"n":2}`, kind: "application/json", pieces: []timed{{9,
+			`{"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"length"}],"usage":{"prompt_tokens":16,"completion_tokens":9}}`}}}, 16, -1, 9, "usage", false},
+		{"SGLang", exchange{pieces: []timed{at(9,
+			`{"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":null,"tool_calls":null},"finish_reason":null,"matched_stop":null}],"usage":null}`,
+			`{"choices":[{"index":0,"delta":{"role":null,"content":"x","reasoning_content":null,"tool_calls":null},"finish_reason":null,"matched_stop":null}],"usage":null}`,
+			`{"choices":[{"index":0,"delta":{},"finish_reason":"stop","matched_stop":2}],"usage":null}`,
+			`{"choices":[],"usage":{"prompt_tokens":20,"total_tokens":25,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"reasoning_tokens":0}}`, done)}}, 20, 4, 5, "usage", false},
+		{"Ollama", exchange{pieces: []timed{at(9,
+			`{"choices":[{"index":0,"delta":{"role":"assistant","content":"x"},"finish_reason":null}],"system_fingerprint":"fp_ollama","usage":null}`,
+			`{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"stop"}],"usage":null}`,
+			`{"choices":[],"usage":{"prompt_tokens":26,"completion_tokens":2,"total_tokens":28}}`, done)}}, 26, -1, 2, "usage", false},
+		{"nonsense counts", exchange{pieces: []timed{at(9, `{"choices":[],"usage":{"prompt_tokens":-4,"completion_tokens":"five"}}`)}}, -1, -1, -1, "", false},
+	} {
+		o := c.x.run()
+		wantInt(t, c.name+": prompt_tokens", o.Record.PromptTokens, c.prompt)
+		wantInt(t, c.name+": cached_tokens", o.Record.CachedTokens, c.cached)
+		wantInt(t, c.name+": output_tokens", o.Record.OutputTokens, c.output)
+		if o.Record.TokenSource != c.source || o.Facts.Disagree != c.disagree {
+			t.Errorf("%s: source %q disagree %v, want %q %v", c.name, o.Record.TokenSource, o.Facts.Disagree, c.source, c.disagree)
+		}
+	}
+}
+
+func TestLowerBoundIsKeptApart(t *testing.T) {
+	o := exchange{unclean: true, pieces: []timed{at(9, role, token, token,
+		`{"choices":[{"index":0,"delta":{"content":"x"}}],"timings":{"predicted_n":7}}`)}}.run()
+	wantInt(t, "output_tokens", o.Record.OutputTokens, -1)
+	wantInt(t, "output_events", o.Record.OutputEvents, 3)
+	wantInt(t, "AtLeast", o.Facts.AtLeast, 7)
+	if o.Record.TokenSource != meter.TokensFromEvents || o.Record.Outcome != meter.Truncated || o.Facts.Clean {
+		t.Errorf("source %q, outcome %q", o.Record.TokenSource, o.Record.Outcome)
+	}
+}
+
+// TestReadsAndEvents tells outputs that came in one read from outputs that came apart.
+func TestReadsAndEvents(t *testing.T) {
+	o := exchange{pieces: []timed{at(10, role, token), at(30, token, token, token), {31, ": ping\n\n"}, at(40, token)}}.run()
+	f := o.Facts
+	if f.OutputReads != 3 || f.MaxOutputsRead != 3 || len(f.Stamps) != 3 {
+		t.Fatalf("%d reads, at most %d outputs, stamps %v", f.OutputReads, f.MaxOutputsRead, f.Stamps)
+	}
+	for i, want := range []meter.Stamp{{AtNs: 10e6, Outputs: 1}, {AtNs: 30e6, Outputs: 3}, {AtNs: 40e6, Outputs: 1}} {
+		if f.Stamps[i] != want {
+			t.Errorf("stamp %d is %+v, want %+v", i, f.Stamps[i], want)
+		}
+	}
+	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, 20_000)
+	wantInt(t, "output_events", o.Record.OutputEvents, 5)
+}
+
+// TestGapsOfSeveralCompletions: each completion has its own gaps.
+func TestGapsOfSeveralCompletions(t *testing.T) {
+	x := exchange{}
+	piece := func(ms int64, index int) timed {
+		return at(ms, fmt.Sprintf(`{"choices":[{"index":%d,"delta":{"content":"x"}}]}`, index))
+	}
+	for i := range int64(10) {
+		x.pieces = append(x.pieces, piece(100+20*i, 0), piece(105+20*i, 1))
+	}
+	o := x.run()
+	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, 20_000)
+	if p := o.Record.ITLP50Us.V; p < 19_800 || p > 20_200 {
+		t.Errorf("itl_p50_us = %d, want 20,000 within 1 %%", p)
+	}
+	if o.Facts.Started != 2 {
+		t.Errorf("%d completions, want 2", o.Facts.Started)
+	}
+	// Beyond what is tracked, outputs still count.
+	o = exchange{pieces: []timed{piece(1, 1000), piece(2, 1000)}}.run()
+	wantInt(t, "output_events", o.Record.OutputEvents, 2)
+	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, -1)
+}
+
+func TestStalls(t *testing.T) {
+	x := exchange{}
+	ms := int64(100)
+	for i := range 40 {
+		ms += 20
+		switch i {
+		case 10:
+			ms += 100 // 120 ms: longer than 5 x 20 and than 50
+		case 20:
+			ms += 60 // 80 ms: shorter than 5 x 20
+		case 30:
+			ms += 400
+		}
+		x.pieces = append(x.pieces, at(ms, token))
+	}
+	o := x.run()
+	wantInt(t, "stalls", o.Record.Stalls, 2)
+	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, 420_000)
+	o = exchange{pieces: []timed{at(10, token), at(11, token), at(12, token), at(50, token)}}.run()
+	wantInt(t, "stalls", o.Record.Stalls, 0) // 38 ms are not a stall, however short the others
+	o = exchange{pieces: []timed{at(10, token)}}.run()
+	wantInt(t, "stalls of one output", o.Record.Stalls, -1)
+}
+
+func TestProgress(t *testing.T) {
+	progress := func(done int) string {
+		return fmt.Sprintf(`{"choices":[{"index":0,"delta":{"role":"assistant","content":null}}],"prompt_progress":{"total":100,"cache":10,"processed":%d,"time_ms":%d}}`, done, 3*done)
+	}
+	var m meter.Meter
+	m.BeginRequest(meter.RequestHead{Path: chat})
+	m.BeginReply(meter.ReplyHead{Status: 200, At: 5e6, Header: func(n string) []byte {
+		return []byte(map[string]string{"Content-Type": "text/event-stream"}[n])
+	}})
+	if p := m.ReplyBody([]byte(at(0, progress(10)).text), 6e6, 6e6); p != (meter.Progress{PrefillDone: 10, PrefillTotal: 100}) {
+		t.Errorf("progress %+v", p)
+	}
+	if p := m.ReplyBody([]byte(at(0, progress(60), progress(100), role, token, token).text), 7e6, 7e6); p != (meter.Progress{Outputs: 2, First: true, PrefillDone: 100, PrefillTotal: 100}) {
+		t.Errorf("progress %+v", p)
+	}
+	if p := m.ReplyBody([]byte(at(0, token).text), 8e6, 8e6); p != (meter.Progress{Outputs: 1}) {
+		t.Errorf("progress %+v", p)
+	}
+	var rec meter.Record
+	m.Fill(&rec, meter.Marks{P0: 1e6, P1: 2e6, H: 5e6, E: 9e6}, false)
+	wantInt(t, "prefill_us of a cut stream", rec.PrefillUs, 300_000)
+	wantInt(t, "prompt_tokens of a cut stream", rec.PromptTokens, 100)
+	if f := m.Facts(); f.PrefillSource != meter.SourceProgress || f.Progress.Events != 3 {
+		t.Errorf("%q, %+v", f.PrefillSource, f.Progress)
+	}
+}
+
+// TestUnstreamed: E minus the server's times is the slot's start; there is no first token.
+func TestUnstreamed(t *testing.T) {
+	o := exchange{request: `{"stream":false}`, kind: "application/json", headMs: 900, endMs: 901, pieces: []timed{{901,
+		`{"choices":[{"finish_reason":"stop","index":0,"message":{"content":"xyz"}}],"model":"m","usage":{"prompt_tokens":10,"completion_tokens":5},"timings":{"cache_n":0,"prompt_n":10,"prompt_ms":300.5,"predicted_n":5,"predicted_ms":400.25}}`}}}.run()
+	wantInt(t, "ttft_us", o.Record.TTFTUs, -1)
+	wantInt(t, "queue_us", o.Record.QueueUs, 901_000-2_000-300_500-400_250)
+	wantInt(t, "prefill_us", o.Record.PrefillUs, 300_500)
+	wantInt(t, "decode_us", o.Record.DecodeUs, 400_250)
+	wantInt(t, "output_events", o.Record.OutputEvents, -1)
+	wantInt(t, "stream", o.Record.Stream, 0)
+}
+
+func TestNegativeQueueIsNull(t *testing.T) {
+	o := exchange{headMs: 1, pieces: []timed{at(9, token, last(1, 8))}}.run() // the head came before P1 = 2 ms
+	wantInt(t, "queue_us", o.Record.QueueUs, -1)
+	if !o.Facts.NegativeQueue {
+		t.Error("not counted")
+	}
+}
+
+func TestRequestBody(t *testing.T) {
+	o := exchange{path: "/v1/messages", request: `{"model":"asked","max_tokens":-1,"temperature":0.25,"seed":42,"stream":true,
+		"system":[{"type":"text","text":"\"model\":\"no\""}],"tools":[{"name":"a"},{"name":"b"}],
+		"messages":[{"role":"user","content":[{"type":"image"},{"type":"text"},{"type":"image_url"},{"type":"input_audio"}]},{"role":"user","content":"x"}],
+		"stream_options":{"include_usage":true},"return_progress":true,"timings_per_token":false,"cache_prompt":false,"n":2}`,
+		status: 503, kind: "application/json", pieces: []timed{{9, `{"error":{"message":"Loading model"}}`}}}.run()
+	r, f := o.Record, o.Facts
+	if r.Model != "asked" || f.RequestedModel != "asked" || f.ServedModel != "" || r.Error != "Loading model" {
+		t.Errorf("model %q, asked %q, served %q, error %q", r.Model, f.RequestedModel, f.ServedModel, r.Error)
+	}
+	wantInt(t, "max_tokens", r.MaxTokens, -1)
+	wantInt(t, "stream", r.Stream, 1)
+	wantInt(t, "messages", r.Messages, 2)
+	wantInt(t, "tools", r.Tools, 2)
+	wantInt(t, "seed", f.Seed, 42)
+	wantInt(t, "n", f.Completions, 2)
+	wantInt(t, "include_usage", f.IncludeUsage, 1)
+	wantInt(t, "return_progress", f.ReturnProgress, 1)
+	wantInt(t, "timings_per_token", f.TimingsPerToken, 0)
+	wantInt(t, "cache_prompt", f.CachePrompt, 0)
+	if f.Temperature != (meter.Float{V: 0.25, Valid: true}) || f.Images != 2 || f.Audios != 1 {
+		t.Errorf("temperature %v, %d images, %d audios", f.Temperature, f.Images, f.Audios)
+	}
+	for body, want := range map[string]int64{`"one"`: 1, `["one","two"]`: 2, `[1,2,3]`: 1, `[[1,2],[3]]`: 2, `[1,"mixed",2]`: 1, `[]`: 1} {
+		o := exchange{path: "/completion", request: `{"prompt":` + body + `}`, pieces: []timed{at(9, token)}}.run()
+		wantInt(t, "prompts in "+body, o.Facts.Prompts, want)
+	}
+}
+
+func TestRequestBodyNotRead(t *testing.T) {
+	for name, headers := range map[string]map[string]string{
+		"request body is compressed": {"Content-Encoding": "zstd"},
+		"request body is multipart":  {"content-type": "Multipart/form-data; boundary=x"},
+	} {
+		tr := transcript{Method: http.MethodPost, Path: "/v1/audio/transcriptions", Headers: headers, Body: `{"model":"no"}`}
+		r := reply{status: 200, header: http.Header{"Content-Type": {"application/json"}}, at: epochNs + 1, clean: true,
+			body: []piece{{[]byte(`{"text":"hello","usage":{"type":"tokens","input_tokens":14,"output_tokens":3}}`), epochNs + 2}}, end: epochNs + 3}
+		o := tr.playBody(new(meter.Meter), nil, &r)
+		if o.Facts.RequestOff != name || o.Record.Model != "" || o.Record.Dialect != meter.DialectTranscription {
+			t.Errorf("%q: off %q, model %q, dialect %q", name, o.Facts.RequestOff, o.Record.Model, o.Record.Dialect)
+		}
+		wantInt(t, "output_tokens", o.Record.OutputTokens, 3)
+	}
+}
+
+func TestDialects(t *testing.T) {
+	for path, want := range map[string]string{
+		"/v1/chat/completions": meter.DialectChat, "/chat/completions": meter.DialectChat, "/api/chat": meter.DialectChat, "/gpu1/v1/chat/completions": meter.DialectChat,
+		"/v1/completions": meter.DialectCompletions, "/completions": meter.DialectNative, "/completion": meter.DialectNative, "/infill": meter.DialectInfill,
+		"/v1/responses": meter.DialectResponses, "/responses": meter.DialectResponses, "/v1/messages": meter.DialectMessages,
+		"/v1/stream": meter.DialectResume, "/v1/stream/abc": meter.DialectResume, "/v1/embeddings": meter.DialectEmbeddings, "/embedding": meter.DialectEmbeddings,
+		"/v1/rerank": meter.DialectRerank, "/reranking": meter.DialectRerank, "/tokenize": meter.DialectTokenize, "/v1/messages/count_tokens": meter.DialectCount,
+		"/v1/chat/completions/input_tokens": meter.DialectCount, "/v1/audio/transcriptions": meter.DialectTranscription,
+		"/": "", "": "", "/health": "", "/v1/models": "", "/v1/chat/completions/control": "", "/chat": "", "/v1/streams": "", "/detokenize": "", "/slots/0": "",
+	} {
+		var m meter.Meter
+		var rec meter.Record
+		m.BeginRequest(meter.RequestHead{Path: path})
+		m.Fill(&rec, meter.Marks{}, true)
+		if rec.Dialect != want {
+			t.Errorf("%s: %q, want %q", path, rec.Dialect, want)
+		}
+	}
+}

@@ -18,22 +18,30 @@ var began = time.Date(2026, 11, 20, 22, 17, 5, 123457000, time.UTC)
 
 // rowsOf makes n requests over six hours, with the nulls, errors and unmetered rows of real life, and a
 // second of power and ledger for every fifth of them. The same n gives the same rows.
-func rowsOf(n int) *sink.Rows {
+func rowsOf(n int) (rows *sink.Rows) {
+	generate(n, n, func(all *sink.Rows) { rows = all })
+	return rows
+}
+
+// generate makes the rows of rowsOf and hands them on in pieces.
+func generate(n, piece int, f func(*sink.Rows)) {
 	r := rand.New(rand.NewPCG(1, uint64(n)))
 	step := 6 * time.Hour / time.Duration(n)
 	rows := &sink.Rows{}
 	for i := range n {
 		rows.Requests = append(rows.Requests, randomRequest(r, i, began.Add(time.Duration(i)*step)))
-		if i%5 != 0 {
-			continue
+		if i%5 == 0 {
+			at := began.Add(time.Duration(i/5) * time.Second)
+			for _, device := range []string{"GPU-0", "GPU-1"} {
+				rows.Power = append(rows.Power, randomPower(r, device, at))
+				rows.Ledger = append(rows.Ledger, randomLedger(r, device, at))
+			}
 		}
-		at := began.Add(time.Duration(i/5) * time.Second)
-		for _, device := range []string{"GPU-0", "GPU-1"} {
-			rows.Power = append(rows.Power, randomPower(r, device, at))
-			rows.Ledger = append(rows.Ledger, randomLedger(r, device, at))
+		if len(rows.Requests) == piece || i == n-1 {
+			f(rows)
+			rows = &sink.Rows{}
 		}
 	}
-	return rows
 }
 
 func randomRequest(r *rand.Rand, i int, at time.Time) *meter.Record {
@@ -118,13 +126,19 @@ func randomLedger(r *rand.Rand, device string, at time.Time) *sink.Ledger {
 }
 
 // storeOf writes rows into a new store and opens it for reading.
-func storeOf(t *testing.T, rows *sink.Rows) (*store.Store, *store.Reader) {
+func storeOf(t testing.TB, rows *sink.Rows) (*store.Store, *store.Reader) {
+	t.Helper()
+	s, r := newStore(t)
+	if err := s.Write(context.Background(), rows); err != nil {
+		t.Fatal(err)
+	}
+	return s, r
+}
+
+func newStore(t testing.TB) (*store.Store, *store.Reader) {
 	t.Helper()
 	s, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "wattline.db"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Write(context.Background(), rows); err != nil {
 		t.Fatal(err)
 	}
 	r, err := store.OpenReader(context.Background(), s.Path())

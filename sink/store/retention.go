@@ -133,13 +133,6 @@ func (s *Store) exclusively(ctx context.Context, f func() (int64, error)) (n int
 	return n, err
 }
 
-func affected(res sql.Result, err error) (int64, error) {
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
-}
-
 // thinTable turns the seconds from before a time into minutes, an hour of them in a transaction.
 func thinTable[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool, thinned *int64) error {
 	before = before.Truncate(thinnedSpan)

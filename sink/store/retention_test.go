@@ -150,7 +150,7 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 
 func TestTheSizeLimitDropsTheOldestAndCounts(t *testing.T) {
 	s := tempStore(t)
-	for i := 0; i < 40000; i += 2000 {
+	for i := 0; i < 16000; i += 2000 {
 		rows := &sink.Rows{Requests: requests(i, i+2000)}
 		for j := range 200 {
 			rows.Power = append(rows.Power, power(i/10+j))
@@ -171,7 +171,7 @@ func TestTheSizeLimitDropsTheOldestAndCounts(t *testing.T) {
 		t.Errorf("%d bytes are used of a file of %d; the limit is %d", after.UsedBytes, after.FileBytes, limit)
 	}
 	left := number(t, s, "SELECT (SELECT count(*) FROM requests) + (SELECT count(*) FROM power)")
-	if done.Evicted != 44000-left || done.Lost != done.Evicted-1000 {
+	if done.Evicted != 17600-left || done.Lost != done.Evicted-1000 {
 		t.Errorf("%+v, but %d rows are left", done, left)
 	}
 	w, err := s.Waiting(t.Context())
@@ -179,7 +179,7 @@ func TestTheSizeLimitDropsTheOldestAndCounts(t *testing.T) {
 	if w.Lost != done.Lost || w.Requests+w.Power != left {
 		t.Errorf("it shows %+v", w)
 	}
-	if n := number(t, s, "SELECT count(*) FROM requests WHERE id = '"+request(39999).ID+"'"); n != 1 {
+	if n := number(t, s, "SELECT count(*) FROM requests WHERE id = '"+request(15999).ID+"'"); n != 1 {
 		t.Error("the newest row is gone")
 	}
 	must(t, s.ConfirmBatch(t.Context(), open.Seq)) // its rows are gone; nothing comes of it

@@ -80,9 +80,9 @@ func (t table[T]) cells(row *T, names []string) []any {
 }
 
 // energyColumns are the columns of requests that Settled rows bring: gpu_uj and all that follow.
-func energyColumns() []string {
-	names := requestsTable().names()
-	return names[slices.Index(names, `"gpu_uj"`):]
+func energyColumns() []meter.Column {
+	all := meter.Columns()
+	return all[slices.IndexFunc(all, func(c meter.Column) bool { return c.Name == "gpu_uj" }):]
 }
 
 // read runs SELECT on the whole table with the given tail and returns the rows, each with the integer that

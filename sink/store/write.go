@@ -21,7 +21,7 @@ func (w *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		text string
 	}{
 		{&w.request, requestsTable().insert("ON CONFLICT DO NOTHING")},
-		{&w.settled, requestsTable().insert(onSettled())},
+		{&w.settled, settle()},
 		{&w.power, powerTable().insert("ON CONFLICT DO NOTHING")},
 		{&w.ledger, ledgerTable().insert("ON CONFLICT DO NOTHING")},
 		{&w.config, configsTable().insert("ON CONFLICT DO NOTHING")},
@@ -46,14 +46,14 @@ func (w *statements) close() error {
 	return errors.Join(errs...)
 }
 
-// onSettled updates the row that Write put there before; it inserts the row where that one was dropped,
-// and leaves alone a row that may have been shipped.
-func onSettled() string {
+// settle updates the energy columns of a row that Write put there before, and leaves alone one that may
+// have been shipped. Its parameters are the energy columns, ship_seq and id.
+func settle() string {
 	sets := make([]string, 0, 24)
-	for _, name := range append(energyColumns(), "ship_seq") {
-		sets = append(sets, name+" = excluded."+name)
+	for _, c := range energyColumns() {
+		sets = append(sets, c.Name+" = ?")
 	}
-	return "ON CONFLICT (id) DO UPDATE SET " + strings.Join(sets, ", ") + " WHERE ship_seq IS NULL"
+	return "UPDATE requests SET " + strings.Join(sets, ", ") + ", ship_seq = ? WHERE id = ? AND ship_seq IS NULL"
 }
 
 // Write commits rows in one transaction. A request whose energy is pending gets no ship_seq until it
@@ -79,7 +79,7 @@ func (s *Store) insert(ctx context.Context, rows *sink.Rows, seq *int64) error {
 	final := func(r *meter.Record) bool { return r.EnergyQuality != meter.EnergyPending }
 	for _, err := range []error{
 		insertAll(ctx, s.write.request, requestsTable(), rows.Requests, seq, final),
-		insertAll(ctx, s.write.settled, requestsTable(), rows.Settled, seq, always),
+		s.settleAll(ctx, rows.Settled, seq),
 		insertAll(ctx, s.write.power, powerTable(), rows.Power, seq, always),
 		insertAll(ctx, s.write.ledger, ledgerTable(), rows.Ledger, seq, always),
 		insertAll(ctx, s.write.config, configsTable(), rows.Configs, seq, always),
@@ -93,6 +93,42 @@ func (s *Store) insert(ctx context.Context, rows *sink.Rows, seq *int64) error {
 	}
 	_, err := s.write.seq.ExecContext(ctx, *seq)
 	return err
+}
+
+// settleAll makes rows final. A row whose first insert was dropped by a full queue is inserted whole; one
+// that is final already stays as it is.
+func (s *Store) settleAll(ctx context.Context, recs []*meter.Record, seq *int64) error {
+	columns := energyColumns()
+	args := make([]any, 0, len(columns)+2)
+	for _, rec := range recs {
+		args = args[:0]
+		for _, c := range columns {
+			v, err := argument(c.Ptr(rec))
+			if err != nil {
+				return err
+			}
+			args = append(args, v)
+		}
+		n, err := affected(s.write.settled.ExecContext(ctx, append(args, *seq+1, rec.ID)...))
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			*seq++
+			continue
+		}
+		if err := insertAll(ctx, s.write.request, requestsTable(), []*meter.Record{rec}, seq, always); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func affected(res sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 func always[T any](*T) bool { return true }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -111,11 +112,15 @@ func TestTheLogStaysBounded(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)
 	write := func(from, n int) {
-		for i := from; i < from+n; i += 500 {
-			must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(i, i+500)}))
+		for i := from; i < from+n; i += 100 {
+			rows := &sink.Rows{Requests: requests(i, i+100)}
+			for _, rec := range rows.Requests {
+				rec.Error = strings.Repeat("x", 4000)
+			}
+			must(t, s.Write(t.Context(), rows))
 		}
 	}
-	write(0, 20000)
+	write(0, 4000)
 	if size := walSize(t, s); size > 6<<20 {
 		t.Errorf("without a reader the log has %d bytes", size)
 	}
@@ -124,13 +129,13 @@ func TestTheLogStaysBounded(t *testing.T) {
 	if !rows.Next() {
 		t.Fatal("no rows")
 	}
-	write(20000, 60000)
+	write(4000, 5000)
 	held := walSize(t, s)
 	if held <= walLimit {
 		t.Fatalf("the log has only %d bytes: this test proves nothing", held)
 	}
 	must(t, rows.Close())
-	write(80000, 5000)
+	write(9000, 1000)
 	size := walSize(t, s)
 	t.Logf("the log: %d bytes while held open, %d after", held, size)
 	if size > walLimit {

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+// whole is a row as a measured stream fills it: about two thirds of the columns.
+func whole(i int) *meter.Record {
+	rec := request(i)
+	for j, c := range meter.Columns() {
+		switch p := c.Ptr(rec).(type) {
+		case *meter.Int:
+			*p = meter.Some(int64(i*j) % 5_000_000)
+		case *string:
+			if *p == "" && j%2 == 0 {
+				*p = "text of " + c.Name
+			}
+		}
+	}
+	return rec
+}
+
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkWrite inserts and settles; an op is one row through its whole life.
+func BenchmarkWrite(b *testing.B) {
+	for _, size := range []int{1, 50, 250, 1000} {
+		for _, kind := range []string{"final", "settled"} {
+			b.Run(fmt.Sprintf("%s/batch=%d", kind, size), func(b *testing.B) {
+				s, err := Open(context.Background(), Config{Path: b.TempDir() + "/wattline.db", Log: quiet()})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer s.Close()
+				began := cpu(b)
+				for i := 0; b.Loop(); i++ {
+					rows := &sink.Rows{}
+					for j := range size {
+						rec := whole(i*size + j)
+						if kind == "settled" {
+							rec.EnergyQuality = meter.EnergyPending
+						}
+						rows.Requests = append(rows.Requests, rec)
+					}
+					if err := s.Write(context.Background(), rows); err != nil {
+						b.Fatal(err)
+					}
+					if kind == "final" {
+						continue
+					}
+					for _, rec := range rows.Requests {
+						rec.EnergyQuality = meter.EnergyShared
+					}
+					if err := s.Write(context.Background(), &sink.Rows{Settled: rows.Requests}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				n := float64(b.N * size)
+				b.ReportMetric(n/b.Elapsed().Seconds(), "rows/s")
+				b.ReportMetric(float64((cpu(b)-began).Microseconds())/n, "cpu-us/row")
+				measured, err := s.Size(context.Background())
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(measured.UsedBytes)/n, "B/row")
+			})
+		}
+	}
+}
+
+// BenchmarkQueue offers 5,000 rows a second, each settled a second later, for three seconds: the writer must
+// keep up, which is no row dropped and none waiting at the end.
+func BenchmarkQueue(b *testing.B) {
+	const rate, seconds = 5000, 3
+	for b.Loop() {
+		s, err := Open(context.Background(), Config{Path: b.TempDir() + "/wattline.db", Log: quiet()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		q := sink.New(sink.Config{Store: s, Log: quiet()})
+		began, slowest, most := cpu(b), time.Duration(0), 0
+		tick := time.NewTicker(10 * time.Millisecond)
+		for i := 0; i < rate*(seconds+1); {
+			<-tick.C
+			for range rate / 100 {
+				if i < rate*seconds {
+					rec := whole(i)
+					rec.EnergyQuality = meter.EnergyPending
+					t0 := time.Now()
+					q.Offer(rec)
+					slowest = max(slowest, time.Since(t0))
+				}
+				if settled := i - rate; settled >= 0 {
+					rec := whole(settled)
+					rec.EnergyQuality = meter.EnergyShared
+					q.Settle(rec)
+				}
+				i++
+			}
+			most = max(most, q.Stats().Waiting)
+		}
+		tick.Stop()
+		used := cpu(b) - began
+		if err := q.Stop(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		st := q.Stats()
+		if st.Requests.Written != rate*seconds || st.Settled.Written != rate*seconds {
+			b.Errorf("the writer does not keep up: %+v", st)
+		}
+		b.ReportMetric(float64(used.Microseconds())/(rate*seconds), "cpu-us/row")
+		b.ReportMetric(float64(slowest.Microseconds()), "slowest-offer-us")
+		b.ReportMetric(float64(most), "most-waiting")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

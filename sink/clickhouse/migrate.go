@@ -50,7 +50,27 @@ func (c *Client) apply(ctx context.Context, s schema, l Layout) error {
 	if t := found[s.tables[0].name]; t != nil && l.Cluster == "" && t.engine == "Distributed" {
 		return fmt.Errorf("clickhouse: the tables of database %s are distributed: name their cluster with --cluster", l.Database)
 	}
-	return c.run(ctx, s.ddl(l))
+	if err := c.run(ctx, s.ddl(l)); err != nil {
+		return err
+	}
+	if found, err = c.inspect(ctx); err != nil {
+		return err
+	}
+	return c.run(ctx, s.repairs(l, found))
+}
+
+// repairs adds back columns that a table of this version has lost.
+func (s schema) repairs(l Layout, found map[string]*foundTable) []string {
+	var out []string
+	for i := range s.tables {
+		t := &s.tables[i]
+		for i, col := range t.columns {
+			if f := found[t.name]; f != nil && f.column(col.name) == nil {
+				out = append(out, t.addColumn(l, i)...)
+			}
+		}
+	}
+	return out
 }
 
 // statementTimeout bounds one DDL statement; ON CLUSTER waits for every replica.

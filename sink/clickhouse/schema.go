@@ -57,9 +57,18 @@ func (s schema) ddl(l Layout) []string {
 		if v == s.version {
 			out = append(out, s.view(l))
 		}
-		out = append(out, fmt.Sprintf("INSERT INTO %s (version) SELECT %d WHERE %[2]d NOT IN (SELECT version FROM %[1]s)", l.table(versionTable), v))
+		out = append(out, l.note(v))
 	}
 	return out
+}
+
+// note is the statement that records that version v was applied.
+func (l Layout) note(v int) string {
+	now := ""
+	if l.Cluster != "" {
+		now = " SETTINGS distributed_foreground_insert = 1"
+	}
+	return fmt.Sprintf("INSERT INTO %[1]s (version)%[3]s SELECT %[2]d WHERE %[2]d NOT IN (SELECT version FROM %[1]s)", l.table(versionTable), v, now)
 }
 
 func versionTableDef() *table {
@@ -86,9 +95,17 @@ func (t *table) migration(l Layout, v int) []string {
 		if c.since != v || t.since > v {
 			continue
 		}
-		for _, name := range l.physical(t.name) {
-			out = append(out, fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS %s AFTER `%s`", name, l.onCluster(), c.definition(), t.columns[i-1].name))
-		}
+		out = append(out, t.addColumn(l, i)...)
+	}
+	return out
+}
+
+// addColumn adds the i-th column, which is never the first, where it is not there yet.
+func (t *table) addColumn(l Layout, i int) []string {
+	var out []string
+	for _, physical := range l.physical(t.name) {
+		out = append(out, fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS %s AFTER %s",
+			physical, l.onCluster(), t.columns[i].definition(), name(t.columns[i-1].name)))
 	}
 	return out
 }
@@ -122,11 +139,11 @@ func (t *table) body() string {
 }
 
 func (c *column) definition() string {
-	d := name(c.name) + " " + c.ctype
+	d := name(c.name) + " " + c.ctype + " COMMENT " + quote(c.doc)
 	if c.codec != "" {
 		d += " CODEC(" + c.codec + ")"
 	}
-	return d + " COMMENT " + quote(c.doc)
+	return d
 }
 
 func (t *table) clauses(l Layout) string {

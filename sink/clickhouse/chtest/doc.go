@@ -19,6 +19,9 @@
 // the C++ client inside the engine (cplusplus_test.go), which is how its framing is checked; a server's
 // progress and profile packets, chunked packets and protocol revisions above 54460 are not imitated.
 //
+// One thing the library does not do is delete dropped tables in the background, so DROP ... SYNC would wait
+// for ever: leave SYNC out.
+//
 // A test file uses it like this:
 //
 //	var shared chtest.Shared

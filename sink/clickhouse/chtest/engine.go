@@ -172,6 +172,20 @@ func (e *Engine) Close() error {
 // DataDir is the engine's data directory.
 func (e *Engine) DataDir() string { return e.data }
 
+// stage puts an INSERT's data into a file beside the socket.
+func (e *Engine) stage(data []byte) (path string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(e.socket), "insert-")
+	if err != nil {
+		return "", fmt.Errorf("chtest: %w", err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(f.Name())
+		return "", fmt.Errorf("chtest: %w", err)
+	}
+	return f.Name(), nil
+}
+
 // Query runs one statement in a session of its own, beside every server and fault, and returns the
 // result as tab-separated text without the last newline.
 func (e *Engine) Query(ctx context.Context, query string) (string, error) {

@@ -18,7 +18,7 @@ type RowsConfig struct {
 	Requests int
 	Samples  int           // rows of power, and as many of ledger, one a second and device
 	Instance string        // default "gpu-1"
-	From     time.Time     // start of the first request; default 2026-11-01
+	From     time.Time     // when the first request starts; default 20 days ago at midnight, so that no TTL is near
 	Every    time.Duration // mean time between two requests; default 2 s
 }
 
@@ -30,7 +30,7 @@ func Rows(c RowsConfig) *sink.Rows {
 		c.Instance = "gpu-1"
 	}
 	if c.From.IsZero() {
-		c.From = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+		c.From = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -20)
 	}
 	if c.Every == 0 {
 		c.Every = 2 * time.Second

@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"regexp"
 	"sync"
 	"syscall"
 	"testing"
@@ -242,12 +244,24 @@ func (s *Server) runPlain(ctx context.Context, ses *session, r request) ([]byte,
 	if err := ses.prepare(ctx, r); err != nil {
 		return nil, err
 	}
-	query := []byte(r.query)
-	if len(r.data) > 0 {
-		query = append(append(query, '\n'), r.data...)
+	if len(r.data) == 0 {
+		return ses.run(ctx, r.format, []byte(r.query))
 	}
-	return ses.run(ctx, r.format, query)
+	m := insertFormatRE.FindStringSubmatch(r.query)
+	if m == nil { // VALUES: the data is text
+		return ses.run(ctx, r.format, append([]byte(r.query+"\n"), r.data...))
+	}
+	// The engine would take data that follows the text for text and end it at the first empty line.
+	file, err := s.engine.stage(r.data)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.Remove(file) }()
+	return ses.run(ctx, r.format, []byte(m[1]+" FROM INFILE "+quoteString(file)+" COMPRESSION 'none' "+m[2]+" FORMAT "+m[3]))
 }
+
+// insertFormatRE splits an INSERT into what comes before its settings, these, and the format of its data.
+var insertFormatRE = regexp.MustCompile(`(?is)^(\s*INSERT\s+INTO\s+\S+?\s*(?:\([^()]*\))?)\s*(SETTINGS\s.*?)?\s*FORMAT\s+(\w+)\s*$`)
 
 // prepare gives the session the request's database, settings and parameters.
 func (ses *session) prepare(ctx context.Context, r request) error {

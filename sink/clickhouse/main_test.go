@@ -1,0 +1,183 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/sink"
+	"wattline/sink/clickhouse/chtest"
+	"wattline/sink/store"
+)
+
+var shared chtest.Shared //nolint:gochecknoglobals // the engine of this test binary
+
+func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// database returns a name for a database of this test's own, which does not exist yet and is dropped after it.
+func database(t testing.TB, e *chtest.Engine) string {
+	t.Helper()
+	db := strings.NewReplacer("/", "_", "#", "_", "=", "_", " ", "_", ",", "_").Replace(t.Name())
+	e.MustQuery(t, "DROP DATABASE IF EXISTS "+name(db)+"")
+	t.Cleanup(func() { _, _ = e.Query(context.Background(), "DROP DATABASE IF EXISTS "+name(db)+"") })
+	return db
+}
+
+// world is one ClickHouse as a test sees it.
+type world struct {
+	t   testing.TB
+	srv *chtest.Server
+	db  string
+}
+
+func newWorld(t testing.TB, o chtest.Options) *world {
+	t.Helper()
+	e := shared.Engine(t)
+	return &world{t: t, srv: chtest.NewServer(t, e, o), db: database(t, e)}
+}
+
+// query asks the engine beside all servers and faults. Table names are in the test's database.
+func (w *world) query(text string) string {
+	w.t.Helper()
+	return w.srv.Engine().MustQuery(w.t, strings.ReplaceAll(text, "$db", name(w.db)))
+}
+
+func (w *world) target(dsn string) *Target {
+	w.t.Helper()
+	target, err := Parse(dsn)
+	must(w.t, err)
+	target.options.DialTimeout = 2 * time.Second
+	return target
+}
+
+// client connects by HTTP, or by the native protocol.
+func (w *world) client(native bool) *Client {
+	w.t.Helper()
+	dsn := w.srv.DSN(w.db)
+	if native {
+		dsn = w.srv.NativeDSN(w.db)
+	}
+	c, err := Open(w.target(dsn))
+	must(w.t, err)
+	w.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// outbox is a new store with the rows in it.
+func outbox(t testing.TB, rows ...*sink.Rows) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "wattline.db"), Log: quiet(t)})
+	must(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	for _, r := range rows {
+		must(t, s.Write(t.Context(), r))
+	}
+	return s
+}
+
+// quiet logs into the test's output.
+func quiet(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
+}
+
+// shipper makes a fast one.
+func (w *world) shipper(c *Client, s Outbox) *Shipper {
+	return NewShipper(Config{Client: c, Outbox: s, Instance: "fallback", MaxRows: 500, Interval: 20 * time.Millisecond, Log: quiet(w.t)})
+}
+
+// until runs f beside the shipper until it returns, then stops the shipper.
+func until(t testing.TB, s *Shipper, f func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	f()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// drained waits until nothing waits in the store.
+func drained(t testing.TB, s *store.Store, patience time.Duration) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		w, err := s.Waiting(t.Context())
+		must(t, err)
+		if w.Requests+w.Power+w.Ledger+w.Configs == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still waiting after %v: %+v", patience, w)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// exactlyOnce checks by id that each of the store's rows is in ClickHouse once, and that nothing else is.
+func (w *world) exactlyOnce(stores ...*store.Store) {
+	w.t.Helper()
+	want := map[string]bool{}
+	sums := map[string]int64{}
+	for _, s := range stores {
+		r, err := store.OpenReader(w.t.Context(), s.Path())
+		must(w.t, err)
+		rows, err := r.DB().QueryContext(w.t.Context(), `SELECT 'requests ' || id, coalesce(gpu_uj, 0) FROM requests
+			UNION ALL SELECT 'power ' || instance || '|' || device || '|' || at, energy_uj FROM power
+			UNION ALL SELECT 'ledger ' || instance || '|' || device || '|' || at, counter_uj FROM ledger
+			UNION ALL SELECT 'configs ' || instance || ' ' || config_id, 0 FROM configs`)
+		must(w.t, err)
+		for rows.Next() {
+			var id string
+			var uj int64
+			must(w.t, rows.Scan(&id, &uj))
+			want[id] = true
+			table, _, _ := strings.Cut(id, " ")
+			sums[table] += uj
+		}
+		must(w.t, rows.Err())
+		must(w.t, rows.Close())
+		must(w.t, r.Close())
+	}
+	got := w.query(`SELECT concat('requests ', id) FROM $db.requests UNION ALL SELECT concat('power ', ` + sampleKey + `) FROM $db.power
+		UNION ALL SELECT concat('ledger ', ` + sampleKey + `) FROM $db.ledger UNION ALL SELECT concat('configs ', instance, ' ', config_id) FROM $db.configs`)
+	seen := map[string]int{}
+	for id := range strings.Lines(got) {
+		seen[strings.TrimSuffix(id, "\n")]++
+	}
+	missing, doubled, foreign := 0, 0, 0
+	for id := range want {
+		switch {
+		case seen[id] == 0:
+			missing++
+		case seen[id] > 1:
+			doubled++
+		}
+	}
+	for id := range seen {
+		if !want[id] {
+			foreign++
+		}
+	}
+	if missing+doubled+foreign > 0 {
+		w.t.Errorf("of %d rows %d are missing, %d are there more than once; %d rows belong to no store", len(want), missing, doubled, foreign)
+	}
+	sumOf := w.query("SELECT (SELECT ifNull(sum(gpu_uj), 0) FROM $db.requests), (SELECT ifNull(sum(energy_uj), 0) FROM $db.power), (SELECT ifNull(sum(counter_uj), 0) FROM $db.ledger)")
+	if expect := fmt.Sprintf("%d\t%d\t%d", sums["requests"], sums["power"], sums["ledger"]); sumOf != expect {
+		w.t.Errorf("sums of microjoules (requests, power, ledger): %q, the stores say %q", sumOf, expect)
+	}
+	w.t.Logf("%d rows, each exactly once by id; microjoules of requests, power, ledger: %s", len(want), strings.ReplaceAll(sumOf, "\t", ", "))
+}

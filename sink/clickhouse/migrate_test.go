@@ -1,0 +1,135 @@
+package clickhouse
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"wattline/sink/clickhouse/chtest"
+)
+
+// next is a schema one version on from the current one: two new columns and a new table.
+func next() schema {
+	s := current()
+	s.version++
+	requests := &s.tables[0]
+	at := slices.IndexFunc(requests.columns, func(c column) bool { return c.name == "gpu_temp_c" })
+	requests.columns = slices.Insert(requests.columns, at+1,
+		column{"gpu_hotspot_c", "Nullable(Int64)", codecInt, "a column of tomorrow", s.version},
+		column{"cooling", "LowCardinality(Nullable(String))", codecText, "another", s.version})
+	s.tables = append(s.tables, table{
+		name: "carbon", time: "at", order: []string{"instance", "at"}, key: "instance", since: s.version,
+		columns: []column{{"at", timeType, codecTime, "when", s.version}, {"instance", "LowCardinality(String)", codecText, "who", s.version}, batchColumn()},
+	})
+	return s
+}
+
+// previous is a schema that lacks what this version is supposed to have brought.
+func previous() schema {
+	s := current()
+	s.version = 0
+	requests := &s.tables[0]
+	requests.columns = slices.DeleteFunc(slices.Clone(requests.columns), func(c column) bool {
+		return c.name == "ram_bytes" || c.name == "gpu_token_uj" || c.name == "messages"
+	})
+	return s
+}
+
+func TestMigrations(t *testing.T) {
+	for _, layout := range []Layout{{}, {Cluster: "gpus"}} {
+		w := newWorld(t, chtest.Options{})
+		layout.Database = w.db
+		if layout.Cluster != "" {
+			statements := next().ddl(layout)
+			alters := slices.DeleteFunc(statements, func(s string) bool { return !strings.HasPrefix(s, "ALTER") })
+			if len(alters) != 4 || !strings.Contains(alters[0], "`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `gpu_hotspot_c`") || !strings.Contains(alters[1], "`requests` ON CLUSTER") {
+				t.Errorf("alterations of a cluster: %q", alters)
+			}
+			continue
+		}
+		c := w.client(false)
+		s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 6, Requests: 100}))
+		must(t, w.shipper(c, s).Flush(t.Context()))
+		for range 2 {
+			must(t, c.apply(t.Context(), next(), layout))
+		}
+		findings, err := c.verify(t.Context(), next(), layout)
+		must(t, err)
+		if len(findings) > 0 {
+			t.Errorf("after the migration: %q", findings)
+		}
+		if got := w.query("SELECT name FROM system.columns WHERE database = '" + w.db + "' AND table = 'requests' AND position > (SELECT position FROM system.columns WHERE database = '" + w.db + "' AND table = 'requests' AND name = 'gpu_temp_c') ORDER BY position LIMIT 2"); got != "gpu_hotspot_c\ncooling" {
+			t.Errorf("the new columns are %q", got)
+		}
+		if got := w.query("SELECT version FROM $db." + versionTable + " ORDER BY version"); got != "1\n2" {
+			t.Errorf("versions %q", got)
+		}
+		if err := c.Apply(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "schema version 2") {
+			t.Errorf("an older wattline applied its schema to a newer one: %v", err)
+		}
+	}
+}
+
+// serve creates the tables where there are none, and never touches what it finds.
+func TestEnsureOnlyCreates(t *testing.T) {
+	w := newWorld(t, chtest.Options{})
+	c := w.client(true)
+	created, _, err := c.Ensure(t.Context())
+	must(t, err)
+	if !created {
+		t.Error("an empty database was left empty")
+	}
+	created, findings, err := c.Ensure(t.Context())
+	must(t, err)
+	if created || len(findings) > 0 {
+		t.Errorf("a second time: %v, %q", created, findings)
+	}
+	w.query("ALTER TABLE $db.requests DROP COLUMN ram_bytes")
+	w.query("ALTER TABLE $db.requests MODIFY COLUMN `path` Nullable(String)")
+	w.query("ALTER TABLE $db.requests ADD COLUMN mine UInt8 DEFAULT 7")
+	w.query("DROP TABLE $db.power")
+	w.query("DROP VIEW $db.efficiency")
+	w.query("ALTER TABLE $db.ledger MODIFY SETTING non_replicated_deduplication_window = 0")
+	before := w.query("SELECT create_table_query FROM system.tables WHERE database = '" + w.db + "' ORDER BY name")
+	_, findings, err = c.Ensure(t.Context())
+	must(t, err)
+	want := []string{
+		"column path of table requests is Nullable(String), not LowCardinality(Nullable(String))",
+		"table requests lacks column ram_bytes",
+		"table power is missing",
+		"table ledger keeps no deduplication log",
+		"view efficiency is missing",
+	}
+	for i, f := range want {
+		if i >= len(findings) || !strings.HasPrefix(findings[i], f) {
+			t.Fatalf("findings %q, expected %q", findings, want)
+		}
+	}
+	if len(findings) != len(want) {
+		t.Errorf("findings %q, expected %q", findings, want)
+	}
+	if after := w.query("SELECT create_table_query FROM system.tables WHERE database = '" + w.db + "' ORDER BY name"); after != before {
+		t.Errorf("Ensure changed a schema:\n%s\n%s", before, after)
+	}
+	must(t, c.Apply(t.Context(), ""))
+	findings, err = c.Verify(t.Context(), "")
+	must(t, err)
+	if len(findings) != 2 { // a type and a setting are the owner's to change; Apply only adds
+		t.Errorf("after Apply: %q", findings)
+	}
+}
+
+// A table whose deduplication log is off or whose columns are gone still gets every row it can hold.
+func TestShipIntoNeighbours(t *testing.T) {
+	for name, s := range map[string]schema{"older": previous(), "newer": next()} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, chtest.Options{})
+			c := w.client(false)
+			s.version = max(1, s.version)
+			must(t, c.run(t.Context(), s.ddl(Layout{Database: w.db})))
+			box := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 7, Requests: 700, Samples: 50}))
+			must(t, w.shipper(c, box).Flush(t.Context()))
+			w.exactlyOnce(box)
+		})
+	}
+}

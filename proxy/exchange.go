@@ -38,22 +38,23 @@ type exchange struct {
 	noUp  bool // the exchange was cut before it had an upstream connection
 
 	// Owned by the relaying goroutine.
-	marks    meter.Marks
-	meter    *meter.Meter // from meters
-	rec      *meter.Record
-	reply    head
-	replied  bool // a final head went to the client
-	resume   bool // X-Conversation-Id: the stream goes on without its client
-	echo     bool
-	keep     bool
-	clean    bool // the upstream ended its reply by its own framing
-	complete bool // the reply's last event was seen and written
-	failure  string
-	refusal  *refusal
-	inBytes  atomic.Int64
-	outBytes int64
-	blocked  int64
-	unsent   bool // something of the reply was not written, as the client of a resumable stream had left
+	marks       meter.Marks
+	meter       *meter.Meter // from meters
+	rec         *meter.Record
+	traceparent string // the Tracer's; "": the client's own goes on
+	reply       head
+	replied     bool // a final head went to the client
+	resume      bool // X-Conversation-Id: the stream goes on without its client
+	echo        bool
+	keep        bool
+	clean       bool // the upstream ended its reply by its own framing
+	complete    bool // the reply's last event was seen and written
+	failure     string
+	refusal     *refusal
+	inBytes     atomic.Int64
+	outBytes    int64
+	blocked     int64
+	unsent      bool // something of the reply was not written, as the client of a resumable stream had left
 
 	// Shared with the uploader, which ends before finish reads them.
 	deaf       atomic.Bool   // metering failed; bytes go on
@@ -106,6 +107,9 @@ func (x *exchange) run() (keep bool) {
 	live := x.srv.enter(x)
 	x.c.watch.enter(x)
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Arrived, At: x.marks.P0})
+	if t := x.srv.cfg.Tracer; t != nil {
+		x.metered(func() { x.traceparent, x.rec.TraceID = t.Trace(x.seq, x.c.head.get) })
+	}
 	x.metered(func() {
 		x.meter.BeginRequest(meter.RequestHead{
 			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.head.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots,
@@ -192,15 +196,13 @@ func (x *exchange) awaitFirstChunk() error {
 func (x *exchange) requestHead() []byte {
 	h := &x.c.head
 	msg := make([]byte, 0, len(h.raw)+len(x.c.buffered())+80)
-	var traceparent, drop string
-	if t := x.srv.cfg.Tracer; t != nil {
-		if traceparent, x.rec.TraceID = t.Trace(x.seq, h.get); traceparent != "" {
-			drop = "traceparent"
-		}
+	drop := ""
+	if x.traceparent != "" {
+		drop = "traceparent"
 	}
 	msg = h.appendEndToEnd(msg, drop)
-	if traceparent != "" {
-		msg = append(msg, "traceparent: "+traceparent+"\r\n"...)
+	if x.traceparent != "" {
+		msg = append(msg, "traceparent: "+x.traceparent+"\r\n"...)
 	}
 	if h.upgrade {
 		msg = append(msg, "Connection: Upgrade\r\n"...)
@@ -400,7 +402,7 @@ func (x *exchange) fail(err error) {
 // waits for the uploader and hands the row over. It reports whether the client's connection goes on.
 func (x *exchange) finish(panicked any) bool {
 	if panicked != nil {
-		x.keep, x.failure = false, "internal error"
+		x.keep, x.failure, x.refusal = false, "internal error", &refusal{500, "internal error of wattline"}
 		x.srv.cfg.Log.Error("an exchange failed", "panic", panicked, "path", x.rec.Path, "stack", string(debug.Stack()))
 	}
 	won := x.state.CompareAndSwap(live, finished)

@@ -29,8 +29,10 @@ type Observer interface {
 }
 
 // Tracer gives the traceparent that goes upstream. It decides everything; the proxy only replaces the
-// header. Header reads the client's headers; the returned trace id goes into the row. An empty
-// traceparent leaves the client's own untouched.
+// header. It is asked once for each request whose head was read, before anything else is decided about
+// it, so that one which is refused belongs to its client's trace too; it is on the data path and must not
+// block. header reads the client's headers; the returned trace id goes into the row. An empty traceparent
+// leaves the client's own untouched.
 type Tracer interface {
 	Trace(seq uint64, header func(name string) []byte) (traceparent, traceID string)
 }

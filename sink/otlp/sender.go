@@ -1,0 +1,278 @@
+package otlp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"wattline/meter"
+)
+
+// Uploader sends one batch of spans; otlptrace.Client satisfies it.
+type Uploader interface {
+	UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error
+}
+
+// job is a trace whose row is final.
+type job struct {
+	note *note
+	rec  *meter.Record
+}
+
+const (
+	batchTraces   = 256 // about 1,300 spans and 800 KB: well under a collector's default of 4 MiB
+	firstPause    = time.Second
+	longestPause  = 30 * time.Second
+	patientFor    = 2 * time.Minute // a batch is given up after this, or sooner when the queue needs the room
+	quietFor      = 30 * time.Second
+	uploadTimeout = 10 * time.Second
+)
+
+// sender is the bounded queue between final rows and the collector. Its goroutine is started by
+// newSender; stop ends it and waits for it.
+type sender struct {
+	cfg      Config
+	overdue  func(before time.Time) []job
+	resource *tracepb.ResourceSpans // what all batches share; never changed
+
+	wake chan struct{} // cap 1: there is something to send
+	full chan struct{} // cap 1: a batch is full, do not linger
+	done chan struct{} // closed when the goroutine has ended
+
+	ctx    context.Context // ends when stop's deadline has passed
+	cancel context.CancelFunc
+	hurry  context.Context // ends when stop is called: waits are over
+	rush   context.CancelFunc
+
+	mu    sync.Mutex // guards what follows
+	queue []job
+	busy  int // traces in the batch that is being sent
+	ended bool
+	stats Stats
+
+	saidAt time.Time // owned by the goroutine: the last log line about trouble
+	said   bool
+}
+
+func newSender(cfg Config, overdue func(time.Time) []job) *sender {
+	s := &sender{
+		cfg: cfg, overdue: overdue, resource: emptyBatch(cfg.Instance, cfg.Version),
+		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.hurry, s.rush = context.WithCancel(s.ctx)
+	go s.run()
+	return s
+}
+
+// offer queues a trace, or drops and counts it; it never blocks.
+func (s *sender) offer(j job) {
+	s.mu.Lock()
+	if s.ended || len(s.queue)+s.busy >= s.cfg.Capacity {
+		s.stats.Dropped++
+		s.mu.Unlock()
+		return
+	}
+	s.queue = append(s.queue, j)
+	crowded := len(s.queue) >= batchTraces
+	s.mu.Unlock()
+	signal(s.wake)
+	if crowded {
+		signal(s.full)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // already signalled
+	}
+}
+
+func (s *sender) run() {
+	defer close(s.done)
+	sweep := time.NewTicker(s.cfg.Patience / 8)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-s.wake:
+			s.linger()
+			s.drain()
+		case <-sweep.C:
+			for _, j := range s.overdue(time.Now().Add(-s.cfg.Patience)) {
+				s.offer(j)
+			}
+		case <-s.hurry.Done():
+			s.drain()
+			return
+		}
+	}
+}
+
+// linger waits for company for what is queued.
+func (s *sender) linger() {
+	timer := time.NewTimer(s.cfg.Linger)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.full:
+	case <-s.hurry.Done():
+	}
+}
+
+// drain sends until nothing is queued.
+func (s *sender) drain() {
+	for {
+		batch := s.take()
+		if len(batch) == 0 {
+			return
+		}
+		s.send(batch)
+	}
+}
+
+func (s *sender) take() []job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(s.queue), batchTraces)
+	batch := append([]job(nil), s.queue[:n]...)
+	rest := copy(s.queue, s.queue[n:])
+	clear(s.queue[rest:])
+	s.queue, s.busy = s.queue[:rest], n
+	return batch
+}
+
+// send tries until the batch has arrived or is given up. A batch is kept as long as the queue behind it
+// has room, so a collector that restarts loses nothing; it is given up after a while even so, because it
+// may be this batch that the collector cannot take.
+func (s *sender) send(batch []job) {
+	start := time.Now()
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := s.try(batch)
+		rejected, arrived := partial(err)
+		if err == nil || arrived {
+			s.arrived(len(batch), rejected, err)
+			return
+		}
+		again := s.hurry.Err() == nil && time.Since(start) < patientFor && !s.crowded()
+		s.failed(len(batch), err, again)
+		if !again {
+			return
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.hurry.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// crowded reports whether the queue needs the room of the batch that is being sent.
+func (s *sender) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue)+s.busy > s.cfg.Capacity*3/4
+}
+
+// try is one attempt. A panic counts as an error: it must not end the process that carries the traffic.
+func (s *sender) try(batch []job) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("otlp: making or sending spans panicked: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(s.ctx, uploadTimeout)
+	defer cancel()
+	return s.cfg.Upload.UploadTraces(ctx, inBatch(s.resource, batch))
+}
+
+// partialText is how both clients word a batch that arrived of which the collector refused a part. Their
+// error type is internal to them.
+var partialText = regexp.MustCompile(`^OTLP partial success: .*\((\d+) spans rejected\)`) //nolint:gochecknoglobals // a constant
+
+// partial reports whether an error says that the batch did arrive, and how many spans were refused.
+func partial(err error) (rejected uint64, arrived bool) {
+	if err == nil {
+		return 0, false
+	}
+	m := partialText.FindStringSubmatch(err.Error())
+	if m == nil {
+		return 0, false
+	}
+	rejected, perr := strconv.ParseUint(m[1], 10, 64)
+	return rejected, perr == nil
+}
+
+func (s *sender) arrived(n int, rejected uint64, err error) {
+	s.mu.Lock()
+	s.busy = 0
+	s.stats.Sent += uint64(n)
+	s.stats.SpansRejected += rejected
+	s.stats.LastError = ""
+	if err != nil {
+		s.stats.LastError, s.stats.LastErrorAt = err.Error(), time.Now()
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.log(slog.LevelWarn, "the collector refused some spans", "error", err, "spans_rejected", rejected)
+	} else if s.said {
+		s.said = false
+		s.cfg.Log.Info("traces arrive at the collector again")
+	}
+}
+
+func (s *sender) failed(n int, err error, again bool) {
+	s.mu.Lock()
+	s.stats.LastError, s.stats.LastErrorAt = err.Error(), time.Now()
+	if !again {
+		s.busy = 0
+		s.stats.Failed += uint64(n)
+	}
+	lost := s.stats.Failed + s.stats.Dropped
+	s.mu.Unlock()
+	s.log(slog.LevelWarn, "traces do not arrive at the collector; traffic goes on", "error", err, "will_retry", again, "traces_lost", lost)
+}
+
+func (s *sender) log(level slog.Level, text string, args ...any) {
+	if now := time.Now(); s.saidAt.IsZero() || now.Sub(s.saidAt) >= quietFor {
+		s.saidAt, s.said = now, true
+		s.cfg.Log.Log(s.ctx, level, text, args...)
+	}
+}
+
+// stop ends the goroutine after one attempt for each batch that waits.
+func (s *sender) stop(ctx context.Context) error {
+	for _, j := range s.overdue(time.Now().Add(time.Hour)) {
+		s.offer(j)
+	}
+	s.mu.Lock()
+	s.ended = true
+	before := s.stats.Failed
+	s.mu.Unlock()
+	giveUp := context.AfterFunc(ctx, s.cancel)
+	defer giveUp()
+	s.rush()
+	<-s.done
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lost := s.stats.Failed - before; lost > 0 {
+		return fmt.Errorf("otlp: %d traces could not be sent before wattline ended: %s", lost, s.stats.LastError)
+	}
+	return nil
+}
+
+func (s *sender) snapshot() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Waiting = len(s.queue) + s.busy
+	return st
+}

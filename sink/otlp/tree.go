@@ -1,0 +1,193 @@
+package otlp
+
+import (
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"wattline/meter"
+	"wattline/sink/semconv"
+)
+
+// interval is a stretch of time in microseconds after P0.
+type interval struct{ from, to int64 }
+
+// within is the part of i that lies in outer, so that a child can never leave its parent; what lies
+// outside altogether shrinks to nothing at the nearer end.
+func (i interval) within(outer interval) interval {
+	from := min(max(i.from, outer.from), outer.to)
+	return interval{from, min(max(i.to, from), outer.to)}
+}
+
+// places are where a request's spans lie. The row's columns are differences between marks; P1 - P0,
+// which the row does not hold, ties them to P0.
+type places struct {
+	server, client         interval
+	queue, prefill, decode interval
+	first                  int64 // T1
+	hasClient              bool
+	hasQueue               bool
+	hasPrefill             bool
+	hasDecode              bool
+	hasFirst               bool
+}
+
+// place puts the spans of a row on the time since P0. p1 is P1 - P0.
+//
+// Streamed: S = P1 + queue, T1 = P1 + upstream_ttft; prefill starts at S, or, where S is not known, ends
+// at T1. Not streamed: decode ends at E, prefill where decode starts, queue where prefill starts, as S
+// is defined there.
+func place(rec *meter.Record, p1 meter.Int) places {
+	var p places
+	end := rec.DurationUs.V
+	p.server.to = max(end, rec.TTFTUs.V)
+	if rec.TTFTUs.Valid && rec.DecodeUs.Valid {
+		p.server.to = max(p.server.to, rec.TTFTUs.V+rec.DecodeUs.V) // Wn, see view efficiency
+	}
+	if rec.Outcome == meter.Rejected {
+		return p
+	}
+	p.hasClient, p.client = true, interval{0, end}
+	if rec.Stream.Valid && rec.Stream.V == 0 {
+		p.backFrom(rec, end)
+	} else if p1.Valid {
+		p.onFrom(rec, p1.V)
+	}
+	p.queue, p.prefill, p.decode = p.queue.within(p.client), p.prefill.within(p.client), p.decode.within(p.client)
+	p.first = min(max(p.first, 0), end)
+	return p
+}
+
+func (p *places) onFrom(rec *meter.Record, p1 int64) {
+	if p.hasQueue = rec.QueueUs.Valid; p.hasQueue {
+		p.queue = interval{p1, p1 + rec.QueueUs.V}
+	}
+	if p.hasFirst = rec.UpstreamTTFTUs.Valid; p.hasFirst {
+		p.first = p1 + rec.UpstreamTTFTUs.V
+	}
+	if p.hasPrefill = rec.PrefillUs.Valid && (p.hasQueue || p.hasFirst); p.hasPrefill {
+		p.prefill = interval{p.queue.to, p.queue.to + rec.PrefillUs.V}
+		if !p.hasQueue {
+			p.prefill = interval{p.first - rec.PrefillUs.V, p.first}
+		}
+	}
+	if p.hasDecode = rec.DecodeUs.Valid && p.hasFirst; p.hasDecode {
+		p.decode = interval{p.first, p.first + rec.DecodeUs.V}
+	}
+}
+
+func (p *places) backFrom(rec *meter.Record, end int64) {
+	if p.hasDecode = rec.DecodeUs.Valid; !p.hasDecode {
+		return
+	}
+	p.decode = interval{end - rec.DecodeUs.V, end}
+	if p.hasPrefill = rec.PrefillUs.Valid; !p.hasPrefill {
+		return
+	}
+	p.prefill = interval{p.decode.from - rec.PrefillUs.V, p.decode.from}
+	if p.hasQueue = rec.QueueUs.Valid; p.hasQueue {
+		p.queue = interval{p.prefill.from - rec.QueueUs.V, p.prefill.from}
+	}
+}
+
+// emptyBatch is the part of a batch that never changes.
+func emptyBatch(instance, version string) *tracepb.ResourceSpans {
+	var a attributes
+	a.text(semconv.ServiceName, semconv.Scope)
+	a.text(semconv.ServiceInstanceID, instance)
+	a.text(semconv.ServiceVersion, version)
+	return &tracepb.ResourceSpans{
+		Resource:  &resourcepb.Resource{Attributes: a},
+		SchemaUrl: semconv.SchemaURL,
+		ScopeSpans: []*tracepb.ScopeSpans{{
+			Scope: &commonpb.InstrumentationScope{Name: semconv.Scope, Version: version}, SchemaUrl: semconv.SchemaURL,
+		}},
+	}
+}
+
+// inBatch makes one batch of jobs; shared is emptyBatch's and stays as it is.
+func inBatch(shared *tracepb.ResourceSpans, jobs []job) []*tracepb.ResourceSpans {
+	spans := make([]*tracepb.Span, 0, 5*len(jobs))
+	for _, j := range jobs {
+		spans = append(spans, tree(j.note, j.rec)...)
+	}
+	scope := shared.GetScopeSpans()[0]
+	return []*tracepb.ResourceSpans{{
+		Resource: shared.GetResource(), SchemaUrl: shared.GetSchemaUrl(),
+		ScopeSpans: []*tracepb.ScopeSpans{{Scope: scope.GetScope(), SchemaUrl: scope.GetSchemaUrl(), Spans: spans}},
+	}}
+}
+
+// tree makes a request's spans, the SERVER span first.
+func tree(n *note, rec *meter.Record) []*tracepb.Span {
+	at := place(rec, n.p1Us)
+	b := brush{note: n, p0: rec.StartedAt}
+	server := b.span(serverName(rec), tracepb.Span_SPAN_KIND_SERVER, n.server, n.parent, at.server)
+	server.Attributes, server.Status = serverAttributes(rec, n.scheme), serverStatus(rec)
+	if n.linked != nil {
+		server.Links = []*tracepb.Span_Link{{TraceId: n.linked.trace[:], SpanId: n.linked.span[:], Flags: uint32(n.linked.flags) | contextIsRemote}}
+	}
+	spans := append(make([]*tracepb.Span, 0, 5), server)
+	if !at.hasClient {
+		return spans
+	}
+	client := b.span(clientName(rec), tracepb.Span_SPAN_KIND_CLIENT, n.client, n.server, at.client)
+	client.Attributes, client.Status = clientAttributes(rec), clientStatus(rec)
+	if at.hasFirst {
+		client.Events = []*tracepb.Span_Event{{Name: semconv.EventFirst, TimeUnixNano: b.time(at.first)}}
+	}
+	spans = append(spans, client)
+	for _, phase := range []struct {
+		name string
+		has  bool
+		at   interval
+		say  func(*meter.Record) attributes
+	}{
+		{semconv.SpanQueue, at.hasQueue, at.queue, nil},
+		{semconv.SpanPrefill, at.hasPrefill, at.prefill, prefillAttributes},
+		{semconv.SpanDecode, at.hasDecode, at.decode, decodeAttributes},
+	} {
+		if !phase.has {
+			continue
+		}
+		s := b.span(phase.name, tracepb.Span_SPAN_KIND_INTERNAL, newSpanID(), n.client, phase.at)
+		if phase.say != nil {
+			s.Attributes = phase.say(rec)
+		}
+		spans = append(spans, s)
+	}
+	return spans
+}
+
+// Bits of a span's flags above those of the trace (OTLP's SpanFlags): whether it is known that the
+// parent, or the linked span, is another process's, and whether it is.
+const (
+	contextHasIsRemote = 0x100
+	contextIsRemote    = 0x100 | 0x200
+)
+
+// brush makes spans of one trace.
+type brush struct {
+	note *note
+	p0   time.Time
+}
+
+func (b brush) span(name string, kind tracepb.Span_SpanKind, id, parent trace.SpanID, at interval) *tracepb.Span {
+	s := &tracepb.Span{
+		TraceId: b.note.trace[:], SpanId: id[:], TraceState: b.note.state, Name: name, Kind: kind,
+		StartTimeUnixNano: b.time(at.from), EndTimeUnixNano: b.time(at.to),
+		Flags: uint32(b.note.flags) | contextHasIsRemote,
+	}
+	if parent.IsValid() {
+		s.ParentSpanId = parent[:]
+		if parent == b.note.parent {
+			s.Flags |= contextIsRemote
+		}
+	}
+	return s
+}
+
+func (b brush) time(us int64) uint64 { return uint64(b.p0.UnixNano() + us*1000) }

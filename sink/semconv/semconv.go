@@ -1,0 +1,191 @@
+// Package semconv holds every name by which wattline's telemetry is known outside: the attributes of
+// spans and metrics, the metrics themselves, and the values that are fixed. Nothing else in wattline
+// spells one of them.
+//
+// Names outside wattline.* follow the OpenTelemetry semantic conventions, version 1.41.0: the last whose
+// Go package still has gen_ai.* (those have since moved to a repository of their own, at version 0.1). A
+// test compares them with that package. For energy per request no convention exists, so those names
+// are ours.
+package semconv
+
+// SchemaURL names the version of the conventions, and goes with every batch.
+const SchemaURL = "https://opentelemetry.io/schemas/1.41.0"
+
+// Scope is the instrumentation scope of all spans and metrics.
+const Scope = "wattline"
+
+// Resource attributes.
+const (
+	ServiceName       = "service.name" // always Scope
+	ServiceVersion    = "service.version"
+	ServiceInstanceID = "service.instance.id" // column instance
+)
+
+// Attributes of the HTTP conventions.
+const (
+	HTTPRequestMethod         = "http.request.method"
+	HTTPRequestMethodOriginal = "http.request.method_original"
+	HTTPResponseStatusCode    = "http.response.status_code"
+	HTTPRoute                 = "http.route"
+	HTTPRequestBodySize       = "http.request.body.size"
+	HTTPResponseBodySize      = "http.response.body.size"
+	URLPath                   = "url.path"
+	URLScheme                 = "url.scheme"
+	ServerAddress             = "server.address"
+	ServerPort                = "server.port"
+	ErrorType                 = "error.type"
+)
+
+// OtherMethod stands for a method that the conventions do not know.
+const OtherMethod = "_OTHER"
+
+// Attributes of the GenAI conventions.
+const (
+	GenAIOperationName        = "gen_ai.operation.name"
+	GenAIProviderName         = "gen_ai.provider.name"
+	GenAIRequestModel         = "gen_ai.request.model"
+	GenAIRequestMaxTokens     = "gen_ai.request.max_tokens"
+	GenAIRequestStream        = "gen_ai.request.stream"
+	GenAIResponseModel        = "gen_ai.response.model"
+	GenAIResponseFinish       = "gen_ai.response.finish_reasons"
+	GenAITimeToFirstChunk     = "gen_ai.response.time_to_first_chunk" // s
+	GenAIUsageInputTokens     = "gen_ai.usage.input_tokens"
+	GenAIUsageOutputTokens    = "gen_ai.usage.output_tokens"
+	GenAIUsageCacheReadTokens = "gen_ai.usage.cache_read.input_tokens"
+	GenAIUsageReasoningTokens = "gen_ai.usage.reasoning.output_tokens"
+	GenAITokenType            = "gen_ai.token.type" // TokenInput or TokenOutput
+)
+
+// Values of the GenAI attributes. Provider is ours: the conventions have none for llama.cpp.
+const (
+	Provider           = "llama_cpp"
+	OperationChat      = "chat"
+	OperationText      = "text_completion"
+	OperationEmbedding = "embeddings"
+	TokenInput         = "input"
+	TokenOutput        = "output"
+)
+
+// Attributes of the hardware conventions.
+const (
+	HWID     = "hw.id"
+	HWType   = "hw.type"
+	HWGPU    = "gpu" // values of HWType
+	HWCPU    = "cpu"
+	CPUMode  = "cpu.mode"
+	CPUUser  = "user" // values of CPUMode
+	CPUOther = "system"
+)
+
+// Span attributes of our own.
+const (
+	RequestID       = "wattline.request.id" // column id
+	ClientRequestID = "wattline.client_request_id"
+	Route           = "wattline.route"
+	Dialect         = "wattline.dialect"
+	Outcome         = "wattline.outcome"
+	Error           = "wattline.error"
+	Agent           = "wattline.agent"
+	Session         = "wattline.session"
+	User            = "wattline.user"
+	ConfigID        = "wattline.config_id"
+	LabelPrefix     = "wattline.label." // and the label's key
+
+	TokenSource     = "wattline.token_source"
+	OutputEvents    = "wattline.output_events"
+	DraftTokens     = "wattline.draft_tokens"
+	DraftAccepted   = "wattline.draft_accepted_tokens"
+	ITLP50Ms        = "wattline.itl.p50_ms"
+	ITLP90Ms        = "wattline.itl.p90_ms"
+	ITLP99Ms        = "wattline.itl.p99_ms"
+	ITLMaxMs        = "wattline.itl.max_ms"
+	Stalls          = "wattline.stalls"
+	TTFTMs          = "wattline.ttft_ms"
+	OverheadMs      = "wattline.overhead_ms"
+	WriteBlockedMs  = "wattline.write_blocked_ms"
+	MeanConcurrency = "wattline.concurrency.mean"
+
+	EnergyQuality     = "wattline.energy.quality"
+	EnergyMethod      = "wattline.energy.method"
+	EnergySource      = "wattline.energy.source"
+	EnergyJ           = "wattline.energy.gpu_j"
+	EnergyActiveJ     = "wattline.energy.gpu_active_j"
+	EnergyIdleJ       = "wattline.energy.gpu_idle_j"
+	EnergyPrefillJ    = "wattline.energy.gpu_prefill_j"
+	EnergyDecodeJ     = "wattline.energy.gpu_decode_j"
+	EnergyEstimateJ   = "wattline.energy.gpu_estimate_j"
+	EnergySigmaJ      = "wattline.energy.gpu_sigma_j"
+	EnergyCPUJ        = "wattline.energy.cpu_j"
+	EnergyPerTokenJ   = "wattline.energy.joules_per_token"
+	EnergyMeanPowerW  = "wattline.energy.gpu_mean_w"
+	EnergyPowerLimitW = "wattline.energy.gpu_power_limit_w"
+)
+
+// Span names that are not made of a method or an operation, and the event at the first token.
+const (
+	SpanQueue   = "queue"
+	SpanPrefill = "prefill"
+	SpanDecode  = "decode"
+	EventFirst  = "first token"
+)
+
+// Metric attributes of our own.
+const (
+	Statistic = "wattline.statistic" // which figure of a request's own distribution
+	Phase     = "wattline.phase"
+	TokenKind = "wattline.token.kind"
+	Quality   = "wattline.energy.quality"
+	RowKind   = "wattline.row.kind"
+	Result    = "wattline.result"
+	Signal    = "wattline.signal"
+	Account   = "wattline.account"
+)
+
+// Other stands for every value beyond the cap on an attribute that clients can choose.
+const Other = "other"
+
+// Metrics of the conventions.
+const (
+	MetricRequestDuration = "gen_ai.server.request.duration"
+	MetricTTFT            = "gen_ai.server.time_to_first_token"
+	MetricTPOT            = "gen_ai.server.time_per_output_token"
+	MetricTokenUsage      = "gen_ai.client.token.usage"
+	MetricHWEnergy        = "hw.energy"
+	MetricHWPower         = "hw.power"
+	MetricHWTemperature   = "hw.temperature"
+	MetricHWMemory        = "hw.gpu.memory.usage"
+	MetricHWUtilization   = "hw.gpu.utilization"
+	MetricCPUTime         = "process.cpu.time"
+	MetricMemory          = "process.memory.usage"
+	MetricGoroutines      = "go.goroutine.count"
+)
+
+// Metrics of our own.
+const (
+	MetricRequests       = "wattline.requests"
+	MetricPhase          = "wattline.request.phase.duration"
+	MetricITL            = "wattline.request.inter_token"
+	MetricStalls         = "wattline.request.stalls"
+	MetricTokens         = "wattline.tokens"
+	MetricOverhead       = "wattline.proxy.overhead"
+	MetricMeterFailures  = "wattline.meter.failures"
+	MetricEnergy         = "wattline.request.energy"
+	MetricDeviceShare    = "wattline.request.device.energy"
+	MetricEnergyPerToken = "wattline.request.energy_per_token"
+	MetricSettled        = "wattline.requests.settled"
+	MetricLedger         = "wattline.ledger.energy"
+	MetricPowerLimit     = "wattline.device.power.limit"
+
+	MetricInFlight      = "wattline.requests.in_flight"
+	MetricConnections   = "wattline.connections"
+	MetricQueueRows     = "wattline.queue.rows"
+	MetricQueueOffered  = "wattline.queue.offered"
+	MetricQueueDropped  = "wattline.queue.dropped"
+	MetricQueueLost     = "wattline.queue.lost"
+	MetricStoreErrors   = "wattline.store.errors"
+	MetricOutboxRows    = "wattline.outbox.rows"
+	MetricOutboxAge     = "wattline.outbox.age"
+	MetricOTLP          = "wattline.otlp.items"
+	MetricOTLPWaiting   = "wattline.otlp.waiting"
+	MetricModelsUnnamed = "wattline.attributes.capped"
+)

@@ -104,7 +104,6 @@ func (l *Ledger) replay(e *queued) {
 		}
 	case Decode:
 		if r.phase == decoding {
-			l.step(i, e.Tokens)
 			b.countTokens(r, e.Tokens)
 		}
 	case FirstToken:

@@ -8,6 +8,7 @@ import "time"
 type Coefficients struct {
 	PrefillUJ  float64 `json:"prefill_uj_per_token"`        // a: a prompt token at position 0
 	PositionUJ float64 `json:"prefill_uj_per_token_per_1k"` // b: more per prompt token for each 1,000 tokens before it
+	Beside     float64 `json:"decode_beside_prefill"`       // cost of decoding while a prompt is in the batch, against decoding alone
 	StepUJ     float64 `json:"decode_uj_per_step"`          // e0: one read of the weights, shared by those who decode together
 	TokenUJ    float64 `json:"decode_uj_per_token"`         // c: a generated token
 	ContextUJ  float64 `json:"decode_uj_per_token_per_1k"`  // k: more per generated token for each 1,000 tokens of context
@@ -23,7 +24,7 @@ type Coefficients struct {
 // proportions are used, and only until it has been seen at work.
 func defaultCoefficients() Coefficients {
 	return Coefficients{
-		PrefillUJ: 34_000, PositionUJ: 5_000,
+		PrefillUJ: 34_000, PositionUJ: 5_000, Beside: 1,
 		StepUJ: 440_000, TokenUJ: 320_000, ContextUJ: 37_000,
 	}
 }
@@ -43,18 +44,19 @@ func newModel(c Coefficients) model {
 		d.StepUJ, d.TokenUJ, d.ContextUJ = c.StepUJ, c.TokenUJ, c.ContextUJ
 	}
 	if c.Prefill > 0 {
-		d.PrefillUJ, d.PositionUJ = c.PrefillUJ, c.PositionUJ
+		d.PrefillUJ, d.PositionUJ, d.Beside = c.PrefillUJ, c.PositionUJ, c.Beside
 	}
 	m := model{stepTime: float64(c.StepTime)}
 	m.decode.start([unknowns]float64{d.StepUJ, d.TokenUJ, d.ContextUJ}, c.Decode, c.Rho)
-	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ}, c.Prefill, c.Rho)
+	m.prefill.absolute[2] = true
+	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ, d.Beside}, c.Prefill, c.Rho)
 	return m
 }
 
 func (m *model) coefficients() Coefficients {
 	d, p := m.decode.theta, m.prefill.theta
 	return Coefficients{
-		PrefillUJ: p[0], PositionUJ: p[1], StepUJ: d[0], TokenUJ: d[1], ContextUJ: d[2],
+		PrefillUJ: p[0], PositionUJ: p[1], Beside: p[2], StepUJ: d[0], TokenUJ: d[1], ContextUJ: d[2],
 		Rho: m.decode.rho(), StepTime: int64(m.stepTime),
 		Decode: m.decode.observed, Prefill: m.prefill.observed,
 	}

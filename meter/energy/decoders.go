@@ -10,6 +10,7 @@ package energy
 // Members are not visited: five running sums grow with every window, and a member's share is a
 // difference of sums, taken when it joins, changes its neighbours, or leaves.
 type group struct {
+	index   int
 	model   model
 	unified bool
 
@@ -18,15 +19,15 @@ type group struct {
 	pairs   int // adjacent slots both decoding
 	slots   []int32
 	context float64 // sum over members of context minus steps at joining
-	steps   float64 // steps since the group was last empty
+	stepped float64 // steps since the group was last empty
 	pot     pot     // decode energy not yet drawn; its own running sum is not used
 
 	sums     decMark
-	oldest   int32 // list of members that show tokens, by their last token
-	newest   int32
-	showing  int
-	inWindow float64 // steps since the last settled window
+	inWindow float64 // steps of the window being settled
+	who      int32   // exclusive or of the members' indices: the member itself where there is one
 	run      run
+
+	steps steps // front: how many steps there were
 }
 
 // decMark are the running sums: of a unit of e0 to every member by its weight (read) or alike (split),
@@ -35,8 +36,8 @@ type decMark struct{ read, split, token, context, steps float64 }
 
 const maxSlots = 4096
 
-func newGroup(c Coefficients, unified bool) *group {
-	return &group{model: newModel(c), unified: unified, oldest: -1, newest: -1}
+func newGroup(index int, c Coefficients, unified bool) *group {
+	return &group{index: index, model: newModel(c), unified: unified, steps: steps{oldest: -1, newest: -1}}
 }
 
 // slotMode reports whether shares go by slot adjacency.
@@ -52,11 +53,21 @@ func (g *group) reads() float64 {
 
 // terms are the regressors of one step: reads, tokens, tokens x context / 1000.
 func (g *group) terms() [unknowns]float64 {
-	return [unknowns]float64{g.reads(), float64(g.n), (g.context + float64(g.n)*(g.steps-g.inWindow/2)) / 1000}
+	return [unknowns]float64{g.reads(), float64(g.n), (g.context + float64(g.n)*(g.stepped-g.inWindow/2)) / 1000}
 }
 
 // stepUJ is the modelled cost of one step.
 func (g *group) stepUJ() float64 { return dot(g.terms(), g.model.decode.theta) }
+
+// stepCost is the modelled cost of a step of n members with the context that members have now.
+func (g *group) stepCost(n float64) float64 {
+	t := g.model.decode.theta
+	var context float64
+	if g.n > 0 {
+		context = (g.context/float64(g.n) + g.stepped) / 1000
+	}
+	return t[0] + n*(t[1]+t[2]*context)
+}
 
 // share spreads uj over the members.
 func (g *group) share(uj int64) {
@@ -76,7 +87,7 @@ func (g *group) share(uj int64) {
 	}
 	g.sums.token += t[1] * q
 	g.sums.context += t[2] * q / 1000
-	g.sums.steps += t[2] * q / 1000 * (g.steps - g.inWindow/2)
+	g.sums.steps += t[2] * q / 1000 * (g.stepped - g.inWindow/2)
 }
 
 // neighbours is the number of adjacent slots that also decode.
@@ -96,11 +107,11 @@ func (l *Ledger) joinDecoders(i int32, ctx int64) {
 	r := &l.reqs[i]
 	g := r.group
 	g.n++
-	r.ctx = float64(ctx) - g.steps
+	g.who ^= i
+	r.ctx = float64(ctx) - g.stepped
 	g.context += r.ctx
 	r.dec = g.sums
 	r.reads = 1
-	l.show(i)
 	if r.slot >= 0 {
 		l.occupy(i)
 	}
@@ -114,12 +125,12 @@ func (l *Ledger) leaveDecoders(i int32) {
 	uj := g.pot.take(r.decodeF)
 	r.decodeUJ += uj
 	l.vacate(i)
-	l.hide(i)
+	g.who ^= i
 	g.context -= r.ctx
 	if g.n--; g.n == 0 {
 		l.back.residual(g.pot.balance)
 		g.pot, g.sums = pot{}, decMark{}
-		g.context, g.steps = 0, 0
+		g.context, g.stepped = 0, 0
 	}
 }
 
@@ -179,56 +190,4 @@ func (l *Ledger) changeNeighbours(g *group, slot int, by float64) {
 			l.reqs[n].reads += by
 		}
 	}
-}
-
-// show notes that request i showed a token: it moves to the young end of the list of those that do.
-// Members that have shown nothing for many steps (a parser withholds their tokens) leave the list: they
-// step with the batch, but do not count in finding how many steps there were.
-func (l *Ledger) show(i int32) {
-	r := &l.reqs[i]
-	g := r.group
-	l.hide(i)
-	r.shown = true
-	r.lastStep = g.steps
-	r.prevShown, r.nextShown = g.newest, -1
-	if g.newest >= 0 {
-		l.reqs[g.newest].nextShown = i
-	} else {
-		g.oldest = i
-	}
-	g.newest = i
-	g.showing++
-	const silentSteps = 16
-	for o := g.oldest; o != i && g.steps-l.reqs[o].lastStep > silentSteps; o = g.oldest {
-		l.hide(o)
-	}
-}
-
-func (l *Ledger) hide(i int32) {
-	r := &l.reqs[i]
-	if !r.shown {
-		return
-	}
-	g := r.group
-	r.shown = false
-	g.showing--
-	if r.prevShown >= 0 {
-		l.reqs[r.prevShown].nextShown = r.nextShown
-	} else {
-		g.oldest = r.nextShown
-	}
-	if r.nextShown >= 0 {
-		l.reqs[r.nextShown].prevShown = r.prevShown
-	} else {
-		g.newest = r.prevShown
-	}
-}
-
-// step counts the tokens that request i showed: with n members showing, a step of the batch brings n.
-func (l *Ledger) step(i int32, tokens int64) {
-	g := l.reqs[i].group
-	l.show(i)
-	s := float64(tokens) / float64(g.showing)
-	g.steps += s
-	g.inWindow += s
 }

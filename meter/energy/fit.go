@@ -9,8 +9,9 @@ import "math"
 type fit struct {
 	data     normal
 	prior    [unknowns]float64
-	trust    float64 // relative standard deviation of the prior's proportions
-	fixed    bool    // the prior's scale is known too
+	trust    float64        // relative standard deviation of the prior's proportions
+	fixed    bool           // the prior's scale is known too
+	absolute [unknowns]bool // coefficients whose prior is a plain number, not a proportion
 	theta    [unknowns]float64
 	observed int
 	rejected int // in a row
@@ -23,6 +24,7 @@ const (
 	fading      = 0.998 // weight kept by older windows at each new one
 	defaultRel  = 0.7   // trust in the proportions of the defaults
 	importedRel = 0.2   // and in those of saved coefficients
+	absoluteRel = 0.3   // and in a plain number
 	minObserved = 3     // windows before the coefficients count as learnt
 	floorRho    = 0.02
 )
@@ -67,27 +69,16 @@ func (f *fit) observe(x [unknowns]float64, y, rel float64) {
 }
 
 func (f *fit) solve() {
-	s := 1.0
-	if !f.fixed {
-		var dB, dAd float64
-		for i := range f.prior {
-			dB += f.prior[i] * f.data.B[i]
-			for j := range f.prior {
-				dAd += f.prior[i] * f.data.A[i][j] * f.prior[j]
-			}
-		}
-		if dAd <= 0 || dB <= 0 {
-			return
-		}
-		s = dB / dAd
-	}
 	n := f.data
-	for i, p := range f.prior {
-		if p <= 0 {
+	for i, m := range f.scaledPrior() {
+		if m <= 0 {
 			continue
 		}
-		m := s * p
-		w := 1 / (f.trust * f.trust * m * m)
+		trust := f.trust
+		if f.absolute[i] {
+			trust = absoluteRel
+		}
+		w := 1 / (trust * trust * m * m)
 		n.A[i][i] += w
 		n.B[i] += w * m
 		n.YY += w * m * m
@@ -95,4 +86,35 @@ func (f *fit) solve() {
 	if t := n.nonNegative(); t != [unknowns]float64{} {
 		f.theta = t
 	}
+}
+
+// scaledPrior is the prior, its proportions stretched to fit the observations best.
+func (f *fit) scaledPrior() [unknowns]float64 {
+	p := f.prior
+	if f.fixed {
+		return p
+	}
+	var dB, dAd float64
+	for i, d := range p {
+		if f.absolute[i] {
+			continue
+		}
+		dB += d * f.data.B[i]
+		for j, e := range p {
+			if f.absolute[j] {
+				dB -= d * f.data.A[i][j] * e
+			} else {
+				dAd += d * f.data.A[i][j] * e
+			}
+		}
+	}
+	if dAd <= 0 || dB <= 0 {
+		return p
+	}
+	for i := range p {
+		if !f.absolute[i] {
+			p[i] *= dB / dAd
+		}
+	}
+	return p
 }

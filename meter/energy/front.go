@@ -12,8 +12,10 @@ type window struct {
 
 	holding, prefills, decoders int32 // requests in each state
 	inFlight                    int32
-	tail                        bool // nobody works, and somebody did less than tailTime ago
-	estimated                   bool // some of its energy was shaped by the model alone, over a gap
+	tail                        bool                  // nobody works, and somebody did less than tailTime ago
+	steps                       [maxUpstreams]float64 // decode steps of each group
+	prompts                     int                   // which of the spans of prefill it belongs to
+	estimated                   bool                  // some of its energy was shaped by the model alone, over a gap
 }
 
 // front is the pass that cuts time into windows.
@@ -24,9 +26,20 @@ type front struct {
 	closing bool
 	worked  int64 // when work last went on
 	windows ring[window]
-	fill    int           // windows from the oldest on that are filled
+	fill    int // windows from the oldest on that are filled
+	spans   [maxSpans]span
 	late    []lateRequest // requests whose phases are still unknown, in order of arrival
 }
+
+// span is a stretch of time with somebody in prefill, and what those prompts are guessed to hold.
+type span struct {
+	t0, t1 int64 // t1 is 0 while it goes on
+	terms  [unknowns]float64
+	hinted bool // every prompt's size is known or can be guessed
+	group  *group
+}
+
+const maxSpans = 64
 
 type lateRequest struct {
 	key     uint64
@@ -166,6 +179,9 @@ func (l *Ledger) frontEvent(e *queued) {
 	f := &l.front
 	f.start(e.At)
 	f.roll(l.queue.front, e.At)
+	if e.Kind == Decode && l.reqs[e.req].fphase == decoding {
+		l.step(e.req, e.At, e.Tokens)
+	}
 	if !e.Kind.changesPhase() {
 		return
 	}
@@ -195,21 +211,23 @@ func (l *Ledger) frontPhase(e *queued, r *request) {
 		if r.fphase == waiting {
 			r.fphase, r.fstart, r.flone = prefilling, e.At, o.prefills == 0
 			o.holding++
+			l.front.joinSpan(r, e.At)
 			o.prefills++
 		}
 	case presume:
 		if r.fphase == waiting {
-			r.fphase = decoding
+			r.fphase, r.flast = decoding, e.At
 			o.holding++
 			o.decoders++
 		}
 	case FirstToken:
 		if r.fphase == prefilling {
 			r.fphase = decoding
-			o.prefills--
+			l.front.leavePrefill(e.At)
 			o.decoders++
 			r.flone = r.flone && o.prefills == 0
-			r.ffirst = e.At
+			r.ffirst, r.flast = e.At, e.At
+			l.show(e.req)
 		}
 	case End:
 		if e.Counts.Known {
@@ -222,6 +240,7 @@ func (l *Ledger) frontPhase(e *queued, r *request) {
 				return
 			}
 		}
+		l.hide(e.req)
 		l.front.leave(r)
 	case SlotIdle, ghostEnd:
 		if r.fphase != done && (r.ended || e.Kind == ghostEnd) {
@@ -230,12 +249,34 @@ func (l *Ledger) frontPhase(e *queued, r *request) {
 	}
 }
 
+// joinSpan adds a prompt to the open span, or opens one.
+func (f *front) joinSpan(r *request, now int64) {
+	o := &f.open
+	if o.prefills == 0 {
+		o.prompts++
+		f.spans[o.prompts%maxSpans] = span{t0: now, hinted: true, group: r.group}
+	}
+	s := &f.spans[o.prompts%maxSpans]
+	t := promptTerms(r.guess, 0)
+	for i := range t {
+		s.terms[i] += t[i]
+	}
+	s.hinted = s.hinted && r.hint > 0
+}
+
+// leavePrefill takes a prompt out of the open span.
+func (f *front) leavePrefill(now int64) {
+	if f.open.prefills--; f.open.prefills == 0 {
+		f.spans[f.open.prompts%maxSpans].t1 = now
+	}
+}
+
 func (f *front) leave(r *request) {
 	o := &f.open
 	switch r.fphase {
 	case prefilling:
 		o.holding--
-		o.prefills--
+		f.leavePrefill(o.t0)
 	case decoding:
 		o.holding--
 		o.decoders--
@@ -273,4 +314,5 @@ func (f *front) cut(events uint64, t int64) {
 	o.t1, o.events = t, events
 	f.windows.push(*o)
 	o.t0 = t
+	o.steps = [maxUpstreams]float64{}
 }

@@ -57,6 +57,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// maxUpstreams is how many servers on one device are told apart.
+const maxUpstreams = 8
+
 // slack is how long after its stamp an event may still be handed over: goroutines that report events
 // are not perfectly ordered.
 const slack = 50 * int64(time.Millisecond)
@@ -91,9 +94,13 @@ func New(cfg Config) *Ledger {
 
 // AddUpstream registers a server that runs on this device and returns its index for Arrive events.
 // unified says that its slots share one KV cache, so that all decoders share one read of the weights.
-// The zero Coefficients stand for nothing known.
+// The zero Coefficients stand for nothing known. A device has at most maxUpstreams; further ones are
+// taken as one with the last.
 func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
-	l.groups = append(l.groups, newGroup(c, unified))
+	if len(l.groups) == maxUpstreams {
+		return maxUpstreams - 1
+	}
+	l.groups = append(l.groups, newGroup(len(l.groups), c, unified))
 	return len(l.groups) - 1
 }
 

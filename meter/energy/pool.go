@@ -1,14 +1,17 @@
 package energy
 
+import "math"
+
 // pool collects the active joules of prefills that overlap. A server batches such prompts together, and
 // says how many tokens each had only when its reply ends, so nothing finer can be known meanwhile. When
 // the last member's count is known the pool is divided by the modelled work of each.
 type pool struct {
 	members []member
 	uj      int64
-	alone   bool  // never more than one member
-	mixed   int64 // uJ that decoders used in the same windows: how far the pool depends on their model
-	unmixed int64 // uJ of windows in which nobody decoded
+	alone   bool    // never more than one member
+	mixed   int64   // uJ that decoders were given in the same windows
+	cost    float64 // modelled cost of their steps, as if alone
+	unmixed int64   // uJ of windows in which nobody decoded
 	opened  int64
 	closed  int64
 	inside  int // members still in prefill
@@ -222,13 +225,15 @@ func (l *Ledger) promptWork(m member) float64 {
 	return w
 }
 
-// learnPool teaches the prompt model from a pool that is free of guesses.
+// learnPool teaches the prompt model from a pool that is free of guesses: what was drawn in its windows,
+// against the prompts' work and the decoding beside it.
 func (l *Ledger) learnPool(p *pool) {
-	if l.cfg.Frozen || p.guessed || p.extra || p.mixed*4 > p.uj || p.uj <= 0 || len(p.members) == 0 {
+	drawn := float64(p.uj + p.mixed)
+	if l.cfg.Frozen || p.guessed || p.extra || drawn <= 0 || len(p.members) == 0 {
 		return
 	}
 	g := l.reqs[p.members[0].req].group
-	var x [unknowns]float64
+	x := [unknowns]float64{2: p.cost}
 	for _, m := range p.members {
 		r := &l.reqs[m.req]
 		if !r.known || r.group != g || r.first == 0 {
@@ -242,5 +247,6 @@ func (l *Ledger) learnPool(p *pool) {
 		return // the fixed cost of a step, not of its tokens
 	}
 	edge := l.back.peakMW * float64(l.src.edge()) * 1e-6
-	g.model.prefill.observe(x, float64(p.uj), edge/float64(p.uj))
+	rel := math.Hypot(edge, g.model.decode.rho()*p.cost) / drawn
+	g.model.prefill.observe(x, drawn, rel)
 }

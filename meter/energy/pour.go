@@ -63,15 +63,42 @@ func overlap(w *window, p piece) float64 {
 // expectedMW is the active power that the model expects of a window. Only its proportion to that of
 // neighbouring windows matters.
 func (l *Ledger) expectedMW(w *window) float64 {
-	switch {
-	case w.prefills > 0:
-		return l.back.prefillMW()
-	case w.decoders > 0:
-		return l.back.decodeMW(int(w.decoders))
-	case w.tail:
-		return 0.05 * l.back.decodeMW(1)
+	if w.prefills+w.decoders == 0 {
+		if w.tail {
+			return 0.05 * l.back.decodeMW(1)
+		}
+		return 0
 	}
-	return 0
+	ns := float64(w.t1 - w.t0)
+	var uj float64
+	if w.decoders > 0 {
+		for _, g := range l.groups {
+			uj += w.steps[g.index] * g.stepCost(float64(w.decoders))
+		}
+		if uj == 0 && w.prefills == 0 {
+			return l.back.decodeMW(int(w.decoders))
+		}
+	}
+	if w.prefills > 0 {
+		prompt, _ := l.expectedPrompt(w)
+		uj += prompt
+	}
+	return uj / ns * 1e6
+}
+
+// expectedPrompt is the active energy in uJ that prefill is expected to take in a window, and its
+// standard deviation: the work guessed from the prompts' sizes, spread over their time, where that time
+// was over soon after the window; else the power that prefills usually draw.
+func (l *Ledger) expectedPrompt(w *window) (uj, sd float64) {
+	s := &l.front.spans[w.prompts%maxSpans]
+	ns := float64(w.t1 - w.t0)
+	peak := l.back.prefillMW() * ns * 1e-6
+	if s.t1 <= s.t0 || s.t1 > w.t1+stepReach || !s.hinted || !s.group.model.prefill.learnt() {
+		return peak, peak * 10
+	}
+	uj = dot(s.terms, s.group.model.prefill.theta) * ns / float64(s.t1-s.t0)
+	uj = min(uj, 1.5*peak)
+	return uj, 0.25 * uj
 }
 
 // expect is the energy in uJ that the model expects between two moments, and its standard deviation.

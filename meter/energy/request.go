@@ -28,6 +28,12 @@ type request struct {
 	guess   int64 // prompt tokens guessed from the hint when it arrived
 	arrived int64
 
+	flast     int64 // last token
+	prevShown int32 // list of decoders in order of their last token
+	nextShown int32
+	shown     bool
+	lastStep  float64
+
 	// back
 	phase          phase
 	start          int64 // slot start, 0 before
@@ -39,16 +45,12 @@ type request struct {
 	counts         Counts
 	tokens         int64 // tokens counted by the token rule so far
 
-	mark      marks   // the accumulators when it joined each share
-	dec       decMark // the decoders' running sums when it last joined or changed
-	decodeF   float64 // decode share up to dec
-	ctx       float64 // context minus the group's steps
-	reads     float64 // its weight in a step's reads: 1 - neighbours/2
-	placed    bool    // its slot is in the group's table
-	prevShown int32   // list of decoders in order of their last token
-	nextShown int32
-	shown     bool
-	lastStep  float64
+	mark    marks   // the accumulators when it joined each share
+	dec     decMark // the decoders' running sums when it last joined or changed
+	decodeF float64 // decode share up to dec
+	ctx     float64 // context minus the group's steps
+	reads   float64 // its weight in a step's reads: 1 - neighbours/2
+	placed  bool    // its slot is in the group's table
 
 	idleUJ, prefillUJ, decodeUJ int64
 	timeUJ, tokenUJ             int64

@@ -14,6 +14,12 @@ func (l *Ledger) settleWindow(w *window) {
 	b.idle.window(mw, float64(ns)*1e-9, working)
 	l.count(w, ns)
 
+	for _, g := range l.groups {
+		g.inWindow = w.steps[g.index]
+		if g.n > 0 {
+			g.stepped += g.inWindow
+		}
+	}
 	if more, ok := b.lag.look(w.t1, b.idle.mw()); ok && b.idle.learnt() {
 		l.src.learnLag(more)
 	}
@@ -23,9 +29,6 @@ func (l *Ledger) settleWindow(w *window) {
 	} else {
 		b.worked = w.t1
 		l.settleWork(w, idle)
-	}
-	for _, g := range l.groups {
-		g.inWindow = 0
 	}
 	b.settled = w.t1
 	l.releaseEnders(w.t1)
@@ -87,12 +90,11 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		b.residual(active)
 		return
 	}
-	cost := l.decodeCost(ns)
+	cost := l.decodeCost()
 	if b.prefilling > 0 {
-		decode := min(active, int64(cost))
-		if b.decoding == 0 {
-			decode = 0
-		}
+		decode := l.beside(w, active, cost)
+		p := &b.pools[b.pool]
+		p.cost += cost
 		l.chargePool(active-decode, decode, ns)
 		l.chargeDecoders(decode, cost)
 		l.resetRuns()
@@ -104,15 +106,42 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 	b.decodeAv = towards(b.decodeAv, float64(active)/float64(ns)*1e6/decodersPower(b.decoding), min(1, float64(ns)/1e9))
 	if b.decoding == 1 {
 		for _, g := range l.groups {
-			if g.n == 1 && g.newest >= 0 {
-				l.reqs[g.newest].aloneUJ += active
+			if g.n == 1 {
+				l.reqs[g.who].aloneUJ += active
 			}
 		}
 	}
 }
 
+// beside is the decoders' part of a window in which somebody prefills. Their modelled cost is known well
+// and the prefill's progress is not, so what is over or missing mostly belongs to the prefill. Only where
+// the prefill is short, so that its whole work is known better than the window's edges, does the
+// difference go to the decoders: each side bears it by the variance of what is known of it.
+func (l *Ledger) beside(w *window, active int64, cost float64) int64 {
+	b := &l.back
+	if b.decoding == 0 {
+		return 0
+	}
+	var g *group
+	for _, o := range l.groups {
+		if o.n > 0 {
+			g = o
+		}
+	}
+	cost *= g.model.prefill.theta[2]
+	prompt, sd := l.expectedPrompt(w)
+	rho := g.model.decode.rho()
+	edge := float64(l.src.edge()) * prompt / float64(w.t1-w.t0)
+	v := rho*rho*cost*cost + edge*edge
+	decode := cost
+	if v > 0 {
+		decode += (float64(active) - cost - prompt) * v / (v + sd*sd)
+	}
+	return int64(min(max(decode, 0), float64(active)))
+}
+
 // decodeCost is the modelled cost of the steps in the window, of all groups.
-func (l *Ledger) decodeCost(ns int64) float64 {
+func (l *Ledger) decodeCost() float64 {
 	var sum float64
 	for _, g := range l.groups {
 		if g.n > 0 {

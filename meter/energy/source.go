@@ -301,7 +301,7 @@ func (s *source) next(l *Ledger) (piece, bool) {
 	if !l.front.started {
 		l.front.start(p.t0)
 	}
-	if l.front.open.t0 < p.t1 && !l.front.closing {
+	if l.front.open.t0 < p.t1+stepReach && !l.front.closing {
 		return piece{}, false
 	}
 	s.ready.pop()

@@ -1,0 +1,157 @@
+package energy_test
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"wattline/meter/energy"
+)
+
+var mixes = flag.Int("mixes", 80, "random mixes per sensor profile; LEDGER.md's table is made with 1000")
+
+// scored is one request's error.
+type scored struct {
+	seconds           float64
+	concurrent        int
+	off               float64 // relative error of the total
+	activeOff         float64
+	z                 float64 // error in units of sigma
+	quality           energy.Quality
+	sigma             float64 // relative
+	timeOff, tokenOff float64
+}
+
+// family plays mixes on one drawn card, one after the other, to one ledger, as a server's life is.
+func family(seed uint64, n int, p profile) []scored {
+	r := rand.New(rand.NewPCG(seed, 77))
+	s := &server{p: drawPhysics(r), slots: 1 << r.IntN(6), rng: r}
+	s.idle(4)
+	var key uint64
+	var jobs []*job
+	const warm = 4 // mixes that are played and not scored: the ledger learns
+	scoredFrom := uint64(0)
+	for m := range n + warm {
+		if m == warm {
+			scoredFrom = key
+		}
+		count := 2 + r.IntN(2*s.slots+2)
+		mix := drawMix(r, &key, count, s.slots, s.now+0.05)
+		s.run(mix, 1.2+r.Float64())
+		jobs = append(jobs, mix...)
+	}
+	got := play(seed, s, p)
+	var out []scored
+	for _, j := range jobs {
+		x, ok := got[j.key]
+		if j.key <= scoredFrom || !ok {
+			continue
+		}
+		truth := j.trueJ() * 1e6
+		err := float64(x.TotalUJ) - truth
+		out = append(out, scored{
+			seconds: j.end - j.start, concurrent: j.concurrent, off: err / truth, z: err / float64(x.SigmaUJ),
+			activeOff: float64(x.ActiveUJ)/(j.activeJ*1e6) - 1,
+			quality:   x.Quality, sigma: float64(x.SigmaUJ) / truth,
+			timeOff: float64(x.TimeUJ)/truth - 1, tokenOff: float64(x.TokenUJ)/truth - 1,
+		})
+	}
+	return out
+}
+
+// play feeds a simulated server's life to a ledger with the profile's sensors.
+func play(seed uint64, s *server, p profile) map[uint64]energy.Result {
+	n := newSensors(rand.New(rand.NewPCG(seed, 78)), s)
+	p.feed(n)
+	l := energy.New(p.cfg)
+	l.AddUpstream(energy.Coefficients{}, s.p.unified)
+	for _, e := range s.events {
+		n.facts = append(n.facts, fact{e.At, func(l *energy.Ledger) { l.Event(e) }})
+	}
+	slices.SortStableFunc(n.facts, func(a, b fact) int { return cmp.Compare(a.at, b.at) })
+	got := map[uint64]energy.Result{}
+	for _, f := range n.facts {
+		l.Advance(f.at)
+		f.tell(l)
+	}
+	l.Close(n.facts[len(n.facts)-1].at)
+	for x, ok := l.Next(); ok; x, ok = l.Next() {
+		got[x.Request] = x
+	}
+	if testing.Verbose() && debugFamilies {
+		fmt.Printf("slots %d unified %v %+v\n  base %+v\n  read %.3f tok %.3f ctx %.4f prompt %.4f pos %.4f idle %.1f\n", s.slots, s.p.unified, l.Coefficients(0), l.Baseline(),
+			s.p.read, s.p.token, s.p.context, s.p.prompt, s.p.position, s.p.idleW)
+	}
+	return got
+}
+
+var debugFamilies = false
+
+func quantile(v []float64, q float64) float64 {
+	if len(v) == 0 {
+		return math.NaN()
+	}
+	slices.Sort(v)
+	return v[min(len(v)-1, int(q*float64(len(v))))]
+}
+
+// classes are the duration classes of the table.
+var classes = []struct {
+	name   string
+	lo, hi float64
+}{{"< 0.5 s", 0, 0.5}, {"0.5-2 s", 0.5, 2}, {"2-10 s", 2, 10}, {"> 10 s", 10, 1e9}}
+
+func TestTruth(t *testing.T) {
+	const perFamily = 10
+	for _, p := range profiles() {
+		t.Run(p.name, func(t *testing.T) {
+			var all []scored
+			for f := range uint64((*mixes + perFamily - 1) / perFamily) {
+				all = append(all, family(f, perFamily, p)...)
+			}
+			for _, c := range classes {
+				report(t, c.name, filter(all, func(s scored) bool { return s.seconds >= c.lo && s.seconds < c.hi }))
+			}
+			for _, c := range [][2]int{{1, 1}, {2, 4}, {5, 8}, {9, 16}, {17, 32}} {
+				report(t, fmt.Sprintf("conc %d-%d", c[0], c[1]), filter(all, func(s scored) bool { return s.concurrent >= c[0] && s.concurrent <= c[1] }))
+			}
+			report(t, "all", all)
+		})
+	}
+}
+
+func filter(in []scored, keep func(scored) bool) []scored {
+	var out []scored
+	for _, s := range in {
+		if keep(s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func report(t *testing.T, name string, in []scored) {
+	if len(in) == 0 {
+		return
+	}
+	var off, active, sigma, timeOff, tokenOff []float64
+	inside, bias := 0, 0.0
+	for _, s := range in {
+		off = append(off, math.Abs(s.off))
+		active = append(active, math.Abs(s.activeOff))
+		sigma = append(sigma, s.sigma)
+		timeOff = append(timeOff, math.Abs(s.timeOff))
+		tokenOff = append(tokenOff, math.Abs(s.tokenOff))
+		bias += s.off / float64(len(in))
+		if math.Abs(s.z) <= 1.96 {
+			inside++
+		}
+	}
+	t.Logf("%-11s n %5d  off median %5.2f p95 %5.2f  bias %+5.2f  active median %5.2f p95 %5.2f  sigma %5.2f  inside %5.1f  time %5.1f/%5.1f token %5.1f/%5.1f %%", name, len(in),
+		100*quantile(off, 0.5), 100*quantile(off, 0.95), 100*bias, 100*quantile(active, 0.5), 100*quantile(active, 0.95), 100*quantile(sigma, 0.5),
+		100*float64(inside)/float64(len(in)), 100*quantile(timeOff, 0.5), 100*quantile(timeOff, 0.95), 100*quantile(tokenOff, 0.5), 100*quantile(tokenOff, 0.95))
+}

@@ -21,6 +21,12 @@ const (
 	ContentionOther                     // another process computes there too
 )
 
+// String returns "unknown", "none" or "other".
+func (c Contention) String() string { return [...]string{"unknown", "none", "other"}[c] }
+
+// MarshalText writes the name.
+func (c Contention) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // Batch is what the sampler obtained from one device in one round. It is handed to Config.Handle on
 // that device's goroutine; its slices are only valid during the call. Times are Clock stamps.
 //
@@ -54,6 +60,11 @@ type Batch struct {
 	// Disputed: counter and integrated power disagree and it is not known which one errs.
 	Disputed bool
 
+	// Status is what the device told last beside power, StatusAt when; 0 where it was not asked in this
+	// round.
+	StatusAt int64
+	Status   Status
+
 	Contention Contention
 	Rows       []Row // completed seconds
 }
@@ -74,5 +85,6 @@ type Row struct {
 	Channel    Channel    `json:"channel"`          // where the energy comes from
 	Marked     string     `json:"marked,omitempty"` // why the energy is to be taken with care
 	Contention Contention `json:"contention"`
+	OursMemB   Int        `json:"ours_mem_b"` // device memory of the upstream's processes
 	Status
 }

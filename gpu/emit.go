@@ -56,7 +56,7 @@ func (r *runner) take(want Want, now int64) (broken string) {
 	r.seenLast(want)
 	r.lastTick = r.tickOr(r.lastTick, want)
 	r.contend(want)
-	r.describe(b)
+	r.describe(b, want)
 	r.trace.Add(b)
 	if note := r.learn.improve(now, r.trace, r.loadCopy); note != "" {
 		r.log.Warn(note)
@@ -164,25 +164,31 @@ func (r *runner) contend(want Want) {
 	if want&WantProcs == 0 {
 		return
 	}
-	r.contention = ContentionUnknown
+	r.contention, r.oursMem = ContentionUnknown, Int{}
+	r.seen.Procs = append(r.seen.Procs[:0], r.reading.Procs...)
+	r.seen.ProcsKnown = r.reading.ProcsKnown
 	if !r.reading.ProcsKnown || r.target.Ours == nil {
 		return
 	}
 	was := r.state.Load().Contention
 	r.contention = ContentionNone
+	var stranger int
 	for _, p := range r.reading.Procs {
-		if !r.target.Ours(p.PID) {
-			r.contention = ContentionOther
-			if was != ContentionOther {
-				r.log.Info("another process computes on the device; its joules are contended from now on", "pid", p.PID)
+		if r.target.Ours(p.PID) {
+			if p.MemB.OK {
+				r.oursMem = Some(r.oursMem.V + p.MemB.V)
 			}
-			break
+			continue
 		}
+		r.contention, stranger = ContentionOther, p.PID
+	}
+	if r.contention == ContentionOther && was != ContentionOther {
+		r.log.Info("another process computes on the device; its joules are contended from now on", "pid", stranger)
 	}
 }
 
 // describe fills what b says about its contents.
-func (r *runner) describe(b *Batch) {
+func (r *runner) describe(b *Batch, want Want) {
 	l := &r.learn
 	b.Device, b.Info, b.Epoch, b.Began = r.index, r.info, r.epoch, r.began
 	b.Shape, b.Disputed, b.Contention = l.shape, l.disputed, r.contention
@@ -196,6 +202,10 @@ func (r *runner) describe(b *Batch) {
 	b.LagsLearnt = c.LagLearnt
 	b.ShapeErrNs, b.TickErrNs = lagErr(l.shape, c), lagErr(ChannelCounter, k)
 	b.Through = r.lastSample
+	b.Status, b.StatusAt = r.seen.Status, 0
+	if want&WantStatus != 0 {
+		b.StatusAt = r.reading.After
+	}
 }
 
 // emit hands the batch on, if there is something in it.
@@ -243,6 +253,9 @@ func (r *runner) publish(now int64, force bool) {
 		Channels: map[Channel]Learnt{}, Demoted: map[Channel]string{}, Calls: map[string]CallStats{},
 		Agreement: l.agreement, CPUNs: int64(threadCPU() - r.cpuBase), WallNs: now - r.startedAt,
 		InstantMw: r.seen.InstantMw, AverageMw: r.seen.AverageMw, Status: r.seen.Status, Contention: r.contention,
+	}
+	if r.seen.ProcsKnown {
+		s.Procs = append([]Process{}, r.seen.Procs...)
 	}
 	for c, v := range l.learnt {
 		s.Channels[c] = *v

@@ -60,8 +60,8 @@ type Status struct {
 
 // Process computes on a device.
 type Process struct {
-	PID  int
-	MemB Int
+	PID  int `json:"pid"`
+	MemB Int `json:"mem_b"`
 }
 
 // Throttle are the reasons why clocks are held back, in NVML's own bits (nvmlClocksEventReasons).

@@ -30,7 +30,7 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 			return rows
 		}
 		row := m.blank(r.info, r.epoch)
-		row.Contention, row.Status = r.contention, r.seen.Status
+		row.Contention, row.OursMemB, row.Status = r.contention, r.oursMem, r.seen.Status
 		if e.OK {
 			row.EnergyUj, row.ErrorUj = Some(e.Uj), Some(e.ErrorUj)
 			row.MeanMw = Some((e.Uj + 500) / 1000) // microjoules in one second

@@ -47,6 +47,7 @@ type runner struct {
 	ownSamples []Sample // made from polled values
 	ownTick    [1]Tick
 	contention Contention
+	oursMem    Int
 	calls      [5]callStats
 	reopens    int
 	errs       int // since the last success

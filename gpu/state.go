@@ -40,6 +40,7 @@ type State struct {
 	AverageMw  Int        `json:"average_mw"`
 	EnergyUj   Int        `json:"energy_uj"`
 	Status     Status     `json:"status"`
+	Procs      []Process  `json:"processes"` // null where they could not be listed
 	Contention Contention `json:"contention"`
 	Row        *Row       `json:"row,omitempty"` // the last whole second
 }

@@ -1,0 +1,301 @@
+//go:build cgo && linux
+
+package nvml
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"wattline/gpu"
+)
+
+// device is one opened card. One goroutine uses it at a time.
+type device struct {
+	s          *Source
+	h          nvml.Device
+	info       gpu.Info
+	generation int
+
+	lastSeen uint64 // driver's stamp of the newest ring sample given, microseconds
+	fields   [2]nvml.FieldValue
+	legacy   bool // power comes from the call that older drivers have
+	averaged bool // which then is an average
+	has      map[string]bool
+	events   nvml.EventSet
+	xid      gpu.Int
+}
+
+// What can be missing, as Info.Lacks names it.
+const (
+	lackEnergy  = "energy counter"
+	lackRing    = "power samples"
+	lackPower   = "power"
+	lackInstant = "instant power"
+	lackUtil    = "utilisation"
+	lackMemory  = "memory"
+	lackTemp    = "temperature"
+	lackMemTemp = "memory temperature"
+	lackClock   = "SM clock"
+	lackMemClk  = "memory clock"
+	lackLimit   = "power limit"
+	lackReasons = "throttle reasons"
+	lackECC     = "ECC errors"
+	lackXID     = "XID events"
+	lackProcs   = "processes"
+	lackFan     = "fan"
+)
+
+// probe asks for everything once, so that later only what exists is asked for, and what does not is
+// explained.
+func (d *device) probe() {
+	d.has = map[string]bool{}
+	in := &d.info
+	in.Offers = gpu.WantStatus
+	in.Expected = map[gpu.Channel]gpu.Character{}
+	ok := func(what string, ret nvml.Return) bool {
+		d.has[what] = ret == nvml.SUCCESS
+		if ret != nvml.SUCCESS {
+			in.Lacks[what] = why(d.s.lib, ret)
+		}
+		return ret == nvml.SUCCESS
+	}
+	if _, ret := d.h.GetTotalEnergyConsumption(); ok(lackEnergy, ret) {
+		in.Offers |= gpu.WantEnergy
+		in.Expected[gpu.ChannelCounter] = gpu.Character{StepNs: 100e6, LagNs: 30e6}
+	}
+	if _, _, ret := d.h.GetSamples(nvml.TOTAL_POWER_SAMPLES, 0); ret == nvml.ERROR_NOT_FOUND || ok(lackRing, ret) {
+		in.Offers |= gpu.WantRing
+		in.Expected[gpu.ChannelRing] = gpu.Character{StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}
+	}
+	d.probePower()
+	_, ret := d.h.GetUtilizationRates()
+	ok(lackUtil, ret)
+	_, ret = d.h.GetMemoryInfo()
+	ok(lackMemory, ret)
+	_, ret = d.h.GetTemperature(nvml.TEMPERATURE_GPU)
+	ok(lackTemp, ret)
+	_, ret = d.field(nvml.FI_DEV_MEMORY_TEMP)
+	ok(lackMemTemp, ret)
+	_, ret = d.h.GetClockInfo(nvml.CLOCK_SM)
+	ok(lackClock, ret)
+	_, ret = d.h.GetClockInfo(nvml.CLOCK_MEM)
+	ok(lackMemClk, ret)
+	_, ret = d.h.GetEnforcedPowerLimit()
+	ok(lackLimit, ret)
+	_, ret = d.h.GetCurrentClocksEventReasons()
+	ok(lackReasons, ret)
+	_, ret = d.h.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC)
+	ok(lackECC, ret)
+	_, ret = d.h.GetFanSpeed()
+	ok(lackFan, ret)
+	if _, ret = d.h.GetComputeRunningProcesses(); ok(lackProcs, ret) {
+		in.Offers |= gpu.WantProcs
+	}
+	ok(lackXID, d.watchXID())
+}
+
+// probePower finds out which power readings exist. Drivers before 530 have one call, which is a 1 s
+// average on Ampere and later except GA100, and instant power before.
+func (d *device) probePower() {
+	in := &d.info
+	instant := gpu.Character{StepNs: 100e6, WindowNs: 25e6, LagNs: 60e6}
+	average := gpu.Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
+	var r gpu.Reading
+	d.readPower(&r)
+	if r.InstantMw.OK || r.AverageMw.OK {
+		in.Offers |= gpu.WantPower
+		if r.InstantMw.OK {
+			in.Expected[gpu.ChannelInstant] = instant
+		} else {
+			in.Lacks[lackInstant] = "not supported by this card or driver"
+		}
+		if r.AverageMw.OK {
+			in.Expected[gpu.ChannelAverage] = average
+		}
+		return
+	}
+	if _, ret := d.h.GetPowerUsage(); ret != nvml.SUCCESS {
+		in.Lacks[lackPower] = why(d.s.lib, ret)
+		return
+	}
+	in.Offers |= gpu.WantPower
+	d.legacy = true
+	arch, ret := d.h.GetArchitecture()
+	ga100 := strings.Contains(in.Name, "A100") || strings.Contains(in.Name, "A30")
+	d.averaged = ret == nvml.SUCCESS && arch >= nvml.DEVICE_ARCH_AMPERE && !ga100
+	if d.averaged {
+		in.Lacks[lackInstant] = "this driver has none (530 or later has)"
+		in.Expected[gpu.ChannelAverage] = average
+		return
+	}
+	in.Expected[gpu.ChannelInstant] = instant
+}
+
+// watchXID registers for critical errors.
+func (d *device) watchXID() nvml.Return {
+	set, ret := d.s.lib.EventSetCreate()
+	if ret != nvml.SUCCESS {
+		return ret
+	}
+	if ret = d.h.RegisterEvents(nvml.EventTypeXidCriticalError, set); ret != nvml.SUCCESS {
+		set.Free()
+		return ret
+	}
+	d.events = set
+	return nvml.SUCCESS
+}
+
+func (d *device) Info() gpu.Info { return d.info }
+
+func (d *device) Close() error {
+	if d.events != nil && !d.s.stale(d.generation) {
+		if ret := d.events.Free(); ret != nvml.SUCCESS {
+			return fmt.Errorf("nvml: free events: %w", failure(d.s.lib, ret))
+		}
+	}
+	d.events = nil
+	return nil
+}
+
+// Read implements gpu.Device.
+func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
+	if d.s.stale(d.generation) {
+		return fmt.Errorf("nvml: the library was connected anew: %w", gpu.ErrLost)
+	}
+	r.Before = d.s.clock.Now()
+	w &= d.info.Offers
+	var ret nvml.Return
+	worst := nvml.SUCCESS
+	note := func(r nvml.Return) {
+		if r != nvml.SUCCESS && r != nvml.ERROR_NOT_SUPPORTED {
+			worst = r
+		}
+	}
+	if w&gpu.WantEnergy != 0 {
+		ret = d.readEnergy(r)
+		note(ret)
+	}
+	if w&gpu.WantRing != 0 {
+		ret = d.readRing(r)
+		note(ret)
+	}
+	if w&gpu.WantPower != 0 {
+		ret = d.readPower(r)
+		note(ret)
+	}
+	if w&gpu.WantStatus != 0 {
+		ret = d.readStatus(r)
+		note(ret)
+	}
+	if w&gpu.WantProcs != 0 {
+		ret = d.readProcs(r)
+		note(ret)
+	}
+	r.After = d.s.clock.Now()
+	if worst != nvml.SUCCESS {
+		return fmt.Errorf("nvml: read %s: %w", d.info.UUID, failure(d.s.lib, worst))
+	}
+	return nil
+}
+
+func (d *device) readEnergy(r *gpu.Reading) nvml.Return {
+	t := gpu.Tick{Before: d.s.clock.Now()}
+	mj, ret := d.h.GetTotalEnergyConsumption()
+	t.After = d.s.clock.Now()
+	if ret == nvml.SUCCESS {
+		t.Uj, t.OK = int64(mj)*1000, true
+		r.Energy = t
+	}
+	return ret
+}
+
+// readRing fetches the samples that the driver has taken since the last fetch. It stamps them with
+// CLOCK_REALTIME in microseconds.
+func (d *device) readRing(r *gpu.Reading) nvml.Return {
+	kind, samples, ret := d.h.GetSamples(nvml.TOTAL_POWER_SAMPLES, d.lastSeen)
+	if ret == nvml.ERROR_NOT_FOUND { // nothing new
+		return nvml.SUCCESS
+	}
+	if ret != nvml.SUCCESS {
+		return ret
+	}
+	for _, s := range samples {
+		mw, ok := value(kind, s.SampleValue)
+		if s.TimeStamp <= d.lastSeen || !ok {
+			continue
+		}
+		d.lastSeen = s.TimeStamp
+		r.Ring = append(r.Ring, gpu.Sample{At: d.s.clock.FromReal(int64(s.TimeStamp) * 1000), Mw: mw})
+	}
+	return nvml.SUCCESS
+}
+
+// value reads one of the library's tagged unions as an integer.
+func value(kind nvml.ValueType, b [8]byte) (int64, bool) {
+	switch kind {
+	case nvml.VALUE_TYPE_UNSIGNED_INT:
+		return int64(binary.LittleEndian.Uint32(b[:])), true
+	case nvml.VALUE_TYPE_UNSIGNED_LONG, nvml.VALUE_TYPE_UNSIGNED_LONG_LONG, nvml.VALUE_TYPE_SIGNED_LONG_LONG:
+		return int64(binary.LittleEndian.Uint64(b[:])), true
+	case nvml.VALUE_TYPE_SIGNED_INT:
+		return int64(int32(binary.LittleEndian.Uint32(b[:]))), true
+	case nvml.VALUE_TYPE_DOUBLE:
+		return int64(math.Float64frombits(binary.LittleEndian.Uint64(b[:]))), true
+	}
+	return 0, false
+}
+
+// field reads one field value.
+func (d *device) field(id uint32) (int64, nvml.Return) {
+	d.fields[0] = nvml.FieldValue{FieldId: id}
+	if ret := d.h.GetFieldValues(d.fields[:1]); ret != nvml.SUCCESS {
+		return 0, ret
+	}
+	return d.taken(0)
+}
+
+func (d *device) taken(i int) (int64, nvml.Return) {
+	f := &d.fields[i]
+	if ret := nvml.Return(f.NvmlReturn); ret != nvml.SUCCESS {
+		return 0, ret
+	}
+	v, ok := value(nvml.ValueType(f.ValueType), f.Value)
+	if !ok {
+		return 0, nvml.ERROR_NOT_SUPPORTED
+	}
+	return v, nvml.SUCCESS
+}
+
+// readPower reads instant and average power. Scope 0 is the GPU; scope 1 and 2 are the module and the
+// memory.
+func (d *device) readPower(r *gpu.Reading) nvml.Return {
+	if d.legacy {
+		mw, ret := d.h.GetPowerUsage()
+		r.PowerAt = d.s.clock.Now()
+		if ret != nvml.SUCCESS {
+			return ret
+		}
+		if d.averaged {
+			r.AverageMw = gpu.Some(int64(mw))
+		} else {
+			r.InstantMw = gpu.Some(int64(mw))
+		}
+		return ret
+	}
+	d.fields = [2]nvml.FieldValue{{FieldId: nvml.FI_DEV_POWER_INSTANT}, {FieldId: nvml.FI_DEV_POWER_AVERAGE}}
+	if ret := d.h.GetFieldValues(d.fields[:]); ret != nvml.SUCCESS {
+		return ret
+	}
+	r.PowerAt = d.s.clock.Now()
+	if mw, ret := d.taken(0); ret == nvml.SUCCESS {
+		r.InstantMw = gpu.Some(mw)
+	}
+	if mw, ret := d.taken(1); ret == nvml.SUCCESS {
+		r.AverageMw = gpu.Some(mw)
+	}
+	return nvml.SUCCESS
+}

@@ -1,0 +1,95 @@
+//go:build cgo && linux
+
+package nvml
+
+import (
+	"errors"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"wattline/gpu"
+)
+
+// readStatus reads what the card has beside power. A call that fails leaves its value null; the return is
+// not SUCCESS where one says that the card is gone.
+func (d *device) readStatus(r *gpu.Reading) (gone nvml.Return) {
+	gone = nvml.SUCCESS
+	set := func(what string, v *gpu.Int, call func() (int64, nvml.Return)) {
+		if !d.has[what] {
+			return
+		}
+		x, ret := call()
+		if ret == nvml.SUCCESS {
+			*v = gpu.Some(x)
+			return
+		}
+		if errors.Is(failure(d.s.lib, ret), gpu.ErrLost) {
+			gone = ret
+		}
+	}
+	s := &r.Status
+	*s = gpu.Status{}
+	set(lackUtil, &s.UtilPct, func() (int64, nvml.Return) {
+		u, ret := d.h.GetUtilizationRates()
+		if ret == nvml.SUCCESS {
+			s.MemUtilPct = gpu.Some(int64(u.Memory))
+		}
+		return int64(u.Gpu), ret
+	})
+	set(lackMemory, &s.MemUsedB, func() (int64, nvml.Return) {
+		m, ret := d.h.GetMemoryInfo()
+		if ret == nvml.SUCCESS {
+			s.MemTotalB = gpu.Some(int64(m.Total))
+		}
+		return int64(m.Used), ret
+	})
+	set(lackTemp, &s.TempC, func() (int64, nvml.Return) { return wide(d.h.GetTemperature(nvml.TEMPERATURE_GPU)) })
+	set(lackMemTemp, &s.MemTempC, func() (int64, nvml.Return) { return d.field(nvml.FI_DEV_MEMORY_TEMP) })
+	set(lackClock, &s.SMClockMHz, func() (int64, nvml.Return) { return wide(d.h.GetClockInfo(nvml.CLOCK_SM)) })
+	set(lackMemClk, &s.MemClockMHz, func() (int64, nvml.Return) { return wide(d.h.GetClockInfo(nvml.CLOCK_MEM)) })
+	set(lackLimit, &s.LimitMw, func() (int64, nvml.Return) { return wide(d.h.GetEnforcedPowerLimit()) })
+	set(lackFan, &s.FanPct, func() (int64, nvml.Return) { return wide(d.h.GetFanSpeed()) })
+	set(lackReasons, &s.Throttle, func() (int64, nvml.Return) { return wide(d.h.GetCurrentClocksEventReasons()) })
+	set(lackECC, &s.ECCErrors, func() (int64, nvml.Return) {
+		return wide(d.h.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC))
+	})
+	d.readXID()
+	s.XID = d.xid
+	return gone
+}
+
+func wide[T uint32 | uint64](v T, ret nvml.Return) (int64, nvml.Return) { return int64(v), ret }
+
+// readXID takes up the critical errors that were reported since the last look.
+func (d *device) readXID() {
+	if d.events == nil {
+		return
+	}
+	for range 16 {
+		e, ret := d.events.Wait(0)
+		if ret != nvml.SUCCESS {
+			return
+		}
+		if e.EventType == nvml.EventTypeXidCriticalError {
+			d.xid = gpu.Some(int64(e.EventData))
+		}
+	}
+}
+
+// readProcs lists who computes on the card, as the driver's process ids: those of the host, not those
+// that a container sees.
+func (d *device) readProcs(r *gpu.Reading) nvml.Return {
+	procs, ret := d.h.GetComputeRunningProcesses()
+	if ret != nvml.SUCCESS {
+		return ret
+	}
+	r.ProcsKnown = true
+	for _, p := range procs {
+		q := gpu.Process{PID: int(p.Pid)}
+		if p.UsedGpuMemory != 0 && int64(p.UsedGpuMemory) != nvml.VALUE_NOT_AVAILABLE {
+			q.MemB = gpu.Some(int64(p.UsedGpuMemory))
+		}
+		r.Procs = append(r.Procs, q)
+	}
+	return ret
+}

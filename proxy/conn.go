@@ -198,6 +198,7 @@ func (c *clientConn) refuse(err error) error {
 		c.arrive = time.Now()
 	}
 	c.srv.refused(c, why)
+	c.linger()
 	return net.ErrClosed
 }
 
@@ -242,10 +243,13 @@ func (c *clientConn) takeBody() (piece []byte, before chunkScanner, err error) {
 }
 
 // send writes to the client, moving the write deadline when it has grown old: a deadline an event would
-// cost more than the write's own bookkeeping. A client that is slow but reads is given more time; TLS
-// cannot go on behind a deadline, so there a client has to take a whole piece in time.
+// cost more than the write's own bookkeeping. A client that is slow but reads is given more time: the
+// kernel takes new bytes only once a good part of what it holds has gone, so a write that has timed out
+// asks how much that is, and gives up when nothing goes for half the idle time more. TLS cannot go on
+// behind a deadline; there a client has to take a whole piece in time.
 func (c *clientConn) send(p []byte, now int64) error {
 	idle := c.srv.cfg.WriteIdle
+	held := -1
 	for {
 		if c.writeSet == 0 || now-c.writeSet > int64(idle)/4 {
 			if err := c.Conn.SetWriteDeadline(time.Now().Add(idle)); err != nil {
@@ -257,10 +261,14 @@ func (c *clientConn) send(p []byte, now int64) error {
 		if err == nil {
 			return nil
 		}
-		if _, encrypted := c.Conn.(*tls.Conn); n == 0 || encrypted || !isTimeout(err) {
+		if _, encrypted := c.Conn.(*tls.Conn); encrypted || !isTimeout(err) {
 			return err
 		}
-		p, c.writeSet = p[n:], 0
+		before := held
+		if held = unsent(c.Conn); n == 0 && before >= 0 && held >= before || held < 0 {
+			return err
+		}
+		p, idle, c.writeSet = p[n:], c.srv.cfg.WriteIdle/2, 0
 	}
 }
 

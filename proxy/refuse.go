@@ -45,7 +45,8 @@ func (c *clientConn) refuseWith(why *refusal, extras string) {
 	_, _ = c.Conn.Write(msg) // a client that is gone need not be told
 }
 
-// refused answers a connection's bytes that never became an exchange, and leaves a row.
+// refused answers a connection's bytes that never became an exchange, and leaves a row. The connection
+// is to be closed then, after it has lingered.
 func (s *Server) refused(c *clientConn, why *refusal) {
 	now := time.Now()
 	if c.arrive.IsZero() {
@@ -60,6 +61,5 @@ func (s *Server) refused(c *clientConn, why *refusal) {
 	}
 	s.identify(rec, c)
 	c.refuseWith(why, "")
-	c.linger()
-	s.cfg.Observer.Done(0, s.now(), rec)
+	s.done(0, s.now(), rec)
 }

@@ -224,6 +224,7 @@ func (x *exchange) writeAt(p []byte, at int64) error {
 	if err == nil {
 		return nil
 	}
+	x.blocked += x.srv.now() - at
 	if x.resume && (x.state.CompareAndSwap(live, detached) || x.state.Load() == detached) {
 		x.unsent = true
 		return nil

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -324,21 +325,29 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// turnAway answers a connection above the limit with 503, beside the accepting goroutine: TLS or a
-// client that does not read would hold it up. When many are being answered already, the rest are only
-// closed.
+// turnAway answers a connection above the limit with 503. The accepting goroutine may do so itself
+// where it cannot be held up: a few bytes always fit into a new socket. A TLS handshake, and waiting for
+// the client to have read, happen beside it, for so many at a time; the rest are closed at once.
 func (s *Server) turnAway(c *clientConn) {
+	why := &refusal{503, "too many connections"}
+	_, encrypted := c.Conn.(*tls.Conn)
+	if !encrypted {
+		s.refused(c, why)
+	}
 	select {
 	case s.polite <- struct{}{}:
 	default:
 		c.abort()
 		return
 	}
-	go func() { // ends within the deadlines of refused
+	go func() { // ends within the deadlines of refused and linger
 		defer func() { <-s.polite }()
 		defer s.rescue("a refusal failed", func() {})
 		defer c.Close() //nolint:errcheck // nothing was promised
-		s.refused(c, &refusal{503, "too many connections"})
+		if encrypted {
+			s.refused(c, why)
+		}
+		c.linger()
 	}()
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"wattline/meter"
+	"wattline/sink/queries"
 )
 
 // absent is what people are shown where a value was not obtained. Machines get null.
@@ -130,6 +131,9 @@ func printRows(rows *sql.Rows, format string, w io.Writer) error {
 		if err := rows.Scan(targets...); err != nil {
 			return err
 		}
+		for i := range values {
+			values[i] = queries.Value(values[i])
+		}
 		if err := out.row(values); err != nil {
 			return err
 		}
@@ -235,8 +239,6 @@ func plain(v any) string {
 	switch v := v.(type) {
 	case string:
 		return v
-	case []byte:
-		return string(v)
 	case float64:
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	case time.Time:

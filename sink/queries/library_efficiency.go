@@ -48,12 +48,13 @@ FROM efficiency WHERE started_at >= {{.Since}} AND prompt_tokens IS NOT NULL AND
 
 		{"stability", "Is the last hour as fast and as cool as the first?", `
 WITH bounds AS (SELECT min(started_at) AS first_at, max(started_at) AS last_at FROM efficiency WHERE started_at >= {{.Since}})
+SELECT * FROM (
 SELECT '1: first hour' AS part, ` + stability + `
 FROM efficiency WHERE started_at >= {{.Since}} AND started_at < (SELECT {{an_hour "+" "first_at"}} FROM bounds)
 UNION ALL
 SELECT '2: last hour' AS part, ` + stability + `
 FROM efficiency WHERE started_at >= {{.Since}} AND started_at > (SELECT {{an_hour "-" "last_at"}} FROM bounds)
-ORDER BY part`},
+) ORDER BY part`},
 
 		{"ab", "Which variant is better? Compares the values of one label (--label, else variant).", `
 SELECT {{label .Label}} AS variant, ` + figures + `, avg(` + energyJ + `) AS mean_j,

@@ -65,13 +65,14 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 	if u.Groups, err = scanConsumption(ctx, db, d, data); err != nil {
 		return nil, err
 	}
-	data.Key, data.By = "NULL", "all"
+	data.Key, data.By = "'all'", "all"
 	total, err := scanConsumption(ctx, db, d, data)
 	if err != nil {
 		return nil, err
 	}
 	if len(total) == 1 { // none when there are no requests
 		u.Total = total[0]
+		u.Total.Key = sql.Null[string]{}
 	}
 	pools, err := render(d, "usage", usagePools, data)
 	if err != nil {
@@ -93,9 +94,13 @@ func scanConsumption(ctx context.Context, db *sql.DB, d Dialect, data any) (grou
 	for rows.Next() {
 		var c Consumption
 		var variance sql.Null[float64]
-		if err := rows.Scan(&c.Key, &c.Requests, &c.InTokens, &c.CachedTokens, &c.OutTokens, &c.Measured,
+		var key any
+		if err := rows.Scan(&key, &c.Requests, &c.InTokens, &c.CachedTokens, &c.OutTokens, &c.Measured,
 			&c.EnergyKWh, &variance, &c.IdleKWh, &c.Cost, &c.TTFTms); err != nil {
 			return nil, err
+		}
+		if text, ok := Value(key).(string); ok {
+			c.Key = sql.Null[string]{V: text, Valid: true}
 		}
 		if variance.Valid {
 			c.SigmaKWh = sql.Null[float64]{V: math.Sqrt(variance.V) / 3.6e12, Valid: true}

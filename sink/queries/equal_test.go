@@ -1,0 +1,142 @@
+package queries_test
+
+import (
+	"context"
+	"database/sql"
+	"math"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wattline/sink/clickhouse"
+	"wattline/sink/clickhouse/chtest"
+	"wattline/sink/queries"
+	"wattline/sink/store"
+)
+
+//nolint:gochecknoglobals // one engine for the package's tests, as chtest wants it
+var shared chtest.Shared
+
+func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
+
+// shipped copies a store's rows to a real ClickHouse, the way serve does, and opens that for reading.
+func shipped(t *testing.T, s *store.Store) *sql.DB {
+	t.Helper()
+	srv := chtest.NewServer(t, shared.Engine(t), chtest.Options{})
+	target, err := clickhouse.Parse(srv.DSN("queries"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := clickhouse.Open(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := client.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- clickhouse.NewShipper(clickhouse.Config{Client: client, Outbox: outbox{s, cancel}, Interval: 10 * time.Millisecond}).Run(ctx)
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if ctx.Err() != context.Canceled {
+		t.Fatal("the rows could not be shipped in time")
+	}
+	db := target.DB()
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// outbox calls empty once everything has been confirmed.
+type outbox struct {
+	*store.Store
+	empty func()
+}
+
+func (o outbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
+	b, err := o.Store.NextBatch(ctx, maxRows)
+	if b == nil && err == nil {
+		o.empty()
+	}
+	return b, err
+}
+
+// plain brings the values of either engine to text, a time, nil or a float64.
+func (a answer) plain(t *testing.T) answer {
+	t.Helper()
+	for _, row := range a.rows {
+		for i := range row {
+			switch v := queries.Value(row[i]).(type) {
+			case string:
+				row[i] = v
+				if at, err := time.Parse(store.TimeLayout, v); err == nil {
+					row[i] = at
+				}
+			case int64:
+				row[i] = float64(v)
+			case float64:
+				row[i] = v
+				if math.IsNaN(v) || math.IsInf(v, 0) {
+					t.Errorf("%s is %v", a.columns[i], v)
+				}
+			default:
+				row[i] = v
+			}
+		}
+	}
+	return a
+}
+
+// Both engines add floating-point numbers in an order of their own.
+func closeEnough(a, b float64) bool {
+	return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b))
+}
+
+func TestBothEnginesGiveTheSameAnswers(t *testing.T) {
+	const n = 100_000
+	s, r := storeOf(t, rowsOf(n))
+	ch := shipped(t, s)
+	same := cmp.Options{cmp.Comparer(closeEnough), cmp.AllowUnexported(answer{})}
+	for _, params := range []queries.Params{{}, {Since: began.Add(3*time.Hour + 123*time.Microsecond), Label: "team"}} {
+		for _, q := range queries.All() {
+			t0 := time.Now()
+			lite := ask(t, r.DB(), queries.SQLite, q.Name, params).plain(t)
+			t1 := time.Now()
+			house := ask(t, ch, queries.ClickHouse, q.Name, params).plain(t)
+			t2 := time.Now()
+			if d := cmp.Diff(lite, house, same); d != "" {
+				t.Errorf("%s: SQLite (-) and ClickHouse (+) differ:\n%s", q.Name, d)
+			}
+			t.Logf("%-16s %3d rows, SQLite %5d ms, ClickHouse %5d ms", q.Name, len(lite.rows), t1.Sub(t0).Milliseconds(), t2.Sub(t1).Milliseconds())
+		}
+	}
+	for _, by := range queries.UsageKeys() {
+		lite, err := queries.ReadUsage(t.Context(), r.DB(), queries.SQLite, by, began.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		house, err := queries.ReadUsage(t.Context(), ch, queries.ClickHouse, by, began.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(lite, house, same); d != "" {
+			t.Errorf("usage by %s: SQLite (-) and ClickHouse (+) differ:\n%s", by, d)
+		}
+	}
+	if u, err := queries.ReadUsage(t.Context(), ch, queries.ClickHouse, "model", time.Unix(0, 0)); err != nil || u.Total.Requests != n {
+		t.Errorf("ClickHouse has %d of %d requests: %v", u.Total.Requests, n, err)
+	}
+}

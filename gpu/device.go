@@ -22,7 +22,7 @@ type Kind string
 // The kinds of device.
 const (
 	KindGPU Kind = "gpu"
-	KindCPU Kind = "cpu" // RAPL: one device a socket, package + DRAM
+	KindCPU Kind = "cpu" // RAPL: packages and DRAM of all sockets
 )
 
 // Info is what is fixed about a device while it is open.

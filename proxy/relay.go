@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -151,13 +152,8 @@ func (x *exchange) relayBody(in *inbox) error {
 	first := true
 	for {
 		before := body
-		piece, err := body.take(in.bytes())
+		piece, malformed := body.take(in.bytes())
 		in.r += len(piece)
-		if err != nil {
-			x.marks.E = in.at
-			x.breakOff()
-			return err
-		}
 		if first || len(piece) > 0 {
 			p := piece
 			if first {
@@ -172,6 +168,11 @@ func (x *exchange) relayBody(in *inbox) error {
 				x.rec.Status = meter.Some(int64(x.reply.status))
 			}
 			x.showReply(piece, before, in.at)
+		}
+		if malformed != nil { // what was good before it has been passed on
+			x.marks.E = in.at
+			x.breakOff()
+			return fmt.Errorf("the upstream %s: %w", x.srv.cfg.Upstream, malformed)
 		}
 		if body.done() {
 			x.clean, x.marks.E = true, in.at

@@ -1,35 +1,219 @@
-// Package settle brings finished requests and their joules together: a row goes into the queue the
-// moment its request has ended, and again, with its energy columns filled, once these are final.
+// Package settle brings finished requests and their joules together. A row goes into the queue the
+// moment its request has ended, with energy_quality pending, and again, with its energy columns filled,
+// once these are final; the client never waits for that.
 //
-// A Settler without an energy source has nothing to wait for: it marks each row unavailable and the row
-// is final at once.
+// A Settler owns one goroutine and, per device, one energy.Ledger. Samplers and the data path only append
+// to a buffer under a short lock; every Pace the goroutine takes the buffer over, feeds the ledgers in
+// order, and hands on what has become final. What is offline or in line is thus the same code: see
+// meter/energy.
+//
+// Without a device there is nothing to wait for: rows are final at once, unavailable.
 package settle
 
-import "wattline/meter"
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wattline/meter"
+	"wattline/meter/energy"
+	"wattline/sink"
+)
 
 // Rows is where rows go; *sink.Queue satisfies it.
 type Rows interface {
 	Offer(rec *meter.Record) bool
 	Settle(rec *meter.Record) bool
+	OfferLedger(l *sink.Ledger) bool
 }
 
 // Config configures a Settler.
 type Config struct {
-	Rows Rows
+	Rows     Rows
+	Instance string
+	Now      func() int64             // the clock of all stamps, ns
+	Wall     func(ns int64) time.Time // a stamp's wall time
+	Log      *slog.Logger
+
+	Pace    time.Duration // between two looks at the buffer; 50 ms
+	MaxWait time.Duration // longest wait for a row's joules; 45 s, above the ledger's own settle_max
 }
 
-// Settler hands finished requests on.
+// Reading is what a device told: one batch of it, in order of time.
+type Reading struct {
+	Source  string
+	Shape   energy.Shape
+	Average time.Duration // with energy.ShapeAverage
+	Ticks   []Tick        // looks at the energy counter
+	Samples []Sample
+	Lost    bool // the device or its counter's continuity was lost before this
+	At      int64
+	TempC   meter.Int
+	MemB    meter.Int
+	LimitMw meter.Int
+	Others  meter.Int // 1 another process computes there, 0 none, null not known
+}
+
+// Tick is one look at an energy counter, Sample one power value with its own time.
+type (
+	Tick   struct{ Before, After, UJ int64 }
+	Sample struct{ At, MW int64 }
+)
+
+// Settler joins rows with joules.
 type Settler struct {
-	rows Rows
+	cfg     Config
+	devices []*device
+	quit    chan struct{}
+	done    chan struct{}
+	once    sync.Once
+	open    atomic.Int64 // rows whose joules are not final
+
+	mu      sync.Mutex // guards the buffers that others append to
+	steps   []step
+	bounded int64 // steps dropped because the buffer was full
+
+	// Owned by the goroutine.
+	spare   []step
+	waiting map[uint64]*waiting
 }
 
-// New returns a Settler.
-func New(cfg Config) *Settler { return &Settler{rows: cfg.Rows} }
+// step is one thing that happened, in the order in which it was told.
+type step struct {
+	device  int // of reading
+	reading *Reading
+	devices []int // of event
+	event   energy.Event
+	rec     *meter.Record // with End: the row
+}
 
-// Done takes a finished request's row, which belongs to the Settler from then on. It never blocks.
-func (s *Settler) Done(rec *meter.Record) {
-	if rec.EnergyQuality == "" {
-		rec.EnergyQuality = meter.EnergyUnavailable
+// maxSteps bounds the buffer; at 50 ms a look that is a million events a second.
+const maxSteps = 50000
+
+// waiting is a row whose joules are not final.
+type waiting struct {
+	rec     *meter.Record
+	devices []int
+	results []energy.Result
+	until   int64
+	maxTemp meter.Int
+}
+
+// New returns a Settler for the named devices (as they stand in gpu_devices). Stop ends it.
+func New(cfg Config, devices ...string) *Settler {
+	if cfg.Pace <= 0 {
+		cfg.Pace = 50 * time.Millisecond
 	}
-	s.rows.Offer(rec) // a full queue counts what it drops
+	if cfg.MaxWait <= 0 {
+		cfg.MaxWait = 45 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Settler{cfg: cfg, quit: make(chan struct{}), done: make(chan struct{}), waiting: map[uint64]*waiting{}}
+	for _, name := range devices {
+		s.devices = append(s.devices, &device{name: name})
+	}
+	if len(devices) == 0 {
+		close(s.done)
+		return s
+	}
+	go s.run() // ended by Stop, which waits on done
+	return s
+}
+
+// Read hands a device's readings over. The Reading belongs to the Settler.
+func (s *Settler) Read(device int, r *Reading) { s.push(step{device: device, reading: r}) }
+
+// Upstream is a server that runs on some of the devices.
+type Upstream struct {
+	s       *Settler
+	devices []int
+	index   int
+}
+
+// Upstream registers a server. No devices: its rows have no energy.
+func (s *Settler) Upstream(index int, devices ...int) *Upstream {
+	return &Upstream{s: s, devices: devices, index: index}
+}
+
+// Observe tells of a request's step. Its key is the Event's Request, unique over all upstreams.
+func (u *Upstream) Observe(e energy.Event) {
+	if len(u.devices) == 0 {
+		return
+	}
+	e.Upstream = u.index
+	u.s.push(step{devices: u.devices, event: e})
+}
+
+// Done takes a finished request's row, which belongs to the Settler from then on, with the End event that
+// closes its account. It never blocks.
+func (u *Upstream) Done(rec *meter.Record, end energy.Event) {
+	if len(u.devices) == 0 || end.Request == 0 {
+		rec.EnergyQuality = meter.EnergyUnavailable
+		u.s.cfg.Rows.Offer(rec)
+		return
+	}
+	rec.EnergyQuality = meter.EnergyPending
+	settled := *rec
+	u.s.cfg.Rows.Offer(rec)
+	u.s.open.Add(1)
+	u.s.push(step{devices: u.devices, event: end, rec: &settled})
+}
+
+// push appends a step. Ends and readings always find room, so that a flood of events costs accuracy
+// (which is counted) and never a row.
+func (s *Settler) push(st step) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.steps) >= maxSteps && st.rec == nil && st.reading == nil {
+		s.bounded++
+		return
+	}
+	s.steps = append(s.steps, st)
+}
+
+// Dropped is how many events did not fit.
+func (s *Settler) Dropped() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bounded
+}
+
+// run feeds the ledgers until Stop.
+func (s *Settler) run() {
+	defer close(s.done)
+	tick := time.NewTicker(s.cfg.Pace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.round(s.cfg.Now())
+		case <-s.quit:
+			s.finish()
+			return
+		}
+	}
+}
+
+// Stop settles what can be settled until ctx ends; rows without joules then become partial.
+func (s *Settler) Stop(ctx context.Context) error {
+	if len(s.devices) == 0 {
+		return nil
+	}
+	for s.Waiting() > 0 && ctx.Err() == nil {
+		select {
+		case <-time.After(s.cfg.Pace):
+		case <-ctx.Done():
+		}
+	}
+	s.once.Do(func() { close(s.quit) })
+	<-s.done
+	if n := s.Dropped(); n > 0 {
+		return fmt.Errorf("settle: %d events did not fit and were not accounted for", n)
+	}
+	return nil
 }

@@ -1,0 +1,228 @@
+package settle
+
+import (
+	"slices"
+
+	"wattline/meter"
+	"wattline/meter/energy"
+	"wattline/sink"
+)
+
+// device is one device's ledger and what was last told of it. Owned by the Settler's goroutine.
+type device struct {
+	name   string
+	source string
+	ledger *energy.Ledger // nil until its first reading tells what it can do
+	last   energy.Balance
+	wrote  int64 // when the last ledger row was written
+
+	tempC, memB, limitMw, others meter.Int
+}
+
+// maxUpstreams is how many servers of one device a ledger tells apart.
+const maxUpstreams = 8
+
+// open makes the ledger that fits a device's first reading.
+func (d *device) open(r *Reading) {
+	d.source = r.Source
+	cfg := energy.Config{Shape: r.Shape, NoCounter: len(r.Ticks) == 0, Average: r.Average}
+	d.ledger = energy.New(cfg)
+	for range maxUpstreams {
+		d.ledger.AddUpstream(energy.Coefficients{}, false)
+	}
+}
+
+// read feeds a reading to the device's ledger.
+func (d *device) read(r *Reading) {
+	if d.ledger == nil {
+		if len(r.Ticks) == 0 && len(r.Samples) == 0 {
+			return
+		}
+		d.open(r)
+	}
+	if r.Lost {
+		d.ledger.Event(energy.Event{Kind: energy.Lost, At: r.At})
+	}
+	for i, j := 0, 0; i < len(r.Ticks) || j < len(r.Samples); {
+		if j == len(r.Samples) || i < len(r.Ticks) && r.Ticks[i].After <= r.Samples[j].At {
+			t := r.Ticks[i]
+			d.ledger.Counter(t.Before, t.After, t.UJ)
+			i++
+			continue
+		}
+		d.ledger.Power(r.Samples[j].At, r.Samples[j].MW)
+		j++
+	}
+	d.tell(r)
+}
+
+// tell notes gauges, and tells the ledger of those that matter to it.
+func (d *device) tell(r *Reading) {
+	if r.MemB.Valid {
+		d.memB = r.MemB
+	}
+	if r.LimitMw.Valid {
+		d.limitMw = r.LimitMw
+	}
+	if r.TempC.Valid && r.TempC != d.tempC {
+		d.tempC = r.TempC
+		d.ledger.Event(energy.Event{Kind: energy.Temperature, At: r.At, MilliC: r.TempC.V * 1000})
+	}
+	if r.Others.Valid && r.Others != d.others {
+		d.others = r.Others
+		d.ledger.Event(energy.Event{Kind: energy.Contended, At: r.At, On: r.Others.V == 1})
+	}
+}
+
+// round takes over what has come, feeds it to the ledgers and hands on what is final.
+func (s *Settler) round(now int64) {
+	s.mu.Lock()
+	steps := s.steps
+	s.steps = s.spare[:0]
+	s.mu.Unlock()
+	for i := range steps {
+		s.take(&steps[i], now)
+	}
+	clear(steps)
+	s.spare = steps[:0]
+	for _, d := range s.devices {
+		if d.ledger == nil {
+			continue
+		}
+		d.ledger.Advance(now)
+		s.collect(d)
+		s.account(d, now)
+	}
+	s.expire(now)
+}
+
+func (s *Settler) take(st *step, now int64) {
+	if st.reading != nil {
+		d := s.devices[st.device]
+		d.read(st.reading)
+		for _, w := range s.waiting {
+			if slices.Contains(w.devices, st.device) && st.reading.TempC.Valid && st.reading.TempC.V > w.maxTemp.V {
+				w.maxTemp = st.reading.TempC
+			}
+		}
+		return
+	}
+	for _, i := range st.devices {
+		if d := s.devices[i]; d.ledger != nil {
+			d.ledger.Event(st.event)
+		}
+	}
+	switch {
+	case st.event.Kind == energy.Arrive:
+		w := &waiting{devices: st.devices}
+		for _, i := range st.devices {
+			if t := s.devices[i].tempC; t.Valid && t.V > w.maxTemp.V {
+				w.maxTemp = t
+			}
+		}
+		s.waiting[st.event.Request] = w
+	case st.rec != nil:
+		w := s.waiting[st.event.Request]
+		if w == nil { // it was refused before it was sent: nothing is charged to it
+			w = &waiting{devices: st.devices}
+			s.waiting[st.event.Request] = w
+		}
+		w.rec, w.until = st.rec, now+int64(s.cfg.MaxWait)
+	}
+}
+
+// collect takes the results of one device.
+func (s *Settler) collect(d *device) {
+	for r, ok := d.ledger.Next(); ok; r, ok = d.ledger.Next() {
+		w := s.waiting[r.Request]
+		if w == nil {
+			continue
+		}
+		w.results = append(w.results, r)
+		if len(w.results) == len(w.devices) && w.rec != nil {
+			s.settle(r.Request, w)
+		}
+	}
+}
+
+// expire gives up on rows whose joules do not come: their device was never read, or never settled.
+func (s *Settler) expire(now int64) {
+	for key, w := range s.waiting {
+		if w.rec == nil {
+			continue
+		}
+		if len(w.results) == len(w.devices) || now > w.until || !s.read(w) {
+			s.settle(key, w)
+		}
+	}
+}
+
+// read reports whether every device of w has a ledger.
+func (s *Settler) read(w *waiting) bool {
+	return !slices.ContainsFunc(w.devices, func(i int) bool { return s.devices[i].ledger == nil })
+}
+
+// settle completes a row and hands it on.
+func (s *Settler) settle(key uint64, w *waiting) {
+	delete(s.waiting, key)
+	s.open.Add(-1)
+	s.fill(w)
+	s.cfg.Rows.Settle(w.rec)
+}
+
+// finish closes the ledgers and settles what is left.
+func (s *Settler) finish() {
+	now := s.cfg.Now()
+	s.round(now)
+	for _, d := range s.devices {
+		if d.ledger != nil {
+			d.ledger.Close(now)
+			s.collect(d)
+			s.writeAccount(d, now)
+		}
+	}
+	for key, w := range s.waiting {
+		if w.rec != nil {
+			s.settle(key, w)
+		}
+	}
+}
+
+// Waiting is how many rows wait for their joules.
+func (s *Settler) Waiting() int { return int(s.open.Load()) }
+
+// accountEvery is how often a device's ledger leaves a row.
+const accountEvery = int64(1e9)
+
+func (s *Settler) account(d *device, now int64) {
+	if d.wrote == 0 {
+		d.wrote = now
+	}
+	if now-d.wrote >= accountEvery {
+		s.writeAccount(d, now)
+	}
+}
+
+// writeAccount writes what was settled since the last row: each row balances, and so do their sums.
+func (s *Settler) writeAccount(d *device, now int64) {
+	b, p := d.ledger.Balance(), d.last
+	if b.Settled <= p.Settled {
+		return
+	}
+	from := p.Settled
+	if from == 0 {
+		from = b.Settled - accountEvery
+	}
+	row := &sink.Ledger{
+		At: s.cfg.Wall(from).UTC(), Instance: s.cfg.Instance, Device: d.name, Source: d.source,
+		SpanUs:           meter.Some((b.Settled - from) / 1000),
+		CounterUj:        meter.Some(b.Counter - b.Pending - (p.Counter - p.Pending)),
+		RequestsActiveUj: meter.Some(b.RequestsActive - p.RequestsActive),
+		RequestsIdleUj:   meter.Some(b.RequestsIdle - p.RequestsIdle),
+		PoolsUj:          meter.Some(b.Pools - p.Pools),
+		IdleUj:           meter.Some(b.Idle - p.Idle),
+		ResidualUj:       meter.Some(b.Residual - p.Residual),
+	}
+	d.last, d.wrote = b, now
+	s.cfg.Rows.OfferLedger(row)
+}

@@ -1,0 +1,194 @@
+package settle
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wattline/meter"
+	"wattline/meter/energy"
+	"wattline/sink"
+)
+
+// kept is a Rows that keeps what it is given.
+type kept struct {
+	mu      sync.Mutex
+	offered []*meter.Record
+	settled map[string]*meter.Record
+	ledger  []*sink.Ledger
+}
+
+func (k *kept) Offer(r *meter.Record) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.offered = append(k.offered, r)
+	return true
+}
+
+func (k *kept) Settle(r *meter.Record) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.settled[r.ID] = r
+	return true
+}
+
+func (k *kept) OfferLedger(l *sink.Ledger) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ledger = append(k.ledger, l)
+	return true
+}
+
+// plant is a device whose draw a test sets: idle milliwatts, and more while busy.
+type plant struct {
+	idle, busy int64
+	from, to   int64 // busy
+}
+
+func (p plant) mw(at int64) int64 {
+	if at > p.from && at <= p.to {
+		return p.idle + p.busy
+	}
+	return p.idle
+}
+
+// feed reads the plant from start to end every 20 ms, handing over a reading a second as a sampler does.
+func (p plant) feed(s *Settler, device int, start, end int64) {
+	const step = int64(20 * time.Millisecond)
+	var uj int64
+	r := &Reading{Source: "test", At: start, TempC: meter.Some(40), LimitMw: meter.Some(700000)}
+	r.Ticks = append(r.Ticks, Tick{start, start, 0})
+	for at := start + step; at <= end; at += step {
+		mw := p.mw(at)
+		uj += mw * (step / 1e6)
+		r.Samples = append(r.Samples, Sample{at, mw})
+		r.Ticks = append(r.Ticks, Tick{at, at, uj})
+	}
+	s.Read(device, r)
+}
+
+// bubble runs f with a Settler on fake time and returns what it kept.
+func bubble(t *testing.T, devices []string, f func(s *Settler, now func() int64)) *kept {
+	t.Helper()
+	k := &kept{settled: map[string]*meter.Record{}}
+	synctest.Test(t, func(t *testing.T) {
+		epoch := time.Now()
+		now := func() int64 { return int64(time.Since(epoch)) + 1 }
+		s := New(Config{Rows: k, Instance: "test", Now: now, Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) }}, devices...)
+		f(s, now)
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	return k
+}
+
+// sec is a stamp.
+func sec(s float64) int64 { return int64(s * 1e9) }
+
+// request plays one request of 100 prompt and 50 output tokens through an upstream.
+func request(u *Upstream, key uint64, id string, start, first, end float64) {
+	u.Observe(energy.Event{Kind: energy.Arrive, Request: key, At: sec(start)})
+	u.Observe(energy.Event{Kind: energy.SlotStart, Request: key, At: sec(start), Slot: -1})
+	u.Observe(energy.Event{Kind: energy.FirstToken, Request: key, At: sec(first)})
+	for i := range 50 {
+		u.Observe(energy.Event{Kind: energy.Decode, Request: key, At: sec(first + (end-first)*float64(i)/50), Tokens: 1})
+	}
+	u.Done(&meter.Record{ID: id}, energy.Event{
+		Kind: energy.End, Request: key, At: sec(end),
+		Counts: energy.Counts{Known: true, PromptTokens: 100, OutputTokens: 50},
+	})
+}
+
+// TestARowIsPendingAndThenHasItsJoules: one request alone; its joules are the draw above idle plus its
+// idle share, the ledger's rows balance, and their sum is the counter's delta.
+func TestARowIsPendingAndThenHasItsJoules(t *testing.T) {
+	k := bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(20))
+		request(s.Upstream(0, 0), 7, "a", 10, 10.5, 13)
+		time.Sleep(25 * time.Second)
+	})
+	if len(k.offered) != 1 || k.offered[0].EnergyQuality != meter.EnergyPending {
+		t.Fatalf("offered %+v", k.offered)
+	}
+	rec := k.settled["a"]
+	if rec == nil {
+		t.Fatal("the row was not settled")
+	}
+	const want = 3 * 300_000_000 // 3 s at 300 W
+	if got := rec.GPUUj.V; !rec.GPUUj.Valid || got < want*97/100 || got > want*103/100 {
+		t.Errorf("gpu_uj is %+v, the plant drew %d", rec.GPUUj, want)
+	}
+	if rec.GPUUj.V != rec.GPUActiveUj.V+rec.GPUIdleUj.V || rec.GPUActiveUj.V != rec.GPUPrefillUj.V+rec.GPUDecodeUj.V {
+		t.Errorf("parts do not add up: %+v", rec)
+	}
+	if rec.GPUTempC != meter.Some(40) || rec.GPUPowerLimitMw != meter.Some(700000) || len(rec.GPUDevices) != 1 {
+		t.Errorf("gauges: %+v", rec)
+	}
+	balances(t, k.ledger)
+}
+
+// balances checks every row and that rows were written.
+func balances(t *testing.T, rows []*sink.Ledger) {
+	t.Helper()
+	if len(rows) == 0 {
+		t.Fatal("the ledger left no row")
+	}
+	for _, l := range rows {
+		sum := l.RequestsActiveUj.V + l.RequestsIdleUj.V + l.PoolsUj.V + l.IdleUj.V + l.ResidualUj.V
+		if sum != l.CounterUj.V {
+			t.Errorf("row at %v: parts sum to %d, the counter says %d", l.At, sum, l.CounterUj.V)
+		}
+	}
+}
+
+// TestTwoDevicesAreSummed: the row has the sum and each device's part.
+func TestTwoDevicesAreSummed(t *testing.T) {
+	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(20))
+		p.busy = 100_000
+		p.feed(s, 1, sec(0.02), sec(20))
+		request(s.Upstream(0, 0, 1), 7, "a", 10, 10.5, 13)
+		time.Sleep(25 * time.Second)
+	})
+	rec := k.settled["a"]
+	if rec == nil || len(rec.GPUUjByDevice) != 2 || rec.GPUUjByDevice[0]+rec.GPUUjByDevice[1] != rec.GPUUj.V {
+		t.Fatalf("row %+v", rec)
+	}
+	if rec.GPUUjByDevice[0] <= rec.GPUUjByDevice[1] {
+		t.Errorf("by device %v, the first drew more", rec.GPUUjByDevice)
+	}
+}
+
+// TestNoDeviceNoWait: rows are final at once; a device that was never read makes them so at the next look.
+func TestNoDeviceNoWait(t *testing.T) {
+	k := bubble(t, nil, func(s *Settler, _ func() int64) { request(s.Upstream(0), 7, "a", 1, 2, 3) })
+	if len(k.offered) != 1 || k.offered[0].EnergyQuality != meter.EnergyUnavailable {
+		t.Errorf("offered %+v", k.offered)
+	}
+	k = bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+		request(s.Upstream(0, 0), 7, "b", 1, 2, 3)
+		time.Sleep(time.Second)
+	})
+	if rec := k.settled["b"]; rec == nil || rec.EnergyQuality != meter.EnergyUnavailable || rec.GPUUj.Valid {
+		t.Errorf("settled %+v", rec)
+	}
+}
+
+// TestStopMakesTheRestPartial: readings end while a request is still on; Stop does not wait for ever.
+func TestStopMakesTheRestPartial(t *testing.T) {
+	k := bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(12))
+		request(s.Upstream(0, 0), 7, "a", 10, 10.5, 13)
+		time.Sleep(14 * time.Second)
+	})
+	rec := k.settled["a"]
+	if rec == nil || (rec.EnergyQuality != meter.EnergyPartial && rec.EnergyQuality != meter.EnergyUnavailable) {
+		t.Errorf("settled %+v", rec)
+	}
+	balances(t, k.ledger)
+}

@@ -16,6 +16,6 @@ func (w *world) insertTwice(c *Client, s *store.Store) {
 	sc := current()
 	must(w.t, s.BeginSend(w.t.Context(), b.Seq))
 	for range 2 {
-		must(w.t, c.insert(w.t.Context(), sc.table(b.Table), found[b.Table], r, nil, b.Token))
+		must(w.t, c.insert(w.t.Context(), sc.table(b.Table), found[b.Table], r, nil, r.token()))
 	}
 }

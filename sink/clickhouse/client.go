@@ -15,7 +15,15 @@ import (
 type Client struct {
 	target *Target
 	conn   driver.Conn
+	// How long one INSERT, and one count of what arrived, may take. The driver closes the connection then.
+	insertTimeout, countTimeout time.Duration
 }
+
+// The timeouts are generous: a batch takes a tenth of a second, and what ends too early is sent twice.
+const (
+	insertTimeout = time.Minute
+	countTimeout  = time.Minute
+)
 
 // Open makes a client. Close it.
 func Open(t *Target) (*Client, error) {
@@ -23,7 +31,7 @@ func Open(t *Target) (*Client, error) {
 	if err != nil {
 		return nil, t.wrap("open", err)
 	}
-	return &Client{target: t, conn: conn}, nil
+	return &Client{target: t, conn: conn, insertTimeout: insertTimeout, countTimeout: countTimeout}, nil
 }
 
 // Close closes the connections.

@@ -83,7 +83,7 @@ func (d *delivery) deliver(ctx context.Context, b *store.Batch) (out outcome, er
 	if err := d.begin(ctx, b.Seq); err != nil {
 		return out, err
 	}
-	if err := d.client.insert(ctx, t, f, r, nil, b.Token); err != nil || !uncertain {
+	if err := d.client.insert(ctx, t, f, r, nil, r.token()); err != nil || !uncertain {
 		return out, err
 	}
 	a, err := d.client.arrived(ctx, t, r)
@@ -122,7 +122,7 @@ func (d *delivery) refill(ctx context.Context, t *table, f *foundTable, r *batch
 	}
 	d.log.Warn("ClickHouse remembers a batch of which it lost rows; sending those again",
 		"table", t.name, "batch", r.batch.Token, "rows", r.n, "missing", len(missing))
-	sum := sha256.Sum256([]byte(r.batch.Token + "\n" + strings.Join(missing, "\n")))
+	sum := sha256.Sum256([]byte(r.token() + "\n" + strings.Join(missing, "\n")))
 	return true, d.client.insert(ctx, t, f, r, func(row int) bool { return !there[r.batch.IDs[row]] }, hex.EncodeToString(sum[:16]))
 }
 
@@ -130,7 +130,7 @@ func (d *delivery) refill(ctx context.Context, t *table, f *foundTable, r *batch
 func (d *delivery) awaitReplicas(ctx context.Context, t *table, r *batchRows) error {
 	ctx, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
-	for pause := firstBackoff; ; pause *= 2 {
+	for pause := firstPause; ; pause *= 2 {
 		select {
 		case <-ctx.Done():
 			return nil

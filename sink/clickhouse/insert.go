@@ -11,12 +11,6 @@ import (
 	"wattline/sink/store"
 )
 
-// Timeouts of one statement. The driver's connection is closed when they pass.
-const (
-	insertTimeout = time.Minute
-	countTimeout  = time.Minute
-)
-
 // arrival is what of a batch is in the database.
 type arrival struct {
 	rows     uint64 // rows that carry the batch's token
@@ -37,7 +31,7 @@ func (c *Client) insert(ctx context.Context, t *table, f *foundTable, r *batchRo
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.insertTimeout)
 	defer cancel()
 	return c.target.wrap(op, c.send(c.insertContext(ctx, cols, token), t, cols, r, pick))
 }
@@ -92,7 +86,7 @@ func (c *Client) send(ctx context.Context, t *table, cols []foundColumn, r *batc
 
 // arrived counts the rows of a batch that are in the database.
 func (c *Client) arrived(ctx context.Context, t *table, r *batchRows) (arrival, error) {
-	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.countTimeout)
 	defer cancel()
 	var a arrival
 	err := c.conn.QueryRow(ctx, fmt.Sprintf("SELECT count(), uniqExact(%s) %s", t.key, c.ofBatch(t, r))).Scan(&a.rows, &a.distinct)
@@ -101,7 +95,7 @@ func (c *Client) arrived(ctx context.Context, t *table, r *batchRows) (arrival, 
 
 // arrivedIDs lists the ids of a batch's rows that are in the database.
 func (c *Client) arrivedIDs(ctx context.Context, t *table, r *batchRows) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.countTimeout)
 	defer cancel()
 	ids := make(map[string]bool, r.n)
 	err := c.each(ctx, fmt.Sprintf("SELECT %s %s", t.key, c.ofBatch(t, r)), func(scan func(...any) error) error {

@@ -64,9 +64,9 @@ func (s schema) repairs(l Layout, found map[string]*foundTable) []string {
 	var out []string
 	for i := range s.tables {
 		t := &s.tables[i]
-		for i, col := range t.columns {
+		for j, col := range t.columns {
 			if f := found[t.name]; f != nil && f.column(col.name) == nil {
-				out = append(out, t.addColumn(l, i)...)
+				out = append(out, t.addColumn(l, j)...)
 			}
 		}
 	}

@@ -111,6 +111,10 @@ func (r *batchRows) instances() []string {
 	return out
 }
 
+// token is what ClickHouse recognises a second INSERT of the batch by. The batch's own token is not enough:
+// the ids of table configs name no instance, and two hosts may run the same server.
+func (r *batchRows) token() string { return strings.Join(r.instances(), ",") + "/" + r.batch.Token }
+
 // span is the earliest and the latest time of the rows.
 func (r *batchRows) span(column string) (from, to time.Time) {
 	for i := range r.n {

@@ -39,8 +39,8 @@ type Config struct {
 const (
 	defaultMaxRows  = 10_000
 	defaultInterval = 5 * time.Second
-	firstBackoff    = 500 * time.Millisecond
-	longestBackoff  = time.Minute
+	firstPause      = 500 * time.Millisecond
+	longestPause    = time.Minute
 	quietFor        = 30 * time.Second // shortest time between two log lines about the same trouble
 	lookAfter       = 30 * time.Second // shortest time between two counts of what waits
 )
@@ -48,7 +48,10 @@ const (
 // Shipper moves rows from the outbox to ClickHouse, one batch at a time, each exactly once. It shares
 // nothing with the traffic but the store.
 type Shipper struct {
-	cfg   Config
+	cfg Config
+	// The shortest and the longest pause after a failure, which doubles from one to the other.
+	firstPause, longestPause time.Duration
+
 	ship  func(ctx context.Context, b *store.Batch) (outcome, error)
 	ready func(ctx context.Context) error // looks at the database before the first batch and after a failure
 
@@ -72,7 +75,7 @@ func NewShipper(cfg Config) *Shipper {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Shipper{cfg: cfg, stats: Stats{Rows: map[string]uint64{}}}
+	s := &Shipper{cfg: cfg, firstPause: firstPause, longestPause: longestPause, stats: Stats{Rows: map[string]uint64{}}}
 	if cfg.Client != nil {
 		d := &delivery{client: cfg.Client, instance: cfg.Instance, begin: cfg.Outbox.BeginSend, log: cfg.Log, schema: current()}
 		s.ship, s.ready = d.deliver, d.look
@@ -83,7 +86,7 @@ func NewShipper(cfg Config) *Shipper {
 // Run ships until ctx ends. It starts no goroutine and returns only then, with nil: every failure is
 // retried, after 0.5 s at first and a minute at most, with jitter.
 func (s *Shipper) Run(ctx context.Context) error {
-	backoff := firstBackoff
+	backoff := s.firstPause
 	looked := false
 	for {
 		var err error
@@ -92,7 +95,10 @@ func (s *Shipper) Run(ctx context.Context) error {
 			looked = err == nil
 		}
 		if err == nil {
-			err = s.drain(ctx)
+			var batches int
+			if batches, err = s.drain(ctx); batches > 0 {
+				backoff = s.firstPause
+			}
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -102,10 +108,10 @@ func (s *Shipper) Run(ctx context.Context) error {
 		if err != nil {
 			looked = false // the schema may have changed under us
 			pause = backoff/2 + rand.N(backoff/2)
-			backoff = min(2*backoff, longestBackoff)
+			backoff = min(2*backoff, s.longestPause)
 			s.failed(err, pause)
 		} else {
-			backoff = firstBackoff
+			backoff = s.firstPause
 			s.recovered()
 		}
 		select {
@@ -121,24 +127,26 @@ func (s *Shipper) Flush(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	return s.drain(ctx)
+	_, err := s.drain(ctx)
+	return err
 }
 
-// drain ships batch after batch until nothing waits.
-func (s *Shipper) drain(ctx context.Context) error {
+// drain ships batch after batch until nothing waits, and says how many it confirmed.
+func (s *Shipper) drain(ctx context.Context) (batches int, err error) {
 	for {
 		b, err := s.cfg.Outbox.NextBatch(ctx, s.cfg.MaxRows)
 		if err != nil || b == nil {
-			return err
+			return batches, err
 		}
 		out, err := s.ship(ctx, b)
 		if err != nil {
 			s.count(func(st *Stats) { st.Failures++ })
-			return err
+			return batches, err
 		}
 		if err := s.cfg.Outbox.ConfirmBatch(ctx, b.Seq); err != nil {
-			return err
+			return batches, err
 		}
+		batches++
 		s.count(func(st *Stats) { st.shipped(b, out) })
 		s.lookAtOutbox(ctx)
 	}

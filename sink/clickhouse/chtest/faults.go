@@ -20,10 +20,14 @@ const (
 	Kill       FaultKind = "engine killed during it" // kill -9 in the middle, restarted later; the rows may be in or not
 )
 
+// Late is the worst of them: the client is told nothing, gives up, asks and finds nothing, and then the
+// rows come.
+const Late FaultKind = "cut, carried out later"
+
 // Fault is one planned failure.
 type Fault struct {
 	Kind  FaultKind
-	After time.Duration // Kill: how long into the INSERT
+	After time.Duration // Kill: how long into the INSERT; Late: how much later
 	Down  time.Duration // Kill: how long until the engine is started again
 }
 
@@ -59,6 +63,19 @@ func (f *faults) next() Fault {
 	f.count++
 	f.tried[out.Kind]++
 	return out
+}
+
+// executeLate carries the INSERT out f.After from now in a session of its own, whatever the client does.
+func (s *Server) executeLate(r request, f Fault) {
+	time.AfterFunc(f.After, func() {
+		ses, err := s.engine.session()
+		if err != nil {
+			return // killed meanwhile
+		}
+		defer ses.close()
+		_, err = s.runPlain(context.Background(), ses, r)
+		s.report(err)
+	})
 }
 
 // killDuring starts the INSERT, kills the engine f.After later and has it restarted f.Down after that. It

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -138,7 +139,7 @@ func (s *Server) listen() error {
 		return err
 	}
 	s.httpAddr, s.nativeAddr = httpL.Addr().String(), nativeL.Addr().String()
-	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP)} //nolint:gosec // loopback, tests only: no slow clients to fend off
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ErrorLog: log.New(io.Discard, "", 0)} //nolint:gosec // loopback, tests only: no slow clients to fend off
 	s.native = newNativeServer(s)
 	go func(srv *http.Server) { _ = srv.Serve(httpL) }(s.http) // ends with Refuse's Close
 	go s.native.serve(nativeL)                                 // ends with Refuse's close
@@ -208,6 +209,9 @@ func (s *Server) execute(ctx context.Context, ses *session, r request) ([]byte, 
 	case HangBefore:
 		<-ctx.Done()
 		return nil, errCut
+	case Late:
+		s.executeLate(r, f)
+		return nil, errCut
 	case Kill:
 		s.killDuring(ctx, ses, r, f)
 		return nil, errCut
@@ -226,7 +230,8 @@ func (s *Server) execute(ctx context.Context, ses *session, r request) ([]byte, 
 // report logs what is neither an exception nor a planned or unplanned death: a flaw of this package, or of
 // the client's framing.
 func (s *Server) report(err error) {
-	if err == nil || errors.Is(err, errCut) || errors.Is(err, ErrDown) || errors.Is(err, io.EOF) ||
+	var exception *Exception // the client has been told
+	if err == nil || errors.As(err, &exception) || errors.Is(err, errCut) || errors.Is(err, ErrDown) || errors.Is(err, io.EOF) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNRESET) {
 		return
 	}

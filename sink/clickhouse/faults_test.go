@@ -1,0 +1,339 @@
+package clickhouse
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wattline/sink"
+	"wattline/sink/clickhouse/chtest"
+	"wattline/sink/store"
+)
+
+// impatient makes a shipper and its client give up and try again within a test's time.
+func impatient(s *Shipper, c *Client) *Shipper {
+	c.insertTimeout, c.countTimeout = 300*time.Millisecond, 5*time.Second
+	s.firstPause, s.longestPause = 5*time.Millisecond, 100*time.Millisecond
+	return s
+}
+
+// chaos is a plan that fails three of four inserts, each in a random way, and counts.
+func chaos(seed uint64) func(int) chtest.Fault {
+	r := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's plan
+	ms := func(n int) time.Duration { return time.Duration(r.IntN(n*1000)) * time.Microsecond }
+	return func(int) chtest.Fault {
+		kinds := []chtest.FaultKind{chtest.None, chtest.None, chtest.CutBefore, chtest.CutAfter, chtest.CutAfter, chtest.HangBefore, chtest.HangAfter, chtest.Late, chtest.Kill, chtest.Kill}
+		switch k := kinds[r.IntN(len(kinds))]; k {
+		case chtest.Kill:
+			return chtest.Fault{Kind: k, After: ms(25), Down: ms(100)}
+		case chtest.Late:
+			return chtest.Fault{Kind: k, After: ms(60)}
+		default:
+			return chtest.Fault{Kind: k}
+		}
+	}
+}
+
+// inPieces writes rows to the store as traffic would, some at a time.
+func inPieces(t testing.TB, s *store.Store, rows *sink.Rows, size int) {
+	t.Helper()
+	must(t, s.Write(t.Context(), &sink.Rows{Power: rows.Power, Ledger: rows.Ledger, Configs: rows.Configs}))
+	for piece := range slices.Chunk(rows.Requests, size) {
+		must(t, s.Write(t.Context(), &sink.Rows{Requests: piece}))
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// Killed during inserts and restarted, cut before, cut after the commit, silent, late: whatever happens to
+// the inserts, in any order, afterwards every committed row is in ClickHouse exactly once. The rows span
+// three months, so that single batches are spread over parts that commit one by one.
+func TestEveryRowExactlyOnceUnderFaults(t *testing.T) {
+	protocols(t, func(t *testing.T, native bool) {
+		w := newWorld(t, chtest.Options{})
+		c := w.client(native)
+		s := outbox(t)
+		sh := impatient(w.shipper(c, s), c)
+		sh.cfg.MaxRows = 150
+		must(t, sh.Flush(t.Context())) // creates the tables
+		w.srv.Plan(chaos(11))
+		until(t, sh, func() {
+			inPieces(t, s, chtest.Rows(chtest.RowsConfig{Seed: 8, Requests: 4000, Samples: 300, Every: 15 * time.Minute,
+				From: time.Now().UTC().AddDate(0, 0, -70).Truncate(time.Hour)}), 100)
+			drained(t, s, 2*time.Minute)
+		})
+		settleDown(t, w)
+		tried := w.srv.Tried()
+		for _, k := range []chtest.FaultKind{chtest.CutBefore, chtest.CutAfter, chtest.HangBefore, chtest.HangAfter, chtest.Late, chtest.Kill} {
+			if tried[k] == 0 {
+				t.Errorf("no insert met %q", k)
+			}
+		}
+		st := sh.Stats()
+		t.Logf("inserts tried: %v", tried)
+		t.Logf("batches: %d confirmed, %d failures, %d found complete, %d sent again, %d refilled, %d rows doubled", st.Batches, st.Failures, st.FoundComplete, st.Resent, st.Refilled, st.Doubled)
+		w.exactlyOnce(s)
+	})
+}
+
+// settleDown waits for inserts that are still to be carried out late, and for a restart.
+func settleDown(t testing.TB, w *world) {
+	t.Helper()
+	w.srv.Plan(nil)
+	<-time.After(300 * time.Millisecond)
+	for {
+		if _, err := w.srv.Engine().Query(t.Context(), "SELECT 1"); err == nil {
+			return
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// The tables remember a token whose rows they lost: only the lost ones are sent again.
+func TestRefill(t *testing.T) {
+	protocols(t, func(t *testing.T, native bool) {
+		w := newWorld(t, chtest.Options{})
+		c := w.client(native)
+		s := outbox(t)
+		sh := w.shipper(c, s)
+		must(t, sh.Flush(t.Context()))
+		must(t, s.Write(t.Context(), chtest.Rows(chtest.RowsConfig{Seed: 9, Requests: 400})))
+		w.insertTwice(c, s)
+		w.query("ALTER TABLE $db.requests DELETE WHERE cityHash64(id) % 4 = 0 SETTINGS mutations_sync = 2")
+		if n := w.query("SELECT count() BETWEEN 200 AND 350 FROM $db.requests"); n != "1" {
+			t.Fatal("the rows were not lost")
+		}
+		must(t, sh.Flush(t.Context()))
+		w.exactlyOnce(s)
+		if st := sh.Stats(); st.Refilled != 1 || st.Resent != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// Half a batch: the parts of one month are in, those of the other are not.
+func TestHalfABatch(t *testing.T) {
+	w := newWorld(t, chtest.Options{})
+	c := w.client(false)
+	s := outbox(t)
+	sh := w.shipper(c, s)
+	must(t, sh.Flush(t.Context()))
+	rows := chtest.Rows(chtest.RowsConfig{Seed: 10, Requests: 400})
+	for _, r := range rows.Requests[:150] {
+		r.StartedAt = r.StartedAt.AddDate(0, -2, 0)
+	}
+	must(t, s.Write(t.Context(), rows))
+	found, err := c.inspect(t.Context())
+	must(t, err)
+	b, err := s.NextBatch(t.Context(), 500)
+	must(t, err)
+	r, err := rowsOf(b, "fallback")
+	must(t, err)
+	sc := current()
+	must(t, s.BeginSend(t.Context(), b.Seq))
+	must(t, c.insert(t.Context(), sc.table("requests"), found["requests"], r, func(row int) bool { return row < 150 }, r.token()))
+	must(t, sh.Flush(t.Context()))
+	w.exactlyOnce(s)
+	if st := sh.Stats(); st.Resent != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A wrong password keeps the rows waiting, says so in a sentence, and appears nowhere.
+func TestWrongPassword(t *testing.T) {
+	protocols(t, func(t *testing.T, native bool) {
+		const secret = "sesame+open/wide" //nolint:gosec // made up
+		w := newWorld(t, chtest.Options{Users: map[string]string{"watt": secret}})
+		dsn := strings.Replace(w.srv.DSN(w.db), "default@", "watt@", 1)
+		if native {
+			dsn = strings.Replace(w.srv.NativeDSN(w.db), "default@", "watt@", 1)
+		}
+		s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 12, Requests: 300}))
+		var log bytes.Buffer
+		attempt := func(password string) *Shipper {
+			c, err := Open(w.target(dsn).WithPassword(password))
+			must(t, err)
+			t.Cleanup(func() { _ = c.Close() })
+			sh := impatient(NewShipper(Config{Client: c, Outbox: s, Interval: 10 * time.Millisecond,
+				Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}), c)
+			return sh
+		}
+		wrong := "sesame+shut/tight"
+		sh := attempt(wrong)
+		until(t, sh, func() {
+			for sh.Stats().LastError == "" {
+				<-time.After(5 * time.Millisecond)
+			}
+		})
+		st := sh.Stats()
+		if !strings.Contains(st.LastError, `refused user "watt"`) || !strings.Contains(st.LastError, "--clickhouse-password-file") {
+			t.Errorf("the sentence is %q", st.LastError)
+		}
+		t.Log(st.LastError)
+		for _, p := range []string{wrong, "sesame%2Bshut%2Ftight", secret} {
+			if strings.Contains(st.LastError+log.String()+fmt.Sprintf("%+v %#v", sh.cfg.Client.target, sh.cfg.Client.target), p) {
+				t.Errorf("%q appears", p)
+			}
+		}
+		waiting, err := s.Waiting(t.Context())
+		must(t, err)
+		if waiting.Requests != 300 {
+			t.Errorf("%d requests wait, expected all 300", waiting.Requests)
+		}
+		must(t, attempt(secret).Flush(t.Context()))
+		w.exactlyOnce(s)
+	})
+}
+
+// A table that somebody dropped: the rows wait and the sentence says what adds it; then they arrive.
+func TestMissingTable(t *testing.T) {
+	protocols(t, func(t *testing.T, native bool) {
+		w := newWorld(t, chtest.Options{})
+		c := w.client(native)
+		s := outbox(t)
+		sh := impatient(w.shipper(c, s), c)
+		must(t, sh.Flush(t.Context()))
+		w.query("DROP TABLE $db.requests")
+		until(t, sh, func() {
+			must(t, s.Write(t.Context(), chtest.Rows(chtest.RowsConfig{Seed: 13, Requests: 800, Samples: 60})))
+			for sh.Stats().LastError == "" {
+				<-time.After(5 * time.Millisecond)
+			}
+			if e := sh.Stats().LastError; !strings.Contains(e, "wattline ddl --apply") {
+				t.Errorf("the sentence is %q", e)
+			} else {
+				t.Log(e)
+			}
+			must(t, c.Apply(t.Context(), ""))
+			drained(t, s, time.Minute)
+		})
+		w.exactlyOnce(s)
+	})
+}
+
+// Two wattlines into one database, one of the previous schema version, whichever made the tables: both
+// ship, and the sums are the stores'.
+func TestTwoWattlines(t *testing.T) {
+	for _, maker := range []string{"previous", "current"} {
+		t.Run("tables made by the "+maker, func(t *testing.T) {
+			w := newWorld(t, chtest.Options{})
+			old := previous()
+			old.version = 1
+			versions := map[string]schema{"previous": old, "current": current()}
+			c := w.client(false)
+			must(t, c.run(t.Context(), versions[maker].ddl(Layout{Database: w.db})))
+
+			stores := []*store.Store{}
+			var ships sync.WaitGroup
+			for i, of := range []string{"previous", "current"} {
+				s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: uint64(20 + i), Requests: 1500, Samples: 200, Instance: "host-" + of}))
+				stores = append(stores, s)
+				client := w.client(i == 0)
+				sh := w.shipper(client, s)
+				d := &delivery{client: client, instance: "?", begin: s.BeginSend, log: quiet(t), schema: versions[of]}
+				sh.ship, sh.ready = d.deliver, d.look
+				ships.Go(func() {
+					if err := sh.Flush(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			ships.Wait()
+			w.exactlyOnce(stores...)
+			if got := w.query("SELECT instance, count() FROM $db.requests GROUP BY instance ORDER BY instance"); got != "host-current\t1500\nhost-previous\t1500" {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// soak is how long ClickHouse is away in TestAway: a minute, less with -short, or $WATTLINE_SOAK.
+func soak(t *testing.T) time.Duration {
+	t.Helper()
+	if v := os.Getenv("WATTLINE_SOAK"); v != "" {
+		d, err := time.ParseDuration(v)
+		must(t, err)
+		return d
+	}
+	if testing.Short() {
+		return 3 * time.Second
+	}
+	return time.Minute
+}
+
+// ClickHouse is away while 500 rows a second go on coming: the store takes every one as fast as before, and
+// they arrive once when it is back. In between it is also killed and restarted.
+func TestAway(t *testing.T) {
+	away := soak(t)
+	w := newWorld(t, chtest.Options{})
+	c := w.client(true)
+	s := outbox(t)
+	sh := w.shipper(c, s)
+	sh.cfg.MaxRows = defaultMaxRows
+	sh.longestPause = 5 * time.Second
+	must(t, sh.Flush(t.Context()))
+
+	const rate, piece = 500, 25
+	rows := chtest.Rows(chtest.RowsConfig{Seed: 14, Requests: int(away.Seconds()*rate) + 2*rate, Every: 2 * time.Millisecond})
+	pieces := slices.Collect(slices.Chunk(rows.Requests, piece))
+	var took []time.Duration
+	until(t, sh, func() {
+		tick := time.NewTicker(time.Second * piece / rate)
+		defer tick.Stop()
+		for i, p := range pieces {
+			switch i {
+			case rate / piece: // a second in
+				w.srv.Refuse()
+			case len(pieces) - rate/piece:
+				must(t, w.srv.Accept())
+			}
+			<-tick.C
+			start := time.Now()
+			must(t, s.Write(t.Context(), &sink.Rows{Requests: p}))
+			took = append(took, time.Since(start))
+		}
+		drained(t, s, away+time.Minute)
+	})
+	slices.Sort(took)
+	st := sh.Stats()
+	t.Logf("away for %v at %d rows/s: %d rows, %d batches, %d failures meanwhile; a write of %d rows to the store took p50 %v, p99 %v",
+		away, rate, len(rows.Requests), st.Batches, st.Failures, piece, took[len(took)/2].Round(10*time.Microsecond), took[len(took)*99/100].Round(10*time.Microsecond))
+	w.exactlyOnce(s)
+}
+
+// Neither a failing database nor a failing store ends the shipper; only its context does.
+func TestRunEndsOnlyWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	tries := 0
+	s := NewShipper(Config{Outbox: brokenBox{}, Log: quiet(t)})
+	s.firstPause, s.longestPause = time.Microsecond, time.Microsecond
+	s.ready = func(context.Context) error {
+		if tries++; tries == 100 {
+			cancel()
+		}
+		return nil
+	}
+	if err := s.Run(ctx); err != nil || tries != 100 {
+		t.Errorf("%v after %d tries", err, tries)
+	}
+	if e := s.Stats().LastError; e != "broken" {
+		t.Errorf("last error %q", e)
+	}
+}
+
+type brokenBox struct{ Outbox }
+
+func (brokenBox) NextBatch(context.Context, int) (*store.Batch, error) {
+	return nil, errors.New("broken")
+}
+func (brokenBox) Waiting(context.Context) (store.Waiting, error) {
+	return store.Waiting{}, errors.New("broken")
+}

@@ -18,7 +18,11 @@ func (s *Server) Ready(ctx context.Context) error {
 	if d, ok := ctx.Deadline(); ok {
 		_ = up.SetDeadline(d)
 	}
-	if _, err := up.Write([]byte("GET /health HTTP/1.1\r\nHost: " + s.cfg.Upstream.addr + "\r\nConnection: close\r\n\r\n")); err != nil {
+	host := s.cfg.Upstream.addr
+	if s.cfg.Upstream.network == "unix" {
+		host = "localhost" // a path is no host name, and llama-server answers 400 to it
+	}
+	if _, err := up.Write([]byte("GET /health HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n")); err != nil {
 		return fmt.Errorf("the upstream %s does not answer: %s", s.cfg.Upstream, plain(err))
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(up), nil)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +46,9 @@ func ParseUpstream(s string) (Upstream, error) {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return Upstream{}, fmt.Errorf("upstream %q has no valid port: ports go up to 65535", s)
 	}
 	up.addr = net.JoinHostPort(u.Hostname(), port)
 	if u.Scheme == "https" {

@@ -21,11 +21,18 @@ var shared chtest.Shared
 
 func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
-// shipped copies a store's rows to a real ClickHouse, the way serve does, and opens that for reading.
-func shipped(t *testing.T, s *store.Store) *sql.DB {
+// house is a database of a real ClickHouse, opened for reading.
+type house struct {
+	db       *sql.DB
+	database string
+}
+
+// shipped copies a store's rows to ClickHouse, the way serve does.
+func shipped(t testing.TB, s *store.Store) house {
 	t.Helper()
 	srv := chtest.NewServer(t, shared.Engine(t), chtest.Options{})
-	target, err := clickhouse.Parse(srv.DSN("queries"))
+	database := "queries_" + t.Name()
+	target, err := clickhouse.Parse(srv.DSN(database))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,10 +40,10 @@ func shipped(t *testing.T, s *store.Store) *sql.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := client.Ensure(t.Context()); err != nil {
+	if _, _, err := client.Ensure(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
@@ -57,7 +64,7 @@ func shipped(t *testing.T, s *store.Store) *sql.DB {
 			t.Error(err)
 		}
 	})
-	return db
+	return house{db, database}
 }
 
 // outbox calls empty once everything has been confirmed.
@@ -115,7 +122,7 @@ func TestBothEnginesGiveTheSameAnswers(t *testing.T) {
 			t0 := time.Now()
 			lite := ask(t, r.DB(), queries.SQLite, q.Name, params).plain(t)
 			t1 := time.Now()
-			house := ask(t, ch, queries.ClickHouse, q.Name, params).plain(t)
+			house := ask(t, ch.db, queries.ClickHouse, q.Name, params).plain(t)
 			t2 := time.Now()
 			if d := cmp.Diff(lite, house, same); d != "" {
 				t.Errorf("%s: SQLite (-) and ClickHouse (+) differ:\n%s", q.Name, d)
@@ -128,7 +135,7 @@ func TestBothEnginesGiveTheSameAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		house, err := queries.ReadUsage(t.Context(), ch, queries.ClickHouse, by, began.Add(time.Hour))
+		house, err := queries.ReadUsage(t.Context(), ch.db, queries.ClickHouse, by, began.Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +143,7 @@ func TestBothEnginesGiveTheSameAnswers(t *testing.T) {
 			t.Errorf("usage by %s: SQLite (-) and ClickHouse (+) differ:\n%s", by, d)
 		}
 	}
-	if u, err := queries.ReadUsage(t.Context(), ch, queries.ClickHouse, "model", time.Unix(0, 0)); err != nil || u.Total.Requests != n {
+	if u, err := queries.ReadUsage(t.Context(), ch.db, queries.ClickHouse, "model", time.Unix(0, 0)); err != nil || u.Total.Requests != n {
 		t.Errorf("ClickHouse has %d of %d requests: %v", u.Total.Requests, n, err)
 	}
 }

@@ -1,6 +1,7 @@
 package queries_test
 
 import (
+	"context"
 	"database/sql"
 	"math"
 	"os"
@@ -20,7 +21,7 @@ type answer struct {
 	rows    [][]any
 }
 
-func ask(t *testing.T, db *sql.DB, d queries.Dialect, name string, p queries.Params) answer {
+func ask(t testing.TB, db *sql.DB, d queries.Dialect, name string, p queries.Params) answer {
 	t.Helper()
 	q, err := queries.Find(name)
 	if err != nil {
@@ -30,7 +31,7 @@ func ask(t *testing.T, db *sql.DB, d queries.Dialect, name string, p queries.Par
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := db.QueryContext(t.Context(), text)
+	rows, err := db.QueryContext(context.Background(), text)
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, text)
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"fmt"
+	"errors"
 	"net/url"
 	"strings"
 
@@ -21,6 +21,13 @@ type connector struct {
 func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
 func (c connector) Driver() driver.Driver                        { return c.driver }
 
+// The ways to open a file, as SQLite's URI parameters.
+const (
+	readWrite = "mode=rw"
+	readable  = "mode=ro"
+	frozen    = "mode=ro&immutable=1"
+)
+
 // pool returns a database handle on path whose connections have our aggregates, run the given pragmas
 // first, and obey the guard, if any.
 func pool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql.DB, error) {
@@ -32,23 +39,12 @@ func pool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql
 		d.RegisterConnectionHook(func(conn sqlite.ExecQuerierContext, _ string) error {
 			a, ok := conn.(sqlite.AuthorizerRegisterer)
 			if !ok {
-				return fmt.Errorf("store: this SQLite driver has no authorizer")
+				return errors.New("store: this SQLite driver has no authorizer")
 			}
 			return a.RegisterAuthorizer(guard)
 		})
 	}
-	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas}
-	for k, v := range mustQuery(mode) {
-		params[k] = v
-	}
-	dsn := "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?" + params.Encode()
+	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas} // a misspelt column must not become a text
+	dsn := "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?" + mode + "&" + params.Encode()
 	return sql.OpenDB(connector{driver: d, dsn: dsn}), nil
-}
-
-func mustQuery(s string) url.Values {
-	v, err := url.ParseQuery(s)
-	if err != nil {
-		panic("store: malformed mode " + s)
-	}
-	return v
 }

@@ -34,13 +34,12 @@ func OpenReader(ctx context.Context, path string) (*Reader, error) {
 	} else if err != nil {
 		return nil, explain("read", path, err)
 	}
-	mode := "mode=ro"
 	r := &Reader{path: path}
-	err := r.connect(ctx, mode)
+	err := r.connect(ctx, readable)
 	if err != nil && !exists(path+"-wal") {
 		// A folder that this user may not write, and no writer: SQLite then only reads a file it may
 		// believe nobody changes.
-		if r.connect(ctx, mode+"&immutable=1") == nil {
+		if r.connect(ctx, frozen) == nil {
 			return r, nil
 		}
 	}
@@ -117,7 +116,7 @@ func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
 	found, _, err := r.requests(ctx, "WHERE id = ?", part)
 	if err == nil && len(found) == 0 {
 		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(part)
-		found, _, err = r.requests(ctx, `WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4`, like+"%", "%"+like)
+		found, _, err = r.requests(ctx, `WHERE rowid IN (SELECT rowid FROM requests WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4)`, like+"%", "%"+like)
 	}
 	if err != nil || len(found) == 0 {
 		return nil, err
@@ -162,8 +161,13 @@ const chunk = 2000
 // Each calls f with every request that started at or after since, in the order they were stored. It
 // reads in chunks and holds no transaction while f runs.
 func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record) error) error {
-	for last := int64(0); ; {
-		recs, rowids, err := r.requests(ctx, "WHERE rowid > ? AND started_at >= ? ORDER BY rowid LIMIT ?", last, literal(since), chunk)
+	var first sql.NullInt64
+	if err := r.db.QueryRowContext(ctx, "SELECT min(rowid) FROM requests WHERE started_at >= ?", literal(since)).Scan(&first); err != nil {
+		return explain("read", r.path, err)
+	}
+	for last := first.Int64 - 1; ; {
+		// The + keeps SQLite from collecting and sorting what the other index finds, chunk after chunk.
+		recs, rowids, err := r.requests(ctx, "WHERE rowid > ? AND +started_at >= ? ORDER BY rowid LIMIT ?", last, literal(since), chunk)
 		if err != nil {
 			return err
 		}

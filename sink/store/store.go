@@ -98,7 +98,7 @@ func prepareFile(path string) error {
 // connect opens the writing connection, prepares the schema and settles what a crash left.
 func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 	// auto_vacuum only counts before the first table is made; the order of the list is kept.
-	s.db, err = pool(s.path, "mode=rw", nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
+	s.db, err = pool(s.path, readWrite, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
 		"synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 	if err = s.closePending(ctx); err != nil {
 		return err
 	}
-	if s.reads, err = pool(s.path, "mode=ro", readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
+	if s.reads, err = pool(s.path, readable, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
 		return err
 	}
 	s.reads.SetMaxOpenConns(2)

@@ -52,7 +52,7 @@ func TestNoAllocationPerEvent(t *testing.T) {
 		if !strings.HasPrefix(r.header.Get("Content-Type"), "text/event-stream") {
 			continue
 		}
-		m := streaming(path(tr.Path))
+		m := streaming(pathOf(tr.Path))
 		body, now := r.bytes(), int64(1)
 		m.ReplyBody(body, now, now)
 		m.ReplyBody(body, now+1e6, now+1e6) // the first gap makes the sketch

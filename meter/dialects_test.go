@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,12 +18,22 @@ import (
 	"wattline/meter"
 )
 
-var record = flag.Bool("record", false, "capture every kind of request again from the real llama-server into testdata")
+var record = flag.String("record", "", "write the kinds of request whose name matches this expression into testdata: captured anew by TestDialectsLive, evaluated anew by TestTranscripts; . for all")
+
+// recording says whether a transcript is to be written.
+func recording(t *testing.T, name string) bool {
+	t.Helper()
+	ok, err := regexp.MatchString(*record, path.Base(name))
+	if err != nil {
+		t.Fatalf("-record: %v", err)
+	}
+	return ok && *record != ""
+}
 
 // TestDialectsLive sends every kind of request to a real llama-server, compares what the meter makes of
 // the reply with the numbers that stand in it, and prints which columns each kind gives. A new
 // llama-server that gives other columns than testdata/dialects.txt says fails the test with the
-// difference. -record replaces the transcripts by what it captured.
+// difference. -record replaces transcripts by what it captured.
 func TestDialectsLive(t *testing.T) {
 	live := &liveServers{t: t}
 	var rows []coverage
@@ -35,7 +47,7 @@ func TestDialectsLive(t *testing.T) {
 			o := tr.playBody(&m, nil, &r)
 			checkCounts(t, tr, &r, o)
 			rows = append(rows, coverageOf(tr, o))
-			if *record {
+			if recording(t, tr.Name) {
 				tr.Want = o.json(t)
 				tr.save(t)
 			}
@@ -48,7 +60,8 @@ func TestDialectsLive(t *testing.T) {
 }
 
 // TestTranscripts replays the captured exchanges: the same bytes at the same times must give the same
-// record. -record writes what came out, for review with git diff.
+// record. -record writes what came
+// out, for review with git diff.
 func TestTranscripts(t *testing.T) {
 	var m meter.Meter // one for all: nothing of one exchange may show in the next
 	var rows []coverage
@@ -60,7 +73,7 @@ func TestTranscripts(t *testing.T) {
 			rows = append(rows, coverageOf(tr, o))
 		}
 		got := o.json(t)
-		if *record {
+		if recording(t, tr.Name) {
 			tr.Want = got
 			tr.save(t)
 			continue
@@ -131,6 +144,9 @@ func (l *liveServers) start(f *flavour) (addr string) {
 	if f.template != "" {
 		cfg.Args = append(cfg.Args, "--chat-template-file", writeFile(l.t, "template.jinja", f.template))
 	}
+	if f.project != nil {
+		cfg.Args = append(cfg.Args, "--mmproj", writeFile(l.t, "mmproj.gguf", f.project()))
+	}
 	if f.router {
 		cfg.Model, cfg.Args = "", append([]string{"--no-webui", "--models-dir", twoModels(l.t, model)}, f.args...)
 	}
@@ -144,9 +160,6 @@ func (l *liveServers) start(f *flavour) (addr string) {
 func (l *liveServers) stop() {
 	if l.srv == nil {
 		return
-	}
-	if l.t.Failed() {
-		l.t.Logf("llama-server's log ends:\n%s", l.srv.Log())
 	}
 	if err := l.srv.Stop(); err != nil {
 		l.t.Error(err)
@@ -179,7 +192,7 @@ func twoModels(t *testing.T, model string) string {
 func compareTable(t *testing.T, got string) {
 	t.Helper()
 	const file = "testdata/dialects.txt"
-	if *record {
+	if *record != "" {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

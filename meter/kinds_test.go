@@ -1,13 +1,17 @@
 package meter_test
 
-import "strings"
+import (
+	"encoding/base64"
+	"strings"
+)
 
 // flavour is a way to start llama-server that some requests need.
 type flavour struct {
 	name     string
 	args     []string
-	template string // a chat template, written to a file
-	router   bool   // no model: a folder of two
+	template string        // a chat template, written to a file
+	project  func() string // a multimodal projector, written to a file
+	router   bool          // no model: a folder of two
 }
 
 // kind is one kind of request.
@@ -144,6 +148,15 @@ func suite() map[*flavour][]kind {
 			"tokenizer.ggml.fim_pre_token_id=int:300,tokenizer.ggml.fim_suf_token_id=int:301,tokenizer.ggml.fim_mid_token_id=int:302"}}: {
 			{name: "infill_stream", path: "/infill", body: `{"input_prefix":"a","input_suffix":"b","n_predict":6,"stream":true}`},
 			{name: "infill", path: "/infill", body: `{"input_prefix":"a","input_suffix":"b","n_predict":6}`},
+		},
+		{name: "sees", args: []string{"-np", "2", "-c", "4096"}, project: imageProjector}: {
+			{name: "image_chat_stream", path: chat, body: `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + picture() + `"}},{"type":"text","text":"what is it?"}]}],"stream":true,"max_tokens":6}`},
+			{name: "image_messages", path: "/v1/messages", body: `{"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"` + strings.TrimPrefix(picture(), "data:image/png;base64,") + `"}},{"type":"text","text":"what is it?"}]}],"max_tokens":6}`},
+		},
+		{name: "hears", args: []string{"-np", "2", "-c", "4096"}, project: audioProjector}: {
+			{name: "audio_chat_stream", path: chat, body: `{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"format":"wav","data":"` + base64.StdEncoding.EncodeToString([]byte(sound())) + `"}},{"type":"text","text":"what is it?"}]}],"stream":true,"max_tokens":6}`},
+			{name: "transcription", path: "/v1/audio/transcriptions", headers: map[string]string{"Content-Type": multipart}, body: form("model=small", "max_tokens=6")},
+			{name: "transcription_stream", path: "/v1/audio/transcriptions", headers: map[string]string{"Content-Type": multipart}, body: form("model=small", "max_tokens=6", "stream=true")},
 		},
 		{name: "router", args: []string{"-c", "2048"}, router: true}: {
 			{name: "router_chat_stream", path: chat, body: `{"model":"first",` + hello + `,"stream":true,"max_tokens":6}`},

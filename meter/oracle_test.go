@@ -82,7 +82,7 @@ func ask(t testing.TB, r *reply) told {
 	for _, d := range documents(t, r) {
 		index, _ := number(d, "index")
 		choices, isChat := d["choices"].([]any)
-		finish := d["stop"] == true || d["stop_type"] != nil || d["type"] == "message_delta" || d["type"] == "message"
+		finish := d["stop"] == true || d["stop_type"] != nil || d["type"] == "message_delta" || d["type"] == "message" || d["type"] == "transcript.text.done"
 		if isChat && len(choices) > 0 {
 			c := choices[0].(document)
 			index, _ = number(c, "index")

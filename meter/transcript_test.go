@@ -120,7 +120,7 @@ func (tr *transcript) play(t testing.TB, m *meter.Meter, slots *meter.SlotClock)
 
 func (tr *transcript) playBody(m *meter.Meter, slots *meter.SlotClock, r *reply) outcome {
 	m.BeginRequest(meter.RequestHead{
-		Method: tr.Method, Path: path(tr.Path), Slots: slots, KeepStamps: tr.keep,
+		Method: tr.Method, Path: pathOf(tr.Path), Slots: slots, KeepStamps: tr.keep,
 		Header: func(name string) []byte {
 			for k, v := range tr.Headers {
 				if strings.EqualFold(k, name) {
@@ -140,7 +140,7 @@ func (tr *transcript) playBody(m *meter.Meter, slots *meter.SlotClock, r *reply)
 	for _, p := range r.body {
 		m.ReplyBody(p.b, p.at, p.at+flushNs)
 	}
-	rec := &meter.Record{Method: tr.Method, Path: path(tr.Path), Status: meter.Some(int64(r.status)), Outcome: outcomeOf(r)}
+	rec := &meter.Record{Method: tr.Method, Path: pathOf(tr.Path), Status: meter.Some(int64(r.status)), Outcome: outcomeOf(r)}
 	marks := meter.Marks{P0: epochNs, R: epochNs + 1e3*tr.SentUs/2, P1: epochNs + 1e3*tr.SentUs, H: r.at, E: r.end}
 	m.Fill(rec, marks, r.clean)
 	return outcome{rec, m.Facts()}
@@ -157,7 +157,7 @@ func outcomeOf(r *reply) meter.Outcome {
 	return meter.OK
 }
 
-func path(target string) string {
+func pathOf(target string) string {
 	p, _, _ := strings.Cut(target, "?")
 	return p
 }
@@ -222,7 +222,10 @@ func (tr *transcript) send(addr string, cutAfter int) error {
 		fmt.Fprintf(&req, "%s: %s\r\n", k, v)
 	}
 	if tr.Method == http.MethodPost {
-		fmt.Fprintf(&req, "Content-Type: application/json\r\nContent-Length: %d\r\n", len(tr.Body))
+		if tr.Headers["Content-Type"] == "" {
+			req.WriteString("Content-Type: application/json\r\n")
+		}
+		fmt.Fprintf(&req, "Content-Length: %d\r\n", len(tr.Body))
 	}
 	req.WriteString("\r\n")
 	req.WriteString(tr.Body)

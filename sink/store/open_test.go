@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -186,4 +187,40 @@ func TestOneWriterManyReaders(t *testing.T) {
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // "signal: killed"
 	reopen(t, path)
+}
+
+// A file that rots while it is written costs rows, which are counted, and nothing else.
+func TestDamageWhileRunning(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 5000)}))
+	must(t, s.Close())
+	s = reopen(t, s.Path())
+	info, err := os.Stat(s.Path())
+	must(t, err)
+	damage(t, s.Path(), 40<<10, info.Size())
+
+	q := sink.New(sink.Config{Store: s, Log: quiet()})
+	for i := range 10 {
+		if !q.Offer(request(10_000 + i)) {
+			t.Error("the queue takes no rows")
+		}
+	}
+	must(t, q.Flush(t.Context()))
+	st := q.Stats()
+	if st.Requests.Lost != 10 || !strings.Contains(st.LastError, "is damaged or not a wattline store: move it and its -wal file aside") {
+		t.Errorf("%+v", st)
+	}
+	must(t, q.Stop(t.Context()))
+}
+
+// damage overwrites a part of a file from outside: a process of its own, since closing the file here would
+// drop SQLite's locks.
+func damage(t *testing.T, path string, from, to int64) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "dd", "if=/dev/urandom", "of="+path, "bs=4096", "conv=notrunc",
+		fmt.Sprintf("seek=%d", from/4096), fmt.Sprintf("count=%d", (to-from)/4096))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }

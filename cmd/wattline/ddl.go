@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"wattline/sink/clickhouse"
+)
+
+// ddlCmd prints, checks or applies ClickHouse's schema.
+type ddlCmd struct {
+	Cluster string `help:"Replicated tables on every shard of this cluster, under distributed ones." placeholder:"NAME"`
+	Verify  bool   `help:"Say how the database differs; exit 1 if it does." xor:"what"`
+	Apply   bool   `help:"Create or bring up to date what the database lacks. Nothing is dropped or rewritten." xor:"what"`
+
+	Clickhouse             string `help:"The database: clickhouse://USER@HOST/DATABASE or http://... Printing alone takes only the database's name from it." placeholder:"DSN"`
+	ClickhousePasswordFile string `help:"File with its password; else $$WATTLINE_CLICKHOUSE_PASSWORD or the systemd credential clickhouse-password." placeholder:"FILE"`
+}
+
+// Run prints the statements, unless it is to do more.
+func (c *ddlCmd) Run(a *app, kctx *kong.Context) (err error) {
+	layout := clickhouse.Layout{Database: clickhouse.DefaultDatabase, Cluster: c.Cluster}
+	if c.Clickhouse == "" {
+		if c.Verify || c.Apply {
+			return usageError("--verify and --apply need --clickhouse DSN")
+		}
+		return c.print(a, layout)
+	}
+	target, err := clickhouseTarget(kctx, c.Clickhouse, c.ClickhousePasswordFile)
+	if err != nil {
+		return err
+	}
+	if layout.Database = target.Database(); !c.Verify && !c.Apply {
+		return c.print(a, layout)
+	}
+	client, err := clickhouse.Open(target)
+	if err != nil {
+		return err
+	}
+	defer closing(client, &err)
+	if c.Apply {
+		if err := client.Apply(a.ctx, c.Cluster); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(a.stdout, "%s is at schema version %d\n", target, clickhouse.Version); err != nil {
+			return err
+		}
+	}
+	return c.verify(a, client)
+}
+
+func (c *ddlCmd) print(a *app, l clickhouse.Layout) error {
+	_, err := fmt.Fprint(a.stdout, strings.Join(clickhouse.DDL(l), ";\n\n"), ";\n")
+	return err
+}
+
+// errDiffers is the exit code's reason where the findings have already been printed.
+var errDiffers = errors.New("the database differs from what this wattline expects")
+
+func (c *ddlCmd) verify(a *app, client *clickhouse.Client) error {
+	findings, err := client.Verify(a.ctx, c.Cluster)
+	if err != nil {
+		return err
+	}
+	if len(findings) == 0 {
+		_, err := fmt.Fprintf(a.stdout, "%s has every table and column that this wattline needs\n", client.Target())
+		return err
+	}
+	for _, f := range findings {
+		if _, err := fmt.Fprintln(a.stdout, f); err != nil {
+			return err
+		}
+	}
+	return errDiffers
+}
+
+// clickhouseTarget reads a DSN and finds its password, and refuses one that every user of the machine could read.
+func clickhouseTarget(kctx *kong.Context, dsn, passwordFile string) (*clickhouse.Target, error) {
+	target, err := clickhouse.Parse(dsn)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	if target.HasPassword() && onCommandLine(kctx, "clickhouse") {
+		return nil, &exitError{exitUsage, clickhouse.ErrPasswordInArguments}
+	}
+	password, err := clickhouse.Password(passwordFile)
+	if err != nil {
+		return nil, err
+	}
+	return target.WithPassword(password), nil
+}

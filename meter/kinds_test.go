@@ -113,8 +113,8 @@ func suite() map[*flavour][]kind {
 			{name: "error_image", path: chat, body: `{"messages":[{"role":"user","content":[{"type":"text","text":"hi"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}],"max_tokens":2}`},
 			{name: "error_infill", path: "/infill", body: `{"input_prefix":"a","input_suffix":"b","n_predict":2}`},
 		},
-		{name: "pings", args: []string{"-np", "1", "-c", "65536", "--sse-ping-interval", "1"}}: {
-			{name: "chat_stream_pings", path: chat, body: `{"messages":[{"role":"user","content":"` + strings.Repeat(long, 2) + `"}],"stream":true,"max_tokens":6,"cache_prompt":false}`},
+		{name: "pings", args: []string{"-np", "1", "-c", "65536", "-b", "32", "-ub", "32", "--sse-ping-interval", "1"}}: {
+			{name: "chat_stream_pings", path: chat, body: `{"messages":[{"role":"user","content":"` + long + `"}],"stream":true,"max_tokens":6,"cache_prompt":false}`},
 		},
 		{name: "small", args: []string{"-np", "2", "-c", "512", "--kv-unified"}}: {
 			{name: "error_context", path: chat, body: `{"messages":[{"role":"user","content":"` + long + `"}],"stream":true,"max_tokens":4}`},

@@ -56,7 +56,7 @@ const (
 	TokensFromUsage   = "usage"
 	TokensFromTimings = "timings"
 	TokensFromNative  = "native" // tokens_predicted of llama-server's own /completion
-	TokensFromEvents  = "events" // a lower bound: the number of output events seen
+	TokensFromEvents  = "events" // no final count was told: output_tokens is null, output_events a lower bound
 )
 
 // Energy qualities. Pending is the only one that a row leaves again.

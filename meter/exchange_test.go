@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"wattline/meter"
@@ -434,4 +435,31 @@ func TestDialects(t *testing.T) {
 			t.Errorf("%s: %q, want %q", path, rec.Dialect, want)
 		}
 	}
+}
+
+// TestUploadBesideReply: a server may answer while the request still uploads. Run with -race.
+func TestUploadBesideReply(t *testing.T) {
+	var m meter.Meter
+	m.BeginRequest(meter.RequestHead{Path: chat})
+	m.RequestBody([]byte(`{"model":"asked","messages":["`))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 1000 {
+			m.RequestBody([]byte("lorem ipsum "))
+		}
+		m.RequestBody([]byte(`"],"max_tokens":9}`))
+	})
+	m.BeginReply(meter.ReplyHead{Status: 200, At: 5e6, Header: func(n string) []byte {
+		return []byte(map[string]string{"Content-Type": "text/event-stream"}[n])
+	}})
+	for i := range int64(1000) {
+		m.ReplyBody([]byte(at(0, token).text), 6e6+i, 6e6+i)
+	}
+	m.ReplyBody([]byte(at(0, last(1000, 5), done).text), 8e6, 8e6)
+	wg.Wait()
+	var rec meter.Record
+	m.Fill(&rec, meter.Marks{P0: 1e6, P1: 2e6, H: 5e6, E: 9e6}, true)
+	wantInt(t, "max_tokens", rec.MaxTokens, 9)
+	wantInt(t, "output_tokens", rec.OutputTokens, 1000)
+	wantInt(t, "output_events", rec.OutputEvents, 1000)
 }

@@ -127,7 +127,7 @@ func (l *Ledger) hold(i int32, now int64) {
 	b.holding++
 	m := &r.mark
 	m.holdIdle, m.holdTime = b.holdIdle.sum, b.holdTime.sum
-	m.power, m.shared, m.edge2 = b.sums.power, b.sums.shared, b.sums.edge2
+	m.power, m.shared = b.sums.power, b.sums.shared
 }
 
 func (l *Ledger) drawFlight(r *request) {
@@ -151,7 +151,7 @@ func (l *Ledger) startPrefill(i int32, e *queued) {
 	}
 	r.phase = prefilling
 	l.back.prefilling++
-	l.edge(r, l.back.prefillMW())
+	l.succeed(r, e.At)
 	l.joinPool(i, e.At)
 	l.compose(e.At)
 }
@@ -182,12 +182,13 @@ func (l *Ledger) startDecode(i int32, now int64) {
 	l.endPrefill(i, now)
 	r.phase = decoding
 	l.back.decoding++
-	l.edge(r, l.back.prefillMW()-l.back.decodeMW(1))
+	l.change(r, l.back.prefillMW()-l.back.decodeMW(1))
 	ctx := r.guess
 	if r.known {
 		ctx = r.prompt
 	}
 	l.back.countTokens(r, ctx+1)
+	r.mark.edge2, r.mark.beside = l.back.sums.edge2, l.back.sums.beside
 	l.joinDecoders(i, ctx)
 	l.compose(now)
 }
@@ -222,10 +223,12 @@ func (l *Ledger) endRequest(i int32, e *queued) {
 		l.endPrefill(i, e.At)
 	case decoding:
 		b.decoding--
+		r.edge2 += b.sums.edge2 - r.mark.edge2
+		r.model2 += r.group.model.prefill.variance([unknowns]float64{2: b.sums.beside - r.mark.beside})
 		before := r.decodeUJ
 		l.leaveDecoders(i)
 		b.given.active += r.decodeUJ - before
-		l.edge(r, b.decodeMW(1))
+		l.change(r, b.decodeMW(1))
 	}
 	l.over(i, e.At)
 }
@@ -245,7 +248,6 @@ func (l *Ledger) over(i int32, now int64) {
 		r.meanMW = int64((b.sums.power - m.power) / float64(r.holdNS) * 1e6)
 	}
 	r.shared = b.sums.shared > m.shared
-	r.edge2 += b.sums.edge2 - m.edge2
 	b.holding--
 	b.inFlight--
 	if b.holding == 0 {

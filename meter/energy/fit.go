@@ -14,7 +14,8 @@ type fit struct {
 	absolute [unknowns]bool // coefficients whose prior is a plain number, not a proportion
 	theta    [unknowns]float64
 	observed int
-	rejected int // in a row
+	rejected int                         // in a row
+	cov      [unknowns][unknowns]float64 // covariance of theta, as far as the observations go
 	err2     float64
 	errN     float64
 }
@@ -86,6 +87,18 @@ func (f *fit) solve() {
 	if t := n.nonNegative(); t != [unknowns]float64{} {
 		f.theta = t
 	}
+	f.cov = n.inverse()
+}
+
+// variance is that of the linear form x theta.
+func (f *fit) variance(x [unknowns]float64) float64 {
+	var v float64
+	for i := range x {
+		for j := range x {
+			v += x[i] * f.cov[i][j] * x[j]
+		}
+	}
+	return max(v, 0)
 }
 
 // scaledPrior is the prior, its proportions stretched to fit the observations best.

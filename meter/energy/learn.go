@@ -63,7 +63,7 @@ func (l *Ledger) teach(g *group) {
 	if n.steps < runSteps || n.uj <= 0 {
 		return
 	}
-	edge := float64(l.src.edge()) * max(l.back.prefillMW(), 0) * 1e-6
+	edge := l.src.edge() * l.back.prefillMW() * 1e-6
 	rel := math.Hypot(0.7/n.steps, edge/n.uj)
 	g.model.decode.observe(n.x, n.uj, rel)
 	g.model.stepTime = towards(g.model.stepTime, float64(n.ns)/n.steps, 0.1)
@@ -86,30 +86,3 @@ func (b *back) decodeMW(n int) float64 {
 // decodersPower is roughly how the draw grows with the number of decoders; it only shapes straddled
 // samples.
 func decodersPower(n int) float64 { return 0.7 + 0.3*float64(min(n, 8)) }
-
-// edge is how far, in ns, the time of a change of power may be off.
-func (s *source) edge() int64 {
-	switch s.cfg.Shape {
-	case ShapeCounter:
-		return 12e6
-	case ShapeAverage:
-		return 30e6
-	}
-	return 5e6
-}
-
-// edge adds to request r, and to those beside it, the uncertainty of a change of mw milliwatts whose
-// time is not exactly known.
-func (l *Ledger) edge(r *request, mw float64) {
-	b := &l.back
-	others := b.holding - 1
-	if r.phase == done || r.phase == waiting {
-		others = b.holding
-	}
-	if others <= 0 {
-		return
-	}
-	uj := mw * float64(l.src.edge()) * 1e-6
-	r.edge2 += uj * uj
-	b.sums.edge2 += uj * uj / float64(others*others)
-}

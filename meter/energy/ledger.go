@@ -30,6 +30,7 @@ type Config struct {
 	Shape     Shape
 	NoCounter bool          // the device counts no energy: the samples' own integral is the truth
 	Average   time.Duration // ShapeAverage: length of the moving average; 0 is 1 s
+	Duty      float64       // part of each period that the sensor looks at, where it sleeps for the rest (an A100: 0.25); 0 is all
 	Lag       time.Duration // how far the shape trails the load; 0 takes a usual value; either is then learnt
 	FixedLag  bool          // keep Lag
 	Frozen    bool          // learn nothing: baseline, lag and coefficients stay as given
@@ -40,6 +41,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Average == 0 {
 		c.Average = time.Second
+	}
+	if c.Duty == 0 {
+		c.Duty = 1
 	}
 	if c.SettleMax == 0 {
 		c.SettleMax = 30 * time.Second

@@ -54,8 +54,17 @@ func (n *normal) nonNegative() [unknowns]float64 {
 }
 
 // solve solves for the unknowns in set, the others being zero; ok is false where it is singular or
-// one comes out negative. Gauss with pivoting on at most three rows.
+// one comes out negative.
 func (n *normal) solve(set int) (theta [unknowns]float64, ok bool) {
+	theta, ok = n.solveAny(set)
+	for _, v := range theta {
+		ok = ok && v >= 0
+	}
+	return theta, ok
+}
+
+// solveAny is solve with any sign: Gauss with pivoting on at most three rows.
+func (n *normal) solveAny(set int) (theta [unknowns]float64, ok bool) {
 	var idx [unknowns]int
 	m := 0
 	for i := range unknowns {
@@ -94,7 +103,7 @@ func (n *normal) solve(set int) (theta [unknowns]float64, ok bool) {
 	}
 	for i := range m {
 		v := a[i][m] / a[i][i]
-		if v < 0 || math.IsNaN(v) {
+		if math.IsNaN(v) {
 			return theta, false
 		}
 		theta[idx[i]] = v
@@ -111,4 +120,29 @@ func (n *normal) cost(t [unknowns]float64) float64 {
 		c -= 2 * n.B[i] * t[i]
 	}
 	return c
+}
+
+// inverse returns the inverse of A; rows of unknowns that nothing tells about are zero.
+func (n *normal) inverse() (inv [unknowns][unknowns]float64) {
+	set := 0
+	for i := range unknowns {
+		if n.A[i][i] > 0 {
+			set |= 1 << i
+		}
+	}
+	for c := range unknowns {
+		if set&(1<<c) == 0 {
+			continue
+		}
+		unit := normal{A: n.A}
+		unit.B[c] = 1
+		col, ok := unit.solveAny(set)
+		if !ok {
+			return [unknowns][unknowns]float64{}
+		}
+		for r := range col {
+			inv[r][c] = col[r]
+		}
+	}
+	return inv
 }

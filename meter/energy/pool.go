@@ -11,7 +11,7 @@ type pool struct {
 	alone   bool    // never more than one member
 	mixed   int64   // uJ that decoders were given in the same windows
 	cost    float64 // modelled cost of their steps, as if alone
-	unmixed int64   // uJ of windows in which nobody decoded
+	edge2   float64 // variance of the pool's edges
 	opened  int64
 	closed  int64
 	inside  int // members still in prefill
@@ -168,8 +168,12 @@ func (l *Ledger) dividePool(n int) {
 	b := &l.back
 	p := &b.pools[n]
 	var whole float64
+	var sum [unknowns]float64
 	for _, m := range p.members {
 		whole += l.promptWork(m)
+		for i, t := range l.promptTerms(m) {
+			sum[i] += t
+		}
 	}
 	if b.contended && whole > 0 { // the rest of the draw is another process's
 		if most := int64(whole * (1 + l.reqs[p.members[0].req].group.model.prefill.rho())); p.uj > most {
@@ -181,12 +185,14 @@ func (l *Ledger) dividePool(n int) {
 	for _, m := range p.members {
 		r := &l.reqs[m.req]
 		if whole > 0 {
-			uj := min(int64(float64(p.uj)*(l.promptWork(m)/whole)+1e-6), left)
+			part := l.promptWork(m) / whole
+			uj := min(int64(float64(p.uj)*part+1e-6), left)
 			r.prefillUJ += uj
 			left -= uj
-		}
-		if p.alone {
-			r.aloneUJ += min(p.unmixed, p.uj)
+			// The others in the pool, or the decoders beside it, could have caused so much of it.
+			r.contested += float64(uj)*(1-part) + min(float64(uj), float64(p.mixed)*part)
+			r.edge2 += p.edge2 * part * part
+			r.model2 += l.divisionVariance(m, p, part, sum)
 		}
 		r.estimated = r.estimated || !r.known || p.guessed
 		r.forget(n)
@@ -211,18 +217,37 @@ func (r *request) forget(pool int) {
 	}
 }
 
-// promptWork is the modelled work that a member did while its pool was open.
-func (l *Ledger) promptWork(m member) float64 {
+// divisionVariance is the variance of a member's part that comes from the coefficients' own: of the prompt
+// terms in which it differs from its pool, whose sum is sum, and of what the decoders beside the pool
+// were given.
+func (l *Ledger) divisionVariance(m member, p *pool, part float64, sum [unknowns]float64) float64 {
+	model := &l.reqs[m.req].group.model.prefill
+	x := l.promptTerms(m)
+	for i := range x {
+		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / dot(sum, model.theta)
+	}
+	x[2] = p.cost * part
+	return model.variance(x)
+}
+
+// promptTerms are the regressors of the work that a member did while its pool was open.
+func (l *Ledger) promptTerms(m member) [unknowns]float64 {
 	r := &l.reqs[m.req]
 	prompt, cached := r.prompt, r.cached
 	if !r.known {
 		prompt, cached = r.guess, 0
 	}
-	w := r.group.model.promptWork(prompt, cached)
+	t := promptTerms(prompt, cached)
 	if whole := r.first - r.start; r.first > r.start && m.to > m.from && m.to-m.from < whole {
-		w *= float64(m.to-m.from) / float64(whole)
+		f := float64(m.to-m.from) / float64(whole)
+		t[0], t[1] = t[0]*f, t[1]*f
 	}
-	return w
+	return t
+}
+
+// promptWork is the modelled work that a member did while its pool was open.
+func (l *Ledger) promptWork(m member) float64 {
+	return dot(l.promptTerms(m), l.reqs[m.req].group.model.prefill.theta)
 }
 
 // learnPool teaches the prompt model from a pool that is free of guesses: what was drawn in its windows,
@@ -246,7 +271,7 @@ func (l *Ledger) learnPool(p *pool) {
 	if x[0] < 64 {
 		return // the fixed cost of a step, not of its tokens
 	}
-	edge := l.back.peakMW * float64(l.src.edge()) * 1e-6
+	edge := l.back.prefillMW() * l.src.edge() * 1e-6
 	rel := math.Hypot(edge, g.model.decode.rho()*p.cost) / drawn
 	g.model.prefill.observe(x, drawn, rel)
 }

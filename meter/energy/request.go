@@ -54,10 +54,11 @@ type request struct {
 
 	idleUJ, prefillUJ, decodeUJ int64
 	timeUJ, tokenUJ             int64
-	aloneUJ                     int64           // active energy of windows in which nobody else worked
+	aloneUJ                     int64           // decode energy of windows in which nobody else worked
+	contested                   float64         // uJ of prefill that others could have caused
 	in                          [maxPools]place // its places in pools not yet divided
 	pools                       int             // how many
-	edge2                       float64
+	edge2, model2               float64         // variances in uJ^2: of edges, of coefficients
 	sample2                     float64
 	holdNS, meanMW              int64
 	ghost                       bool // its client left, its prefill goes on

@@ -1,7 +1,5 @@
 package energy
 
-import "math"
-
 // Quality says how far a result can be trusted; the first that applies, in this order.
 type Quality uint8
 
@@ -80,26 +78,6 @@ func quality(r *request, res *Result) Quality {
 		return Estimated
 	}
 	return Measured
-}
-
-// sigma is the standard error of the active and of the total energy: the timing of its edges beside
-// other work, the sampling of the draw, the idle draw's error over the time it was charged for, and the
-// model's error over what it had to share.
-func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
-	idle := &l.back.idle
-	contended := float64(max(0, res.ActiveUJ-r.aloneUJ))
-	rho := max(r.group.model.decode.rho(), floorRho)
-	if r.shared && r.slot < 0 && !r.group.unified {
-		rho = max(rho, 0.05)
-	}
-	var quiet float64
-	if base := idle.mw(); base > 0 {
-		quiet = float64(res.IdleUJ) * max(idle.SigmaMW, 0.003*base) / base
-	}
-	v := r.edge2 + r.sample2 + quiet*quiet + rho*rho*contended*contended
-	v += math.Pow(0.005*float64(res.ActiveUJ), 2)
-	s := int64(math.Ceil(math.Sqrt(v)))
-	return s, s
 }
 
 // Balance is the ledger's account, in microjoules. Always, exactly:

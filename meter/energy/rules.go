@@ -39,6 +39,7 @@ type marks struct {
 	shared                 int64   // ns during which several held a slot
 	lost                   int
 	edge2                  float64
+	beside                 float64 // uJ that a decoder was given beside prefills, members alike
 }
 
 // rules are the shares that do not depend on the kind of work: the idle draw, and the two simple rules

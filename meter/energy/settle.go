@@ -95,6 +95,9 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		decode := l.beside(w, active, cost)
 		p := &b.pools[b.pool]
 		p.cost += cost
+		if b.decoding > 0 {
+			b.sums.beside += cost / float64(b.decoding)
+		}
 		l.chargePool(active-decode, decode, ns)
 		l.chargeDecoders(decode, cost)
 		l.resetRuns()
@@ -120,6 +123,7 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 func (l *Ledger) beside(w *window, active int64, cost float64) int64 {
 	b := &l.back
 	if b.decoding == 0 {
+		l.blurAlone(w)
 		return 0
 	}
 	var g *group
@@ -131,8 +135,7 @@ func (l *Ledger) beside(w *window, active int64, cost float64) int64 {
 	cost *= g.model.prefill.theta[2]
 	prompt, sd := l.expectedPrompt(w)
 	rho := g.model.decode.rho()
-	edge := float64(l.src.edge()) * prompt / float64(w.t1-w.t0)
-	v := rho*rho*cost*cost + edge*edge
+	v := rho*rho*cost*cost + l.blur(w, prompt, sd)
 	decode := cost
 	if v > 0 {
 		decode += (float64(active) - cost - prompt) * v / (v + sd*sd)
@@ -222,9 +225,6 @@ func (l *Ledger) chargePool(uj, decode, ns int64) {
 	}
 	p.uj += uj
 	p.mixed += decode
-	if b.decoding == 0 {
-		p.unmixed += uj
-	}
 	p.extra = p.extra || b.contended
 }
 

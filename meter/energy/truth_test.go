@@ -106,7 +106,7 @@ var classes = []struct {
 }{{"< 0.5 s", 0, 0.5}, {"0.5-2 s", 0.5, 2}, {"2-10 s", 2, 10}, {"> 10 s", 10, 1e9}}
 
 func TestTruth(t *testing.T) {
-	const perFamily = 10
+	const perFamily = 5
 	for _, p := range profiles() {
 		t.Run(p.name, func(t *testing.T) {
 			var all []scored

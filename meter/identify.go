@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"net"
 	"strings"
 )
 
@@ -52,10 +51,7 @@ func (id *Identify) Fill(rec *Record, header func(string) []byte, clientAddr str
 	rec.Session = id.keep("session", id.session(header))
 	rec.User = id.person(clip(header("X-OpenWebUI-User-Id"), identityBytes))
 	rec.APIKeyID = id.apiKey(header)
-	if host, _, err := net.SplitHostPort(clientAddr); err == nil {
-		clientAddr = host // the port is another one each time
-	}
-	rec.ClientAddr = id.keep("addr", clientAddr)
+	rec.ClientAddr = id.keep("addr", host(clientAddr))
 }
 
 // person is how a user's name is kept.
@@ -103,6 +99,15 @@ func (id *Identify) hash(column, v string) string {
 	mac := hmac.New(sha256.New, id.Key)
 	mac.Write([]byte(column + "\x00" + v))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// host drops the port, which is another one each time, from host:port or [host]:port.
+func host(addr string) string {
+	i := strings.LastIndexByte(addr, ':')
+	if i < 0 || strings.IndexByte(addr, ':') < i && addr[0] != '[' {
+		return addr // no port: a name, a socket, or an IPv6 address alone
+	}
+	return strings.Trim(addr[:i], "[]")
 }
 
 // product is the first product of a User-Agent (RFC 9110, 10.1.5), without its version.

@@ -148,6 +148,12 @@ func TestIdentityIsBounded(t *testing.T) {
 			t.Errorf("%d labels of %.40q, want %d", len(r.Labels), v, want)
 		}
 	}
+	for addr, want := range map[string]string{"192.0.2.7:80": "192.0.2.7", "[2001:db8::7]:80": "2001:db8::7", "2001:db8::7": "2001:db8::7", "@": "@", "": "", "::1": "::1", ":80": ""} {
+		id.Fill(&r, header(""), addr)
+		if r.ClientAddr != want {
+			t.Errorf("address %q kept as %q, want %q", addr, r.ClientAddr, want)
+		}
+	}
 	for _, bad := range []string{"", "x", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		"00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"} {
 		r = meter.Record{}

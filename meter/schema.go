@@ -77,7 +77,6 @@ const (
 	reqPrompt
 	reqPromptElem
 	reqInput
-	reqInputElem
 	reqDocuments
 	reqPartType
 	reqUser
@@ -112,14 +111,12 @@ const (
 	repItemType
 
 	// Counts.
-	repUsage
 	repUsagePrompt
 	repUsageOutput
 	repUsageCached
 	repUsageCacheRead
 	repUsageCacheWrite
 	repUsageReasoning
-	repTimings
 	repCacheN
 	repPromptN
 	repPromptMs
@@ -129,7 +126,6 @@ const (
 	repDraftAcceptedN
 	repTokensPredicted
 	repTokensEvaluated
-	repProgress
 	repProgressTotal
 	repProgressCache
 	repProgressDone
@@ -158,8 +154,8 @@ var requestSchema = object(reqDoc,
 	member{"seed", leaf(reqSeed)},
 	member{"n", leaf(reqN)},
 	member{"prompt", list(reqPrompt, leaf(reqPromptElem))},
-	member{"input", list(reqInput, object(reqInputElem, member{"content", parts}))},
-	member{"content", list(reqInput, leaf(reqInputElem))},
+	member{"input", list(reqInput, object(none, member{"content", parts}))},
+	member{"content", list(reqInput, nil)},
 	member{"documents", list(reqDocuments, nil)},
 	member{"texts", list(reqDocuments, nil)},
 	member{"user", leaf(reqUser)},
@@ -203,7 +199,7 @@ func chatMembers(usage, failure *node) []member {
 		member{"delta", delta},
 		member{"text", leaf(repAnswer)},
 	)
-	timings := object(repTimings,
+	timings := object(none,
 		member{"cache_n", leaf(repCacheN)},
 		member{"prompt_n", leaf(repPromptN)},
 		member{"prompt_ms", leaf(repPromptMs)},
@@ -212,7 +208,7 @@ func chatMembers(usage, failure *node) []member {
 		member{"draft_n", leaf(repDraftN)},
 		member{"draft_n_accepted", leaf(repDraftAcceptedN)},
 	)
-	progress := object(repProgress,
+	progress := object(none,
 		member{"total", leaf(repProgressTotal)},
 		member{"cache", leaf(repProgressCache)},
 		member{"processed", leaf(repProgressDone)},
@@ -294,7 +290,7 @@ func plainMembers() []member {
 func usageNode() *node {
 	cached := object(none, member{"cached_tokens", leaf(repUsageCached)})
 	reasoning := object(none, member{"reasoning_tokens", leaf(repUsageReasoning)})
-	return object(repUsage,
+	return object(none,
 		member{"completion_tokens", leaf(repUsageOutput)},
 		member{"prompt_tokens", leaf(repUsagePrompt)},
 		member{"prompt_tokens_details", cached},

@@ -98,8 +98,6 @@ func (t *text) set(v value) {
 
 func (t *text) copyFrom(o *text) { t.n = copy(t.b[:], o.b[:o.n]) }
 
-func (t *text) reset() { t.n = 0 }
-
 // wipe forgets the bytes too.
 func (t *text) wipe() {
 	clear(t.b[:t.n])

@@ -192,7 +192,7 @@ func (l *Ledger) dividePool(n int) {
 			// The others in the pool, or the decoders beside it, could have caused so much of it.
 			r.contested += float64(uj)*(1-part) + min(float64(uj), float64(p.mixed)*part)
 			r.edge2 += p.edge2 * part * part
-			r.model2 += l.divisionVariance(m, p, part, sum)
+			r.model2 += l.divisionVariance(m, p, part, whole, sum)
 		}
 		r.estimated = r.estimated || !r.known || p.guessed
 		r.forget(n)
@@ -220,11 +220,11 @@ func (r *request) forget(pool int) {
 // divisionVariance is the variance of a member's part that comes from the coefficients' own: of the prompt
 // terms in which it differs from its pool, whose sum is sum, and of what the decoders beside the pool
 // were given.
-func (l *Ledger) divisionVariance(m member, p *pool, part float64, sum [unknowns]float64) float64 {
+func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [unknowns]float64) float64 {
 	model := &l.reqs[m.req].group.model.prefill
 	x := l.promptTerms(m)
 	for i := range x {
-		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / dot(sum, model.theta)
+		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / whole
 	}
 	x[2] = p.cost * part
 	return model.variance(x)

@@ -12,7 +12,7 @@ import (
 	"wattline/meter/energy"
 )
 
-var mixes = flag.Int("mixes", 80, "random mixes per sensor profile; LEDGER.md's table is made with 1000")
+var mixes = flag.Int("mixes", 40, "random mixes per sensor profile; LEDGER.md's table is made with 1000")
 
 // scored is one request's error.
 type scored struct {

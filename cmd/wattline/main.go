@@ -33,6 +33,7 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Stand in front of a server and measure every request."`
 	Demo     demoCmd     `cmd:"" help:"Show it all on this machine: a real llama-server, traffic, the rows."`
 	Requests requestsCmd `cmd:"" help:"The latest requests, or the waterfall of one."`
+	Replay   replayCmd   `cmd:"" help:"Drive a documented workload through it and report what came of it."`
 	Usage    usageCmd    `cmd:"" help:"Tokens, energy and cost by agent, session, model, user, label or day."`
 	Query    queryCmd    `cmd:"" help:"Run SQL on the measured rows."`
 	Export   exportCmd   `cmd:"" help:"Write the measured rows as CSV or JSON lines."`

@@ -1,0 +1,133 @@
+package replay
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"gonum.org/v1/gonum/stat"
+)
+
+// capReasons are those for which a driver lowers clocks because it was told to: a power limit is part of
+// what is measured, not a fault of the run.
+//
+//nolint:gochecknoglobals // a constant list
+var capReasons = []string{"sw_power_cap", "applications_clocks_setting", "gpu_idle", "sync_boost"}
+
+// checkThrottle: a card that is too hot measures its cooling.
+func (r *Run) checkThrottle() Check {
+	const name = "throttling"
+	in := r.during()
+	seconds, reasons := throttled(in)
+	if !seconds.Valid && len(reasons) == 0 {
+		return unknown(name, "no GPU's clocks were watched")
+	}
+	bad := slices.DeleteFunc(slices.Clone(reasons), func(s string) bool { return slices.Contains(capReasons, s) })
+	switch {
+	case len(bad) > 0:
+		return failed(name, "the GPU throttled for %s s: %s", short(seconds.V), strings.Join(bad, ", "))
+	case seconds.V > 0 && len(reasons) == 0:
+		return failed(name, "the GPU throttled for %s s for an unknown reason", short(seconds.V))
+	case len(reasons) > 0:
+		return passed(name, "only as configured (%s)", strings.Join(reasons, ", "))
+	}
+	return passed(name, "never")
+}
+
+// checkStall: a request in flight while the card rests means kernels were compiled, or the server hung.
+// It needs power at a finer step than a stall lasts.
+func (r *Run) checkStall() Check {
+	const name = "stalls"
+	idle := r.idleBefore()
+	if len(r.Power.Curves) == 0 || !idle.Valid || len(r.Power.Curves) != len(r.device().Devices) {
+		return unknown(name, "no power curve finer than %s s was measured", short(stallSeconds))
+	}
+	found, worst := 0, 0.0
+	for _, e := range r.Exchanges {
+		if s := r.stalled(e, idle.V*idleBand); s >= stallSeconds {
+			found++
+			worst = max(worst, s)
+		}
+	}
+	if found > 0 {
+		return failed(name, "%d requests waited at idle power (below %s W), up to %s s: kernels were compiled, or the server hung; run it again", found, short(idle.V*idleBand), short(worst))
+	}
+	return passed(name, "no request waited %s s or more at idle power", short(stallSeconds))
+}
+
+// stalled is the longest stretch, in seconds, within the request's time in its slot in which all devices
+// together drew less than limit watts.
+func (r *Run) stalled(e *Exchange, limit float64) float64 {
+	from, to := e.StartedAt, e.StartedAt.Add(time.Duration(e.LastUs.V)*time.Microsecond)
+	if e.InLine != nil && e.InLine.QueueUs.Valid { // waiting for a slot is no stall
+		from = from.Add(time.Duration(e.InLine.QueueUs.V) * time.Microsecond)
+	}
+	c := r.Power.Curves[0]
+	step := time.Duration(c.StepUs) * time.Microsecond
+	longest, current := 0.0, 0.0
+	for i := range c.MilliWatts {
+		at := c.From.Add(time.Duration(i) * step)
+		if at.Before(from) || at.Add(step).After(to) {
+			continue
+		}
+		watts := 0.0
+		for _, d := range r.Power.Curves {
+			if i < len(d.MilliWatts) {
+				watts += float64(d.MilliWatts[i]) / 1e3
+			}
+		}
+		if watts >= limit {
+			current = 0
+			continue
+		}
+		current += step.Seconds()
+		longest = max(longest, current)
+	}
+	return longest
+}
+
+// GaugePoint is how many requests the proxy had in flight at one moment, other people's included.
+type GaugePoint struct {
+	At       time.Time `json:"at"`
+	InFlight int       `json:"in_flight"`
+}
+
+// checkLittle: the mean number in flight that the proxy's gauge shows must be arrival rate times
+// residence as the client's rows have them, over the same inner window; then nothing was lost or counted
+// twice. The window leaves out the first and the last tenth of each cell. A difference within three
+// standard errors of the sampled gauge proves nothing and passes.
+func (r *Run) checkLittle() Check {
+	const name = "Little's law"
+	var seen []float64
+	window, busy := 0.0, 0.0
+	requests := 0
+	for _, s := range r.Spans {
+		edge := s.To.Sub(s.From) / 10
+		from, to := s.From.Add(edge), s.To.Add(-edge)
+		for _, g := range r.Gauge {
+			if !g.At.Before(from) && g.At.Before(to) {
+				seen = append(seen, float64(g.InFlight))
+			}
+		}
+		window += to.Sub(from).Seconds()
+		for _, e := range r.Exchanges {
+			if o := overlap(e.StartedAt, e.StartedAt.Add(time.Duration(e.EndUs.V)*time.Microsecond), from, to); o > 0 {
+				busy += o.Seconds()
+				requests++
+			}
+		}
+	}
+	if len(seen) < littleSamples || requests < littleNeeds || window <= 0 {
+		return unknown(name, "%d requests and %d readings of the proxy's gauge; it takes %d and %d", requests, len(seen), littleNeeds, littleSamples)
+	}
+	mean, sd := stat.MeanStdDev(seen, nil)
+	rows := busy / window
+	off := math.Abs(mean-rows) / rows
+	said := fmt.Sprintf("in flight: %s by the proxy's gauge (%d readings), %s by the client's rows (%d requests)", short(mean), len(seen), short(rows), requests)
+	if off > littleTolerance && math.Abs(mean-rows) > 3*sd/math.Sqrt(float64(len(seen))) {
+		return failed(name, "%s: off by %s %%", said, short(100*off))
+	}
+	return passed(name, "%s", said)
+}

@@ -1,0 +1,138 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"wattline/meter"
+	"wattline/replay"
+)
+
+// Admin asks a wattline's admin listener. It is safe for use by several goroutines.
+type Admin struct {
+	c     *Client
+	runID string
+}
+
+// NewAdmin makes an Admin for an address like http://127.0.0.1:11435. runID is the label under which the
+// run's own requests are known there.
+func NewAdmin(address, agent, runID string) (*Admin, error) {
+	c, err := New(Config{Endpoint: address, Agent: agent})
+	if err != nil {
+		return nil, fmt.Errorf("--admin %q is no address: write it as http://HOST:PORT", address)
+	}
+	return &Admin{c: c, runID: runID}, nil
+}
+
+// Address is where the admin listener is.
+func (a *Admin) Address() string { return a.c.base }
+
+// Close lets idle connections go.
+func (a *Admin) Close() { a.c.Close() }
+
+// Reachable asks whether it is there.
+func (a *Admin) Reachable(ctx context.Context) error { return a.c.ask(ctx, "/healthz", nil, nil) }
+
+// InFlight is how many requests the proxy has in flight just now.
+func (a *Admin) InFlight(ctx context.Context) (int, error) {
+	var list []struct {
+		ID string `json:"id"`
+	}
+	err := a.c.ask(ctx, "/api/inflight", nil, &list)
+	return len(list), err
+}
+
+// idsPerQuestion keeps the request line below the listener's limit.
+const idsPerQuestion = 50
+
+// Join finds the rows of the exchanges that have an id. A row whose energy is still pending is asked for
+// again, until patience is over.
+func (a *Admin) Join(ctx context.Context, list []*replay.Exchange, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
+	waiting := slices.DeleteFunc(slices.Clone(list), func(e *replay.Exchange) bool { return e.RowID == "" })
+	for len(waiting) > 0 {
+		var still []*replay.Exchange
+		for some := range slices.Chunk(waiting, idsPerQuestion) {
+			if err := a.rows(ctx, some); err != nil {
+				return err
+			}
+			for _, e := range some {
+				if e.InLine == nil || e.InLine.EnergyQuality == meter.EnergyPending {
+					still = append(still, e)
+				}
+			}
+		}
+		if len(still) == 0 || time.Now().After(deadline) {
+			return nil
+		}
+		waiting = still
+		if err := sleep(ctx, joinPoll); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const joinPoll = 300 * time.Millisecond
+
+func (a *Admin) rows(ctx context.Context, list []*replay.Exchange) error {
+	q := url.Values{}
+	byID := map[string]*replay.Exchange{}
+	for _, e := range list {
+		q.Add("id", e.RowID)
+		byID[e.RowID] = e
+	}
+	var rows []*meter.Record
+	if err := a.c.ask(ctx, "/api/requests?"+q.Encode(), nil, &rows); err != nil {
+		return fmt.Errorf("the rows measured in line: %w", err)
+	}
+	for _, r := range rows {
+		if e := byID[r.ID]; e != nil {
+			e.InLine = r
+		}
+	}
+	return nil
+}
+
+// Foreign lists the requests of others that were under way between from and to and generated tokens or
+// were to: "agent path" each.
+func (a *Admin) Foreign(ctx context.Context, from, to time.Time) ([]string, error) {
+	const most = 10000
+	for limit := 500; ; limit *= 5 {
+		limit = min(limit, most)
+		var rows []*meter.Record
+		if err := a.c.ask(ctx, "/api/requests?limit="+strconv.Itoa(limit), nil, &rows); err != nil {
+			return nil, fmt.Errorf("the rows of others: %w", err)
+		}
+		if len(rows) == limit && limit < most && rows[len(rows)-1].StartedAt.After(from) {
+			continue
+		}
+		var out []string
+		for _, r := range rows {
+			end := r.StartedAt.Add(time.Duration(r.DurationUs.V) * time.Microsecond)
+			if r.Labels["replay"] == a.runID || r.Dialect == "" || end.Before(from) || r.StartedAt.After(to) {
+				continue
+			}
+			out = append(out, strings.TrimSpace(r.Agent+" "+r.Path))
+		}
+		return out, nil
+	}
+}
+
+// Energy is what the devices drew. A wattline without a power source, or from before it had the
+// question, has nothing to say, which is no error.
+func (a *Admin) Energy(ctx context.Context, from, to time.Time) (replay.Power, error) {
+	q := url.Values{"from": {from.UTC().Format(time.RFC3339Nano)}, "to": {to.UTC().Format(time.RFC3339Nano)}}
+	var p replay.Power
+	err := a.c.ask(ctx, "/api/energy?"+q.Encode(), nil, &p)
+	if StatusOf(err) == http.StatusNotFound {
+		return replay.Power{}, nil
+	}
+	return p, err
+}

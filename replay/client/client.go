@@ -1,0 +1,180 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Config of a Client.
+type Config struct {
+	Endpoint string // http://host:port of a llama-server, or of wattline in front of one
+	APIKey   string // sent as a bearer token; never kept anywhere
+	Agent    string // User-Agent
+	RunID    string // names this run's requests in wattline's rows (label "replay")
+	// LoadTimeout is how long a 503 ("Loading model") is waited for. Default: 5 minutes.
+	LoadTimeout time.Duration
+}
+
+// Client talks to one server. It is safe for use by several goroutines.
+type Client struct {
+	cfg    Config
+	base   string
+	http   *http.Client
+	events atomic.Int64
+	bufs   sync.Pool // of *capture
+}
+
+// New checks the endpoint's form; it connects to nothing yet.
+func New(cfg Config) (*Client, error) {
+	u, err := url.Parse(cfg.Endpoint)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fmt.Errorf("--endpoint %q is no address: write it as http://HOST:PORT", cfg.Endpoint)
+	}
+	if cfg.LoadTimeout <= 0 {
+		cfg.LoadTimeout = 5 * time.Minute
+	}
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		MaxIdleConns:        0,
+		MaxIdleConnsPerHost: 8192,
+		// llama-server closes a connection that was idle for five seconds.
+		IdleConnTimeout:    4 * time.Second,
+		DisableCompression: true,
+		ReadBufferSize:     64 << 10,
+	}
+	return &Client{
+		cfg: cfg, base: strings.TrimSuffix(cfg.Endpoint, "/"),
+		http: &http.Client{Transport: transport},
+		bufs: sync.Pool{New: func() any { return new(capture) }},
+	}, nil
+}
+
+// Endpoint is where the requests go.
+func (c *Client) Endpoint() string { return c.base }
+
+// Events is how many events have arrived in all streams so far.
+func (c *Client) Events() int64 { return c.events.Load() }
+
+// Close lets idle connections go.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// questionTimeout bounds one question about the server; a server whose HTTP threads are all taken by
+// streams answers late.
+const questionTimeout = 60 * time.Second
+
+// statusError is an answer other than 200.
+type statusError struct {
+	path, status, message string
+	code                  int
+}
+
+func (e *statusError) Error() string {
+	if e.message == "" {
+		return fmt.Sprintf("%s: %s", e.path, e.status)
+	}
+	return fmt.Sprintf("%s: %s: %s", e.path, e.status, e.message)
+}
+
+// StatusOf is the HTTP status in an error of this package, 0 if there was no answer.
+func StatusOf(err error) int {
+	var s *statusError
+	if errors.As(err, &s) {
+		return s.code
+	}
+	return 0
+}
+
+// ask sends one question and decodes the JSON answer; body nil is a GET.
+func (c *Client) ask(ctx context.Context, path string, body, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
+	defer cancel()
+	method, content := http.MethodGet, io.Reader(nil)
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("client: %s: %w", path, err)
+		}
+		method, content = http.MethodPost, bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	if err != nil {
+		return fmt.Errorf("client: %s: %w", path, err)
+	}
+	c.headers(req)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.refused(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return c.refused(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return &statusError{path, resp.Status, message(text), resp.StatusCode}
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s answers %s with something that is not llama-server's JSON: %w", c.base, path, err)
+	}
+	return nil
+}
+
+func (c *Client) headers(req *http.Request) {
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", c.cfg.Agent)
+	req.Header.Set("X-Wattline-Echo", "1")
+	if c.cfg.RunID != "" {
+		req.Header.Set("X-Wattline-Labels", "replay="+c.cfg.RunID)
+	}
+	if c.cfg.APIKey != "" {
+		req.Header.Set("Authorization", "Bearer "+c.cfg.APIKey)
+	}
+}
+
+// refused says in a sentence why there was no answer, and what to do.
+func (c *Client) refused(err error) error {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no server answers at %s: start one, or name another with --endpoint (%w)", c.base, syscall.ECONNREFUSED)
+	case errors.As(err, &dns):
+		return fmt.Errorf("the host of %s is not known: correct --endpoint (%w)", c.base, err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%s closed the connection without an answer: it is no llama-server, or it has just ended (%w)", c.base, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s does not answer: is it a llama-server, and not overloaded? (%w)", c.base, err)
+	}
+	return err
+}
+
+// message is the text of llama-server's error object, or the start of whatever was sent.
+func message(body []byte) string {
+	var e struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &e) == nil && e.Error.Message != "" {
+		return e.Error.Message
+	}
+	const limit = 200
+	text := strings.Join(strings.Fields(string(body)), " ")
+	return text[:min(len(text), limit)]
+}

@@ -1,0 +1,170 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"wattline/replay"
+)
+
+// props is what is read of GET /props.
+type props struct {
+	Defaults struct {
+		NCtx int `json:"n_ctx"` // per slot
+	} `json:"default_generation_settings"`
+	TotalSlots int    `json:"total_slots"`
+	ModelAlias string `json:"model_alias"`
+	ModelPath  string `json:"model_path"`
+	ModelFtype string `json:"model_ftype"`
+	BuildInfo  string `json:"build_info"`
+}
+
+// models is what is read of GET /v1/models.
+type models struct {
+	Data []struct {
+		ID   string `json:"id"`
+		Meta struct {
+			NParams int64  `json:"n_params"`
+			Size    int64  `json:"size"`
+			Ftype   string `json:"ftype"`
+		} `json:"meta"`
+	} `json:"data"`
+}
+
+// Server asks the server about itself, waiting while it loads its model. waiting, if not nil, is called
+// once when it has to wait. Its errors are sentences for the user.
+func (c *Client) Server(ctx context.Context, waiting func()) (*replay.Server, error) {
+	if err := c.loaded(ctx, waiting); err != nil {
+		return nil, err
+	}
+	var p props
+	if err := c.ask(ctx, "/props", nil, &p); err != nil {
+		return nil, c.notLlama(err)
+	}
+	if p.BuildInfo == "" || p.TotalSlots == 0 {
+		return nil, fmt.Errorf("%s answers GET /props, but not as llama-server does: prompts are sized with llama-server's own tokenizer, so only that can be measured", c.base)
+	}
+	s := &replay.Server{
+		Endpoint: c.base, Build: p.BuildInfo, ModelPath: p.ModelPath, Quantisation: p.ModelFtype,
+		ContextTokens: p.Defaults.NCtx, Slots: p.TotalSlots,
+	}
+	s.Model = baseName(p.ModelPath)
+	if p.ModelAlias != "" {
+		s.Model = baseName(p.ModelAlias)
+	}
+	var m models
+	if err := c.ask(ctx, "/v1/models", nil, &m); err == nil && len(m.Data) > 0 {
+		s.Params, s.ModelBytes = m.Data[0].Meta.NParams, m.Data[0].Meta.Size
+	} else if err != nil && ctx.Err() != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Models lists the ids of GET /v1/models.
+func (c *Client) Models(ctx context.Context) ([]string, error) {
+	var m models
+	if err := c.ask(ctx, "/v1/models", nil, &m); err != nil {
+		return nil, c.notLlama(err)
+	}
+	var ids []string
+	for _, d := range m.Data {
+		ids = append(ids, d.ID)
+	}
+	return ids, nil
+}
+
+// Health is GET /health once.
+func (c *Client) Health(ctx context.Context) error {
+	return c.notLlama(c.ask(ctx, "/health", nil, nil))
+}
+
+// loaded waits as long as the server says 503.
+func (c *Client) loaded(ctx context.Context, waiting func()) error {
+	deadline := time.Now().Add(c.cfg.LoadTimeout)
+	for first := true; ; first = false {
+		err := c.ask(ctx, "/health", nil, nil)
+		if err == nil {
+			return nil
+		}
+		if StatusOf(err) != http.StatusServiceUnavailable {
+			return c.notLlama(err)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s was still loading its model after %v (%w)", c.base, c.cfg.LoadTimeout, err)
+		}
+		if first && waiting != nil {
+			waiting()
+		}
+		if err := sleep(ctx, loadPoll); err != nil {
+			return err
+		}
+	}
+}
+
+const loadPoll = 250 * time.Millisecond
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// notLlama turns a status into a sentence.
+func (c *Client) notLlama(err error) error {
+	var s *statusError
+	if !errors.As(err, &s) {
+		return err
+	}
+	switch s.code {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("%s wants an API key: put it into a file and give --api-key-file (%w)", c.base, err)
+	case http.StatusBadGateway:
+		return fmt.Errorf("%s is there, but the server behind it is not: start the llama-server (%w)", c.base, err)
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return fmt.Errorf("%s is a server, but not a llama-server: prompts are sized with llama-server's own tokenizer (%w)", c.base, err)
+	}
+	return fmt.Errorf("%s answers, but not as a llama-server should (%w)", c.base, err)
+}
+
+// Count implements prompt.Counter: the chat template around one user message, then the tokenizer.
+func (c *Client) Count(ctx context.Context, content string) (int, error) {
+	var templated struct {
+		Prompt *string `json:"prompt"`
+	}
+	if err := c.ask(ctx, "/apply-template", map[string]any{"messages": userMessage(content)}, &templated); err != nil {
+		return 0, c.notLlama(err)
+	}
+	if templated.Prompt == nil {
+		return 0, fmt.Errorf("%s answers POST /apply-template without a prompt: it is no llama-server, or too old a one", c.base)
+	}
+	var tokens struct {
+		Tokens []int `json:"tokens"`
+	}
+	err := c.ask(ctx, "/tokenize", map[string]any{"content": *templated.Prompt, "add_special": true, "parse_special": true}, &tokens)
+	if err != nil {
+		return 0, c.notLlama(err)
+	}
+	return len(tokens.Tokens), nil
+}
+
+func userMessage(content string) []map[string]string {
+	return []map[string]string{{"role": "user", "content": content}}
+}
+
+func baseName(path string) string {
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '/' || path[i] == '\\' {
+			return path[i+1:]
+		}
+	}
+	return path
+}

@@ -1,0 +1,213 @@
+package replay
+
+import (
+	"slices"
+	"time"
+
+	"wattline/meter"
+)
+
+// Sample is what one device drew and was in one span, as the admin listener's /api/energy gives it: a row
+// of table power.
+type Sample struct {
+	At           time.Time `json:"at"`
+	Device       string    `json:"device"`
+	SpanUs       meter.Int `json:"span_us"`
+	EnergyUj     meter.Int `json:"energy_uj"`
+	MeanMw       meter.Int `json:"mean_mw"`
+	MaxMw        meter.Int `json:"max_mw"`
+	TempC        meter.Int `json:"temp_c"`
+	UtilPermille meter.Int `json:"util_permille"`
+	VRAMBytes    meter.Int `json:"vram_bytes"`
+	SMClockMHz   meter.Int `json:"sm_clock_mhz"`
+	LimitMw      meter.Int `json:"limit_mw"`
+	ThrottledUs  meter.Int `json:"throttled_us"`
+	Throttle     []string  `json:"throttle"`
+	Source       string    `json:"source"`
+}
+
+// LedgerWindow is one window of the energy ledger, a row of table ledger.
+type LedgerWindow struct {
+	At               time.Time `json:"at"`
+	Device           string    `json:"device"`
+	SpanUs           meter.Int `json:"span_us"`
+	CounterUj        meter.Int `json:"counter_uj"`
+	RequestsActiveUj meter.Int `json:"requests_active_uj"`
+	RequestsIdleUj   meter.Int `json:"requests_idle_uj"`
+	PoolsUj          meter.Int `json:"pools_uj"`
+	IdleUj           meter.Int `json:"idle_uj"`
+	ResidualUj       meter.Int `json:"residual_uj"`
+	Source           string    `json:"source"`
+}
+
+// Curve is a device's power as finely as its source gives it: MilliWatts at From, From+Step, ...
+type Curve struct {
+	Device     string    `json:"device"`
+	From       time.Time `json:"from"`
+	StepUs     int64     `json:"step_us"`
+	MilliWatts []int64   `json:"mw"`
+}
+
+// Power is the answer of /api/energy?from=&to=: everything is empty where nothing is measured.
+type Power struct {
+	Samples []Sample       `json:"power"`
+	Ledger  []LedgerWindow `json:"ledger"`
+	Curves  []Curve        `json:"curves"`
+}
+
+// Device is what the cards were over the run, highest and lowest of all of them while cells ran.
+type Device struct {
+	Devices     []string `json:"devices"`
+	MeanPowerW  Num      `json:"mean_power_w"` // all devices together
+	MaxPowerW   Num      `json:"max_power_w"`
+	IdleBeforeW Num      `json:"idle_before_w"` // the second before the first cell
+	PowerLimitW Num      `json:"power_limit_w"`
+	TempStartC  Num      `json:"temp_start_c"`
+	TempMaxC    Num      `json:"temp_max_c"`
+	ClockMinMHz Num      `json:"clock_min_mhz"`
+	ClockMaxMHz Num      `json:"clock_max_mhz"`
+	VRAMBytes   Num      `json:"vram_peak_bytes"`
+	ThrottledS  Num      `json:"throttled_s"`
+	Throttle    []string `json:"throttle"`
+}
+
+// during are the samples that lie within the cells' spans; those that straddle a border count if their
+// middle lies within.
+func (r *Run) during() []Sample {
+	var out []Sample
+	for _, s := range r.Power.Samples {
+		middle := s.At.Add(time.Duration(s.SpanUs.V) * time.Microsecond / 2)
+		if slices.ContainsFunc(r.Spans, func(p Span) bool { return !middle.Before(p.From) && middle.Before(p.To) }) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (r *Run) device() Device {
+	var d Device
+	for _, s := range r.Power.Samples {
+		if !slices.Contains(d.Devices, s.Device) {
+			d.Devices = append(d.Devices, s.Device)
+		}
+	}
+	slices.Sort(d.Devices)
+	in := r.during()
+	pick := func(f func(Sample) meter.Int, unit float64) []float64 {
+		var v []Num
+		for _, s := range in {
+			v = append(v, num(f(s)).Times(unit))
+		}
+		return Present(v)
+	}
+	d.IdleBeforeW = r.idleBefore()
+	d.MeanPowerW = meanPower(in)
+	d.MaxPowerW = highest(pick(func(s Sample) meter.Int { return s.MaxMw }, 1e-3))
+	d.PowerLimitW = highest(pick(func(s Sample) meter.Int { return s.LimitMw }, 1e-3))
+	temps := pick(func(s Sample) meter.Int { return s.TempC }, 1)
+	d.TempMaxC = highest(temps)
+	if len(temps) > 0 {
+		d.TempStartC = Some(temps[0])
+	}
+	clocks := pick(func(s Sample) meter.Int { return s.SMClockMHz }, 1)
+	d.ClockMaxMHz = highest(clocks)
+	if len(clocks) > 0 {
+		d.ClockMinMHz = Some(slices.Min(clocks))
+	}
+	d.VRAMBytes = highest(pick(func(s Sample) meter.Int { return s.VRAMBytes }, 1))
+	d.ThrottledS, d.Throttle = throttled(in)
+	return d
+}
+
+func highest(v []float64) Num {
+	if len(v) == 0 {
+		return Num{}
+	}
+	return Some(slices.Max(v))
+}
+
+// meanPower of all devices together.
+func meanPower(in []Sample) Num {
+	var joules, seconds float64
+	devices := map[string]bool{}
+	for _, s := range in {
+		if !s.EnergyUj.Valid || !s.SpanUs.Valid {
+			continue
+		}
+		devices[s.Device] = true
+		joules += float64(s.EnergyUj.V) / 1e6
+		seconds += float64(s.SpanUs.V) / 1e6
+	}
+	return Ratio(Some(joules), Some(seconds)).Times(float64(len(devices)))
+}
+
+// throttled is for how long the driver held the clocks down, and the reasons that it gave.
+func throttled(in []Sample) (seconds Num, reasons []string) {
+	var us []Num
+	for _, s := range in {
+		us = append(us, num(s.ThrottledUs).Times(1e-6))
+		for _, t := range s.Throttle {
+			if !slices.Contains(reasons, t) {
+				reasons = append(reasons, t)
+			}
+		}
+	}
+	slices.Sort(reasons)
+	return sum(us), reasons
+}
+
+// idleBefore is the power of all devices in the seconds after the warm-up and before the first cell.
+func (r *Run) idleBefore() Num {
+	if len(r.Spans) == 0 {
+		return Num{}
+	}
+	const window = 3 * time.Second
+	first := r.Spans[0].From
+	var before []Sample
+	for _, s := range r.Power.Samples {
+		end := s.At.Add(time.Duration(s.SpanUs.V) * time.Microsecond)
+		if !end.After(first) && first.Sub(s.At) <= window {
+			before = append(before, s)
+		}
+	}
+	return meanPower(before)
+}
+
+// gross is what all devices drew while cells ran, by the samples (whose energy is the counter's), each
+// weighted by how much of it lies within; and their source.
+func (r *Run) gross() (wh Num, source string) {
+	joules, covered, wanted := 0.0, 0.0, 0.0
+	devices := map[string]bool{}
+	for _, s := range r.Power.Samples {
+		devices[s.Device] = true
+		if !s.EnergyUj.Valid || s.SpanUs.V <= 0 {
+			continue
+		}
+		span := time.Duration(s.SpanUs.V) * time.Microsecond
+		for _, p := range r.Spans {
+			share := overlap(s.At, s.At.Add(span), p.From, p.To).Seconds()
+			joules += float64(s.EnergyUj.V) / 1e6 * share / span.Seconds()
+			covered += share
+		}
+		source = s.Source
+	}
+	for _, p := range r.Spans {
+		wanted += p.To.Sub(p.From).Seconds() * float64(len(devices))
+	}
+	const enough = 0.98 // of the time; a hole is not guessed over
+	if wanted == 0 || covered < enough*wanted {
+		return Num{}, ""
+	}
+	return Some(joules / 3600), source
+}
+
+func overlap(a, b, c, d time.Time) time.Duration {
+	from, to := a, b
+	if c.After(from) {
+		from = c
+	}
+	if d.Before(to) {
+		to = d
+	}
+	return max(0, to.Sub(from))
+}

@@ -1,0 +1,60 @@
+package replay
+
+import "wattline/meter"
+
+// What is computed from a row that was measured in line. The formulas are DEFINITIONS', those of view
+// efficiency; they stand here once more because a report must not need a store.
+
+// HeldUs is E - S: how long the request held its slot.
+func HeldUs(r *meter.Record) Num {
+	for _, v := range []meter.Int{r.DurationUs, r.TTFTUs, r.UpstreamTTFTUs, r.QueueUs} {
+		if !v.Valid {
+			return Num{}
+		}
+	}
+	return Some(float64(r.DurationUs.V - (r.TTFTUs.V - r.UpstreamTTFTUs.V) - r.QueueUs.V))
+}
+
+// GPUJoules is what the request was charged: active and idle share.
+func GPUJoules(r *meter.Record) Num { return num(r.GPUUj).Times(1e-6) }
+
+// TokensPerJoule is output tokens ÷ GPU joules (= tokens/s/W).
+func TokensPerJoule(r *meter.Record) Num { return Ratio(num(r.OutputTokens), GPUJoules(r)) }
+
+// TokensPerWatt is the guide's figure: output tokens ÷ mean attributed power, which is GPU joules ÷ (E - S).
+func TokensPerWatt(r *meter.Record) Num {
+	return Ratio(num(r.OutputTokens), Ratio(GPUJoules(r), HeldUs(r).Times(1e-6)))
+}
+
+// PrefillJoulesPerToken is prefill joules ÷ prompt tokens that were not reused.
+func PrefillJoulesPerToken(r *meter.Record) Num {
+	if !r.PromptTokens.Valid {
+		return Num{}
+	}
+	return Ratio(num(r.GPUPrefillUj).Times(1e-6), Some(float64(r.PromptTokens.V-r.CachedTokens.V)))
+}
+
+// DecodeJoulesPerToken is decode joules ÷ output tokens.
+func DecodeJoulesPerToken(r *meter.Record) Num {
+	return Ratio(num(r.GPUDecodeUj).Times(1e-6), num(r.OutputTokens))
+}
+
+// PrefillTPS is the server's prompt_n ÷ prompt_ms, where no other request was in flight.
+func (e *Exchange) PrefillTPS(concurrency int) Num {
+	if e.InLine != nil && e.InLine.MeanConcurrency.Valid {
+		if e.InLine.MeanConcurrency.V > 1000 {
+			return Num{}
+		}
+	} else if concurrency != 1 { // nobody saw; a closed loop of one is alone by construction
+		return Num{}
+	}
+	return Ratio(num(e.PromptN), e.PromptMs.Times(1e-3))
+}
+
+// inLine is a number of the row, absent where there is none.
+func (e *Exchange) inLine(f func(*meter.Record) Num) Num {
+	if e.InLine == nil {
+		return Num{}
+	}
+	return f(e.InLine)
+}

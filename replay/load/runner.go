@@ -1,0 +1,183 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wattline/replay"
+)
+
+// Sender sends one request and says what happened; it never fails.
+type Sender interface {
+	Send(ctx context.Context, r *replay.Request) *replay.Exchange
+	Events() int64 // of all streams so far; for the progress line
+}
+
+// Prompts makes texts of exact sizes.
+type Prompts interface {
+	Make(ctx context.Context, task string, tokens int, seed uint64) (string, error)
+}
+
+// Config of a run. Plan, Sender and Prompts are required.
+type Config struct {
+	Plan    *replay.Plan
+	Sender  Sender
+	Prompts Prompts
+	// Slots of the server bound how many requests are really answered at once; for the warm-up.
+	Slots int
+	// Budget is how long the run may take; cells that are predicted to exceed it are left out. 0: no limit.
+	Budget time.Duration
+	// Settle, if not nil, is called between cells and returns when the server's device is back at rest.
+	Settle func(ctx context.Context, after replay.Cell) error
+	// Offset is told by how much a prompt's count differed from what was asked, once, at the warm-up.
+	Offset func(tokens int)
+	// Say receives one line for the user; Progress is drawn over itself if not nil.
+	Say      func(format string, args ...any)
+	Progress io.Writer
+	// Watts is the power just now, for the progress line; nil or absent: not shown.
+	Watts func() replay.Num
+}
+
+// Runner is a run under way.
+type Runner struct {
+	cfg      Config
+	cost     cost
+	began    time.Time
+	inFlight atomic.Int64
+	done     atomic.Int64
+
+	mu        sync.Mutex // guards what follows
+	exchanges []*replay.Exchange
+	warmups   []*replay.Exchange
+	spans     []replay.Span
+	skipped   []replay.Dropped
+	at        replay.Key // trial and cell that run
+	atSince   time.Time
+}
+
+// Run runs the plan. When ctx ends, it returns what was measured so far, with Interrupted set. An error
+// is a sentence for the user; then nothing was measured.
+func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
+	if cfg.Say == nil {
+		cfg.Say = func(string, ...any) {}
+	}
+	r := &Runner{cfg: cfg, began: time.Now()}
+	if err := r.warmUp(ctx); err != nil {
+		return nil, err
+	}
+	cells := r.afford()
+	out := &replay.Run{Plan: cfg.Plan, StartedAt: r.began.UTC()}
+	stop := r.progress()
+	err := r.trials(ctx, cells)
+	stop()
+	out.EndedAt = time.Now().UTC()
+	out.Exchanges, out.Warmups, out.Spans, out.Skipped = r.exchanges, r.warmups, r.spans, r.skipped
+	switch {
+	case ctx.Err() != nil:
+		out.Interrupted = true
+	case err != nil && len(r.exchanges) == 0:
+		return nil, err
+	case err != nil:
+		out.Failure = err.Error()
+	}
+	if out.Interrupted && len(r.exchanges) == 0 {
+		return nil, errors.New("interrupted before anything was measured")
+	}
+	return out, nil
+}
+
+// trials runs every cell of every trial.
+func (r *Runner) trials(ctx context.Context, chosen map[int]bool) error {
+	for trial, order := range r.cfg.Plan.Order {
+		for _, cell := range order {
+			if !chosen[cell] {
+				continue
+			}
+			if !r.affordable(trial, cell) {
+				continue
+			}
+			if err := r.cell(ctx, trial, cell); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := r.rest(ctx, cell); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rest is what lies between two cells.
+func (r *Runner) rest(ctx context.Context, cell int) error {
+	if p := time.Duration(r.cfg.Plan.Spec.Pause); p > 0 {
+		if err := sleep(ctx, p); err != nil {
+			return err
+		}
+	}
+	if r.cfg.Settle != nil {
+		return r.cfg.Settle(ctx, r.cfg.Plan.Cells[cell])
+	}
+	return nil
+}
+
+// keep notes an exchange.
+func (r *Runner) keep(ex *replay.Exchange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.exchanges = append(r.exchanges, ex)
+	r.cost.learn(ex)
+}
+
+// send sends one request of the plan.
+func (r *Runner) send(ctx context.Context, req *replay.Request) {
+	r.inFlight.Add(1)
+	ex := r.cfg.Sender.Send(ctx, req)
+	r.inFlight.Add(-1)
+	if ctx.Err() != nil && !ex.OK() {
+		return // given up by the user, not by the server
+	}
+	r.keep(ex)
+	r.done.Add(1)
+}
+
+// request makes one request of the plan.
+func (r *Runner) request(k replay.Key, prompt string) *replay.Request {
+	s := &r.cfg.Plan.Spec
+	return &replay.Request{
+		Key: k, Cell: r.cfg.Plan.Cells[k.Cell], Prompt: prompt, Cache: s.Cache, Forced: s.Length == replay.Forced,
+		Seed: uint32(r.cfg.Plan.PromptSeed(k)), //nolint:gosec // only a seed
+	}
+}
+
+func (r *Runner) prompt(ctx context.Context, k replay.Key) (string, error) {
+	c := r.cfg.Plan.Cells[k.Cell]
+	return r.cfg.Prompts.Make(ctx, c.Task, c.PromptTokens, r.cfg.Plan.PromptSeed(k))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// name is how a cell is announced.
+func (r *Runner) name(trial, cell int) string {
+	c := r.cfg.Plan.Cells[cell].String()
+	if len(r.cfg.Plan.Order) > 1 {
+		return fmt.Sprintf("trial %d, %s", trial+1, c)
+	}
+	return c
+}

@@ -1,0 +1,129 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"wattline/replay"
+)
+
+// Throw-away requests: sizes of prompts, and how many tokens they generate.
+const (
+	warmupSmall  = 1000
+	warmupLarge  = 8000
+	warmupTokens = 16
+	// warmupStep is by how many tokens the replies of concurrent throw-away requests differ, so that they
+	// end one after the other and every batch width has been used once.
+	warmupStep  = 4
+	warmupWidth = 32
+)
+
+// warmUp sends throw-away requests: alone, small and large, which gives the speed for the prediction,
+// and then as many at once as the run will send. The first use of a batch width compiles kernels for
+// seconds.
+func (r *Runner) warmUp(ctx context.Context) error {
+	sizes := []int{warmupSmall, warmupLarge}
+	task := r.cfg.Plan.Cells[0].Task
+	small, large := r.cfg.Plan.Cells[0].PromptTokens, 0
+	for _, c := range r.cfg.Plan.Cells {
+		small, large = min(small, c.PromptTokens), max(large, c.PromptTokens)
+	}
+	sizes[0], sizes[1] = min(max(sizes[0], small), large), min(sizes[1], large)
+	r.cfg.Say("warming up")
+	for i, n := range sizes {
+		if i > 0 && n == sizes[0] {
+			break
+		}
+		ex, err := r.throwAway(ctx, task, n, i, warmupTokens)
+		if err != nil {
+			return err
+		}
+		if got := ex.PromptTokens(); i == 0 && got.Valid && int(got.V) != n && r.cfg.Offset != nil {
+			r.cfg.Offset(int(got.V) - n)
+			r.cfg.Say("the server evaluates %+d tokens beside those its tokenizer counts; prompts are sized accordingly", int(got.V)-n)
+			if ex, err = r.throwAway(ctx, task, n, i, warmupTokens); err != nil {
+				return err
+			}
+		}
+		r.cost.learn(ex)
+	}
+	width := min(r.width(), warmupWidth)
+	if width < 2 {
+		return nil
+	}
+	return r.warmWidths(ctx, task, sizes[0], width)
+}
+
+// width is how many requests may be in flight together.
+func (r *Runner) width() int {
+	if s := &r.cfg.Plan.Spec; s.Rate == 0 {
+		return s.Concurrency
+	}
+	return max(r.cfg.Slots, 1)
+}
+
+func (r *Runner) warmWidths(ctx context.Context, task string, size, width int) error {
+	reqs := make([]*replay.Request, width)
+	for i := range reqs {
+		var err error
+		if reqs[i], err = r.throwAwayRequest(ctx, task, size, 2+i, warmupTokens+warmupStep*i); err != nil {
+			return err
+		}
+	}
+	errs := make([]error, width)
+	var wg sync.WaitGroup
+	for i, req := range reqs {
+		wg.Go(func() { _, errs[i] = r.sendThrowAway(ctx, req) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *Runner) throwAway(ctx context.Context, task string, size, nth, tokens int) (*replay.Exchange, error) {
+	req, err := r.throwAwayRequest(ctx, task, size, nth, tokens)
+	if err != nil {
+		return nil, err
+	}
+	return r.sendThrowAway(ctx, req)
+}
+
+func (r *Runner) throwAwayRequest(ctx context.Context, task string, size, nth, tokens int) (*replay.Request, error) {
+	text, err := r.cfg.Prompts.Make(ctx, task, size, r.cfg.Plan.WarmupSeed(nth))
+	if err != nil {
+		return nil, err
+	}
+	return &replay.Request{
+		Key: replay.Key{Cell: -1, Index: nth}, Warmup: true, Prompt: text, Cache: replay.Cold, Forced: true,
+		Cell: replay.Cell{Task: task, PromptTokens: size, OutputTokens: tokens},
+	}, nil
+}
+
+func (r *Runner) sendThrowAway(ctx context.Context, req *replay.Request) (*replay.Exchange, error) {
+	ex := r.cfg.Sender.Send(ctx, req)
+	r.mu.Lock()
+	r.warmups = append(r.warmups, ex)
+	r.mu.Unlock()
+	if !ex.OK() {
+		return nil, fmt.Errorf("the first request, before anything is measured, failed: %s", ex.Error)
+	}
+	return ex, nil
+}
+
+// waitUntil sleeps until a moment, to within some tens of microseconds: Go's timers may be a millisecond
+// late when a process is idle, so the last stretch is slept in the kernel.
+func waitUntil(ctx context.Context, t time.Time) error {
+	if d := time.Until(t) - finalStretch; d > 0 {
+		if err := sleep(ctx, d); err != nil {
+			return err
+		}
+	}
+	if d := time.Until(t); d > 0 {
+		exactSleep(d)
+	}
+	return ctx.Err()
+}
+
+const finalStretch = 2 * time.Millisecond

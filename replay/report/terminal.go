@@ -1,0 +1,208 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"wattline/replay"
+)
+
+// absent is what people see where a value was not obtained.
+const absent = "-"
+
+// number prints three significant digits, or all whole ones.
+func number(n replay.Num) string {
+	if !n.Valid {
+		return absent
+	}
+	rounded, err := strconv.ParseFloat(strconv.FormatFloat(n.V, 'g', 3, 64), 64)
+	if err != nil || rounded >= 1000 || rounded <= -1000 {
+		return strconv.FormatFloat(n.V, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(rounded, 'f', -1, 64)
+}
+
+// withUnit is number with its unit.
+func withUnit(n replay.Num, unit string) string {
+	if !n.Valid {
+		return absent
+	}
+	return number(n) + " " + unit
+}
+
+// newTable is a table without lines; all columns but the first are numbers.
+func newTable(w io.Writer, header ...any) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	style := table.StyleLight
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
+	t.AppendHeader(header)
+	var right []table.ColumnConfig
+	for i := 2; i <= len(header); i++ {
+		right = append(right, table.ColumnConfig{Number: i, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	}
+	t.SetColumnConfigs(right)
+	return t
+}
+
+// spread prints a mean over trials with its interval.
+func spread(s replay.Spread) string {
+	if s.Trials < 2 {
+		return number(s.Mean)
+	}
+	kind := ""
+	if s.Kind == replay.MinMax {
+		kind = " min-max"
+	}
+	return fmt.Sprintf("%s (%s..%s%s)", number(s.Mean), number(s.Low), number(s.High), kind)
+}
+
+// Terminal prints one run's results.
+func Terminal(w io.Writer, r *replay.Results) {
+	s := r.Workload.Spec
+	load := fmt.Sprintf("%d in flight", s.Concurrency)
+	if s.Rate > 0 {
+		load = fmt.Sprintf("%s arrivals, %s a second", s.Arrival, number(replay.Some(s.Rate)))
+	}
+	fmt.Fprintf(w, "%s: %s, %s, %s cache, %s length, seed %d, plan %.12s\n\n", r.Model, r.Workload.Name, load, s.Cache, s.Length, s.Seed, r.Workload.PlanHash)
+	cells(w, r)
+	energyCells(w, r)
+	fmt.Fprintln(w)
+	waterfall(w, r)
+	fmt.Fprintln(w)
+	headline(w, r)
+	notes(w, r)
+	verdict(w, r)
+}
+
+// cells is the latency and throughput of each cell.
+func cells(w io.Writer, r *replay.Results) {
+	t := newTable(w, "task, prompt x output", "n", "ttft ms", "tokens/s", "decode tok/s", "prefill tok/s", "tpot ms", "itl p50", "itl p99")
+	for _, c := range r.Cells {
+		t.AppendRow([]any{
+			c.String(), count(c), spread(c.TTFTTrials), spread(c.TPSTrials), spread(c.DecodeTrials), number(c.PrefillTPS.Mean),
+			number(c.TPOTMs.Mean), number(c.ITLMs.P50.Value), number(c.ITLMs.P99.Value),
+		})
+	}
+	t.Render()
+}
+
+func count(c replay.Outcome) string {
+	if c.Errors > 0 {
+		return fmt.Sprintf("%d (%d failed)", c.Requests, c.Errors)
+	}
+	return strconv.Itoa(c.Requests)
+}
+
+// energyCells is printed where something has joules.
+func energyCells(w io.Writer, r *replay.Results) {
+	if !r.Energy.TokensPerJoule.Valid {
+		return
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W")
+	for _, c := range r.Cells {
+		t.AppendRow([]any{
+			c.String(), number(c.Joules.Mean), number(c.PrefillJ.Mean), number(c.DecodeJ.Mean), number(c.IdleJ.Mean),
+			number(c.TokensPerJoule), number(c.TokensPerWatt.Mean),
+		})
+	}
+	t.Render()
+}
+
+// waterfall is where the time went, medians.
+func waterfall(w io.Writer, r *replay.Results) {
+	if r.InLine.Joined == 0 {
+		fmt.Fprintln(w, "No in-line rows: the endpoint is no wattline, or its admin listener is not reachable (--admin).")
+		return
+	}
+	fmt.Fprintf(w, "Measured twice: %d requests by the client and in line. Medians in ms, client's start to last token:\n", r.InLine.Joined)
+	t := newTable(w, "task, prompt x output", "network", "upload", "proxy", "queue", "prefill", "server", "decode")
+	row := func(name string, f replay.Waterfall) {
+		t.AppendRow([]any{name, number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode)})
+	}
+	for _, c := range r.Cells {
+		row(c.String(), c.Waterfall)
+	}
+	t.Render()
+}
+
+// headline is the guide's figures, each with its formula.
+func headline(w io.Writer, r *replay.Results) {
+	t := newTable(w, "figure", "value", "", "", "formula")
+	row := func(name string, v replay.Num, unit, key string) {
+		t.AppendRow([]any{name, number(v), unit, "", r.Definitions[key]})
+	}
+	row("throughput", r.Throughput.MeanTokensPerSecond, "tokens/s", "tokens_per_second")
+	row("  of the whole system", r.Throughput.SystemTokensPerSecond, "tokens/s", "system_tokens_per_second")
+	row("latency", r.Latency.TimeToFirstTokenMs, "ms", "time_to_first_token_ms")
+	row("generation time", r.Latency.GenerationTimeMs, "ms", "generation_time_ms")
+	row("efficiency", r.Energy.MeanTokensPerWatt, "tokens/W", "tokens_per_watt")
+	row("", r.Energy.TokensPerJoule, "tokens/J", "tokens_per_joule")
+	row("GPU energy, all", r.Energy.GPUEnergyWh, "Wh", "gpu_energy_wh")
+	row("GPU energy, attributed", r.Energy.GPUAttributedWh, "Wh", "gpu_attributed_wh")
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
+	t.Render()
+	if !r.Energy.TokensPerJoule.Valid {
+		fmt.Fprintln(w, "Energy: not measured (no power source, or no wattline in between).")
+	}
+}
+
+// notes says what did not run.
+func notes(w io.Writer, r *replay.Results) {
+	for _, d := range r.Workload.Dropped {
+		fmt.Fprintf(w, "not run: %s: %s\n", d.Cell, d.Reason)
+	}
+	for _, d := range r.Workload.Skipped {
+		fmt.Fprintf(w, "skipped: %s: %s\n", d.Cell, d.Reason)
+	}
+	if r.Workload.Interrupted {
+		fmt.Fprintln(w, "interrupted: these are the requests that had been answered")
+	}
+	if r.Workload.Failure != "" {
+		fmt.Fprintf(w, "ended early: %s\n", r.Workload.Failure)
+	}
+}
+
+// verdict says whether the run may be believed.
+func verdict(w io.Writer, r *replay.Results) {
+	fmt.Fprintln(w)
+	passed, unknown := 0, []string(nil)
+	for _, c := range r.Checks {
+		switch c.State {
+		case replay.Passed:
+			passed++
+		case replay.Unknown:
+			unknown = append(unknown, c.Name)
+		}
+	}
+	if r.Valid {
+		fmt.Fprintf(w, "valid: %d checks passed", passed)
+	} else {
+		fmt.Fprintln(w, "INVALID: do not use these numbers")
+		for _, c := range r.Checks {
+			if c.State == replay.Failed {
+				fmt.Fprintf(w, "  %s: %s\n", c.Name, c.Detail)
+			}
+		}
+		fmt.Fprintf(w, "  %d other checks passed", passed)
+	}
+	if len(unknown) > 0 {
+		fmt.Fprintf(w, "; not checked: ")
+		for i, u := range unknown {
+			if i > 0 {
+				fmt.Fprint(w, ", ")
+			}
+			fmt.Fprint(w, u)
+		}
+	}
+	fmt.Fprintln(w)
+}

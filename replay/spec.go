@@ -1,0 +1,236 @@
+package replay
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Cache says what a prompt finds in the server's cache.
+type Cache string
+
+// The cache modes.
+const (
+	Cold    Cache = "cold"    // every prompt is new from its first word, and the server is told to reuse nothing
+	Warm    Cache = "warm"    // every prompt has been sent before
+	Natural Cache = "natural" // every prompt is new, and the server does what it does
+)
+
+// Length says how long a reply is.
+type Length string
+
+// The lengths of replies. A run has one of them: forced and natural replies never meet in one mean.
+const (
+	Forced        Length = "forced"  // exactly as many tokens as asked for (ignore_eos)
+	NaturalLength Length = "natural" // the model ends where it wants, at the latest after as many tokens as asked for
+)
+
+// Arrival is how the requests of an open loop are spaced.
+type Arrival string
+
+// The arrival processes of an open loop.
+const (
+	Poisson  Arrival = "poisson"  // independent clients
+	Constant Arrival = "constant" // a metronome
+	Gamma    Arrival = "gamma"    // Burstiness below 1 is more even than Poisson, above 1 burstier
+)
+
+// Spec is what a user asks for. The zero value of a field takes its default; see [Spec.Complete].
+type Spec struct {
+	Name         string   `yaml:"name" json:"name"`
+	Tasks        []string `yaml:"tasks" json:"tasks"`
+	PromptSizes  Sizes    `yaml:"prompt_sizes" json:"prompt_sizes"`
+	OutputTokens Sizes    `yaml:"output_tokens" json:"output_tokens"`
+	// Cells are combinations of their own, instead of the whole grid of the three lists.
+	Cells []Cell `yaml:"cells" json:"cells,omitempty"`
+
+	Cache  Cache  `yaml:"cache" json:"cache"`
+	Length Length `yaml:"length" json:"length"`
+
+	// Requests are sent per cell and trial. With Duration they are a lower bound of one.
+	Requests int `yaml:"requests" json:"requests"`
+	Trials   int `yaml:"trials" json:"trials"`
+	// Duration is the time to fill with requests, divided equally among cells and trials.
+	Duration Seconds `yaml:"duration" json:"duration_s"`
+
+	// Concurrency is how many requests a closed loop keeps in flight; Rate (requests a second) makes an
+	// open loop instead.
+	Concurrency int     `yaml:"concurrency" json:"concurrency"`
+	Rate        float64 `yaml:"rate" json:"rate"`
+	Arrival     Arrival `yaml:"arrival" json:"arrival"`
+	Burstiness  float64 `yaml:"burstiness" json:"burstiness"`
+
+	Pause Seconds `yaml:"pause" json:"pause_s"` // between cells
+	Seed  uint64  `yaml:"seed" json:"seed"`
+}
+
+// Seconds is a time that is written as a number of seconds or with its unit: 120, 2m.
+type Seconds time.Duration
+
+// ParseSeconds reads 120, 1.5, 90s or 2m.
+func ParseSeconds(s string) (Seconds, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		d, err = time.ParseDuration(s + "s")
+	}
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is no time: write 120, 90s or 2m", s)
+	}
+	return Seconds(d), nil
+}
+
+// UnmarshalText is ParseSeconds, for flags.
+func (s *Seconds) UnmarshalText(b []byte) (err error) {
+	*s, err = ParseSeconds(string(b))
+	return err
+}
+
+// UnmarshalYAML reads a number of seconds, or a time with its unit.
+func (s *Seconds) UnmarshalYAML(unmarshal func(any) error) error {
+	var v any
+	if err := unmarshal(&v); err != nil {
+		return err
+	}
+	return s.UnmarshalText(fmt.Append(nil, v))
+}
+
+// MarshalJSON writes seconds.
+func (s Seconds) MarshalJSON() ([]byte, error) { return Some(time.Duration(s).Seconds()).MarshalJSON() }
+
+// UnmarshalJSON reads seconds.
+func (s *Seconds) UnmarshalJSON(b []byte) error { return s.UnmarshalText(b) }
+
+// Quick is the grid that runs unless another is asked for: the guide's prompt sizes, output sizes and
+// tasks, each varied alone.
+func Quick() Spec {
+	return Spec{Name: "quick", Cells: []Cell{
+		{Task: "coding", PromptTokens: 1000, OutputTokens: 256},
+		{Task: "coding", PromptTokens: 10000, OutputTokens: 256},
+		{Task: "coding", PromptTokens: 100000, OutputTokens: 256},
+		{Task: "coding", PromptTokens: 1000, OutputTokens: 16},
+		{Task: "coding", PromptTokens: 1000, OutputTokens: 1024},
+		{Task: "list", PromptTokens: 1000, OutputTokens: 256},
+	}}
+}
+
+// Full is every combination of the guide's prompt sizes, output sizes and tasks.
+func Full() Spec {
+	return Spec{
+		Name: "full", Tasks: []string{"coding", "list"},
+		PromptSizes: Sizes{1000, 10000, 100000}, OutputTokens: Sizes{16, 256, 1024},
+	}
+}
+
+// Stress keeps twice as many requests in flight as the server has slots.
+func Stress(slots int) Spec {
+	return Spec{
+		Name: "stress", Tasks: []string{"coding"}, PromptSizes: Sizes{1000}, OutputTokens: Sizes{256},
+		Concurrency: 2 * max(slots, 1), Cache: Cold,
+	}
+}
+
+// ReadSpec reads a workload from YAML or JSON. Keys are those of the flags, with _ or -.
+func ReadSpec(text []byte) (Spec, error) {
+	var raw map[string]any
+	if err := yaml.Unmarshal(text, &raw); err != nil {
+		return Spec{}, fmt.Errorf("it is neither YAML nor JSON:\n%s", yaml.FormatError(err, false, true))
+	}
+	alias := map[string]string{"task": "tasks", "max_output_tokens": "output_tokens", "prompt_tokens": "prompt_sizes"}
+	keyed := map[string]any{}
+	for k, v := range raw {
+		k = strings.ReplaceAll(k, "-", "_")
+		if a, ok := alias[k]; ok {
+			k = a
+		}
+		if s, ok := v.(string); ok && k == "tasks" {
+			v = strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+		}
+		keyed[k] = v
+	}
+	again, err := yaml.Marshal(keyed)
+	if err != nil {
+		return Spec{}, err
+	}
+	s := Spec{Name: "custom"}
+	if err := yaml.NewDecoder(bytes.NewReader(again), yaml.Strict()).Decode(&s); err != nil {
+		return Spec{}, fmt.Errorf("it is not a workload:\n%s", yaml.FormatError(err, false, false))
+	}
+	return s, nil
+}
+
+// Complete fills in defaults and refuses what makes no sense. tasks are the known ones.
+func (s Spec) Complete(tasks []string) (Spec, error) {
+	if s.Name == "" {
+		s.Name = "custom"
+	}
+	if len(s.Cells) == 0 {
+		s.Tasks = orDefault(s.Tasks, []string{"coding"})
+		s.PromptSizes = orDefault(s.PromptSizes, Sizes{1000, 10000, 100000})
+		s.OutputTokens = orDefault(s.OutputTokens, Sizes{256})
+	}
+	s.Cache = cmpOr(s.Cache, Cold)
+	s.Length = cmpOr(s.Length, Forced)
+	s.Arrival = cmpOr(s.Arrival, Poisson)
+	s.Burstiness = cmpOr(s.Burstiness, 1)
+	s.Trials = cmpOr(s.Trials, 1)
+	s.Seed = cmpOr(s.Seed, 1)
+	if s.Rate == 0 {
+		s.Concurrency = cmpOr(s.Concurrency, 1)
+	}
+	s.Requests = cmpOr(s.Requests, max(3, 2*s.Concurrency))
+	return s, s.refuse(tasks)
+}
+
+func (s *Spec) refuse(tasks []string) error {
+	named := slices.Clone(s.Tasks)
+	for _, c := range s.Cells {
+		named = append(named, c.Task)
+		if c.PromptTokens <= 0 || c.OutputTokens <= 0 {
+			return fmt.Errorf("a cell needs a task, prompt_tokens and output_tokens: %+v", c)
+		}
+	}
+	for _, t := range named {
+		if !slices.Contains(tasks, t) {
+			return fmt.Errorf("there is no task %q; there are: %s", t, strings.Join(tasks, ", "))
+		}
+	}
+	switch {
+	case s.Cache != Cold && s.Cache != Warm && s.Cache != Natural:
+		return fmt.Errorf("there is no cache mode %q; there are: cold, warm, natural", s.Cache)
+	case s.Length != Forced && s.Length != NaturalLength:
+		return fmt.Errorf("there is no length %q; there are: forced, natural", s.Length)
+	case s.Arrival != Poisson && s.Arrival != Constant && s.Arrival != Gamma:
+		return fmt.Errorf("there is no arrival process %q; there are: poisson, constant, gamma", s.Arrival)
+	case s.Rate < 0 || s.Burstiness <= 0 || s.Concurrency < 0 || s.Requests < 0 || s.Trials < 0:
+		return fmt.Errorf("rate, burstiness, concurrency, requests and trials cannot be negative")
+	case s.Rate > 0 && s.Concurrency > 0:
+		return fmt.Errorf("a closed loop has a concurrency, an open loop a rate: give one of them")
+	case s.Concurrency > maxConcurrency || s.Rate > maxRate:
+		return fmt.Errorf("concurrency is at most %d and rate at most %d a second", maxConcurrency, maxRate)
+	}
+	return nil
+}
+
+const (
+	maxConcurrency = 4096
+	maxRate        = 10000
+)
+
+func orDefault[T ~[]E, E any](v, def T) T {
+	if len(v) == 0 {
+		return def
+	}
+	return v
+}
+
+func cmpOr[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}

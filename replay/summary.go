@@ -1,0 +1,238 @@
+package replay
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"wattline/meter"
+)
+
+// Results computes what may be said of the run.
+func (r *Run) Results() *Results {
+	ok := r.answered()
+	out := &Results{
+		Timestamp: r.StartedAt.UTC().Truncate(time.Second), PromptsTested: len(ok),
+		Errors: len(r.Exchanges) - len(ok), Server: r.Server, Definitions: Definitions(),
+		Workload: Workload{
+			Name: r.Plan.Spec.Name, PlanHash: r.Plan.Hash, Corpus: r.Plan.Corpus, Spec: r.Plan.Spec,
+			Dropped: r.Plan.Dropped, Skipped: r.Skipped, Interrupted: r.Interrupted, Failure: r.Failure,
+		},
+		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),
+		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(),
+	}
+	if r.Server != nil {
+		out.Model = r.Server.Model
+	}
+	out.Checks = r.Check()
+	out.Valid = true
+	for _, c := range out.Checks {
+		out.Valid = out.Valid && c.State != Failed
+	}
+	return out
+}
+
+// answered are the measured requests that were answered to their end.
+func (r *Run) answered() []*Exchange {
+	var ok []*Exchange
+	for _, e := range r.Exchanges {
+		if e.OK() {
+			ok = append(ok, e)
+		}
+	}
+	return ok
+}
+
+// each applies f to every exchange.
+func each(list []*Exchange, f func(*Exchange) Num) []Num {
+	out := make([]Num, len(list))
+	for i, e := range list {
+		out[i] = f(e)
+	}
+	return out
+}
+
+// each of the figures of one request, in the units of Results.
+func ttftMs(e *Exchange) Num       { return num(e.TTFTUs).Times(1e-3) }
+func ttfoMs(e *Exchange) Num       { return num(e.TTFOUs).Times(1e-3) }
+func generationMs(e *Exchange) Num { return num(e.LastUs).Times(1e-3) }
+func tpotMs(e *Exchange) Num       { return e.TPOTUs().Times(1e-3) }
+
+func itlMs(list []*Exchange) []Num {
+	var out []Num
+	for _, e := range list {
+		for _, g := range e.GapsUs {
+			out = append(out, Some(float64(g)/1e3))
+		}
+	}
+	return out
+}
+
+// measuredFor is the time in which cells ran.
+func (r *Run) measuredFor() Num {
+	var d time.Duration
+	for _, s := range r.Spans {
+		d += s.To.Sub(s.From)
+	}
+	if d <= 0 {
+		return Num{}
+	}
+	return Some(d.Seconds())
+}
+
+func sum(values []Num) Num {
+	v := Present(values)
+	if len(v) == 0 {
+		return Num{}
+	}
+	total := 0.0
+	for _, x := range v {
+		total += x
+	}
+	return Some(total)
+}
+
+func outputTokens(e *Exchange) Num { return num(e.OutputTokens) }
+
+func (r *Run) prefillTPS(e *Exchange) Num { return e.PrefillTPS(r.Plan.Spec.Concurrency) }
+
+func (r *Run) throughput(ok []*Exchange) Throughput {
+	tps := StatOf(each(ok, (*Exchange).TokensPerSecond))
+	return Throughput{
+		TokensPerSecond: tps.Mean, MeanTokensPerSecond: tps.Mean, MinTokensPerSecond: tps.Min, MaxTokensPerSecond: tps.Max,
+		DecodeTokensPerSecond:  StatOf(each(ok, (*Exchange).DecodeTPS)).Mean,
+		PrefillTokensPerSecond: StatOf(each(ok, r.prefillTPS)).Mean,
+		SystemTokensPerSecond:  Ratio(sum(each(ok, outputTokens)), r.measuredFor()),
+	}
+}
+
+func (r *Run) latency(ok []*Exchange) Latency {
+	fromSchedule := func(e *Exchange) Num {
+		if !e.LagUs.Valid || !e.TTFTUs.Valid {
+			return Num{}
+		}
+		return Some(float64(e.LagUs.V+e.TTFTUs.V) / 1e3)
+	}
+	busy := sum(each(ok, func(e *Exchange) Num { return num(e.EndUs).Times(1e-6) }))
+	l := Latency{
+		TTFT: StatOf(each(ok, ttftMs)), TTFO: StatOf(each(ok, ttfoMs)), TPOT: StatOf(each(ok, tpotMs)), ITL: StatOf(itlMs(ok)),
+		GenerationTimeMs:   StatOf(each(ok, generationMs)).Mean,
+		ScheduledTTFT:      StatOf(each(ok, fromSchedule)),
+		Lag:                StatOf(each(ok, func(e *Exchange) Num { return num(e.LagUs).Times(1e-3) })),
+		ServerPromptMs:     StatOf(each(ok, func(e *Exchange) Num { return e.PromptMs })).Mean,
+		ServerPredictedMs:  StatOf(each(ok, func(e *Exchange) Num { return e.PredictedMs })).Mean,
+		RequestsPerSecond:  Ratio(Some(float64(len(ok))), r.measuredFor()),
+		MeanRequestsActive: Ratio(busy, r.measuredFor()),
+	}
+	l.TimeToFirstTokenMs = l.TTFT.Mean
+	return l
+}
+
+// energy is attributed by the rows; a run without rows that have joules has none.
+func (r *Run) energy(ok []*Exchange) Energy {
+	var counted []*Exchange // those with joules
+	quality := map[string]int{}
+	for _, e := range ok {
+		if e.InLine == nil {
+			continue
+		}
+		quality[e.InLine.EnergyQuality]++
+		if e.InLine.GPUUj.Valid {
+			counted = append(counted, e)
+		}
+	}
+	wh := func(f func(*meter.Record) Num) Num {
+		return sum(each(ok, func(e *Exchange) Num { return e.inLine(f) })).Times(1.0 / 3600)
+	}
+	joules := sum(each(counted, func(e *Exchange) Num { return e.inLine(GPUJoules) }))
+	tokens := sum(each(counted, outputTokens))
+	tpw := StatOf(each(ok, func(e *Exchange) Num { return e.inLine(TokensPerWatt) })).Mean
+	prompt := func(e *Exchange) Num { return e.inLine(newPromptTokens) }
+	prefilled := sum(each(counted, func(e *Exchange) Num { return e.inLine(prefillJoules) }))
+	decoded := sum(each(counted, func(e *Exchange) Num { return e.inLine(decodeJoules) }))
+	out := Energy{
+		TokensPerWatt: tpw, MeanTokensPerWatt: tpw, CPUEnergyWh: wh(cpuJoules),
+		TokensPerJoule: Ratio(tokens, joules), JoulesPerToken: Ratio(joules, tokens),
+		PrefillJoulesPerToken: Ratio(prefilled, sum(each(counted, prompt))), DecodeJoulesPerToken: Ratio(decoded, tokens),
+		GPUAttributedWh: wh(GPUJoules), GPUActiveWh: wh(activeJoules), GPUIdleWh: wh(idleJoules), Quality: quality,
+	}
+	out.GPUEnergyWh, out.Source = r.gross()
+	return out
+}
+
+func prefillJoules(r *meter.Record) Num { return num(r.GPUPrefillUj).Times(1e-6) }
+func decodeJoules(r *meter.Record) Num  { return num(r.GPUDecodeUj).Times(1e-6) }
+func activeJoules(r *meter.Record) Num  { return num(r.GPUActiveUj).Times(1e-6) }
+func idleJoules(r *meter.Record) Num    { return num(r.GPUIdleUj).Times(1e-6) }
+func cpuJoules(r *meter.Record) Num     { return num(r.CPUUj).Times(1e-6) }
+func newPromptTokens(r *meter.Record) Num {
+	if !r.PromptTokens.Valid {
+		return Num{}
+	}
+	return Some(float64(r.PromptTokens.V - r.CachedTokens.V))
+}
+
+func memory(ok []*Exchange) Memory {
+	return Memory{
+		VRAMBytes: StatOf(each(ok, func(e *Exchange) Num { return e.inLine(func(r *meter.Record) Num { return num(r.VRAMBytes) }) })).Max,
+		RAMBytes:  StatOf(each(ok, func(e *Exchange) Num { return e.inLine(func(r *meter.Record) Num { return num(r.RAMBytes) }) })).Max,
+	}
+}
+
+// outcomes are the cells that ran, in the order of asking.
+func (r *Run) outcomes() []Outcome {
+	byCell := map[int][]*Exchange{}
+	for _, e := range r.Exchanges {
+		byCell[e.Key.Cell] = append(byCell[e.Key.Cell], e)
+	}
+	var out []Outcome
+	for _, i := range slices.Sorted(maps.Keys(byCell)) {
+		out = append(out, r.outcome(r.Plan.Cells[i], byCell[i]))
+	}
+	return out
+}
+
+func (r *Run) outcome(c Cell, all []*Exchange) Outcome {
+	var ok []*Exchange
+	byTrial := map[int][]*Exchange{}
+	for _, e := range all {
+		if e.OK() {
+			ok = append(ok, e)
+			byTrial[e.Trial] = append(byTrial[e.Trial], e)
+		}
+	}
+	trials := func(f func([]*Exchange) Num) Spread {
+		var v []Num
+		for _, t := range slices.Sorted(maps.Keys(byTrial)) {
+			v = append(v, f(byTrial[t]))
+		}
+		return SpreadOf(v)
+	}
+	mean := func(f func(*Exchange) Num) func([]*Exchange) Num {
+		return func(l []*Exchange) Num { return StatOf(each(l, f)).Mean }
+	}
+	row := func(f func(*meter.Record) Num) Stat {
+		return StatOf(each(ok, func(e *Exchange) Num { return e.inLine(f) }))
+	}
+	return Outcome{
+		Cell: c, Requests: len(all), Errors: len(all) - len(ok),
+		TTFTMs: StatOf(each(ok, ttftMs)), GenerationMs: StatOf(each(ok, generationMs)),
+		TokensPerSecond: StatOf(each(ok, (*Exchange).TokensPerSecond)), DecodeTPS: StatOf(each(ok, (*Exchange).DecodeTPS)),
+		PrefillTPS: StatOf(each(ok, r.prefillTPS)), TPOTMs: StatOf(each(ok, tpotMs)), ITLMs: StatOf(itlMs(ok)),
+		TokensPerWatt: row(TokensPerWatt), TokensPerJoule: tokensPerJoule(ok), Joules: row(GPUJoules),
+		PrefillJ: row(prefillJoules), DecodeJ: row(decodeJoules), IdleJ: row(idleJoules), Waterfall: WaterfallOf(ok),
+		TTFTTrials: trials(mean(ttftMs)), TPSTrials: trials(mean((*Exchange).TokensPerSecond)),
+		DecodeTrials: trials(mean((*Exchange).DecodeTPS)), TPJTrials: trials(tokensPerJoule),
+	}
+}
+
+// tokensPerJoule is Σ tokens ÷ Σ joules of the requests that have joules.
+func tokensPerJoule(list []*Exchange) Num {
+	var tokens, joules []Num
+	for _, e := range list {
+		if j := e.inLine(GPUJoules); j.Valid {
+			tokens, joules = append(tokens, outputTokens(e)), append(joules, j)
+		}
+	}
+	return Ratio(sum(tokens), sum(joules))
+}

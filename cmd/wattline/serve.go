@@ -109,12 +109,17 @@ func (c *serveCmd) open(a *app) (_ *service, err error) {
 	if s.rows, err = openRows(a, c, s.listeners.Predecessor()); err != nil {
 		return nil, err
 	}
+	for _, r := range routes { // before the admin listener: the order in which systemd's sockets are taken
+		sr := &servedRoute{route: r, scheme: "http"}
+		s.routes = append(s.routes, sr)
+		if sr.ln, err = listen(s.listeners, r.Name, r.Listen, "--listen"); err != nil {
+			return nil, err
+		}
+	}
 	if err = s.listenAdmin(a); err != nil {
 		return nil, err
 	}
-	for i, r := range routes {
-		sr := &servedRoute{route: r, scheme: "http"}
-		s.routes = append(s.routes, sr)
+	for i, sr := range s.routes {
 		if err = c.openRoute(a, s, sr, upstreams[i]); err != nil {
 			return nil, err
 		}
@@ -153,9 +158,6 @@ func (c *serveCmd) openRoute(a *app, s *service, r *servedRoute, up proxy.Upstre
 	}
 	if s.adminLn != nil {
 		cfg.Admin = "http://" + s.adminLn.Addr().String()
-	}
-	if r.ln, err = listen(s.listeners, r.Name, r.Listen, "--listen"); err != nil {
-		return err
 	}
 	if up.String() == "http://"+r.ln.Addr().String() {
 		return usageError("--upstream %s is wattline's own listener: it would forward to itself", up)

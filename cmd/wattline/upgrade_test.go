@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -114,6 +115,59 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		t.Errorf("%d requests ended, %d of them streams, and there are %d rows", len(ended), streams, len(rows))
 	}
 	t.Logf("%d requests, %d streams over %d handovers: none refused, none cut, %d rows", len(ended), streams, handovers, len(rows))
+}
+
+// TestSystemdSockets: the unit's sockets are taken in its order, clients first, whatever the flags say,
+// and a notification says that wattline is ready.
+func TestSystemdSockets(t *testing.T) {
+	var files []*os.File
+	var addrs []string
+	for range 2 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		f, err := ln.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files, addrs = append(files, f), append(addrs, ln.Addr().String())
+	}
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notify.Close()
+	cmd := command(t, "serve", "--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:1", "--admin", "127.0.0.1:1")
+	// The shell's exec keeps the pid that LISTEN_PID must name.
+	cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$; export LISTEN_PID; exec -a wattline "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/bash"
+	cmd.ExtraFiles = files
+	cmd.Env = append(cmd.Env, "LISTEN_FDS=2", "LISTEN_FDNAMES=wattline.socket:wattline.socket", "NOTIFY_SOCKET="+notify.LocalAddr().String())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	if err := notify.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 256)
+	n, err := notify.Read(buf)
+	if err != nil || string(buf[:n]) != "READY=1" {
+		t.Fatalf("notification %q, %v", buf[:n], err)
+	}
+	resp, err := http.Get("http://" + addrs[1] + "/healthz") //nolint:noctx // local
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("admin on the second socket: %v, %v", resp, err)
+	}
+	resp.Body.Close()
+	resp, err = http.Get("http://" + addrs[0] + "/v1/models") //nolint:noctx // local
+	if err != nil || resp.StatusCode != http.StatusBadGateway {
+		t.Fatalf("clients on the first socket: %v, %v", resp, err)
+	}
+	resp.Body.Close()
 }
 
 // awaitStreams waits until n chat streams of the serving process have produced tokens.

@@ -95,8 +95,8 @@ func (e *edgeTracker) seen(t Tick) span {
 		}
 	default:
 		same := span{max(e.prev.Lo, s.lo), e.prev.Hi}
-		if !e.period.known() || same.empty() { // it stands still, or has no rhythm
-			return span{e.prev.Lo, t.After}
+		if !e.period.known() || same.empty() { // no rhythm, or it stands still: the step is the old one
+			return span{e.prev.Lo, e.prev.Hi}
 		}
 		return same
 	}

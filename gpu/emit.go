@@ -28,7 +28,7 @@ func (r *runner) end(reason string) {
 
 // emitEnd tells that the epoch has ended.
 func (r *runner) emitEnd(reason string) {
-	r.batch.Ticks, r.batch.Samples, r.batch.Rows = nil, nil, r.rows.rest(r.batch.Rows[:0], r.cfg.Clock.Now(), r.info, r.epoch, reason)
+	r.batch.Ticks, r.batch.Samples, r.batch.Rows = nil, nil, r.rows.missing(r.batch.Rows[:0], r.cfg.Clock.Now(), r.info, r.epoch, reason)
 	r.batch.Ended = reason
 	r.emit()
 	r.batch.Ended = ""

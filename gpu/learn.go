@@ -228,8 +228,11 @@ func (l *learner) facts() paceFacts {
 // improve learns from the last minute, every ten seconds at first and every minute later. It returns a
 // sentence when a channel was demoted or disputed.
 func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string) {
-	if l.probing || now < l.nextTask {
+	if l.probing {
 		return ""
+	}
+	if note = l.frozen(t); note != "" || now < l.nextTask {
+		return note
 	}
 	first := l.nextTask == 0
 	l.nextTask = now + learnEveryNs
@@ -240,9 +243,6 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 		l.nextTask = now + relearnNs
 	}
 	l.learnLag(t, loadOf())
-	if note = l.frozen(t); note != "" {
-		return note
-	}
 	return l.compare(t)
 }
 
@@ -274,7 +274,7 @@ func (l *learner) learnLag(t *Trace, of load) {
 // frozen demotes a counter that stands still while power flows.
 func (l *learner) frozen(t *Trace) string {
 	still := l.edges.stillNs()
-	if !t.shaped() || still < max(stillAtLeast, 10*l.edges.period.hi) {
+	if l.demoted[ChannelCounter] != "" || !t.shaped() || still < max(stillAtLeast, 10*l.edges.period.hi) {
 		return ""
 	}
 	to := t.c.at[len(t.c.at)-1]

@@ -13,10 +13,11 @@ type rowMaker struct {
 // How long a second's energy is waited for before it is given as null.
 const rowPatienceNs = 6e9
 
-// begin starts at the next whole second, unless rows have been told on from an earlier epoch.
+// begin starts at the next whole second, unless rows have been told from an earlier epoch on.
 func (m *rowMaker) begin(now int64) {
-	whole := (now + secondNs - 1) / secondNs * secondNs
-	m.next = max(m.next, whole)
+	if m.next == 0 {
+		m.next = (now + secondNs - 1) / secondNs * secondNs
+	}
 }
 
 // make appends the rows that are complete.
@@ -26,7 +27,7 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 		if r.trace.Until() >= m.next+secondNs {
 			e = r.trace.Energy(m.next, m.next+secondNs)
 		}
-		if !e.OK && now < m.next+secondNs+rowPatienceNs {
+		if !e.OK && m.next >= r.began && now < m.next+secondNs+rowPatienceNs {
 			return rows
 		}
 		row := m.blank(r.info, r.epoch)
@@ -44,12 +45,8 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 	return rows
 }
 
-// rest appends what is left of an epoch that has ended: seconds whose energy will not be known.
-func (m *rowMaker) rest(rows []Row, now int64, info Info, epoch int, why string) []Row {
-	return m.missing(rows, now, info, epoch, why)
-}
-
-// missing appends empty rows for the seconds that have passed without a device.
+// missing appends empty rows for the seconds up to now: those without a device, and those at the end of
+// an epoch whose energy will not be known.
 func (m *rowMaker) missing(rows []Row, now int64, info Info, epoch int, why string) []Row {
 	if m.next == 0 {
 		m.begin(now)

@@ -64,9 +64,10 @@ type knot struct {
 func (k knot) mid() int64 { return k.lo + (k.hi-k.lo)/2 }
 
 const (
-	anchorEveryNs = 900e6
-	anchorSharp   = 30   // an anchor is placed to this part of its distance from the one before
-	gainErr       = 0.05 // what vendors state for a power reading
+	anchorEveryNs   = 900e6
+	anchorSharp     = 30   // an anchor is placed to this part of its distance from the one before
+	counterSpeaksNs = 3e9  // for so long the samples go on with the counter's last gain
+	gainErr         = 0.05 // what vendors state for a power reading
 )
 
 // NewTrace returns a Trace that remembers at least keep.
@@ -107,9 +108,8 @@ func (t *Trace) addKnot(k Tick) {
 	}
 	if n := len(t.knots); n > 0 && t.knots[n-1].uj == k.Uj {
 		last := &t.knots[n-1]
-		last.lo, last.hi = max(last.lo, k.Lo), min(last.hi, k.Hi)
-		if last.lo > last.hi { // it stood still: any moment since
-			last.lo, last.hi = last.hi, k.Hi
+		if lo, hi := max(last.lo, k.Lo), min(last.hi, k.Hi); lo < hi {
+			last.lo, last.hi = lo, hi
 		}
 		return
 	}
@@ -169,9 +169,9 @@ func (t *Trace) Energy(from, to int64) Estimate {
 	var marks []string
 	// A lag that is off moves both ends of the interval alike.
 	bound := a.bound + b.bound + math.Abs(b.mw-a.mw)*float64(t.shapeErr)/1e6
-	if len(t.knots) < 2 {
+	if past := t.pastCounter(from, to); past > 0 {
 		e.Channel = t.shape
-		bound += gainErr * math.Abs(b.uj-a.uj)
+		bound += gainErr * past * math.Abs(b.uj-a.uj)
 		marks = append(marks, MarkNoCounter)
 	}
 	if t.disputed {
@@ -187,6 +187,16 @@ func (t *Trace) Energy(from, to int64) Estimate {
 	e.ErrorUj = int64(math.Ceil(bound))
 	e.Marked = strings.Join(marks, "; ")
 	return e
+}
+
+// pastCounter returns the share of [from, to] that lies so far beyond the counter's last step that it
+// does not speak for it: all of it where there is no counter, some where it has come to a stand.
+func (t *Trace) pastCounter(from, to int64) float64 {
+	if len(t.knots) < 2 {
+		return 1
+	}
+	end := t.knots[len(t.knots)-1].hi - t.tickLag + counterSpeaksNs
+	return max(0, float64(to-max(from, end))/float64(to-from))
 }
 
 // point is the energy up to a moment, from an arbitrary start, how far it may be off, what the shape

@@ -1,0 +1,147 @@
+package gpu
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Candidate is a device that an upstream may run on.
+type Candidate struct {
+	Source     Source
+	Info       Info
+	Procs      []Process
+	ProcsKnown bool
+}
+
+// Candidates lists the GPUs of a source, with who computes on each. Devices that sleep are not opened,
+// and one that cannot be opened is listed without processes.
+func Candidates(s Source, sysRoot string) ([]Candidate, error) {
+	infos, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	var out []Candidate
+	for _, in := range infos {
+		c := Candidate{Source: s, Info: in}
+		if in.PCI == "" || !RuntimeSuspended(sysRoot, in.PCI) {
+			c.lookInside()
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// lookInside opens the device to list its processes.
+func (c *Candidate) lookInside() {
+	d, err := c.Source.Open(c.Info.UUID)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	c.Info = d.Info()
+	var r Reading
+	if err := d.Read(WantProcs, &r); err == nil {
+		c.Procs, c.ProcsKnown = r.Procs, r.ProcsKnown
+	}
+}
+
+// Wish is what is known of where an upstream computes.
+type Wish struct {
+	GPUs  []string           // of the route's "gpus": indices, UUIDs or PCI addresses; empty: find out
+	Local bool               // the upstream is on this machine
+	Ours  func(pid int) bool // whether a process is the upstream's; nil where that is not known
+}
+
+// ErrNotMine means that it cannot be told which devices an upstream uses; the message says what to set.
+var ErrNotMine = errors.New("which GPU the upstream uses cannot be told")
+
+// Mine returns which candidates are the upstream's, and in a sentence why. Without GPUs in the wish these
+// are the devices on which the upstream's processes compute; where that cannot be told, the only GPU of
+// the machine; never all of several, and none for an upstream on another machine.
+func Mine(w Wish, all []Candidate) (chosen []int, why string, err error) {
+	if len(w.GPUs) > 0 {
+		for _, wish := range w.GPUs {
+			i, err := find(wish, all)
+			if err != nil {
+				return nil, "", err
+			}
+			chosen = append(chosen, i)
+		}
+		return chosen, "named by gpus:", nil
+	}
+	if !w.Local {
+		return nil, "", fmt.Errorf("%w: it is on another machine; run a wattline there, or name devices of this machine with gpus:", ErrNotMine)
+	}
+	if len(all) == 0 {
+		return nil, "", fmt.Errorf("%w: there is no GPU that can be read here", ErrNotMine)
+	}
+	for i, c := range all {
+		if c.ProcsKnown && w.Ours != nil && anyOurs(c.Procs, w.Ours) {
+			chosen = append(chosen, i)
+		}
+	}
+	switch {
+	case len(chosen) > 0:
+		return chosen, "the upstream's processes compute there", nil
+	case len(all) == 1:
+		return []int{0}, "the only GPU of this machine", nil
+	}
+	return nil, "", fmt.Errorf("%w: none of its processes is seen on one of the %d GPUs; name them with gpus: (index, UUID or PCI address): %s", ErrNotMine, len(all), names(all))
+}
+
+func anyOurs(procs []Process, ours func(int) bool) bool {
+	for _, p := range procs {
+		if ours(p.PID) {
+			return true
+		}
+	}
+	return false
+}
+
+// find returns the candidate that a wish names: its index, its UUID or the unmistakable beginning of it
+// (8 characters at least), or its PCI address with or without the domain.
+func find(wish string, all []Candidate) (int, error) {
+	found := -1
+	if n, err := strconv.Atoi(wish); err == nil {
+		for i, c := range all {
+			if c.Info.Index == n {
+				return i, nil
+			}
+		}
+	}
+	for i, c := range all {
+		u, pci := strings.ToLower(c.Info.UUID), strings.ToLower(c.Info.PCI)
+		low := strings.ToLower(wish)
+		_, short, _ := strings.Cut(pci, ":")
+		switch {
+		case low == u, pci != "" && (low == pci || low == short):
+			return i, nil
+		case len(low) >= 8 && strings.HasPrefix(u, low):
+			if found >= 0 {
+				return 0, fmt.Errorf("gpus: %q is the beginning of several UUIDs: %s", wish, names(all))
+			}
+			found = i
+		}
+	}
+	if found < 0 {
+		return 0, fmt.Errorf("gpus: there is no %q here; there are: %s", wish, names(all))
+	}
+	return found, nil
+}
+
+// names lists the candidates as gpus: takes them.
+func names(all []Candidate) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	var b strings.Builder
+	for i, c := range all {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%d = %s %s %s", c.Info.Index, c.Info.Name, c.Info.UUID, c.Info.PCI)
+	}
+	return strings.TrimSpace(b.String())
+}

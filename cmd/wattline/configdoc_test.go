@@ -46,7 +46,7 @@ func TestTheConfigurationFileIsAccepted(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(active.String()), &values); err != nil {
 		t.Fatalf("%v\n%s", err, active.String())
 	}
-	if len(values) < 20 {
+	if len(values) < 15 {
 		t.Errorf("only %d keys came out of it", len(values))
 	}
 	path := filepath.Join(t.TempDir(), "config.yaml")

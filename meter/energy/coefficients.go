@@ -6,18 +6,20 @@ import "time"
 // by, learnt while it runs. Marshal it as JSON to save it; give it to AddUpstream to start from it.
 // All are active (above idle) microjoules.
 type Coefficients struct {
-	PrefillUJ  float64 `json:"prefill_uj_per_token"`        // a: a prompt token at position 0
-	PositionUJ float64 `json:"prefill_uj_per_token_per_1k"` // b: more per prompt token for each 1,000 tokens before it
-	Beside     float64 `json:"decode_beside_prefill"`       // cost of decoding while a prompt is in the batch, against decoding alone
-	StepUJ     float64 `json:"decode_uj_per_step"`          // e0: one read of the weights, shared by those who decode together
-	TokenUJ    float64 `json:"decode_uj_per_token"`         // c: a generated token
-	ContextUJ  float64 `json:"decode_uj_per_token_per_1k"`  // k: more per generated token for each 1,000 tokens of context
-	PowerMW    float64 `json:"prefill_peak_mw"`             // highest active power seen in a prefill
-	Rho        float64 `json:"rho"`                         // relative rms error on windows not yet learnt from
-	StepTime   int64   `json:"decode_step_ns"`              // length of a decode step
-	Decode     int     `json:"decode_windows"`              // windows that taught e0, c, k
-	Prefill    int     `json:"prefill_windows"`             // prompts that taught a and b
-	LearntAt   int64   `json:"learnt_at_unix_ns,omitempty"` // the caller's note of when it was saved
+	PrefillUJ   float64 `json:"prefill_uj_per_token"`        // a: a prompt token at position 0
+	PositionUJ  float64 `json:"prefill_uj_per_token_per_1k"` // b: more per prompt token for each 1,000 tokens before it
+	Beside      float64 `json:"decode_beside_prefill"`       // cost of decoding while a prompt is in the batch, against decoding alone
+	StepUJ      float64 `json:"decode_uj_per_step"`          // e0: one read of the weights, shared by those who decode together
+	TokenUJ     float64 `json:"decode_uj_per_token"`         // c: a generated token
+	ContextUJ   float64 `json:"decode_uj_per_token_per_1k"`  // k: more per generated token for each 1,000 tokens of context
+	PeakMW      float64 `json:"prefill_peak_mw"`             // highest active power seen in a prefill
+	DecodeMW    float64 `json:"decode_mw"`                   // usual active power of one decoding request
+	Rho         float64 `json:"rho"`                         // relative rms error on windows not yet learnt from
+	StepTime    int64   `json:"decode_step_ns"`              // length of a decode step
+	PromptSpeed float64 `json:"prompt_tokens_per_s"`         // of a prefill that runs alone
+	HintTokens  float64 `json:"tokens_per_prompt_hint"`      // prompt tokens per unit of Event.PromptHint
+	Decode      int     `json:"decode_windows"`              // windows that taught e0, c, k
+	Prefill     int     `json:"prefill_windows"`             // prompts that taught a and b
 }
 
 // defaultCoefficients are an H100's with a 30B mixture of experts. Of an unknown device only their
@@ -46,7 +48,7 @@ func newModel(c Coefficients) model {
 	if c.Prefill > 0 {
 		d.PrefillUJ, d.PositionUJ, d.Beside = c.PrefillUJ, c.PositionUJ, c.Beside
 	}
-	m := model{stepTime: float64(c.StepTime)}
+	m := model{stepTime: float64(c.StepTime), speed: c.PromptSpeed / 1e9, ratio: c.HintTokens}
 	m.decode.start([unknowns]float64{d.StepUJ, d.TokenUJ, d.ContextUJ}, c.Decode, c.Rho)
 	m.prefill.absolute[2] = true
 	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ, d.Beside}, c.Prefill, c.Rho)
@@ -58,6 +60,7 @@ func (m *model) coefficients() Coefficients {
 	return Coefficients{
 		PrefillUJ: p[0], PositionUJ: p[1], Beside: p[2], StepUJ: d[0], TokenUJ: d[1], ContextUJ: d[2],
 		Rho: m.decode.rho(), StepTime: int64(m.stepTime),
+		PromptSpeed: m.speed * 1e9, HintTokens: m.ratio,
 		Decode: m.decode.observed, Prefill: m.prefill.observed,
 	}
 }

@@ -230,7 +230,7 @@ func (l *Ledger) frontPhase(e *queued, r *request) {
 			l.show(e.req)
 		}
 	case End:
-		if e.Counts.Known {
+		if e.Counts.Known && !l.cfg.Frozen {
 			m.learnPrompt(r, e.Counts)
 		}
 		if e.Counts.Cancelled && r.fphase == prefilling {

@@ -105,6 +105,8 @@ func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
 		return maxUpstreams - 1
 	}
 	l.groups = append(l.groups, newGroup(len(l.groups), c, unified))
+	l.back.peakMW = max(l.back.peakMW, c.PeakMW)
+	l.back.decodeAv = max(l.back.decodeAv, c.DecodeMW)
 	return len(l.groups) - 1
 }
 

@@ -106,7 +106,10 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 	active = l.bounded(active, cost, ns)
 	l.chargeDecoders(active, cost)
 	l.learnRun(w, active)
-	b.decodeAv = towards(b.decodeAv, float64(active)/float64(ns)*1e6/decodersPower(b.decoding), min(1, float64(ns)/1e9))
+	if !l.cfg.Frozen {
+		one := float64(active) / float64(ns) * 1e6 / decodersPower(b.decoding)
+		b.decodeAv = towards(b.decodeAv, one, min(1, float64(ns)/1e9))
+	}
 	if b.decoding == 1 {
 		for _, g := range l.groups {
 			if g.n == 1 {
@@ -220,7 +223,7 @@ func (l *Ledger) chargePool(uj, decode, ns int64) {
 			uj -= more
 		}
 	}
-	if ns >= 4e7 && b.decoding == 0 && !b.contended {
+	if ns >= 4e7 && b.decoding == 0 && !b.contended && !l.cfg.Frozen {
 		b.peakMW = max(b.peakMW*0.999, mw)
 	}
 	p.uj += uj

@@ -244,10 +244,10 @@ func TestReopenings(t *testing.T) {
 		const times = 10_000
 		for i := range times {
 			now := clock.Now()
-			src.SetFaults(func(f *sim.Faults) { f.LostFrom, f.LostTo = now, now+20e6 })
-			time.Sleep(1100 * time.Millisecond) // it is tried again after a second
+			src.SetFaults(func(f *sim.Faults) { f.LostFrom, f.LostTo = now, now+1.9e9 })
+			time.Sleep(15 * time.Second)
 			if i == times-1 {
-				time.Sleep(10 * time.Second)
+				time.Sleep(time.Minute)
 			}
 		}
 		st := s.States()[0]

@@ -2,10 +2,11 @@ package gpu
 
 import "math"
 
-// How lags are searched for: first over the whole range, then finely around the best.
+// How lags are searched for: first coarsely over the range, then finely around the best.
 const (
 	lagMinNs    = -50e6
 	lagMaxNs    = 1500e6
+	lagAgainNs  = 100e6 // range around a lag that is learnt
 	lagCoarseNs = 10e6
 	lagFineNs   = 1e6
 	lagMinCorr  = 0.6 // below this the load does not explain the power, and nothing is learnt
@@ -15,32 +16,41 @@ const (
 // lagOf returns by how much the power of c trails the load over [from, to], by cross-correlation: the
 // lag at which the integral of (load at t) x (power at t + lag) is greatest, relative to what the load's
 // and the power's own variance allow. corr is that relative value, 1 for power that is a linear function
-// of the load.
+// of the load. Lags are searched within near ± within.
 //
 // Both are step functions, so each lag costs one pass over the load's steps and is exact.
-func lagOf(l *load, c *curve, from, to int64) (lag int64, corr float64) {
-	if l.steps(from, to) < lagMinSteps || !c.covers(from+lagMinNs) || !c.covers(to+lagMaxNs) {
+func lagOf(l *load, c *curve, from, to, near, within int64) (lag int64, corr float64) {
+	if l.steps(from, to) < lagMinSteps || !c.covers(from+near-within-lagCoarseNs) || !c.covers(to+near+within+lagCoarseNs) {
 		return 0, 0
 	}
-	best := func(lo, hi, step int64) {
+	// The power's own variance is nearly the same at every lag, so the covariance alone says where it
+	// fits best.
+	best := math.Inf(-1)
+	search := func(lo, hi, step int64) {
 		for d := lo; d <= hi; d += step {
-			if r := correlation(l, c, from, to, d); r > corr {
-				lag, corr = d, r
+			if v, _ := covariance(l, c, from, to, d); v > best {
+				lag, best = d, v
 			}
 		}
 	}
-	best(lagMinNs, lagMaxNs, lagCoarseNs)
-	if corr > 0 {
-		best(lag-lagCoarseNs, lag+lagCoarseNs, lagFineNs)
+	search(near-within, near+within, lagCoarseNs)
+	search(lag-lagCoarseNs, lag+lagCoarseNs, lagFineNs)
+	cov, varL := covariance(l, c, from, to, lag)
+	span := float64(to - from)
+	mean := (c.energy(to+lag) - c.energy(from+lag)) / span
+	varP := c.squared(from+lag, to+lag)/span - mean*mean
+	if varL <= 0 || varP <= 0 {
+		return 0, 0
 	}
-	return lag, corr
+	return lag, cov / math.Sqrt(varL*varP)
 }
 
-// correlation returns the correlation coefficient of the load over [from, to] and the power d later.
-func correlation(l *load, c *curve, from, to, d int64) float64 {
+// covariance returns the covariance of the load over [from, to] and the power d later, and the load's
+// variance.
+func covariance(l *load, c *curve, from, to, d int64) (cov, varL float64) {
 	var sumL, sumLL, sumLP float64
 	each := func(a, b int64, level float64) {
-		if a, b = max(a, from), min(b, to); a >= b {
+		if a, b = max(a, from), min(b, to); a >= b || level == 0 {
 			return
 		}
 		dt := float64(b - a)
@@ -49,9 +59,6 @@ func correlation(l *load, c *curve, from, to, d int64) float64 {
 		sumLP += level * (c.energy(b+d) - c.energy(a+d))
 	}
 	for i, t := range l.at {
-		if i == 0 {
-			each(from, t, 0)
-		}
 		end := to
 		if i+1 < len(l.at) {
 			end = l.at[i+1]
@@ -59,14 +66,8 @@ func correlation(l *load, c *curve, from, to, d int64) float64 {
 		each(t, end, l.level[i])
 	}
 	span := float64(to - from)
-	e := c.energy(to+d) - c.energy(from+d)
-	meanL, meanP := sumL/span, e/span
-	varL := sumLL/span - meanL*meanL
-	varP := c.squared(from+d, to+d)/span - meanP*meanP
-	if varL <= 0 || varP <= 0 {
-		return 0
-	}
-	return (sumLP/span - meanL*meanP) / math.Sqrt(varL*varP)
+	meanL, meanP := sumL/span, (c.energy(to+d)-c.energy(from+d))/span
+	return sumLP/span - meanL*meanP, sumLL/span - meanL*meanL
 }
 
 // squared returns the integral of the squared power (in the unit of energy per ns, squared, times ns).

@@ -34,6 +34,7 @@ type learner struct {
 
 	lags     []int64 // of the shape, the latest last
 	nextTask int64
+	tasks    int
 }
 
 const (
@@ -42,6 +43,7 @@ const (
 
 	learnEveryNs  = 10e9
 	relearnNs     = 60e9
+	eagerTasks    = 12 // so often every ten seconds, then every minute even if nothing was learnt
 	learnWindowNs = 40e9
 
 	agreeWithin   = 0.08 // a larger difference between counter and samples is a dispute
@@ -52,18 +54,21 @@ const (
 	fullRingNs = 2.4e9 // what an H100's ring holds; a shallower one shows itself by a gap
 )
 
-// begin starts over with a device that was just opened. Lags that were learnt before stay.
+// begin starts with a device that was just opened. What was learnt of it before stays, only what did not
+// agree gets another chance.
 func (l *learner) begin(info Info) {
-	was := l.learnt
-	*l = learner{offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions, lags: l.lags}
+	was, lags, period := l.learnt, l.lags, l.edges.period
+	*l = learner{offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions, energyCost: l.energyCost}
 	for c, e := range info.Expected {
 		l.learnt[c] = &Learnt{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
-		if old := was[c]; old != nil && old.LagLearnt {
-			l.learnt[c].LagNs, l.learnt[c].LagLearnt = old.LagNs, true
+		if old := was[c]; old != nil {
+			l.learnt[c] = old
 		}
 	}
-	l.probing = info.Offers&(WantEnergy|WantPower) != 0
+	l.edges.period = period
+	l.probing = was == nil && info.Offers&(WantEnergy|WantPower) != 0
 	l.choose()
+	l.lags = lags
 }
 
 // channel returns what is known of c.
@@ -239,9 +244,10 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 	if first {
 		return ""
 	}
-	if c := l.channel(l.shape); c.LagLearnt && l.agreement.OK {
+	if c := l.channel(l.shape); (c.LagLearnt && l.agreement.OK) || l.tasks > eagerTasks {
 		l.nextTask = now + relearnNs
 	}
+	l.tasks++
 	l.learnLag(t, loadOf())
 	return l.compare(t)
 }
@@ -252,13 +258,18 @@ func (l *learner) learnLag(t *Trace, of load) {
 	if len(c.at) < 10 {
 		return
 	}
-	to := c.at[len(c.at)-1] - lagMaxNs - 1
-	from := max(c.at[0]-lagMinNs+1, to-learnWindowNs)
+	v := l.ensure(l.shape)
+	near, within := int64(lagMaxNs+lagMinNs)/2, int64(lagMaxNs-lagMinNs)/2
+	if len(l.lags) >= 2 {
+		near, within = v.LagNs, lagAgainNs
+	}
+	to := c.at[len(c.at)-1] - near - within - lagCoarseNs - 1
+	from := max(c.at[0]-near+within+lagCoarseNs+1, to-learnWindowNs)
 	const enough = 64 // steps of the load; more only cost
 	if n := len(of.at); n > enough {
 		from = max(from, of.at[n-enough])
 	}
-	lag, corr := lagOf(&of, c, from, to)
+	lag, corr := lagOf(&of, c, from, to, near, within)
 	if corr < lagMinCorr {
 		return
 	}
@@ -267,7 +278,6 @@ func (l *learner) learnLag(t *Trace, of load) {
 	}
 	l.lags = append(l.lags, lag)
 	sorted := slices.Sorted(slices.Values(l.lags))
-	v := l.ensure(l.shape)
 	v.LagNs, v.LagLearnt = sorted[len(sorted)/2], true
 }
 

@@ -114,16 +114,32 @@ func (r *runner) run() {
 			r.end("stopped")
 		}
 	}()
+	pause := shortestPause
 	for r.open() {
 		if !r.sample() {
 			return
 		}
+		// A device that opens well and is lost at once must not be opened in a tight loop.
+		if r.cfg.Clock.Now()-r.began > steadyNs {
+			pause = shortestPause
+		}
+		if !r.waitLost(pause) {
+			return
+		}
+		pause = min(2*pause, longestPause)
 	}
 }
 
+// Pauses between two attempts to open, and how long an epoch must last to count as well.
+const (
+	shortestPause = time.Second
+	longestPause  = time.Minute
+	steadyNs      = 10e9
+)
+
 // open opens the device, with back-off until it succeeds; false when the sampler is stopped.
 func (r *runner) open() bool {
-	backoff := time.Second
+	pause := shortestPause
 	for {
 		err := r.tryOpen()
 		if err == nil {
@@ -137,10 +153,10 @@ func (r *runner) open() bool {
 			r.log.Warn("device is not read; trying again", "err", err)
 		}
 		r.setCondition(next, err.Error())
-		if !r.waitLost(backoff) {
+		if !r.waitLost(pause) {
 			return false
 		}
-		backoff = min(2*backoff, time.Minute)
+		pause = min(2*pause, longestPause)
 	}
 }
 
@@ -163,7 +179,11 @@ func (r *runner) tryOpen() error {
 	r.learn.begin(r.info)
 	r.beginEpoch()
 	r.pace.start(r.info.Offers, r.cfg.Clock.Now())
-	r.setCondition(Probing, "")
+	if r.learn.probing {
+		r.setCondition(Probing, "")
+	} else {
+		r.setCondition(Live, "")
+	}
 	return nil
 }
 

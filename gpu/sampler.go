@@ -73,7 +73,7 @@ func Start(cfg Config) (*Sampler, error) {
 		cfg.Clock = NewClock()
 	}
 	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+		cfg.Log = discard()
 	}
 	if cfg.SysRoot == "" {
 		cfg.SysRoot = "/sys"
@@ -90,6 +90,8 @@ func Start(cfg Config) (*Sampler, error) {
 	}
 	return s, nil
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // Stop ends all sampling, closes the devices and waits for their goroutines. A call that hangs in a
 // driver is waited for.

@@ -131,3 +131,33 @@ func BenchmarkQueue(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkShip picks and confirms batches of 5,000 rows; an op is a row.
+func BenchmarkShip(b *testing.B) {
+	const size = 5000
+	ctx := context.Background()
+	s, err := Open(ctx, Config{Path: b.TempDir() + "/wattline.db", Log: quiet()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	for i := 0; b.Loop(); i += size {
+		b.StopTimer()
+		rows := &sink.Rows{}
+		for j := range size {
+			rows.Requests = append(rows.Requests, whole(i+j))
+		}
+		if err := s.Write(ctx, rows); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		batch, err := s.NextBatch(ctx, size)
+		if err != nil || len(batch.IDs) != size {
+			b.Fatalf("%d rows, %v", len(batch.IDs), err)
+		}
+		if err := s.ConfirmBatch(ctx, batch.Seq); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "rows/s")
+}

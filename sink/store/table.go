@@ -66,17 +66,16 @@ func (t table[T]) arguments(args []any, row *T) ([]any, error) {
 	return args, nil
 }
 
-// cells are scan targets for the columns that a result has, in its order. Columns that the row type does
-// not have go nowhere: a store of a newer schema is still readable.
-func (t table[T]) cells(row *T, names []string) []any {
-	cells := make([]any, len(names))
+// fields are, for the columns that a result has, in its order, those of the row type; nil for a column
+// that it does not have: a store of a newer schema is still readable.
+func (t table[T]) fields(names []string) []func(*T) any {
+	fields := make([]func(*T) any, len(names))
 	for i, name := range names {
-		cells[i] = new(any)
 		if j := slices.IndexFunc(t.columns, func(c sink.Column[T]) bool { return c.Name == name }); j >= 0 {
-			cells[i] = cell{t.columns[j].Ptr(row)}
+			fields[i] = t.columns[j].Ptr
 		}
 	}
-	return cells
+	return fields
 }
 
 // energyColumns are the columns of requests that Settled rows bring: gpu_uj and all that follow.
@@ -97,11 +96,19 @@ func (t table[T]) read(ctx context.Context, db querier, key, tail string, args .
 	if err != nil {
 		return nil, nil, err
 	}
+	fields := t.fields(names)
+	targets := make([]any, len(fields))
+	cells := make([]cell, len(fields))
 	for found.Next() {
 		row, k := new(T), int64(0)
-		cells := t.cells(row, names)
-		cells[0] = &k
-		if err := found.Scan(cells...); err != nil {
+		for i, field := range fields {
+			if field != nil {
+				cells[i].field = field(row)
+			}
+			targets[i] = &cells[i]
+		}
+		targets[0] = &k
+		if err := found.Scan(targets...); err != nil {
 			return nil, nil, err
 		}
 		rows, keys = append(rows, row), append(keys, k)

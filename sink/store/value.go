@@ -75,15 +75,15 @@ func sqlType(field any) string {
 	return "TEXT"
 }
 
-// cell reads one column of a result into a field, the inverse of argument.
+// cell reads one column of a result into a field, the inverse of argument. Without a field it reads nothing.
 type cell struct{ field any }
 
-var _ sql.Scanner = cell{}
+var _ sql.Scanner = (*cell)(nil)
 
 // Scan implements sql.Scanner.
-func (c cell) Scan(v any) error {
-	if v == nil {
-		return nil // the field is zero, which is null
+func (c *cell) Scan(v any) error {
+	if v == nil || c.field == nil {
+		return nil // a field that stays zero is null
 	}
 	if p, ok := c.field.(*meter.Int); ok {
 		n, ok := v.(int64)

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"wattline/gpu"
-	"wattline/gpu/sysfs"
 )
 
 // Source is a gpu.Source of the machine's AMD cards.
@@ -47,7 +46,7 @@ func (s *Source) cards() ([]card, error) {
 	slices.Sort(dirs)
 	var out []card
 	for _, dir := range dirs {
-		vendor, err := sysfs.Int(filepath.Join(dir, "vendor"))
+		vendor, err := gpu.SysInt(filepath.Join(dir, "vendor"))
 		if strings.Contains(filepath.Base(filepath.Dir(dir)), "-") || err != nil || vendor != 0x1002 {
 			continue // a connector (card0-DP-1), or another vendor's
 		}
@@ -62,14 +61,14 @@ func (s *Source) cards() ([]card, error) {
 // describe reads the fixed facts of a card; none of these files wakes it.
 func describe(dir string, index int) gpu.Info {
 	in := gpu.Info{Index: index, Kind: gpu.KindGPU, Source: "amd", Driver: "amdgpu", Lacks: map[string]string{}}
-	in.PCI = pciOf(sysfs.Word(filepath.Join(dir, "uevent")))
+	in.PCI = pciOf(gpu.SysWord(filepath.Join(dir, "uevent")))
 	in.UUID = "AMD-" + in.PCI
-	if id := sysfs.Word(filepath.Join(dir, "unique_id")); id != "" {
+	if id := gpu.SysWord(filepath.Join(dir, "unique_id")); id != "" {
 		in.UUID = "AMD-" + id
 	}
-	in.Name = sysfs.Word(filepath.Join(dir, "product_name"))
+	in.Name = gpu.SysWord(filepath.Join(dir, "product_name"))
 	if in.Name == "" {
-		in.Name = "AMD GPU " + sysfs.Word(filepath.Join(dir, "device"))
+		in.Name = "AMD GPU " + gpu.SysWord(filepath.Join(dir, "device"))
 	}
 	return in
 }
@@ -134,7 +133,7 @@ var files = []struct {
 
 // held is one open file.
 type held struct {
-	file  *sysfs.Number
+	file  *gpu.SysNumber
 	scale int64
 	value *gpu.Int
 }
@@ -187,7 +186,7 @@ func (d *device) hold(pattern string, scale int64, v *gpu.Int) (held, string) {
 	if err != nil || len(found) == 0 {
 		return held{}, "not shown by the driver for this card"
 	}
-	file, err := sysfs.Open(found[0])
+	file, err := gpu.OpenSysNumber(found[0])
 	if err == nil {
 		if _, err = file.Read(); err != nil {
 			err = errors.Join(err, file.Close())

@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"wattline/gpu"
-	"wattline/gpu/sysfs"
 )
 
 // UUID is what the one device is called.
@@ -28,12 +27,12 @@ const remedy = `the kernel lets only root read CPU energy; run wattline as root,
 type Source struct {
 	clock gpu.Clock
 	root  string
-	open  func(path string) (*sysfs.Number, error) // sysfs.Open but for tests
+	open  func(path string) (*gpu.SysNumber, error) // gpu.OpenSysNumber but for tests
 }
 
 // New makes a source. sysRoot is /sys but for tests; nothing is read yet.
 func New(clock gpu.Clock, sysRoot string) *Source {
-	return &Source{clock: clock, root: filepath.Join(sysRoot, "class/powercap"), open: sysfs.Open}
+	return &Source{clock: clock, root: filepath.Join(sysRoot, "class/powercap"), open: gpu.OpenSysNumber}
 }
 
 // Name implements gpu.Source.
@@ -50,7 +49,7 @@ func (s *Source) zones() (paths []string, packages int, err error) {
 		return nil, 0, err
 	}
 	for _, dir := range all {
-		switch name := sysfs.Word(filepath.Join(dir, "name")); {
+		switch name := gpu.SysWord(filepath.Join(dir, "name")); {
 		case strings.HasPrefix(name, "package-"):
 			packages++
 			paths = append(paths, dir)
@@ -111,7 +110,7 @@ func (s *Source) openZone(dir string) (*zone, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rapl: %w", err)
 	}
-	wrap, err := sysfs.Int(filepath.Join(dir, "max_energy_range_uj"))
+	wrap, err := gpu.SysInt(filepath.Join(dir, "max_energy_range_uj"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("rapl: %w", err), file.Close())
 	}
@@ -124,7 +123,7 @@ func (s *Source) openZone(dir string) (*zone, error) {
 
 // zone is one counter. It counts from 0 to wrap and begins at 0 again.
 type zone struct {
-	file  *sysfs.Number
+	file  *gpu.SysNumber
 	wrap  int64
 	last  int64
 	total int64 // since it was opened

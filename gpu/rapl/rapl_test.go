@@ -11,7 +11,6 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"wattline/gpu"
-	"wattline/gpu/sysfs"
 )
 
 // unpack lays a golden tree out in a folder.
@@ -86,7 +85,7 @@ func TestSum(t *testing.T) {
 // TestPermission: files that only root may read give a sentence with the remedy.
 func TestPermission(t *testing.T) {
 	s := New(gpu.NewClock(), unpack(t, "two-sockets.txtar"))
-	s.open = func(path string) (*sysfs.Number, error) {
+	s.open = func(path string) (*gpu.SysNumber, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
 	}
 	_, err := s.Open(UUID)

@@ -1,6 +1,4 @@
-// Package sysfs reads numbers and words from the kernel's sysfs files. A Number keeps its file open: a
-// read costs one system call and allocates nothing, and permission is only needed once.
-package sysfs
+package gpu
 
 import (
 	"bytes"
@@ -10,37 +8,38 @@ import (
 	"strings"
 )
 
-// Number is an open file that holds one integer.
-type Number struct {
+// SysNumber is an open file of sysfs that holds one integer. It stays open: a read costs one system call
+// and allocates nothing, and permission is only needed once.
+type SysNumber struct {
 	f   *os.File
 	buf [32]byte
 }
 
-// Open opens the file. The error wraps fs.ErrNotExist or fs.ErrPermission where that is why.
-func Open(path string) (*Number, error) {
+// OpenSysNumber opens the file. The error wraps fs.ErrNotExist or fs.ErrPermission where that is why.
+func OpenSysNumber(path string) (*SysNumber, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Number{f: f}, nil
+	return &SysNumber{f: f}, nil
 }
 
 // Read returns the file's present value.
-func (n *Number) Read() (int64, error) {
+func (n *SysNumber) Read() (int64, error) {
 	size, err := n.f.ReadAt(n.buf[:], 0)
 	if size == 0 && err != nil {
 		return 0, err
 	}
 	text := bytes.TrimSpace(n.buf[:size])
-	v, ok := parse(text)
+	v, ok := parseDecimal(text)
 	if !ok {
 		return 0, fmt.Errorf("%s holds %q, not a number", n.f.Name(), text)
 	}
 	return v, nil
 }
 
-// parse reads a decimal integer without allocating.
-func parse(text []byte) (v int64, ok bool) {
+// parseDecimal reads a decimal integer without allocating.
+func parseDecimal(text []byte) (v int64, ok bool) {
 	negative := len(text) > 0 && text[0] == '-'
 	if negative {
 		text = text[1:]
@@ -61,10 +60,10 @@ func parse(text []byte) (v int64, ok bool) {
 }
 
 // Close closes the file.
-func (n *Number) Close() error { return n.f.Close() }
+func (n *SysNumber) Close() error { return n.f.Close() }
 
-// Word returns a file's content without surrounding space, "" where it cannot be read.
-func Word(path string) string {
+// SysWord returns a file's content without surrounding space, "" where it cannot be read.
+func SysWord(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return ""
@@ -72,8 +71,8 @@ func Word(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// Int returns the integer in a file that is read once; decimal, or hexadecimal after 0x.
-func Int(path string) (int64, error) {
+// SysInt returns the integer in a file that is read once; decimal, or hexadecimal after 0x.
+func SysInt(path string) (int64, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
-package sysfs
+package gpu
 
 import (
 	"errors"
@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-func TestNumber(t *testing.T) {
+func TestSysNumber(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "energy_uj")
 	n := func(content string) (int64, error) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := Open(path)
+		f, err := OpenSysNumber(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,17 +31,17 @@ func TestNumber(t *testing.T) {
 			t.Errorf("%q: %d, want an error", content, v)
 		}
 	}
-	if _, err := Open(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := OpenSysNumber(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
 }
 
-func TestNumberDoesNotAllocate(t *testing.T) {
+func TestSysNumberDoesNotAllocate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "power1_average")
 	if err := os.WriteFile(path, []byte("34000000\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path)
+	f, err := OpenSysNumber(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,21 +48,7 @@ func clientName(rec *meter.Record) string {
 	if rec.Dialect == "" {
 		return serverName(rec)
 	}
-	return strings.TrimSpace(Operation(rec.Dialect) + " " + rec.Model)
-}
-
-// Operation is gen_ai.operation.name for a dialect: the convention's word where it has one, else the
-// dialect's own name.
-func Operation(dialect string) string {
-	switch dialect {
-	case meter.DialectChat, meter.DialectResponses, meter.DialectMessages:
-		return semconv.OperationChat
-	case meter.DialectCompletions, meter.DialectNative, meter.DialectInfill:
-		return semconv.OperationText
-	case meter.DialectEmbeddings:
-		return semconv.OperationEmbedding
-	}
-	return dialect
+	return strings.TrimSpace(semconv.Operation(rec.Dialect) + " " + rec.Model)
 }
 
 func serverAttributes(rec *meter.Record, scheme string) attributes {
@@ -147,7 +133,7 @@ func answered(rec *meter.Record) bool {
 }
 
 func genAIAttributes(a *attributes, rec *meter.Record) {
-	a.text(semconv.GenAIOperationName, Operation(rec.Dialect))
+	a.text(semconv.GenAIOperationName, semconv.Operation(rec.Dialect))
 	a.text(semconv.GenAIProviderName, semconv.Provider)
 	if answered(rec) {
 		a.text(semconv.GenAIResponseModel, rec.Model)

@@ -350,10 +350,13 @@ func TestRefusedRequestsHaveSpans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // a test's connection
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close() // the row comes when the client is gone
 	select {
 	case rec = <-x.rows:
 	case <-time.After(patience):

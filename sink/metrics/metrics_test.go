@@ -1,0 +1,418 @@
+package metrics
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/trace"
+
+	"wattline/meter"
+	"wattline/sink"
+	"wattline/sink/semconv"
+	"wattline/sink/store"
+)
+
+// fixture is a Metrics whose state a test can collect.
+type fixture struct {
+	*Metrics
+	reader *sdkmetric.ManualReader
+}
+
+func newFixture(tb testing.TB, cfg Config) *fixture {
+	tb.Helper()
+	f := &fixture{reader: sdkmetric.NewManualReader()}
+	cfg.Readers = append(cfg.Readers, f.reader)
+	cfg.Instance, cfg.Version = "desk", "v1.2.3"
+	var err error
+	if f.Metrics, err = New(cfg); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := f.Shutdown(context.Background()); err != nil {
+			tb.Error(err)
+		}
+	})
+	return f
+}
+
+// point is one series, of whatever kind.
+type point struct {
+	attributes attribute.Set
+	value      float64 // of a histogram: the sum
+	count      uint64
+	buckets    []uint64
+	exemplars  []metricdata.Exemplar[float64]
+}
+
+func (f *fixture) collect(tb testing.TB) map[string][]point {
+	tb.Helper()
+	var rm metricdata.ResourceMetrics
+	if err := f.reader.Collect(context.Background(), &rm); err != nil {
+		tb.Fatal(err)
+	}
+	out := map[string][]point{}
+	for _, sm := range rm.ScopeMetrics {
+		for _, m := range sm.Metrics {
+			switch d := m.Data.(type) {
+			case metricdata.Sum[float64]:
+				for _, p := range d.DataPoints {
+					out[m.Name] = append(out[m.Name], point{attributes: p.Attributes, value: p.Value})
+				}
+			case metricdata.Gauge[float64]:
+				for _, p := range d.DataPoints {
+					out[m.Name] = append(out[m.Name], point{attributes: p.Attributes, value: p.Value})
+				}
+			case metricdata.Histogram[float64]:
+				for _, p := range d.DataPoints {
+					out[m.Name] = append(out[m.Name], point{p.Attributes, p.Sum, p.Count, p.BucketCounts, p.Exemplars})
+				}
+			default:
+				tb.Errorf("%s has data of type %T", m.Name, d)
+			}
+		}
+	}
+	return out
+}
+
+// sum adds up the series that have all of the given attributes (name, value, name, value, ...).
+func sum(points []point, attributes ...string) (value float64, count uint64) {
+	for _, p := range points {
+		match := true
+		for i := 0; i < len(attributes); i += 2 {
+			v, _ := p.attributes.Value(attribute.Key(attributes[i]))
+			match = match && v.AsString() == attributes[i+1]
+		}
+		if match {
+			value += p.value
+			count += p.count
+		}
+	}
+	return value, count
+}
+
+// feed does what cmd does with finished rows.
+func feed(m *Metrics, ended, final []*meter.Record) {
+	for _, rec := range ended {
+		m.Ended(rec, trace.SpanContext{})
+	}
+	for _, rec := range final {
+		m.Final(rec)
+	}
+}
+
+// A metric and the sum over the store's rows are the same number.
+func TestMetricsEqualSumsOverTheStore(t *testing.T) {
+	ended, final := randomRows(3000)
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	st, err := store.Open(ctx, store.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close() //nolint:errcheck // a test's
+	f := newFixture(t, Config{})
+	feed(f.Metrics, ended, final)
+	rows := &sink.Rows{Requests: ended}
+	for i, rec := range final {
+		if rec != ended[i] {
+			rows.Settled = append(rows.Settled, rec)
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 50 {
+		p, l := secondOf(r, i)
+		rows.Power, rows.Ledger = append(rows.Power, p), append(rows.Ledger, l)
+		f.Power(p)
+		f.Ledger(l)
+	}
+	if err := st.Write(ctx, rows); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := store.OpenReader(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close() //nolint:errcheck // a test's
+	got := f.collect(t)
+	for _, c := range storeSums() {
+		var want float64
+		if err := reader.DB().QueryRowContext(ctx, "SELECT coalesce("+c.sql+", 0)").Scan(&want); err != nil {
+			t.Fatalf("%s: %v", c.sql, err)
+		}
+		value, count := sum(got[c.metric], c.attributes...)
+		if c.counts {
+			value = float64(count)
+		}
+		if diff := value - want; want == 0 || diff > 1e-9*want || -diff > 1e-9*want {
+			t.Errorf("%s %v is %.9g, the store says %.9g: %s", c.metric, c.attributes, value, want, c.sql)
+		}
+	}
+}
+
+// storeSum is a metric and the same figure in SQL. counts compares a histogram's number of values.
+type storeSum struct {
+	metric     string
+	counts     bool
+	attributes []string
+	sql        string
+}
+
+func storeSums() []storeSum {
+	metered := " FROM requests WHERE dialect IS NOT NULL"
+	all := []storeSum{
+		{semconv.MetricRequestDuration, false, nil, "(SELECT sum(duration_us) / 1e6" + metered + ")"},
+		{semconv.MetricRequestDuration, true, nil, "(SELECT count(duration_us)" + metered + ")"},
+		{semconv.MetricTTFT, false, nil, "(SELECT sum(ttft_us) / 1e6 FROM requests)"},
+		{semconv.MetricTTFT, true, nil, "(SELECT count(ttft_us) FROM requests)"},
+		{semconv.MetricTPOT, false, nil, "(SELECT sum(tpot_ms) / 1e3 FROM efficiency)"},
+		{semconv.MetricTPOT, true, nil, "(SELECT count(tpot_ms) FROM efficiency)"},
+		{semconv.MetricStalls, false, nil, "(SELECT sum(stalls) FROM requests)"},
+		{semconv.MetricOverhead, false, nil, "(SELECT sum(proxy_overhead_us) / 1e6 FROM requests)"},
+		{semconv.MetricEnergyPerToken, false, nil, "(SELECT sum(joules_per_token) FROM efficiency)"},
+		{semconv.MetricEnergyPerToken, true, nil, "(SELECT count(joules_per_token) FROM efficiency)"},
+		{semconv.MetricEnergy, false, nil, "(SELECT sum(gpu_uj) / 1e6 FROM requests)"},
+		{semconv.MetricDeviceShare, false, nil, "(SELECT sum(gpu_uj) / 1e6 FROM requests)"},
+		{semconv.MetricMeterFailures, false, nil, "(SELECT count(*)" + metered + " AND outcome = 'ok' AND error IS NOT NULL)"},
+		{semconv.MetricHWEnergy, false, nil, "(SELECT sum(energy_uj) / 1e6 FROM power)"},
+		{semconv.MetricLedger, false, []string{semconv.Account, accountCounter}, "(SELECT sum(counter_uj) / 1e6 FROM ledger)"},
+		{semconv.MetricLedger, false, []string{semconv.Account, accountPools}, "(SELECT sum(pools_uj) / 1e6 FROM ledger)"},
+		{semconv.MetricTokenUsage, false, []string{semconv.GenAITokenType, semconv.TokenInput}, "(SELECT sum(prompt_tokens) FROM requests)"},
+		{semconv.MetricTokenUsage, false, []string{semconv.GenAITokenType, semconv.TokenOutput}, "(SELECT sum(output_tokens) FROM requests)"},
+	}
+	for _, o := range []meter.Outcome{meter.OK, meter.Cancelled, meter.Truncated, meter.UpstreamError, meter.Rejected} {
+		all = append(all, storeSum{semconv.MetricRequests, false, []string{semconv.Outcome, string(o)}, "(SELECT count(*) FROM requests WHERE outcome = '" + string(o) + "')"})
+	}
+	for _, q := range []string{meter.EnergyUnavailable, meter.EnergyPartial, meter.EnergyBelowResolution, meter.EnergyMeasured, meter.EnergyShared, meter.EnergyEstimated} {
+		all = append(all, storeSum{semconv.MetricSettled, false, []string{semconv.Quality, q}, "(SELECT count(*) FROM requests WHERE energy_quality = '" + q + "')"})
+	}
+	for kind, column := range map[string]string{tokensPrompt: "prompt_tokens", tokensCached: "cached_tokens", tokensOutput: "output_tokens", tokensThought: "reasoning_tokens"} {
+		all = append(all, storeSum{semconv.MetricTokens, false, []string{semconv.TokenKind, kind}, "(SELECT sum(" + column + ") FROM requests)"})
+	}
+	for phase, column := range map[string]string{phasePrefill: "gpu_prefill_uj", phaseDecode: "gpu_decode_uj", phaseIdle: "gpu_idle_uj"} {
+		all = append(all, storeSum{semconv.MetricEnergy, false, []string{semconv.Phase, phase}, "(SELECT sum(" + column + ") / 1e6 FROM requests)"})
+	}
+	for phase, column := range map[string]string{phaseQueue: "queue_us", phasePrefill: "prefill_us", phaseDecode: "decode_us"} {
+		all = append(all, storeSum{semconv.MetricPhase, false, []string{semconv.Phase, phase}, "(SELECT sum(" + column + ") / 1e6 FROM requests)"})
+	}
+	for stat, column := range map[string]string{statP50: "itl_p50_us", statP99: "itl_p99_us", statMax: "itl_max_us"} {
+		all = append(all, storeSum{semconv.MetricITL, false, []string{semconv.Statistic, stat}, "(SELECT sum(" + column + ") / 1e6 FROM requests)"})
+	}
+	for _, model := range []string{"small", "large"} {
+		all = append(all, storeSum{
+			semconv.MetricTokens, false, []string{semconv.GenAIResponseModel, model, semconv.TokenKind, tokensOutput},
+			"(SELECT sum(output_tokens) FROM requests WHERE model = '" + model + "')",
+		})
+	}
+	return all
+}
+
+// watched are Sources with something to say.
+func watched() Sources {
+	return Sources{
+		Routes: func() []Route { return []Route{{"default", 3, 5}} },
+		Queue: func() sink.Stats {
+			return sink.Stats{Waiting: 7, StoreErrors: 2, Requests: sink.Counts{Offered: 9, Dropped: 1, Lost: 1}}
+		},
+		Outbox: func() (Outbox, bool) { return Outbox{Requests: 4, Oldest: time.Now().Add(-time.Minute)}, true },
+		Traces: func() Export { return Export{Sent: 10, Dropped: 2, Failed: 3, Refused: 4, Waiting: 5} },
+		Pushes: func() Export { return Export{Sent: 6, Failed: 1} },
+	}
+}
+
+// everything records something on every metric.
+func everything(f *fixture) {
+	feed(f.Metrics, nil, nil)
+	ended, final := randomRows(500)
+	feed(f.Metrics, ended, final)
+	p, l := secondOf(rand.New(rand.NewPCG(1, 2)), 0)
+	f.Power(p)
+	f.Ledger(l)
+	f.Watch(watched())
+}
+
+// Every metric that is defined can be seen, with the attributes that its definition lists and no others.
+func TestMetricsAreThoseDefined(t *testing.T) {
+	f := newFixture(t, Config{})
+	everything(f)
+	got := f.collect(t)
+	defined := map[string]bool{}
+	for _, d := range Definitions() {
+		defined[d.Name] = true
+		if len(got[d.Name]) == 0 {
+			t.Errorf("%s is defined but was never recorded", d.Name)
+		}
+		used := map[string]bool{}
+		for _, p := range got[d.Name] {
+			for _, kv := range p.attributes.ToSlice() {
+				used[string(kv.Key)] = true
+				if !slices.Contains(d.Attributes, string(kv.Key)) {
+					t.Errorf("%s has the attribute %s, which its definition does not list", d.Name, kv.Key)
+				}
+			}
+		}
+		for _, a := range d.Attributes {
+			if !used[a] {
+				t.Errorf("%s never has the attribute %s, which its definition lists", d.Name, a)
+			}
+		}
+		if (d.Kind == Histogram) != (len(d.Bounds) > 0) || !slices.IsSorted(d.Bounds) {
+			t.Errorf("%s is a %s with bounds %v", d.Name, d.Kind, d.Bounds)
+		}
+	}
+	for name := range got {
+		if !defined[name] {
+			t.Errorf("%s is recorded but not defined", name)
+		}
+	}
+}
+
+func TestObservedMetricsAreTheSources(t *testing.T) {
+	f := newFixture(t, Config{})
+	everything(f)
+	got := f.collect(t)
+	for _, c := range []struct {
+		metric     string
+		attributes []string
+		low, high  float64
+	}{
+		{semconv.MetricInFlight, []string{semconv.Route, "default"}, 3, 3},
+		{semconv.MetricConnections, nil, 5, 5},
+		{semconv.MetricQueueRows, nil, 7, 7},
+		{semconv.MetricQueueDropped, []string{semconv.RowKind, "requests"}, 1, 1},
+		{semconv.MetricStoreErrors, nil, 2, 2},
+		{semconv.MetricOutboxRows, []string{semconv.RowKind, "requests"}, 4, 4},
+		{semconv.MetricOutboxAge, nil, 60, 90},
+		{semconv.MetricOTLP, []string{semconv.Signal, "traces", semconv.Result, "dropped"}, 2, 2},
+		{semconv.MetricOTLP, []string{semconv.Signal, "metrics", semconv.Result, "failed"}, 1, 1},
+		{semconv.MetricOTLPWaiting, nil, 5, 5},
+		{semconv.MetricPowerLimit, nil, 700, 700},
+		{semconv.MetricCPUTime, nil, 1e-6, 3600},
+		{semconv.MetricMemory, nil, 1 << 20, 1 << 36},
+		{semconv.MetricGoroutines, nil, 1, 10_000},
+	} {
+		if v, _ := sum(got[c.metric], c.attributes...); v < c.low || v > c.high {
+			t.Errorf("%s %v is %g, not %g..%g", c.metric, c.attributes, v, c.low, c.high)
+		}
+	}
+}
+
+// Buckets tell 1,000 tokens a second from 2,000 and from 500.
+func TestBucketsSeeFastModels(t *testing.T) {
+	bucket := func(perToken time.Duration) int {
+		f := newFixture(t, Config{})
+		f.Ended(&meter.Record{Dialect: meter.DialectChat, Outcome: meter.OK, DecodeUs: meter.Some(100 * perToken.Microseconds()), OutputTokens: meter.Some(101)}, trace.SpanContext{})
+		return slices.Index(f.collect(t)[semconv.MetricTPOT][0].buckets, 1)
+	}
+	if a, b, c := bucket(450*time.Microsecond), bucket(990*time.Microsecond), bucket(1990*time.Microsecond); a >= b || b >= c {
+		t.Errorf("2,200, 1,010 and 500 tokens/s fall into buckets %d, %d, %d", a, b, c)
+	}
+}
+
+// Whatever names clients send, series and memory stay bounded, and nothing goes uncounted.
+func TestCardinalityIsBounded(t *testing.T) {
+	f := newFixture(t, Config{Labels: []string{"team"}, MaxValues: 10})
+	var before, after runtime.MemStats
+	const n = 50_000
+	row := func(i int) *meter.Record {
+		return &meter.Record{
+			Route: "default", Dialect: meter.DialectChat, Model: fmt.Sprint("made-up-", i), Labels: map[string]string{"team": fmt.Sprint("t", i), "other": fmt.Sprint(i)},
+			Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1), DurationUs: meter.Some(1000), PromptTokens: meter.Some(1),
+		}
+	}
+	for i := range 500 {
+		f.Ended(row(i), trace.SpanContext{})
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		f.Ended(row(i), trace.SpanContext{})
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
+		t.Errorf("%d further names grew the heap by %d bytes", n, grown)
+	}
+	got := f.collect(t)
+	if v, _ := sum(got[semconv.MetricRequests]); v != n+500 {
+		t.Errorf("%g requests are counted, there were %d", v, n+500)
+	}
+	if k := len(got[semconv.MetricRequests]); k > 11 {
+		t.Errorf("%d series for ten models, ten teams and the others", k)
+	}
+	if v, _ := sum(got[semconv.MetricRequests], semconv.GenAIResponseModel, semconv.Other); v != n+500-20 {
+		t.Errorf("%g requests are under %q", v, semconv.Other)
+	}
+	if v, _ := sum(got[semconv.MetricModelsUnnamed]); v != n+500-20 {
+		t.Errorf("%s is %g", semconv.MetricModelsUnnamed, v)
+	}
+}
+
+// A name that only failed requests brought takes no place from those that work.
+func TestFailedRequestsNameNothing(t *testing.T) {
+	f := newFixture(t, Config{MaxValues: 2})
+	for i := range 100 {
+		f.Ended(&meter.Record{
+			Dialect: meter.DialectChat, Model: fmt.Sprint("guess-", i), Outcome: meter.UpstreamError, Status: meter.Some(404), TTFBUs: meter.Some(1),
+		}, trace.SpanContext{})
+	}
+	f.Ended(&meter.Record{Dialect: meter.DialectChat, Model: "real", Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1)}, trace.SpanContext{})
+	got := f.collect(t)[semconv.MetricRequests]
+	if v, _ := sum(got, semconv.GenAIResponseModel, "real"); v != 1 || len(got) != 2 {
+		t.Errorf("the series are %v", got)
+	}
+}
+
+// An exemplar leads from a histogram to the trace of a request in that bucket.
+func TestExemplarsNameTheTrace(t *testing.T) {
+	f := newFixture(t, Config{})
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}, TraceFlags: trace.FlagsSampled})
+	rec := &meter.Record{Dialect: meter.DialectChat, Outcome: meter.OK, TTFTUs: meter.Some(45_000), DurationUs: meter.Some(1_000_000)}
+	f.Ended(rec, span)
+	f.Ended(rec, span.WithTraceFlags(0))
+	for _, name := range []string{semconv.MetricTTFT, semconv.MetricRequestDuration} {
+		p := f.collect(t)[name][0]
+		if len(p.exemplars) != 1 || trace.TraceID(p.exemplars[0].TraceID) != span.TraceID() || trace.SpanID(p.exemplars[0].SpanID) != span.SpanID() {
+			t.Errorf("%s has the exemplars %v", name, p.exemplars)
+		}
+	}
+}
+
+func TestTooManyLabelsAreRefused(t *testing.T) {
+	if _, err := New(Config{Labels: []string{"a", "b", "c", "d", "e"}}); err == nil {
+		t.Error("five labels were accepted as attributes")
+	}
+}
+
+// What the metrics cost a request on the data path, with one reader and with two.
+func BenchmarkMetrics(b *testing.B) {
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}, TraceFlags: trace.FlagsSampled})
+	for _, c := range []struct {
+		name    string
+		readers []sdkmetric.Reader
+		span    trace.SpanContext
+	}{
+		{"one reader", nil, trace.SpanContext{}}, {"two readers", []sdkmetric.Reader{sdkmetric.NewManualReader()}, trace.SpanContext{}},
+		{"two readers, sampled", []sdkmetric.Reader{sdkmetric.NewManualReader()}, span},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			f := newFixture(b, Config{Readers: c.readers})
+			ended, final := randomRows(64)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				f.Ended(ended[i%64], c.span)
+				f.Final(final[i%64])
+				i++
+			}
+		})
+	}
+}

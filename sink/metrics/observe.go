@@ -1,0 +1,173 @@
+package metrics
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"wattline/meter"
+	"wattline/sink"
+	"wattline/sink/semconv"
+)
+
+// Sources are asked when somebody collects. Any of them may be nil; they must not block.
+type Sources struct {
+	Routes func() []Route
+	Queue  func() sink.Stats
+	Outbox func() (Outbox, bool) // false: nothing ships, or it cannot be told now
+	Traces func() Export
+	Pushes func() Export // exports of all metrics
+}
+
+// Route is the state of one route.
+type Route struct {
+	Name        string
+	InFlight    int
+	Connections int
+}
+
+// Outbox is what waits to be shipped.
+type Outbox struct {
+	Requests, Power, Ledger, Configs int64
+	Oldest                           time.Time // zero: no request waits
+}
+
+// Export is what became of things sent to a collector.
+type Export struct {
+	Sent, Dropped, Failed, Refused uint64
+	Waiting                        int
+}
+
+// Watch sets where the observed metrics come from.
+func (m *Metrics) Watch(s Sources) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sources = s
+}
+
+// device is what is known of one device since the start.
+type device struct {
+	last     sink.Power
+	source   string
+	energyUj int64
+	ledgerUj map[string]int64 // by account
+}
+
+// Accounts of the ledger.
+const (
+	accountCounter     = "counter"
+	accountActive      = "requests_active"
+	accountRequestIdle = "requests_idle"
+	accountPools       = "pools"
+	accountIdle        = "idle"
+	accountResidual    = "residual"
+)
+
+// sheet writes one collection's observations.
+type sheet struct {
+	in *instruments
+	o  metric.Observer
+}
+
+func (s sheet) put(name string, v float64, kv ...attribute.KeyValue) {
+	s.o.ObserveFloat64(s.in.observed[name], v, metric.WithAttributeSet(attribute.NewSet(kv...)))
+}
+
+// column writes a column in its unit, null not at all.
+func (s sheet) column(name string, v meter.Int, perUnit float64, kv ...attribute.KeyValue) {
+	if v.Valid {
+		s.put(name, float64(v.V)/perUnit, kv...)
+	}
+}
+
+// observe is called by each reader at each collection.
+func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
+	s := sheet{m.in, o}
+	m.mu.Lock()
+	src := m.sources
+	for name, d := range m.devices {
+		d.observe(s, name)
+	}
+	m.mu.Unlock()
+	if src.Routes != nil {
+		for _, r := range src.Routes() {
+			route := attribute.String(semconv.Route, r.Name)
+			s.put(semconv.MetricInFlight, float64(r.InFlight), route)
+			s.put(semconv.MetricConnections, float64(r.Connections), route)
+		}
+	}
+	if src.Queue != nil {
+		s.queue(src.Queue())
+	}
+	if src.Outbox != nil {
+		if b, ok := src.Outbox(); ok {
+			s.outbox(b)
+		}
+	}
+	s.exports(src)
+	s.put(semconv.MetricModelsUnnamed, float64(m.catalogue.capped.Load()))
+	s.process()
+	return nil
+}
+
+func (d *device) observe(s sheet, name string) {
+	kind := semconv.HWGPU
+	if d.source == "rapl" {
+		kind = semconv.HWCPU
+	}
+	id := []attribute.KeyValue{attribute.String(semconv.HWID, name), attribute.String(semconv.HWType, kind)}
+	if !d.last.At.IsZero() {
+		s.put(semconv.MetricHWEnergy, float64(d.energyUj)/1e6, id...)
+		s.column(semconv.MetricHWPower, d.last.MeanMw, 1e3, id...)
+		s.column(semconv.MetricPowerLimit, d.last.LimitMw, 1e3, id...)
+		s.column(semconv.MetricHWTemperature, d.last.TempC, 1, id...)
+		s.column(semconv.MetricHWMemory, d.last.VRAMBytes, 1, id...)
+		s.column(semconv.MetricHWUtilization, d.last.UtilPermille, 1e3, id...)
+	}
+	for account, uj := range d.ledgerUj {
+		s.put(semconv.MetricLedger, float64(uj)/1e6, append(id[:len(id):len(id)], attribute.String(semconv.Account, account))...)
+	}
+}
+
+func (s sheet) queue(q sink.Stats) {
+	s.put(semconv.MetricQueueRows, float64(q.Waiting))
+	s.put(semconv.MetricStoreErrors, float64(q.StoreErrors))
+	for kind, c := range map[string]sink.Counts{"requests": q.Requests, "settled": q.Settled, "samples": q.Samples} {
+		kv := attribute.String(semconv.RowKind, kind)
+		s.put(semconv.MetricQueueOffered, float64(c.Offered), kv)
+		s.put(semconv.MetricQueueDropped, float64(c.Dropped), kv)
+		s.put(semconv.MetricQueueLost, float64(c.Lost), kv)
+	}
+}
+
+func (s sheet) outbox(b Outbox) {
+	for kind, n := range map[string]int64{"requests": b.Requests, "power": b.Power, "ledger": b.Ledger, "configs": b.Configs} {
+		s.put(semconv.MetricOutboxRows, float64(n), attribute.String(semconv.RowKind, kind))
+	}
+	age := time.Duration(0)
+	if !b.Oldest.IsZero() {
+		age = max(0, time.Since(b.Oldest))
+	}
+	s.put(semconv.MetricOutboxAge, age.Seconds())
+}
+
+func (s sheet) exports(src Sources) {
+	put := func(signal, result string, n uint64) {
+		s.put(semconv.MetricOTLP, float64(n), attribute.String(semconv.Signal, signal), attribute.String(semconv.Result, result))
+	}
+	if src.Traces != nil {
+		e := src.Traces()
+		put("traces", "sent", e.Sent)
+		put("traces", "dropped", e.Dropped)
+		put("traces", "failed", e.Failed)
+		put("spans", "refused", e.Refused)
+		s.put(semconv.MetricOTLPWaiting, float64(e.Waiting))
+	}
+	if src.Pushes != nil {
+		e := src.Pushes()
+		put("metrics", "sent", e.Sent)
+		put("metrics", "failed", e.Failed)
+	}
+}

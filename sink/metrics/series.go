@@ -1,0 +1,153 @@
+package metrics
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"wattline/meter"
+	"wattline/sink/semconv"
+)
+
+// maxLabels is how many label keys can be attributes.
+const maxLabels = 4
+
+// key names a request's series.
+type key struct {
+	route, operation, model string
+	labels                  [maxLabels]string
+}
+
+// series are a key's attributes, made once: making a set costs more than recording with it.
+type series struct {
+	plain    options
+	genAI    options
+	input    options // gen_ai.token.type
+	output   options
+	outcomes map[meter.Outcome]options
+	failed   map[meter.Outcome]options // genAI and error.type
+	values   map[string]options        // plain and one of the fixed values below
+}
+
+// options is one attribute set as every instrument takes it.
+type options struct {
+	add    []metric.AddOption
+	record []metric.RecordOption
+}
+
+func newOptions(kv ...attribute.KeyValue) options {
+	set := metric.WithAttributeSet(attribute.NewSet(kv...))
+	return options{[]metric.AddOption{set}, []metric.RecordOption{set}}
+}
+
+// Fixed values of attributes, beside a request's own.
+const (
+	statP50, statP99, statMax                               = "p50", "p99", "max"
+	phaseQueue, phasePrefill, phaseDecode                   = "queue", "prefill", "decode"
+	phaseIdle, phaseUndivided                               = "idle", "undivided"
+	tokensPrompt, tokensCached, tokensOutput, tokensThought = "prompt", "cached", "output", "reasoning"
+)
+
+// fixed lists the values with the attribute that each belongs to.
+func fixed() map[string]string {
+	return map[string]string{
+		statP50: semconv.Statistic, statP99: semconv.Statistic, statMax: semconv.Statistic,
+		phaseQueue: semconv.Phase, phasePrefill: semconv.Phase, phaseDecode: semconv.Phase, phaseIdle: semconv.Phase, phaseUndivided: semconv.Phase,
+		tokensPrompt: semconv.TokenKind, tokensCached: semconv.TokenKind, tokensOutput: semconv.TokenKind, tokensThought: semconv.TokenKind,
+	}
+}
+
+func newSeries(k key, labels []string) *series {
+	var base []attribute.KeyValue
+	for _, kv := range []struct{ name, value string }{
+		{semconv.Route, k.route}, {semconv.GenAIOperationName, k.operation}, {semconv.GenAIResponseModel, k.model},
+	} {
+		if kv.value != "" {
+			base = append(base, attribute.String(kv.name, kv.value))
+		}
+	}
+	for i, l := range labels {
+		if k.labels[i] != "" {
+			base = append(base, attribute.String(semconv.LabelPrefix+l, k.labels[i]))
+		}
+	}
+	with := func(more ...attribute.KeyValue) options {
+		return newOptions(append(append([]attribute.KeyValue(nil), base...), more...)...)
+	}
+	provider := attribute.String(semconv.GenAIProviderName, semconv.Provider)
+	s := &series{
+		plain: with(), genAI: with(provider),
+		input:    with(provider, attribute.String(semconv.GenAITokenType, semconv.TokenInput)),
+		output:   with(provider, attribute.String(semconv.GenAITokenType, semconv.TokenOutput)),
+		outcomes: map[meter.Outcome]options{}, failed: map[meter.Outcome]options{}, values: map[string]options{},
+	}
+	for _, o := range []meter.Outcome{meter.OK, meter.Cancelled, meter.Truncated, meter.UpstreamError, meter.Rejected} {
+		s.outcomes[o] = with(attribute.String(semconv.Outcome, string(o)))
+		s.failed[o] = with(provider, attribute.String(semconv.ErrorType, string(o)))
+	}
+	s.failed[meter.OK] = s.genAI
+	for value, name := range fixed() {
+		s.values[value] = with(attribute.String(name, value))
+	}
+	return s
+}
+
+// catalogue finds a request's series and bounds how many there are.
+type catalogue struct {
+	labels []string
+	byKey  sync.Map // key to *series; bounded, as every part of a key is
+
+	mu     sync.Mutex // guards what follows
+	max    int
+	models map[string]bool
+	values [maxLabels]map[string]bool
+
+	capped atomic.Uint64 // requests that were counted under "other"
+}
+
+func newCatalogue(labels []string, maxValues int) *catalogue {
+	c := &catalogue{labels: labels, max: maxValues, models: map[string]bool{}}
+	for i := range c.values {
+		c.values[i] = map[string]bool{}
+	}
+	return c
+}
+
+// of returns the series of a row. first says that the row is seen for the first time, so that one which
+// is counted under "other" is counted once.
+func (c *catalogue) of(rec *meter.Record, first bool) *series {
+	k := key{route: rec.Route, operation: semconv.Operation(rec.Dialect)}
+	c.mu.Lock()
+	admit := rec.TTFBUs.Valid && rec.Status.V < 400 // an upstream accepted it
+	over := false
+	if k.operation != "" {
+		k.model = c.place(c.models, rec.Model, admit, &over)
+	}
+	for i, l := range c.labels {
+		k.labels[i] = c.place(c.values[i], rec.Labels[l], admit, &over)
+	}
+	c.mu.Unlock()
+	if over && first {
+		c.capped.Add(1)
+	}
+	if s, ok := c.byKey.Load(k); ok {
+		return s.(*series) //nolint:forcetypeassert // nothing else is stored
+	}
+	s, _ := c.byKey.LoadOrStore(k, newSeries(k, c.labels))
+	return s.(*series) //nolint:forcetypeassert // nothing else is stored
+}
+
+// place gives a value its place among those that are told apart, or "other".
+func (c *catalogue) place(known map[string]bool, value string, admit bool, over *bool) string {
+	switch {
+	case value == "" || known[value]:
+		return value
+	case admit && len(known) < c.max:
+		known[value] = true
+		return value
+	}
+	*over = *over || admit
+	return semconv.Other
+}

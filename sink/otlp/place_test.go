@@ -1,0 +1,55 @@
+package otlp
+
+import (
+	"testing"
+	"time"
+
+	"wattline/meter"
+)
+
+// optional reads a column from fuzzed bytes: any value, or null.
+func optional(v int64, present bool) meter.Int { return meter.Int{V: v, Valid: present} }
+
+// Whatever a row holds, also numbers that contradict each other because the server's clock and ours do,
+// children lie within their parents and nothing ends before it starts.
+func FuzzChildrenLieWithinTheirParents(f *testing.F) {
+	f.Add(int64(200), int64(5000), int64(40000), int64(1000000), int64(45000), int64(45300), int64(1045400), uint8(255))
+	f.Add(int64(-5), int64(1<<40), int64(-1), int64(7), int64(1<<50), int64(0), int64(100), uint8(255))
+	f.Add(int64(0), int64(0), int64(9_000_000), int64(9_000_000), int64(0), int64(0), int64(1000), uint8(0b1110110))
+	f.Fuzz(func(t *testing.T, p1, queue, prefill, decode, upstreamTTFT, ttft, duration int64, present uint8) {
+		const bound = 1 << 52 // 142 years in microseconds: sums cannot overflow
+		for _, v := range []*int64{&p1, &queue, &prefill, &decode, &upstreamTTFT, &ttft, &duration} {
+			*v %= bound
+		}
+		has := func(bit int) bool { return present&(1<<bit) != 0 }
+		rec := ok()
+		rec.QueueUs, rec.PrefillUs, rec.DecodeUs = optional(queue, has(0)), optional(prefill, has(1)), optional(decode, has(2))
+		rec.UpstreamTTFTUs, rec.TTFTUs = optional(upstreamTTFT, has(3)), optional(ttft, has(4))
+		rec.DurationUs = optional(max(duration, 0), has(5))
+		if !rec.DurationUs.Valid {
+			rec.DurationUs.V = 0 // null
+		}
+		if !has(6) {
+			rec.Stream = some(0)
+		}
+		spans := tree(&note{trace: newTraceID(), server: newSpanID(), client: newSpanID(), flags: 1, p1Us: optional(p1, has(7))}, &rec)
+		byID := map[string][2]uint64{}
+		for _, s := range spans {
+			byID[string(s.GetSpanId())] = [2]uint64{s.GetStartTimeUnixNano(), s.GetEndTimeUnixNano()}
+		}
+		for _, s := range spans {
+			from, to := int64(s.GetStartTimeUnixNano()), int64(s.GetEndTimeUnixNano())
+			if to < from {
+				t.Errorf("%s ends %v before it starts", s.GetName(), time.Duration(from-to))
+			}
+			if parent, ok := byID[string(s.GetParentSpanId())]; ok && (from < int64(parent[0]) || to > int64(parent[1])) {
+				t.Errorf("%s %d..%d leaves its parent %d..%d", s.GetName(), from, to, parent[0], parent[1])
+			}
+			for _, e := range s.GetEvents() {
+				if at := int64(e.GetTimeUnixNano()); at < from || at > to {
+					t.Errorf("%s of %s lies outside it", e.GetName(), s.GetName())
+				}
+			}
+		}
+	})
+}

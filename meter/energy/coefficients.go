@@ -65,12 +65,6 @@ func (m *model) coefficients() Coefficients {
 	}
 }
 
-// promptWork is the modelled cost, in uJ, of evaluating the prompt tokens from position cached to
-// position prompt: the sum of a + b x position.
-func (m *model) promptWork(prompt, cached int64) float64 {
-	return dot(promptTerms(prompt, cached), m.prefill.theta)
-}
-
 // promptTerms are the regressors of a prompt: its new tokens, and the sum of their positions / 1000.
 func promptTerms(prompt, cached int64) [unknowns]float64 {
 	p, c := float64(prompt), float64(cached)

@@ -25,7 +25,10 @@ func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
 	}
 	accuracy := l.src.accuracy()
 	square := func(x float64) float64 { return x * x }
-	model := r.edge2 + r.sample2 + r.model2 + square(rho*contested)
+	model := r.edge2 + r.model2 + square(rho*contested)
+	if !r.shared {
+		model += r.sample2
+	}
 	active = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.ActiveUJ)))))
 	if !r.shared {
 		quiet = 0 // alone, what is not idle is active: the sum does not depend on where they part
@@ -106,16 +109,15 @@ func (l *Ledger) succeed(r *request, now int64) {
 	b := &l.back
 	l.change(r, b.prefillMW())
 	const near = 150e6 // a tick of the slowest sources, and half another
-	if b.holding == 1 && now-b.worked < near {
+	if now-b.worked < near {
 		e := l.src.edge() * b.prefillMW() * 1e-6
 		r.sample2 += e * e
 	}
 }
 
-// change accounts for a change of power at the edge of a request that is alone.
+// change accounts for a change of power at an edge of a request. It counts if the request was alone all
+// the time; beside others the edges are the pools'.
 func (l *Ledger) change(r *request, mw float64) {
-	if l.back.holding == 1 {
-		e := l.src.unseen() * mw * 1e-6
-		r.sample2 += e * e
-	}
+	e := l.src.unseen() * mw * 1e-6
+	r.sample2 += e * e
 }

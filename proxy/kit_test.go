@@ -21,7 +21,7 @@ import (
 )
 
 // real is the llama-server that most tests share. Tests that look at its slots start their own.
-var real = llamatest.Shared{Args: []string{"--threads-http", "32", "--metrics"}}
+var real = llamatest.Shared{Args: []string{"--threads-http", "32", "--metrics", "-t", "1", "-tb", "1"}}
 
 func TestMain(m *testing.M) { os.Exit(real.Main(m)) }
 
@@ -128,6 +128,24 @@ func serveFront(t testing.TB, ln net.Listener, upstream string, changes ...func(
 		}
 	})
 	return f
+}
+
+// awaitLive waits until n requests are live.
+func (f *front) awaitLive(t testing.TB, n int) {
+	t.Helper()
+	eventually(t, func() bool { return f.Live() == n }, func() string { return fmt.Sprintf("%d requests are live, want %d", f.Live(), n) })
+}
+
+// eventually asks every millisecond until ok, for as long as patience lasts.
+func eventually(t testing.TB, ok func() bool, otherwise func() string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(until) {
+			t.Fatal(otherwise())
+		}
+	}
 }
 
 func listen(t testing.TB) net.Listener {

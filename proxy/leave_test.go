@@ -138,7 +138,7 @@ func TestClientThatLeavesMidUpload(t *testing.T) {
 // FIN. During prefill, and for an unstreamed reply, this server works on: how long is recorded, with
 // what it would have taken.
 func TestLeavingFreesTheSlot(t *testing.T) {
-	srv := llamatest.Start(t, "-np", "1", "-c", "16384")
+	srv := llamatest.Start(t, "-np", "1", "-c", "16384", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())
 
 	var freed []time.Duration

@@ -119,7 +119,9 @@ func New(cfg Config) (*Server, error) {
 		Concurrency:     cfg.MaxConns + 64, // the limit is kept in Accept, with a reply
 		ReadBufferSize:  len(fixedHead),
 		WriteBufferSize: 128, // what is written is dropped
-		NoDefaultDate:   true, NoDefaultContentType: true, NoDefaultServerHeader: true,
+		// A burst's goroutines are given back soon; its next connections come sooner or not at all.
+		MaxIdleWorkerDuration: 2 * time.Second,
+		NoDefaultDate:         true, NoDefaultContentType: true, NoDefaultServerHeader: true,
 		SecureErrorLogMessage: true,
 		Logger:                dropLogger{}, // its lines quote heads; ours are in readHead and exchange
 		ErrorHandler:          func(*fasthttp.RequestCtx, error) {},

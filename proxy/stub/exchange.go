@@ -74,16 +74,25 @@ func (s *Server) Await(ctx context.Context, id string, until func(Exchange) bool
 			s.mu.Unlock()
 			return e, nil
 		}
+		s.awaiting++
 		s.mu.Unlock()
 		select {
 		case <-changed:
+			s.awaited()
 		case <-ctx.Done():
+			s.awaited()
 			if last == nil {
 				return Exchange{}, fmt.Errorf("stub: no request %q came: %w", id, ctx.Err())
 			}
 			return Exchange{}, fmt.Errorf("stub: request %q did not come to what was awaited: %w", id, ctx.Err())
 		}
 	}
+}
+
+func (s *Server) awaited() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaiting--
 }
 
 func (e *Exchange) copy() Exchange {
@@ -122,6 +131,9 @@ func (s *Server) note(change func()) {
 
 // announce wakes Await. The caller holds mu.
 func (s *Server) announce() {
+	if s.awaiting == 0 {
+		return
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }

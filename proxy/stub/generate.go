@@ -241,7 +241,5 @@ func (g *generation) noteToken(n int, at time.Time) {
 		g.ex.First = at
 	}
 	g.ex.Last, g.ex.Output = at, n+1
-	if n == 0 {
-		g.srv.announce()
-	}
+	g.srv.announce()
 }

@@ -22,7 +22,8 @@ type Server struct {
 	listeners []net.Listener
 	conns     map[*conn]struct{}
 	exchanges []*Exchange
-	changed   chan struct{} // closed and replaced when an exchange changes
+	changed   chan struct{} // closed and replaced when an exchange changes while someone awaits it
+	awaiting  int           // calls of Await that wait
 	closed    bool
 
 	closing chan struct{}  // closed by Close

@@ -1,0 +1,323 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy/llamatest"
+	"wattline/proxy/stub"
+)
+
+// settled serves one request, so that all that a front starts once is running, and counts goroutines.
+func settled(t *testing.T, f *front) int {
+	t.Helper()
+	nc := dial(t, f.addr)
+	send(t, nc, "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: settled\r\n\r\n")
+	readReply(t, bufio.NewReader(nc), "GET")
+	n := runtime.NumGoroutine()
+	_ = nc.Close()
+	f.rows.row(t, "settled")
+	return n
+}
+
+// backTo waits until there are no more goroutines than before. fasthttp keeps idle workers for 2 s.
+func backTo(t *testing.T, before int) {
+	t.Helper()
+	eventually(t, func() bool { return runtime.NumGoroutine() <= before }, func() string {
+		buf := make([]byte, 1<<20)
+		return fmt.Sprintf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+	})
+}
+
+// TestCrowdOnTheRealServer: 200 streams at once, every one intact, every row there, goroutines back.
+func TestCrowdOnTheRealServer(t *testing.T) {
+	const streams = 200
+	srv := llamatest.Start(t, "-np", "8", "-c", "8192", "--threads-http", "256", "-t", "1", "-tb", "1")
+	f := startFront(t, srv.URL())
+	before := settled(t, f)
+	var wg sync.WaitGroup
+	for i := range streams {
+		wg.Go(func() {
+			id := fmt.Sprint("crowd", i)
+			c, err := net.Dial("tcp", f.addr) //nolint:noctx // loopback
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close() //nolint:errcheck // over
+			_ = c.SetDeadline(time.Now().Add(3 * patience))
+			_, _ = io.WriteString(c, postOf("/v1/chat/completions", id, chat(16, `,"ignore_eos":true`)))
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Errorf("%s: %v", id, err)
+				return
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != 200 || !bytes.HasSuffix(body, []byte("data: [DONE]\n\n")) || !bytes.Contains(body, []byte(`"predicted_n":16,`)) {
+				t.Errorf("%s: %s, %v: %s", id, resp.Status, err, short(string(body)))
+			}
+		})
+	}
+	wg.Wait()
+	for _, rec := range f.rows.awaitN(t, streams+1)[1:] {
+		if rec.Outcome != meter.OK || rec.OutputTokens != meter.Some(16) || rec.QueueUs.V < 0 {
+			t.Errorf("row %s: %s, %+v tokens, queue %+v", rec.ClientRequestID, rec.Outcome, rec.OutputTokens, rec.QueueUs)
+		}
+	}
+	eventually(t, func() bool { return f.Live() == 0 && f.Conns() == 0 }, func() string { return "connections are left" })
+	backTo(t, before)
+}
+
+// TestShutdownLosesNothing: asked to stop during 20 live streams, a Server takes no more connections,
+// lets the streams end whole, and every row is handed over before Shutdown returns.
+func TestShutdownLosesNothing(t *testing.T) {
+	const streams = 20
+	up, url := startStub(t, stub.Config{Slots: 100, FirstToken: 20 * time.Millisecond, TokenGap: 10 * time.Millisecond})
+	parsed, err := ParseUpstream(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, ln := newRows(), listen(t)
+	srv, err := New(Config{Upstream: parsed, Observer: rows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	idle := dial(t, ln.Addr().String()) // one that has had its reply and waits
+	send(t, idle, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+	readReply(t, bufio.NewReader(idle), "GET")
+
+	type end struct {
+		sum uint64
+		err error
+	}
+	ends := make([]chan end, streams)
+	for i := range ends {
+		ends[i] = make(chan end, 1)
+		nc := dial(t, ln.Addr().String())
+		send(t, nc, postOf("/v1/chat/completions", fmt.Sprint("s", i), chat(40, "")))
+		untilMarker(t, nc, `"content":"`)
+		go func() {
+			_, err := io.Copy(io.Discard, nc)
+			ends[i] <- end{err: err}
+		}()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if n := len(rows.list()); n != streams+1 {
+		t.Errorf("%d rows when Shutdown returned", n)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	for i := range ends {
+		if e := <-ends[i]; e.err != nil {
+			t.Errorf("stream %d: %v", i, e.err)
+		}
+	}
+	for _, ex := range up.Exchanges() {
+		if !ex.Complete {
+			t.Errorf("%s: the upstream's stream was cut", ex.ID)
+		}
+	}
+	for _, rec := range rows.list() {
+		if rec.Outcome != meter.OK {
+			t.Errorf("row %s: %s", rec.ClientRequestID, rec.Outcome)
+		}
+	}
+	if c, err := net.Dial("tcp", ln.Addr().String()); err == nil { //nolint:noctx // loopback
+		_ = c.Close()
+		t.Error("connections are still taken")
+	}
+}
+
+// TestShutdownDeadline: what has not ended by then is cut, and its rows are there.
+func TestShutdownDeadline(t *testing.T) {
+	_, url := startStub(t, stub.Config{Slots: 100, FirstToken: 20 * time.Millisecond, TokenGap: 10 * time.Millisecond})
+	parsed, err := ParseUpstream(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, ln := newRows(), listen(t)
+	srv, err := New(Config{Upstream: parsed, Observer: rows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	for i := range 5 {
+		nc := dial(t, ln.Addr().String())
+		send(t, nc, postOf("/v1/chat/completions", fmt.Sprint("s", i), chat(100000, "")))
+		untilMarker(t, nc, `"content":"`)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := srv.Shutdown(ctx); err == nil {
+		t.Error("nothing is said of the deadline")
+	}
+	if d := time.Since(began); d > 3*time.Second {
+		t.Errorf("Shutdown took %v", d)
+	}
+	if n := len(rows.list()); n != 5 {
+		t.Errorf("%d rows", n)
+	}
+	for _, rec := range rows.list() {
+		if rec.Outcome != meter.Cancelled || rec.OutputEvents.V == 0 {
+			t.Errorf("row: %s with %+v events", rec.Outcome, rec.OutputEvents)
+		}
+	}
+	<-served
+}
+
+// TestStorm: many streams, half of them cancelled at random points, the rest byte-identical to what the
+// upstream wrote; then nothing is left. TestSoakStorm is the same with 2,000.
+func TestStorm(t *testing.T) { storm(t, 400) }
+
+// TestSoakStorm takes about half a minute under -race on two cores.
+func TestSoakStorm(t *testing.T) {
+	if os.Getenv("WATTLINE_SOAK") == "" {
+		storm(t, 100)
+		return
+	}
+	storm(t, 2000)
+}
+
+func storm(t *testing.T, streams int) {
+	up, url := startStub(t, stub.Config{
+		Slots: streams, HeaderDelay: 20 * time.Millisecond, FirstToken: 300 * time.Millisecond, PingInterval: 50 * time.Millisecond,
+		TokenGap: 60 * time.Millisecond, TokenJitter: 30 * time.Millisecond,
+	})
+	f := startFront(t, url)
+	before := settled(t, f)
+	var wg sync.WaitGroup
+	var whole, left atomic.Int64
+	for i := range streams {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(i))) //nolint:gosec // repeatable
+			id := fmt.Sprint("storm", i)
+			leaves := i%2 == 0
+			got, err := stormClient(f.addr, id, rng, leaves)
+			switch {
+			case leaves:
+				left.Add(1)
+			case err != nil:
+				t.Errorf("%s: %v", id, err)
+			default:
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				ex, err := up.Await(ctx, id, func(e stub.Exchange) bool { return !e.Ended.IsZero() })
+				if err != nil {
+					t.Error(err)
+				} else if ex.WireBytes != got.n || ex.WireSum != got.sum.Sum64() {
+					t.Errorf("%s: the upstream wrote %d bytes (%x), the client read %d (%x)", id, ex.WireBytes, ex.WireSum, got.n, got.sum.Sum64())
+				}
+				whole.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	rows := f.rows.awaitN(t, streams+1)[1:]
+	outcomes := map[meter.Outcome]int{}
+	for _, r := range rows {
+		outcomes[r.Outcome]++
+	}
+	t.Logf("%d whole, %d left; rows: %v", whole.Load(), left.Load(), outcomes)
+	if outcomes[meter.OK] < streams/2 || outcomes[meter.OK]+outcomes[meter.Cancelled] != streams || outcomes[meter.Cancelled] < streams/4 {
+		t.Errorf("rows: %v of %d", outcomes, streams)
+	}
+	eventually(t, func() bool { return f.Live() == 0 && f.Conns() == 0 && up.Conns() == 0 }, func() string {
+		return fmt.Sprintf("left: %d requests, %d client connections, %d upstream connections", f.Live(), f.Conns(), up.Conns())
+	})
+	backTo(t, before)
+}
+
+// tally counts and sums what a client reads, hop-by-hop lines apart.
+type tally struct {
+	n   int64
+	sum interface {
+		io.Writer
+		Sum64() uint64
+	}
+}
+
+// stormClient plays one client; one that leaves does so at a random byte or time.
+func stormClient(addr, id string, rng *rand.Rand, leaves bool) (tally, error) {
+	got := tally{sum: crc64.New(crc64.MakeTable(crc64.ECMA))}
+	c, err := net.Dial("tcp", addr) //nolint:noctx // loopback
+	if err != nil {
+		return got, err
+	}
+	defer c.Close() //nolint:errcheck // over
+	_ = c.SetDeadline(time.Now().Add(2 * patience))
+	msg := postOf("/v1/chat/completions", id, chat(5+rng.IntN(40), ""))
+	if leaves {
+		switch rng.IntN(4) {
+		case 0: // within the request
+			_, _ = io.WriteString(c, msg[:rng.IntN(len(msg))])
+			return got, nil
+		case 1: // at a time
+			_ = c.SetDeadline(time.Now().Add(time.Duration(rng.IntN(1500)) * time.Millisecond))
+		}
+	}
+	cut := rng.IntN(len(msg))
+	for _, part := range []string{msg[:cut], msg[cut:]} {
+		if _, err := io.WriteString(c, part); err != nil {
+			return got, err
+		}
+	}
+	if leaves {
+		_, err := io.CopyN(io.Discard, c, 1+rng.Int64N(6000))
+		if rng.IntN(2) == 0 {
+			_ = c.(*net.TCPConn).SetLinger(0)
+		}
+		return got, err
+	}
+	// Both heads carry hop-by-hop lines: the stub's says Keep-Alive, which wattline takes out, and the
+	// sum is of what was written. So the head is completed before it is summed.
+	br := bufio.NewReader(c)
+	head := ""
+	for !strings.HasSuffix(head, "\r\n\r\n") {
+		line, err := br.ReadString('\n')
+		if err != nil {
+			return got, err
+		}
+		head += line
+	}
+	head = strings.TrimSuffix(head, "\r\n") + "Keep-Alive: timeout=5, max=100\r\n\r\n"
+	_, _ = io.WriteString(got.sum, head)
+	got.n = int64(len(head))
+	for {
+		line, err := br.ReadString('\n')
+		_, _ = io.WriteString(got.sum, line)
+		got.n += int64(len(line))
+		if err != nil {
+			return got, err
+		}
+		if line == "0\r\n" { // no payload line of the stub's is that
+			last, err := br.ReadString('\n')
+			_, _ = io.WriteString(got.sum, last)
+			got.n += int64(len(last))
+			return got, err
+		}
+	}
+}

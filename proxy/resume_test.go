@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"bufio"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy/llamatest"
+	"wattline/proxy/stub"
+)
+
+// TestResumableStream: a client that leaves a stream with X-Conversation-Id does not end it. The real
+// server generates on, wattline reads to the end for the row's sake, and another request resumes the
+// stream (GET /v1/stream?conv_id=ID in build 11669).
+func TestResumableStream(t *testing.T) {
+	srv := llamatest.Start(t, "-np", "1", "-c", "4096", "-t", "1", "-tb", "1")
+	f := startFront(t, srv.URL())
+	const tokens = 300
+	nc := dial(t, f.addr)
+	body := strings.Replace(chat(tokens, `,"ignore_eos":true`), "\n", "", 1)
+	send(t, nc, strings.Replace(postOf("/v1/chat/completions", "first", body), "\r\n", "\r\nX-Conversation-Id: talk\r\n", 1))
+	seen := untilMarker(t, nc, `"content":"`)
+	_ = nc.Close()
+	if f.Live() != 1 {
+		t.Error("the exchange ended with its client")
+	}
+
+	nc = dial(t, f.addr)
+	send(t, nc, "GET /v1/stream?conv_id=talk HTTP/1.1\r\nHost: x\r\nX-Request-Id: resumed\r\n\r\n")
+	resp, rest := readReply(t, bufio.NewReader(nc), http.MethodGet)
+	if resp.StatusCode != 200 || !strings.HasSuffix(rest, "data: [DONE]\n\n") || !strings.Contains(rest, `"predicted_n":300`) {
+		t.Fatalf("resumed: %s %s", resp.Status, short(rest))
+	}
+	id := seen[strings.Index(seen, `"id":"`) : strings.Index(seen, `"id":"`)+30]
+	if !strings.Contains(rest, id) {
+		t.Errorf("another stream was resumed: no %s", id)
+	}
+	first := f.rows.row(t, "first")
+	if first.Outcome != meter.Cancelled || first.OutputTokens != meter.Some(tokens) || !first.TTFTUs.Valid {
+		t.Errorf("row of the one that left: %s, %+v tokens, ttft %+v (%s)", first.Outcome, first.OutputTokens, first.TTFTUs, first.Error)
+	}
+	resumed := f.rows.row(t, "resumed")
+	if resumed.Outcome != meter.OK || resumed.Dialect != meter.DialectResume {
+		t.Errorf("row of the one that came: %s, %s", resumed.Outcome, resumed.Dialect)
+	}
+}
+
+// TestResumableAtAnyMoment: leaving before the head, twice noticed, or mid-upload.
+func TestResumableAtAnyMoment(t *testing.T) {
+	up, url := startStub(t, stub.Config{Slots: 50, HeaderDelay: 30 * time.Millisecond, FirstToken: 60 * time.Millisecond, TokenGap: 2 * time.Millisecond})
+	f := startFront(t, url)
+	resumable := func(id string, body string) string {
+		return strings.Replace(postOf("/v1/chat/completions", id, body), "\r\n", "\r\nX-Conversation-Id: c-"+id+"\r\n", 1)
+	}
+	for _, c := range []struct {
+		id    string
+		until func(stub.Exchange) bool
+	}{
+		{"before-head", func(e stub.Exchange) bool { return !e.Arrived.IsZero() }},
+		{"before-token", func(e stub.Exchange) bool { return !e.Headed.IsZero() }},
+		{"mid-stream", func(e stub.Exchange) bool { return e.Output > 2 }},
+	} {
+		for _, how := range []string{"fin", "reset"} {
+			id := c.id + "-" + how
+			nc := dial(t, f.addr)
+			send(t, nc, resumable(id, chat(40, "")))
+			awaitStub(t, up, id, c.until)
+			if how == "reset" {
+				_ = nc.SetLinger(0)
+			}
+			_ = nc.Close()
+			ex := awaitStub(t, up, id, func(e stub.Exchange) bool { return !e.Ended.IsZero() })
+			rec := f.rows.row(t, id)
+			if !ex.Complete || ex.Output != 40 || rec.OutputTokens != meter.Some(40) || rec.Outcome != meter.Cancelled {
+				t.Errorf("%s: complete %v with %d tokens; row %s with %+v (%s)", id, ex.Complete, ex.Output, rec.Outcome, rec.OutputTokens, rec.Error)
+			}
+		}
+	}
+
+	// Half a request is none: its upstream connection is not kept waiting for the other half.
+	nc := dial(t, f.addr)
+	msg := resumable("half", chat(40, ""))
+	send(t, nc, msg[:len(msg)-10])
+	f.awaitLive(t, 1)
+	_ = nc.Close()
+	if rec := f.rows.row(t, "half"); rec.Outcome != meter.Cancelled {
+		t.Errorf("half: row %s %q", rec.Outcome, rec.Error)
+	}
+
+	// A client that stays until the end has left nothing behind.
+	nc = dial(t, f.addr)
+	send(t, nc, resumable("stays", chat(5, "")))
+	readReply(t, bufio.NewReader(nc), http.MethodPost)
+	if rec := f.rows.row(t, "stays"); rec.Outcome != meter.OK {
+		t.Errorf("stays: row %s %q", rec.Outcome, rec.Error)
+	}
+}

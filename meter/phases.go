@@ -5,8 +5,7 @@ func (m *Meter) fillTimes(rec *Record, k Marks) {
 	t, f := &m.reply.time, &m.facts
 	rec.TTFBUs = between(k.P0, k.H)
 	rec.DurationUs = between(k.P0, k.E)
-	rec.WriteBlockedUs = Int{}
-	if k.H != 0 {
+	if k.H != 0 && !rec.WriteBlockedUs.Valid { // the relay may know better: it saw the head's flush too
 		rec.WriteBlockedUs = Some(m.reply.blockedNs / 1e3)
 	}
 	f.OutputReads, f.MaxOutputsRead, f.Started = t.reads, t.maxInRead, t.started()

@@ -100,7 +100,7 @@ func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
 	}
 	plain := *a
 	plain.routes = nil
-	s, err := cmd.open(&plain)
+	s, err := cmd.open(&plain, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"wattline/sink/clickhouse"
 	"wattline/sink/queries"
 	"wattline/sink/store"
 )
@@ -40,18 +39,10 @@ func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
 		}
 		return &engine{r.DB(), queries.SQLite, r.Explain, r.Close}, nil
 	}
-	target, err := clickhouse.Parse(f.Clickhouse)
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	if named && target.HasPassword() {
-		return nil, &exitError{exitUsage, clickhouse.ErrPasswordInArguments}
-	}
-	password, err := clickhouse.Password(f.ClickhousePasswordFile)
+	target, err := clickhouseTarget(kctx, f.Clickhouse, f.ClickhousePasswordFile)
 	if err != nil {
 		return nil, err
 	}
-	target = target.WithPassword(password)
 	db := target.DB()
 	return &engine{db, queries.ClickHouse, func(err error) error { return target.Explain("query", err) }, db.Close}, nil
 }

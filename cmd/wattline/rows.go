@@ -14,6 +14,7 @@ import (
 	"wattline/meter"
 	"wattline/proxy"
 	"wattline/sink"
+	"wattline/sink/clickhouse"
 	"wattline/sink/store"
 )
 
@@ -23,6 +24,7 @@ type rows struct {
 	queue    *sink.Queue
 	store    *store.Late
 	reader   *store.Reader
+	keeper   *keeper
 	identify meter.Identify
 	instance string
 	energy   string // what was found, for the start-up line
@@ -38,7 +40,7 @@ func (c *serveCmd) prices() *prices {
 
 // openRows opens the store. Where a predecessor still writes it, rows wait in the queue until that one
 // has ended; otherwise a store that cannot be opened is an error at once.
-func openRows(a *app, c *serveCmd, predecessor bool) (r *rows, err error) {
+func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r *rows, err error) {
 	r = &rows{instance: c.Instance, energy: "no source (gpu_uj stays null)"}
 	if r.instance == "" {
 		if r.instance, err = os.Hostname(); err != nil {
@@ -61,6 +63,9 @@ func openRows(a *app, c *serveCmd, predecessor bool) (r *rows, err error) {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
 	r.identify = meter.Identify{Mode: c.Identify, Key: key, SessionHeaders: c.SessionHeaders}
+	if r.keeper, err = startKeeper(a, r, &c.keepFlags, ship); err != nil {
+		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
+	}
 	r.queue = sink.New(sink.Config{Store: r.store, Log: a.log})
 	return r, nil
 }
@@ -105,5 +110,5 @@ func (r *rows) Done(_ uint64, _ int64, rec *meter.Record) {
 
 // close writes what waits and closes the store.
 func (r *rows) close(ctx context.Context) error {
-	return errors.Join(r.queue.Stop(ctx), r.reader.Close(), r.store.Close())
+	return errors.Join(r.queue.Stop(ctx), r.keeper.stop(), r.reader.Close(), r.store.Close())
 }

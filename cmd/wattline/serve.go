@@ -13,8 +13,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"wattline/deploy/handover"
 	"wattline/proxy"
+	"wattline/sink/clickhouse"
 	"wattline/sink/console"
 )
 
@@ -36,6 +39,7 @@ type serveCmd struct {
 	Currency       string            `help:"Currency that the price is in, for display." default:"EUR"`
 
 	StopTimeout time.Duration `help:"How long live requests may go on after SIGTERM." default:"30s"`
+	keepFlags
 	limitFlags
 }
 
@@ -53,8 +57,12 @@ type limitFlags struct {
 }
 
 // Run serves until the context ends, then lets live requests finish.
-func (c *serveCmd) Run(a *app) error {
-	s, err := c.open(a)
+func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
+	target, err := c.target(kctx)
+	if err != nil {
+		return err
+	}
+	s, err := c.open(a, target)
 	if err != nil {
 		return err
 	}
@@ -83,7 +91,7 @@ type servedRoute struct {
 
 // open checks the settings and acquires everything that can fail, in the order in which a user would
 // want to hear of it; on failure it lets go of what it has.
-func (c *serveCmd) open(a *app) (_ *service, err error) {
+func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error) {
 	routes, err := checkRoutes(a.routes, route{Name: "default", Listen: c.Listen, Upstream: c.Upstream, Labels: c.Labels})
 	if err != nil {
 		return nil, err
@@ -106,7 +114,7 @@ func (c *serveCmd) open(a *app) (_ *service, err error) {
 	if s.listeners, err = handover.Inherit(); err != nil {
 		return nil, err
 	}
-	if s.rows, err = openRows(a, c, s.listeners.Predecessor()); err != nil {
+	if s.rows, err = openRows(a, c, ship, s.listeners.Predecessor()); err != nil {
 		return nil, err
 	}
 	for _, r := range routes { // before the admin listener: the order in which systemd's sockets are taken

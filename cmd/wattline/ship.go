@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"wattline/sink/clickhouse"
+	"wattline/sink/store"
+)
+
+// keepFlags say where rows go beside the store, and how long they stay in it.
+type keepFlags struct {
+	Clickhouse             string        `help:"Ship the rows to this ClickHouse: clickhouse://USER@HOST/DATABASE or http://... Without it the store is the database." placeholder:"DSN" group:"Rows"`
+	ClickhousePasswordFile string        `help:"File with its password; else $$WATTLINE_CLICKHOUSE_PASSWORD or the systemd credential clickhouse-password." placeholder:"FILE" group:"Rows"`
+	KeepRequests           time.Duration `help:"How long requests stay in the store." default:"9600h" group:"Rows"`
+	KeepSamples            time.Duration `help:"How long seconds of power and ledger stay; then they become minutes." default:"336h" group:"Rows"`
+	MaxStoreBytes          int64         `help:"Room for all rows; beyond it the oldest go, and what was not shipped is counted as lost." default:"2147483648" group:"Rows"`
+}
+
+// target finds the ClickHouse to ship to; nil where none is configured.
+func (f *keepFlags) target(kctx *kong.Context) (*clickhouse.Target, error) {
+	if f.Clickhouse == "" {
+		return nil, nil //nolint:nilnil // none is configured
+	}
+	return clickhouseTarget(kctx, f.Clickhouse, f.ClickhousePasswordFile)
+}
+
+// keeper works on the store beside the traffic: it retires old rows and ships new ones.
+type keeper struct {
+	client  *clickhouse.Client  // nil: nothing is shipped
+	shipper *clickhouse.Shipper // likewise
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// startKeeper starts once the store is open, which a predecessor may delay. stop ends it.
+func startKeeper(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*keeper, error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(a.ctx))
+	k := &keeper{cancel: cancel}
+	if target != nil {
+		var err error
+		if k.client, err = clickhouse.Open(target); err != nil {
+			cancel()
+			return nil, err
+		}
+	}
+	retention := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
+	k.wg.Go(func() {
+		select {
+		case <-r.store.Opened():
+			r.store.Store().Keep(ctx, retention)
+		case <-ctx.Done():
+		}
+	})
+	if target == nil {
+		return k, nil
+	}
+	outbox := &lateOutbox{store: r.store}
+	k.shipper = clickhouse.NewShipper(clickhouse.Config{Client: k.client, Outbox: outbox, Instance: r.instance, Log: a.log})
+	k.wg.Go(func() {
+		select {
+		case <-r.store.Opened():
+			_ = k.shipper.Run(ctx) // nil by its contract
+		case <-ctx.Done():
+		}
+	})
+	return k, nil
+}
+
+// lateOutbox is the outbox of a store that is open by the time somebody ships.
+type lateOutbox struct{ store *store.Late }
+
+func (o *lateOutbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
+	return o.store.Store().NextBatch(ctx, maxRows)
+}
+func (o *lateOutbox) BeginSend(ctx context.Context, seq int64) error {
+	return o.store.Store().BeginSend(ctx, seq)
+}
+func (o *lateOutbox) ConfirmBatch(ctx context.Context, seq int64) error {
+	return o.store.Store().ConfirmBatch(ctx, seq)
+}
+func (o *lateOutbox) Waiting(ctx context.Context) (store.Waiting, error) {
+	return o.store.Store().Waiting(ctx)
+}
+
+// stop ends both loops and waits; what is not shipped waits in the store for the next start.
+func (k *keeper) stop() error {
+	k.cancel()
+	k.wg.Wait()
+	if k.client == nil {
+		return nil
+	}
+	return k.client.Close()
+}

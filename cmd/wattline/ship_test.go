@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/proxy/llamatest"
+	"wattline/sink/clickhouse/chtest"
+)
+
+// TestServeShipsToClickHouse: rows of real requests arrive in a real engine, once, and a question put to
+// both engines has one answer. The password is nowhere in what wattline prints.
+func TestServeShipsToClickHouse(t *testing.T) {
+	engine, err := chtest.NewEngine(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatalf("this test needs a ClickHouse engine: %v", err)
+	}
+	t.Cleanup(func() { _ = engine.Close() })
+	const password = "swordfish-4711"
+	srv := chtest.NewServer(t, engine, chtest.Options{Users: map[string]string{"wattline": password}})
+	t.Setenv("WATTLINE_CLICKHOUSE", "http://wattline@"+srv.HTTPAddr()+"/wattline")
+	t.Setenv("WATTLINE_CLICKHOUSE_PASSWORD", password)
+	w := serve(t, llamatest.Start(t).URL())
+	const n = 12
+	for i := range n {
+		path := "/completion"
+		if i%3 == 0 {
+			path = "/tokenize"
+		}
+		if r := w.post(t.Context(), path, map[string]any{"prompt": "ba ce", "content": "ba ce", "n_predict": 3}); r.err != nil || r.status != 200 {
+			t.Fatal(r.status, r.err)
+		}
+	}
+	question := "SELECT path, count(*) AS n, sum(output_tokens) AS tokens FROM requests GROUP BY path ORDER BY path"
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		got, err := engine.Query(context.Background(), "SELECT toString(count()) FROM wattline.requests")
+		if err == nil && strings.TrimSpace(got) == "12" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("12 rows do not arrive within a minute: %q, %v", got, err)
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+	here, there := answer(t, "query", "--format", "csv", "--store", w.store, question), answer(t, "query", "--format", "csv", question)
+	if here != there || !strings.Contains(here, "/completion,8,24") {
+		t.Errorf("the store says\n%s\nClickHouse says\n%s", here, there)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if strings.Contains(w.stderr.String(), password) {
+		t.Error("the password is on stderr")
+	}
+}
+
+// answer runs a command and returns its stdout.
+func answer(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := command(t, args...)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("wattline %s: %v\n%s", strings.Join(args, " "), err, errs.String())
+	}
+	return string(out)
+}

@@ -19,7 +19,7 @@ func next() schema {
 		column{"cooling", "LowCardinality(Nullable(String))", codecText, "another", s.version})
 	s.tables = append(s.tables, table{
 		name: "carbon", time: "at", order: []string{"instance", "at"}, key: "instance", since: s.version,
-		columns: []column{{"at", timeType, codecTime, "when", s.version}, {"instance", "LowCardinality(String)", codecText, "who", s.version}, batchColumn()},
+		columns: []column{{"at", timeType, codecInt, "when", s.version}, {"instance", "LowCardinality(String)", codecText, "who", s.version}, batchColumn()},
 	})
 	return s
 }

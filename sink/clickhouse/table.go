@@ -13,11 +13,11 @@ import (
 // TableGaps is the table of raw inter-token gaps, which only ClickHouse has.
 const TableGaps = "itl_gaps"
 
-// Codecs, by what was smallest on wattline's rows: T64 drops the high bits that no value of a block uses,
-// ZSTD takes the rest. Gorilla and Delta were no smaller on measured integers; times in order are.
+// Codecs, by what was smallest on wattline's rows (BenchmarkColumns prints the comparison): T64 drops the
+// high bits that no value of a block uses, ZSTD takes the rest. Delta and DoubleDelta were larger, also on
+// times in order.
 const (
 	codecInt  = "T64, ZSTD(1)"
-	codecTime = "Delta(8), ZSTD(1)"
 	codecText = "ZSTD(1)"
 )
 
@@ -67,7 +67,7 @@ func tables(since map[string]int) []table {
 			name: store.TableRequests, time: "started_at", order: []string{"instance", "started_at", "id"}, key: "id",
 			lookups: []string{"id", "trace_id"}, days: daysRequests, since: 1,
 			columns: columns(at, store.TableRequests, meter.Columns(), []string{"id", "instance"},
-				"id", "error", "client_request_id", "trace_id", "session", "user", "api_key_id", "client_addr"),
+				"id", "error", "client_request_id", "trace_id"),
 		},
 		{
 			name: store.TablePower, time: "at", order: []string{"instance", "device", "at"}, key: sampleKey, days: daysPower, since: 1,
@@ -93,7 +93,7 @@ func gapsTable() table {
 		name: TableGaps, time: "started_at", order: []string{"instance", "started_at", "id"}, key: "id", days: daysGaps, since: 1,
 		columns: []column{
 			{"id", "String", codecText, "the request", 1},
-			{"started_at", timeType, codecTime, "the request's started_at, which ages the row", 1},
+			{"started_at", timeType, codecInt, "the request's started_at, which ages the row", 1},
 			{"instance", "LowCardinality(String)", codecText, "the wattline that measured it", 1},
 			{"gaps_us", "Array(UInt32)", codecInt, "us; time between one output event and the next, in order", 1},
 			batchColumn(),
@@ -106,7 +106,7 @@ const timeType = "DateTime64(6, 'UTC')"
 // batchColumn names the shipped batch that a row belongs to: store.Batch.Token, a hash of its rows' ids.
 // The number of the batch would not do: it starts again when a damaged store is replaced.
 func batchColumn() column {
-	return column{"batch", "String", codecText, "token of the batch that brought the row", 1}
+	return column{"batch", "LowCardinality(String)", codecText, "token of the batch that brought the row", 1}
 }
 
 // columns turns the columns that all engines share into ClickHouse's. Those in keys are never null: they
@@ -152,7 +152,7 @@ func typeOf(field any, key, free bool) (ctype, codec string) {
 	case *meter.Int:
 		return "Nullable(Int64)", codecInt
 	case *time.Time:
-		return timeType, codecTime
+		return timeType, codecInt
 	case *string, *meter.Outcome:
 		ctype = "String"
 		if !key {

@@ -9,7 +9,7 @@ ORDER BY (version);
 
 CREATE TABLE IF NOT EXISTS `wattline`.`requests` (
 	`id` String COMMENT 'UUIDv7 of the request' CODEC(ZSTD(1)),
-	`started_at` DateTime64(6, 'UTC') COMMENT 'wall time at P0, when the request\'s head had been read (UTC)' CODEC(Delta(8), ZSTD(1)),
+	`started_at` DateTime64(6, 'UTC') COMMENT 'wall time at P0, when the request\'s head had been read (UTC)' CODEC(T64, ZSTD(1)),
 	`instance` LowCardinality(String) COMMENT 'the wattline that measured it (default: host name)' CODEC(ZSTD(1)),
 	`route` LowCardinality(Nullable(String)) COMMENT 'name of the route it came in by' CODEC(ZSTD(1)),
 	`upstream` LowCardinality(Nullable(String)) COMMENT 'address of the server that answered' CODEC(ZSTD(1)),
@@ -26,10 +26,10 @@ CREATE TABLE IF NOT EXISTS `wattline`.`requests` (
 	`client_request_id` Nullable(String) COMMENT 'the client\'s own X-Request-Id' CODEC(ZSTD(1)),
 	`trace_id` Nullable(String) COMMENT 'W3C trace id' CODEC(ZSTD(1)),
 	`agent` LowCardinality(Nullable(String)) COMMENT 'first product of User-Agent' CODEC(ZSTD(1)),
-	`session` Nullable(String) COMMENT 'session header, hashed unless --identify plain' CODEC(ZSTD(1)),
-	`user` Nullable(String) COMMENT 'user header or body field, hashed unless --identify plain' CODEC(ZSTD(1)),
-	`api_key_id` Nullable(String) COMMENT 'keyed hash of the API key; the key itself is never kept' CODEC(ZSTD(1)),
-	`client_addr` Nullable(String) COMMENT 'client address, hashed unless --identify plain' CODEC(ZSTD(1)),
+	`session` LowCardinality(Nullable(String)) COMMENT 'session header, hashed unless --identify plain' CODEC(ZSTD(1)),
+	`user` LowCardinality(Nullable(String)) COMMENT 'user header or body field, hashed unless --identify plain' CODEC(ZSTD(1)),
+	`api_key_id` LowCardinality(Nullable(String)) COMMENT 'keyed hash of the API key; the key itself is never kept' CODEC(ZSTD(1)),
+	`client_addr` LowCardinality(Nullable(String)) COMMENT 'client address, hashed unless --identify plain' CODEC(ZSTD(1)),
 	`labels` Map(String, String) COMMENT 'X-Wattline-Labels, else the route\'s' CODEC(ZSTD(1)),
 	`ttfb_us` Nullable(Int64) COMMENT 'us; H - P0: head of the upstream\'s reply' CODEC(T64, ZSTD(1)),
 	`ttft_us` Nullable(Int64) COMMENT 'us; W1 - P0: first generated output flushed to the client; null when not streamed' CODEC(T64, ZSTD(1)),
@@ -48,13 +48,13 @@ CREATE TABLE IF NOT EXISTS `wattline`.`requests` (
 	`proxy_overhead_us` Nullable(Int64) COMMENT 'us; (P1 - max(P0, R)) + (W1 - T1): what wattline added before the first token' CODEC(T64, ZSTD(1)),
 	`prompt_tokens` Nullable(Int64) COMMENT 'tokens of the prompt, cached ones included' CODEC(T64, ZSTD(1)),
 	`cached_tokens` Nullable(Int64) COMMENT 'prompt tokens reused from the cache' CODEC(T64, ZSTD(1)),
-	`output_tokens` Nullable(Int64) COMMENT 'generated tokens by the server\'s count' CODEC(T64, ZSTD(1)),
+	`output_tokens` Nullable(Int64) COMMENT 'generated tokens by the server\'s final count; null where it gave none' CODEC(T64, ZSTD(1)),
 	`reasoning_tokens` Nullable(Int64) COMMENT 'output tokens that were reasoning, where the server says so' CODEC(T64, ZSTD(1)),
 	`draft_tokens` Nullable(Int64) COMMENT 'speculative tokens drafted' CODEC(T64, ZSTD(1)),
 	`draft_accepted_tokens` Nullable(Int64) COMMENT 'speculative tokens accepted' CODEC(T64, ZSTD(1)),
 	`max_tokens` Nullable(Int64) COMMENT 'the limit that the request set' CODEC(T64, ZSTD(1)),
 	`output_events` Nullable(Int64) COMMENT 'stream events that carried generated output' CODEC(T64, ZSTD(1)),
-	`token_source` LowCardinality(Nullable(String)) COMMENT 'usage, timings, native, or events (a lower bound)' CODEC(ZSTD(1)),
+	`token_source` LowCardinality(Nullable(String)) COMMENT 'where output_tokens came from: usage, timings, native; events: nowhere, output_events is a lower bound' CODEC(ZSTD(1)),
 	`messages` Nullable(Int64) COMMENT 'messages in the request' CODEC(T64, ZSTD(1)),
 	`tools` Nullable(Int64) COMMENT 'tools offered in the request' CODEC(T64, ZSTD(1)),
 	`request_bytes` Nullable(Int64) COMMENT 'By; request body as received, framing excluded' CODEC(T64, ZSTD(1)),
@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS `wattline`.`requests` (
 	`gpu_temp_c` Nullable(Int64) COMMENT 'Cel; highest GPU temperature meanwhile' CODEC(T64, ZSTD(1)),
 	`price_per_kwh_micro` Nullable(Int64) COMMENT '1e-6/kWh; configured price, in millionths of the currency unit' CODEC(T64, ZSTD(1)),
 	`gco2_per_kwh_milli` Nullable(Int64) COMMENT 'mg/kWh; configured carbon intensity' CODEC(T64, ZSTD(1)),
-	`batch` String COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1)),
+	`batch` LowCardinality(String) COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1)),
 	INDEX id_bloom `id` TYPE bloom_filter(0.01) GRANULARITY 1,
 	INDEX trace_id_bloom `trace_id` TYPE bloom_filter(0.01) GRANULARITY 1
 )
@@ -94,7 +94,7 @@ TTL toDateTime(started_at) + INTERVAL 400 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS `wattline`.`power` (
-	`at` DateTime64(6, 'UTC') COMMENT 'start of the span (UTC)' CODEC(Delta(8), ZSTD(1)),
+	`at` DateTime64(6, 'UTC') COMMENT 'start of the span (UTC)' CODEC(T64, ZSTD(1)),
 	`instance` LowCardinality(String) COMMENT 'the wattline that measured it' CODEC(ZSTD(1)),
 	`device` LowCardinality(String) COMMENT 'device, named as in gpu_devices' CODEC(ZSTD(1)),
 	`span_us` Nullable(Int64) COMMENT 'us; length of the span: 1 s as measured, 60 s once thinned' CODEC(T64, ZSTD(1)),
@@ -109,7 +109,7 @@ CREATE TABLE IF NOT EXISTS `wattline`.`power` (
 	`throttled_us` Nullable(Int64) COMMENT 'us; part of the span in which the driver held the clocks down' CODEC(T64, ZSTD(1)),
 	`throttle` Array(LowCardinality(String)) COMMENT 'reasons the driver gave for it' CODEC(ZSTD(1)),
 	`source` LowCardinality(Nullable(String)) COMMENT 'power source behind the row' CODEC(ZSTD(1)),
-	`batch` String COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
+	`batch` LowCardinality(String) COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(at)
@@ -118,7 +118,7 @@ TTL toDateTime(at) + INTERVAL 100 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS `wattline`.`ledger` (
-	`at` DateTime64(6, 'UTC') COMMENT 'start of the window (UTC)' CODEC(Delta(8), ZSTD(1)),
+	`at` DateTime64(6, 'UTC') COMMENT 'start of the window (UTC)' CODEC(T64, ZSTD(1)),
 	`instance` LowCardinality(String) COMMENT 'the wattline that measured it' CODEC(ZSTD(1)),
 	`device` LowCardinality(String) COMMENT 'device, named as in gpu_devices' CODEC(ZSTD(1)),
 	`span_us` Nullable(Int64) COMMENT 'us; length of the window; 60 s once thinned' CODEC(T64, ZSTD(1)),
@@ -130,7 +130,7 @@ CREATE TABLE IF NOT EXISTS `wattline`.`ledger` (
 	`residual_uj` Nullable(Int64) COMMENT 'uJ; what nobody is charged for: cool-down, other processes, outside the model' CODEC(T64, ZSTD(1)),
 	`idle_sigma_uj` Nullable(Int64) COMMENT 'uJ; standard error of idle_uj' CODEC(T64, ZSTD(1)),
 	`source` LowCardinality(Nullable(String)) COMMENT 'energy source behind the row' CODEC(ZSTD(1)),
-	`batch` String COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
+	`batch` LowCardinality(String) COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(at)
@@ -140,7 +140,7 @@ SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fs
 
 CREATE TABLE IF NOT EXISTS `wattline`.`configs` (
 	`config_id` String COMMENT 'hash of the facts below' CODEC(ZSTD(1)),
-	`at` DateTime64(6, 'UTC') COMMENT 'when these facts were first seen together (UTC)' CODEC(Delta(8), ZSTD(1)),
+	`at` DateTime64(6, 'UTC') COMMENT 'when these facts were first seen together (UTC)' CODEC(T64, ZSTD(1)),
 	`instance` LowCardinality(String) COMMENT 'the wattline that saw them' CODEC(ZSTD(1)),
 	`upstream` LowCardinality(Nullable(String)) COMMENT 'address of the server' CODEC(ZSTD(1)),
 	`server_build` LowCardinality(Nullable(String)) COMMENT 'build the server reports' CODEC(ZSTD(1)),
@@ -153,7 +153,7 @@ CREATE TABLE IF NOT EXISTS `wattline`.`configs` (
 	`driver` LowCardinality(Nullable(String)) COMMENT 'driver version' CODEC(ZSTD(1)),
 	`gpu_power_limit_mw` Nullable(Int64) COMMENT 'mW; enforced power limit' CODEC(T64, ZSTD(1)),
 	`wattline_version` LowCardinality(Nullable(String)) COMMENT 'version of this program' CODEC(ZSTD(1)),
-	`batch` String COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
+	`batch` LowCardinality(String) COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(at)
@@ -162,10 +162,10 @@ SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fs
 
 CREATE TABLE IF NOT EXISTS `wattline`.`itl_gaps` (
 	`id` String COMMENT 'the request' CODEC(ZSTD(1)),
-	`started_at` DateTime64(6, 'UTC') COMMENT 'the request\'s started_at, which ages the row' CODEC(Delta(8), ZSTD(1)),
+	`started_at` DateTime64(6, 'UTC') COMMENT 'the request\'s started_at, which ages the row' CODEC(T64, ZSTD(1)),
 	`instance` LowCardinality(String) COMMENT 'the wattline that measured it' CODEC(ZSTD(1)),
 	`gaps_us` Array(UInt32) COMMENT 'us; time between one output event and the next, in order' CODEC(T64, ZSTD(1)),
-	`batch` String COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
+	`batch` LowCardinality(String) COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(started_at)

@@ -132,7 +132,12 @@ func (l *Ledger) Power(at, mw int64) {
 // Counter adds a reading of the energy counter: uj microjoules, read between the stamps before and
 // after. Read it as often as is cheap: the nearer two readings, the better its tick is placed.
 func (l *Ledger) Counter(before, after, uj int64) {
-	if l.src.counter(before, after, uj) {
+	more := l.src.counter(before, after, uj)
+	if at := l.src.lost; at != 0 {
+		l.src.lost = 0
+		l.Event(Event{Kind: Lost, At: at})
+	}
+	if more {
 		l.settle()
 	}
 }

@@ -21,13 +21,15 @@ type sample struct {
 
 // tick is a change of the energy counter.
 type tick struct {
-	at int64
-	uj int64
+	at   int64
+	uj   int64
+	slop int64 // standard error of at, in ns
 }
 
 // source turns samples and counter readings into pieces whose sum is the counter's delta. The shape is
-// scaled to the counter between anchors: ticks at least a second apart, chosen where the draw is flat,
-// because there an error in a tick's time costs least.
+// scaled to the counter between anchors: ticks at least a second apart, chosen where the draw is low and
+// the tick's time well known, because what is not known of that time, times the draw, is what the
+// counter errs by (track). The counter's ticks alone are pieces themselves where there is no finer shape.
 type source struct {
 	cfg     Config
 	samples ring[sample]
@@ -49,6 +51,8 @@ type source struct {
 	fraction float64
 	lost     int64 // stamp of a reset not yet told
 	align    align
+	track    track
+	base     int64 // counted, but never to be emitted
 	average  average
 
 	lag    float64 // ns that the shape trails the load
@@ -131,23 +135,25 @@ func (s *source) counter(before, after, uj int64) bool {
 		return false
 	}
 	d := uj - s.latest
-	at := before - min((before-s.polled)/2, tickGuess/2)
+	wide := min(before-s.polled, tickGuess) // the tick was in the last so many ns
+	at := before - wide/2
 	s.latest, s.polled = uj, after
 	switch {
 	case d < 0: // a reset: what was drawn since the last reading is unknown
 		s.flush()
 		s.opened, s.lost = false, at
-		s.anchor = tick{at, uj}
+		s.anchor = tick{at: at, uj: uj}
 		return true
 	case d == 0:
 		s.blocks()
 		return true
 	}
 	s.total += d
-	t := tick{at, uj}
+	t := tick{at, uj, int64(float64(wide) / math.Sqrt(12))}
 	if !s.opened {
 		s.opened, s.anchor = true, t
 		s.opening += d
+		s.base = s.total - s.emitted
 		return false
 	}
 	if s.cfg.Shape == ShapeCounter {
@@ -179,9 +185,9 @@ func (s *source) blocks() {
 }
 
 // choose returns the index, among the ticks waiting, of the next anchor: the one between blockMin and
-// blockMax where the draw changes least, or the first after.
+// blockMax whose error is least, or the first after.
 func (s *source) choose() int {
-	best, flattest := -1, math.Inf(1)
+	best, least := -1, math.Inf(1)
 	for i := range s.ticks.len() {
 		t := s.ticks.at(i)
 		switch d := t.at - s.anchor.at; {
@@ -193,10 +199,8 @@ func (s *source) choose() int {
 			}
 			return best
 		}
-		at := t.at + int64(s.align.offset())
-		change := math.Abs(s.mean(at, at+flatSpan) - s.mean(at-flatSpan, at))
-		if change < flattest {
-			best, flattest = i, change
+		if e := s.tickError(t); e < least {
+			best, least = i, e
 		}
 	}
 	if best < 0 {
@@ -205,18 +209,24 @@ func (s *source) choose() int {
 	return best
 }
 
-// block emits the samples up to tick i, scaled so that they sum to the counter's difference.
+// tickError is the standard error, in uJ, that the uncertain time of a tick leaves in the counter.
+func (s *source) tickError(t *tick) float64 {
+	at := t.at + int64(s.align.offset())
+	return s.mean(at-flatSpan, at+flatSpan) * float64(t.slop) * 1e-6
+}
+
+// block emits the samples up to tick i, scaled to what the counter says.
 func (s *source) block(i int) {
 	end := *s.ticks.at(i)
 	s.align.learn(s, i)
 	off := int64(s.align.offset())
 	a, b := s.anchor.at+off, end.at+off
-	delta := end.uj - s.anchor.uj
-	whole := s.integral(a, b)
+	owed := s.total - (s.latest - end.uj) - s.emitted - s.base
+	whole := s.integral(a, b) * 1e-6
 	if whole <= 0 {
-		s.emit(a, b, delta, true)
+		s.emit(a, b, max(owed, 0), true)
 	} else {
-		s.scaled(a, b, delta, whole)
+		s.scaled(a, b, s.track.pay(whole, float64(owed), s.tickError(&end)), whole*1e6)
 	}
 	s.anchor = end
 	for range i + 1 {
@@ -275,6 +285,7 @@ func (s *source) flush() {
 	}
 	s.blocks()
 	if n := s.ticks.len(); n > 0 {
+		s.ticks.at(n - 1).slop = 0 // nothing comes that could still correct it
 		s.block(n - 1)
 	}
 }

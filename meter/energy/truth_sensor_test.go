@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wattline/meter/energy"
+	"wattline/meter/energy/recording"
 )
 
 // profile is a card's sensors, with the faults that such cards are known for.
@@ -21,6 +22,7 @@ type sensors struct {
 	power []float64 // W per ms, as the board draws it
 	cum   []float64 // J before each ms
 	facts []fact
+	looks []recording.Reading // what was read of the counter
 }
 
 type fact struct {
@@ -93,6 +95,7 @@ func (n *sensors) counter(poll, lag, duty float64) {
 		}
 		before, after := int64(t*1e9), int64((t+0.003)*1e9)
 		uj = uj / 1000 * 1000
+		n.looks = append(n.looks, recording.Reading{Before: before, After: after, EnergyUJ: uj, HasEnergy: true})
 		n.add(t+0.003, func(l *energy.Ledger) { l.Counter(before, after, uj) })
 	}
 }

@@ -21,6 +21,7 @@ type job struct {
 	done, generated   int
 	activeJ, idleJ    float64
 	promptJ           float64 // of activeJ
+	sticky            int     // 1 + the slot that holds its prompt from before; 0 none
 	concurrent        int     // most that held a slot beside it, itself included
 }
 
@@ -70,6 +71,9 @@ func (s *server) run(jobs []*job, rest float64) {
 		}
 		for len(waiting) > 0 {
 			i := slices.Index(free, true)
+			if k := waiting[0].sticky - 1; k >= 0 && free[k] {
+				i = k // the server prefers the slot whose cache is most like the prompt
+			}
 			if i < 0 {
 				break
 			}

@@ -44,7 +44,7 @@ func family(seed uint64, n int, p profile) []scored {
 		s.run(mix, 1.2+r.Float64())
 		jobs = append(jobs, mix...)
 	}
-	got := play(seed, s, p)
+	got, _ := play(seed, s, p)
 	var out []scored
 	for _, j := range jobs {
 		x, ok := got[j.key]
@@ -64,7 +64,7 @@ func family(seed uint64, n int, p profile) []scored {
 }
 
 // play feeds a simulated server's life to a ledger with the profile's sensors.
-func play(seed uint64, s *server, p profile) map[uint64]energy.Result {
+func play(seed uint64, s *server, p profile) (map[uint64]energy.Result, *sensors) {
 	n := newSensors(rand.New(rand.NewPCG(seed, 78)), s)
 	p.feed(n)
 	l := energy.New(p.cfg)
@@ -82,14 +82,8 @@ func play(seed uint64, s *server, p profile) map[uint64]energy.Result {
 	for x, ok := l.Next(); ok; x, ok = l.Next() {
 		got[x.Request] = x
 	}
-	if testing.Verbose() && debugFamilies {
-		fmt.Printf("slots %d unified %v %+v\n  base %+v\n  read %.3f tok %.3f ctx %.4f prompt %.4f pos %.4f idle %.1f\n", s.slots, s.p.unified, l.Coefficients(0), l.Baseline(),
-			s.p.read, s.p.token, s.p.context, s.p.prompt, s.p.position, s.p.idleW)
-	}
-	return got
+	return got, n
 }
-
-var debugFamilies = false
 
 func quantile(v []float64, q float64) float64 {
 	if len(v) == 0 {
@@ -154,4 +148,13 @@ func report(t *testing.T, name string, in []scored) {
 	t.Logf("%-11s n %5d  off median %5.2f p95 %5.2f  bias %+5.2f  active median %5.2f p95 %5.2f  sigma %5.2f  inside %5.1f  time %5.1f/%5.1f token %5.1f/%5.1f %%", name, len(in),
 		100*quantile(off, 0.5), 100*quantile(off, 0.95), 100*bias, 100*quantile(active, 0.5), 100*quantile(active, 0.95), 100*quantile(sigma, 0.5),
 		100*float64(inside)/float64(len(in)), 100*quantile(timeOff, 0.5), 100*quantile(timeOff, 0.95), 100*quantile(tokenOff, 0.5), 100*quantile(tokenOff, 0.95))
+}
+
+// inOrder lists the results in the jobs' order.
+func inOrder(got map[uint64]energy.Result, jobs []*job) []energy.Result {
+	out := make([]energy.Result, len(jobs))
+	for i, j := range jobs {
+		out[i] = got[j.key]
+	}
+	return out
 }

@@ -69,24 +69,12 @@ func attribute(t testing.TB, r *recording, s Sources, fetch time.Duration) ([]en
 	return got, l
 }
 
-// ticks are the moments at which the energy counter was seen to change, with the joules it then showed.
-func (r *recording) ticks() (at []int64, joules []float64) {
-	last := r.Readings[0]
-	for _, c := range r.Readings[1:] {
-		if c.EnergyUJ != last.EnergyUJ {
-			at = append(at, (last.After+c.Before)/2)
-			joules = append(joules, float64(c.EnergyUJ)/1e6)
-		}
-		last = c
-	}
-	return at, joules
-}
-
 // lone is what the counter shows for a request alone: from its start to 0.3 s after its end, less the idle
 // draw of that 0.3 s. The counter ticks every 100 ms only, so the span is widened to whole ticks and the
 // idle draw of what was added is taken off too: nothing else ran there.
 func (r *recording) lone(q *Request, idleWatts float64) float64 {
-	at, joules := r.ticks()
+	c := newCurve(r.Readings)
+	at, joules := c.at, c.j
 	a, b := 0, 0
 	for k := range at {
 		if at[k] <= q.Send {
@@ -100,19 +88,9 @@ func (r *recording) lone(q *Request, idleWatts float64) float64 {
 	return joules[b] - joules[a] - idleWatts*seconds
 }
 
-// idleWatts is the mean power of the recording's idle phase.
+// idleWatts is the mean power of the recording's idle phase, a second after it began.
 func (r *recording) idleWatts() float64 {
-	at, joules := r.ticks()
-	a, b := -1, 0
-	for k := range at {
-		if a < 0 && at[k] > r.Marks[0].At+1e9 {
-			a = k
-		}
-		if at[k] < r.Marks[1].At {
-			b = k
-		}
-	}
-	return (joules[b] - joules[a]) / (float64(at[b]-at[a]) / 1e9)
+	return newCurve(r.Readings).mean(r.Marks[0].At+1e9, r.Marks[1].At)
 }
 
 func TestSerialRequestsAgainstCounter(t *testing.T) {

@@ -1,0 +1,44 @@
+package recording
+
+import "sort"
+
+// curve is the energy counter over time: joules at its ticks, straight lines between.
+type curve struct {
+	at []int64
+	j  []float64
+}
+
+// newCurve takes the moments at which the counter was seen to change.
+func newCurve(readings []Reading) *curve {
+	c := &curve{}
+	var last *Reading
+	for i := range readings {
+		r := &readings[i]
+		if !r.HasEnergy {
+			continue
+		}
+		if last != nil && r.EnergyUJ != last.EnergyUJ {
+			c.at = append(c.at, (last.After+r.Before)/2)
+			c.j = append(c.j, float64(r.EnergyUJ)/1e6)
+		}
+		last = r
+	}
+	return c
+}
+
+// joules is what the counter showed at a moment.
+func (c *curve) joules(at int64) float64 {
+	k := sort.Search(len(c.at), func(i int) bool { return c.at[i] >= at })
+	switch {
+	case k == 0:
+		return c.j[0]
+	case k == len(c.at):
+		return c.j[k-1]
+	}
+	return c.j[k-1] + (c.j[k]-c.j[k-1])*float64(at-c.at[k-1])/float64(c.at[k]-c.at[k-1])
+}
+
+// mean is the mean power in W between two moments.
+func (c *curve) mean(from, to int64) float64 {
+	return (c.joules(to) - c.joules(from)) / (float64(to-from) / 1e9)
+}

@@ -76,24 +76,24 @@ func TestABegunBatchOutlivesItsAge(t *testing.T) {
 	}
 }
 
-// seconds is two hours of two devices, from 30 s before a full minute.
+// seconds is two hours of two devices, a row every 5 s, from 30 s before a full minute.
 func seconds() *sink.Rows {
 	rows := new(sink.Rows)
 	start := time.Date(2026, 1, 1, 9, 59, 30, 0, time.UTC)
-	for i := range 7200 {
+	for i := range 1440 {
 		for d, device := range []string{"GPU-0", "GPU-1"} {
-			at := start.Add(time.Duration(i) * time.Second)
+			at := start.Add(time.Duration(5*i) * time.Second)
 			n := int64(i*7 + d)
 			p := &sink.Power{
-				At: at, Instance: "test", Device: device, SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(n), MeanMw: meter.Some(n), MaxMw: meter.Some(2 * n),
+				At: at, Instance: "test", Device: device, SpanUs: meter.Some(5_000_000), EnergyUj: meter.Some(n), MeanMw: meter.Some(n), MaxMw: meter.Some(2 * n),
 				TempC: meter.Some(n % 50), LimitMw: meter.Some(700_000), ThrottledUs: meter.Some(int64(i % 3)),
 			}
-			if i%600 == 0 {
+			if i%120 == 0 {
 				p.Throttle = []string{"sw_power_cap"}
 			}
 			rows.Power = append(rows.Power, p)
 			rows.Ledger = append(rows.Ledger, &sink.Ledger{
-				At: at, Instance: "test", Device: device, SpanUs: meter.Some(1_000_000), CounterUj: meter.Some(10 * n), RequestsActiveUj: meter.Some(5 * n),
+				At: at, Instance: "test", Device: device, SpanUs: meter.Some(5_000_000), CounterUj: meter.Some(10 * n), RequestsActiveUj: meter.Some(5 * n),
 				RequestsIdleUj: meter.Some(2 * n), PoolsUj: meter.Some(n - 10), IdleUj: meter.Some(n), ResidualUj: meter.Some(n + 10),
 			})
 		}
@@ -113,15 +113,15 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 		t.Errorf("seconds were thinned before they were shipped: %+v", done)
 	}
 	shipAll(t, s)
-	// 9:59:30 to 11:30:00 is 5430 s: one half minute, then 90 whole ones.
-	if done := retire(t, s, now, Retention{Shipping: true}); done != (Retired{Thinned: 2 * 2 * 5430}) {
+	// 9:59:30 to 11:30:00 is 5430 s, 1086 rows: one half minute, then 90 whole ones.
+	if done := retire(t, s, now, Retention{Shipping: true}); done != (Retired{Thinned: 2 * 2 * 1086}) {
 		t.Errorf("%+v", done)
 	}
 	if done := retire(t, s, now, Retention{Shipping: true}); done != (Retired{}) {
 		t.Errorf("a second time: %+v", done)
 	}
 	for _, table := range []string{"power", "ledger"} {
-		if n := number(t, s, "SELECT count(*) FROM "+table); n != 2*(91+7200-5430) {
+		if n := number(t, s, "SELECT count(*) FROM "+table); n != 2*(91+1440-1086) {
 			t.Errorf("%s has %d rows", table, n)
 		}
 		if n := number(t, s, "SELECT count(*) FROM "+table+" WHERE span_us = 60000000 AND at < '2026-01-01 11:30:00'"); n != 180 {
@@ -134,16 +134,16 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 	if n := number(t, s, balance); n != 0 || number(t, s, "SELECT sum(counter_uj) FROM ledger") != counter {
 		t.Errorf("the ledger no longer balances in %d rows", n)
 	}
-	if n := number(t, s, "SELECT mean_mw FROM power WHERE at = '2026-01-01 10:00:00.000000' AND device = 'GPU-0'"); n != (30*7+89*7)/2+1 {
-		t.Errorf("the mean of the minute is %d mW", n) // 416.5, rounded
+	if n := number(t, s, "SELECT mean_mw FROM power WHERE at = '2026-01-01 10:00:00.000000' AND device = 'GPU-0'"); n != (6*7+17*7+1)/2 {
+		t.Errorf("the mean of the minute is %d mW, want 80.5, rounded", n)
 	}
-	if n := number(t, s, "SELECT count(*) FROM power WHERE throttle = '[\"sw_power_cap\"]' AND span_us > 1000000"); n != 2*10 {
+	if n := number(t, s, "SELECT count(*) FROM power WHERE throttle = '[\"sw_power_cap\"]' AND span_us > 5000000"); n != 2*10 {
 		t.Errorf("%d minutes know that they were throttled", n)
 	}
 	if b := next(t, s, 10); b != nil {
 		t.Errorf("minutes ship again: %d of %s", len(b.IDs), b.Table)
 	}
-	if done := retire(t, s, now.Add(30*day), Retention{}); done.Thinned != 2*2*(7200-5430) {
+	if done := retire(t, s, now.Add(30*day), Retention{}); done.Thinned != 2*2*(1440-1086) {
 		t.Errorf("the rest: %+v", done)
 	}
 }

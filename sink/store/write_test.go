@@ -146,7 +146,7 @@ func TestTheLogStaysBounded(t *testing.T) {
 func TestReadersBesideTheWriter(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)
-	const batches, size = 60, 100
+	const batches, size = 20, 50
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	read := func(f func(seen int) (int, error)) {

@@ -95,7 +95,7 @@ func Definitions() []Definition {
 		{semconv.MetricOutboxAge, ObservedGauge, "s", "Age of the oldest request that waits to be shipped; 0 when none does.", nil, nil},
 		{semconv.MetricOTLP, ObservedCounter, "{item}", "What became of traces (one a request), of spans that the collector refused, and of exports of all metrics.", []string{semconv.Signal, semconv.Result}, nil},
 		{semconv.MetricOTLPWaiting, ObservedUpDown, "{trace}", "Traces that wait for their energy or for the collector.", nil, nil},
-		{semconv.MetricModelsUnnamed, ObservedCounter, "{request}", "Requests counted under \"other\" because a model or label had more values than the cap.", nil, nil},
+		{semconv.MetricCapped, ObservedCounter, "{request}", "Requests counted under \"other\" because a model or label had more values than the cap.", nil, nil},
 		{semconv.MetricCPUTime, ObservedCounter, "s", "CPU time of wattline itself.", []string{semconv.CPUMode}, nil},
 		{semconv.MetricMemory, ObservedUpDown, "By", "Resident memory of wattline itself.", nil, nil},
 		{semconv.MetricGoroutines, ObservedUpDown, "{goroutine}", "Goroutines of wattline itself.", nil, nil},

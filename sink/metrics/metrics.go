@@ -39,6 +39,8 @@ type Metrics struct {
 	in        *instruments
 	row       perRequest
 	catalogue *catalogue
+	backlog   *backlog
+	stopped   sync.Once
 
 	mu      sync.Mutex // guards what follows
 	sources Sources
@@ -49,7 +51,7 @@ type Metrics struct {
 // fixedKey names a set of attributes that no client can choose: two values, of two attributes.
 type fixedKey struct{ nameA, a, nameB, b string }
 
-// New makes Metrics. It starts no goroutine of its own; a Reader may.
+// New makes Metrics and starts the goroutine that records rows; Shutdown ends it.
 func New(cfg Config) (*Metrics, error) {
 	if len(cfg.Labels) > maxLabels {
 		return nil, fmt.Errorf("metrics: %d labels are to be attributes: more than %d would make too many series", len(cfg.Labels), maxLabels)
@@ -76,22 +78,44 @@ func New(cfg Config) (*Metrics, error) {
 		return nil, err
 	}
 	m.row = m.in.perRequest()
+	m.backlog = newBacklog(m.record)
 	if _, err := scope.RegisterCallback(m.observe, m.in.all()...); err != nil {
+		m.backlog.stop()
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	return m, nil
 }
 
-// Shutdown ends the readers; those that push send once more, until ctx ends.
+// Shutdown records what waits and ends the readers; those that push send once more, until ctx ends. Rows
+// that come later are not counted.
 func (m *Metrics) Shutdown(ctx context.Context) error {
+	m.stopped.Do(m.backlog.stop)
 	if err := m.provider.Shutdown(ctx); err != nil && !errors.Is(err, sdkmetric.ErrReaderShutdown) {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil
 }
 
-// Ended records a request that is over. span is its trace, for exemplars; an invalid one is none.
+// Ended takes the row of a request that is over: it is read a little later, so it must not change. span
+// is its trace, for exemplars; an invalid one is none.
 func (m *Metrics) Ended(rec *meter.Record, span trace.SpanContext) {
+	m.backlog.add(waiting{rec, span, false})
+}
+
+// Final takes a row whose energy columns will not change any more, on the same terms as Ended.
+func (m *Metrics) Final(rec *meter.Record) {
+	m.backlog.add(waiting{rec, trace.SpanContext{}, true})
+}
+
+func (m *Metrics) record(w waiting) {
+	if w.final {
+		m.recordFinal(w.rec)
+		return
+	}
+	m.recordEnded(w.rec, w.span)
+}
+
+func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	s := m.catalogue.of(rec, true)
 	ctx := context.Background()
 	if span.IsSampled() {
@@ -135,8 +159,7 @@ func unread(rec *meter.Record) bool {
 	return rec.Dialect != "" && rec.Error != "" && rec.Outcome == meter.OK
 }
 
-// Final records the energy of a row that will not change any more.
-func (m *Metrics) Final(rec *meter.Record) {
+func (m *Metrics) recordFinal(rec *meter.Record) {
 	ctx := context.Background()
 	m.row.settled.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality).add...)
 	if !rec.GPUUj.Valid {

@@ -84,6 +84,7 @@ func (s sheet) column(name string, v meter.Int, perUnit float64, kv ...attribute
 
 // observe is called by each reader at each collection.
 func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
+	m.backlog.flush()
 	s := sheet{m.in, o}
 	m.mu.Lock()
 	src := m.sources
@@ -107,7 +108,7 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 		}
 	}
 	s.exports(src)
-	s.put(semconv.MetricModelsUnnamed, float64(m.catalogue.capped.Load()))
+	s.put(semconv.MetricCapped, float64(m.catalogue.capped.Load()))
 	s.process()
 	return nil
 }

@@ -157,7 +157,6 @@ const (
 	MetricHWUtilization   = "hw.gpu.utilization"
 	MetricCPUTime         = "process.cpu.time"
 	MetricMemory          = "process.memory.usage"
-	MetricGoroutines      = "go.goroutine.count"
 )
 
 // Metrics of our own.
@@ -176,16 +175,17 @@ const (
 	MetricLedger         = "wattline.ledger.energy"
 	MetricPowerLimit     = "wattline.device.power.limit"
 
-	MetricInFlight      = "wattline.requests.in_flight"
-	MetricConnections   = "wattline.connections"
-	MetricQueueRows     = "wattline.queue.rows"
-	MetricQueueOffered  = "wattline.queue.offered"
-	MetricQueueDropped  = "wattline.queue.dropped"
-	MetricQueueLost     = "wattline.queue.lost"
-	MetricStoreErrors   = "wattline.store.errors"
-	MetricOutboxRows    = "wattline.outbox.rows"
-	MetricOutboxAge     = "wattline.outbox.age"
-	MetricOTLP          = "wattline.otlp.items"
-	MetricOTLPWaiting   = "wattline.otlp.waiting"
-	MetricModelsUnnamed = "wattline.attributes.capped"
+	MetricInFlight     = "wattline.requests.in_flight"
+	MetricConnections  = "wattline.connections"
+	MetricQueueRows    = "wattline.queue.rows"
+	MetricQueueOffered = "wattline.queue.offered"
+	MetricQueueDropped = "wattline.queue.dropped"
+	MetricQueueLost    = "wattline.queue.lost"
+	MetricStoreErrors  = "wattline.store.errors"
+	MetricOutboxRows   = "wattline.outbox.rows"
+	MetricOutboxAge    = "wattline.outbox.age"
+	MetricOTLP         = "wattline.otlp.items"
+	MetricOTLPWaiting  = "wattline.otlp.waiting"
+	MetricCapped       = "wattline.attributes.capped"
+	MetricGoroutines   = "wattline.goroutines" // go.goroutine.count would end in a suffix that Prometheus keeps for histograms
 )

@@ -11,7 +11,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	otel "go.opentelemetry.io/otel/semconv/v1.41.0"
 	"go.opentelemetry.io/otel/semconv/v1.41.0/genaiconv"
-	"go.opentelemetry.io/otel/semconv/v1.41.0/goconv"
 	"go.opentelemetry.io/otel/semconv/v1.41.0/hwconv"
 	"go.opentelemetry.io/otel/semconv/v1.41.0/processconv"
 )
@@ -23,7 +22,7 @@ func conventional() map[string]bool {
 		genaiconv.ServerTimePerOutputToken{}.Name(): true, genaiconv.ClientTokenUsage{}.Name(): true,
 		hwconv.Energy{}.Name(): true, hwconv.Power{}.Name(): true, hwconv.Temperature{}.Name(): true,
 		hwconv.GpuMemoryUsage{}.Name(): true, hwconv.GpuUtilization{}.Name(): true,
-		processconv.CPUTime{}.Name(): true, processconv.MemoryUsage{}.Name(): true, goconv.GoroutineCount{}.Name(): true,
+		processconv.CPUTime{}.Name(): true, processconv.MemoryUsage{}.Name(): true,
 	}
 	for _, k := range []attribute.Key{
 		otel.ServiceNameKey, otel.ServiceVersionKey, otel.ServiceInstanceIDKey,

@@ -1,0 +1,93 @@
+package metrics
+
+import (
+	"sync"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"wattline/meter"
+)
+
+// maxBacklog is how many rows wait at most; whoever brings one more records it himself. So memory is
+// bounded and no row is ever left out.
+const maxBacklog = 8192
+
+// backlog takes the recording of rows, some 10 us each, off the data path: handing one over costs an
+// append. Its goroutine is started by newBacklog; stop ends it and waits for it.
+type backlog struct {
+	record func(waiting)
+
+	wake chan struct{} // cap 1: there is something to record
+	quit chan struct{} // closed by stop
+	done chan struct{} // closed when the goroutine has ended
+
+	mu    sync.Mutex // guards rows
+	rows  []waiting
+	spare []waiting // owned by whoever holds flushing
+
+	flushing sync.Mutex // one flush at a time, so that a second one ends behind the first's rows
+}
+
+// waiting is a row to be recorded: as it ended, or as it became final.
+type waiting struct {
+	rec   *meter.Record
+	span  trace.SpanContext
+	final bool
+}
+
+func newBacklog(record func(waiting)) *backlog {
+	b := &backlog{record: record, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	go b.run()
+	return b
+}
+
+func (b *backlog) run() {
+	defer close(b.done)
+	for {
+		select {
+		case <-b.wake:
+			b.flush()
+		case <-b.quit:
+			b.flush()
+			return
+		}
+	}
+}
+
+func (b *backlog) add(w waiting) {
+	b.mu.Lock()
+	room := len(b.rows) < maxBacklog
+	if room {
+		b.rows = append(b.rows, w)
+	}
+	b.mu.Unlock()
+	if !room {
+		b.record(w)
+		return
+	}
+	select {
+	case b.wake <- struct{}{}:
+	default: // already told
+	}
+}
+
+// flush records what waits. Whoever collects calls it first, so that a scrape shows every row that was
+// handed over before it.
+func (b *backlog) flush() {
+	b.flushing.Lock()
+	defer b.flushing.Unlock()
+	b.mu.Lock()
+	rows := b.rows
+	b.rows = b.spare
+	b.mu.Unlock()
+	for _, w := range rows {
+		b.record(w)
+	}
+	clear(rows) // let the rows go
+	b.spare = rows[:0]
+}
+
+func (b *backlog) stop() {
+	close(b.quit)
+	<-b.done
+}

@@ -80,6 +80,7 @@ func TestRowsAreWrittenWithinTheLinger(t *testing.T) {
 			time.Sleep(9 * time.Millisecond) // the queue's clock is the bubble's
 		}
 		time.Sleep(time.Second)
+		stop(t, q)
 		if got := strings.Join(s.ids, ""); got != "abcdefghij" || s.others != 40 {
 			t.Errorf("written: %s and %d others", got, s.others)
 		}
@@ -88,7 +89,6 @@ func TestRowsAreWrittenWithinTheLinger(t *testing.T) {
 				t.Errorf("batch %d was written after %v", i, d)
 			}
 		}
-		stop(t, q)
 	})
 }
 
@@ -139,6 +139,7 @@ func TestTroubleOfTheStoreStaysThere(t *testing.T) {
 		if st := q.Stats(); st.LastError != "disk full" || st.Requests.Lost != 0 || st.StoreErrors < 100 {
 			t.Errorf("while the disk is full: %+v", st)
 		}
+		synctest.Wait()
 		if lines := strings.Count(log.String(), "\n"); lines < 15 || lines > 21 {
 			t.Errorf("%d log lines in 10 minutes, at most one in 30 s wanted", lines)
 		}
@@ -147,6 +148,7 @@ func TestTroubleOfTheStoreStaysThere(t *testing.T) {
 		if st := q.Stats(); st.LastError != "" || st.Requests.Written != 1 {
 			t.Errorf("when there is room again: %+v", st)
 		}
+		synctest.Wait()
 		if !strings.Contains(log.String(), "stored again") {
 			t.Error("the log does not say that all is well")
 		}

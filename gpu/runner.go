@@ -3,10 +3,7 @@ package gpu
 import (
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -208,13 +205,6 @@ func (r *runner) asleep() bool {
 		return false
 	}
 	return RuntimeSuspended(r.cfg.SysRoot, r.target.Info.PCI)
-}
-
-// RuntimeSuspended says whether the kernel's runtime power management has powered down the PCI device
-// at an address like 0000:01:00.0. Reading this does not wake it. sysRoot is /sys but for tests.
-func RuntimeSuspended(sysRoot, pci string) bool {
-	b, err := os.ReadFile(filepath.Join(sysRoot, "bus/pci/devices", pci, "power/runtime_status"))
-	return err == nil && strings.TrimSpace(string(b)) == "suspended"
 }
 
 // sample reads the device until it is lost (true: open it again) or the sampler is stopped (false).

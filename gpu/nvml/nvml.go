@@ -30,7 +30,13 @@ type Source struct {
 
 // New loads the library and connects to the driver. That wakes a card that is powered down: see
 // gpu.RuntimeSuspended.
-func New(clock gpu.Clock) (gpu.Source, error) { return newSource(nvml.New(), clock) }
+func New(clock gpu.Clock) (gpu.Source, error) {
+	s, err := newSource(nvml.New(), clock)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
 // newSource connects to lib.
 func newSource(lib nvml.Interface, clock gpu.Clock) (*Source, error) {

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"wattline/gpu"
+	"wattline/gpu/host"
+)
+
+type gpuCmd struct {
+	GPU   string        `name:"gpu" help:"Which devices to read: ${enum}. sim is a simulated card." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
+	Watch bool          `help:"Go on, and print a line a device a second."`
+	JSON  bool          `help:"One JSON object; with --watch one a line, a device and second each." name:"json"`
+	Look  time.Duration `help:"How long to look before printing. Whether an energy counter and power agree shows after 15 s." default:"3s"`
+	Wake  bool          `help:"Also read cards that are powered down, which wakes them."`
+}
+
+// gpuReport is what "wattline gpu --json" prints.
+type gpuReport struct {
+	Devices []gpu.State       `json:"devices"`
+	Not     map[string]string `json:"not_read,omitempty"` // by source
+	Host    *host.Stats       `json:"host"`
+}
+
+// Run shows what the devices of this machine tell about power, and how well.
+func (c *gpuCmd) Run(a *app) error {
+	clock := gpu.NewClock()
+	sources, err := openGPUSources(c.GPU, clock, c.Wake, a.log)
+	if err != nil {
+		return err
+	}
+	defer sources.Close()
+	targets, err := sources.targets()
+	if err != nil {
+		return err
+	}
+	if len(targets) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(sources.Not)) {
+			fmt.Fprintf(a.stderr, "%s\n", sources.Not[name])
+		}
+		return errors.New("no device's power can be read here; \"wattline gpu --gpu sim\" shows a simulated one")
+	}
+	rows := make(chan gpu.Row, 100)
+	s, err := gpu.Start(gpu.Config{Clock: clock, Targets: targets, Log: a.log, WakeSleeping: c.Wake, Handle: func(b *gpu.Batch) {
+		if !c.Watch {
+			return
+		}
+		for _, r := range b.Rows {
+			select {
+			case rows <- r:
+			case <-a.ctx.Done():
+			}
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	if c.Watch {
+		return c.watch(a, rows, targets)
+	}
+	return c.once(a, s, sources.Not)
+}
+
+// once prints everything after a look.
+func (c *gpuCmd) once(a *app, s *gpu.Sampler, not map[string]string) error {
+	machine, err := host.New("/proc")
+	if err != nil {
+		a.log.Warn("the machine's own state is not shown", "err", err)
+	} else {
+		machine.Read(nil) // CPU use is since the read before
+	}
+	select {
+	case <-a.ctx.Done():
+		return a.ctx.Err()
+	case <-time.After(c.Look):
+	}
+	report := gpuReport{Devices: s.States(), Not: not}
+	if machine != nil {
+		stats := machine.Read(nil)
+		report.Host = &stats
+	}
+	if c.JSON {
+		e := json.NewEncoder(a.stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(report)
+	}
+	report.print(a.stdout)
+	return nil
+}
+
+// watch prints rows until it is interrupted.
+func (c *gpuCmd) watch(a *app, rows <-chan gpu.Row, targets []gpu.Target) error {
+	names := map[string]string{}
+	for _, t := range targets {
+		names[t.Info.UUID] = shortDevice(t.Info)
+	}
+	e := json.NewEncoder(a.stdout)
+	if !c.JSON {
+		fmt.Fprintf(a.stdout, "%-8s  %-12s  %9s  %9s  %9s  %10s  %5s  %9s  %5s  %8s  %s\n",
+			"time", "device", "W", "min", "max", "J", "busy", "memory", "C", "SM MHz", "notes")
+	}
+	for {
+		select {
+		case <-a.ctx.Done():
+			return nil
+		case r := <-rows:
+			if c.JSON {
+				if err := e.Encode(r); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := printRow(a.stdout, names[r.Device], r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func printRow(w io.Writer, name string, r gpu.Row) error {
+	notes := gpu.Throttle(r.Throttle.V).Strings()
+	if r.Simulated {
+		notes = append([]string{"simulated"}, notes...)
+	}
+	if r.Marked != "" {
+		notes = append(notes, r.Marked)
+	}
+	_, err := fmt.Fprintf(w, "%-8s  %-12s  %9s  %9s  %9s  %10s  %5s  %9s  %5s  %8s  %s\n",
+		time.Unix(0, r.From).Format(time.TimeOnly), name, reading(r.MeanMw, 1e3, "%.1f"), reading(r.MinMw, 1e3, "%.1f"), reading(r.MaxMw, 1e3, "%.1f"),
+		reading(r.EnergyUj, 1e6, "%.2f"), reading(r.UtilPct, 1, "%.0f%%"), reading(r.MemUsedB, 1<<30, "%.1f GiB"), reading(r.TempC, 1, "%.0f"),
+		reading(r.SMClockMHz, 1, "%.0f"), strings.Join(notes, ", "))
+	return err
+}
+
+// reading prints v / unit, or a dash.
+func reading(v gpu.Int, unit float64, format string) string {
+	if !v.OK {
+		return absent
+	}
+	return fmt.Sprintf(format, float64(v.V)/unit)
+}
+
+// shortDevice names a device in a narrow column.
+func shortDevice(in gpu.Info) string {
+	if in.Kind == gpu.KindCPU {
+		return "cpu"
+	}
+	return fmt.Sprintf("%s %d", in.Source, in.Index)
+}
+
+// print writes the report for people.
+func (r *gpuReport) print(w io.Writer) {
+	for _, d := range r.Devices {
+		printDevice(w, &d)
+	}
+	if h := r.Host; h != nil {
+		fmt.Fprintf(w, "host: CPU %s busy, RAM %s of %s\n", reading(h.CPUPermille, 10, "%.0f %%"), reading(h.RAMUsedB, 1<<30, "%.1f"), reading(h.RAMTotalB, 1<<30, "%.1f GiB"))
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Not)) {
+		fmt.Fprintf(w, "not read: %s\n", r.Not[name])
+	}
+}
+
+func printDevice(w io.Writer, d *gpu.State) {
+	in := &d.Info
+	simulated := ""
+	if in.Simulated {
+		simulated = "  SIMULATED"
+	}
+	fmt.Fprintf(w, "%s  %s%s\n", shortDevice(*in), in.Name, simulated)
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(w, "  %-18s %s\n", what, fmt.Sprintf(format, args...))
+	}
+	line("identity", "%s  %s  driver %s", in.UUID, orAbsent(in.PCI), orAbsent(in.Driver))
+	if d.Condition != gpu.Live {
+		line("state", "%s: %s", d.Condition, d.Why)
+	}
+	if in.Kind == gpu.KindGPU {
+		printNow(line, d)
+	}
+	for _, c := range []gpu.Channel{gpu.ChannelCounter, gpu.ChannelRing, gpu.ChannelInstant, gpu.ChannelAverage} {
+		if l, ok := d.Channels[c]; ok {
+			printChannel(line, d, c, l)
+		}
+	}
+	switch {
+	case d.Agreement.OK && d.Disputed:
+		line("agreement", "DISPUTED: the energy counter says %+.2f %% of what %s power adds up to", float64(d.Agreement.V-1e6)/1e4, d.Shape)
+	case d.Agreement.OK:
+		line("agreement", "the energy counter and %s power differ by %+.2f %%", d.Shape, float64(d.Agreement.V-1e6)/1e4)
+	case d.Channels[gpu.ChannelCounter] != (gpu.Learnt{}) && d.Shape != gpu.ChannelCounter:
+		line("agreement", "of counter and power not known yet: look longer, e.g. --look 15s")
+	}
+	if row := d.Row; row != nil && row.EnergyUj.OK {
+		line("last second", "%s J ± %s, %s to %s W, from the %s", reading(row.EnergyUj, 1e6, "%.2f"), reading(row.ErrorUj, 1e6, "%.2f"), reading(row.MinMw, 1e3, "%.1f"), reading(row.MaxMw, 1e3, "%.1f"), row.Channel)
+		if row.Marked != "" {
+			line("", "%s", row.Marked)
+		}
+	}
+	line("sampling", "%.3f %% of one core; %d samples missed, %d errors, %d times lost, %d demotions", 100*float64(d.CPUNs)/float64(max(1, d.WallNs)), d.Missed, d.Errors, d.Reopens, d.Demotions)
+	for _, p := range d.Procs {
+		line("process", "%d %s, %s", p.PID, processName(p.PID), reading(p.MemB, 1<<30, "%.2f GiB"))
+	}
+	for _, what := range slices.Sorted(maps.Keys(in.Lacks)) {
+		line("lacks", "%s: %s", what, in.Lacks[what])
+	}
+	fmt.Fprintln(w)
+}
+
+// printNow prints the live readings of a GPU.
+func printNow(line func(what, format string, args ...any), d *gpu.State) {
+	s := &d.Status
+	line("power", "%s instant, %s average, limit %s", reading(d.InstantMw, 1e3, "%.1f W"), reading(d.AverageMw, 1e3, "%.1f W"), reading(s.LimitMw, 1e3, "%.0f W"))
+	line("load", "%s busy, memory %s of %s, memory bus %s", reading(s.UtilPct, 1, "%.0f %%"), reading(s.MemUsedB, 1<<30, "%.1f"), reading(s.MemTotalB, 1<<30, "%.1f GiB"), reading(s.MemUtilPct, 1, "%.0f %%"))
+	line("temperature", "%s, memory %s, fan %s", reading(s.TempC, 1, "%.0f C"), reading(s.MemTempC, 1, "%.0f C"), reading(s.FanPct, 1, "%.0f %%"))
+	throttle := absent
+	if s.Throttle.OK {
+		throttle = "none"
+		if names := gpu.Throttle(s.Throttle.V).Strings(); len(names) > 0 {
+			throttle = strings.Join(names, ", ")
+		}
+	}
+	line("clocks", "SM %s, memory %s; held back by: %s", reading(s.SMClockMHz, 1, "%.0f MHz"), reading(s.MemClockMHz, 1, "%.0f MHz"), throttle)
+	line("errors", "ECC uncorrected %s, last XID %s", reading(s.ECCErrors, 1, "%.0f"), reading(s.XID, 1, "%.0f"))
+}
+
+// channelNames are the channels as people call them, and the group of calls behind each.
+var channelNames = map[gpu.Channel]struct{ name, calls string }{
+	gpu.ChannelCounter: {"energy counter", "energy"},
+	gpu.ChannelRing:    {"power samples", "ring"},
+	gpu.ChannelInstant: {"instant power", "power"},
+	gpu.ChannelAverage: {"average power", "power"},
+}
+
+func printChannel(line func(what, format string, args ...any), d *gpu.State, c gpu.Channel, l gpu.Learnt) {
+	name := channelNames[c]
+	parts := []string{fmt.Sprintf("every %s", milliseconds(l.StepNs))}
+	if l.WindowNs > 0 {
+		parts = append(parts, "averages "+milliseconds(l.WindowNs))
+	}
+	if l.Depth > 0 {
+		parts = append(parts, fmt.Sprintf("%d deep", l.Depth))
+	}
+	source := "expected"
+	if l.LagLearnt {
+		source = "learnt"
+	}
+	parts = append(parts, fmt.Sprintf("lag %s (%s)", milliseconds(l.LagNs), source))
+	if k := d.Calls[name.calls]; k.Count > 0 {
+		parts = append(parts, fmt.Sprintf("%d calls p50 %s p99 %s max %s", k.Count, milliseconds(k.P50Ns), milliseconds(k.P99Ns), milliseconds(k.MaxNs)))
+	}
+	if c == d.Shape {
+		parts = append(parts, "gives the shape")
+	}
+	if why := d.Demoted[c]; why != "" {
+		parts = append(parts, "NOT USED: "+why)
+	}
+	line(name.name, "%s", strings.Join(parts, ", "))
+}
+
+func milliseconds(ns int64) string { return fmt.Sprintf("%.3g ms", float64(ns)/1e6) }
+
+// processName returns a process's name, where it can be read.
+func processName(pid int) string {
+	b, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "comm"))
+	if err != nil {
+		return absent
+	}
+	return strings.TrimSpace(string(b))
+}

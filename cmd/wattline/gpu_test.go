@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wattline/gpu"
+)
+
+// runGPU runs the command in a bubble, until it ends or for the time given, and returns what it printed.
+func runGPU(t *testing.T, c gpuCmd, span time.Duration) (out, problems string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var stdout, stderr bytes.Buffer
+		ctx, cancel := context.WithTimeout(t.Context(), span)
+		defer cancel()
+		if err := c.Run(&app{ctx: ctx, stdout: &stdout, stderr: &stderr, log: slog.New(slog.DiscardHandler)}); err != nil {
+			t.Error(err)
+		}
+		out, problems = stdout.String(), stderr.String()
+	})
+	return out, problems
+}
+
+// TestGPUPrints: the simulated card is shown with its channels, what was learnt of them, and that it is
+// simulated.
+func TestGPUPrints(t *testing.T) {
+	out, _ := runGPU(t, gpuCmd{GPU: "sim", Look: 25 * time.Second}, time.Minute)
+	for _, want := range []string{
+		"SIMULATED", "SIM-0", "energy counter     every 100 ms", "power samples      every 20 ms", "119 deep", "gives the shape",
+		"agreement          the energy counter and ring power differ by", "last second", "W instant", "limit 700 W", "of one core",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in:\n%s", want, out)
+		}
+	}
+}
+
+// TestGPUJSON: the same for machines, with null for what is not known.
+func TestGPUJSON(t *testing.T) {
+	out, _ := runGPU(t, gpuCmd{GPU: "sim", Look: 5 * time.Second, JSON: true}, time.Minute)
+	var r struct {
+		Devices []struct {
+			Info struct {
+				UUID      string
+				Simulated bool
+			}
+			Condition string
+			Status    map[string]*int64
+			Row       struct {
+				EnergyUJ *int64 `json:"energy_uj"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in:\n%s", err, out)
+	}
+	d := r.Devices[0]
+	if d.Info.UUID != "SIM-0" || !d.Info.Simulated || d.Condition != "live" || d.Status["fan_pct"] != nil || d.Status["limit_mw"] == nil {
+		t.Errorf("%+v", d)
+	}
+	if e := d.Row.EnergyUJ; e == nil || *e < 100e6 || *e > 140e6 {
+		t.Errorf("an idle second has the energy %v", e)
+	}
+}
+
+// TestGPUWatch: a line a second, and as JSON.
+func TestGPUWatch(t *testing.T) {
+	out, _ := runGPU(t, gpuCmd{GPU: "sim", Watch: true}, 30*time.Second)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) < 25 || len(lines) > 31 || !strings.HasPrefix(lines[0], "time") || !strings.Contains(lines[10], "simulated") || !strings.Contains(lines[10], "117.") {
+		t.Errorf("%d lines:\n%s", len(lines), out)
+	}
+	out, _ = runGPU(t, gpuCmd{GPU: "sim", Watch: true, JSON: true}, 10*time.Second)
+	last := int64(0)
+	n := 0
+	for line := range strings.Lines(out) {
+		var r struct {
+			From   int64  `json:"from_ns"`
+			MeanMw *int64 `json:"mean_mw"`
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		if last != 0 && r.From != last+1e9 {
+			t.Errorf("a row at %d after one at %d", r.From, last)
+		}
+		if last, n = r.From, n+1; r.MeanMw == nil && n > 2 {
+			t.Errorf("no power in %q", line)
+		}
+	}
+	if n < 6 {
+		t.Errorf("%d rows in ten seconds", n)
+	}
+}
+
+// TestGPUNone: a machine without devices is a sentence and a failure, not an empty list.
+func TestGPUNone(t *testing.T) {
+	c := gpuCmd{GPU: "none"}
+	err := c.Run(&app{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "--gpu sim") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestOpenGPUSources: auto does not fail for want of a card, and says why each source is missing;
+// asking for one that is not there fails.
+func TestOpenGPUSources(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	log := slog.New(slog.DiscardHandler)
+	s, err := openGPUSources("auto", gpu.NewClock(), false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if len(s.GPUs) == 0 && (s.Not["nvml"] == "" || s.Not["smi"] == "" || s.Not["amd"] == "") {
+		t.Errorf("no card, and these reasons: %v", s.Not)
+	}
+	if _, err := openGPUSources("smi", gpu.NewClock(), true, log); !errors.Is(err, gpu.ErrNone) {
+		t.Errorf("smi without nvidia-smi: %v", err)
+	}
+	var e *exitError
+	if _, err := openGPUSources("abacus", gpu.NewClock(), false, log); !errors.As(err, &e) || e.code != exitUsage {
+		t.Errorf("an unknown kind: %v", err)
+	}
+}

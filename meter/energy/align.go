@@ -26,7 +26,8 @@ func (a *align) learn(s *source, i int) {
 		if d := t.at - prev.at; d < 2*tickGuess {
 			for o := range alignSteps {
 				off := int64((float64(o) - alignSteps/2) * alignStep)
-				e := s.integral(prev.at+off, t.at+off)*1e-12 - float64(t.uj-prev.uj)*1e-6
+				drawn, _ := s.integral(prev.at+off, t.at+off)
+				e := drawn*1e-12 - float64(t.uj-prev.uj)*1e-6
 				a.sse[o] = alignFade*a.sse[o] + e*e
 			}
 			a.ticks = alignFade*a.ticks + 1

@@ -175,11 +175,9 @@ func (l *Ledger) dividePool(n int) {
 			sum[i] += t
 		}
 	}
-	if b.contended && whole > 0 { // the rest of the draw is another process's
-		if most := int64(whole * (1 + l.reqs[p.members[0].req].group.model.prefill.rho())); p.uj > most {
-			b.residual(p.uj - most)
-			p.uj = most
-		}
+	if most := l.boundPool(p, whole); p.uj > most {
+		b.residual(p.uj - most)
+		p.uj = most
 	}
 	left := p.uj
 	for _, m := range p.members {
@@ -204,6 +202,20 @@ func (l *Ledger) dividePool(n int) {
 	for k := range p.members {
 		l.finish(p.members[k].req)
 	}
+}
+
+// boundPool is the most that the modelled work of a pool explains; the rest of the draw is another
+// process's.
+func (l *Ledger) boundPool(p *pool, whole float64) int64 {
+	fit := &l.reqs[p.members[0].req].group.model.prefill
+	switch {
+	case whole <= 0 || !fit.learnt() || p.guessed:
+	case p.extra:
+		return int64(whole * (1 + fit.rho()))
+	case fit.observed >= bandMin:
+		return int64(whole * band)
+	}
+	return math.MaxInt64
 }
 
 // forget takes a divided pool off the request's list.

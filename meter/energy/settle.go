@@ -103,9 +103,9 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		l.resetRuns()
 		return
 	}
+	l.learnRun(w, active)
 	active = l.bounded(active, cost, ns)
 	l.chargeDecoders(active, cost)
-	l.learnRun(w, active)
 	if !l.cfg.Frozen {
 		one := float64(active) / float64(ns) * 1e6 / decodersPower(b.decoding)
 		b.decodeAv = towards(b.decodeAv, one, min(1, float64(ns)/1e9))
@@ -157,26 +157,34 @@ func (l *Ledger) decodeCost() float64 {
 	return sum
 }
 
-// bounded keeps the draw that no decoding explains, more than twice the model's, out of the requests'
-// accounts (a quarter more while another process is known to compute).
+// band is how many times its modelled cost work may draw before the rest counts as somebody else's, once
+// the model has seen bandMin windows. It is wide: a read per slot instead of one for all, or a model that
+// was swapped for a larger one, must not lose the difference to the residual.
+const (
+	band    = 3.0
+	bandMin = 20
+)
+
+// bounded keeps the draw that no decoding explains out of the requests' accounts: what is beyond the
+// band, and beyond a tenth while another process is known to compute.
 func (l *Ledger) bounded(active int64, cost float64, ns int64) int64 {
-	band := 2.0
+	times := band
 	if l.back.contended {
-		band = 1.1
+		times = 1.1
 	}
 	var most float64
 	for _, g := range l.groups {
 		if g.n == 0 {
 			continue
 		}
-		if !g.model.decode.learnt() || g.model.stepTime == 0 {
+		if g.model.decode.observed < bandMin && !l.back.contended || !g.model.decode.learnt() || g.model.stepTime == 0 {
 			return active
 		}
 		steps := g.inWindow
 		if !l.back.contended {
 			steps = max(steps, float64(ns)/g.model.stepTime)
 		}
-		most += band * steps * g.stepUJ()
+		most += times * steps * g.stepUJ()
 	}
 	if float64(active) > most {
 		l.back.residual(active - int64(most))
@@ -216,13 +224,6 @@ func (l *Ledger) chargePool(uj, decode, ns int64) {
 	b := &l.back
 	p := &b.pools[b.pool]
 	mw := float64(uj) / float64(ns) * 1e6
-	if b.peakMW > 0 && ns > int64(4e7) {
-		if most := 2 * b.peakMW; mw > most && b.idle.learnt() {
-			more := uj - int64(most*float64(ns)*1e-6)
-			b.residual(more)
-			uj -= more
-		}
-	}
 	if ns >= 4e7 && b.decoding == 0 && !b.contended && !l.cfg.Frozen {
 		b.peakMW = max(b.peakMW*0.999, mw)
 	}

@@ -222,11 +222,14 @@ func (s *source) block(i int) {
 	off := int64(s.align.offset())
 	a, b := s.anchor.at+off, end.at+off
 	owed := s.total - (s.latest - end.uj) - s.emitted - s.base
-	whole := s.integral(a, b) * 1e-6
-	if whole <= 0 {
+	whole, covered := s.integral(a, b)
+	switch {
+	case whole <= 0:
 		s.emit(a, b, max(owed, 0), true)
-	} else {
-		s.scaled(a, b, s.track.pay(whole, float64(owed), s.tickError(&end)), whole*1e6)
+	case covered*10 < (b-a)*9: // samples are missing, so there is nothing to compare the counter with
+		s.scaled(a, b, max(owed, 0), whole)
+	default:
+		s.scaled(a, b, s.track.pay(whole*1e-6, float64(owed), s.tickError(&end)), whole)
 	}
 	s.anchor = end
 	for range i + 1 {
@@ -264,19 +267,23 @@ func (s *source) byTicks() {
 	s.anchor = t
 }
 
-// integral is the samples' integral over (a, b] in mW ns.
-func (s *source) integral(a, b int64) float64 {
-	var sum float64
+// integral is the samples' integral over (a, b] in mW ns, and how much of it they cover.
+func (s *source) integral(a, b int64) (sum float64, covered int64) {
 	for k := range s.samples.len() {
 		p := s.samples.at(k)
-		if t0, t1 := max(p.t0, a), min(p.t1, b); t1 > t0 {
+		if t0, t1 := max(p.t0, a), min(p.t1, b); t1 > t0 && !p.gap {
 			sum += float64(p.mw) * float64(t1-t0)
+			covered += t1 - t0
 		}
 	}
-	return sum
+	return sum, covered
 }
 
-func (s *source) mean(a, b int64) float64 { return s.integral(a, b) / float64(b-a) }
+// mean is the samples' mean over (a, b] in mW.
+func (s *source) mean(a, b int64) float64 {
+	sum, covered := s.integral(a, b)
+	return sum / float64(max(covered, 1))
+}
 
 // flush emits everything up to the newest tick.
 func (s *source) flush() {

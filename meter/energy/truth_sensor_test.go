@@ -18,11 +18,12 @@ type profile struct {
 
 // sensors play a simulated trace to a ledger.
 type sensors struct {
-	r     *rand.Rand
-	power []float64 // W per ms, as the board draws it
-	cum   []float64 // J before each ms
-	facts []fact
-	looks []recording.Reading // what was read of the counter
+	r       *rand.Rand
+	power   []float64 // W per ms, as the board draws it
+	cum     []float64 // J before each ms
+	facts   []fact
+	looks   []recording.Reading // what was read of the counter
+	resetAt float64             // s at which the counter starts again, 0 never
 }
 
 type fact struct {
@@ -92,6 +93,9 @@ func (n *sensors) counter(poll, lag, duty float64) {
 		if k > 0 && k <= len(ticks) {
 			// Tick k happened at phase + 0.1 k and covers up to 0.1 k of the trace moved by phase.
 			uj = int64(n.tickJ(ticks, k, phase, duty) * 1e6)
+		}
+		if n.resetAt > 0 && t > n.resetAt {
+			uj = max(0, uj-int64(n.joules(n.resetAt)*1e6))
 		}
 		before, after := int64(t*1e9), int64((t+0.003)*1e9)
 		uj = uj / 1000 * 1000

@@ -22,7 +22,11 @@ type job struct {
 	activeJ, idleJ    float64
 	promptJ           float64 // of activeJ
 	sticky            int     // 1 + the slot that holds its prompt from before; 0 none
-	concurrent        int     // most that held a slot beside it, itself included
+	late              bool    // an unstreamed reply: its phases show at its end
+	silent            bool    // its tokens are withheld until the end (a parser's doing)
+	leave             float64 // s after arrival at which the client leaves; 0 never
+	left              bool
+	concurrent        int // most that held a slot beside it, itself included
 }
 
 func (j *job) trueJ() float64 { return j.activeJ + j.idleJ }
@@ -37,6 +41,10 @@ type server struct {
 	board float64 // C above ambient, of the board
 	load  float64 // recent active power, drives droop
 
+	upstream int
+	foreignW float64 // drawn by another process
+	foreignJ float64
+
 	events []energy.Event
 	power  []float64 // W, one value a millisecond from 0 on
 }
@@ -48,6 +56,13 @@ func (s *server) ns(t float64) int64 { return int64(t * 1e9) }
 func (s *server) tell(e energy.Event, t float64) {
 	e.At = s.ns(t)
 	s.events = append(s.events, e)
+}
+
+// show tells an event that only a stream shows while it happens, to a client that is still there.
+func (s *server) show(j *job, e energy.Event, t float64) {
+	if !j.late && !j.left {
+		s.tell(e, t)
+	}
 }
 
 // run serves jobs, in order of arrival, until all are done, then rests.
@@ -65,7 +80,7 @@ func (s *server) run(jobs []*job, rest float64) {
 	for next < len(jobs) || len(waiting)+len(live) > 0 {
 		for next < len(jobs) && jobs[next].arrive <= s.now {
 			j := jobs[next]
-			s.tell(energy.Event{Kind: energy.Arrive, Request: j.key, PromptHint: int64(float64(j.prompt) * j.ratio)}, j.arrive)
+			s.tell(energy.Event{Kind: energy.Arrive, Request: j.key, Upstream: s.upstream, PromptHint: int64(float64(j.prompt) * j.ratio), Late: j.late}, j.arrive)
 			waiting = append(waiting, j)
 			next++
 		}
@@ -80,7 +95,7 @@ func (s *server) run(jobs []*job, rest float64) {
 			j := waiting[0]
 			waiting = waiting[1:]
 			free[i], j.slot, j.start = false, i, s.now
-			s.tell(energy.Event{Kind: energy.SlotStart, Request: j.key, Slot: i, SlotKnown: true}, s.now+0.0005*s.rng.Float64())
+			s.show(j, energy.Event{Kind: energy.SlotStart, Request: j.key, Slot: i, SlotKnown: true}, s.now+0.0005*s.rng.Float64())
 			live = append(live, j)
 		}
 		if len(live) == 0 {
@@ -170,7 +185,8 @@ func (s *server) iterate(live []*job, parts []part, share []float64, seconds flo
 func (s *server) draw(activeW, seconds float64) {
 	end := s.now + seconds
 	for t := float64(len(s.power)) / 1000; t < end; t += 0.001 {
-		s.power = append(s.power, s.p.idleW+s.p.leak*s.board+activeW)
+		s.power = append(s.power, s.p.idleW+s.p.leak*s.board+activeW+s.foreignW)
+		s.foreignJ += s.foreignW * 0.001
 		if len(s.power)%250 == 0 {
 			c := math.Round(ambientC + s.board + s.p.rise*s.load)
 			s.tell(energy.Event{Kind: energy.Temperature, MilliC: int64(c) * 1000}, t)
@@ -195,20 +211,29 @@ func (s *server) progress(live []*job, parts []part, free []bool) []*job {
 		switch {
 		case parts[k].decode:
 			j.generated++
-			s.tell(energy.Event{Kind: energy.Decode, Request: j.key, Tokens: 1}, late())
+			if !j.silent {
+				s.show(j, energy.Event{Kind: energy.Decode, Request: j.key, Tokens: 1}, late())
+			}
 		default:
 			if j.done += int(parts[k].tokens); j.done == j.prompt {
 				j.first, j.generated = s.now, 1
-				s.tell(energy.Event{Kind: energy.FirstToken, Request: j.key}, late())
+				s.show(j, energy.Event{Kind: energy.FirstToken, Request: j.key}, late())
 			}
 		}
 	}
 	return slices.DeleteFunc(live, func(j *job) bool {
-		if j.first == 0 || j.generated < j.output {
+		if j.leave > 0 && !j.left && s.now >= j.arrive+j.leave {
+			j.left = true
+			s.tell(energy.Event{Kind: energy.End, Request: j.key, Counts: energy.Counts{Cancelled: true}}, s.now)
+		}
+		if j.first == 0 || j.generated < j.output && !j.left {
 			return false
 		}
 		j.end = s.now
 		free[j.slot] = true
+		if j.left {
+			return true
+		}
 		s.tell(energy.Event{Kind: energy.End, Request: j.key, Counts: energy.Counts{
 			Known: true, PromptTokens: int64(j.prompt), OutputTokens: int64(j.output),
 			Prefill: time.Duration((j.first - j.start) * 1e9), Decode: time.Duration((j.end - j.first) * 1e9),

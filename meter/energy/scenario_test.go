@@ -1,0 +1,201 @@
+package energy_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"wattline/meter/energy"
+)
+
+// scene is a simulated H100-like server with four slots that has warmed up: the ledger has seen one and
+// several requests at a time.
+type scene struct {
+	*server
+	key uint64
+	all []*job
+}
+
+func newScene(seed uint64, unified bool) *scene {
+	s := &scene{server: &server{p: h100Like(unified), slots: 4, rng: rand.New(rand.NewPCG(seed, 21))}}
+	s.idle(4)
+	for _, n := range []int{1, 1, 2, 3, 4, 1} {
+		var jobs []*job
+		for k := range n {
+			jobs = append(jobs, s.job(0.3*float64(k), 400+600*k, 120))
+		}
+		s.play(jobs...)
+	}
+	return s
+}
+
+// job makes a request that arrives so many seconds from now.
+func (s *scene) job(after float64, prompt, output int) *job {
+	s.key++
+	return &job{key: s.key, arrive: s.now + after, prompt: prompt, output: output, ratio: 4}
+}
+
+// play serves the jobs and rests.
+func (s *scene) play(jobs ...*job) {
+	s.all = append(s.all, jobs...)
+	s.run(jobs, 2)
+}
+
+// settle feeds everything to a ledger with an H100's sensors and returns its results.
+func (s *scene) settle(t *testing.T) map[uint64]energy.Result {
+	t.Helper()
+	got, _ := play(4, s.server, profiles()[0])
+	if len(got) != len(s.all) {
+		t.Fatalf("%d results of %d requests", len(got), len(s.all))
+	}
+	return got
+}
+
+// near fails unless have is within part of want joules.
+func near(t *testing.T, what string, haveUJ int64, wantJ, part float64) {
+	t.Helper()
+	if off := float64(haveUJ)/1e6/wantJ - 1; math.Abs(off) > part || wantJ == 0 {
+		t.Errorf("%s: %.1f J, want %.1f (off by %+.1f %%, %.0f %% allowed)", what, float64(haveUJ)/1e6, wantJ, 100*off, 100*part)
+	}
+}
+
+// Eight equal requests on four slots: the four that waited cost what the first four cost.
+func TestEqualWorkCostsAlikeWhetherOrNotItQueued(t *testing.T) {
+	s := newScene(1, false)
+	var jobs []*job
+	for range 8 {
+		jobs = append(jobs, s.job(0, 1000, 128))
+	}
+	s.play(jobs...)
+	got := s.settle(t)
+	var first, second float64
+	for i, j := range jobs {
+		near(t, "one of eight", got[j.key].TotalUJ, j.trueJ(), 0.03)
+		if i < 4 {
+			first += float64(got[j.key].TotalUJ) / 4
+		} else {
+			second += float64(got[j.key].TotalUJ) / 4
+		}
+	}
+	if math.Abs(second/first-1) > 0.02 {
+		t.Errorf("those that waited cost %.1f J, those that did not %.1f", second/1e6, first/1e6)
+	}
+}
+
+// A long prompt beside short requests pays for itself, and they pay what they would without it.
+func TestLongPromptPaysForItself(t *testing.T) {
+	s := newScene(2, false)
+	neighbours := []*job{s.job(0, 1000, 512), s.job(0.7, 1000, 64), s.job(2, 1000, 128)}
+	long := s.job(1.1, 30_000, 64)
+	s.play(neighbours[0], neighbours[1], long, neighbours[2])
+	alone := s.job(0, 30_000, 64)
+	s.play(alone)
+	got := s.settle(t)
+	near(t, "the long prompt", got[long.key].PrefillUJ, long.promptJ, 0.02)
+	near(t, "the long prompt against itself alone", got[long.key].PrefillUJ, float64(got[alone.key].PrefillUJ)/1e6, 0.04)
+	for _, j := range neighbours {
+		near(t, "a neighbour", got[j.key].ActiveUJ, j.activeJ, 0.05)
+	}
+}
+
+// An unstreamed reply tells its phases at its end only; it and its neighbour cost what they should.
+func TestUnstreamedReply(t *testing.T) {
+	s := newScene(3, true)
+	late, neighbour := s.job(0, 2000, 300), s.job(0.5, 1000, 300)
+	late.late = true
+	s.play(late, neighbour)
+	got := s.settle(t)
+	near(t, "the unstreamed", got[late.key].TotalUJ, late.trueJ(), 0.03)
+	near(t, "its neighbour", got[neighbour.key].TotalUJ, neighbour.trueJ(), 0.03)
+}
+
+// Tokens that a parser withholds were generated all the same.
+func TestWithheldTokensAreCharged(t *testing.T) {
+	s := newScene(4, true)
+	silent, loud := s.job(0, 800, 300), s.job(0.1, 800, 300)
+	silent.silent = true
+	s.play(silent, loud)
+	lone := s.job(0, 800, 300)
+	lone.silent = true
+	s.play(lone)
+	got := s.settle(t)
+	near(t, "the silent", got[silent.key].TotalUJ, silent.trueJ(), 0.04)
+	near(t, "the loud", got[loud.key].TotalUJ, loud.trueJ(), 0.04)
+	near(t, "the silent alone", got[lone.key].TotalUJ, lone.trueJ(), 0.02)
+}
+
+// The server finishes a prefill whose client has left, and it is that client's.
+func TestCancelledPrefillStaysChargeable(t *testing.T) {
+	s := newScene(5, true)
+	gone, stays := s.job(0, 20_000, 100), s.job(0.2, 500, 200)
+	gone.leave = 0.8
+	s.play(gone, stays)
+	cut := s.job(0, 500, 2000)
+	cut.leave = 1
+	s.play(cut)
+	got := s.settle(t)
+	near(t, "who left in prefill", got[gone.key].ActiveUJ, gone.activeJ, 0.1)
+	near(t, "who stayed", got[stays.key].ActiveUJ, stays.activeJ, 0.1)
+	near(t, "who left while decoding", got[cut.key].TotalUJ, cut.trueJ(), 0.03)
+	if q := got[gone.key].Quality; q != energy.Estimated {
+		t.Errorf("the prefill's end was guessed, but it is called %v", q)
+	}
+}
+
+// Another process computes on the card, and the sampler says so: ours cost what they cost, or say so.
+func TestContendedDevice(t *testing.T) {
+	s := newScene(6, true)
+	alone := s.job(0, 1000, 256)
+	s.play(alone)
+	s.foreignW, s.foreignJ = 150, 0
+	s.tell(energy.Event{Kind: energy.Contended, On: true}, s.now)
+	s.idle(1)
+	beside := s.job(0, 1000, 256)
+	s.play(beside)
+	s.foreignW = 0
+	s.tell(energy.Event{Kind: energy.Contended}, s.now)
+	s.idle(1)
+	got := s.settle(t)
+	if q := got[beside.key].Quality; q != energy.IsContended {
+		t.Errorf("it is called %v", q)
+	}
+	near(t, "ours", got[beside.key].TotalUJ, beside.trueJ(), 0.15)
+	near(t, "ours against itself alone", got[beside.key].TotalUJ, float64(got[alone.key].TotalUJ)/1e6, 0.15)
+}
+
+// A counter that starts again from zero: what was in flight is partial, what comes later is not.
+func TestCounterReset(t *testing.T) {
+	s := newScene(7, true)
+	during, after := s.job(0, 1000, 256), s.job(0, 1000, 256)
+	at := s.now + 1
+	s.play(during)
+	after.arrive = s.now + 0.1
+	s.play(after)
+	p := profiles()[0]
+	p.feed = func(n *sensors) {
+		n.resetAt = at
+		n.ring()
+		n.counter(0.05, 0.02, 1)
+	}
+	got, _ := play(4, s.server, p)
+	if q := got[during.key].Quality; q != energy.Partial {
+		t.Errorf("what was in flight is called %v", q)
+	}
+	if q := got[after.key].Quality; q != energy.Measured {
+		t.Errorf("what came later is called %v", q)
+	}
+	near(t, "what came later", got[after.key].TotalUJ, after.trueJ(), 0.02)
+}
+
+// Without a quiet second the idle draw is unknown: only totals are given.
+func TestBaselineUnknown(t *testing.T) {
+	s := &scene{server: &server{p: h100Like(true), slots: 4, rng: rand.New(rand.NewPCG(8, 21))}}
+	j := s.job(0.2, 1000, 200)
+	s.all = append(s.all, j)
+	s.run([]*job{j}, 0.4)
+	got := s.settle(t)[j.key]
+	if got.Split {
+		t.Error("active and idle are told apart before the device was ever seen idle")
+	}
+	near(t, "the total", got.TotalUJ, j.trueJ(), 0.05)
+}

@@ -270,7 +270,9 @@ func (x *exchange) writeUp(p []byte) (int, error) {
 // sent notes P1.
 func (x *exchange) sent(at int64) {
 	x.sentAt.Store(at)
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Sent, At: at})
+	var work meter.Work
+	x.metered(func() { work = x.meter.Work() })
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Sent, At: at, Work: work, Bytes: x.inBytes.Load()})
 }
 
 // upload sends what remains of the body. It is started by forward, ends when the body does, the client

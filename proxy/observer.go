@@ -17,8 +17,10 @@ const (
 type Event struct {
 	Seq      uint64
 	Phase    Phase
-	At       int64 // monotonic nanoseconds of the Server's clock
-	Progress meter.Progress
+	At       int64          // monotonic nanoseconds of the Server's clock
+	Work     meter.Work     // with Sent: what was asked for
+	Bytes    int64          // with Sent: size of the request's body
+	Progress meter.Progress // with Produced
 }
 
 // Observer is told of every exchange. Its methods are called on the data path: they must not block,

@@ -37,18 +37,28 @@ type decMark struct{ read, split, token, context, steps float64 }
 const maxSlots = 4096
 
 func newGroup(index int, c Coefficients, unified bool) *group {
+	if c.Decode > 0 {
+		unified = c.Unified
+	}
 	return &group{index: index, model: newModel(c), unified: unified, steps: steps{oldest: -1, newest: -1}}
 }
 
-// slotMode reports whether shares go by slot adjacency.
-func (g *group) slotMode() bool { return !g.unified && g.slotted == g.n && g.n > 1 }
+// placed reports whether every member's slot is known.
+func (g *group) placed() bool { return g.slotted == g.n && g.n > 1 }
 
-// reads is the number of weight reads per step.
-func (g *group) reads() float64 {
-	if g.slotMode() {
-		return float64(g.n - g.pairs)
+// slotMode reports whether shares go by slot adjacency.
+func (g *group) slotMode() bool { return !g.unified && g.placed() }
+
+// reads is the number of weight reads per step; rivalReads is what it were if slots shared their cache
+// the other way.
+func (g *group) reads() float64      { return g.readsIf(g.unified) }
+func (g *group) rivalReads() float64 { return g.readsIf(!g.unified) }
+
+func (g *group) readsIf(unified bool) float64 {
+	if unified || !g.placed() {
+		return 1
 	}
-	return 1
+	return float64(g.n - g.pairs)
 }
 
 // terms are the regressors of one step: reads, tokens, tokens x context / 1000.

@@ -10,6 +10,7 @@ import (
 // end of a prefill into the first tokens and bias every coefficient.
 type run struct {
 	x     [unknowns]float64
+	rival float64 // weight reads if slots shared their cache the other way
 	uj    float64
 	ns    int64
 	steps float64
@@ -42,6 +43,7 @@ func (l *Ledger) learnRun(w *window, active int64) {
 	for i := range x {
 		n.x[i] += x[i] * g.inWindow
 	}
+	n.rival += g.rivalReads() * g.inWindow
 	n.uj += float64(active)
 	n.ns += w.t1 - w.t0
 	n.steps += g.inWindow
@@ -65,7 +67,7 @@ func (l *Ledger) teach(g *group) {
 	}
 	edge := l.src.edge() * l.back.prefillMW() * 1e-6
 	rel := math.Hypot(0.7/n.steps, edge/n.uj)
-	g.model.decode.observe(n.x, n.uj, rel)
+	g.model.weigh(g, &n, rel)
 	g.model.stepTime = towards(g.model.stepTime, float64(n.ns)/n.steps, 0.1)
 }
 
@@ -86,3 +88,41 @@ func (b *back) decodeMW(n int) float64 {
 // decodersPower is roughly how the draw grows with the number of decoders; it only shapes straddled
 // samples.
 func decodersPower(n int) float64 { return 0.7 + 0.3*float64(min(n, 8)) }
+
+// rival is the decode model under the other assumption about the slots' caches: that all decoders share
+// one read of the weights (--kv-unified) where the present one says a read per run of adjacent slots, or
+// the reverse. Both learn from every window; where they disagree about the reads, their errors are
+// compared, and the better one takes over.
+type rival struct {
+	fit
+	own, other float64 // faded mean squares of the relative errors, of the present model and of the rival
+	compared   int
+}
+
+const (
+	rivalMin    = 6   // windows in which the two disagree before one can replace the other
+	rivalBetter = 1.5 // by how much its squared error must be smaller
+)
+
+// weigh shows both models a run and changes over if the rival has proved better.
+func (m *model) weigh(g *group, n *run, rel float64) {
+	x := n.x
+	x[0] = n.rival
+	r := &m.rival
+	if n.rival != n.x[0] && m.decode.learnt() && r.learnt() {
+		square := func(theta, x [unknowns]float64) float64 {
+			e := (n.uj - dot(x, theta)) / n.uj
+			return min(e*e, 0.25)
+		}
+		r.own = 0.9*r.own + square(m.decode.theta, n.x)
+		r.other = 0.9*r.other + square(r.theta, x)
+		r.compared++
+	}
+	m.decode.observe(n.x, n.uj, rel)
+	r.observe(x, n.uj, rel)
+	if r.compared >= rivalMin && r.own > rivalBetter*r.other {
+		m.decode, r.fit = r.fit, m.decode
+		g.unified = !g.unified
+		*r = rival{fit: r.fit}
+	}
+}

@@ -97,7 +97,8 @@ func New(cfg Config) *Ledger {
 }
 
 // AddUpstream registers a server that runs on this device and returns its index for Arrive events.
-// unified says that its slots share one KV cache, so that all decoders share one read of the weights.
+// unified says that its slots are thought to share one KV cache (--kv-unified), so that all decoders share
+// one read of the weights; which is true is learnt where slots are known.
 // The zero Coefficients stand for nothing known. A device has at most maxUpstreams; further ones are
 // taken as one with the last.
 func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {

@@ -19,6 +19,8 @@ type Config struct {
 	// Linger is how long the first row of a batch waits for company (default 50 ms). A row is committed
 	// within Linger plus one transaction, which bounds what a kill -9 can lose.
 	Linger time.Duration
+	// Witness is shown every row; nil: nobody is.
+	Witness Witness
 	// Log receives one line when the store starts to fail, at most one every 30 s while it does, and one
 	// when it works again. Default: slog.Default().
 	Log *slog.Logger
@@ -33,6 +35,7 @@ const (
 // counts it. New starts one goroutine, which writes; Stop ends it and waits for it.
 type Queue struct {
 	store    Store
+	witness  Witness
 	capacity int
 	linger   time.Duration
 	log      *slog.Logger
@@ -58,6 +61,7 @@ type Queue struct {
 func New(cfg Config) *Queue {
 	q := &Queue{
 		store:    cfg.Store,
+		witness:  cfg.Witness,
 		capacity: cfg.Capacity,
 		linger:   cfg.Linger,
 		log:      cfg.Log,
@@ -72,6 +76,9 @@ func New(cfg Config) *Queue {
 	if q.linger <= 0 {
 		q.linger = defaultLinger
 	}
+	if q.witness == nil {
+		q.witness = nobody{}
+	}
 	if q.log == nil {
 		q.log = slog.Default()
 	}
@@ -83,22 +90,26 @@ func New(cfg Config) *Queue {
 // Offer hands over a new request's row and reports whether it was taken. The row belongs to the queue
 // from then on: the caller may read it but not change it.
 func (q *Queue) Offer(rec *meter.Record) bool {
+	q.witness.Offered(rec)
 	return offer(q, &q.waiting.Requests, rec, &q.stats.Requests)
 }
 
 // Settle hands over a row whose energy columns have become final: the whole record, on the same terms as
 // Offer. It must be a copy where the queue was given the original.
 func (q *Queue) Settle(rec *meter.Record) bool {
+	q.witness.Settled(rec)
 	return offer(q, &q.waiting.Settled, rec, &q.stats.Settled)
 }
 
 // OfferPower hands over one row of table power, on the same terms as Offer.
 func (q *Queue) OfferPower(p *Power) bool {
+	q.witness.Power(p)
 	return offer(q, &q.waiting.Power, p, &q.stats.Samples)
 }
 
 // OfferLedger hands over one row of table ledger, on the same terms as Offer.
 func (q *Queue) OfferLedger(l *Ledger) bool {
+	q.witness.Ledger(l)
 	return offer(q, &q.waiting.Ledger, l, &q.stats.Samples)
 }
 

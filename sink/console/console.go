@@ -26,7 +26,7 @@ type Rows interface {
 	Find(ctx context.Context, id string) (*meter.Record, error)
 }
 
-// Config joins the API with what it shows. Every field is required.
+// Config joins the API with what it shows. Every field but Metrics is required.
 type Config struct {
 	Rows Rows
 	// Flush makes rows that have ended visible to Rows; bounded by its context.
@@ -37,7 +37,9 @@ type Config struct {
 	Ready func(context.Context) error
 	// Counters are the losses and totals that /api/status shows.
 	Status func() any
-	Log    *slog.Logger
+	// Metrics answers /metrics; nil: there is none.
+	Metrics fasthttp.RequestHandler
+	Log     *slog.Logger
 }
 
 // Server is the admin listener.
@@ -97,12 +99,18 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.reply(ctx, s.cfg.Status())
 	case "/api/requests":
 		s.requests(ctx)
+	case "/metrics":
+		if s.cfg.Metrics == nil {
+			fail(ctx, 404, "metrics are off (--metrics off)")
+			return
+		}
+		s.cfg.Metrics(ctx)
 	default:
 		if id, ok := bytes.CutPrefix(ctx.Path(), []byte("/api/requests/")); ok && len(id) > 0 {
 			s.request(ctx, string(id))
 			return
 		}
-		fail(ctx, 404, "there is /healthz, /readyz, /api/requests, /api/requests/ID, /api/inflight, /api/status")
+		fail(ctx, 404, "there is /healthz, /readyz, /api/requests, /api/requests/ID, /api/inflight, /api/status, /metrics")
 	}
 }
 

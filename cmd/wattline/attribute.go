@@ -15,6 +15,7 @@ import (
 	"wattline/meter"
 	ledger "wattline/meter/energy"
 	"wattline/meter/energy/recording"
+	"wattline/sink/settle"
 )
 
 type attributeCmd struct {
@@ -101,36 +102,23 @@ func readTraffic(path string) (t *recording.Traffic, err error) {
 	return recording.ReadRequests(f)
 }
 
-// fillEnergy writes a result into a row's energy columns. What the rule does not say is null.
+// fillEnergy writes a result into a row's energy columns. The two simple rules know neither active nor idle
+// joules, nor an error: those columns are null then.
 func fillEnergy(rec *meter.Record, r *ledger.Result, rule string) {
-	rec.EnergyQuality = r.Quality.String()
-	rec.EnergyMethod, rec.EnergySource = rule, r.Source
-	if r.Quality == ledger.Unavailable {
-		return
+	if r.Quality != ledger.Unavailable {
+		settle.Write(rec, r)
+		total := rec.GPUUj
+		switch rule {
+		case "time":
+			total = rec.GPUTimeUj
+		case "token":
+			total = rec.GPUTokenUj
+		}
+		if rule != "phase" {
+			*rec = meter.Record{GPUUj: total, GPUTimeUj: rec.GPUTimeUj, GPUTokenUj: rec.GPUTokenUj, GPUMeanMw: rec.GPUMeanMw}
+		}
 	}
-	rec.GPUTimeUj, rec.GPUTokenUj = meter.Some(r.TimeUJ), meter.Some(r.TokenUJ)
-	if r.HoldNS > 0 {
-		rec.GPUMeanMw = meter.Some(r.MeanMW)
-	}
-	switch rule {
-	case "time":
-		rec.GPUUj = rec.GPUTimeUj
-		return
-	case "token":
-		rec.GPUUj = rec.GPUTokenUj
-		return
-	}
-	rec.GPUSigmaUj = meter.Some(r.SigmaUJ)
-	if r.Quality == ledger.BelowResolution {
-		rec.GPUEstimateUj = meter.Some(r.TotalUJ)
-		return
-	}
-	rec.GPUUj = meter.Some(r.TotalUJ)
-	if r.Split {
-		rec.GPUActiveUj, rec.GPUIdleUj = meter.Some(r.ActiveUJ), meter.Some(r.IdleUJ)
-		rec.GPUPrefillUj, rec.GPUDecodeUj = meter.Some(r.PrefillUJ), meter.Some(r.DecodeUJ)
-		rec.GPUActiveSigmaUj = meter.Some(r.ActiveSigmaUJ)
-	}
+	rec.EnergyQuality, rec.EnergyMethod, rec.EnergySource = r.Quality.String(), rule, r.Source
 }
 
 // ledgerLine is the account of the device: its three parts sum to the counter's delta.

@@ -17,6 +17,6 @@
 //	source.go   turns samples and counter readings into pieces of energy; pour.go fills the windows
 //	back.go     settles full windows: idle.go, decoders.go, pool.go and rules.go hold the shares
 //
-// coefficients.go and fit.go hold what is learnt about the model that is served. LEDGER.md explains
-// the reasoning and shows the errors. Fleet joins several devices.
+// coefficients.go and fit.go hold what is learnt about the model that is served, processor.go divides a
+// CPU's joules. LEDGER.md explains the reasoning and shows the errors.
 package energy

@@ -21,7 +21,7 @@ type Request struct {
 	Who     string   `json:"who,omitempty"`
 	Words   int64    `json:"n_in"`
 	Max     int64    `json:"n_out"`
-	Slot    *int     `json:"slot,omitempty"`
+	Slot    *int     `json:"slot,omitempty"` // null where it is not known
 	Send    int64    `json:"t_send"`
 	Header  *int64   `json:"t_header"`
 	Event0  *int64   `json:"t_event0"`
@@ -31,7 +31,8 @@ type Request struct {
 	Events  int64    `json:"events"`
 	Timings *Timings `json:"timings"`
 	GapsUS  []int64  `json:"event_dt_us"` // between events, the first of them at most
-	// Cancelled says that the client left; absent in recordings that hold none.
+	// Cancelled says that the client left. A request without timings is taken as such: the server sends
+	// them last.
 	Cancelled bool `json:"cancelled,omitempty"`
 }
 
@@ -98,8 +99,9 @@ func (t *Traffic) add(line []byte) error {
 
 // events lists the request's events, in order.
 func (q *Request) events(key uint64, upstream int) []energy.Event {
-	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words}}
-	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Cancelled}}
+	late := q.Header == nil // an unstreamed reply: its phases show only at its end
+	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words, Late: late}}
+	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Cancelled || q.Timings == nil}}
 	if t := q.Timings; t != nil {
 		end.Counts.Known = true
 		end.Counts.PromptTokens, end.Counts.CachedTokens = t.PromptN+t.CacheN, t.CacheN

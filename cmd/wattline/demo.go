@@ -96,7 +96,7 @@ func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
 func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
 	cmd := &serveCmd{
 		Upstream: upstream, Store: c.Store, Instance: "demo", Identify: "hash", StopTimeout: 5 * time.Second,
-		Listen: freeOr("127.0.0.1:11433"), Admin: freeOr("127.0.0.1:11435"),
+		Listen: freeOr("127.0.0.1:11433"), Admin: freeOr("127.0.0.1:11435"), energyFlags: energyFlags{GPU: "auto"},
 	}
 	plain := *a
 	plain.routes = nil

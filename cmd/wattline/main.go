@@ -30,14 +30,17 @@ type cli struct {
 	LogFormat string `help:"How log lines are written: ${enum}." enum:"text,json" default:"text"`
 	LogLevel  string `help:"Lowest level that is logged: ${enum}." enum:"debug,info,warn,error" default:"info"`
 
-	Serve    serveCmd    `cmd:"" help:"Stand in front of a server and measure every request."`
-	Demo     demoCmd     `cmd:"" help:"Show it all on this machine: a real llama-server, traffic, the rows."`
-	Requests requestsCmd `cmd:"" help:"The latest requests, or the waterfall of one."`
-	Replay   replayCmd   `cmd:"" help:"Drive a documented workload through it and report what came of it."`
-	Usage    usageCmd    `cmd:"" help:"Tokens, energy and cost by agent, session, model, user, label or day."`
-	Query    queryCmd    `cmd:"" help:"Run SQL on the measured rows."`
-	Export   exportCmd   `cmd:"" help:"Write the measured rows as CSV or JSON lines."`
-	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Serve     serveCmd     `cmd:"" help:"Stand in front of a server and measure every request."`
+	Demo      demoCmd      `cmd:"" help:"Show it all on this machine: a real llama-server, traffic, the rows."`
+	Requests  requestsCmd  `cmd:"" help:"The latest requests, or the waterfall of one."`
+	Replay    replayCmd    `cmd:"" help:"Drive a documented workload through it and report what came of it."`
+	Usage     usageCmd     `cmd:"" help:"Tokens, energy and cost by agent, session, model, user, label or day."`
+	Query     queryCmd     `cmd:"" help:"Run SQL on the measured rows."`
+	Export    exportCmd    `cmd:"" help:"Write the measured rows as CSV or JSON lines."`
+	GPU       gpuCmd       `cmd:"" name:"gpu" help:"This machine's devices: power sources, periods, agreement, live readings."`
+	Attribute attributeCmd `cmd:"" help:"Divide a recording's joules among its requests, offline."`
+	DDL       ddlCmd       `cmd:"" name:"ddl" help:"Print, check or apply the schema of ClickHouse."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
 
 	Stub stubCmd `cmd:"" hidden:"" help:"A llama-server-shaped upstream with known latencies, for tests."`
 }

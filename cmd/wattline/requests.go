@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"wattline/meter"
 	"wattline/sink/store"
@@ -105,8 +106,12 @@ func energyOf(r *meter.Record) string {
 	if !r.GPUUj.Valid {
 		return orAbsent(r.EnergyQuality)
 	}
-	if !r.GPUSigmaUj.Valid {
-		return inUnit(r.GPUUj, 1e6, "J")
+	text := inUnit(r.GPUUj, 1e6, "J")
+	if r.GPUSigmaUj.Valid {
+		text = inUnit(r.GPUUj, 1e6, "") + "± " + inUnit(r.GPUSigmaUj, 1e6, "J")
 	}
-	return inUnit(r.GPUUj, 1e6, "") + "± " + inUnit(r.GPUSigmaUj, 1e6, "J")
+	if strings.HasPrefix(r.EnergySource, "sim/") {
+		text += " simulated"
+	}
+	return text
 }

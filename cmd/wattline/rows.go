@@ -12,14 +12,12 @@ import (
 	"sync/atomic"
 
 	"wattline/meter"
-	"wattline/proxy"
 	"wattline/sink"
 	"wattline/sink/clickhouse"
 	"wattline/sink/store"
 )
 
-// rows joins the data path with the store: it is the proxy's Observer, prices each record and offers it
-// to the queue.
+// rows is the way of finished rows: priced, queued, stored, and from the store shipped and shown.
 type rows struct {
 	queue    *sink.Queue
 	store    *store.Late
@@ -27,7 +25,7 @@ type rows struct {
 	keeper   *keeper
 	identify meter.Identify
 	instance string
-	energy   string // what was found, for the start-up line
+	outside  *telemetry // the queue's witness
 	prices   atomic.Pointer[prices]
 }
 
@@ -41,7 +39,7 @@ func (c *serveCmd) prices() *prices {
 // openRows opens the store. Where a predecessor still writes it, rows wait in the queue until that one
 // has ended; otherwise a store that cannot be opened is an error at once.
 func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r *rows, err error) {
-	r = &rows{instance: c.Instance, energy: "no source (gpu_uj stays null)"}
+	r = &rows{instance: c.Instance}
 	if r.instance == "" {
 		if r.instance, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("this host has no name: give one with --instance: %w", err)
@@ -66,7 +64,10 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	if r.keeper, err = startKeeper(a, r, &c.keepFlags, ship); err != nil {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
-	r.queue = sink.New(sink.Config{Store: r.store, Log: a.log})
+	if r.outside, err = openTelemetry(a, &c.telemetryFlags, r.instance); err != nil {
+		return nil, errors.Join(err, r.keeper.stop(), r.reader.Close(), r.store.Close())
+	}
+	r.queue = sink.New(sink.Config{Store: r.store, Witness: r.outside, Log: a.log})
 	return r, nil
 }
 
@@ -97,18 +98,15 @@ func secret(path string) ([]byte, error) {
 	return key, nil
 }
 
-// Observe is the proxy's: energy will listen here.
-func (r *rows) Observe(proxy.Event) {}
-
-// Done takes a finished row from the data path.
-func (r *rows) Done(_ uint64, _ int64, rec *meter.Record) {
+// price writes what a row is priced with.
+func (r *rows) price(rec *meter.Record) {
 	p := r.prices.Load()
 	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = p.perKWh, p.gco2PerKWh
-	rec.EnergyQuality = meter.EnergyUnavailable
-	r.queue.Offer(rec)
 }
 
 // close writes what waits and closes the store.
 func (r *rows) close(ctx context.Context) error {
-	return errors.Join(r.queue.Stop(ctx), r.keeper.stop(), r.reader.Close(), r.store.Close())
+	err := r.queue.Stop(ctx)
+	r.outside.close(ctx)
+	return errors.Join(err, r.keeper.stop(), r.reader.Close(), r.store.Close())
 }

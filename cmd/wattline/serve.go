@@ -39,7 +39,9 @@ type serveCmd struct {
 	Currency       string            `help:"Currency that the price is in, for display." default:"EUR"`
 
 	StopTimeout time.Duration `help:"How long live requests may go on after SIGTERM." default:"30s"`
+	energyFlags
 	keepFlags
+	telemetryFlags
 	limitFlags
 }
 
@@ -77,6 +79,7 @@ type service struct {
 	admin   *console.Server
 	adminLn net.Listener
 	rows    *rows
+	power   *power
 
 	listeners *handover.Listeners
 	pair      atomic.Pointer[tls.Certificate] // with TLS; SIGHUP may change it
@@ -84,9 +87,10 @@ type service struct {
 
 type servedRoute struct {
 	route
-	proxy  *proxy.Server
-	ln     net.Listener
-	scheme string
+	devices []int // places in power's targets
+	proxy   *proxy.Server
+	ln      net.Listener
+	scheme  string
 }
 
 // open checks the settings and acquires everything that can fail, in the order in which a user would
@@ -127,11 +131,15 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 	if err = s.listenAdmin(a); err != nil {
 		return nil, err
 	}
-	for i, sr := range s.routes {
-		if err = c.openRoute(a, s, sr, upstreams[i]); err != nil {
+	if s.power, err = startPower(a, c, s.routes, s.rows.queue, s.rows.instance); err != nil {
+		return nil, err
+	}
+	for i := range s.routes {
+		if err = c.openRoute(a, s, i, upstreams[i]); err != nil {
 			return nil, err
 		}
 	}
+	s.rows.outside.watch(s, ship != nil)
 	return s, nil
 }
 
@@ -152,17 +160,19 @@ func (s *service) listenAdmin(a *app) (err error) {
 	}
 	s.admin = console.New(console.Config{
 		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready,
-		Status: func() any { return s.rows.queue.Stats() }, Log: a.log,
+		Status: s.status, Metrics: s.rows.outside.handler(), Log: a.log,
 	})
 	return nil
 }
 
-func (c *serveCmd) openRoute(a *app, s *service, r *servedRoute, up proxy.Upstream) (err error) {
+func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (err error) {
+	r := s.routes[index]
+	watch := s.power.watch(s.rows, index, r)
 	cfg := proxy.Config{
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.MaxConns, MaxRequests: c.MaxRequests,
 		KeepAliveIdle: c.KeepAliveIdle, HeaderIdle: c.HeaderIdle, BodyIdle: c.BodyIdle, WriteIdle: c.WriteIdle,
-		UpstreamIdle: c.UpstreamIdle, Observer: s.rows, Identify: &s.rows.identify, Log: a.log,
+		UpstreamIdle: c.UpstreamIdle, Observer: watch, Identify: &s.rows.identify, Log: a.log,
 	}
 	if s.adminLn != nil {
 		cfg.Admin = "http://" + s.adminLn.Addr().String()
@@ -177,8 +187,12 @@ func (c *serveCmd) openRoute(a *app, s *service, r *servedRoute, up proxy.Upstre
 			MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		})
 	}
-	r.proxy, err = proxy.New(cfg)
-	return err
+	s.rows.outside.follow(&cfg, r.scheme)
+	if r.proxy, err = proxy.New(cfg); err != nil {
+		return err
+	}
+	watch.synchronise(r.proxy)
+	return nil
 }
 
 // listen binds an address, or takes over the listener of that name; the error says what to do.
@@ -217,7 +231,10 @@ func (s *service) announce(a *app) {
 	if s.adminLn != nil {
 		admin = "http://" + s.adminLn.Addr().String()
 	}
-	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.rows.energy)
+	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.power.found)
+	if to := s.rows.outside.endpoint; to != "" {
+		fmt.Fprintf(a.stderr, "wattline: traces and metrics to %s\n", to)
+	}
 }
 
 // run serves until the context ends, a listener fails, or a successor has taken over.
@@ -235,6 +252,9 @@ func (s *service) run(a *app) error {
 	}
 	return errors.Join(err, s.stop(a))
 }
+
+// settleTime is how long a stop waits for joules that are not final.
+const settleTime = 5 * time.Second
 
 // stop lets live requests finish, at most StopTimeout and until a second signal, and writes every row.
 func (s *service) stop(a *app) error {
@@ -261,6 +281,9 @@ func (s *service) stop(a *app) error {
 	}
 	last, cancelLast := context.WithTimeout(context.WithoutCancel(a.ctx), 10*time.Second)
 	defer cancelLast()
+	settling, cancelSettling := context.WithTimeout(last, settleTime)
+	defer cancelSettling()
+	err = errors.Join(err, s.power.stop(settling))
 	if s.admin != nil {
 		err = errors.Join(err, s.admin.Shutdown(last))
 	}
@@ -276,6 +299,11 @@ func (s *service) abandon() {
 	}
 	if s.adminLn != nil {
 		_ = s.adminLn.Close()
+	}
+	if s.power != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.power.stop(ctx)
 	}
 	if s.rows != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -30,7 +30,7 @@ func (s *Settler) fill(w *waiting) {
 	if sum.Quality == energy.Unavailable {
 		return
 	}
-	rec.EnergyMethod, rec.EnergySource = method, sum.Source
+	rec.EnergyMethod, rec.EnergySource = method, s.devices[w.devices[0]].source+"/"+sum.Source
 	Write(rec, &sum)
 	if len(w.results) > 1 {
 		rec.GPUUjByDevice = byDevice(w)

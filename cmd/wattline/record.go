@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"wattline/gpu"
+	"wattline/meter"
+	"wattline/meter/energy/recording"
+)
+
+// recorder writes what `wattline attribute` reads: per device counter.csv and ring.csv, and one
+// requests.jsonl. With several devices each has a folder of its number, which holds all requests.
+type recorder struct {
+	devices []*gpu.Recorder
+
+	mu    sync.Mutex // guards the files
+	files []*os.File
+	err   error
+}
+
+func newRecorder(dir string, devices int) (*recorder, error) {
+	if devices == 0 {
+		return nil, usageError("--record %s: there is no device whose power could be recorded", dir)
+	}
+	r := &recorder{}
+	for i := range devices {
+		at := dir
+		if devices > 1 {
+			at = filepath.Join(dir, fmt.Sprint(i))
+		}
+		d, err := gpu.NewRecorder(at)
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		r.devices = append(r.devices, d)
+		f, err := os.OpenFile(filepath.Join(at, "requests.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names it
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("--record %s (choose an empty folder): %w", dir, err), r.Close())
+		}
+		r.files = append(r.files, f)
+	}
+	return r, nil
+}
+
+// Close ends the recording and returns the first trouble there was.
+func (r *recorder) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.err
+	for _, d := range r.devices {
+		err = errors.Join(err, d.Close())
+	}
+	for _, f := range r.files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// tape is one live request's stamps, on power's clock.
+type tape struct {
+	sent, headed, first, last int64
+	outputs                   int64
+	gapsUs                    []int64
+}
+
+// maxGaps bounds the gaps that are kept of one request.
+const maxGaps = 1 << 16
+
+func (t *tape) produced(at int64, outputs int) {
+	if t.outputs == 0 {
+		t.first, t.last = at, at
+		t.gapsUs = append(t.gapsUs, 0) // from the role-only event, which comes in the same moment
+		outputs--
+		t.outputs++
+	}
+	for range outputs {
+		if len(t.gapsUs) < maxGaps {
+			t.gapsUs = append(t.gapsUs, (at-t.last)/1000)
+		}
+		t.last = at
+		t.outputs++
+	}
+}
+
+// request writes one finished request. A disk that is full ends the recording, not the traffic.
+func (r *recorder) request(t *tape, rec *meter.Record, end int64) {
+	q := recording.Request{
+		Tag: rec.ID, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
+		Events: t.outputs, GapsUS: t.gapsUs, Cancelled: rec.Outcome == meter.Cancelled,
+	}
+	if t.headed > 0 {
+		q.Header = &t.headed
+	}
+	if t.first > 0 {
+		q.Event0, q.Event1, q.Last = &t.first, &t.first, &end
+		q.Events += 2 // the role-only one and the last one, which carries the timings
+		q.GapsUS = append(q.GapsUS, (end-t.last)/1000)
+	}
+	if rec.OutputTokens.Valid && rec.PromptTokens.Valid && rec.TokenSource != meter.TokensFromEvents {
+		q.Timings = &recording.Timings{
+			CacheN: rec.CachedTokens.V, PromptN: rec.PromptTokens.V - rec.CachedTokens.V, PredictedN: rec.OutputTokens.V,
+			PromptMS: float64(rec.PrefillUs.V) / 1e3, PredictedMS: float64(rec.DecodeUs.V) / 1e3,
+		}
+	}
+	line, err := json.Marshal(q)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.files {
+		if err == nil && r.err == nil {
+			_, err = f.Write(append(line, '\n'))
+		}
+	}
+	if r.err == nil && err != nil {
+		r.err = fmt.Errorf("record: the requests are not complete: %w", err)
+	}
+}

@@ -48,8 +48,17 @@ type Curve struct {
 	MilliWatts []int64   `json:"mw"`
 }
 
+// DeviceFacts are what a card is.
+type DeviceFacts struct {
+	Device       string    `json:"device"`
+	Name         string    `json:"name"`
+	Driver       string    `json:"driver"`
+	PowerLimitMw meter.Int `json:"power_limit_mw"`
+}
+
 // Power is the answer of /api/energy?from=&to=: everything is empty where nothing is measured.
 type Power struct {
+	Devices []DeviceFacts  `json:"devices"`
 	Samples []Sample       `json:"power"`
 	Ledger  []LedgerWindow `json:"ledger"`
 	Curves  []Curve        `json:"curves"`

@@ -53,6 +53,14 @@ func QuantileNeeds(p float64) int {
 	return int(math.Ceil(math.Log(tail) / math.Log(max(p, 1-p))))
 }
 
+// Nearest is the p-quantile by the nearest-rank rule, of however few values; null for none.
+func Nearest(values []float64, p float64) Num {
+	if len(values) == 0 {
+		return Num{}
+	}
+	return Some(slices.Sorted(slices.Values(values))[Rank(p, len(values))])
+}
+
 // Median of values, which may be few; null for none.
 func Median(values []float64) Num {
 	n := len(values)

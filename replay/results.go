@@ -29,6 +29,7 @@ type Results struct {
 	Cells     []Outcome `json:"cells"`
 
 	Errors      int               `json:"errors"`
+	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran
 	Workload    Workload          `json:"workload"`
 	Server      *Server           `json:"server"`
 	Definitions map[string]string `json:"definitions"`

@@ -8,6 +8,8 @@ type Span struct {
 	Cell  int       `json:"cell"`
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to"`
+	// CPUSeconds is what the client itself used meanwhile, on all cores.
+	CPUSeconds Num `json:"client_cpu_s"`
 }
 
 // Run is everything that a run of a plan left behind.
@@ -28,6 +30,9 @@ type Run struct {
 	Foreign []string     `json:"foreign,omitempty"`
 	Gauge   []GaugePoint `json:"-"`
 	Power   Power        `json:"-"`
+
+	// Restless are cells after which the device's power did not come back to where it was.
+	Restless []string `json:"restless,omitempty"`
 
 	Interrupted bool   `json:"interrupted,omitempty"` // by the user
 	Failure     string `json:"failure,omitempty"`     // what ended it early

@@ -21,6 +21,7 @@ func (r *Run) Results() *Results {
 		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),
 		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(),
 	}
+	out.ClientCPUS = r.clientCPU()
 	if r.Server != nil {
 		out.Model = r.Server.Model
 	}
@@ -78,6 +79,14 @@ func (r *Run) measuredFor() Num {
 		return Num{}
 	}
 	return Some(d.Seconds())
+}
+
+func (r *Run) clientCPU() Num {
+	var v []Num
+	for _, s := range r.Spans {
+		v = append(v, s.CPUSeconds)
+	}
+	return sum(v)
 }
 
 func sum(values []Num) Num {

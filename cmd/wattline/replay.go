@@ -1,26 +1,26 @@
 package main
 
 import (
-	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"wattline/replay"
-	"wattline/replay/client"
-	"wattline/replay/load"
+	"wattline/replay/archive"
 	"wattline/replay/prompt"
 	"wattline/replay/report"
 )
 
-// replayCmd drives a workload at an endpoint and reports what came of it.
+// replayCmd is `wattline replay`, which runs a workload, and `wattline replay selftest`.
 type replayCmd struct {
+	Run      replayRunCmd `cmd:"" default:"withargs" help:"Drive a documented workload and report what came of it (the default)."`
+	Selftest selftestCmd  `cmd:"" help:"The client's own error, against an upstream whose latencies are known."`
+}
+
+// replayRunCmd drives a workload at an endpoint and reports what came of it.
+type replayRunCmd struct {
 	Endpoint    string        `help:"Where the requests go: wattline, or a llama-server directly." default:"http://127.0.0.1:11433" placeholder:"URL"`
 	Admin       string        `help:"wattline's admin listener. Default: learnt from the proxy." placeholder:"URL"`
 	APIKeyFile  string        `help:"File with the API key that the server wants." type:"existingfile" placeholder:"FILE"`
@@ -46,11 +46,12 @@ type replayCmd struct {
 	Budget       replay.Seconds `help:"Cells predicted to go beyond it are skipped, aloud. Default: 10m for the quick grid, else none." group:"Workload" placeholder:"TIME"`
 
 	JSONOut string `help:"Results as one line of JSON." placeholder:"FILE" group:"Results"`
+	Out     string `help:"Folder for results.json, requests.jsonl, timeseries.csv and manifest.json." placeholder:"DIR" group:"Results"`
 	Quiet   bool   `help:"No progress." group:"Results"`
 }
 
 // Run does everything in the order in which a user would want to hear of trouble.
-func (c *replayCmd) Run(a *app) error {
+func (c *replayRunCmd) Run(a *app) error {
 	s, err := c.session(a)
 	if err != nil {
 		return err
@@ -61,10 +62,13 @@ func (c *replayCmd) Run(a *app) error {
 		return err
 	}
 	results := run.Results()
-	if err := c.write(a, results); err != nil {
+	if err := s.write(a, run, results); err != nil {
 		return err
 	}
 	report.Terminal(a.stdout, results)
+	if run.Interrupted {
+		return &exitError{exitFailed, errors.New("interrupted; what had been measured is above")}
+	}
 	if !results.Valid {
 		return &exitError{exitInvalid, errors.New("the run is INVALID; its reasons are above")}
 	}
@@ -72,15 +76,25 @@ func (c *replayCmd) Run(a *app) error {
 }
 
 // write leaves what was asked for on disk, each file whole or not at all.
-func (c *replayCmd) write(_ *app, r *replay.Results) error {
-	if c.JSONOut == "" {
+func (s *replaySession) write(a *app, run *replay.Run, r *replay.Results) error {
+	if dir := s.cmd.Out; dir != "" {
+		flags, err := s.serverFlags(a.ctx, run)
+		if err != nil {
+			a.log.Debug("the server's flags are not known; advice will name none", "error", err)
+		}
+		m := archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost(), ServerFlags: flags}
+		if err := archive.Write(dir, m, run, r); err != nil {
+			return err
+		}
+	}
+	if s.cmd.JSONOut == "" {
 		return nil
 	}
 	text, err := r.JSON()
 	if err != nil {
 		return err
 	}
-	return writeWhole(c.JSONOut, text)
+	return writeWhole(s.cmd.JSONOut, text)
 }
 
 // writeWhole replaces a file in one step.
@@ -100,55 +114,8 @@ func writeWhole(path string, text []byte) error {
 	return nil
 }
 
-// replaySession is a server that has been asked, and a plan for it.
-type replaySession struct {
-	cmd    *replayCmd
-	client *client.Client
-	admin  *client.Admin // nil: there is none
-	runID  string
-	server *replay.Server
-	plan   *replay.Plan
-}
-
-func (c *replayCmd) session(a *app) (*replaySession, error) {
-	spec, err := c.spec()
-	if err != nil {
-		return nil, usageError("%w", err)
-	}
-	if err := c.outputs(); err != nil {
-		return nil, err
-	}
-	s := &replaySession{cmd: c, runID: newRunID()}
-	key, err := readKey(c.APIKeyFile)
-	if err != nil {
-		return nil, err
-	}
-	agent := "wattline-replay/" + version()
-	s.client, err = client.New(client.Config{Endpoint: c.Endpoint, APIKey: key, Agent: agent, RunID: s.runID, LoadTimeout: c.LoadTimeout})
-	if err != nil {
-		return nil, usageError("%w", err)
-	}
-	s.server, err = s.client.Server(a.ctx, func() { fmt.Fprintln(a.stderr, "the server is loading its model; waiting") })
-	if err != nil {
-		return nil, err
-	}
-	if c.Stress {
-		spec = c.stress(spec, s.server.Slots)
-	}
-	if spec, err = spec.Complete(prompt.Tasks()); err != nil {
-		return nil, usageError("%w", err)
-	}
-	if s.plan, err = replay.Compile(spec, prompt.Corpus(), s.server.ContextTokens); err != nil {
-		return nil, err
-	}
-	for _, d := range s.plan.Dropped {
-		fmt.Fprintf(a.stderr, "not run: %s: %s\n", d.Cell, d.Reason)
-	}
-	return s, nil
-}
-
 // spec is the workload that file and flags describe.
-func (c *replayCmd) spec() (replay.Spec, error) {
+func (c *replayRunCmd) spec() (replay.Spec, error) {
 	s := replay.Quick()
 	custom := len(c.Task)+len(c.PromptSizes)+len(c.OutputTokens) > 0
 	switch {
@@ -191,7 +158,7 @@ func (c *replayCmd) spec() (replay.Spec, error) {
 }
 
 // override puts flags that were given over the workload.
-func (c *replayCmd) override(s *replay.Spec) {
+func (c *replayRunCmd) override(s *replay.Spec) {
 	set(&s.Cache, replay.Cache(c.Cache))
 	set(&s.Length, replay.Length(c.Length))
 	set(&s.Requests, c.Requests)
@@ -217,7 +184,7 @@ func set[T comparable](to *T, v T) {
 }
 
 // stress completes the stress workload, which depends on the server's slots.
-func (c *replayCmd) stress(s replay.Spec, slots int) replay.Spec {
+func (c *replayRunCmd) stress(s replay.Spec, slots int) replay.Spec {
 	if c.Concurrency == 0 && s.Rate == 0 {
 		s.Concurrency = replay.Stress(slots).Concurrency
 	}
@@ -230,7 +197,12 @@ func (c *replayCmd) stress(s replay.Spec, slots int) replay.Spec {
 const defaultStress = 5 * time.Minute
 
 // outputs refuses places that cannot be written, before anything is run.
-func (c *replayCmd) outputs() error {
+func (c *replayRunCmd) outputs() error {
+	if c.Out != "" {
+		if err := archive.Free(c.Out); err != nil {
+			return usageError("--out: %w", err)
+		}
+	}
 	if c.JSONOut == "" {
 		return nil
 	}
@@ -239,108 +211,4 @@ func (c *replayCmd) outputs() error {
 		return usageError("--json-out %s: there is no folder %s", c.JSONOut, dir)
 	}
 	return nil
-}
-
-func readKey(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	text, err := os.ReadFile(path) //nolint:gosec // the user names it
-	if err != nil {
-		return "", fmt.Errorf("--api-key-file cannot be read: %w", err)
-	}
-	return strings.TrimSpace(string(text)), nil
-}
-
-func newRunID() string {
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
-
-func (s *replaySession) close() {
-	s.client.Close()
-	if s.admin != nil {
-		s.admin.Close()
-	}
-}
-
-// budget is the quick grid's unless it was given.
-func (c *replayCmd) budget(name string) time.Duration {
-	if c.Budget == 0 && name == "quick" {
-		return 10 * time.Minute
-	}
-	return time.Duration(c.Budget)
-}
-
-// run runs the plan and asks wattline for what it saw of it.
-func (s *replaySession) run(a *app) (*replay.Run, error) {
-	maker := &prompt.Maker{Counter: s.client}
-	clear := "" // the progress line, before another line is written
-	watched := !s.cmd.Quiet && isTerminal(a.stderr)
-	if watched {
-		clear = "\r\x1b[K"
-	}
-	cfg := load.Config{
-		Plan: s.plan, Sender: s.client, Prompts: maker, Slots: s.server.Slots, Budget: s.cmd.budget(s.plan.Spec.Name),
-		Offset: func(n int) { maker.Offset += n },
-		Say:    func(format string, args ...any) { fmt.Fprintf(a.stderr, clear+format+"\n", args...) },
-	}
-	if watched {
-		cfg.Progress = a.stderr
-	}
-	run, err := load.Run(a.ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	run.Server = s.server
-	after := context.WithoutCancel(a.ctx) // what was measured is kept when the user has had enough
-	if run.After, err = s.client.Server(after, nil); err != nil {
-		fmt.Fprintf(a.stderr, "after the run: %v\n", err)
-	}
-	s.join(after, a, run)
-	return run, nil
-}
-
-// isTerminal reports whether somebody can watch a line that is drawn over itself.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// join asks the admin listener for the rows that were measured in line, if there is one.
-func (s *replaySession) join(ctx context.Context, a *app, run *replay.Run) {
-	address := s.cmd.Admin
-	for _, e := range run.Exchanges {
-		if address == "" {
-			address = e.Admin
-		}
-	}
-	if address == "" {
-		return
-	}
-	admin, err := client.NewAdmin(address, "wattline-replay/"+version(), s.runID)
-	if err != nil {
-		fmt.Fprintf(a.stderr, "no in-line rows: %v\n", err)
-		return
-	}
-	s.admin = admin
-	const patience = 45 * time.Second // settle_max and what the store takes
-	if err := admin.Join(ctx, run.Exchanges, patience); err != nil {
-		fmt.Fprintf(a.stderr, "no in-line rows: %v\n", err)
-		return
-	}
-	run.Joined = true
-	if run.Foreign, err = admin.Foreign(ctx, run.StartedAt, run.EndedAt); err != nil {
-		run.Joined = false
-		fmt.Fprintf(a.stderr, "foreign traffic is not checked: %v\n", err)
-	}
-	const before = 10 * time.Second
-	if run.Power, err = admin.Energy(ctx, run.StartedAt.Add(-before), run.EndedAt.Add(before)); err != nil {
-		fmt.Fprintf(a.stderr, "no power: %v\n", err)
-	}
 }

@@ -33,7 +33,8 @@ type Client struct {
 	base   string
 	http   *http.Client
 	events atomic.Int64
-	bufs   sync.Pool // of *capture
+	admin  atomic.Pointer[string] // as the newest reply named it
+	bufs   sync.Pool              // of *capture
 }
 
 // New checks the endpoint's form; it connects to nothing yet.
@@ -50,7 +51,7 @@ func New(cfg Config) (*Client, error) {
 		MaxIdleConns:        0,
 		MaxIdleConnsPerHost: 8192,
 		// llama-server closes a connection that was idle for five seconds.
-		IdleConnTimeout:    4 * time.Second,
+		IdleConnTimeout:    3500 * time.Millisecond,
 		DisableCompression: true,
 		ReadBufferSize:     64 << 10,
 	}
@@ -64,8 +65,40 @@ func New(cfg Config) (*Client, error) {
 // Endpoint is where the requests go.
 func (c *Client) Endpoint() string { return c.base }
 
+// Host is the endpoint's host:port.
+func (c *Client) Host() string {
+	_, host, _ := strings.Cut(c.base, "://")
+	return host
+}
+
 // Events is how many events have arrived in all streams so far.
 func (c *Client) Events() int64 { return c.events.Load() }
+
+// Admin is the admin listener that the endpoint's replies name; "" if it is no wattline, or one whose
+// listener is not reachable from here: an address of the loopback means the endpoint's own host.
+func (c *Client) Admin() string {
+	p := c.admin.Load()
+	if p == nil || isLoopback(*p) && !isLoopback(c.base) {
+		return ""
+	}
+	return *p
+}
+
+func isLoopback(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// learn notes what a reply's head says of the proxy.
+func (c *Client) learn(h http.Header) {
+	if a := h.Get("X-Wattline-Admin"); a != "" {
+		c.admin.Store(&a)
+	}
+}
 
 // Close lets idle connections go.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -113,11 +146,15 @@ func (c *Client) ask(ctx context.Context, path string, body, into any) error {
 		return fmt.Errorf("client: %s: %w", path, err)
 	}
 	c.headers(req)
+	// A question may be asked twice: this tells the transport so, and is not sent. It then tries again
+	// where a kept connection was closed under it.
+	req.Header["X-Idempotency-Key"] = nil
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.refused(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	c.learn(resp.Header)
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return c.refused(err)

@@ -19,6 +19,7 @@ func (r *Runner) cell(ctx context.Context, trial, cell int) error {
 	r.mu.Lock()
 	r.at, r.atSince = replay.Key{Trial: trial, Cell: cell}, time.Now()
 	r.mu.Unlock()
+	cpu := r.cpu()
 	span := replay.Span{Trial: trial, Cell: cell, From: time.Now().UTC()}
 	if s.Rate > 0 {
 		err = r.open(ctx, trial, cell, next)
@@ -26,6 +27,9 @@ func (r *Runner) cell(ctx context.Context, trial, cell int) error {
 		err = r.closed(ctx, next)
 	}
 	span.To = time.Now().UTC()
+	if end := r.cpu(); end.Valid && cpu.Valid {
+		span.CPUSeconds = replay.Some(end.V - cpu.V)
+	}
 	r.mu.Lock()
 	r.spans = append(r.spans, span)
 	r.mu.Unlock()
@@ -39,6 +43,7 @@ type source struct {
 	index   int
 	until   time.Time // zero: as many as are ready
 	more    func(index int) (*replay.Request, error)
+	enough  func() bool // nil: never before the time is over
 	failure atomic.Pointer[error]
 }
 
@@ -46,7 +51,7 @@ type source struct {
 func (s *source) take() *replay.Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.until.IsZero() && s.index > 0 && !time.Now().Before(s.until) {
+	if !s.until.IsZero() && s.index > 0 && (!time.Now().Before(s.until) || s.enough != nil && s.enough()) {
 		return nil
 	}
 	i := s.index
@@ -77,7 +82,7 @@ func (r *Runner) prepare(ctx context.Context, trial, cell int) (*source, error) 
 			n = len(Schedule(r.cfg.Plan, trial, cell, r.share()))
 		}
 	}
-	src := &source{more: func(i int) (*replay.Request, error) {
+	src := &source{enough: r.cfg.Enough, more: func(i int) (*replay.Request, error) {
 		k := replay.Key{Trial: trial, Cell: cell, Index: i}
 		text, err := r.prompt(ctx, k)
 		if err != nil {
@@ -121,11 +126,19 @@ func (r *Runner) prime(ctx context.Context, first *replay.Request) {
 	wg.Wait()
 }
 
+// rampStep lies between the first requests of a closed loop's workers: all at once, they would measure
+// how long the client takes to send them.
+const rampStep = time.Millisecond
+
 // closed keeps as many requests in flight as the plan says.
 func (r *Runner) closed(ctx context.Context, src *source) error {
 	var wg sync.WaitGroup
-	for range r.cfg.Plan.Spec.Concurrency {
+	begin := time.Now()
+	for i := range r.cfg.Plan.Spec.Concurrency {
 		wg.Go(func() {
+			if waitUntil(ctx, begin.Add(time.Duration(i)*rampStep)) != nil {
+				return
+			}
 			for ctx.Err() == nil {
 				req := src.take()
 				if req == nil {

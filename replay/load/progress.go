@@ -9,6 +9,9 @@ import (
 
 const progressEvery = time.Second
 
+// ClearLine is written before another line where a progress line may stand.
+const ClearLine = "\r\x1b[K"
+
 // progress draws a line over itself once a second until the returned function is called.
 func (r *Runner) progress() (stop func()) {
 	if r.cfg.Progress == nil {
@@ -23,11 +26,11 @@ func (r *Runner) progress() (stop func()) {
 		for {
 			select {
 			case <-quit:
-				fmt.Fprint(r.cfg.Progress, "\r\x1b[K")
+				fmt.Fprint(r.cfg.Progress, ClearLine)
 				return
 			case now := <-tick.C:
 				events := r.cfg.Sender.Events()
-				fmt.Fprintf(r.cfg.Progress, "\r\x1b[K%s", r.line(float64(events-last)/now.Sub(lastAt).Seconds()))
+				fmt.Fprint(r.cfg.Progress, ClearLine, r.line(float64(events-last)/now.Sub(lastAt).Seconds()))
 				last, lastAt = events, now
 			}
 		}

@@ -32,10 +32,15 @@ type Config struct {
 	Slots int
 	// Budget is how long the run may take; cells that are predicted to exceed it are left out. 0: no limit.
 	Budget time.Duration
-	// Settle, if not nil, is called between cells and returns when the server's device is back at rest.
-	Settle func(ctx context.Context, after replay.Cell) error
+	// Rest, if not nil, is called between cells and returns when the server's device is back at rest; it
+	// reports whether it came to that.
+	Rest func(ctx context.Context, after replay.Cell) (bool, error)
+	// Enough, if not nil, ends a cell that has a duration before its time is over.
+	Enough func() bool
 	// Offset is told by how much a prompt's count differed from what was asked, once, at the warm-up.
 	Offset func(tokens int)
+	// CPU is the process's CPU time so far in seconds; nil: not published.
+	CPU func() replay.Num
 	// Say receives one line for the user; Progress is drawn over itself if not nil.
 	Say      func(format string, args ...any)
 	Progress io.Writer
@@ -58,6 +63,7 @@ type Runner struct {
 	skipped   []replay.Dropped
 	at        replay.Key // trial and cell that run
 	atSince   time.Time
+	restless  []string // cells after which the power did not come back
 }
 
 // Run runs the plan. When ctx ends, it returns what was measured so far, with Interrupted set. An error
@@ -77,6 +83,7 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 	stop()
 	out.EndedAt = time.Now().UTC()
 	out.Exchanges, out.Warmups, out.Spans, out.Skipped = r.exchanges, r.warmups, r.spans, r.skipped
+	out.Restless = r.restless
 	switch {
 	case ctx.Err() != nil:
 		out.Interrupted = true
@@ -122,10 +129,22 @@ func (r *Runner) rest(ctx context.Context, cell int) error {
 			return err
 		}
 	}
-	if r.cfg.Settle != nil {
-		return r.cfg.Settle(ctx, r.cfg.Plan.Cells[cell])
+	if r.cfg.Rest == nil {
+		return nil
 	}
-	return nil
+	back, err := r.cfg.Rest(ctx, r.cfg.Plan.Cells[cell])
+	if err == nil && !back {
+		r.restless = append(r.restless, r.cfg.Plan.Cells[cell].String())
+	}
+	return err
+}
+
+// cpu is the CPU time that this process has used.
+func (r *Runner) cpu() replay.Num {
+	if r.cfg.CPU == nil {
+		return replay.Num{}
+	}
+	return r.cfg.CPU()
 }
 
 // keep notes an exchange.

@@ -1,0 +1,185 @@
+// Package archive keeps a run in a folder and reads it again:
+//
+//	results.json     the results, one line, the guide's keys first
+//	requests.jsonl   one line a request, warm-up included: the client's times and the row measured in line
+//	timeseries.csv   power, temperature, clocks by device, and the requests in flight
+//	manifest.json    what was run on what: plan, server, devices, host, command line
+//
+// A folder that holds a run already is never written into.
+package archive
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"wattline/replay"
+)
+
+// The files of a folder.
+const (
+	ResultsFile  = "results.json"
+	RequestsFile = "requests.jsonl"
+	SeriesFile   = "timeseries.csv"
+	ManifestFile = "manifest.json"
+)
+
+// Manifest says what was run on what.
+type Manifest struct {
+	Wattline    string               `json:"wattline_version"`
+	Argv        []string             `json:"argv"`
+	Host        Host                 `json:"host"`
+	Devices     []replay.DeviceFacts `json:"devices"`
+	ServerFlags []string             `json:"server_flags"` // those that the server's --help names; null: it was not found
+	Run         *replay.Run          `json:"run"`
+}
+
+// Host is the machine that the client ran on.
+type Host struct {
+	OS     string `json:"os"`
+	Kernel string `json:"kernel"`
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+}
+
+// Archive is a folder's content.
+type Archive struct {
+	Dir      string
+	Manifest Manifest
+	Results  *replay.Results
+	Run      *replay.Run
+}
+
+// Free reports whether a run may be written into dir: it does not exist, or holds no run.
+func Free(dir string) error {
+	for _, name := range []string{ResultsFile, RequestsFile, SeriesFile, ManifestFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%s holds a run already (%s): name another folder", dir, name)
+		}
+	}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", dir)
+	}
+	return nil
+}
+
+// Write makes the folder and its files. results.json comes last: a folder that has it is complete.
+func Write(dir string, m Manifest, run *replay.Run, results *replay.Results) error {
+	if err := Free(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	m.Run, m.Devices = run, run.Power.Devices
+	manifest, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("archive: manifest: %w", err)
+	}
+	text, err := results.JSON()
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		create(filepath.Join(dir, RequestsFile), func(w io.Writer) error { return writeRequests(w, run) }),
+		create(filepath.Join(dir, SeriesFile), func(w io.Writer) error { return writeSeries(w, run) }),
+		create(filepath.Join(dir, ManifestFile), func(w io.Writer) error { return writeAll(w, append(manifest, '\n')) }),
+		create(filepath.Join(dir, ResultsFile), func(w io.Writer) error { return writeAll(w, text) }),
+	)
+}
+
+func writeAll(w io.Writer, b []byte) error {
+	_, err := w.Write(b)
+	return err
+}
+
+// create writes a new file.
+func create(path string, fill func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640) //nolint:gosec // named by the user
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	w := bufio.NewWriter(f)
+	if err := errors.Join(fill(w), w.Flush(), f.Close()); err != nil {
+		return fmt.Errorf("archive: %s: %w", path, err)
+	}
+	return nil
+}
+
+func writeRequests(w io.Writer, run *replay.Run) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, list := range [][]*replay.Exchange{run.Warmups, run.Exchanges} {
+		for _, e := range list {
+			if err := enc.Encode(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Read reads a folder that Write wrote.
+func Read(dir string) (*Archive, error) {
+	a := &Archive{Dir: dir, Results: &replay.Results{}}
+	if err := decode(filepath.Join(dir, ResultsFile), a.Results); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%s holds no run (no %s): name a folder that `wattline replay --out` wrote", dir, ResultsFile)
+		}
+		return nil, err
+	}
+	if err := decode(filepath.Join(dir, ManifestFile), &a.Manifest); err != nil {
+		return nil, err
+	}
+	a.Run = a.Manifest.Run
+	if a.Run == nil || a.Run.Plan == nil {
+		return nil, fmt.Errorf("archive: %s names no plan", filepath.Join(dir, ManifestFile))
+	}
+	if err := readRequests(filepath.Join(dir, RequestsFile), a.Run); err != nil {
+		return nil, err
+	}
+	if err := readSeries(filepath.Join(dir, SeriesFile), a.Run); err != nil {
+		return nil, err
+	}
+	a.Run.Power.Devices = a.Manifest.Devices
+	return a, nil
+}
+
+func decode(path string, into any) error {
+	text, err := os.ReadFile(path) //nolint:gosec // named by the user
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("archive: %s: %w", path, err)
+	}
+	return nil
+}
+
+func readRequests(path string, run *replay.Run) error {
+	text, err := os.ReadFile(path) //nolint:gosec // named by the user
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		e := new(replay.Exchange)
+		if err := json.Unmarshal(line, e); err != nil {
+			return fmt.Errorf("archive: %s:%d: %w", path, n, err)
+		}
+		if e.Warmup {
+			run.Warmups = append(run.Warmups, e)
+		} else {
+			run.Exchanges = append(run.Exchanges, e)
+		}
+	}
+	slices.SortStableFunc(run.Exchanges, func(a, b *replay.Exchange) int { return a.StartedAt.Compare(b.StartedAt) })
+	return nil
+}

@@ -1,0 +1,75 @@
+package serverflags
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// listener finds the process that listens on a local port, through /proc.
+func listener(port string) (program, error) {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return program{}, err
+	}
+	inodes := map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(table)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			// sl local_address rem_address st ... inode; 0A is LISTEN
+			f := strings.Fields(line)
+			if len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", n)) {
+				inodes["socket:["+f[9]+"]"] = true
+			}
+		}
+	}
+	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil || len(inodes) == 0 {
+		return program{}, ErrNotFound
+	}
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err == nil && inodes[target] {
+			return started(filepath.Dir(filepath.Dir(fd)))
+		}
+	}
+	return program{}, ErrNotFound
+}
+
+// started reads how the process in a /proc folder was started. A program that was started through the
+// dynamic loader is asked through it again.
+func started(proc string) (program, error) {
+	exe, err := os.Readlink(filepath.Join(proc, "exe"))
+	if err != nil {
+		return program{}, ErrNotFound
+	}
+	cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline")) //nolint:gosec // in /proc
+	if err != nil {
+		return program{}, ErrNotFound
+	}
+	environ, err := os.ReadFile(filepath.Join(proc, "environ")) //nolint:gosec // in /proc
+	if err != nil {
+		return program{}, ErrNotFound
+	}
+	p := program{program: exe}
+	argv := strings.Split(string(bytes.TrimRight(cmdline, "\x00")), "\x00")
+	if strings.HasPrefix(filepath.Base(exe), "ld-") {
+		for _, a := range argv[1:] {
+			p.args = append(p.args, a)
+			if strings.Contains(filepath.Base(a), "server") {
+				break
+			}
+		}
+	}
+	if !strings.Contains(strings.Join(append([]string{filepath.Base(exe)}, p.args...), " "), "server") {
+		return program{}, ErrNotFound // something else listens there; it is not run
+	}
+	p.args = append(p.args, "--help")
+	p.env = strings.Split(string(bytes.TrimRight(environ, "\x00")), "\x00")
+	return p, nil
+}

@@ -11,7 +11,7 @@ const (
 	// ShapeCounter: the differences of the energy counter, as fine as it ticks.
 	ShapeCounter
 	// ShapeAverage: every power sample is the mean over Config.Average, which is longer than the
-	// time between samples. It is deconvolved.
+	// time between samples. It is deconvolved. With a counter beside it, ShapeCounter is used.
 	ShapeAverage
 )
 
@@ -44,6 +44,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Duty == 0 {
 		c.Duty = 1
+	}
+	if c.Shape == ShapeAverage && !c.NoCounter {
+		c.Shape = ShapeCounter // its steps are finer than the average, and the truth
 	}
 	if c.SettleMax == 0 {
 		c.SettleMax = 30 * time.Second

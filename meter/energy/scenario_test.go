@@ -199,3 +199,25 @@ func TestBaselineUnknown(t *testing.T) {
 	}
 	near(t, "the total", got.TotalUJ, j.trueJ(), 0.05)
 }
+
+// A counter that stands still for twenty seconds does not hold up the requests, and what it catches up
+// with is not given twice.
+func TestCounterThatStandsStill(t *testing.T) {
+	s := newScene(9, true)
+	from := s.now
+	jobs := []*job{s.job(0.5, 1000, 256), s.job(6, 1000, 256), s.job(14, 1000, 256)}
+	s.play(jobs...)
+	s.idle(10)
+	last := s.job(0, 1000, 256)
+	s.play(last)
+	p := profiles()[0]
+	p.feed = func(n *sensors) {
+		n.stillFrom, n.stillTo = from, from+20
+		n.ring()
+		n.counter(0.05, 0.02, 1)
+	}
+	got, _ := play(4, s.server, p)
+	for _, j := range append(jobs, last) {
+		near(t, "a request", got[j.key].TotalUJ, j.trueJ(), 0.03)
+	}
+}

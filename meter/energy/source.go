@@ -69,6 +69,7 @@ const (
 	gapMin     = 300 * int64(time.Millisecond)
 	flatSpan   = 40 * int64(time.Millisecond)
 	maxSamples = 1 << 13
+	standstill = 8 * int64(time.Second) // a counter that has not moved for so long is not waited for
 	silence    = 5 * int64(time.Second) // a source that is so far behind the other is taken as lost
 )
 
@@ -157,7 +158,7 @@ func (s *source) counter(before, after, uj int64) bool {
 		return false
 	}
 	if s.cfg.Shape == ShapeCounter {
-		s.emit(s.anchor.at, t.at, d, t.at-s.anchor.at > gapMin*4)
+		s.emit(s.anchor.at, t.at, d, t.at-s.anchor.at > silence)
 		s.anchor = t
 		return true
 	}
@@ -171,6 +172,9 @@ func (s *source) blocks() {
 	if s.cfg.Shape != ShapeSteps || !s.opened {
 		return
 	}
+	if s.ticks.len() == 0 && s.lastAt-s.anchor.at > standstill {
+		s.coast()
+	}
 	for s.ticks.len() > 0 {
 		covered := min(s.polled, s.lastAt-2*flatSpan)
 		switch {
@@ -180,7 +184,11 @@ func (s *source) blocks() {
 		case covered < s.anchor.at+blockMax:
 			return
 		}
-		s.block(s.choose())
+		i := s.choose()
+		if s.ticks.at(i).at > covered {
+			return // a tick long after the last: the samples up to it have yet to come
+		}
+		s.block(i)
 	}
 }
 
@@ -258,6 +266,18 @@ func (s *source) scaled(a, b, delta int64, whole float64) {
 	if last < b || given < delta {
 		s.emit(last, b, delta-given, b-last > gapMin)
 	}
+}
+
+// coast emits samples at the scale that they last had, for want of a counter: some stand still for a
+// while. What the counter shows later is set against it, so that nothing is given twice.
+func (s *source) coast() {
+	off := int64(s.align.offset())
+	a, b := s.anchor.at+off, s.lastAt-2*flatSpan
+	if whole, _ := s.integral(a, b); whole > 0 {
+		uj := whole * 1e-6
+		s.scaled(a, b, s.track.pay(uj, 0, math.Inf(1)), whole)
+	}
+	s.anchor.at = b - off
 }
 
 // byTicks emits the next counter difference as it is, for want of samples.

@@ -20,7 +20,7 @@ const (
 )
 
 // pay returns the energy to emit for a block whose samples sum to whole uJ, when owed uJ are due and the
-// counter's tick errs by tickError uJ.
+// counter's tick errs by tickError uJ; infinity: the counter says nothing.
 func (k *track) pay(whole, owed, tickError float64) int64 {
 	if k.scale == 0 {
 		k.scale, k.scaleDev = 1, firstScaleDev
@@ -32,7 +32,10 @@ func (k *track) pay(whole, owed, tickError float64) int64 {
 		gain = 1
 	}
 	k.owed2 *= 1 - gain
-	correction := gain * (owed - expected)
+	correction := 0.0
+	if gain > 0 {
+		correction = gain * (owed - expected)
+	}
 	k.scale += 0.2 * correction / whole
 	k.scaleDev += 0.2 * (scaleDev - k.scaleDev)
 	return int64(max(expected+correction, 0))

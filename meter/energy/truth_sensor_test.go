@@ -18,12 +18,13 @@ type profile struct {
 
 // sensors play a simulated trace to a ledger.
 type sensors struct {
-	r       *rand.Rand
-	power   []float64 // W per ms, as the board draws it
-	cum     []float64 // J before each ms
-	facts   []fact
-	looks   []recording.Reading // what was read of the counter
-	resetAt float64             // s at which the counter starts again, 0 never
+	r                  *rand.Rand
+	power              []float64 // W per ms, as the board draws it
+	cum                []float64 // J before each ms
+	facts              []fact
+	looks              []recording.Reading // what was read of the counter
+	resetAt            float64             // s at which the counter starts again, 0 never
+	stillFrom, stillTo float64             // s between which the counter does not move
 }
 
 type fact struct {
@@ -88,7 +89,11 @@ func (n *sensors) counter(poll, lag, duty float64) {
 	phase := 0.1 * n.r.Float64()
 	for t := 0.05; t < n.seconds(); t += poll {
 		t += 0.002 * (n.r.Float64() - 0.5)
-		k := int((t - lag - phase) / 0.1)
+		seen := t
+		if t > n.stillFrom && t < n.stillTo {
+			seen = n.stillFrom
+		}
+		k := int((seen - lag - phase) / 0.1)
 		uj := int64(0)
 		if k > 0 && k <= len(ticks) {
 			// Tick k happened at phase + 0.1 k and covers up to 0.1 k of the trace moved by phase.

@@ -22,9 +22,10 @@ type scripted struct {
 	ln net.Listener
 	wg sync.WaitGroup
 
-	mu    sync.Mutex // guards what follows
-	got   bytes.Buffer
-	conns map[net.Conn]bool
+	mu       sync.Mutex // guards what follows
+	got      bytes.Buffer
+	conns    map[net.Conn]bool
+	accepted int
 }
 
 func startScripted(t testing.TB, ln net.Listener) *scripted {
@@ -38,6 +39,7 @@ func startScripted(t testing.TB, ln net.Listener) *scripted {
 			}
 			s.mu.Lock()
 			s.conns[nc] = true
+			s.accepted++
 			s.mu.Unlock()
 			s.wg.Go(func() { s.serve(nc) })
 		}
@@ -219,7 +221,12 @@ func (r *plainRequest) answer() bool {
 		r.write("HTTP/1.1 " + status + "\r\n" + fields + "\r\n" + body)
 		return keep
 	}
-	switch path, _, _ := strings.Cut(r.path, "?"); path {
+	path, _, _ := strings.Cut(r.path, "?")
+	if r.method == "HEAD" && (path == "/chunked" || path == "/trailers" || path == "/empty-chunked") {
+		r.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+		return keep
+	}
+	switch path {
 	case "/chunked":
 		r.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5, max=100\r\n\r\n")
 		r.write("5\r\ndata:\r\n")

@@ -34,6 +34,7 @@ type cli struct {
 	Demo      demoCmd      `cmd:"" help:"Show it all on this machine: a real llama-server, traffic, the rows."`
 	Requests  requestsCmd  `cmd:"" help:"The latest requests, or the waterfall of one."`
 	Replay    replayCmd    `cmd:"" help:"Drive a documented workload through it and report what came of it."`
+	Check     checkCmd     `cmd:"" help:"Quick verification of an endpoint: one line a check, exit 1 if one fails."`
 	Usage     usageCmd     `cmd:"" help:"Tokens, energy and cost by agent, session, model, user, label or day."`
 	Query     queryCmd     `cmd:"" help:"Run SQL on the measured rows."`
 	Export    exportCmd    `cmd:"" help:"Write the measured rows as CSV or JSON lines."`
@@ -155,12 +156,4 @@ func (c *cli) level() slog.Level {
 		return slog.LevelInfo
 	}
 	return l
-}
-
-func newLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
-	opt := &slog.HandlerOptions{Level: level}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opt))
-	}
-	return slog.New(slog.NewTextHandler(w, opt))
 }

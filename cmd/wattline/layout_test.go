@@ -23,6 +23,8 @@ var mayImport = map[string][]string{
 	"sink":            {"meter"},
 	"sink/settle":     {"meter", "meter/energy"},
 	"sink/clickhouse": {"meter", "sink/store"},
+	"sink/otlp":       {"meter", "sink/semconv"},
+	"sink/metrics":    {"meter", "sink/semconv"},
 	"replay":          {"meter"},
 	"deploy":          {},
 }

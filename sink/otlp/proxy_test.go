@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,9 +26,10 @@ const patience = 30 * time.Second
 // echoing is an upstream that answers a streamed chat with its own request head inside a comment, so
 // that a test sees what went upstream, and keeps the head.
 type echoing struct {
-	ln    net.Listener
-	mu    sync.Mutex // guards heads
-	heads []string
+	ln     net.Listener
+	forget bool       // keep no heads
+	mu     sync.Mutex // guards heads
+	heads  []string
 }
 
 func newEchoing(t testing.TB) *echoing {
@@ -82,9 +84,11 @@ func (e *echoing) serve(c net.Conn) {
 		if _, err := io.CopyN(io.Discard, r, int64(length)); err != nil {
 			return
 		}
-		e.mu.Lock()
-		e.heads = append(e.heads, head.String())
-		e.mu.Unlock()
+		if !e.forget {
+			e.mu.Lock()
+			e.heads = append(e.heads, head.String())
+			e.mu.Unlock()
+		}
 		if _, err := fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s", len(chatReply), chatReply); err != nil {
 			return
 		}
@@ -125,6 +129,8 @@ type traced struct {
 	trace *otlp.Tracer
 	route *otlp.Route
 	rows  chan *meter.Record
+
+	requests atomic.Int64 // that are over
 }
 
 func (x *traced) Observe(e proxy.Event) {
@@ -134,6 +140,7 @@ func (x *traced) Observe(e proxy.Event) {
 }
 
 func (x *traced) Done(seq uint64, at int64, rec *meter.Record) {
+	x.requests.Add(1)
 	x.route.Ended(seq, at, rec)
 	rec.EnergyQuality = meter.EnergyUnavailable
 	x.trace.Final(rec)

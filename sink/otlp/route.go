@@ -70,9 +70,8 @@ func (r *Route) Sent(seq uint64, at int64) {
 }
 
 // Ended takes the row of a request that is over, before anybody else has it: at is mark E on the proxy's
-// clock. It returns the SERVER span's context, for exemplars; invalid where nothing is recorded. A
-// request that never had a sequence number, because its head was no request, gets a trace here.
-func (r *Route) Ended(seq uint64, at int64, rec *meter.Record) trace.SpanContext {
+// clock. A request that never had a sequence number, because its head was no request, gets a trace here.
+func (r *Route) Ended(seq uint64, at int64, rec *meter.Record) {
 	r.mu.Lock()
 	n := r.open[seq]
 	delete(r.open, seq)
@@ -82,14 +81,13 @@ func (r *Route) Ended(seq uint64, at int64, rec *meter.Record) trace.SpanContext
 		rec.TraceID = n.trace.String()
 	}
 	if n == nil || !n.flags.IsSampled() {
-		return trace.SpanContext{}
+		return
 	}
 	if n.sentAt != 0 && rec.DurationUs.Valid {
 		n.p1Us = meter.Some(max(0, rec.DurationUs.V-(at-n.sentAt)/1000))
 	}
 	n.ended, n.rec = time.Now(), rec
 	r.tracer.await(n)
-	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: n.trace, SpanID: n.server, TraceFlags: n.flags})
 }
 
 // Passive is a proxy.Tracer for when tracing is off: it changes nothing, and lets the row say which

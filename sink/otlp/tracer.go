@@ -135,6 +135,21 @@ func (t *Tracer) await(n *note) {
 	t.waiting[n.rec.ID] = n
 }
 
+// Span returns the SERVER span's context of an ended request whose row is not final yet, for exemplars;
+// invalid where nothing is recorded, or by a nil Tracer.
+func (t *Tracer) Span(id string) trace.SpanContext {
+	if t == nil {
+		return trace.SpanContext{}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.waiting[id]
+	if n == nil {
+		return trace.SpanContext{}
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: n.trace, SpanID: n.server, TraceFlags: n.flags})
+}
+
 // Final hands over a row whose energy columns will not change any more. The Tracer reads it later: it
 // must not be changed. Rows that were not sampled are ignored. It never blocks.
 func (t *Tracer) Final(rec *meter.Record) {

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A line that repeats is written a few times and then counted; other lines, and the same one later, are
+// written as ever.
+func TestRepeatedLinesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := newLog(&out, "text", slog.LevelInfo)
+		other := log.With("route", "second")
+		for i := range 1000 {
+			log.Warn("the upstream refused", "error", fmt.Sprint("number ", i))
+			other.Warn("the upstream refused")
+		}
+		log.Warn("something else")
+		log.Error("the upstream refused") // another level: another line
+		if n := strings.Count(out.String(), "\n"); n != repeatsWritten+2 {
+			t.Errorf("2,002 lines became %d:\n%s", n, out.String())
+		}
+		time.Sleep(repeatWindow)
+		out.Reset()
+		log.Warn("the upstream refused")
+		if want := fmt.Sprint("suppressed_before=", 2000-repeatsWritten); !strings.Contains(out.String(), want) {
+			t.Errorf("the next line does not say %s: %s", want, out.String())
+		}
+		out.Reset()
+		log.Warn("the upstream refused")
+		if strings.Contains(out.String(), "suppressed_before") {
+			t.Errorf("the count is told twice: %s", out.String())
+		}
+	})
+}
+
+func TestManyMessagesStayBounded(t *testing.T) {
+	var out bytes.Buffer
+	log := newLog(&out, "text", slog.LevelInfo)
+	for i := range 10 * repeatsKnown {
+		log.Info(fmt.Sprint("message ", i))
+	}
+	s, ok := log.Handler().(sparing)
+	if !ok || len(s.repeats.seen) > repeatsKnown {
+		t.Errorf("%d messages are remembered", len(s.repeats.seen))
+	}
+	if n := strings.Count(out.String(), "\n"); n != 10*repeatsKnown {
+		t.Errorf("%d different lines became %d", 10*repeatsKnown, n)
+	}
+}
+
+func TestJSONLinesAreJSONAndHoldNoSecrets(t *testing.T) {
+	var out bytes.Buffer
+	newLog(&out, "json", slog.LevelInfo).Warn("refused", "id", "0199", "Authorization", "Bearer sk-1", "x-api-key", "sk-2",
+		slog.Group("db", "password", "sk-3"), "error", errors.New("no"))
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	if line["id"] != "0199" || line["error"] != "no" || line["level"] != "WARN" {
+		t.Errorf("the line is %v", line)
+	}
+	if strings.Contains(out.String(), "sk-") {
+		t.Errorf("a secret was logged: %s", out.String())
+	}
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"wattline/proxy/stub"
+	"wattline/sink/otlp/otlptest"
+)
+
+// stubbed serves an upstream with short, known latencies.
+func stubbed(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := stub.New(stub.Config{FirstToken: 30 * time.Millisecond, HeaderDelay: 5 * time.Millisecond, TokenGap: time.Millisecond, Tokens: 8})
+	go srv.Serve(ln) //nolint:errcheck // ends with Close
+	t.Cleanup(func() { _ = srv.Close() })
+	return "http://" + ln.Addr().String()
+}
+
+// get reads a page of the admin listener.
+func (w *wattlineProcess) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(w.admin + path) //nolint:noctx // local
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// stopped ends the process and waits for it.
+func (w *wattlineProcess) stopped(t *testing.T) {
+	t.Helper()
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-w.waited:
+		if err != nil {
+			t.Fatalf("wattline ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("wattline did not end")
+	}
+}
+
+func (w *wattlineProcess) said() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stderr.String()
+}
+
+// summed adds up the series on a Prometheus page that a pattern matches.
+func summed(t *testing.T, page, series string) (sum float64) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^`+series+` (\S+)$`).FindAllStringSubmatch(page, -1) {
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}
+
+// awaitPage scrapes until a metric's series add up to want: a row comes behind the reply.
+func (w *wattlineProcess) awaitPage(t *testing.T, name string, want float64) string {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, page := w.get(t, "/metrics")
+		if status != http.StatusOK {
+			t.Fatalf("status %d: %s", status, page)
+		}
+		if summed(t, page, name+`(?:\{.*\})?`) == want {
+			return page
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s is not %g on the page:\n%s", name, want, page)
+		}
+	}
+}
+
+var chatBody = map[string]any{"messages": []any{map[string]any{"role": "user", "content": "hello"}}, "stream": true}
+
+// One process, one real collector: rows, traces, /metrics and pushed metrics tell of the same requests.
+func TestTelemetryAgreesWithTheRows(t *testing.T) {
+	for _, protocol := range []string{"grpc", "http"} {
+		t.Run(protocol, func(t *testing.T) {
+			c := otlptest.Start(t)
+			at := map[string]string{"grpc": c.GRPC, "http": c.HTTP}[protocol]
+			w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+at, "--otlp-protocol", protocol, "--gpu", "none", "--instance", "desk")
+			const n = 5
+			for range n {
+				if r := w.post(t.Context(), "/v1/chat/completions", chatBody); r.err != nil || r.status != http.StatusOK {
+					t.Fatalf("status %d, %v: %s", r.status, r.err, r.body)
+				}
+			}
+			page := w.awaitPage(t, "wattline_requests_total", n)
+			w.stopped(t)
+
+			var tokens int64
+			traces := map[string]bool{}
+			for _, rec := range w.stored(t, 100) {
+				tokens += rec.OutputTokens.V
+				traces[rec.TraceID] = true
+			}
+			if len(traces) != n || tokens == 0 {
+				t.Fatalf("the store has %d traces and %d tokens", len(traces), tokens)
+			}
+			if v := summed(t, page, `wattline_tokens_total\{[^}]*kind="output"[^}]*\}`); v != float64(tokens) {
+				t.Errorf("/metrics has %g output tokens, the rows have %d:\n%s", v, tokens, page)
+			}
+			if v := summed(t, page, `gen_ai_client_token_usage_count\{.*\}`); v != 2*n {
+				t.Errorf("%g values of token usage, not %d", v, 2*n)
+			}
+			names := map[string]int{}
+			for _, s := range c.Spans(t, 5*n) {
+				names[s.Name]++
+				if !traces[s.TraceID] {
+					t.Errorf("span %s is of trace %s, which no row has", s.Name, s.TraceID)
+				}
+				if s.Resource["service.instance.id"] != "desk" {
+					t.Errorf("the resource is %v", s.Resource)
+				}
+			}
+			for _, name := range []string{"POST /v1/chat/completions", "chat " + stub.Model, "queue", "prefill", "decode"} {
+				if names[name] != n {
+					t.Errorf("%d spans %q of %d requests: %v", names[name], name, n, names)
+				}
+			}
+			m := c.Metric(t, "wattline.tokens")
+			var pushed float64
+			for _, p := range m.Points {
+				if p.Attributes["wattline.token.kind"] == "output" {
+					pushed += p.Value
+				}
+			}
+			if pushed != float64(tokens) || !m.Monotonic || m.Unit != "{token}" {
+				t.Errorf("the collector got %g output tokens, the rows have %d: %+v", pushed, tokens, m)
+			}
+			exemplars := 0
+			for _, p := range c.Metric(t, "gen_ai.server.time_to_first_token").Points {
+				for _, e := range p.Exemplars {
+					exemplars++
+					if !traces[e.TraceID] {
+						t.Errorf("an exemplar names trace %s, which no row has", e.TraceID)
+					}
+				}
+			}
+			if exemplars == 0 {
+				t.Error("no exemplar arrived")
+			}
+		})
+	}
+}
+
+// A collector that is not there is said and counted, and the process stops in time with exit code 0.
+func TestMissingCollectorIsCounted(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close()
+	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+ln.Addr().String(), "--otlp-protocol", "http", "--gpu", "none")
+	if r := w.post(t.Context(), "/v1/chat/completions", chatBody); r.err != nil || r.status != http.StatusOK {
+		t.Fatalf("status %d, %v", r.status, r.err)
+	}
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for said := false; !said; {
+		_, text := w.get(t, "/api/status")
+		var status struct{ OTLP telemetryStatus }
+		if err := json.Unmarshal([]byte(text), &status); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		said = status.OTLP.Traces != nil && status.OTLP.Traces.Waiting == 1 && strings.Contains(status.OTLP.Traces.LastError, "refused")
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("/api/status does not tell of the collector that is missing: %s", text)
+		}
+	}
+	w.awaitPage(t, "wattline_otlp_waiting", 1)
+	w.stopped(t)
+	if text := w.said(); !strings.Contains(text, "traces do not arrive") || !strings.Contains(text, "did not take everything") {
+		t.Errorf("stderr does not say what was lost:\n%s", text)
+	}
+}
+
+func TestTelemetryFlagsAreChecked(t *testing.T) {
+	for _, args := range [][]string{
+		{"--otlp-endpoint", "localhost:4317"}, {"--otlp-endpoint", "http://u:sk-secret@localhost:4318"},
+		{"--otlp-endpoint", "http://localhost:4318", "--trace-ratio", "2"}, {"--metric-labels", "a,b,c,d,e"}, {"--trace-context", "maybe"},
+	} {
+		cmd := command(t, append([]string{"serve", "--gpu", "none", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if err == nil || cmd.ProcessState.ExitCode() != exitUsage || strings.Contains(string(out), "sk-secret") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// At the most talkative level, with everything that can be wrong about a request, no secret is logged.
+func TestLogHoldsNoSecrets(t *testing.T) {
+	w := serve(t, stubbed(t), "--gpu", "none", "--log-level", "debug", "--log-format", "json")
+	for _, raw := range []string{
+		"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-secret\r\nX-Api-Key: sk-secret\r\nCookie: sk-secret\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nAuthorization: Bearer sk-secret\r\n\r\n",
+		"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-secret\r\nContent-Length: 30\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"sk-secret nonsense\r\n\r\n",
+	} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, raw); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Errorf("no answer: %v", err)
+		}
+		_ = c.Close()
+	}
+	w.stopped(t)
+	if text := w.said(); strings.Contains(text, "sk-secret") {
+		t.Errorf("a secret was logged:\n%s", text)
+	}
+}

@@ -1,6 +1,8 @@
 package gpu
 
-import "slices"
+import (
+	"math"
+)
 
 // edgeTracker narrows down when an energy counter took the value that a look has seen, and proposes
 // when to look.
@@ -189,29 +191,57 @@ func (e *edgeTracker) stepAfter(t int64) span {
 	}
 }
 
-// periodOf finds a counter's rhythm in looks made in quick succession. A counter that moved at more
-// than half of the looks has none that could be seen: the zero span.
-func periodOf(looks []Tick) span {
+// periodOf finds a counter's rhythm in looks made in quick succession. sure is false where they were too
+// few or too far apart to tell (a busy machine): another probe may do better. A counter that moved at
+// nearly every look has no rhythm that could be seen: the zero span.
+func periodOf(looks []Tick) (period span, sure bool) {
 	var steps []span
 	for i := 1; i < len(looks); i++ {
 		if looks[i].Uj != looks[i-1].Uj {
 			steps = append(steps, span{looks[i-1].Before, looks[i].After})
 		}
 	}
-	if len(steps) < 3 || len(steps) > len(looks)/2 {
-		return span{}
+	if len(looks) < 20 {
+		return span{}, false
 	}
-	apart := make([]int64, len(steps)-1)
-	for i := range apart {
-		apart[i] = steps[i+1].mid() - steps[i].mid()
+	if len(steps) > len(looks)/2 {
+		return span{}, len(steps) > len(looks)*9/10
 	}
-	sorted := slices.Clone(apart)
-	slices.Sort(sorted)
-	usual := sorted[len(sorted)/2]
-	var n int64
-	for _, d := range apart { // one by one: the error of usual must not add up
-		n += max(1, (d+usual/2)/usual)
+	if len(steps) < 4 {
+		return span{}, false
 	}
-	first, last := steps[0], steps[len(steps)-1]
-	return span{max(1, (last.lo-first.hi)/n), (last.hi - first.lo) / n}
+	// Between two changes that follow one another there was no other, so that exactly one period lies
+	// between the last step in the one and the first in the next.
+	period = span{1, math.MaxInt64}
+	for i := 1; i < len(steps); i++ {
+		period = period.and(span{steps[i].lo - steps[i-1].hi, steps[i].hi - steps[i-1].lo})
+	}
+	if period.empty() {
+		return span{}, false
+	}
+	period = overMany(period, steps)
+	return period, !period.empty() && period.width() <= period.lo/8
+}
+
+// overMany sharpens a period by steps that are further apart, as long as their number is unmistakable.
+func overMany(p span, steps []span) span {
+	var first span
+	for _, s := range steps {
+		if s.width() >= p.lo { // perhaps more than one
+			continue
+		}
+		if !first.known() {
+			first = s
+			continue
+		}
+		least, most := (s.lo-first.hi+p.hi-1)/p.hi, (s.hi-first.lo)/p.lo
+		if least != most || least < 1 {
+			continue
+		}
+		p = p.and(span{(s.lo - first.hi) / least, (s.hi - first.lo + least - 1) / least})
+		if p.empty() {
+			return p
+		}
+	}
+	return p
 }

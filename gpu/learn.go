@@ -18,9 +18,13 @@ type learner struct {
 	probing   bool
 	probeNext int64
 	probeEnd  int64
-	looks     []Tick
-	instant   changes
-	average   changes
+
+	probes     int
+	probeAgain int64 // when to probe once more, because the machine was too busy; 0: never
+
+	looks   []Tick
+	instant changes
+	average changes
 
 	shape      Channel
 	ringSpan   int64 // how much of the past the ring is taken to hold
@@ -40,6 +44,8 @@ type learner struct {
 const (
 	probeNs      = 1200e6
 	probeEveryNs = 4e6
+	probeAgainNs = 20e9
+	mostProbes   = 10
 
 	learnEveryNs  = 10e9
 	relearnNs     = 60e9
@@ -131,7 +137,11 @@ func (l *learner) probeOver(now int64) bool {
 	}
 	l.probing = false
 	if l.offers&WantEnergy != 0 {
-		if p := periodOf(l.looks); p.known() {
+		p, sure := periodOf(l.looks)
+		if !sure && l.probes < mostProbes {
+			l.probeAgain = now + probeAgainNs
+		}
+		if p.known() {
 			l.edges.setPeriod(p)
 			l.ensure(ChannelCounter).StepNs = p.mid()
 			for i := range l.looks {
@@ -144,7 +154,8 @@ func (l *learner) probeOver(now int64) bool {
 			l.learnt[c].StepNs = step
 		}
 	}
-	l.looks = nil
+	l.looks, l.probeEnd = nil, 0
+	l.probes++
 	l.choose()
 	return true
 }
@@ -235,6 +246,9 @@ func (l *learner) facts() paceFacts {
 func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string) {
 	if l.probing {
 		return ""
+	}
+	if l.probeAgain != 0 && now > l.probeAgain {
+		l.probing, l.probeAgain = true, 0
 	}
 	if note = l.frozen(t); note != "" || now < l.nextTask {
 		return note
@@ -361,7 +375,8 @@ func (c *changes) see(at int64, v Int) {
 	c.last = v
 }
 
-// step returns the usual time between two changes, 0 where fewer than four were seen.
+// step returns the shortest usual time between two changes, 0 where fewer than four were seen: an update
+// that brings the same value is not seen, so longer times are several updates.
 func (c *changes) step() int64 {
 	if len(c.times) < 4 {
 		return 0
@@ -371,5 +386,5 @@ func (c *changes) step() int64 {
 		apart[i] = c.times[i+1] - c.times[i]
 	}
 	slices.Sort(apart)
-	return apart[len(apart)/2]
+	return apart[len(apart)/4]
 }

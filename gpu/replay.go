@@ -74,7 +74,7 @@ func (r *Recording) Steps() []Sample {
 		}
 	}
 	var e edgeTracker
-	if p := periodOf(looks); p.known() {
+	if p, sure := periodOf(looks); sure && p.known() {
 		e.setPeriod(p)
 	}
 	var out []Sample

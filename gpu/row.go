@@ -27,7 +27,7 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 		if r.trace.Until() >= m.next+secondNs {
 			e = r.trace.Energy(m.next, m.next+secondNs)
 		}
-		if !e.OK && m.next >= r.began && now < m.next+secondNs+rowPatienceNs {
+		if !e.OK && m.next >= max(r.began, r.trace.since()) && now < m.next+secondNs+rowPatienceNs {
 			return rows
 		}
 		row := m.blank(r.info, r.epoch)

@@ -155,6 +155,17 @@ func (t *Trace) Until() int64 {
 	return 0
 }
 
+// since returns from which moment of the load on Energy can soon tell something with a bound.
+func (t *Trace) since() (at int64) {
+	if t.shaped() && len(t.c.at) > 0 {
+		at = t.c.at[0] - t.shapeLag
+	}
+	if len(t.knots) > 0 {
+		at = max(at, t.knots[0].hi-t.tickLag+t.tickErr)
+	}
+	return at
+}
+
 // Energy estimates the energy that the load took in [from, to].
 func (t *Trace) Energy(from, to int64) Estimate {
 	if to <= from {

@@ -1,0 +1,159 @@
+//go:build realgpu && cgo && linux
+
+package gpu_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	driver "github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"wattline/gpu"
+	"wattline/gpu/nvml"
+)
+
+// upstreamEnv names the llama-server that runs on the card, e.g. http://127.0.0.1:8080.
+const upstreamEnv = "WATTLINE_TEST_UPSTREAM"
+
+// TestRealCard verifies the sampler on an NVIDIA card with a llama-server on it, as SAMPLING.md says.
+func TestRealCard(t *testing.T) {
+	upstream := os.Getenv(upstreamEnv)
+	if upstream == "" {
+		t.Fatalf("set %s to the llama-server that runs on the card", upstreamEnv)
+	}
+	clock := gpu.NewClock()
+	src, err := nvml.New(clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	list, err := src.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, url: upstream, clock: clock}
+	b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}, counter: s.counter, mixed: s.mixed, steady: s.steady}
+	s.warmUp()
+	verifyEnergy(t, b, time.Minute)
+	verifyCost(t, b, 30*time.Second, 4)
+}
+
+// server is the llama-server under load.
+type server struct {
+	t     *testing.T
+	url   string
+	clock gpu.Clock
+	id    atomic.Uint64
+	card  driver.Device
+}
+
+// counter looks at the card through the driver's library, not through the code under test.
+func (s *server) counter() (before, after, uj int64, err error) {
+	if s.card == nil {
+		if ret := driver.Init(); ret != driver.SUCCESS {
+			return 0, 0, 0, ret
+		}
+		var ret driver.Return
+		if s.card, ret = driver.DeviceGetHandleByIndex(0); ret != driver.SUCCESS {
+			return 0, 0, 0, ret
+		}
+	}
+	before = s.clock.Now()
+	mj, ret := s.card.GetTotalEnergyConsumption()
+	after = s.clock.Now()
+	if ret != driver.SUCCESS {
+		return 0, 0, 0, ret
+	}
+	return before, after, int64(mj) * 1000, nil
+}
+
+// complete has the server process words and generate tokens. It counts as prefill from its start to its
+// end less the time that the server says it generated.
+func (s *server) complete(ctx context.Context, tell gpu.Activity, words, tokens int) int64 {
+	id := s.id.Add(1)
+	prompt := strings.Repeat(fmt.Sprintf("w%d and some more ", id), words/4)
+	body, err := json.Marshal(map[string]any{"prompt": prompt, "n_predict": tokens, "ignore_eos": true, "cache_prompt": false})
+	if err != nil {
+		s.t.Error(err)
+		return 0
+	}
+	if tell != nil {
+		tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhasePrefill, Slot: -1, Tokens: words})
+		defer func() { tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhaseDone, Slot: -1}) }()
+	}
+	// A request that was begun is finished: what the card does must be told to the end.
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, s.url+"/completion", bytes.NewReader(body))
+	if err != nil {
+		s.t.Error(err)
+		return 0
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	var reply struct {
+		Predicted int64 `json:"tokens_predicted"`
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &reply)
+	}
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Errorf("%s: %v: %.200s", resp.Status, err, text)
+	}
+	return reply.Predicted
+}
+
+// together has n requests run at once.
+func (s *server) together(ctx context.Context, tell gpu.Activity, n, words, tokens int) int64 {
+	var wg sync.WaitGroup
+	var sum atomic.Int64
+	for range n {
+		wg.Go(func() { sum.Add(s.complete(ctx, tell, words, tokens)) })
+	}
+	wg.Wait()
+	return sum.Load()
+}
+
+func (s *server) mixed(ctx context.Context, tell gpu.Activity) (tokens int64) {
+	for ctx.Err() == nil {
+		tokens += s.complete(ctx, tell, 1000, 16)
+		tokens += s.complete(ctx, tell, 1000, 256)
+		tokens += s.together(ctx, tell, 2, 1000, 128)
+		tokens += s.complete(ctx, tell, 10_000, 64)
+		tokens += s.together(ctx, tell, 4, 500, 128)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return tokens
+}
+
+func (s *server) steady(ctx context.Context, tell gpu.Activity) (tokens int64) {
+	for ctx.Err() == nil {
+		tokens += s.complete(ctx, tell, 100, 512)
+	}
+	return tokens
+}
+
+// warmUp has the driver compile its kernels for every batch width that is used.
+func (s *server) warmUp() {
+	for _, n := range []int{1, 2, 4, 1} {
+		s.together(s.t.Context(), nil, n, 1000, 64)
+	}
+	s.complete(s.t.Context(), nil, 10_000, 16)
+}

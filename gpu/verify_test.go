@@ -1,0 +1,174 @@
+package gpu_test
+
+import (
+	"context"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wattline/gpu"
+	"wattline/gpu/sim"
+)
+
+// bench is a device with a load on it, whose sampling is to be verified: a real card (real_test.go) or
+// the simulated one.
+type bench struct {
+	clock  gpu.Clock
+	target gpu.Target
+
+	// counter looks at the device's energy counter by a way of its own.
+	counter func() (before, after, uj int64, err error)
+
+	// mixed puts prompts and replies of several sizes on the device, alone and together, until ctx
+	// ends; steady has one request after the other decode. Both tell what is in flight, if they are
+	// given whom to tell, and return how many tokens were generated.
+	mixed, steady func(ctx context.Context, tell gpu.Activity) (tokens int64)
+}
+
+// step looks at the counter until it moves, and returns when that was (the middle and half the width)
+// and what it then showed.
+func (b *bench) step(t *testing.T) (at, half, uj int64) {
+	t.Helper()
+	last := int64(-1)
+	var since int64
+	for {
+		before, after, now, err := b.counter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last >= 0 && now != last {
+			return (since + after) / 2, (after - since) / 2, now
+		}
+		last, since = now, before
+		time.Sleep(time.Millisecond) // between two looks of a real instrument; in a bubble without a card
+	}
+}
+
+// verifyEnergy samples a mixed load and compares the sampler's energy with the counter's delta between
+// two idle moments. It returns the sampler's last state.
+func verifyEnergy(t *testing.T, b *bench, span time.Duration) gpu.State {
+	t.Helper()
+	trace := gpu.NewTrace(span + time.Minute)
+	var lag int64
+	s, err := gpu.Start(gpu.Config{Clock: b.clock, Targets: []gpu.Target{b.target}, Handle: func(x *gpu.Batch) {
+		if x.Ended == "" {
+			trace.Add(x)
+			lag = x.TickLagNs
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Second)
+	from, half, begin := b.step(t)
+	ctx, cancel := context.WithTimeout(t.Context(), span)
+	tokens := b.mixed(ctx, s)
+	cancel()
+	time.Sleep(2 * time.Second)
+	to, half2, end := b.step(t)
+	time.Sleep(5 * time.Second)
+	st := s.States()[0]
+	s.Stop()
+	e := trace.Energy(from-lag, to-lag)
+	want := float64(end - begin)
+	off := float64(e.Uj)/want - 1
+	t.Logf("%.1f s, %d tokens: counter %.2f J, sampler %.2f J ± %.2f: %+.3f %% (the counter's steps are placed to %.1f and %.1f ms), marked %q",
+		float64(to-from)/1e9, tokens, want/1e6, float64(e.Uj)/1e6, float64(e.ErrorUj)/1e6, 100*off, float64(half)/1e6, float64(half2)/1e6, e.Marked)
+	t.Logf("%s, %s; agreement %d ppm; %d missed, %d errors; sampling took %.3f %% of one core", st.Info.Name, st.Info.Driver, st.Agreement.V, st.Missed, st.Errors,
+		100*float64(st.CPUNs)/float64(st.WallNs))
+	for name, c := range st.Calls {
+		t.Logf("%-9s %6d calls, p50 %.3f ms, p99 %.3f ms, max %.3f ms", name, c.Count, float64(c.P50Ns)/1e6, float64(c.P99Ns)/1e6, float64(c.MaxNs)/1e6)
+	}
+	for name, c := range st.Channels {
+		t.Logf("%-9s %+v", name, c)
+	}
+	if !e.OK || e.Marked != "" || math.Abs(off) > 0.005 {
+		t.Errorf("the sampler's energy is %+.3f %% off the counter's, want within 0.5 %%", 100*off)
+	}
+	if st.Missed > 0 {
+		t.Errorf("%d samples were missed", st.Missed)
+	}
+	return st
+}
+
+// verifyCost has a steady load run with sampling and without in turn, and compares tokens a second.
+func verifyCost(t *testing.T, b *bench, each time.Duration, rounds int) {
+	t.Helper()
+	var rate [2]float64
+	for i := range 2 * rounds {
+		on := i%2 == 0
+		var s *gpu.Sampler
+		var tell gpu.Activity
+		if on {
+			var err error
+			if s, err = gpu.Start(gpu.Config{Clock: b.clock, Targets: []gpu.Target{b.target}}); err != nil {
+				t.Fatal(err)
+			}
+			tell = s
+			time.Sleep(3 * time.Second) // past the probe
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), each)
+		began := b.clock.Now()
+		tokens := b.steady(ctx, tell)
+		r := float64(tokens) / (float64(b.clock.Now()-began) / 1e9)
+		cancel()
+		which := 1
+		if on {
+			which = 0
+			s.Stop()
+		}
+		rate[which] += r / float64(rounds)
+		t.Logf("sampling %-5v %8.2f tokens/s", on, r)
+	}
+	loss := 1 - rate[0]/rate[1]
+	t.Logf("with sampling %.2f tokens/s, without %.2f: %.3f %% lost", rate[0], rate[1], 100*loss)
+	if loss > 0.005 {
+		t.Errorf("sampling costs %.3f %% of the tokens, want less than 0.5 %%", 100*loss)
+	}
+}
+
+// TestVerification runs the verification of a real card on the simulated one.
+func TestVerification(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := gpu.NewClock()
+		f := sim.Sound()
+		f.EnergyCall = 3500 * time.Microsecond
+		src := sim.New(sim.Config{Clock: clock, Faults: &f})
+		list, err := src.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := src.Open(list[0].UUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}}
+		b.counter = func() (before, after, uj int64, err error) {
+			var r gpu.Reading
+			err = other.Read(gpu.WantEnergy, &r)
+			return r.Energy.Before, r.Energy.After, r.Energy.Uj, err
+		}
+		play := func(prefill, decode, pause time.Duration) func(context.Context, gpu.Activity) int64 {
+			return func(ctx context.Context, tell gpu.Activity) (tokens int64) {
+				all := gpu.Activities{src}
+				if tell != nil {
+					all = append(all, tell)
+				}
+				for id := uint64(1); ctx.Err() == nil; id++ {
+					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: gpu.PhasePrefill, Tokens: 1000})
+					time.Sleep(prefill)
+					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: gpu.PhaseDecode, Tokens: 1000})
+					time.Sleep(decode)
+					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: gpu.PhaseDone})
+					time.Sleep(pause)
+					tokens += int64(decode / (10 * time.Millisecond))
+				}
+				return tokens
+			}
+		}
+		b.mixed, b.steady = play(170*time.Millisecond, 1300*time.Millisecond, 230*time.Millisecond), play(0, 10*time.Second, 0)
+		verifyEnergy(t, b, time.Minute)
+		verifyCost(t, b, 20*time.Second, 2)
+	})
+}

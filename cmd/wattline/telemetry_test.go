@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/meter"
 	"wattline/proxy/stub"
 	"wattline/sink/otlp/otlptest"
 )
@@ -246,5 +247,48 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	w.stopped(t)
 	if text := w.said(); strings.Contains(text, "sk-secret") {
 		t.Errorf("a secret was logged:\n%s", text)
+	}
+}
+
+// Energy comes seconds behind the reply; the span waits for it and says what the row says.
+func TestSpansCarryTheRowsEnergy(t *testing.T) {
+	c := otlptest.Start(t)
+	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+c.HTTP, "--gpu", "sim")
+	const n = 3
+	for range n {
+		body := map[string]any{"messages": chatBody["messages"], "stream": true, "max_tokens": 600}
+		if r := w.post(t.Context(), "/v1/chat/completions", body); r.err != nil || r.status != http.StatusOK {
+			t.Fatalf("status %d, %v: %s", r.status, r.err, r.body)
+		}
+	}
+	w.stopped(t)
+	rows := w.stored(t, 10)
+	byTrace := map[string]*meter.Record{}
+	for _, rec := range rows {
+		byTrace[rec.TraceID] = rec
+	}
+	seen := 0
+	for _, s := range c.Spans(t, 5*n) {
+		rec := byTrace[s.TraceID]
+		if s.Kind != 3 || rec == nil {
+			continue
+		}
+		seen++
+		if s.Attributes["wattline.energy.quality"] != rec.EnergyQuality || rec.EnergyQuality == meter.EnergyPending {
+			t.Errorf("the span's energy is %v, the row's %s", s.Attributes["wattline.energy.quality"], rec.EnergyQuality)
+		}
+		for name, v := range map[string]meter.Int{
+			"wattline.energy.gpu_j": rec.GPUUj, "wattline.energy.gpu_sigma_j": rec.GPUSigmaUj,
+			"wattline.energy.gpu_idle_j": rec.GPUIdleUj, "wattline.energy.gpu_estimate_j": rec.GPUEstimateUj,
+		} {
+			got, has := s.Attributes[name].(float64)
+			if has != v.Valid || got != float64(v.V)/1e6 {
+				t.Errorf("%s is %v in the span, %+v uJ in the row", name, s.Attributes[name], v)
+			}
+		}
+		t.Logf("%s: %v J", rec.EnergyQuality, s.Attributes["wattline.energy.gpu_j"])
+	}
+	if seen != n {
+		t.Errorf("%d CLIENT spans of %d requests", seen, n)
 	}
 }

@@ -59,6 +59,7 @@ type exchange struct {
 	// Shared with the uploader, which ends before finish reads them.
 	deaf       atomic.Bool   // metering failed; bytes go on
 	uploaded   chan struct{} // nil: no uploader was needed
+	received   atomic.Bool   // the uploader has the whole body; the last of it may still be on its way
 	sentAt     atomic.Int64  // P1
 	uploadFail atomic.Pointer[refusal]
 
@@ -295,6 +296,9 @@ func (x *exchange) upload() {
 			x.uploadFailed(err)
 			return
 		}
+		if c.bodyDone() { // before the write: the reply may be here as soon as that returns
+			x.received.Store(true)
+		}
 		if _, err := x.writeUp(piece); err != nil {
 			return // the upstream has heard enough; its reply says why
 		}
@@ -354,7 +358,7 @@ func (x *exchange) metered(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			x.deaf.Store(true)
-			x.srv.cfg.Log.Error("metering failed; the traffic goes on", "panic", p, "path", x.rec.Path, "stack", string(debug.Stack()))
+			x.srv.cfg.Log.Error("metering failed; the traffic goes on", "panic", p, "id", x.id, "path", x.rec.Path, "stack", string(debug.Stack()))
 		}
 	}()
 	f()
@@ -405,7 +409,7 @@ func (x *exchange) fail(err error) {
 func (x *exchange) finish(panicked any) bool {
 	if panicked != nil {
 		x.keep, x.failure, x.refusal = false, "internal error", &refusal{500, "internal error of wattline"}
-		x.srv.cfg.Log.Error("an exchange failed", "panic", panicked, "path", x.rec.Path, "stack", string(debug.Stack()))
+		x.srv.cfg.Log.Error("an exchange failed", "panic", panicked, "id", x.id, "path", x.rec.Path, "stack", string(debug.Stack()))
 	}
 	won := x.state.CompareAndSwap(live, finished)
 	x.keep = x.keep && won
@@ -435,16 +439,20 @@ func (x *exchange) finish(panicked any) bool {
 	return keep
 }
 
-// endUpload waits for the uploader. One that is still waiting for the client is woken: the reply is
-// over, and nobody will read the rest.
+// endUpload waits for the uploader. One that is still writing the last bytes is given a moment. One that
+// is still waiting for the client is woken: the reply is over, and nobody will read the rest.
 func (x *exchange) endUpload() {
 	if x.uploaded == nil {
 		return
 	}
+	patience := time.Duration(0)
+	if x.received.Load() {
+		patience = 10 * time.Millisecond
+	}
 	select {
 	case <-x.uploaded:
-	default:
-		x.keep = false
+	case <-time.After(patience):
+		x.keep = x.keep && x.received.Load()
 		x.cutUpstream()
 		for done := false; !done; {
 			_ = x.c.Conn.SetReadDeadline(time.Unix(1, 0))
@@ -463,14 +471,14 @@ func (x *exchange) endUpload() {
 // releaseUpstream pools a connection that the reply left clean and closes any other.
 func (x *exchange) releaseUpstream() {
 	x.mu.Lock()
-	up := x.up
+	up, cut := x.up, x.noUp
 	x.up, x.noUp = nil, true
 	x.mu.Unlock()
 	if up == nil {
 		return
 	}
 	st := x.state.Load()
-	if (st == finished || st == detached) && x.clean && x.refusal == nil && x.reusable() {
+	if (st == finished || st == detached) && !cut && x.clean && x.refusal == nil && x.reusable() {
 		x.srv.pool.put(up)
 		return
 	}
@@ -482,7 +490,7 @@ func (x *exchange) releaseUpstream() {
 // every chunked reply although its head promises keep-alive, some time after the last chunk, so that no
 // look at the socket can be early enough to tell. A dial a stream is the price.
 func (x *exchange) reusable() bool {
-	return !x.c.head.http10 && !x.reply.http10 && !x.reply.closing && x.reply.status != 101 && x.c.bodyDone() &&
+	return !x.c.head.http10 && !x.reply.http10 && !x.reply.closing && x.reply.status != 101 && x.sentAt.Load() != 0 &&
 		(x.reply.body == sized || x.reply.body == noBody)
 }
 

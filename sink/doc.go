@@ -7,5 +7,6 @@
 // view efficiency (EfficiencyColumns) are defined once and read by every engine.
 //
 // Sub-packages: store (SQLite, also the outbox for shipping), settle (joins rows with joules), queries
-// (the named queries, in both engines' dialects), clickhouse, otlp, prom and console.
+// (the named queries, in both engines' dialects), clickhouse, otlp (traces, and metrics pushed to a
+// collector), prom (/metrics), metrics (the one definition behind both), semconv (their names) and console.
 package sink

@@ -14,7 +14,9 @@ import (
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
+	"wattline/meter"
 	"wattline/sink/otlp/otlptest"
+	"wattline/sink/semconv"
 )
 
 var update = flag.Bool("update", false, "write the golden trees anew") //nolint:gochecknoglobals // flags of a test are
@@ -167,5 +169,38 @@ func TestRoutesNameNoIDs(t *testing.T) {
 	rec.Dialect, rec.Path = "resume", "/v1/stream/conversation-17"
 	if got := serverName(&rec); got != "POST /v1/stream/{id}" {
 		t.Errorf("a resumed stream's span is named %q", got)
+	}
+}
+
+// TRACES.md lists every attribute that a span can have.
+func TestDocumentationListsTheAttributes(t *testing.T) {
+	doc, err := os.ReadFile("TRACES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := ok()
+	for _, c := range meter.Columns() { // nothing is null in this row
+		switch p := c.Ptr(&full).(type) {
+		case *meter.Int:
+			p.Valid, p.V = true, max(p.V, 1)
+		case *string:
+			if *p == "" {
+				*p = "x"
+			}
+		}
+	}
+	rows := []aRequest{{"full", some(200), full}}
+	for _, q := range append(rows, requests()...) {
+		rec := q.rec
+		for _, s := range received(inBatch(emptyBatch("desk", ""), []job{{noteOf(q), &rec}})) {
+			for name := range s.Attributes {
+				if strings.HasPrefix(name, semconv.LabelPrefix) {
+					name = semconv.LabelPrefix + "KEY"
+				}
+				if !strings.Contains(string(doc), "`"+name+"`") {
+					t.Errorf("TRACES.md does not list %s, which span %s has", name, s.Name)
+				}
+			}
+		}
 	}
 }

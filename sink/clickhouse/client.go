@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -46,9 +47,7 @@ func (t *Target) DB() *sql.DB {
 	o := *t.options
 	o.Auth.Database = t.database
 	o.Settings = driver.Settings{"join_use_nulls": 1, "readonly": 2}
-	for k, v := range t.options.Settings {
-		o.Settings[k] = v
-	}
+	maps.Copy(o.Settings, t.options.Settings)
 	return driver.OpenDB(&o)
 }
 

@@ -28,6 +28,9 @@ type delivery struct {
 	log      *slog.Logger
 	schema   schema
 
+	// How long a refill first waits for rows that another replica may already have.
+	settle time.Duration
+
 	found    map[string]*foundTable // as look saw it
 	findings []string               // what it said about the schema
 }
@@ -97,9 +100,6 @@ func (d *delivery) deliver(ctx context.Context, b *store.Batch) (out outcome, er
 	return out, nil
 }
 
-// settle is how long a refill first waits for rows that another replica may already have.
-const settle = 30 * time.Second
-
 // refill sends the rows that are missing although the batch's token is remembered.
 func (d *delivery) refill(ctx context.Context, t *table, f *foundTable, r *batchRows) (sent bool, err error) {
 	if f.replicated() {
@@ -126,9 +126,9 @@ func (d *delivery) refill(ctx context.Context, t *table, f *foundTable, r *batch
 	return true, d.client.insert(ctx, t, f, r, func(row int) bool { return !there[r.batch.IDs[row]] }, hex.EncodeToString(sum[:16]))
 }
 
-// awaitReplicas waits until the batch is complete here, or settle has passed.
+// awaitReplicas waits until the batch is complete here, or d.settle has passed.
 func (d *delivery) awaitReplicas(ctx context.Context, t *table, r *batchRows) error {
-	ctx, cancel := context.WithTimeout(ctx, settle)
+	ctx, cancel := context.WithTimeout(ctx, d.settle)
 	defer cancel()
 	for pause := firstPause; ; pause *= 2 {
 		select {

@@ -54,8 +54,7 @@ func (t *Target) wrap(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var known *Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	e := &Error{Op: op}
@@ -64,8 +63,7 @@ func (t *Target) wrap(op string, err error) error {
 			e.kind = kind
 		}
 	}
-	var exception *driver.Exception
-	if errors.As(err, &exception) {
+	if exception, ok := errors.AsType[*driver.Exception](err); ok {
 		e.Code = exception.Code
 		e.text = t.redact(exception.Message)
 		if hint := t.hint(exception.Code); hint != "" {
@@ -79,13 +77,11 @@ func (t *Target) wrap(op string, err error) error {
 
 // noAnswer describes a failure of the connection without the URL, which would repeat every setting.
 func (t *Target) noAnswer(err error) string {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	hosts := strings.Join(t.options.Addr, ", ")
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return fmt.Sprintf("no connection to %s: %v", hosts, op.Err)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

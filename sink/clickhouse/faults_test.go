@@ -28,7 +28,7 @@ func impatient(s *Shipper, c *Client) *Shipper {
 
 // chaos is a plan that fails three of four inserts, each in a random way, and counts.
 func chaos(seed uint64) func(int) chtest.Fault {
-	r := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's plan
+	r := rand.New(rand.NewPCG(seed, 7))
 	ms := func(n int) time.Duration { return time.Duration(r.IntN(n*1000)) * time.Microsecond }
 	return func(int) chtest.Fault {
 		kinds := []chtest.FaultKind{chtest.None, chtest.None, chtest.CutBefore, chtest.CutAfter, chtest.CutAfter, chtest.HangBefore, chtest.HangAfter, chtest.Late, chtest.Kill, chtest.Kill}
@@ -150,7 +150,7 @@ func TestHalfABatch(t *testing.T) {
 // A wrong password keeps the rows waiting, says so in a sentence, and appears nowhere.
 func TestWrongPassword(t *testing.T) {
 	protocols(t, func(t *testing.T, native bool) {
-		const secret = "sesame+open/wide" //nolint:gosec // made up
+		const secret = "sesame+open/wide"
 		w := newWorld(t, chtest.Options{Users: map[string]string{"watt": secret}})
 		dsn := strings.Replace(w.srv.DSN(w.db), "default@", "watt@", 1)
 		if native {
@@ -255,10 +255,15 @@ func TestTwoWattlines(t *testing.T) {
 	}
 }
 
-// soak is how long ClickHouse is away in TestAway: a minute, less with -short, or $WATTLINE_SOAK.
+// soak is how long ClickHouse is away in TestAwaySoak: a minute, less with -short, ten with WATTLINE_SOAK=1,
+// or what WATTLINE_SOAK says.
 func soak(t *testing.T) time.Duration {
 	t.Helper()
-	if v := os.Getenv("WATTLINE_SOAK"); v != "" {
+	switch v := os.Getenv("WATTLINE_SOAK"); v {
+	case "":
+	case "1":
+		return 10 * time.Minute
+	default:
 		d, err := time.ParseDuration(v)
 		must(t, err)
 		return d
@@ -271,7 +276,7 @@ func soak(t *testing.T) time.Duration {
 
 // ClickHouse is away while 500 rows a second go on coming: the store takes every one as fast as before, and
 // they arrive once when it is back. In between it is also killed and restarted.
-func TestAway(t *testing.T) {
+func TestAwaySoak(t *testing.T) {
 	away := soak(t)
 	w := newWorld(t, chtest.Options{})
 	c := w.client(true)

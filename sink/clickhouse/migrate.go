@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// Ensure creates the current schema where the database has none of wattline's tables, and otherwise changes
-// nothing: a schema that exists belongs to whoever runs `wattline ddl --apply`. It returns whether it
-// created, and what Verify finds; findings are no error, since rows also ship into neighbouring versions.
+// Ensure creates the current schema where the database has none of wattline's tables, or finishes such a
+// creation that was interrupted, and otherwise changes nothing: a schema that exists belongs to whoever runs
+// `wattline ddl --apply`. It returns whether it created, and what Verify finds; findings are no error, since
+// rows also ship into neighbouring versions.
 func (c *Client) Ensure(ctx context.Context) (created bool, findings []string, err error) {
 	return c.ensure(ctx, current())
 }
@@ -22,11 +23,18 @@ func (c *Client) ensure(ctx context.Context, s schema) (bool, []string, error) {
 	if err != nil {
 		return false, nil, err
 	}
-	if slices.ContainsFunc(s.tables, func(t table) bool { return found[t.name] != nil }) || found[versionTable] != nil {
-		findings, err := c.verify(ctx, s, Layout{Database: c.target.database})
+	l := Layout{Database: c.target.database}
+	v, err := c.schemaVersion(ctx, found)
+	if err != nil {
+		return false, nil, err
+	}
+	// The version table is created first and filled last.
+	unfinished := found[versionTable] != nil && v == 0
+	if !unfinished && (found[versionTable] != nil || slices.ContainsFunc(s.tables, func(t table) bool { return found[t.name] != nil })) {
+		findings, err := c.verify(ctx, s, l)
 		return false, findings, err
 	}
-	return true, nil, c.run(ctx, s.ddl(Layout{Database: c.target.database}))
+	return true, nil, c.migrate(ctx, s, l)
 }
 
 // Apply brings the database to the current schema. It may be repeated. It refuses a database whose schema is newer.
@@ -47,16 +55,39 @@ func (c *Client) apply(ctx context.Context, s schema, l Layout) error {
 		return fmt.Errorf("clickhouse: database %s has schema version %d and this wattline knows none above %d: change it with the newer wattline that made it (this one can still ship into it)",
 			l.Database, v, s.version)
 	}
-	if t := found[s.tables[0].name]; t != nil && l.Cluster == "" && t.engine == "Distributed" {
-		return fmt.Errorf("clickhouse: the tables of database %s are distributed: name their cluster with --cluster", l.Database)
+	if t := found[s.tables[0].name]; t != nil && (t.engine == "Distributed") != (l.Cluster != "") {
+		if l.Cluster == "" {
+			return fmt.Errorf("clickhouse: the tables of database %s are distributed: name their cluster with --cluster", l.Database)
+		}
+		return fmt.Errorf("clickhouse: database %s already has plain tables, which a cluster's would not replace: use another database, or RENAME them first", l.Database)
 	}
-	if err := c.run(ctx, s.ddl(l)); err != nil {
+	if err := c.migrate(ctx, s, l); err != nil {
 		return err
 	}
 	if found, err = c.inspect(ctx); err != nil {
 		return err
 	}
 	return c.run(ctx, s.repairs(l, found))
+}
+
+// migrate runs the DDL, less the creation of a database that is there: few users may create one.
+func (c *Client) migrate(ctx context.Context, s schema, l Layout) error {
+	statements := s.ddl(l)
+	if l.Cluster != "" { // it may be missing on another node
+		return c.run(ctx, statements)
+	}
+	there := false
+	err := c.each(ctx, "SELECT name FROM system.databases WHERE name = "+quote(l.Database), func(func(...any) error) error {
+		there = true
+		return nil
+	})
+	if err != nil {
+		return c.target.wrap("look for database "+l.Database, err)
+	}
+	if there {
+		statements = statements[1:]
+	}
+	return c.run(ctx, statements)
 }
 
 // repairs adds back columns that a table of this version has lost.

@@ -84,6 +84,20 @@ func TestEnsureOnlyCreates(t *testing.T) {
 	if created || len(findings) > 0 {
 		t.Errorf("a second time: %v, %q", created, findings)
 	}
+
+	// As after a kill in the middle of it:
+	w.query("DROP TABLE $db.ledger")
+	w.query("TRUNCATE TABLE $db." + versionTable)
+	created, _, err = c.Ensure(t.Context())
+	must(t, err)
+	if !created {
+		t.Error("an interrupted creation was not finished")
+	}
+	must(t, c.Apply(t.Context(), ""))
+	if err := c.Apply(t.Context(), "gpus"); err == nil || !strings.Contains(err.Error(), "plain tables") {
+		t.Errorf("a cluster over plain tables: %v", err)
+	}
+
 	w.query("ALTER TABLE $db.requests DROP COLUMN ram_bytes")
 	w.query("ALTER TABLE $db.requests MODIFY COLUMN `path` Nullable(String)")
 	w.query("ALTER TABLE $db.requests ADD COLUMN mine UInt8 DEFAULT 7")

@@ -43,6 +43,7 @@ const (
 	longestPause    = time.Minute
 	quietFor        = 30 * time.Second // shortest time between two log lines about the same trouble
 	lookAfter       = 30 * time.Second // shortest time between two counts of what waits
+	settle          = 30 * time.Second // how far replicas may lag
 )
 
 // Shipper moves rows from the outbox to ClickHouse, one batch at a time, each exactly once. It shares
@@ -77,7 +78,7 @@ func NewShipper(cfg Config) *Shipper {
 	}
 	s := &Shipper{cfg: cfg, firstPause: firstPause, longestPause: longestPause, stats: Stats{Rows: map[string]uint64{}}}
 	if cfg.Client != nil {
-		d := &delivery{client: cfg.Client, instance: cfg.Instance, begin: cfg.Outbox.BeginSend, log: cfg.Log, schema: current()}
+		d := &delivery{client: cfg.Client, instance: cfg.Instance, begin: cfg.Outbox.BeginSend, log: cfg.Log, schema: current(), settle: settle}
 		s.ship, s.ready = d.deliver, d.look
 	}
 	return s

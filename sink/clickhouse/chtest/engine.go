@@ -99,7 +99,7 @@ func (e *Engine) Restart() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.killLocked()
-	if err := os.MkdirAll(e.data, 0o755); err != nil {
+	if err := os.MkdirAll(e.data, 0o750); err != nil {
 		return fmt.Errorf("chtest: %w", err)
 	}
 	_ = os.Remove(e.socket)

@@ -96,10 +96,10 @@ func exists(path string) bool {
 
 // lock waits for the file lock at path. The kernel drops it if the process dies.
 func lock(path string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("chtest: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the cache
 	if err != nil {
 		return nil, fmt.Errorf("chtest: %w", err)
 	}
@@ -152,7 +152,7 @@ func fetchLibrary(ctx context.Context, log io.Writer, dir string) error {
 
 // unpack checks the tarball's hash and takes the library out of it.
 func unpack(tarball, dir string) error {
-	f, err := os.Open(tarball)
+	f, err := os.Open(tarball) //nolint:gosec // what npm has just written
 	if err != nil {
 		return fmt.Errorf("chtest: %w", err)
 	}
@@ -183,10 +183,10 @@ func unpack(tarball, dir string) error {
 }
 
 func writeFile(path string, r io.Reader) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return fmt.Errorf("chtest: %w", err)
 	}
-	f, err := os.Create(path)
+	f, err := os.Create(path) //nolint:gosec // in the cache
 	if err != nil {
 		return fmt.Errorf("chtest: %w", err)
 	}
@@ -204,7 +204,7 @@ func compile(ctx context.Context, program string) error {
 		return fmt.Errorf("chtest: the ClickHouse tests need a C compiler (cc) for the 200 lines that load the engine: install gcc or clang: %w", err)
 	}
 	source := program + ".c"
-	if err := os.WriteFile(source, engineSource, 0o644); err != nil { //nolint:gosec // source code, not a secret
+	if err := os.WriteFile(source, engineSource, 0o600); err != nil {
 		return fmt.Errorf("chtest: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, cc, "-O1", "-o", program+".tmp", source, "-ldl", "-lpthread") //nolint:gosec // paths of our own

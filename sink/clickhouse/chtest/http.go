@@ -38,12 +38,12 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out, err := s.answerHTTP(r)
-	var exception *Exception
+	exception, refused := errors.AsType[*Exception](err)
 	switch {
 	case err == nil:
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
-		_, _ = w.Write(out)
-	case errors.As(err, &exception):
+		_, _ = w.Write(out) //nolint:gosec // a database's answer to its client, no page
+	case refused:
 		code := exceptionCode(exception.Text)
 		w.Header().Set("X-ClickHouse-Exception-Code", strconv.Itoa(code))
 		w.WriteHeader(httpStatus(code))

@@ -237,8 +237,7 @@ func (c *nativeConn) resetSettings(ctx context.Context, req request) error {
 // reply ends a query: with an exception, or with the empty block that names the columns (where the query
 // has any), the blocks that the engine returned at revision 0, and the end mark.
 func (c *nativeConn) reply(header *block, out []byte, err error, compressed bool) error {
-	var e *Exception
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Exception](err); ok {
 		return c.exception(e.Text)
 	}
 	if err != nil {
@@ -363,7 +362,7 @@ func (c *nativeConn) sendBlock(b *block, compressed bool) error {
 func (c *nativeConn) exception(text string) error {
 	var b chproto.Buffer
 	b.PutByte(proto.ServerException)
-	b.PutInt32(int32(exceptionCode(text))) //nolint:gosec // codes have four digits
+	b.PutInt32(int32(exceptionCode(text)))
 	b.PutString("DB::Exception")
 	b.PutString(strings.TrimSpace(exceptionCodeRE.ReplaceAllString(text, "")))
 	b.PutString("") // stack trace

@@ -26,7 +26,7 @@ func orphan(dir string) {
 // startOrphan starts the test binary as an engine's parent, kills it with kill -9 and returns the engine's id.
 func startOrphan(t *testing.T) int {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$") //nolint:gosec // ourselves
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), "CHTEST_ORPHAN="+t.TempDir(), "TMPDIR="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

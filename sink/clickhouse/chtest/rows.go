@@ -35,7 +35,7 @@ func Rows(c RowsConfig) *sink.Rows {
 	if c.Every == 0 {
 		c.Every = 2 * time.Second
 	}
-	g := &generator{RowsConfig: c, r: rand.New(rand.NewPCG(c.Seed, 0x77617474))} //nolint:gosec // made-up rows
+	g := &generator{RowsConfig: c, r: rand.New(rand.NewPCG(c.Seed, 0x77617474))}
 	rows := &sink.Rows{Requests: make([]*meter.Record, 0, c.Requests)}
 	at := c.From
 	for range c.Requests {
@@ -81,7 +81,7 @@ func (g *generator) hex(n int) string {
 
 // pick is one of a pool of stable hashes, as --identify hash writes them.
 func (g *generator) pick(kind string, pool int) string {
-	r := rand.New(rand.NewPCG(uint64(g.r.IntN(pool)), uint64(len(kind)))) //nolint:gosec // made-up rows
+	r := rand.New(rand.NewPCG(uint64(g.r.IntN(pool)), uint64(len(kind))))
 	return fmt.Sprintf("%016x", r.Uint64())
 }
 

@@ -230,8 +230,8 @@ func (s *Server) execute(ctx context.Context, ses *session, r request) ([]byte, 
 // report logs what is neither an exception nor a planned or unplanned death: a flaw of this package, or of
 // the client's framing.
 func (s *Server) report(err error) {
-	var exception *Exception // the client has been told
-	if err == nil || errors.As(err, &exception) || errors.Is(err, errCut) || errors.Is(err, ErrDown) || errors.Is(err, io.EOF) ||
+	if _, ok := errors.AsType[*Exception](err); err == nil || ok || // the client has been told
+		errors.Is(err, errCut) || errors.Is(err, ErrDown) || errors.Is(err, io.EOF) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNRESET) {
 		return
 	}

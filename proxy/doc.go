@@ -11,7 +11,7 @@
 // fixed head for every request and what it would answer is dropped (conn.go says why).
 //
 // The way of a request: Server (server.go) accepts, clientConn (conn.go) reads and validates the head
-// (head.go), exchange (exchange.go) takes an upstream connection (upstream.go), forwards, relays the
-// reply (relay.go) through the framing in chunk.go, while watcher (watch.go) waits for the client to
-// leave. Observer and Tracer (observer.go) are all that the rest of wattline sees.
+// (head.go), exchange (exchange.go) takes an upstream connection (upstream.go), forwards (upload.go),
+// relays the reply (relay.go) through the framing in chunk.go and settles how it ended (finish.go), while
+// watcher (watch.go) waits for the client to leave. Observer and Tracer (observer.go) are all that the rest of wattline sees.
 package proxy

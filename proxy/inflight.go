@@ -31,3 +31,20 @@ func (s *Server) Inflight() []Inflight {
 	slices.SortFunc(out, func(a, b Inflight) int { return a.StartedAt.Compare(b.StartedAt) })
 	return out
 }
+
+func (x *exchange) snapshot(now int64) Inflight {
+	f := Inflight{
+		ID: x.id, Route: x.srv.cfg.Name, StartedAt: x.rec.StartedAt, Method: x.rec.Method, Path: x.rec.Path,
+		Agent: x.rec.Agent, AgeUs: (now - x.entered) / 1000, Events: x.events.Load(), Phase: "sending",
+	}
+	switch first := x.firstAt.Load(); {
+	case first > 0:
+		us := (first - x.entered) / 1000
+		f.TTFTUs, f.Phase = &us, "producing"
+	case x.headedAt.Load() > 0:
+		f.Phase = "headed"
+	case x.sentAt.Load() > 0:
+		f.Phase = "waiting"
+	}
+	return f
+}

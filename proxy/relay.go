@@ -117,7 +117,7 @@ func (x *exchange) readReplyHead(in *inbox) error {
 // has to say about its connection, and the echo if it was asked for.
 func (x *exchange) replyHead(dst []byte) []byte {
 	h := &x.c.head
-	uploading := x.uploaded != nil && x.sentAt.Load() == 0
+	uploading := x.uploaded != nil && !x.received.Load()
 	x.keep = !h.closing && (!h.http10 || h.keepAlive) && x.reply.body != untilClose && !uploading && !x.srv.stop.Load()
 	dst = x.reply.appendEndToEnd(dst, "")
 	switch {

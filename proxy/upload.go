@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// firstChunkGrace is how long a head waits for the first chunk size behind it. Clients send the two
+func (x *exchange) awaitFirstChunk() error {
+	c := x.c
+	until := c.arrive.Add(min(firstChunkGrace, x.srv.cfg.BodyIdle))
+	for c.head.body == chunked && !c.head.expect {
+		probe := c.chunks
+		for b := c.buffered(); len(b) > 0 && probe.state < inData; {
+			n, _, err := probe.next(b[:1])
+			if err != nil {
+				return &refusal{400, err.Error()}
+			}
+			b = b[n:]
+		}
+		if probe.state >= inData {
+			return nil
+		}
+		switch err := c.fill(time.Until(until), smallSize+maxChunkLine); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return x.clientReadError(err)
+		}
+	}
+	return nil
+}
+
+func (x *exchange) upload() {
+	defer close(x.uploaded)
+	defer x.srv.rescue("an upload failed", func() { x.uploadFailed(&refusal{500, "internal error"}) })
+	c := x.c
+	c.roomForUpload()
+	defer c.release()
+	for !c.bodyDone() {
+		if len(c.buffered()) == 0 {
+			if err := c.fill(x.srv.cfg.BodyIdle, largeSize); err != nil {
+				x.uploadFailed(x.clientReadError(err))
+				return
+			}
+		}
+		piece, before, err := c.takeBody()
+		if err != nil {
+			x.uploadFailed(err)
+			return
+		}
+		if c.bodyDone() { // before the write: the reply may be here as soon as that returns
+			x.received.Store(true)
+		}
+		if _, err := x.writeUp(piece); err != nil {
+			return // the upstream has heard enough; its reply says why
+		}
+		x.showBody(piece, before)
+	}
+	x.sent(x.srv.now())
+}
+
+func (x *exchange) uploadFailed(err error) {
+	var why *refusal
+	errors.As(err, &why)
+	if x.state.CompareAndSwap(live, cancelled) {
+		x.uploadFail.Store(why) // nil if the client left
+		x.cutUpstream()
+	} else if x.state.CompareAndSwap(detached, cancelled) { // half a request makes no stream to resume
+		x.cutUpstream()
+	}
+}
+
+func (x *exchange) clientReadError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &refusal{408, fmt.Sprintf("no byte of the request's body came for %v", x.srv.cfg.BodyIdle)}
+	}
+	return errLeft
+}
+
+func (x *exchange) showBody(piece []byte, scan chunkScanner) {
+	if len(piece) == 0 {
+		return
+	}
+	if x.c.head.body == sized {
+		x.inBytes.Add(int64(len(piece)))
+		x.metered(func() { x.meter.RequestBody(piece) })
+		return
+	}
+	for len(piece) > 0 {
+		n, payload, err := scan.next(piece)
+		if err != nil || n == 0 {
+			return
+		}
+		if len(payload) > 0 {
+			x.inBytes.Add(int64(len(payload)))
+			x.metered(func() { x.meter.RequestBody(payload) })
+		}
+		piece = piece[n:]
+	}
+}
+
+func (x *exchange) endUpload() {
+	if x.uploaded == nil {
+		return
+	}
+	select {
+	case <-x.uploaded:
+	default:
+		x.stopUpload()
+	}
+	if why := x.uploadFail.Load(); why != nil && !x.replied {
+		x.refusal = why
+	}
+}
+
+func (x *exchange) stopUpload() {
+	if x.received.Load() {
+		select {
+		case <-x.uploaded:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	} else {
+		x.keep = false
+	}
+	x.cutUpstream()
+	for {
+		_ = x.c.Conn.SetReadDeadline(time.Unix(1, 0))
+		select {
+		case <-x.uploaded:
+			return
+		case <-time.After(10 * time.Millisecond): // its own deadline may have come behind ours
+		}
+	}
+}

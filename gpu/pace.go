@@ -12,11 +12,15 @@ const (
 	statusIdleNs = 2e9
 	procsBusyNs  = 10e9
 	procsIdleNs  = 30e9
+
+	recordedLookNs  = 50e6 // half of an H100's tick
+	recordingBudget = 0.05
 )
 
 // paceFacts is what the pace follows from.
 type paceFacts struct {
 	busy       bool
+	recording  bool // looks are written down: more of them are worth their price
 	shape      Channel
 	shapeStep  int64         // ns
 	ringSpan   int64         // ns, how much of the past the ring holds
@@ -41,8 +45,15 @@ func (f paceFacts) interval(w Want) int64 {
 		if f.shape == ChannelCounter {
 			least = 20e6
 		}
-		paid := int64(float64(f.energyCost) / f.budget)
-		return pick(min(max(least, f.tickPeriod, paid), 1e9), min(max(1e9, paid), 4e9))
+		budget := f.budget
+		if f.recording {
+			least, budget = recordedLookNs, recordingBudget
+		}
+		paid := int64(float64(f.energyCost) / budget)
+		if !f.recording {
+			least = max(least, f.tickPeriod)
+		}
+		return pick(min(max(least, paid), 1e9), min(max(1e9, paid), 4e9))
 	case WantRing:
 		return pick(min(maxRingPoll, f.ringSpan*2/5), min(2*maxRingPoll, f.ringSpan*7/10))
 	case WantPower:

@@ -82,7 +82,7 @@ func TestRecordAndReplay(t *testing.T) {
 		s.Stop()
 		e := trace.Energy(int64(from)+shift, int64(to)+shift)
 		t.Logf("truth %.1f J, from the recording %.1f J ± %.1f", truth/1e6, float64(e.Uj)/1e6, float64(e.ErrorUj)/1e6)
-		if !e.OK || math.Abs(float64(e.Uj)/truth-1) > 0.01 {
+		if off := math.Abs(float64(e.Uj) - truth); !e.OK || off > float64(e.ErrorUj) || off > 0.01*truth {
 			t.Errorf("%+v, truth %.0f", e, truth)
 		}
 	})

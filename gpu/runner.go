@@ -320,7 +320,7 @@ func (r *runner) read(want Want) (err error) {
 
 func (r *runner) facts(busy bool) paceFacts {
 	f := r.learn.facts()
-	f.busy, f.budget = busy, r.cfg.Budget
+	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
 	return f
 }
 

@@ -110,19 +110,36 @@ func (t *Trace) addKnot(k Tick) {
 		last := &t.knots[n-1]
 		if lo, hi := max(last.lo, k.Lo), min(last.hi, k.Hi); lo < hi {
 			last.lo, last.hi = lo, hi
+			t.anchorLast()
 		}
 		return
 	}
-	n := knot{lo: k.Lo, hi: k.Hi, uj: k.Uj}
-	n.anchor = true
-	for i := len(t.knots) - 1; i >= 0; i-- {
-		if t.knots[i].anchor {
-			apart := n.mid() - t.knots[i].mid()
-			n.anchor = apart >= anchorEveryNs && n.hi-n.lo <= apart/anchorSharp
-			break
-		}
+	t.knots = append(t.knots, knot{lo: k.Lo, hi: k.Hi, uj: k.Uj})
+	t.anchorLast()
+}
+
+// anchorLast makes the last knot an anchor if it is far enough from the one before and placed sharply
+// for that distance. A blunt anchor gives way to a sharp one that comes soon after it.
+func (t *Trace) anchorLast() {
+	n := len(t.knots) - 1
+	k := &t.knots[n]
+	if k.anchor {
+		return
 	}
-	t.knots = append(t.knots, n)
+	for i := n - 1; i >= 0; i-- {
+		a := &t.knots[i]
+		if !a.anchor {
+			continue
+		}
+		apart := k.mid() - a.mid()
+		if apart < anchorEveryNs && a.hi-a.lo > 3*(k.hi-k.lo) {
+			a.anchor, k.anchor = false, true
+			return
+		}
+		k.anchor = apart >= anchorEveryNs && k.hi-k.lo <= apart/anchorSharp
+		return
+	}
+	k.anchor = true
 }
 
 func (t *Trace) forget() {

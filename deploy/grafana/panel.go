@@ -1,0 +1,97 @@
+package grafana
+
+import (
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+// Engine is where a panel's SQL runs.
+type Engine int
+
+// The engines.
+const (
+	ClickHouse Engine = iota
+	SQLite            // the store's own file, through the plugin frser-sqlite-datasource
+)
+
+// Kind is how a panel shows its answer.
+type Kind string
+
+// The kinds, by Grafana's names.
+const (
+	Lines Kind = "timeseries"
+	Table Kind = "table"
+	Bars  Kind = "barchart"
+	Stat  Kind = "stat"
+)
+
+// Dashboard is one page of panels.
+type Dashboard struct {
+	Name, Title string // Name is the file's and, behind "wattline-", the uid
+	Panels      []Panel
+}
+
+// Panel is one question. Its answers come from SQL, which is a template with the words of an Engine, or
+// from PromQL.
+type Panel struct {
+	Question string
+	Doc      string // how to read the answer
+	Kind     Kind
+	Unit     string // Grafana's name of the unit
+	Stacked  bool
+	SQL      []string
+	PromQL   []Series
+}
+
+// Series is a PromQL expression and the legend of what it gives.
+type Series struct{ Expr, Legend string }
+
+// Portable reports whether the panel's SQL runs on an SQLite that has no functions of wattline's: the
+// plugin's SQLite has no quantiles.
+func (p *Panel) Portable() bool {
+	for _, s := range p.SQL {
+		if strings.Contains(s, "{{quantile") {
+			return false
+		}
+	}
+	return len(p.SQL) > 0
+}
+
+// Render is a panel's SQL on one engine, with the macros that the engine's plugin expands.
+func Render(sql string, e Engine) (string, error) {
+	t, err := template.New("panel").Funcs(e.words()).Parse(sql)
+	if err != nil {
+		return "", fmt.Errorf("grafana: %w", err)
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, nil); err != nil {
+		return "", fmt.Errorf("grafana: %w", err)
+	}
+	return strings.TrimSpace(b.String()), nil
+}
+
+// words are what differs between the engines: within limits a time column to the dashboard's range,
+// bucket is the start of the interval it lies in, seconds the length of that interval.
+func (e Engine) words() template.FuncMap {
+	if e == ClickHouse {
+		return template.FuncMap{
+			"within":   func(col string) string { return "$__timeFilter(" + col + ")" },
+			"bucket":   func(col string) string { return "$__timeInterval(" + col + ")" },
+			"seconds":  func() string { return "$__interval_s" },
+			"quantile": func(p, x string) string { return "quantileExactInclusive(" + p + ")(" + x + ")" },
+		}
+	}
+	const seconds = "max(1, $__interval_ms / 1000)"
+	return template.FuncMap{
+		"within": func(col string) string {
+			at := func(v string) string { return "strftime('%Y-%m-%d %H:%M:%f', " + v + " / 1000.0, 'unixepoch')" }
+			return col + " >= " + at("$__from") + " AND " + col + " <= " + at("$__to")
+		},
+		"bucket": func(col string) string {
+			return "CAST(strftime('%s', " + col + ") AS INTEGER) / " + seconds + " * " + seconds
+		},
+		"seconds":  func() string { return seconds },
+		"quantile": func(p, x string) string { return "quantile(" + x + ", " + p + ")" },
+	}
+}

@@ -1,0 +1,128 @@
+package grafana
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// The data sources that provisioning/datasources defines.
+const (
+	clickHouseUID = "wattline-clickhouse"
+	prometheusUID = "wattline-prometheus"
+	sqliteUID     = "wattline-sqlite"
+)
+
+// Dashboards returns them all.
+func Dashboards() []Dashboard { return []Dashboard{latency(), efficiency(), operations(), requests()} }
+
+// object is a JSON object.
+type object = map[string]any
+
+// Write is the dashboard as Grafana's JSON. For SQLite it has only the panels that its plugin can
+// answer; a dashboard that has none of these is nil.
+func (d *Dashboard) Write(e Engine) ([]byte, error) {
+	var panels []object
+	for i := range d.Panels {
+		p := &d.Panels[i]
+		if e == SQLite && !p.Portable() {
+			continue
+		}
+		o, err := p.object(e)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", d.Name, p.Question, err)
+		}
+		at := len(panels)
+		o["id"], o["gridPos"] = at+1, object{"h": 8, "w": 12, "x": at % 2 * 12, "y": at / 2 * 8}
+		panels = append(panels, o)
+	}
+	if len(panels) == 0 {
+		return nil, nil
+	}
+	uid := "wattline-" + d.Name
+	if e == SQLite {
+		uid += "-sqlite"
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(object{
+		"uid": uid, "title": d.Title, "tags": []string{"wattline"}, "schemaVersion": 39, "editable": true, "timezone": "browser",
+		"time": object{"from": "now-6h", "to": "now"}, "refresh": "30s", "graphTooltip": 1, "panels": panels,
+		"links": []object{{"type": "dashboards", "tags": []string{"wattline"}, "title": "wattline", "asDropdown": true}},
+		"templating": object{"list": []object{{
+			"name": "jaeger", "label": "Jaeger", "type": "textbox", "query": "http://localhost:16686",
+			"current": object{"text": "http://localhost:16686", "value": "http://localhost:16686"},
+		}}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("grafana: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// object is the panel as JSON, without its place.
+func (p *Panel) object(e Engine) (object, error) {
+	var targets []object
+	source := object{"type": "prometheus", "uid": prometheusUID}
+	for i, s := range p.PromQL {
+		targets = append(targets, object{"refId": ref(i), "datasource": source, "expr": s.Expr, "legendFormat": s.Legend, "editorMode": "code"})
+	}
+	for i, s := range p.SQL {
+		text, err := Render(s, e)
+		if err != nil {
+			return nil, err
+		}
+		t := e.target(text, p.Kind == Lines)
+		source, _ = t["datasource"].(object)
+		t["refId"] = ref(i)
+		targets = append(targets, t)
+	}
+	custom := object{}
+	if p.Stacked {
+		custom = object{"fillOpacity": 40, "stacking": object{"mode": "normal"}}
+	}
+	o := object{
+		"type": string(p.Kind), "title": p.Question, "datasource": source, "targets": targets,
+		"fieldConfig": object{"defaults": object{"unit": p.Unit, "custom": custom}, "overrides": traceLink()},
+	}
+	if p.Doc != "" {
+		o["description"] = p.Doc
+	}
+	return o, nil
+}
+
+// target asks an engine's plugin.
+func (e Engine) target(text string, series bool) object {
+	if e == SQLite {
+		t := object{
+			"datasource": object{"type": "frser-sqlite-datasource", "uid": sqliteUID}, "rawQueryText": text, "queryText": text,
+			"queryType": "table", "timeColumns": []string{"time"},
+		}
+		if series {
+			t["queryType"] = "time series"
+		}
+		return t
+	}
+	t := object{
+		"datasource": object{"type": "grafana-clickhouse-datasource", "uid": clickHouseUID}, "rawSql": text,
+		"editorType": "sql", "queryType": "table", "format": 1,
+	}
+	if series {
+		t["queryType"], t["format"] = "timeseries", 0
+	}
+	return t
+}
+
+// traceLink makes a column named trace a link to the trace.
+func traceLink() []object {
+	return []object{{
+		"matcher": object{"id": "byName", "options": "trace"},
+		"properties": []object{{"id": "links", "value": []object{{
+			"title": "Trace in Jaeger", "targetBlank": true, "url": "${jaeger:raw}/trace/${__value.raw}",
+		}}}},
+	}}
+}
+
+func ref(i int) string { return string(rune('A' + i)) }

@@ -2,11 +2,25 @@ package meter
 
 // Work is what a request asks of the server, as far as its head and body have been seen.
 type Work struct {
-	Dialect string // "" where the path is not metered
-	Streams bool   // the reply will be a stream of events
+	Dialect  string // "" where the path is not metered
+	Streams  bool   // the reply will be a stream of events
+	Computes bool   // the model runs for it
 }
 
 // Work returns it. It is called by the goroutine that shows the request's body.
 func (m *Meter) Work() Work {
-	return Work{Dialect: m.dialect, Streams: m.request.stream.Valid && m.request.stream.V == 1}
+	return Work{
+		Dialect: m.dialect, Computes: computes(m.dialect),
+		Streams: m.request.stream.Valid && m.request.stream.V == 1,
+	}
+}
+
+// computes reports whether the model runs for a dialect's requests. The rest of an earlier stream was
+// paid for by that stream.
+func computes(dialect string) bool {
+	switch dialect {
+	case "", DialectTokenize, DialectCount, DialectResume:
+		return false
+	}
+	return true
 }

@@ -96,6 +96,8 @@ func (p *power) bind(c *serveCmd, routes []*servedRoute, all []gpu.Candidate) er
 		}
 		chosen, why, err := gpu.Mine(wish, all)
 		switch {
+		case len(all) == 0 && len(wish.GPUs) == 0:
+			continue
 		case errors.Is(err, gpu.ErrNotMine):
 			said = append(said, fmt.Sprintf("%s: %v", r.Name, err))
 			continue
@@ -115,7 +117,7 @@ func (p *power) bind(c *serveCmd, routes []*servedRoute, all []gpu.Candidate) er
 	}
 	p.found = strings.Join(said, "; ")
 	if p.found == "" {
-		p.found = "no source (gpu_uj stays null)"
+		p.found = "no source (gpu_uj stays null; wattline gpu says why)"
 	}
 	return nil
 }
@@ -280,7 +282,7 @@ func (w *watched) Observe(e proxy.Event) {
 		return
 	}
 	w.mu.Lock()
-	if e.Phase == proxy.Sent && e.Work.Dialect != "" {
+	if e.Phase == proxy.Sent && e.Work.Computes {
 		w.live[e.Seq] = &liveRequest{work: e.Work}
 	}
 	q := w.live[e.Seq]

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy/llamatest"
+)
+
+// TestEnergyFromSamplerToRow: a simulated card, a real llama-server, requests alone, together and
+// unstreamed. Every row gets its joules and says that they are simulated, the ledger balances to the
+// microjoule, and what was recorded meanwhile gives the same joules offline.
+func TestEnergyFromSamplerToRow(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recording")
+	w := serve(t, llamatest.Start(t, "-c", "32768").URL(), "--gpu", "sim", "--record", dir, "--price-per-kwh", "0.3")
+	<-time.After(4 * time.Second) // the idle draw is learnt from quiet seconds
+	stream := map[string]any{
+		"messages": []any{map[string]any{"role": "user", "content": "ba ce di fo gu"}}, "stream": true, "max_tokens": 400, "ignore_eos": true,
+	}
+	var mu sync.Mutex
+	var ids []string
+	send := func(path string, body map[string]any) {
+		r := w.post(t.Context(), path, body)
+		if r.err != nil || r.status != 200 {
+			t.Errorf("status %d, %v", r.status, r.err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ids = append(ids, r.id)
+	}
+	send("/v1/chat/completions", stream)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() { send("/v1/chat/completions", stream) })
+	}
+	wg.Wait()
+	send("/completion", map[string]any{"prompt": "ba ce di", "n_predict": 200, "ignore_eos": true})
+	if r := w.post(t.Context(), "/tokenize", map[string]any{"content": "ba"}); r.err != nil {
+		t.Error(r.err)
+	}
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-w.waited; err != nil {
+		t.Errorf("wattline ended with %v", err)
+	}
+	offline := attributedRows(t, dir)
+	rows := w.stored(t, 100)
+	for _, id := range ids {
+		rec := rows[id]
+		if rec == nil || !rec.GPUUj.Valid || rec.GPUUj.V <= 0 || !strings.HasPrefix(rec.EnergySource, "sim/") {
+			t.Errorf("row %+v", rec)
+			continue
+		}
+		if rec.GPUActiveUj.Valid && rec.GPUUj.V != rec.GPUActiveUj.V+rec.GPUIdleUj.V {
+			t.Errorf("%s: %d is not %d + %d", id, rec.GPUUj.V, rec.GPUActiveUj.V, rec.GPUIdleUj.V)
+		}
+		// The recording rounds the samples' stamps to microseconds.
+		if off := offline[id]; off == nil || off.GPUUj.V < rec.GPUUj.V*999/1000 || off.GPUUj.V > rec.GPUUj.V*1001/1000 || off.EnergyQuality != rec.EnergyQuality {
+			t.Errorf("%s: in line %d %s, offline %+v", id, rec.GPUUj.V, rec.EnergyQuality, off)
+		}
+	}
+	if n := len(rows); n != len(ids)+1 {
+		t.Errorf("%d rows of %d requests", n, len(ids)+1)
+	}
+	if got := answer(t, "query", "--store", w.store, "--format", "csv", "--name", "conservation"); !strings.HasSuffix(strings.TrimSpace(got), ",0,0") {
+		t.Errorf("the ledger does not balance:\n%s", got)
+	}
+	if got := answer(t, "requests", "--store", w.store); strings.Count(got, "simulated") != len(ids) {
+		t.Errorf("the table does not say everywhere that the joules are simulated:\n%s", got)
+	}
+}
+
+// attributedRows runs `wattline attribute --json` and returns its requests by tag, which is the row's id.
+func attributedRows(t *testing.T, dir string) map[string]*meter.Record {
+	t.Helper()
+	rows := map[string]*meter.Record{}
+	for line := range strings.Lines(answer(t, "attribute", dir, "--json")) {
+		var tagged struct {
+			Tag    string `json:"tag"`
+			Ledger any    `json:"ledger"`
+		}
+		var rec meter.Record
+		if err := json.Unmarshal([]byte(line), &tagged); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(line), &rec); err != nil {
+			t.Fatal(err)
+		}
+		if tagged.Ledger == nil {
+			rows[tagged.Tag] = &rec
+		}
+	}
+	return rows
+}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"wattline/gpu"
@@ -23,7 +24,8 @@ type attributeCmd struct {
 	Rule string `help:"How the joules are divided: ${enum}." enum:"phase,time,token" default:"phase"`
 	JSON bool   `help:"One JSON object a request, in the order of requests.jsonl, then the ledger's." name:"json"`
 
-	Shape string `help:"Use only some of what was recorded: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
+	Coalitions bool   `help:"The recording holds every coalition of a few requests: compare with their measured Shapley shares." hidden:""`
+	Shape      string `help:"Use only some of what was recorded: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
 }
 
 // attributed is one request of a recording with its energy columns.
@@ -42,12 +44,17 @@ func (c *attributeCmd) Run(a *app) error {
 	sources := map[string]recording.Sources{"counter": recording.CounterOnly, "average": recording.AverageOnly}[c.Shape]
 	l := ledger.New(device.Config(sources))
 	recording.Feed(l, l.AddUpstream(ledger.Coefficients{}, false), device, traffic.Requests, 0)
+	results := make([]ledger.Result, len(traffic.Requests))
 	rows := make([]attributed, len(traffic.Requests))
 	for i, q := range traffic.Requests {
 		rows[i] = attributed{index: i, tag: q.Tag, rec: meter.Record{EnergyQuality: meter.EnergyUnavailable}}
 	}
 	for r, ok := l.Next(); ok; r, ok = l.Next() {
+		results[r.Request-1] = r
 		fillEnergy(&rows[r.Request-1].rec, &r, c.Rule)
+	}
+	if c.Coalitions {
+		return compareCoalitions(a.stdout, device, traffic, results)
 	}
 	total := newLedgerLine(l.Balance(), c.Rule)
 	if c.JSON {
@@ -210,4 +217,32 @@ func joules(v meter.Int) string {
 		return absent
 	}
 	return significant(float64(v.V) / 1e6)
+}
+
+// compareCoalitions prints the ledger's shares beside the measured ones, and fails where they are farther
+// apart than a release may be.
+func compareCoalitions(w io.Writer, d *recording.Device, traffic *recording.Traffic, results []ledger.Result) error {
+	shares, err := recording.Coalitions(d, traffic, results)
+	if err != nil {
+		return fmt.Errorf("attribute: %w", err)
+	}
+	percent := func(off float64) string { return fmt.Sprintf("%+.1f %%", 100*off) }
+	t := newTable(w, "together", "request", "true J", "± error", "phase J", "off", "worst run", "by time", "by token")
+	for i := range shares {
+		s := &shares[i]
+		t.AppendRow([]any{
+			s.Coalition, s.Who, significant(s.True), significant(s.Error), significant(s.Phase), percent(s.Off(s.Phase)),
+			percent(s.Off(s.WorstRun)), percent(s.Off(s.Time)), percent(s.Off(s.Token)),
+		})
+	}
+	rightAligned(t, 3, 4, 5, 6, 7, 8, 9)
+	t.Render()
+	fmt.Fprintf(w, "\nrms: phase %.1f %%, time %.1f %%, token %.1f %%\n",
+		100*recording.RMS(shares, func(s *recording.Share) float64 { return s.Phase }),
+		100*recording.RMS(shares, func(s *recording.Share) float64 { return s.Time }),
+		100*recording.RMS(shares, func(s *recording.Share) float64 { return s.Token }))
+	if bad := recording.Exceeding(shares); len(bad) > 0 {
+		return &exitError{exitInvalid, fmt.Errorf("attribute: %s", strings.Join(bad, "; "))}
+	}
+	return nil
 }

@@ -144,6 +144,7 @@ func (l *Ledger) startPrefill(i int32, e *queued) {
 	if r.phase != waiting {
 		return
 	}
+	l.succeed(r, e.At)
 	l.endTail()
 	l.hold(i, e.At)
 	if e.SlotKnown {
@@ -151,7 +152,6 @@ func (l *Ledger) startPrefill(i int32, e *queued) {
 	}
 	r.phase = prefilling
 	l.back.prefilling++
-	l.succeed(r, e.At)
 	l.joinPool(i, e.At)
 	l.compose(e.At)
 }

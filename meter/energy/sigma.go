@@ -51,7 +51,7 @@ func (s *source) edge() float64 {
 	base := 4e6
 	switch s.cfg.Shape {
 	case ShapeCounter:
-		base = 8e6
+		base = 10e6
 	case ShapeAverage:
 		base = 10e6
 	}
@@ -104,14 +104,20 @@ func (l *Ledger) poolEdges(w *window) (n float64) {
 }
 
 // succeed accounts for the edge at which a request begins alone: a sensor that sleeps may have missed it,
-// and right behind another's end it may have been put on the wrong side.
+// and right behind another's end, which is the other's edge as much, it may be on the wrong side.
 func (l *Ledger) succeed(r *request, now int64) {
 	b := &l.back
 	l.change(r, b.prefillMW())
 	const near = 150e6 // a tick of the slowest sources, and half another
-	if now-b.worked < near {
-		e := l.src.edge() * b.prefillMW() * 1e-6
-		r.sample2 += e * e
+	if now-b.worked >= near {
+		return
+	}
+	e := l.src.edge() * b.prefillMW() * 1e-6
+	r.sample2 += e * e
+	if n := b.enders.len(); n > 0 {
+		l.reqs[*b.enders.at(n - 1)].sample2 += e * e
+	} else if n := len(b.owners); n > 0 {
+		l.reqs[b.owners[n-1]].sample2 += e * e / float64(n*n)
 	}
 }
 

@@ -39,6 +39,31 @@ func RMS(shares []Share, pick func(*Share) float64) float64 {
 	return math.Sqrt(sum / float64(len(shares)))
 }
 
+// Limits that a release demands of the phase rule against measured shares.
+const (
+	maxRMS   = 0.03
+	maxShare = 0.05 // plus twice the truth's standard error
+	maxRun   = 0.08
+)
+
+// Exceeding says, in a sentence each, where the phase rule is farther from the truth than a release may be.
+func Exceeding(shares []Share) []string {
+	var bad []string
+	if rms := RMS(shares, func(s *Share) float64 { return s.Phase }); rms > maxRMS {
+		bad = append(bad, fmt.Sprintf("the rms error is %.1f %%, at most %.0f %% may be", 100*rms, 100*maxRMS))
+	}
+	for i := range shares {
+		s := &shares[i]
+		if off := math.Abs(s.Phase - s.True); off > maxShare*s.True+2*s.Error {
+			bad = append(bad, fmt.Sprintf("%s's share in %s is off by %.1f %%", s.Who, s.Coalition, 100*off/s.True))
+		}
+		if off := s.Off(s.WorstRun); math.Abs(off) > maxRun {
+			bad = append(bad, fmt.Sprintf("a run of %s gives %s a share that is off by %.1f %%", s.Coalition, s.Who, 100*off))
+		}
+	}
+	return bad
+}
+
 // run is one coalition in one round.
 type run struct {
 	members string

@@ -245,7 +245,7 @@ func TestReopenings(t *testing.T) {
 		for i := range times {
 			now := clock.Now()
 			src.SetFaults(func(f *sim.Faults) { f.LostFrom, f.LostTo = now, now+1.9e9 })
-			time.Sleep(15 * time.Second)
+			time.Sleep(8 * time.Second)
 			if i == times-1 {
 				time.Sleep(time.Minute)
 			}

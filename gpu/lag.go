@@ -5,8 +5,9 @@ import "math"
 // How lags are searched for: first coarsely over the range, then finely around the best.
 const (
 	lagMinNs    = -50e6
-	lagMaxNs    = 1500e6
-	lagAgainNs  = 100e6 // range around a lag that is learnt
+	lagMaxNs    = 1500e6 // of polled power
+	lagMaxRing  = 500e6  // of samples that carry their own time
+	lagAgainNs  = 100e6  // range around a lag that is learnt
 	lagCoarseNs = 10e6
 	lagFineNs   = 1e6
 	lagMinCorr  = 0.6 // below this the load does not explain the power, and nothing is learnt
@@ -24,17 +25,16 @@ func lagOf(l *load, c *curve, from, to, near, within int64) (lag int64, corr flo
 		return 0, 0
 	}
 	// The power's own variance is nearly the same at every lag, so the covariance alone says where it
-	// fits best.
-	best := math.Inf(-1)
-	search := func(lo, hi, step int64) {
-		for d := lo; d <= hi; d += step {
-			if v, _ := covariance(l, c, from, to, d); v > best {
-				lag, best = d, v
-			}
-		}
-	}
-	search(near-within, near+within, lagCoarseNs)
-	search(lag-lagCoarseNs, lag+lagCoarseNs, lagFineNs)
+	// fits best. A load that repeats itself fits nearly as well one repetition later: of the good
+	// lags the shortest counts.
+	lag = firstGood(near-within, near+within, lagCoarseNs, 0.85, func(d int64) float64 {
+		v, _ := covariance(l, c, from, to, d)
+		return v
+	})
+	lag = firstGood(lag-lagCoarseNs, lag+lagCoarseNs, lagFineNs, 1, func(d int64) float64 {
+		v, _ := covariance(l, c, from, to, d)
+		return v
+	})
 	cov, varL := covariance(l, c, from, to, lag)
 	span := float64(to - from)
 	mean := (c.energy(to+lag) - c.energy(from+lag)) / span
@@ -43,6 +43,23 @@ func lagOf(l *load, c *curve, from, to, near, within int64) (lag int64, corr flo
 		return 0, 0
 	}
 	return lag, cov / math.Sqrt(varL*varP)
+}
+
+// firstGood returns the first local maximum of f on a grid that reaches part of the greatest value.
+func firstGood(lo, hi, step int64, part float64, f func(int64) float64) int64 {
+	n := int((hi-lo)/step) + 1
+	values := make([]float64, n)
+	best := math.Inf(-1)
+	for i := range values {
+		values[i] = f(lo + int64(i)*step)
+		best = max(best, values[i])
+	}
+	for i, v := range values {
+		if v >= part*best && (i == 0 || v >= values[i-1]) && (i == n-1 || v >= values[i+1]) {
+			return lo + int64(i)*step
+		}
+	}
+	return lo // only if f is nowhere a number
 }
 
 // covariance returns the covariance of the load over [from, to] and the power d later, and the load's

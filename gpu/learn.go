@@ -37,6 +37,7 @@ type learner struct {
 	agreement Int
 
 	lags     []int64 // of the shape, the latest last
+	lagUntil int64   // the end of the window that the latest was found in
 	nextTask int64
 	tasks    int
 }
@@ -49,6 +50,7 @@ const (
 
 	learnEveryNs  = 10e9
 	relearnNs     = 60e9
+	lagAgreeNs    = 30e6
 	eagerTasks    = 12 // so often every ten seconds, then every minute even if nothing was learnt
 	learnWindowNs = 40e9
 
@@ -273,12 +275,16 @@ func (l *learner) learnLag(t *Trace, of load) {
 		return
 	}
 	v := l.ensure(l.shape)
-	near, within := int64(lagMaxNs+lagMinNs)/2, int64(lagMaxNs-lagMinNs)/2
-	if len(l.lags) >= 2 {
+	longest := int64(lagMaxNs)
+	if l.shape == ChannelRing || l.shape == ChannelCounter {
+		longest = lagMaxRing
+	}
+	near, within := (longest+lagMinNs)/2, (longest-lagMinNs)/2
+	if v.LagLearnt {
 		near, within = v.LagNs, lagAgainNs
 	}
 	to := c.at[len(c.at)-1] - near - within - lagCoarseNs - 1
-	from := max(c.at[0]-near+within+lagCoarseNs+1, to-learnWindowNs)
+	from := max(c.at[0]-near+within+lagCoarseNs+1, to-learnWindowNs, l.lagUntil)
 	const enough = 64 // steps of the load; more only cost
 	if n := len(of.at); n > enough {
 		from = max(from, of.at[n-enough])
@@ -287,13 +293,21 @@ func (l *learner) learnLag(t *Trace, of load) {
 	if corr < lagMinCorr {
 		return
 	}
+	// The next estimate is made on other requests. A lag is believed once two agree.
+	l.lagUntil = to
 	if len(l.lags) == 5 {
 		l.lags = append(l.lags[:0], l.lags[1:]...)
 	}
-	l.lags = append(l.lags, lag)
-	sorted := slices.Sorted(slices.Values(l.lags))
-	v.LagNs, v.LagLearnt = sorted[len(sorted)/2], true
+	if n := len(l.lags); n == 1 && abs(l.lags[0]-lag) > lagAgreeNs+v.StepNs/2 {
+		l.lags = l.lags[:0]
+	}
+	if l.lags = append(l.lags, lag); len(l.lags) > 1 {
+		sorted := slices.Sorted(slices.Values(l.lags))
+		v.LagNs, v.LagLearnt = sorted[len(sorted)/2], true
+	}
 }
+
+func abs(x int64) int64 { return max(x, -x) }
 
 // frozen demotes a counter that stands still while power flows.
 func (l *learner) frozen(t *Trace) string {

@@ -131,7 +131,7 @@ func (r *runner) run() {
 const (
 	shortestPause = time.Second
 	longestPause  = time.Minute
-	steadyNs      = 10e9
+	steadyNs      = 5e9
 )
 
 // open opens the device, with back-off until it succeeds; false when the sampler is stopped.

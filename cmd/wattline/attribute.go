@@ -43,7 +43,7 @@ func (c *attributeCmd) Run(a *app) error {
 	}
 	sources := map[string]recording.Sources{"counter": recording.CounterOnly, "average": recording.AverageOnly}[c.Shape]
 	l := ledger.New(device.Config(sources))
-	recording.Feed(l, l.AddUpstream(ledger.Coefficients{}, false), device, traffic.Requests, 0)
+	recording.Feed(l, l.AddUpstream(ledger.Coefficients{}, false), device, traffic.Requests, 0, nil)
 	results := make([]ledger.Result, len(traffic.Requests))
 	rows := make([]attributed, len(traffic.Requests))
 	for i, q := range traffic.Requests {

@@ -270,6 +270,7 @@ func (l *Ledger) close(i int32, now int64) {
 	b.drawTokens(r, tokens)
 	r.phase, r.end = done, now
 	r.partial = r.partial || b.sums.lost > r.mark.lost
+	r.unmetered = now > r.arrived && b.sums.metered == r.mark.metered
 	r.contended = b.sums.contended > r.mark.contended
 	r.estimated = r.estimated || b.sums.gap > r.mark.gap
 	if b.inFlight == 0 {

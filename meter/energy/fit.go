@@ -28,6 +28,8 @@ const (
 	absoluteRel = 0.3   // and in a plain number
 	minObserved = 3     // windows before the coefficients count as learnt
 	floorRho    = 0.02
+	rhoPrior    = 0.05 // error assumed at first, with the weight of rhoPriorN windows
+	rhoPriorN   = 4
 )
 
 func (f *fit) start(prior [unknowns]float64, observed int, rho float64) {
@@ -35,7 +37,8 @@ func (f *fit) start(prior [unknowns]float64, observed int, rho float64) {
 	if observed > 0 {
 		f.trust, f.fixed = importedRel, true
 		f.observed = min(observed, 100)
-		f.err2, f.errN = rho*rho*20, 20
+		f.errN = 60
+		f.err2 = max(0, rho*rho*(f.errN+rhoPriorN)-rhoPriorN*rhoPrior*rhoPrior)
 	}
 }
 
@@ -44,8 +47,7 @@ func (f *fit) learnt() bool { return f.observed >= minObserved }
 
 // rho is the relative rms error of predictions made before the window was learnt from.
 func (f *fit) rho() float64 {
-	const priorN, priorRho = 4, 0.05
-	return max(floorRho, math.Sqrt((f.err2+priorN*priorRho*priorRho)/(f.errN+priorN)))
+	return max(floorRho, math.Sqrt((f.err2+rhoPriorN*rhoPrior*rhoPrior)/(f.errN+rhoPriorN)))
 }
 
 // observe learns that work x cost y microjoules, y having a relative error of rel beside the model's own.

@@ -116,7 +116,11 @@ func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
 
 // Coefficients returns what has been learnt of an upstream's work.
 func (l *Ledger) Coefficients(upstream int) Coefficients {
-	return l.groups[upstream].model.coefficients()
+	g := l.groups[upstream]
+	c := g.model.coefficients()
+	c.Unified = g.unified
+	c.PeakMW, c.DecodeMW = l.back.peakMW, l.back.decodeAv
+	return c
 }
 
 // Config returns the ledger's configuration, defaults filled in.

@@ -37,6 +37,7 @@ type marks struct {
 	power                  float64 // energy of the whole device
 	contended, gap         int64   // ns
 	shared                 int64   // ns during which several held a slot
+	metered                int64   // ns for which energy was measured
 	lost                   int
 	edge2                  float64
 	beside                 float64 // uJ that a decoder was given beside prefills, members alike

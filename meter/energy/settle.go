@@ -39,6 +39,7 @@ func (l *Ledger) settleWindow(w *window) {
 func (l *Ledger) count(w *window, ns int64) {
 	s := &l.back.sums
 	s.power += float64(w.uj)
+	s.metered += w.covered
 	if l.back.contended {
 		s.contended += ns
 	}

@@ -63,8 +63,9 @@ type fact struct {
 
 // Feed hands everything to a ledger in order of arrival and closes it. Request i (from 0) has key i + 1;
 // upstream is the server's index in the ledger. The ring's samples arrive in batches of fetch, as a
-// reader of the ring delivers them (0: each at its own time); results do not depend on it.
-func Feed(l *energy.Ledger, upstream int, d *Device, requests []Request, fetch time.Duration) {
+// reader of the ring delivers them (0: each at its own time); results do not depend on it. each, if not
+// nil, is called after everything that arrived at a moment.
+func Feed(l *energy.Ledger, upstream int, d *Device, requests []Request, fetch time.Duration, each func(at int64)) {
 	var facts []fact
 	add := func(at int64, tell func(*energy.Ledger)) { facts = append(facts, fact{at, tell}) }
 	d.facts(l.Config(), fetch, add)
@@ -79,6 +80,9 @@ func Feed(l *energy.Ledger, upstream int, d *Device, requests []Request, fetch t
 		l.Advance(f.at)
 		f.tell(l)
 		last = f.at
+		if each != nil {
+			each(f.at)
+		}
 	}
 	l.Close(last)
 }

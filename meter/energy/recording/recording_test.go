@@ -57,7 +57,7 @@ func read(t testing.TB) *recording {
 func attribute(t testing.TB, r *recording, s Sources, fetch time.Duration) ([]energy.Result, *energy.Ledger) {
 	t.Helper()
 	l := energy.New(r.Config(s))
-	Feed(l, l.AddUpstream(energy.Coefficients{}, false), &r.Device, r.Requests, fetch)
+	Feed(l, l.AddUpstream(energy.Coefficients{}, false), &r.Device, r.Requests, fetch, nil)
 	got := make([]energy.Result, len(r.Requests))
 	for x, ok := l.Next(); ok; x, ok = l.Next() {
 		got[x.Request-1] = x
@@ -156,6 +156,30 @@ func TestInLineEqualsOffline(t *testing.T) {
 			if gl.Balance() != wl.Balance() || gl.Coefficients(0) != wl.Coefficients(0) || gl.Baseline() != wl.Baseline() {
 				t.Errorf("sources %d, fetched every %v: the ledgers differ", s, fetch)
 			}
+		}
+	}
+}
+
+// A result comes soon after its request's end: the ring is fetched once a second, and its scale is taken
+// from a counter reading a second or two apart.
+func TestResultsComeSoon(t *testing.T) {
+	r := read(t)
+	for _, s := range []struct {
+		sources Sources
+		within  time.Duration
+	}{{Best, 4 * time.Second}, {CounterOnly, time.Second}, {AverageOnly, 2 * time.Second}} {
+		l := energy.New(r.Config(s.sources))
+		var longest time.Duration
+		n := 0
+		Feed(l, l.AddUpstream(energy.Coefficients{}, false), &r.Device, r.Requests, time.Second, func(at int64) {
+			for x, ok := l.Next(); ok; x, ok = l.Next() {
+				longest = max(longest, time.Duration(at-r.Requests[x.Request-1].End))
+				n++
+			}
+		})
+		t.Logf("sources %d: the slowest of %d results came %.2f s after its request's end", s.sources, n, longest.Seconds())
+		if longest > s.within || n < len(r.Requests)-4 { // the last ones may come with Close
+			t.Errorf("sources %d: %d of %d results came in line, the slowest after %v", s.sources, n, len(r.Requests), longest)
 		}
 	}
 }

@@ -227,9 +227,16 @@ func (r *runner) seenLast(want Want) {
 	if want&WantPower != 0 {
 		r.seen.InstantMw, r.seen.AverageMw = r.reading.InstantMw, r.reading.AverageMw
 	}
-	if want&WantStatus != 0 {
-		r.seen.Status = r.reading.Status
+	if want&WantStatus == 0 {
+		return
 	}
+	if xid := r.reading.Status.XID; xid.OK && xid != r.seen.Status.XID {
+		r.log.Warn("the driver reports an error of the device (XID; see NVIDIA's list and dmesg)", "xid", xid.V)
+	}
+	if ecc, was := r.reading.Status.ECCErrors, r.seen.Status.ECCErrors; ecc.OK && was.OK && ecc.V > was.V {
+		r.log.Warn("the device's memory has new uncorrected errors", "ecc_errors", ecc.V)
+	}
+	r.seen.Status = r.reading.Status
 }
 
 // loadCopy returns the load as it is, for the learner.

@@ -1,0 +1,111 @@
+package gpu_test
+
+import (
+	"bytes"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wattline/gpu"
+	"wattline/gpu/sim"
+)
+
+// TestSeveralDevices: two devices are sampled at once; a request that is bound to one makes only that
+// one's sampling fast, and teaches only that one's lag.
+func TestSeveralDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := gpu.NewClock()
+		src := sim.New(sim.Config{Clock: clock, Devices: 2})
+		list, err := src.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var targets []gpu.Target
+		for _, in := range list {
+			targets = append(targets, gpu.Target{Source: src, Info: in})
+		}
+		s, err := gpu.Start(gpu.Config{Clock: clock, Targets: targets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := gpu.Activities{src, s.Activity(1)}
+		for _, e := range schedule(rand.New(rand.NewPCG(3, 4)), clock.Now()+2e9, 90) {
+			time.Sleep(time.Duration(e.At - clock.Now()))
+			second.Observe(e)
+		}
+		states := s.States()
+		s.Stop()
+		idle, busy := states[0], states[1]
+		if idle.Info.UUID != "SIM-0" || busy.Info.UUID != "SIM-1" {
+			t.Fatalf("%s and %s", idle.Info.UUID, busy.Info.UUID)
+		}
+		if idle.Channels[gpu.ChannelRing].LagLearnt || !busy.Channels[gpu.ChannelRing].LagLearnt {
+			t.Errorf("lags learnt: idle %v, busy %v", idle.Channels[gpu.ChannelRing].LagLearnt, busy.Channels[gpu.ChannelRing].LagLearnt)
+		}
+		if 2*idle.Calls["energy"].Count > 3*busy.Calls["energy"].Count {
+			t.Errorf("looks at the counter: idle %d, busy %d", idle.Calls["energy"].Count, busy.Calls["energy"].Count)
+		}
+	})
+}
+
+// TestOneSentence: a device that is lost for ten minutes is reported when it goes and when it is back,
+// not at every attempt.
+func TestOneSentence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := gpu.NewClock()
+		src := sim.New(sim.Config{Clock: clock})
+		list, err := src.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := clock.Now()
+		src.SetFaults(func(f *sim.Faults) { f.LostFrom, f.LostTo = now+30e9, now+630e9 })
+		var out bytes.Buffer
+		s, err := gpu.Start(gpu.Config{Clock: clock, Targets: []gpu.Target{{Source: src, Info: list[0]}}, Log: slog.New(slog.NewTextHandler(&out, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Minute)
+		s.Stop()
+		if lines := strings.Count(out.String(), "\n"); lines != 2 || !strings.Contains(out.String(), "device is lost") || !strings.Contains(out.String(), "device is read again") {
+			t.Errorf("%d lines:\n%s", lines, out.String())
+		}
+	})
+}
+
+// TestConfig: what makes no sense is refused with a sentence.
+func TestConfig(t *testing.T) {
+	for name, c := range map[string]gpu.Config{
+		"no source":        {Targets: []gpu.Target{{}}},
+		"too few recorder": {Targets: make([]gpu.Target, 2), Recorders: make([]*gpu.Recorder, 1)},
+		"budget":           {Budget: 2},
+	} {
+		if s, err := gpu.Start(c); err == nil {
+			s.Stop()
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// BenchmarkSimulated is the cost of asking the simulated card for a busy second: what --gpu sim adds.
+func BenchmarkSimulated(b *testing.B) {
+	clock := gpu.NewClock()
+	src := sim.New(sim.Config{Clock: clock})
+	src.Observe(gpu.Event{At: clock.Now(), Request: 1, Phase: gpu.PhaseDecode})
+	d, err := src.Open("SIM-0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	var r gpu.Reading
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Reset()
+		if err := d.Read(gpu.WantEnergy|gpu.WantRing|gpu.WantPower|gpu.WantStatus, &r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -92,6 +92,8 @@ var columns = [...]Column{
 	{"gpu_temp_c", "Cel", "highest GPU temperature meanwhile", func(r *Record) any { return &r.GPUTempC }},
 	{"price_per_kwh_micro", "1e-6/kWh", "configured price, in millionths of the currency unit", func(r *Record) any { return &r.PricePerKWhMicro }},
 	{"gco2_per_kwh_milli", "mg/kWh", "configured carbon intensity", func(r *Record) any { return &r.GCO2PerKWhMilli }},
+
+	{"details", "", "JSON object: what the request asked and the reply told beside the columns (temperature, seed, slot, where each phase came from, ...)", func(r *Record) any { return &r.Details }},
 }
 
 // Null reports whether the column holds nothing in r.

@@ -11,6 +11,9 @@ func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	m.fillCounts(rec)
 	m.fillTimes(rec, marks)
 	m.fillPhases(rec, marks)
+	if m.dialect != "" {
+		rec.Details = m.facts.details()
+	}
 }
 
 func (m *Meter) fillRequest(rec *Record) {

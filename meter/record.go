@@ -133,7 +133,8 @@ type Record struct {
 	Tools               Int
 	RequestBytes        Int
 	ResponseBytes       Int
-	MeanConcurrency     Int // thousandths: 1500 is 1.5 requests in flight on average
+	MeanConcurrency     Int    // thousandths: 1500 is 1.5 requests in flight on average
+	Details             string // JSON: what was asked and told beside the columns
 
 	// Energy.
 	GPUUj            Int

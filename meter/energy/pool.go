@@ -34,15 +34,15 @@ type waitingPool struct {
 	opened, closed int64
 }
 
-// member is a request's part in a pool: the part of its prefill that ran while the pool was open.
+// member is a request in a pool.
 type member struct {
-	req      int32
-	from, to int64
+	req  int32
+	cut  bool    // the pool was closed before its prefill was over
+	part float64 // of its prompt, worked off in this pool; found when the pool is divided
 }
 
 // joinPool adds request i to the open pool, or opens one. A pool that has been open for settle_max is
-// closed first: its members go on in a new one, and each pool later gets the part of their work that
-// fits the time they spent in it.
+// closed first: its members go on in a new one, and each pool later gets a part of their work (apportion).
 func (l *Ledger) joinPool(i int32, now int64) {
 	b := &l.back
 	if b.pool >= 0 && now-b.pools[b.pool].opened > int64(l.cfg.SettleMax) {
@@ -51,7 +51,7 @@ func (l *Ledger) joinPool(i int32, now int64) {
 	if b.pool < 0 {
 		l.openPool(now)
 	}
-	l.addMember(i, now)
+	l.addMember(i)
 }
 
 func (l *Ledger) openPool(now int64) {
@@ -67,7 +67,7 @@ func (l *Ledger) openPool(now int64) {
 	*p = pool{members: p.members[:0], opened: now, alone: true}
 }
 
-func (l *Ledger) addMember(i int32, now int64) {
+func (l *Ledger) addMember(i int32) {
 	b := &l.back
 	p := &b.pools[b.pool]
 	r := &l.reqs[i]
@@ -77,7 +77,7 @@ func (l *Ledger) addMember(i int32, now int64) {
 	}
 	r.in[r.pools] = place{pool: b.pool, index: len(p.members)}
 	r.pools++
-	p.members = append(p.members, member{req: i, from: now})
+	p.members = append(p.members, member{req: i})
 	p.inside++
 	if !r.known {
 		p.unknown++
@@ -92,9 +92,9 @@ func (l *Ledger) rotatePool(now int64) {
 	b.pool = -1
 	l.openPool(now)
 	for k := range b.pools[old].members {
-		if m := &b.pools[old].members[k]; m.to == 0 {
-			m.to = now
-			l.addMember(m.req, now)
+		if m := &b.pools[old].members[k]; l.reqs[m.req].phase == prefilling {
+			m.cut = true
+			l.addMember(m.req)
 		}
 	}
 	b.pools[old].guessed = true
@@ -109,7 +109,6 @@ func (l *Ledger) leavePool(i int32, now int64) {
 		return
 	}
 	p := &b.pools[b.pool]
-	p.members[r.in[r.pools-1].index].to = now
 	if p.inside--; p.inside == 0 {
 		l.closePool(b.pool, now)
 		b.pool = -1
@@ -167,6 +166,7 @@ func (l *Ledger) dividePools(now int64) {
 func (l *Ledger) dividePool(n int) {
 	b := &l.back
 	p := &b.pools[n]
+	l.apportion(p)
 	var whole float64
 	var sum [unknowns]float64
 	for _, m := range p.members {
@@ -201,6 +201,30 @@ func (l *Ledger) dividePool(n int) {
 	p.uj, p.closed = 0, 0
 	for k := range p.members {
 		l.finish(p.members[k].req)
+	}
+}
+
+// apportion finds what part of its prompt each member worked off in the pool: all that it had not in an
+// earlier one; of those that were not through when the pool was closed, the first to come is served first,
+// as far as the pool's energy goes.
+func (l *Ledger) apportion(p *pool) {
+	rest := float64(p.uj)
+	for k := range p.members {
+		m := &p.members[k]
+		r := &l.reqs[m.req]
+		m.part = 1 - r.paid
+		if !m.cut {
+			rest -= l.promptWork(*m)
+		}
+	}
+	for k := range p.members {
+		m := &p.members[k]
+		r := &l.reqs[m.req]
+		if work := l.promptWork(*m); m.cut && work > 0 {
+			m.part *= min(max(rest, 0)/work, 1)
+			rest -= work
+		}
+		r.paid += m.part
 	}
 }
 
@@ -250,10 +274,7 @@ func (l *Ledger) promptTerms(m member) [unknowns]float64 {
 		prompt, cached = r.guess, 0
 	}
 	t := promptTerms(prompt, cached)
-	if whole := r.first - r.start; r.first > r.start && m.to > m.from && m.to-m.from < whole {
-		f := float64(m.to-m.from) / float64(whole)
-		t[0], t[1] = t[0]*f, t[1]*f
-	}
+	t[0], t[1] = t[0]*m.part, t[1]*m.part
 	return t
 }
 

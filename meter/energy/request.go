@@ -60,6 +60,7 @@ type request struct {
 	pools                       int             // how many
 	edge2, model2               float64         // variances in uJ^2: of edges, of coefficients
 	sample2                     float64
+	paid                        float64 // part of its prompt worked off in pools divided so far
 	holdNS, meanMW              int64
 	ghost                       bool // its client left, its prefill goes on
 	tail                        bool // may still be charged with the tail

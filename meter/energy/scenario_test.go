@@ -16,8 +16,10 @@ type scene struct {
 	all []*job
 }
 
-func newScene(seed uint64, unified bool) *scene {
-	s := &scene{server: &server{p: h100Like(unified), slots: 4, rng: rand.New(rand.NewPCG(seed, 21))}}
+func newScene(seed uint64, unified bool) *scene { return newSceneOf(seed, h100Like(unified)) }
+
+func newSceneOf(seed uint64, p physics) *scene {
+	s := &scene{server: &server{p: p, slots: 4, rng: rand.New(rand.NewPCG(seed, 21))}}
 	s.idle(4)
 	for _, n := range []int{1, 1, 2, 3, 4, 1} {
 		var jobs []*job
@@ -219,5 +221,90 @@ func TestCounterThatStandsStill(t *testing.T) {
 	got, _ := play(4, s.server, p)
 	for _, j := range append(jobs, last) {
 		near(t, "a request", got[j.key].TotalUJ, j.trueJ(), 0.03)
+	}
+}
+
+// Two servers compute on one card: each has its own batch and its own coefficients, and the card's idle
+// draw is shared by all who hold a slot of either.
+func TestTwoServersOnOneCard(t *testing.T) {
+	small := h100Like(true)
+	small.token, small.read, small.idleW, small.leak = 0.2, 0.2, 0, 0 // the card idles once
+	a, b := newScene(10, true), newSceneOf(11, small)
+	jobs := []*job{a.job(1, 1000, 300), a.job(1.2, 500, 300)}
+	a.play(jobs...)
+	b.key = 1000
+	others := []*job{b.job(a.now-b.now-3, 1500, 250), b.job(a.now-b.now+1, 800, 100)}
+	b.play(others...)
+	a.idle(b.now - a.now)
+	b.idle(a.now - b.now)
+	for i := range a.power {
+		if i < len(b.power) {
+			a.power[i] += b.power[i]
+		}
+	}
+	for _, e := range b.events {
+		if e.Request < 1000 && e.Request > 0 {
+			e.Request += 2000 // the warm-ups of both have the same keys
+		}
+		if e.Request > 0 {
+			e.Upstream = 1
+			a.events = append(a.events, e)
+		}
+	}
+	a.upstream = 1
+	got, _ := play(4, a.server, profiles()[0])
+	for _, j := range append(jobs, others...) {
+		near(t, "a request", got[j.key].ActiveUJ, j.activeJ, 0.13)
+	}
+}
+
+// Prompts overlap without a break for longer than settle_max: the pool is closed on the way, each request
+// has parts in two, and all of it is still theirs.
+func TestPrefillsThatNeverPause(t *testing.T) {
+	s := newScene(12, true)
+	var jobs []*job
+	for k := range 7 {
+		jobs = append(jobs, s.job(9*float64(k), 60_000, 8))
+	}
+	s.play(jobs...)
+	got := s.settle(t)
+	var have, want float64
+	for _, j := range jobs {
+		near(t, "a prompt", got[j.key].PrefillUJ, j.promptJ, 0.25)
+		if q := got[j.key].Quality; q != energy.Estimated {
+			t.Errorf("a prompt in a pool that was cut is called %v", q)
+		}
+		have += float64(got[j.key].PrefillUJ) / 1e6
+		want += j.promptJ
+	}
+	if math.Abs(have/want-1) > 0.02 {
+		t.Errorf("all prompts cost %.0f J, %.0f are true", have, want)
+	}
+}
+
+// The ring fails in the middle: the counter's steps take over.
+func TestRingThatFails(t *testing.T) {
+	s := newScene(13, true)
+	fails := s.now
+	s.idle(8)
+	j := s.job(0, 1000, 256)
+	s.play(j)
+	s.idle(8)
+	p := profiles()[0]
+	p.feed = func(n *sensors) {
+		n.ring()
+		kept := n.facts[:0]
+		for _, f := range n.facts {
+			if f.at < int64(fails*1e9) {
+				kept = append(kept, f)
+			}
+		}
+		n.facts = kept
+		n.counter(0.02, 0.02, 1)
+	}
+	got, _ := play(4, s.server, p)
+	near(t, "the request", got[j.key].TotalUJ, j.trueJ(), 0.05)
+	if q := got[j.key].Quality; q != energy.Estimated {
+		t.Errorf("its shape in time was not seen, but it is called %v", q)
 	}
 }

@@ -68,7 +68,9 @@ func play(seed uint64, s *server, p profile) (map[uint64]energy.Result, *sensors
 	n := newSensors(rand.New(rand.NewPCG(seed, 78)), s)
 	p.feed(n)
 	l := energy.New(p.cfg)
-	l.AddUpstream(energy.Coefficients{}, s.p.unified)
+	for range s.upstream + 1 {
+		l.AddUpstream(energy.Coefficients{}, s.p.unified)
+	}
 	for _, e := range s.events {
 		n.facts = append(n.facts, fact{e.At, func(l *energy.Ledger) { l.Event(e) }})
 	}

@@ -67,7 +67,7 @@ func tables(since map[string]int) []table {
 			name: store.TableRequests, time: "started_at", order: []string{"instance", "started_at", "id"}, key: "id",
 			lookups: []string{"id", "trace_id"}, days: daysRequests, since: 1,
 			columns: columns(at, store.TableRequests, meter.Columns(), []string{"id", "instance"},
-				"id", "error", "client_request_id", "trace_id"),
+				"id", "error", "client_request_id", "trace_id", "details"),
 		},
 		{
 			name: store.TablePower, time: "at", order: []string{"instance", "device", "at"}, key: sampleKey, days: daysPower, since: 1,

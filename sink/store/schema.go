@@ -36,6 +36,7 @@ CREATE TABLE requests (
 	"energy_method" TEXT, "energy_source" TEXT, "cpu_uj" INTEGER, "gpu_mean_mw" INTEGER, "gpu_devices" TEXT,
 	"gpu_uj_by_device" TEXT, "gpu_power_limit_mw" INTEGER, "vram_bytes" INTEGER, "ram_bytes" INTEGER,
 	"gpu_temp_c" INTEGER, "price_per_kwh_micro" INTEGER, "gco2_per_kwh_milli" INTEGER,
+	"details" TEXT,
 	ship_seq INTEGER UNIQUE
 ) STRICT;
 CREATE INDEX requests_started_at ON requests (started_at);

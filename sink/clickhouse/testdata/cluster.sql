@@ -86,6 +86,7 @@ CREATE TABLE IF NOT EXISTS `wattline`.`requests_local` ON CLUSTER 'gpus' (
 	`gpu_temp_c` Nullable(Int64) COMMENT 'Cel; highest GPU temperature meanwhile' CODEC(T64, ZSTD(1)),
 	`price_per_kwh_micro` Nullable(Int64) COMMENT '1e-6/kWh; configured price, in millionths of the currency unit' CODEC(T64, ZSTD(1)),
 	`gco2_per_kwh_milli` Nullable(Int64) COMMENT 'mg/kWh; configured carbon intensity' CODEC(T64, ZSTD(1)),
+	`details` Nullable(String) COMMENT 'JSON object: what the request asked and the reply told beside the columns (temperature, seed, slot, where each phase came from, ...)' CODEC(ZSTD(1)),
 	`batch` LowCardinality(String) COMMENT 'token of the batch that brought the row' CODEC(ZSTD(1)),
 	INDEX id_bloom `id` TYPE bloom_filter(0.01) GRANULARITY 1,
 	INDEX trace_id_bloom `trace_id` TYPE bloom_filter(0.01) GRANULARITY 1

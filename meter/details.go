@@ -1,0 +1,82 @@
+package meter
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+// details is the row's column of that name: what the request asked for and the reply told beside the
+// columns, as one JSON object that holds only what was there. DEFINITIONS.md lists the keys.
+func (f *Facts) details() string {
+	b := append(make([]byte, 0, 256), '{')
+	text := func(key, v string) {
+		if v != "" {
+			b = appendKey(b, key)
+			q, err := json.Marshal(v)
+			if err != nil {
+				q = []byte(`""`) // a string always encodes
+			}
+			b = append(b, q...)
+		}
+	}
+	num := func(key string, v Int) {
+		if v.Valid {
+			b = strconv.AppendInt(appendKey(b, key), v.V, 10)
+		}
+	}
+	some := func(key string, v int64) { num(key, Int{V: v, Valid: v != 0}) }
+	if f.RequestedModel != f.ServedModel {
+		text("requested_model", f.RequestedModel)
+	}
+	if f.Temperature.Valid {
+		b = strconv.AppendFloat(appendKey(b, "temperature"), f.Temperature.V, 'g', -1, 64)
+	}
+	num("seed", f.Seed)
+	num("n", f.Completions)
+	num("prompts", f.Prompts)
+	num("inputs", f.Inputs)
+	num("documents", f.Documents)
+	some("images", f.Images)
+	some("audios", f.Audios)
+	num("include_usage", f.IncludeUsage)
+	num("timings_per_token", f.TimingsPerToken)
+	num("return_progress", f.ReturnProgress)
+	num("cache_prompt", f.CachePrompt)
+	text("server_build", f.Fingerprint)
+	num("slot", f.SlotID)
+	num("results", f.Results)
+	num("tokens", f.Tokens)
+	num("counted_tokens", f.Counted)
+	num("covered_completions", f.Covered)
+	num("output_at_least", f.AtLeast)
+	text("queue_from", f.QueueSource)
+	text("prefill_from", f.PrefillSource)
+	text("decode_from", f.DecodeSource)
+	if f.Disagree {
+		for _, s := range []struct {
+			name string
+			c    Counts
+		}{{"usage", f.Usage}, {"timings", f.Timings}, {"native", f.Native}} {
+			num(s.name+"_prompt_tokens", s.c.Prompt)
+			num(s.name+"_cached_tokens", s.c.Cached)
+			num(s.name+"_output_tokens", s.c.Output)
+		}
+	}
+	some("output_reads", f.OutputReads)
+	some("max_outputs_per_read", f.MaxOutputsRead)
+	some("pings", f.Pings)
+	some("bad_events", f.BadEvents)
+	if len(b) == 1 {
+		return ""
+	}
+	return string(append(b, '}'))
+}
+
+func appendKey(b []byte, key string) []byte {
+	if len(b) > 1 {
+		b = append(b, ',')
+	}
+	b = append(b, '"')
+	b = append(b, key...)
+	return append(b, '"', ':')
+}

@@ -12,6 +12,7 @@ import (
 type Stat struct {
 	N      int      `json:"n"`
 	Mean   Num      `json:"mean"`
+	SD     Num      `json:"sd"` // of a sample; null for one value
 	Min    Num      `json:"min"`
 	Max    Num      `json:"max"`
 	Median Num      `json:"median"` // of however few
@@ -27,8 +28,9 @@ func StatOf(values []Num) Stat {
 	if len(v) == 0 {
 		return Stat{}
 	}
+	mean, sd := stat.MeanStdDev(v, nil) // NaN for one value, hence null
 	return Stat{
-		N: len(v), Mean: Some(stat.Mean(v, nil)), Min: Some(slices.Min(v)), Max: Some(slices.Max(v)), Median: Median(v),
+		N: len(v), Mean: Some(mean), SD: Some(sd), Min: Some(slices.Min(v)), Max: Some(slices.Max(v)), Median: Median(v),
 		P50: QuantileOf(v, 0.50), P90: QuantileOf(v, 0.90), P95: QuantileOf(v, 0.95), P99: QuantileOf(v, 0.99),
 	}
 }

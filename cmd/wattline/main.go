@@ -35,6 +35,7 @@ type cli struct {
 	Requests  requestsCmd  `cmd:"" help:"The latest requests, or the waterfall of one."`
 	Replay    replayCmd    `cmd:"" help:"Drive a documented workload through it and report what came of it."`
 	Check     checkCmd     `cmd:"" help:"Quick verification of an endpoint: one line a check, exit 1 if one fails."`
+	Report    reportCmd    `cmd:"" help:"Tables and pages from what replay --out wrote."`
 	Usage     usageCmd     `cmd:"" help:"Tokens, energy and cost by agent, session, model, user, label or day."`
 	Query     queryCmd     `cmd:"" help:"Run SQL on the measured rows."`
 	Export    exportCmd    `cmd:"" help:"Write the measured rows as CSV or JSON lines."`

@@ -65,7 +65,7 @@ func (c *replayRunCmd) Run(a *app) error {
 	if err := s.write(a, run, results); err != nil {
 		return err
 	}
-	report.Terminal(a.stdout, results)
+	report.Terminal(a.stdout, s.labelled(a, run, results))
 	if run.Interrupted {
 		return &exitError{exitFailed, errors.New("interrupted; what had been measured is above")}
 	}
@@ -78,11 +78,8 @@ func (c *replayRunCmd) Run(a *app) error {
 // write leaves what was asked for on disk, each file whole or not at all.
 func (s *replaySession) write(a *app, run *replay.Run, r *replay.Results) error {
 	if dir := s.cmd.Out; dir != "" {
-		flags, err := s.serverFlags(a.ctx, run)
-		if err != nil {
-			a.log.Debug("the server's flags are not known; advice will name none", "error", err)
-		}
-		m := archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost(), ServerFlags: flags}
+		m := archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost()}
+		m.ServerFlags, m.Settings = s.serverFlags(a)
 		if err := archive.Write(dir, m, run, r); err != nil {
 			return err
 		}
@@ -95,6 +92,13 @@ func (s *replaySession) write(a *app, run *replay.Run, r *replay.Results) error 
 		return err
 	}
 	return writeWhole(s.cmd.JSONOut, text)
+}
+
+// labelled is the run as reports want it.
+func (s *replaySession) labelled(a *app, run *replay.Run, r *replay.Results) report.Labelled {
+	l := report.Labelled{Label: "this run", Results: r, Run: run, Devices: run.Power.Devices}
+	l.Flags, l.Settings = s.serverFlags(a)
+	return l
 }
 
 // writeWhole replaces a file in one step.

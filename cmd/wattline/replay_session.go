@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"wattline/replay"
@@ -26,6 +27,11 @@ type replaySession struct {
 	runID  string
 	server *replay.Server
 	plan   *replay.Plan
+
+	upstream string // as the rows name it; "" without wattline
+	asked    sync.Once
+	flags    map[string]bool
+	settings map[string]string
 }
 
 func (c *replayRunCmd) session(a *app) (*replaySession, error) {
@@ -188,11 +194,12 @@ func (s *replaySession) join(ctx context.Context, a *app, run *replay.Run) {
 		fmt.Fprintf(a.stderr, "no in-line rows: %v\n", err)
 		return
 	}
-	found := false
 	for _, e := range run.Exchanges {
-		found = found || e.InLine != nil
+		if e.InLine != nil {
+			s.upstream = e.InLine.Upstream
+		}
 	}
-	if !found {
+	if s.upstream == "" {
 		fmt.Fprintf(a.stderr, "the admin listener at %s has no row of this run: it is not that of %s\n", s.admin.Address(), s.client.Endpoint())
 		return
 	}
@@ -208,15 +215,21 @@ func (s *replaySession) join(ctx context.Context, a *app, run *replay.Run) {
 	}
 }
 
-// serverFlags asks the server's own program which flags it knows. Its address is the endpoint's, or
-// what the rows name as the upstream.
-func (s *replaySession) serverFlags(ctx context.Context, run *replay.Run) ([]string, error) {
-	address := s.client.Host()
-	for _, e := range run.Exchanges {
-		if e.InLine != nil {
-			address = strings.TrimPrefix(e.InLine.Upstream, "http://")
+// serverFlags asks the server's own program, once, which flags it knows, so that advice names none that
+// it would refuse. Its address is the endpoint's, or what the rows name as the upstream. Both are nil
+// where the program is not found: on another host, of another user.
+func (s *replaySession) serverFlags(a *app) (flags map[string]bool, settings map[string]string) {
+	s.asked.Do(func() {
+		address := s.client.Host()
+		if s.upstream != "" {
+			address = strings.TrimPrefix(s.upstream, "http://")
 		}
-	}
-	flags, _, err := serverflags.Of(ctx, address)
-	return flags, err
+		f, err := serverflags.Of(context.WithoutCancel(a.ctx), address)
+		if err != nil {
+			a.log.Debug("the server's flags are not known; advice will name none", "error", err)
+			return
+		}
+		s.flags, s.settings = f.Flags, f.Settings
+	})
+	return s.flags, s.settings
 }

@@ -32,12 +32,15 @@ const (
 
 // Manifest says what was run on what.
 type Manifest struct {
-	Wattline    string               `json:"wattline_version"`
-	Argv        []string             `json:"argv"`
-	Host        Host                 `json:"host"`
-	Devices     []replay.DeviceFacts `json:"devices"`
-	ServerFlags []string             `json:"server_flags"` // those that the server's --help names; null: it was not found
-	Run         *replay.Run          `json:"run"`
+	Wattline string               `json:"wattline_version"`
+	Argv     []string             `json:"argv"`
+	Host     Host                 `json:"host"`
+	Devices  []replay.DeviceFacts `json:"devices"`
+	// ServerFlags are those that the server's --help names, and whether they take a value; Settings those
+	// that it was started with and that matter to speed. Both are null where its program was not found.
+	ServerFlags map[string]bool   `json:"server_flags"`
+	Settings    map[string]string `json:"server_settings"`
+	Run         *replay.Run       `json:"run"`
 }
 
 // Host is the machine that the client ran on.

@@ -34,6 +34,7 @@ type Client struct {
 	http   *http.Client
 	events atomic.Int64
 	admin  atomic.Pointer[string] // as the newest reply named it
+	inLine atomic.Bool            // a wattline answers
 	bufs   sync.Pool              // of *capture
 }
 
@@ -95,6 +96,9 @@ func isLoopback(address string) bool {
 
 // learn notes what a reply's head says of the proxy.
 func (c *Client) learn(h http.Header) {
+	if h.Get("X-Wattline-Id") != "" {
+		c.inLine.Store(true)
+	}
 	if a := h.Get("X-Wattline-Admin"); a != "" {
 		c.admin.Store(&a)
 	}

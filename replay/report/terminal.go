@@ -58,27 +58,22 @@ func spread(s replay.Spread) string {
 	if s.Trials < 2 {
 		return number(s.Mean)
 	}
-	kind := ""
-	if s.Kind == replay.MinMax {
-		kind = " min-max"
-	}
-	return fmt.Sprintf("%s (%s..%s%s)", number(s.Mean), number(s.Low), number(s.High), kind)
+	return fmt.Sprintf("%s (%s..%s)", number(s.Mean), number(s.Low), number(s.High))
 }
 
-// Terminal prints one run's results.
-func Terminal(w io.Writer, r *replay.Results) {
-	s := r.Workload.Spec
-	load := fmt.Sprintf("%d in flight", s.Concurrency)
-	if s.Rate > 0 {
-		load = fmt.Sprintf("%s arrivals, %s a second", s.Arrival, number(replay.Some(s.Rate)))
-	}
-	fmt.Fprintf(w, "%s: %s, %s, %s cache, %s length, seed %d, plan %.12s\n\n", r.Model, r.Workload.Name, load, s.Cache, s.Length, s.Seed, r.Workload.PlanHash)
+// Terminal prints one run's results, what the guide makes of them, and whether they may be believed.
+func Terminal(w io.Writer, run Labelled) {
+	r := run.Results
+	fmt.Fprintf(w, "%s\n\n", Subtitle(r))
 	cells(w, r)
 	energyCells(w, r)
 	fmt.Fprintln(w)
 	waterfall(w, r)
 	fmt.Fprintln(w)
 	headline(w, r)
+	fmt.Fprintln(w)
+	printGrades(w, r, run.Devices)
+	printTips(w, measuredOf(run))
 	notes(w, r)
 	verdict(w, r)
 }
@@ -93,13 +88,13 @@ func cells(w io.Writer, r *replay.Results) {
 		})
 	}
 	t.Render()
-}
-
-func count(c replay.Outcome) string {
-	if c.Errors > 0 {
-		return fmt.Sprintf("%d (%d failed)", c.Requests, c.Errors)
+	if len(r.Cells) > 0 && r.Cells[0].TTFTTrials.Trials > 1 {
+		kind := "smallest and largest of the trials' means"
+		if r.Cells[0].TTFTTrials.Kind == replay.T95 {
+			kind = "95 % t interval of the mean over trials"
+		}
+		fmt.Fprintf(w, "In parentheses: %s (%d trials).\n", kind, r.Cells[0].TTFTTrials.Trials)
 	}
-	return strconv.Itoa(c.Requests)
 }
 
 // energyCells is printed where something has joules.

@@ -56,20 +56,22 @@ func started(proc string) (program, error) {
 	if err != nil {
 		return program{}, ErrNotFound
 	}
-	p := program{program: exe}
+	p := program{path: exe}
 	argv := strings.Split(string(bytes.TrimRight(cmdline, "\x00")), "\x00")
-	if strings.HasPrefix(filepath.Base(exe), "ld-") {
-		for _, a := range argv[1:] {
-			p.args = append(p.args, a)
-			if strings.Contains(filepath.Base(a), "server") {
+	name := filepath.Base(exe)
+	p.args = argv[1:]
+	if strings.HasPrefix(name, "ld-") {
+		for i, a := range argv[1:] {
+			p.before = append(p.before, a)
+			if name = filepath.Base(a); strings.Contains(name, "llama-server") {
+				p.args = argv[i+2:]
 				break
 			}
 		}
 	}
-	if !strings.Contains(strings.Join(append([]string{filepath.Base(exe)}, p.args...), " "), "server") {
+	if !strings.Contains(name, "llama-server") {
 		return program{}, ErrNotFound // something else listens there; it is not run
 	}
-	p.args = append(p.args, "--help")
 	p.env = strings.Split(string(bytes.TrimRight(environ, "\x00")), "\x00")
 	return p, nil
 }

@@ -5,10 +5,11 @@ package serverflags
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os/exec"
 	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,72 +20,106 @@ var ErrNotFound = errors.New("the server's program was not found on this machine
 
 const helpTimeout = 10 * time.Second
 
-// Of lists the flags that the server listening on address (host:port) knows, and its --help.
-func Of(ctx context.Context, address string) (flags []string, help string, err error) {
+// Server is what a running llama-server's program says of itself.
+type Server struct {
+	// Flags are those that its --help names, and whether each takes a value.
+	Flags map[string]bool
+	// Settings are the values with which it was started, of the flags in told; a bare flag has "".
+	Settings map[string]string
+}
+
+// told are the flags whose values are kept. All others may hold what is nobody's business.
+//
+//nolint:gochecknoglobals // a constant table: every spelling, and the one that is kept
+var told = map[string]string{
+	"-ngl": "--gpu-layers", "--gpu-layers": "--gpu-layers", "--n-gpu-layers": "--gpu-layers",
+	"-c": "--ctx-size", "--ctx-size": "--ctx-size", "-b": "--batch-size", "--batch-size": "--batch-size",
+	"-ub": "--ubatch-size", "--ubatch-size": "--ubatch-size", "-fa": "--flash-attn", "--flash-attn": "--flash-attn",
+	"-np": "--parallel", "--parallel": "--parallel", "-kvu": "--kv-unified", "--kv-unified": "--kv-unified",
+	"-ctk": "--cache-type-k", "--cache-type-k": "--cache-type-k", "-ctv": "--cache-type-v", "--cache-type-v": "--cache-type-v",
+	"-t": "--threads", "--threads": "--threads", "--threads-http": "--threads-http", "--device": "--device", "-dev": "--device",
+}
+
+// Of asks the program of the server that listens on address (host:port).
+func Of(ctx context.Context, address string) (*Server, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, "", err
+		return nil, fmt.Errorf("serverflags: %w", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, "", ErrNotFound
+		return nil, ErrNotFound
 	}
 	p, err := listener(port)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, helpTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.program, p.args...) //nolint:gosec // the server's own program
+	cmd := exec.CommandContext(ctx, p.path, append(p.before, "--help")...) //nolint:gosec // the server's own program
 	cmd.Env = p.env
 	out, err := cmd.Output()
 	if len(out) == 0 {
-		return nil, "", errors.Join(ErrNotFound, err)
+		return nil, errors.Join(ErrNotFound, err)
 	}
-	return Parse(string(out)), string(out), nil
+	return &Server{Flags: Parse(string(out)), Settings: settings(p.args)}, nil
 }
 
-// program is how a process was started, as far as its --help needs it.
+// program is how a process was started.
 type program struct {
-	program string
-	args    []string
-	env     []string
+	path   string
+	before []string // arguments that stand before the program's own: the dynamic loader's
+	args   []string // the program's own
+	env    []string
 }
 
-var option = regexp.MustCompile(`(?:^|[\s,])(--?[a-zA-Z][a-zA-Z0-9-]*)`)
+var (
+	option = regexp.MustCompile(`(?:^|[\s,])(--?[a-zA-Z][a-zA-Z0-9-]*)`)
+	value  = regexp.MustCompile(`^ (?:[\[{<]|[A-Z])`)
+)
 
-// Parse finds the flags that a --help describes: on the lines that begin with one, those before the
-// description.
-func Parse(help string) []string {
-	var out []string
+// Parse finds the flags that a --help describes, and whether they take a value: a line begins with all
+// names of one flag; what follows the last name after one space is its value, what follows after more is
+// the description. "--flash-attn [on|off|auto]" takes one, "--kv-unified, -no-kvu" does not.
+func Parse(help string) map[string]bool {
+	out := map[string]bool{}
 	for line := range strings.Lines(help) {
 		if !strings.HasPrefix(line, "-") {
 			continue
 		}
-		if i := strings.Index(line, "   "); i > 0 && !strings.HasPrefix(strings.TrimSpace(line[i:]), "-") {
-			line = line[:i]
+		var names []string
+		end := 0
+		for _, m := range option.FindAllStringSubmatchIndex(line, -1) {
+			if len(names) > 0 && strings.Trim(line[end:m[2]], " ,") != "" {
+				break // in the description
+			}
+			names, end = append(names, line[m[2]:m[3]]), m[3]
 		}
-		for _, m := range option.FindAllStringSubmatch(line, -1) {
-			out = append(out, m[1])
+		takes := value.MatchString(strings.TrimRight(line[end:], "\n"))
+		for _, n := range names {
+			out[n] = takes
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
-// Takes reports whether help describes the flag as one with a value: "--flash-attn [on|off|auto]" does,
-// "--kv-unified, -no-kvu" does not.
-func Takes(help, flag string) bool {
-	for line := range strings.Lines(help) {
-		if !strings.HasPrefix(line, "-") {
+// settings reads a command line.
+func settings(args []string) map[string]string {
+	out := map[string]string{}
+	for i, a := range args {
+		name, v, joined := strings.Cut(a, "=")
+		kept, ok := told[name]
+		if !ok {
 			continue
 		}
-		i := strings.Index(line, flag)
-		if i < 0 || i+len(flag) < len(line) && strings.ContainsRune("abcdefghijklmnopqrstuvwxyz-", rune(line[i+len(flag)])) {
-			continue
+		if !joined && i+1 < len(args) && (!strings.HasPrefix(args[i+1], "-") || isNumber(args[i+1])) {
+			v = args[i+1]
 		}
-		rest := strings.TrimLeft(line[i+len(flag):], " ")
-		pad := len(line[i+len(flag):]) - len(rest)
-		return pad == 1 && rest != "" && strings.ContainsAny(rest[:1], "[{<ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+		out[kept] = v
 	}
-	return false
+	return out
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.Atoi(s)
+	return err == nil
 }

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+
+	"wattline/replay/archive"
+	"wattline/replay/report"
+	"wattline/replay/report/html"
+)
+
+// reportCmd turns folders that replay --out wrote into tables and pages.
+type reportCmd struct {
+	Dirs   []string `arg:"" name:"dir" help:"Folders that replay --out wrote; several are compared." type:"existingdir"`
+	Label  []string `help:"Their names, in the same order. Default: the folders' names." placeholder:"NAME,..."`
+	Format string   `help:"What is printed: ${enum}. markdown is the guide's comparison report, llama-bench its table for sharing." enum:"terminal,markdown,llama-bench" default:"terminal"`
+	HTML   string   `help:"Also write one self-contained page with charts." placeholder:"FILE"`
+}
+
+// Run reads everything before it writes anything.
+func (c *reportCmd) Run(a *app) error {
+	if len(c.Label) > 0 && len(c.Label) != len(c.Dirs) {
+		return usageError("%d folders need %d labels, not %d", len(c.Dirs), len(c.Dirs), len(c.Label))
+	}
+	var runs []report.Labelled
+	for i, dir := range c.Dirs {
+		ar, err := archive.Read(dir)
+		if err != nil {
+			return err
+		}
+		run := labelled(ar)
+		if len(c.Label) > 0 {
+			run.Label = c.Label[i]
+		}
+		runs = append(runs, run)
+	}
+	if c.HTML != "" {
+		var page bytes.Buffer
+		if err := html.Write(&page, runs); err != nil {
+			return err
+		}
+		if err := writeWhole(c.HTML, page.Bytes()); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stderr, "wrote %s\n", c.HTML)
+	}
+	switch c.Format {
+	case "markdown":
+		return report.Comparison(a.stdout, runs)
+	case "llama-bench":
+		return report.LlamaBench(a.stdout, runs)
+	}
+	for i, run := range runs {
+		if i > 0 {
+			fmt.Fprintln(a.stdout)
+		}
+		if len(runs) > 1 {
+			fmt.Fprintf(a.stdout, "=== %s\n", run.Label)
+		}
+		report.Terminal(a.stdout, run)
+	}
+	if len(runs) > 1 {
+		fmt.Fprintln(a.stdout)
+		return report.Comparison(a.stdout, runs)
+	}
+	return nil
+}
+
+// labelled is a folder's run under the folder's name.
+func labelled(ar *archive.Archive) report.Labelled {
+	return report.Labelled{
+		Label: filepath.Base(filepath.Clean(ar.Dir)), Results: ar.Results, Run: ar.Run,
+		Devices: ar.Manifest.Devices, Flags: ar.Manifest.ServerFlags, Settings: ar.Manifest.Settings,
+	}
+}

@@ -1,0 +1,134 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"wattline/replay"
+)
+
+// Labelled is a run with the name under which it is compared.
+type Labelled struct {
+	Label    string
+	Results  *replay.Results
+	Run      *replay.Run
+	Devices  []replay.DeviceFacts
+	Flags    map[string]bool
+	Settings map[string]string
+}
+
+// vramGB is the highest device memory in use, in the guide's GB.
+func vramGB(r *replay.Results) replay.Num {
+	for _, g := range Grades(r) {
+		if g.Figure == VRAM {
+			return g.Value
+		}
+	}
+	return replay.Num{}
+}
+
+// column is one column of the guide's comparison table.
+type column struct {
+	head, best    string
+	unit          string
+	lowerIsBetter bool
+	value         func(*replay.Results) replay.Num
+}
+
+//nolint:gochecknoglobals // a constant table
+var columns = []column{
+	{"Tokens/sec", "Best Performance", "", false, func(r *replay.Results) replay.Num { return r.Throughput.MeanTokensPerSecond }},
+	{"tokens/W", "Best Energy", "", false, func(r *replay.Results) replay.Num { return r.Energy.MeanTokensPerWatt }},
+	{"Latency", "Best Latency", "ms", true, func(r *replay.Results) replay.Num { return r.Latency.TimeToFirstTokenMs }},
+	{"VRAM", "Best VRAM Usage", "GB", true, vramGB},
+}
+
+// Comparison writes the guide's comparison report in Markdown: its table, and its "Best" lines computed.
+func Comparison(w io.Writer, runs []Labelled) error {
+	b := &strings.Builder{}
+	r := runs[0].Results
+	fmt.Fprintf(b, "# %s Performance Comparison\n\n## Test Date: %s\n\n", r.Model, r.Timestamp.Format("2006-01-02"))
+	b.WriteString("| Configuration | Tokens/sec | tokens/W | Latency | VRAM |\n|---------------|------------|----------|---------|------|\n")
+	for _, run := range runs {
+		fmt.Fprintf(b, "| %s |", run.Label)
+		for _, c := range columns {
+			v := number(c.value(run.Results))
+			if v != absent {
+				v += c.unit
+			}
+			fmt.Fprintf(b, " %s |", v)
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n## Analysis\n\n")
+	for _, c := range columns {
+		fmt.Fprintf(b, "- **%s**: %s\n", c.best, c.winner(runs))
+	}
+	for _, line := range caveats(runs) {
+		fmt.Fprintf(b, "\n%s\n", line)
+	}
+	fmt.Fprintf(b, "\nTokens/sec: %s. tokens/W: %s. Latency: %s. VRAM: %s. A dash was not measured.\n", r.Definitions["tokens_per_second"],
+		r.Definitions["tokens_per_watt"], r.Definitions["time_to_first_token_ms"], figures[VRAM].formula)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// winner names the best run of those that have the figure, and by how much.
+func (c column) winner(runs []Labelled) string {
+	best, second := -1, -1
+	better := func(a, b int) bool {
+		x, y := c.value(runs[a].Results).V, c.value(runs[b].Results).V
+		return c.lowerIsBetter && x < y || !c.lowerIsBetter && x > y
+	}
+	for i := range runs {
+		switch {
+		case !c.value(runs[i].Results).Valid:
+		case best < 0 || better(i, best):
+			best, second = i, best
+		case second < 0 || better(i, second):
+			second = i
+		}
+	}
+	switch {
+	case best < 0:
+		return "not measured"
+	case second < 0:
+		return runs[best].Label + " (the only one measured)"
+	case !better(best, second):
+		return fmt.Sprintf("%s and %s alike", runs[best].Label, runs[second].Label)
+	}
+	x, y := c.value(runs[best].Results), c.value(runs[second].Results)
+	return fmt.Sprintf("%s (%s%s, next %s with %s%s)", runs[best].Label, number(x), c.unit, runs[second].Label, number(y), c.unit)
+}
+
+// caveats say why the runs should not be compared.
+func caveats(runs []Labelled) []string {
+	var out []string
+	first := runs[0].Results
+	for _, run := range runs {
+		r := run.Results
+		if !r.Valid {
+			out = append(out, fmt.Sprintf("**%s is INVALID**: %s.", run.Label, strings.Join(failures(r), "; ")))
+		}
+		switch {
+		case r.Workload.Spec.Length != first.Workload.Spec.Length:
+			out = append(out, fmt.Sprintf("%s and %s do not compare: replies of forced and of natural length.", runs[0].Label, run.Label))
+		case r.Workload.PlanHash != first.Workload.PlanHash:
+			out = append(out, fmt.Sprintf("%s and %s ran different workloads (plan %.12s and %.12s).", runs[0].Label, run.Label, first.Workload.PlanHash, r.Workload.PlanHash))
+		case len(r.Workload.Skipped) != len(first.Workload.Skipped):
+			out = append(out, fmt.Sprintf("%s and %s did not run the same cells: the budget ended one of them.", runs[0].Label, run.Label))
+		}
+	}
+	return out
+}
+
+func failures(r *replay.Results) []string {
+	var out []string
+	for _, c := range r.Checks {
+		if c.State == replay.Failed {
+			out = append(out, c.Name+": "+c.Detail)
+		}
+	}
+	return out
+}

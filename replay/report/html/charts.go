@@ -1,0 +1,154 @@
+package html
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"wattline/meter"
+	"wattline/replay"
+	"wattline/replay/report"
+)
+
+// charts is the data of all charts; report.js draws it. Times are seconds after the run's first request,
+// or milliseconds where the name says so. Null is "not measured".
+type charts struct {
+	Runs []chartRun `json:"runs"`
+}
+
+type chartRun struct {
+	Label  string       `json:"label"`
+	Cells  []chartCell  `json:"cells"`
+	Lanes  []laneEntry  `json:"lanes"`
+	Slots  int          `json:"lane_count"`
+	Power  []curve      `json:"power"`
+	Gauge  [][2]float64 `json:"gauge"`
+	Length float64      `json:"length_s"`
+}
+
+type chartCell struct {
+	Name         string           `json:"name"`
+	Task         string           `json:"task"`
+	PromptTokens int              `json:"prompt"`
+	OutputTokens int              `json:"output"`
+	TTFTMs       []float64        `json:"ttft_ms"` // sorted, of every request
+	TTFTMean     replay.Num       `json:"ttft_mean_ms"`
+	TPS          replay.Num       `json:"tps"`
+	JPerToken    replay.Num       `json:"j_per_token"`
+	PrefillJ     replay.Num       `json:"prefill_j"`
+	DecodeJ      replay.Num       `json:"decode_j"`
+	IdleJ        replay.Num       `json:"idle_j"`
+	Waterfall    replay.Waterfall `json:"waterfall"`
+}
+
+// laneEntry is one request in a lane of its own as long as it lasts.
+type laneEntry struct {
+	Lane  int        `json:"lane"`
+	Cell  int        `json:"cell"` // index in Cells
+	From  float64    `json:"from"`
+	First replay.Num `json:"first"` // first token
+	To    float64    `json:"to"`
+	OK    bool       `json:"ok"`
+}
+
+type curve struct {
+	Device string       `json:"device"`
+	Points [][2]float64 `json:"points"` // seconds, watts
+}
+
+func chartsOf(runs []report.Labelled) charts {
+	var c charts
+	for _, run := range runs {
+		c.Runs = append(c.Runs, chartRunOf(run))
+	}
+	return c
+}
+
+func chartRunOf(run report.Labelled) chartRun {
+	out := chartRun{Label: run.Label}
+	index := map[replay.Cell]int{}
+	for i, o := range run.Results.Cells {
+		index[o.Cell] = i
+		out.Cells = append(out.Cells, chartCell{
+			Name: o.Cell.String(), Task: o.Task, PromptTokens: o.PromptTokens, OutputTokens: o.OutputTokens,
+			TTFTMean: o.TTFTMs.Mean, TPS: o.TokensPerSecond.Mean, JPerToken: replay.Ratio(replay.Some(1), o.TokensPerJoule),
+			PrefillJ: o.PrefillJ.Mean, DecodeJ: o.DecodeJ.Mean, IdleJ: o.IdleJ.Mean, Waterfall: o.Waterfall,
+		})
+	}
+	if run.Run == nil || len(run.Run.Exchanges) == 0 {
+		return out
+	}
+	list := slices.Clone(run.Run.Exchanges)
+	slices.SortStableFunc(list, func(a, b *replay.Exchange) int { return a.StartedAt.Compare(b.StartedAt) })
+	begin := list[0].StartedAt
+	out.lanes(list, begin, index)
+	for i := range out.Cells {
+		slices.Sort(out.Cells[i].TTFTMs)
+	}
+	out.power(run.Run, begin)
+	return out
+}
+
+// lanes puts each request into the first lane that is free when it starts.
+func (c *chartRun) lanes(list []*replay.Exchange, begin time.Time, index map[replay.Cell]int) {
+	var free []float64 // when each lane is free
+	for _, e := range list {
+		i, ok := index[e.Cell]
+		if !ok {
+			continue
+		}
+		if e.OK() && e.TTFTUs.Valid {
+			c.Cells[i].TTFTMs = append(c.Cells[i].TTFTMs, float64(e.TTFTUs.V)/1e3)
+		}
+		from := e.StartedAt.Sub(begin).Seconds()
+		end := cmp.Or(e.EndUs.V, e.LastUs.V)
+		l := laneEntry{Cell: i, From: from, To: from + float64(end)/1e6, OK: e.OK()}
+		if e.TTFTUs.Valid {
+			l.First = replay.Some(from + float64(e.TTFTUs.V)/1e6)
+		}
+		l.Lane = slices.IndexFunc(free, func(at float64) bool { return at <= from })
+		if l.Lane < 0 {
+			l.Lane = len(free)
+			free = append(free, 0)
+		}
+		free[l.Lane] = l.To
+		c.Length = max(c.Length, l.To)
+		c.Lanes = append(c.Lanes, l)
+	}
+	c.Slots = len(free)
+}
+
+// power is the finest curve there is of each device, and the proxy's gauge.
+func (c *chartRun) power(run *replay.Run, begin time.Time) {
+	for _, k := range run.Power.Curves {
+		line := curve{Device: k.Device}
+		for i, mw := range k.MilliWatts {
+			at := k.From.Add(time.Duration(i) * time.Duration(k.StepUs) * time.Microsecond)
+			line.Points = append(line.Points, [2]float64{at.Sub(begin).Seconds(), float64(mw) / 1e3})
+		}
+		c.Power = append(c.Power, line)
+	}
+	if len(c.Power) == 0 {
+		c.seconds(run, begin)
+	}
+	for _, g := range run.Gauge {
+		c.Gauge = append(c.Gauge, [2]float64{g.At.Sub(begin).Seconds(), float64(g.InFlight)})
+	}
+}
+
+// seconds is the curve of each device by the second.
+func (c *chartRun) seconds(run *replay.Run, begin time.Time) {
+	byDevice := map[string]int{}
+	for _, s := range run.Power.Samples {
+		if s.MeanMw == (meter.Int{}) {
+			continue
+		}
+		i, ok := byDevice[s.Device]
+		if !ok {
+			i = len(c.Power)
+			byDevice[s.Device] = i
+			c.Power = append(c.Power, curve{Device: s.Device})
+		}
+		c.Power[i].Points = append(c.Power[i].Points, [2]float64{s.At.Sub(begin).Seconds(), float64(s.MeanMw.V) / 1e3})
+	}
+}

@@ -1,0 +1,159 @@
+// Draws the charts of a report from `data` (see charts.go). It computes nothing but positions.
+"use strict";
+
+const style = getComputedStyle(document.documentElement);
+const ink = style.getPropertyValue("--ink").trim();
+const soft = style.getPropertyValue("--soft").trim();
+const line = style.getPropertyValue("--line").trim();
+const palette = ["#3b73d9", "#e0812b", "#2a9d6f", "#b65cc4", "#d1495b", "#2aa5b8", "#8a7a2f", "#7a6ff0", "#5c6b7a", "#c2578a"];
+const phaseColours = { network: "#8a94a6", upload: "#c9b458", proxy: "#d1495b", queue: "#b65cc4", prefill: "#e0812b", server: "#2aa5b8", decode: "#3b73d9", idle: "#8a94a6" };
+const many = data.runs.length > 1;
+const symbols = ["circle", "triangle", "rect", "diamond", "pin", "arrow"];
+
+const three = (v) => v == null ? "-" : Math.abs(v) >= 100 ? v.toFixed(0) : Number(v.toPrecision(3)).toString();
+
+// card makes room for a chart and draws it, or says why there is none.
+function card(title, note, option, classes) {
+  const box = document.createElement("div");
+  box.className = "card " + (classes || "");
+  box.innerHTML = "<h3></h3><p class=soft></p><div></div>";
+  box.children[0].textContent = title;
+  box.children[1].textContent = note;
+  document.getElementById("charts").append(box);
+  if (typeof option === "string") {
+    box.children[2].className = "none";
+    box.children[2].textContent = option;
+    return;
+  }
+  box.children[2].className = "chart";
+  if (option.height) box.children[2].style.height = option.height + "px";
+  const chart = echarts.init(box.children[2]);
+  chart.setOption(Object.assign({
+    color: palette, animation: false, textStyle: { color: ink, fontFamily: "inherit" },
+    tooltip: { confine: true }, legend: { type: "scroll", bottom: 0, textStyle: { color: ink } },
+    grid: { left: 64, right: 24, top: 24, bottom: 64 },
+  }, option.chart));
+  window.addEventListener("resize", () => chart.resize());
+}
+
+const axis = (name, extra) => Object.assign({
+  name, nameLocation: "middle", nameGap: 30, nameTextStyle: { color: soft }, axisLine: { lineStyle: { color: soft } },
+  axisLabel: { color: soft }, splitLine: { lineStyle: { color: line } },
+}, extra);
+
+const label = (run, name) => many ? run.label + ": " + name : name;
+
+function ttftBySize() {
+  const series = [];
+  data.runs.forEach((run, r) => {
+    const groups = new Map();
+    for (const c of run.cells) {
+      const key = c.task + ", " + c.output + " tokens out";
+      if (c.ttft_mean_ms != null) groups.set(key, [...(groups.get(key) || []), [c.prompt, c.ttft_mean_ms]]);
+    }
+    for (const [key, points] of groups) {
+      points.sort((a, b) => a[0] - b[0]);
+      series.push({ name: label(run, key), type: "line", symbol: symbols[r % symbols.length], symbolSize: 9, data: points });
+    }
+  });
+  if (!series.length) return card("Time to first token against prompt size", "", "Nothing was answered.");
+  card("Time to first token against prompt size", "Means, client; both axes logarithmic.", { chart: {
+    tooltip: { confine: true, valueFormatter: (v) => Array.isArray(v) ? v.map(three).join(" tokens: ") + " ms" : three(v) + " ms" },
+    xAxis: axis("prompt tokens", { type: "log", min: (v) => v.min / 1.5, max: (v) => v.max * 1.5, axisLabel: { color: soft, formatter: (v) => v >= 1000 ? three(v / 1000) + "k" : three(v) } }),
+    yAxis: axis("ms", { type: "log", nameGap: 44, min: (v) => Math.pow(10, Math.floor(Math.log10(v.min))) }), series,
+  } });
+}
+
+function efficiency() {
+  const series = [];
+  data.runs.forEach((run, r) => run.cells.forEach((c, i) => {
+    if (c.j_per_token == null || c.tps == null) return;
+    series.push({ name: label(run, c.name), type: "scatter", symbol: symbols[r % symbols.length], symbolSize: 14, itemStyle: { color: palette[i % palette.length] }, data: [[c.j_per_token, c.tps]] });
+  }));
+  const title = "Throughput against energy";
+  if (!series.length) return card(title, "", "No energy was measured: no power source, or no wattline in between.");
+  card(title, "Tokens a second against attributed GPU joules a token; up and left is better.", { chart: {
+    xAxis: axis("J/token", { scale: true }), yAxis: axis("tokens/s", { nameGap: 44, scale: true }), series,
+    tooltip: { confine: true, formatter: (p) => p.seriesName + "<br>" + three(p.value[1]) + " tokens/s, " + three(p.value[0]) + " J/token" },
+  } });
+}
+
+function distributions() {
+  const series = [];
+  data.runs.forEach((run, r) => run.cells.forEach((c, i) => {
+    if (!c.ttft_ms || !c.ttft_ms.length) return;
+    const n = c.ttft_ms.length;
+    const points = [[c.ttft_ms[0], 0], ...c.ttft_ms.map((v, k) => [v, (k + 1) / n])];
+    series.push({ name: label(run, c.name), type: "line", step: "end", symbol: n < 40 ? "circle" : "none", symbolSize: 4, lineStyle: { type: ["solid", "dashed", "dotted"][r % 3], color: palette[i % palette.length] }, itemStyle: { color: palette[i % palette.length] }, data: points });
+  }));
+  if (!series.length) return card("Distribution of the time to first token", "", "Nothing was answered.");
+  card("Distribution of the time to first token", "Share of requests whose first token came within so many ms.", { chart: {
+    xAxis: axis("ms", { type: "log" }), yAxis: axis("share of requests", { max: 1, nameGap: 44 }), series,
+    tooltip: { confine: true, formatter: (p) => p.seriesName + "<br>" + (100 * p.value[1]).toFixed(0) + " % within " + three(p.value[0]) + " ms" },
+  } });
+}
+
+// lanes draws one run's requests, each from its start to its first token (pale) and on to its end.
+function lanes(run) {
+  const title = many ? "Requests and power: " + run.label : "Requests and power";
+  if (!run.lanes || !run.lanes.length) return card(title, "", "No request was measured.", "wide");
+  const width = Math.max(3, Math.min(14, 220 / run.lane_count));
+  const bars = (cell, pale) => {
+    const points = [];
+    for (const l of run.lanes) {
+      if (l.cell !== cell) continue;
+      const [from, to] = pale ? [l.from, l.first ?? l.to] : [l.first ?? l.to, l.to];
+      points.push([from, l.lane], [to, l.lane], [null, null]);
+    }
+    return points;
+  };
+  const series = [];
+  run.cells.forEach((c, i) => {
+    const colour = palette[i % palette.length];
+    const common = { type: "line", name: c.name, symbol: "none", connectNulls: false, itemStyle: { color: colour }, tooltip: { show: false } };
+    series.push(Object.assign({}, common, { data: bars(i, true), lineStyle: { width, color: colour, opacity: 0.35, cap: "butt" } }));
+    series.push(Object.assign({}, common, { data: bars(i, false), lineStyle: { width, color: colour, cap: "butt" } }));
+  });
+  const below = [];
+  for (const d of run.power || []) below.push({ name: d.device + ", W", type: "line", symbol: "none", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2 }, areaStyle: { opacity: 0.12 }, data: d.points });
+  const powered = below.length > 0;
+  if (!powered) below.push({ name: "in flight (proxy's gauge)", type: "line", step: "end", symbol: "none", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2, color: soft }, itemStyle: { color: soft }, areaStyle: { opacity: 0.12 }, data: run.gauge || [] });
+  const note = "Each request is one bar: pale until its first token. " + (powered ? "Below: what the device drew." : "No power was measured; below: how many requests the proxy had in flight.");
+  const time = { type: "value", min: 0, max: Number(run.length_s.toPrecision(4)) };
+  card(title, note, { height: 460, chart: {
+    axisPointer: { link: [{ xAxisIndex: "all" }] }, tooltip: { trigger: "axis", confine: true, valueFormatter: three },
+    grid: [{ left: 64, right: 24, top: 16, height: 230 }, { left: 64, right: 24, top: 270, height: 100 }],
+    xAxis: [axis("", Object.assign({ gridIndex: 0, axisLabel: { show: false } }, time)), axis("seconds", Object.assign({ gridIndex: 1, nameGap: 24 }, time, { axisLabel: { color: soft } }))],
+    yAxis: [axis("request lanes", { gridIndex: 0, min: -0.7, max: run.lane_count - 0.3, inverse: true, nameGap: 44, axisLabel: { show: false }, splitLine: { show: false } }),
+      axis(powered ? "W" : "in flight", { gridIndex: 1, nameGap: 44, splitNumber: 3 })],
+    series: series.concat(below),
+  } }, "wide");
+}
+
+// stacked draws horizontal bars of phases, one a cell.
+function stacked(title, note, phases, value, unit, empty) {
+  const rows = [];
+  for (const run of data.runs) for (const c of run.cells) if (phases.some((p) => value(c, p) != null)) rows.push([label(run, c.name), c]);
+  if (!rows.length) return card(title, "", empty);
+  rows.reverse();
+  const series = phases.map((p) => ({
+    name: p, type: "bar", stack: "all", barMaxWidth: 22, itemStyle: { color: phaseColours[p] }, data: rows.map(([, c]) => value(c, p)),
+  }));
+  card(title, note, { height: Math.max(280, 120 + 30 * rows.length), chart: {
+    grid: { left: 16, right: 24, top: 8, bottom: 64, containLabel: true },
+    xAxis: axis(unit, { type: "value", nameGap: 26 }), yAxis: axis("", { type: "category", data: rows.map(([n]) => n) }), series,
+    tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, confine: true, valueFormatter: (v) => three(v) + " " + unit },
+  } });
+}
+
+ttftBySize();
+distributions();
+efficiency();
+stacked("Energy by phase", "Mean attributed GPU joules a request.", ["prefill", "decode", "idle"], (c, p) => c[p + "_j"], "J",
+  "No energy was measured: no power source, or no wattline in between.");
+const before = ["network", "upload", "proxy", "queue", "prefill", "server"];
+stacked("Where the time to the first token goes", "Medians of requests measured twice, by the client and in line.", before, (c, p) => c.waterfall[p + "_ms"], "ms",
+  "No in-line rows: the endpoint is no wattline, or its admin listener was not reachable.");
+stacked("What the way costs", "The same without the server's own phases: what network, upload and wattline add.", ["network", "upload", "proxy"], (c, p) => c.waterfall[p + "_ms"], "ms",
+  "No in-line rows: the endpoint is no wattline, or its admin listener was not reachable.");
+data.runs.forEach(lanes);

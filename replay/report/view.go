@@ -1,0 +1,191 @@
+package report
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"wattline/replay"
+)
+
+// Tile is one figure for the head of a page.
+type Tile struct {
+	Name, Value, Unit, Verdict, Formula string
+}
+
+// Table is a table of text; all columns but the first are numbers.
+type Table struct {
+	Title string
+	Note  string
+	Head  []string
+	Rows  [][]string
+}
+
+// Subtitle says what was run.
+func Subtitle(r *replay.Results) string {
+	s := r.Workload.Spec
+	load := fmt.Sprintf("%d in flight", s.Concurrency)
+	if s.Rate > 0 {
+		load = fmt.Sprintf("%s arrivals, %s a second", s.Arrival, number(replay.Some(s.Rate)))
+	}
+	build := ""
+	if r.Server != nil {
+		build = ", llama-server " + r.Server.Build
+	}
+	return fmt.Sprintf("%s%s: %s, %s, %s cache, %s length, %d trials, seed %d, plan %.12s, %s", r.Model, build, r.Workload.Name, load, s.Cache,
+		s.Length, s.Trials, s.Seed, r.Workload.PlanHash, r.Timestamp.Format("2006-01-02 15:04 MST"))
+}
+
+// Tiles are the guide's headline figures with their verdicts.
+func Tiles(run Labelled) []Tile {
+	r := run.Results
+	verdicts := map[Figure]string{}
+	for _, g := range Grades(r) {
+		verdicts[g.Figure] = g.Why
+		if g.Why == "" {
+			verdicts[g.Figure] = fmt.Sprintf("%s at %s", g.Band, number(g.Value))
+			if g.Of != "" {
+				verdicts[g.Figure] += " (" + g.Of + ")"
+			}
+		}
+	}
+	return []Tile{
+		{"Throughput", number(r.Throughput.MeanTokensPerSecond), "tokens/s", verdicts[Throughput], r.Definitions["tokens_per_second"]},
+		{"Time to first token", number(r.Latency.TimeToFirstTokenMs), "ms", verdicts[Latency], r.Definitions["time_to_first_token_ms"]},
+		{"Energy efficiency", number(r.Energy.MeanTokensPerWatt), "tokens/W", verdicts[Efficiency], r.Definitions["tokens_per_watt"]},
+		{"Energy efficiency", number(r.Energy.TokensPerJoule), "tokens/J", "", r.Definitions["tokens_per_joule"]},
+		{"GPU energy", number(r.Energy.GPUEnergyWh), "Wh", "attributed " + withUnit(r.Energy.GPUAttributedWh, "Wh"), r.Definitions["gpu_energy_wh"]},
+		{"VRAM", number(vramGB(r)), "GB", verdicts[VRAM], figures[VRAM].formula},
+	}
+}
+
+// Tables are a run's tables: cells, energy where there is some, the waterfall, stability and the checks.
+func Tables(run Labelled) []Table {
+	r := run.Results
+	out := []Table{cellTable(r)}
+	if r.Energy.TokensPerJoule.Valid {
+		out = append(out, energyTable(r))
+	}
+	if r.InLine.Joined > 0 {
+		out = append(out, waterfallTable(r))
+	}
+	return append(out, runTable(r), checkTable(r))
+}
+
+func cellTable(r *replay.Results) Table {
+	t := Table{
+		Title: "Latency and throughput", Note: "Means; in parentheses over trials. Percentiles only where enough requests allow a 95 % interval.",
+		Head: []string{"task, prompt x output", "n", "ttft ms", "ttft p50", "ttft p90", "tokens/s", "decode tok/s", "prefill tok/s", "tpot ms", "itl p50 ms", "itl p99 ms"},
+	}
+	for _, c := range r.Cells {
+		t.Rows = append(t.Rows, []string{
+			c.Cell.String(), count(c), spread(c.TTFTTrials), quantile(c.TTFTMs.P50), quantile(c.TTFTMs.P90), spread(c.TPSTrials), spread(c.DecodeTrials),
+			number(c.PrefillTPS.Mean), number(c.TPOTMs.Mean), number(c.ITLMs.P50.Value), number(c.ITLMs.P99.Value),
+		})
+	}
+	return t
+}
+
+// quantile prints a quantile with its interval.
+func quantile(q replay.Quantile) string {
+	if !q.Value.Valid {
+		return absent
+	}
+	return fmt.Sprintf("%s (%s..%s)", number(q.Value), number(q.Low), number(q.High))
+}
+
+func energyTable(r *replay.Results) Table {
+	t := Table{Title: "Energy", Note: "GPU joules that wattline attributed to the requests, means.", Head: []string{"task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W"}}
+	for _, c := range r.Cells {
+		t.Rows = append(t.Rows, []string{
+			c.Cell.String(), number(c.Joules.Mean), number(c.PrefillJ.Mean), number(c.DecodeJ.Mean), number(c.IdleJ.Mean), spread(c.TPJTrials), number(c.TokensPerWatt.Mean),
+		})
+	}
+	return t
+}
+
+func waterfallTable(r *replay.Results) Table {
+	t := Table{
+		Title: "Where the time went",
+		Note: "Medians in ms of requests measured twice, by the client and in line: network is client ttft - in-line ttft, proxy what wattline added before the first token, " +
+			"queue the wait for a slot, prefill the server's prompt_ms.",
+		Head: []string{"task, prompt x output", "network", "upload", "proxy", "queue", "prefill", "server", "decode"},
+	}
+	for _, c := range r.Cells {
+		f := c.Waterfall
+		t.Rows = append(t.Rows, []string{
+			c.Cell.String(), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode),
+		})
+	}
+	return t
+}
+
+// runTable is what held over the whole run.
+func runTable(r *replay.Results) Table {
+	t := Table{Title: "Over the run", Head: []string{"figure", "value"}}
+	row := func(name, value string) { t.Rows = append(t.Rows, []string{name, value}) }
+	row("requests answered, failed", fmt.Sprintf("%d, %d", r.PromptsTested, r.Errors))
+	row("whole system", withUnit(r.Throughput.SystemTokensPerSecond, "tokens/s"))
+	row("client ttft, in-line ttft (medians)", withUnit(r.Latency.TTFT.Median, "ms")+", "+withUnit(r.InLine.TTFTMs.Median, "ms"))
+	row("last third against first (decode speed)", withUnit(r.Stability.ChangePercent, "%"))
+	row("drift", withUnit(r.Stability.DriftPercent, "% a minute"))
+	row("coefficient of variation", withUnit(r.Stability.VariationCoeff, "%"))
+	row("power, mean and highest", withUnit(r.Device.MeanPowerW, "W")+", "+withUnit(r.Device.MaxPowerW, "W"))
+	row("power at rest before", withUnit(r.Device.IdleBeforeW, "W"))
+	row("temperature, at the start and highest", withUnit(r.Device.TempStartC, "°C")+", "+withUnit(r.Device.TempMaxC, "°C"))
+	row("core clock, lowest and highest", withUnit(r.Device.ClockMinMHz, "MHz")+", "+withUnit(r.Device.ClockMaxMHz, "MHz"))
+	row("throttled", withUnit(r.Device.ThrottledS, "s"))
+	row("VRAM, RAM", withUnit(vramGB(r), "GB")+", "+withUnit(r.Memory.RAMBytes.Times(1e-9), "GB"))
+	row("CPU energy", withUnit(r.Energy.CPUEnergyWh, "Wh"))
+	row("the client's own CPU time", withUnit(r.ClientCPUS, "s"))
+	return t
+}
+
+func checkTable(r *replay.Results) Table {
+	t := Table{Title: "Checks", Head: []string{"check", "state", "what was seen"}}
+	for _, c := range r.Checks {
+		t.Rows = append(t.Rows, []string{c.Name, string(c.State), c.Detail})
+	}
+	return t
+}
+
+// Verdict is the failed checks, and the names of those that could not be made.
+func Verdict(r *replay.Results) (failed, unknown []string) {
+	for _, c := range r.Checks {
+		if c.State == replay.Unknown {
+			unknown = append(unknown, c.Name)
+		}
+	}
+	return failures(r), unknown
+}
+
+// Notes are what did not run, the scenarios and references of the guide, and its tips.
+func Notes(run Labelled) []string {
+	r := run.Results
+	var out []string
+	for _, d := range r.Workload.Dropped {
+		out = append(out, fmt.Sprintf("not run: %s: %s", d.Cell, d.Reason))
+	}
+	for _, d := range r.Workload.Skipped {
+		out = append(out, fmt.Sprintf("skipped: %s: %s", d.Cell, d.Reason))
+	}
+	for _, s := range Scenarios(r) {
+		out = append(out, fmt.Sprintf("%s: %s (%s): %s", s.Name, s.Status, s.Expected, strings.Join(s.Advice, "; ")))
+	}
+	out = append(out, References(r, run.Devices)...)
+	for _, t := range Tips(measuredOf(run)) {
+		line := fmt.Sprintf("%s: %s, because %s", t.Section, t.Advice, t.Because)
+		if len(t.Flags) > 0 {
+			line += ": llama-server " + strings.Join(t.Flags, " ")
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func count(c replay.Outcome) string {
+	if c.Errors > 0 {
+		return fmt.Sprintf("%d (%d failed)", c.Requests, c.Errors)
+	}
+	return strconv.Itoa(c.Requests)
+}

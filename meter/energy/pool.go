@@ -97,7 +97,7 @@ func (l *Ledger) rotatePool(now int64) {
 			l.addMember(m.req)
 		}
 	}
-	b.pools[old].guessed = true
+	b.pools[old].guessed, b.pools[b.pool].guessed = true, true
 	l.closePool(old, now)
 }
 

@@ -1,0 +1,126 @@
+package deploy_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+// validate runs the program of that name, a module of its own.
+func validate(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	for i, a := range args {
+		if strings.HasSuffix(a, ".yaml") {
+			path, err := filepath.Abs(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			args[i] = path
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"run", "."}, args...)...) //nolint:gosec // our own
+	cmd.Dir = "validate"
+	cmd.Env = append(os.Environ(), "CLICKHOUSE_PASSWORD=secret")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// Each profile of compose.yaml is complete: one llama-server, one wattline, and everything behind it.
+func TestComposeProfilesLoad(t *testing.T) {
+	out, err := validate(t, "compose", "compose.yaml", "nvidia", "amd", "cpu")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, profile := range []string{"nvidia", "amd", "cpu"} {
+		want := profile + ": clickhouse grafana jaeger llama-" + profile + " otel-collector prometheus wattline-" + profile + "\n"
+		if !strings.Contains(out, want) {
+			t.Errorf("expected %q in\n%s", want, out)
+		}
+	}
+}
+
+// Manifests are of Kubernetes' own types, and a field that there is not is found.
+func TestManifestsAreKubernetes(t *testing.T) {
+	out, err := validate(t, "k8s", "k8s/sidecar.yaml", "k8s/daemonset.yaml")
+	if err != nil || strings.Count(out, "\n") < 4 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	good, err := os.ReadFile("k8s/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string][2]string{
+		"a misspelt field": {"hostPID:", "hostPid:"}, "a volume that is not there": {"- {name: store, hostPath", "- {name: shop, hostPath"},
+		"a selector that selects nothing": {"matchLabels: {app: wattline}", "matchLabels: {app: other}"},
+	} {
+		bad := filepath.Join(t.TempDir(), "bad.yaml")
+		if err := os.WriteFile(bad, bytes.Replace(good, []byte(change[0]), []byte(change[1]), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := validate(t, "k8s", bad); err == nil {
+			t.Errorf("%s passes:\n%s", name, out)
+		}
+	}
+}
+
+// What the data sources and the collector are told is YAML, and every data source that a dashboard names is provisioned.
+func TestProvisionedDataSources(t *testing.T) {
+	uids := map[string]bool{}
+	for _, file := range []string{"grafana/provisioning/datasources/wattline.yaml", "grafana/provisioning/datasources-sqlite.yaml"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var f struct {
+			Datasources []struct{ UID string }
+		}
+		if err := yaml.Unmarshal(text, &f); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, d := range f.Datasources {
+			uids[d.UID] = true
+		}
+	}
+	for _, uid := range []string{"wattline-clickhouse", "wattline-prometheus", "wattline-sqlite", "wattline-jaeger"} {
+		if !uids[uid] {
+			t.Errorf("%s is not provisioned", uid)
+		}
+	}
+	for _, file := range []string{"otel/collector.yaml", "grafana/provisioning/dashboards/wattline.yaml"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v map[string]any
+		if err := yaml.Unmarshal(text, &v); err != nil || len(v) < 2 {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// systemd finds nothing to say about the units.
+func TestSystemdUnitsVerify(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"wattline.service", "wattline.socket"} {
+		text, err := os.ReadFile(filepath.Join("systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.Replace(text, []byte("/usr/local/bin/wattline"), []byte("/bin/true"), 1) // verify wants it to be there
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", filepath.Join(dir, "wattline.service"), filepath.Join(dir, "wattline.socket")).CombinedOutput() //nolint:gosec // our own
+	if err != nil || len(bytes.TrimSpace(out)) != 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}

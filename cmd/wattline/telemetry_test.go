@@ -25,7 +25,7 @@ func stubbed(t *testing.T) string {
 		t.Fatal(err)
 	}
 	srv := stub.New(stub.Config{FirstToken: 30 * time.Millisecond, HeaderDelay: 5 * time.Millisecond, TokenGap: time.Millisecond, Tokens: 8})
-	go srv.Serve(ln) //nolint:errcheck // ends with Close
+	go srv.Serve(ln)
 	t.Cleanup(func() { _ = srv.Close() })
 	return "http://" + ln.Addr().String()
 }
@@ -33,7 +33,7 @@ func stubbed(t *testing.T) string {
 // get reads a page of the admin listener.
 func (w *wattlineProcess) get(t *testing.T, path string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(w.admin + path) //nolint:noctx // local
+	resp, err := http.Get(w.admin + path)
 	if err != nil {
 		t.Fatal(err)
 	}

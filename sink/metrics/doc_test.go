@@ -13,7 +13,7 @@ import (
 	"wattline/sink/semconv"
 )
 
-var update = flag.Bool("update", false, "write sink/METRICS.md anew") //nolint:gochecknoglobals // flags of a test are
+var update = flag.Bool("update", false, "write sink/METRICS.md anew")
 
 // sink/METRICS.md is made from the definitions: go test ./sink/metrics -run Documentation -update
 func TestDocumentationIsTheDefinitions(t *testing.T) {

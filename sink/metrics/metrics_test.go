@@ -119,7 +119,7 @@ func TestMetricsEqualSumsOverTheStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer st.Close() //nolint:errcheck // a test's
+	defer st.Close()
 	f := newFixture(t, Config{})
 	feed(f.Metrics, ended, final)
 	rows := &sink.Rows{Requests: ended}
@@ -142,7 +142,7 @@ func TestMetricsEqualSumsOverTheStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer reader.Close() //nolint:errcheck // a test's
+	defer reader.Close()
 	got := f.collect(t)
 	for _, c := range storeSums() {
 		var want float64

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -128,7 +129,7 @@ func (d *device) observe(s sheet, name string) {
 		s.column(semconv.MetricHWUtilization, d.last.UtilPermille, 1e3, id...)
 	}
 	for account, uj := range d.ledgerUj {
-		s.put(semconv.MetricLedger, float64(uj)/1e6, append(id[:len(id):len(id)], attribute.String(semconv.Account, account))...)
+		s.put(semconv.MetricLedger, float64(uj)/1e6, append(slices.Clip(id), attribute.String(semconv.Account, account))...)
 	}
 }
 

@@ -83,7 +83,7 @@ func oneTrace(t *testing.T, raw string, protocol Protocol) Stats {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Stop(ctx) //nolint:errcheck // the test is about the Tracer
+	defer client.Stop(ctx)
 	tr, r := newTracer(t, Config{Upload: client})
 	endFinal(tr, r, 1)
 	_ = tr.Stop(ctx) // the counters say how it went
@@ -98,7 +98,7 @@ func TestBothClientsTellOfPartialSuccess(t *testing.T) {
 		}
 		p, s := &picky{}, grpc.NewServer()
 		coltracepb.RegisterTraceServiceServer(s, p)
-		go s.Serve(ln) //nolint:errcheck // ends with Stop
+		go s.Serve(ln)
 		defer s.Stop()
 		if got := oneTrace(t, "http://"+ln.Addr().String(), GRPC); got.Sent != 1 || got.SpansRejected != 2 || got.Failed != 0 || p.calls.Load() != 1 {
 			t.Errorf("%+v after %d calls", got, p.calls.Load())

@@ -222,7 +222,7 @@ func (l load) run(t *testing.T, addr string, d time.Duration) summary {
 				t.Error(err)
 				return
 			}
-			defer c.Close() //nolint:errcheck // a test's
+			defer c.Close()
 			r := bufio.NewReader(c)
 			timer := time.NewTimer(0)
 			defer timer.Stop()

@@ -80,7 +80,7 @@ func serverAttributes(rec *meter.Record, scheme string) attributes {
 	return a
 }
 
-func clientAttributes(rec *meter.Record) attributes {
+func clientAttributes(rec *meter.Record, d *details) attributes {
 	var a attributes
 	httpAttributes(&a, rec)
 	upstreamAddress(&a, rec.Upstream)
@@ -88,7 +88,7 @@ func clientAttributes(rec *meter.Record) attributes {
 		a.text(semconv.ErrorType, errorType(rec))
 	}
 	if rec.Dialect != "" {
-		genAIAttributes(&a, rec)
+		genAIAttributes(&a, rec, d)
 	}
 	a.text(semconv.ConfigID, rec.ConfigID)
 	energyAttributes(&a, rec)
@@ -132,14 +132,11 @@ func answered(rec *meter.Record) bool {
 	return rec.TTFBUs.Valid && rec.Status.Valid && rec.Status.V < 400
 }
 
-func genAIAttributes(a *attributes, rec *meter.Record) {
+func genAIAttributes(a *attributes, rec *meter.Record, d *details) {
 	a.text(semconv.GenAIOperationName, semconv.Operation(rec.Dialect))
 	a.text(semconv.GenAIProviderName, semconv.Provider)
-	if answered(rec) {
-		a.text(semconv.GenAIResponseModel, rec.Model)
-	} else {
-		a.text(semconv.GenAIRequestModel, rec.Model)
-	}
+	d.models(a, rec)
+	d.asked(a)
 	a.integer(semconv.GenAIRequestMaxTokens, rec.MaxTokens)
 	a.flag(semconv.GenAIRequestStream, rec.Stream)
 	if rec.FinishReason != "" {
@@ -181,14 +178,21 @@ func energyAttributes(a *attributes, rec *meter.Record) {
 	a.parts(semconv.EnergyPowerLimitW, rec.GPUPowerLimitMw, 1e3)
 }
 
-func prefillAttributes(rec *meter.Record) (a attributes) {
+func queueAttributes(_ *meter.Record, d *details) (a attributes) {
+	a.text(semconv.PhaseFrom, d.QueueFrom)
+	return a
+}
+
+func prefillAttributes(rec *meter.Record, d *details) (a attributes) {
+	a.text(semconv.PhaseFrom, d.PrefillFrom)
 	a.integer(semconv.GenAIUsageInputTokens, rec.PromptTokens)
 	a.integer(semconv.GenAIUsageCacheReadTokens, rec.CachedTokens)
 	a.parts(semconv.EnergyPrefillJ, rec.GPUPrefillUj, 1e6)
 	return a
 }
 
-func decodeAttributes(rec *meter.Record) (a attributes) {
+func decodeAttributes(rec *meter.Record, d *details) (a attributes) {
+	a.text(semconv.PhaseFrom, d.DecodeFrom)
 	a.integer(semconv.GenAIUsageOutputTokens, rec.OutputTokens)
 	a.parts(semconv.EnergyDecodeJ, rec.GPUDecodeUj, 1e6)
 	return a

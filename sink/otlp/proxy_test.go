@@ -65,7 +65,7 @@ data: [DONE]
 `
 
 func (e *echoing) serve(c net.Conn) {
-	defer c.Close() //nolint:errcheck // a test's connection
+	defer c.Close()
 	r := bufio.NewReader(c)
 	for {
 		var head strings.Builder
@@ -202,7 +202,7 @@ func (x *traced) post(t testing.TB, headers ...string) *meter.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		t.Fatal(err)
 	}

@@ -135,7 +135,8 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 		return spans
 	}
 	client := b.span(clientName(rec), tracepb.Span_SPAN_KIND_CLIENT, n.client, n.server, at.client)
-	client.Attributes, client.Status = clientAttributes(rec), clientStatus(rec)
+	d := detailsOf(rec)
+	client.Attributes, client.Status = clientAttributes(rec, &d), clientStatus(rec)
 	if at.hasFirst {
 		client.Events = []*tracepb.Span_Event{{Name: semconv.EventFirst, TimeUnixNano: b.time(at.first)}}
 	}
@@ -144,9 +145,9 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 		name string
 		has  bool
 		at   interval
-		say  func(*meter.Record) attributes
+		say  func(*meter.Record, *details) attributes
 	}{
-		{semconv.SpanQueue, at.hasQueue, at.queue, nil},
+		{semconv.SpanQueue, at.hasQueue, at.queue, queueAttributes},
 		{semconv.SpanPrefill, at.hasPrefill, at.prefill, prefillAttributes},
 		{semconv.SpanDecode, at.hasDecode, at.decode, decodeAttributes},
 	} {
@@ -154,9 +155,7 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 			continue
 		}
 		s := b.span(phase.name, tracepb.Span_SPAN_KIND_INTERNAL, newSpanID(), n.client, phase.at)
-		if phase.say != nil {
-			s.Attributes = phase.say(rec)
-		}
+		s.Attributes = phase.say(rec, &d)
 		spans = append(spans, s)
 	}
 	return spans

@@ -41,8 +41,8 @@ func scraped(t *testing.T, accept string) string {
 		t.Fatal(err)
 	}
 	srv := &fasthttp.Server{Handler: e.Handler(), Logger: nil}
-	go srv.Serve(ln) //nolint:errcheck // ends with the listener
-	defer ln.Close() //nolint:errcheck // a test's
+	go srv.Serve(ln)
+	defer ln.Close()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+ln.Addr().String()+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func scraped(t *testing.T, accept string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	var b bytes.Buffer
 	if _, err := b.ReadFrom(resp.Body); err != nil {
 		t.Fatal(err)
@@ -94,20 +94,20 @@ func record(m *metrics.Metrics) {
 // Prometheus's own tool, fetched where there is none, finds nothing to say.
 func TestPromtoolCheckMetricsPasses(t *testing.T) {
 	var said bytes.Buffer
-	fetch := exec.Command("./promtool.sh") //nolint:noctx // a download, once
+	fetch := exec.Command("./promtool.sh")
 	fetch.Stderr = &said
 	path, err := fetch.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, said.String())
 	}
-	check := exec.Command(strings.TrimSpace(string(path)), "check", "metrics") //nolint:noctx,gosec // reads stdin and ends
+	check := exec.Command(strings.TrimSpace(string(path)), "check", "metrics")
 	check.Stdin = strings.NewReader(scraped(t, ""))
 	out, err := check.CombinedOutput()
 	if err != nil || len(bytes.TrimSpace(out)) != 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
 	// It must have something to say about a page that is wrong.
-	check = exec.Command(strings.TrimSpace(string(path)), "check", "metrics") //nolint:noctx,gosec // reads stdin and ends
+	check = exec.Command(strings.TrimSpace(string(path)), "check", "metrics")
 	check.Stdin = strings.NewReader("# TYPE bad counter\nbad 1\n")
 	if err := check.Run(); err == nil {
 		t.Error("promtool passes a page that is wrong")

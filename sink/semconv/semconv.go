@@ -44,16 +44,19 @@ const (
 	GenAIOperationName        = "gen_ai.operation.name"
 	GenAIProviderName         = "gen_ai.provider.name"
 	GenAIRequestModel         = "gen_ai.request.model"
-	GenAIRequestMaxTokens     = "gen_ai.request.max_tokens"
+	GenAIRequestTemperature   = "gen_ai.request.temperature"
+	GenAIRequestSeed          = "gen_ai.request.seed"
+	GenAIRequestChoices       = "gen_ai.request.choice.count"
+	GenAIRequestMaxTokens     = "gen_ai.request.max_tokens" //nolint:gosec // a name, no credential
 	GenAIRequestStream        = "gen_ai.request.stream"
 	GenAIResponseModel        = "gen_ai.response.model"
 	GenAIResponseFinish       = "gen_ai.response.finish_reasons"
-	GenAITimeToFirstChunk     = "gen_ai.response.time_to_first_chunk" // s
-	GenAIUsageInputTokens     = "gen_ai.usage.input_tokens"
-	GenAIUsageOutputTokens    = "gen_ai.usage.output_tokens"
-	GenAIUsageCacheReadTokens = "gen_ai.usage.cache_read.input_tokens"
-	GenAIUsageReasoningTokens = "gen_ai.usage.reasoning.output_tokens"
-	GenAITokenType            = "gen_ai.token.type" // TokenInput or TokenOutput
+	GenAITimeToFirstChunk     = "gen_ai.response.time_to_first_chunk"  // s
+	GenAIUsageInputTokens     = "gen_ai.usage.input_tokens"            //nolint:gosec // a name, no credential           //nolint:gosec // a name, no credential
+	GenAIUsageOutputTokens    = "gen_ai.usage.output_tokens"           //nolint:gosec // a name, no credential
+	GenAIUsageCacheReadTokens = "gen_ai.usage.cache_read.input_tokens" //nolint:gosec // a name, no credential
+	GenAIUsageReasoningTokens = "gen_ai.usage.reasoning.output_tokens" //nolint:gosec // a name, no credential
+	GenAITokenType            = "gen_ai.token.type"                    // TokenInput or TokenOutput
 )
 
 // Values of the GenAI attributes. Provider is ours: the conventions have none for llama.cpp.
@@ -83,6 +86,8 @@ const (
 	ClientRequestID = "wattline.client_request_id"
 	Route           = "wattline.route"
 	Dialect         = "wattline.dialect"
+	Slot            = "wattline.slot"       // the server's
+	PhaseFrom       = "wattline.phase.from" // where a phase came from: head, server, progress or marks
 	Outcome         = "wattline.outcome"
 	Error           = "wattline.error"
 	Agent           = "wattline.agent"

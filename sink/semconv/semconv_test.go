@@ -29,7 +29,7 @@ func conventional() map[string]bool {
 		otel.HTTPRequestMethodKey, otel.HTTPRequestMethodOriginalKey, otel.HTTPResponseStatusCodeKey, otel.HTTPRouteKey,
 		otel.HTTPRequestBodySizeKey, otel.HTTPResponseBodySizeKey, otel.URLPathKey, otel.URLSchemeKey, otel.ServerAddressKey,
 		otel.ServerPortKey, otel.ErrorTypeKey,
-		otel.GenAIOperationNameKey, otel.GenAIProviderNameKey, otel.GenAIRequestModelKey, otel.GenAIRequestMaxTokensKey,
+		otel.GenAIOperationNameKey, otel.GenAIProviderNameKey, otel.GenAIRequestModelKey, otel.GenAIRequestTemperatureKey, otel.GenAIRequestSeedKey, otel.GenAIRequestChoiceCountKey, otel.GenAIRequestMaxTokensKey,
 		otel.GenAIRequestStreamKey, otel.GenAIResponseModelKey, otel.GenAIResponseFinishReasonsKey, otel.GenAIResponseTimeToFirstChunkKey,
 		otel.GenAIUsageInputTokensKey, otel.GenAIUsageOutputTokensKey, otel.GenAIUsageCacheReadInputTokensKey,
 		otel.GenAIUsageReasoningOutputTokensKey, otel.GenAITokenTypeKey,

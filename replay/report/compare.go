@@ -74,6 +74,28 @@ func Comparison(w io.Writer, runs []Labelled) error {
 	return err
 }
 
+// ComparisonTable is the same for a page: the guide's table, the best of each column in its last line, and
+// what speaks against comparing.
+func ComparisonTable(runs []Labelled) *Table {
+	t := &Table{Title: "Comparison", Head: []string{"Configuration"}, Note: strings.Join(caveats(runs), " ")}
+	for _, c := range columns {
+		t.Head = append(t.Head, c.head)
+	}
+	for _, run := range runs {
+		row := []string{run.Label}
+		for _, c := range columns {
+			row = append(row, strings.TrimSpace(withUnit(c.value(run.Results), c.unit)))
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	last := []string{"best"}
+	for _, c := range columns {
+		last = append(last, c.winner(runs))
+	}
+	t.Rows = append(t.Rows, last)
+	return t
+}
+
 // winner names the best run of those that have the figure, and by how much.
 func (c column) winner(runs []Labelled) string {
 	best, second := -1, -1

@@ -19,6 +19,7 @@ type Table struct {
 	Note  string
 	Head  []string
 	Rows  [][]string
+	Prose bool // its columns are text
 }
 
 // Subtitle says what was run.
@@ -142,7 +143,7 @@ func runTable(r *replay.Results) Table {
 }
 
 func checkTable(r *replay.Results) Table {
-	t := Table{Title: "Checks", Head: []string{"check", "state", "what was seen"}}
+	t := Table{Title: "Checks", Prose: true, Head: []string{"check", "state", "what was seen"}}
 	for _, c := range r.Checks {
 		t.Rows = append(t.Rows, []string{c.Name, string(c.State), c.Detail})
 	}

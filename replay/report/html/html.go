@@ -25,12 +25,12 @@ var chartLibrary string
 
 // page is what the template is given.
 type page struct {
-	Title   string
-	Runs    []section
-	Compare template.HTML
-	Data    template.JS
-	Library template.JS
-	Script  template.JS
+	Title      string
+	Runs       []section
+	Comparison *report.Table // nil for one run
+	Data       template.JS
+	Library    template.JS
+	Script     template.JS
 }
 
 // section is one run.
@@ -61,6 +61,9 @@ func Write(w io.Writer, runs []report.Labelled) error {
 	}
 	for _, run := range runs {
 		p.Runs = append(p.Runs, sectionOf(run))
+	}
+	if len(runs) > 1 {
+		p.Comparison = report.ComparisonTable(runs)
 	}
 	if err := t.Execute(w, p); err != nil {
 		return fmt.Errorf("html: %w", err)

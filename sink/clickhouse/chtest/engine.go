@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,6 +168,32 @@ func (e *Engine) killLocked() {
 func (e *Engine) Close() error {
 	e.Kill()
 	return os.RemoveAll(filepath.Dir(e.socket))
+}
+
+// CPUTime is what the engine's process has used of the processors since it was started: unlike a clock, it
+// does not run while others use them. 0 while the engine is down.
+func (e *Engine) CPUTime() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.process == nil {
+		return 0
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", e.process.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	var user, system time.Duration // fields 14 and 15 of proc(5), in ticks of 10 ms
+	for i, field := range strings.Fields(rest) {
+		n, _ := strconv.ParseInt(field, 10, 64)
+		switch i {
+		case 11:
+			user = time.Duration(n)
+		case 12:
+			system = time.Duration(n)
+		}
+	}
+	return (user + system) * 10 * time.Millisecond
 }
 
 // DataDir is the engine's data directory.

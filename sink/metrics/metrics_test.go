@@ -389,6 +389,15 @@ func TestExemplarsNameTheTrace(t *testing.T) {
 	}
 }
 
+// A name that is no UTF-8 becomes one: Prometheus would refuse the whole page.
+func TestNamesBecomeValid(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.Ended(&meter.Record{Dialect: meter.DialectChat, Model: "q\xff", Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1)}, trace.SpanContext{})
+	if v, _ := sum(f.collect(t)[semconv.MetricRequests], semconv.GenAIResponseModel, "q\uFFFD"); v != 1 {
+		t.Errorf("the series are %v", f.collect(t)[semconv.MetricRequests])
+	}
+}
+
 func TestTooManyLabelsAreRefused(t *testing.T) {
 	if _, err := New(Config{Labels: []string{"a", "b", "c", "d", "e"}}); err == nil {
 		t.Error("five labels were accepted as attributes")

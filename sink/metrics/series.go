@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -141,6 +142,7 @@ func (c *catalogue) of(rec *meter.Record, first bool) *series {
 
 // place gives a value its place among those that are told apart, or "other".
 func (c *catalogue) place(known map[string]bool, value string, admit bool, over *bool) string {
+	value = strings.ToValidUTF8(value, "\uFFFD")
 	switch {
 	case value == "" || known[value]:
 		return value

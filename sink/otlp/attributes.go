@@ -1,6 +1,8 @@
 package otlp
 
 import (
+	"strings"
+
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 
 	"wattline/meter"
@@ -57,5 +59,17 @@ func (a *attributes) number(key string, v float64) {
 }
 
 func textValue(s string) *commonpb.AnyValue {
-	return &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: s}}
+	return &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: clean(s)}}
+}
+
+// maxText is the longest text in a span, in bytes: a path can be as long as a request's head.
+const maxText = 1024
+
+// clean makes a text of a client's one that protobuf will encode, which takes valid UTF-8 only: one byte
+// of another kind in a User-Agent would cost the whole batch.
+func clean(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText] + "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
 }

@@ -68,7 +68,7 @@ func serverAttributes(rec *meter.Record, scheme string) attributes {
 	a.text(semconv.Session, rec.Session)
 	a.text(semconv.User, rec.User)
 	for _, k := range slices.Sorted(maps.Keys(rec.Labels)) {
-		a.text(semconv.LabelPrefix+k, rec.Labels[k])
+		a.text(semconv.LabelPrefix+clean(k), rec.Labels[k])
 	}
 	a.parts(semconv.TTFTMs, rec.TTFTUs, 1e3)
 	a.parts(semconv.OverheadMs, rec.ProxyOverheadUs, 1e3)
@@ -223,7 +223,7 @@ func status(failed bool, rec *meter.Record) *tracepb.Status {
 	if !failed {
 		return nil
 	}
-	return &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: ownWords(rec)}
+	return &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: clean(ownWords(rec))}
 }
 
 // errorType is the status code where that is what failed, else the outcome.

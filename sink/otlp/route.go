@@ -3,6 +3,7 @@ package otlp
 import (
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -46,7 +47,7 @@ func (r *Route) decide(header func(name string) []byte) *note {
 			n.linked = &p
 		default:
 			n.trace, n.parent, n.flags = p.trace, p.span, p.flags&(trace.FlagsSampled|trace.FlagsRandom)
-			if state := header("tracestate"); len(state) <= maxTracestate {
+			if state := header("tracestate"); len(state) <= maxTracestate && utf8.Valid(state) {
 				n.state = string(state)
 			}
 			return n

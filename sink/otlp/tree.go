@@ -176,7 +176,7 @@ type brush struct {
 
 func (b brush) span(name string, kind tracepb.Span_SpanKind, id, parent trace.SpanID, at interval) *tracepb.Span {
 	s := &tracepb.Span{
-		TraceId: b.note.trace[:], SpanId: id[:], TraceState: b.note.state, Name: name, Kind: kind,
+		TraceId: b.note.trace[:], SpanId: id[:], TraceState: b.note.state, Name: clean(name), Kind: kind,
 		StartTimeUnixNano: b.time(at.from), EndTimeUnixNano: b.time(at.to),
 		Flags: uint32(b.note.flags) | contextHasIsRemote,
 	}

@@ -60,3 +60,7 @@ uninstall: ## the binary; rows and caches stay
 
 clean:
 	rm -rf bin dist
+
+.PHONY: release
+release: ## archives, .deb packages and checksums of VERSION=v1.2.3, in dist/
+	deploy/release.sh '$(VERSION)'

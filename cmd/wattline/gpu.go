@@ -268,7 +268,7 @@ func printChannel(line func(what, format string, args ...any), d *gpu.State, c g
 	line(name.name, "%s", strings.Join(parts, ", "))
 }
 
-func milliseconds(ns int64) string { return fmt.Sprintf("%.3g ms", float64(ns)/1e6) }
+func milliseconds(ns int64) string { return fmt.Sprintf("%.4g ms", float64(ns)/1e6) }
 
 // processName returns a process's name, where it can be read.
 func processName(pid int) string {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -123,4 +124,29 @@ func TestSystemdUnitsVerify(t *testing.T) {
 	if err != nil || len(bytes.TrimSpace(out)) != 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
+}
+
+// Every WATTLINE_ variable that these files set is one that wattline reads: config.yaml is written from its flags.
+func TestVariablesExist(t *testing.T) {
+	known := mustRead(t, "config.yaml") + "(WATTLINE_CLICKHOUSE_PASSWORD)" // a secret has no flag
+	n := 0
+	for _, file := range []string{"compose.yaml", "k8s/sidecar.yaml", "k8s/daemonset.yaml", "Dockerfile", "systemd/wattline.service"} {
+		for _, name := range regexp.MustCompile(`WATTLINE_\w+`).FindAllString(mustRead(t, file), -1) {
+			if n++; !strings.Contains(known, "("+name+")") {
+				t.Errorf("%s sets %s, which nobody reads", file, name)
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d variables were found", n)
+	}
+}
+
+func mustRead(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path) //nolint:gosec // of this folder
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -62,7 +62,8 @@ func (f *fit) observe(x [unknowns]float64, y, rel float64) {
 			return
 		}
 		own := max(0, e*e-rel*rel)
-		f.err2, f.errN = 0.97*f.err2+own, 0.97*f.errN+1
+		w := obsError * obsError / (obsError*obsError + rel*rel) // a window full of edges tells little
+		f.err2, f.errN = 0.97*f.err2+w*own, 0.97*f.errN+w
 	}
 	f.rejected = 0
 	f.observed++

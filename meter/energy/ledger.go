@@ -129,6 +129,9 @@ func (l *Ledger) Config() Config { return l.cfg }
 // Baseline returns what has been learnt of the idle draw.
 func (l *Ledger) Baseline() Baseline { return l.back.idle.Baseline }
 
+// Lag returns how far the shape is taken to trail the load.
+func (l *Ledger) Lag() time.Duration { return time.Duration(l.src.lag) }
+
 // Power adds a power sample: mw milliwatts, read from the source at ns. Samples of one source come in
 // order of time, in batches of any size.
 func (l *Ledger) Power(at, mw int64) {

@@ -53,8 +53,8 @@ func dissect(c *capture, ex *replay.Exchange) {
 	next := 0 // the first mark that may cover the line
 	for from := 0; from < len(c.body); {
 		length := bytes.IndexByte(c.body[from:], '\n')
-		if length < 0 {
-			length = len(c.body) - from - 1
+		if length < 0 { // a line that the end of the stream cut is none
+			break
 		}
 		line := bytes.TrimRight(c.body[from:from+length+1], "\r\n")
 		from += length + 1

@@ -136,7 +136,7 @@ func (r *Runner) closed(ctx context.Context, src *source) error {
 	begin := time.Now()
 	for i := range r.cfg.Plan.Spec.Concurrency {
 		wg.Go(func() {
-			if waitUntil(ctx, begin.Add(time.Duration(i)*rampStep)) != nil {
+			if r.waitUntil(ctx, begin.Add(time.Duration(i)*rampStep)) != nil {
 				return
 			}
 			for ctx.Err() == nil {
@@ -167,7 +167,7 @@ func (r *Runner) open(ctx context.Context, trial, cell int, src *source) error {
 			break
 		}
 		req.ScheduledAt = begin.Add(off)
-		if err := waitUntil(ctx, req.ScheduledAt); err != nil {
+		if err := r.waitUntil(ctx, req.ScheduledAt); err != nil {
 			return nil //nolint:nilerr // the run is over; what was measured stays
 		}
 		wg.Go(func() { r.send(ctx, req) })

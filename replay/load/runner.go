@@ -39,6 +39,8 @@ type Config struct {
 	Enough func() bool
 	// Offset is told by how much a prompt's count differed from what was asked, once, at the warm-up.
 	Offset func(tokens int)
+	// Exactly sleeps for a few milliseconds as exactly as the system can; nil: the kernel's own sleep.
+	Exactly func(time.Duration)
 	// CPU is the process's CPU time so far in seconds; nil: not published.
 	CPU func() replay.Num
 	// Say receives one line for the user; Progress is drawn over itself if not nil.
@@ -71,6 +73,9 @@ type Runner struct {
 func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 	if cfg.Say == nil {
 		cfg.Say = func(string, ...any) {}
+	}
+	if cfg.Exactly == nil {
+		cfg.Exactly = exactSleep
 	}
 	r := &Runner{cfg: cfg, began: time.Now()}
 	if err := r.warmUp(ctx); err != nil {
@@ -179,17 +184,6 @@ func (r *Runner) request(k replay.Key, prompt string) *replay.Request {
 func (r *Runner) prompt(ctx context.Context, k replay.Key) (string, error) {
 	c := r.cfg.Plan.Cells[k.Cell]
 	return r.cfg.Prompts.Make(ctx, c.Task, c.PromptTokens, r.cfg.Plan.PromptSeed(k))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // name is how a cell is announced.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"wattline/replay"
 )
@@ -111,19 +110,3 @@ func (r *Runner) sendThrowAway(ctx context.Context, req *replay.Request) (*repla
 	}
 	return ex, nil
 }
-
-// waitUntil sleeps until a moment, to within some tens of microseconds: Go's timers may be a millisecond
-// late when a process is idle, so the last stretch is slept in the kernel.
-func waitUntil(ctx context.Context, t time.Time) error {
-	if d := time.Until(t) - finalStretch; d > 0 {
-		if err := sleep(ctx, d); err != nil {
-			return err
-		}
-	}
-	if d := time.Until(t); d > 0 {
-		exactSleep(d)
-	}
-	return ctx.Err()
-}
-
-const finalStretch = 2 * time.Millisecond

@@ -2,6 +2,6 @@
 //
 // A prompt is a reference that no other prompt begins with, pieces of text drawn from a seed, filler
 // words up to the exact size, and what the model is asked to do. Pieces come from this package's own
-// texts, with names and numbers drawn anew for each, so that a long prompt repeats no passage. The same
+// texts, with names and numbers drawn anew for each, so that a long prompt hardly repeats itself. The same
 // seed and server give the same prompt.
 package prompt

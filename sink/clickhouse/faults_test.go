@@ -297,6 +297,8 @@ func TestAwaySoak(t *testing.T) {
 			switch i {
 			case rate / piece: // a second in
 				w.srv.Refuse()
+			case len(pieces) / 2:
+				must(t, w.srv.Engine().Restart())
 			case len(pieces) - rate/piece:
 				must(t, w.srv.Accept())
 			}

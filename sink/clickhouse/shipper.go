@@ -141,7 +141,6 @@ func (s *Shipper) drain(ctx context.Context) (batches int, err error) {
 		}
 		out, err := s.ship(ctx, b)
 		if err != nil {
-			s.count(func(st *Stats) { st.Failures++ })
 			return batches, err
 		}
 		if err := s.cfg.Outbox.ConfirmBatch(ctx, b.Seq); err != nil {
@@ -166,7 +165,10 @@ func (s *Shipper) lookAtOutbox(ctx context.Context) {
 
 func (s *Shipper) failed(err error, pause time.Duration) {
 	now := time.Now()
-	s.count(func(st *Stats) { st.LastError, st.LastErrorAt = err.Error(), now })
+	s.count(func(st *Stats) {
+		st.Failures++
+		st.LastError, st.LastErrorAt = err.Error(), now
+	})
 	if !s.saidAt.IsZero() && now.Sub(s.saidAt) < quietFor {
 		s.silent++
 		return

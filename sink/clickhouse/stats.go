@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	Rows     map[string]uint64 // rows confirmed, by table
 	Batches  uint64            // batches confirmed
-	Failures uint64            // batches whose sending ended without a certain answer; each is tried again
+	Failures uint64            // tries that failed, whether or not a batch was sent; each is followed by another
 	// Of the batches that were tried again:
 	FoundComplete uint64 // the rows had all arrived before: nothing was sent again
 	Resent        uint64 // sent again under the same token

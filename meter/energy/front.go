@@ -10,12 +10,11 @@ type window struct {
 	covered int64  // ns for which energy was poured in
 	filled  bool
 
-	holding, prefills, decoders int32 // requests in each state
-	inFlight                    int32
-	tail                        bool                  // nobody works, and somebody did less than tailTime ago
-	steps                       [maxUpstreams]float64 // decode steps of each group
-	prompts                     int                   // which of the spans of prefill it belongs to
-	estimated                   bool                  // some of its energy was shaped by the model alone, over a gap
+	inFlight, prefills, decoders int32                 // requests in each state
+	tail                         bool                  // nobody works, and somebody did less than tailTime ago
+	steps                        [maxUpstreams]float64 // decode steps of each group
+	prompts                      int                   // which of the spans of prefill it belongs to
+	estimated                    bool                  // some of its energy was shaped by the model alone, over a gap
 }
 
 // front is the pass that cuts time into windows.
@@ -28,7 +27,7 @@ type front struct {
 	windows ring[window]
 	fill    int // windows from the oldest on that are filled
 	spans   [maxSpans]span
-	late    []lateRequest // requests whose phases are still unknown, in order of arrival
+	late    ring[lateRequest] // requests whose phases show at their end, in order of arrival
 }
 
 // span is a stretch of time with somebody in prefill, and what those prompts are guessed to hold.
@@ -41,6 +40,7 @@ type span struct {
 
 const maxSpans = 64
 
+// lateRequest is a request before whose arrival no window can be cut yet.
 type lateRequest struct {
 	key     uint64
 	req     int32
@@ -74,7 +74,7 @@ func (l *Ledger) arrive(e Event) {
 	}
 	l.byKey[e.Request] = i
 	if e.Late {
-		l.front.late = append(l.front.late, lateRequest{e.Request, i, max(e.At, l.front.open.t0)})
+		l.front.late.push(lateRequest{e.Request, i, max(e.At, l.front.open.t0)})
 	}
 	l.push(e, i)
 }
@@ -103,7 +103,6 @@ func (l *Ledger) observe(e Event, i int32) {
 func (l *Ledger) observeLate(e Event, i int32) {
 	r := &l.reqs[i]
 	r.late = false
-	l.front.forget(e.Request)
 	c := e.Counts
 	first := max(e.At-int64(c.Decode), r.arrived)
 	start := max(first-int64(c.Prefill), r.arrived)
@@ -124,15 +123,6 @@ func (l *Ledger) observeLate(e Event, i int32) {
 	l.push(e, i)
 }
 
-func (f *front) forget(key uint64) {
-	for k := range f.late {
-		if f.late[k].key == key {
-			f.late = append(f.late[:k], f.late[k+1:]...)
-			return
-		}
-	}
-}
-
 // push queues an event. What comes too late for its own time is taken as of the time already cut.
 func (l *Ledger) push(e Event, i int32) {
 	if l.front.started && e.At < l.front.open.t0 {
@@ -148,13 +138,15 @@ func (l *Ledger) advanceFront() {
 	f := &l.front
 	f.limit = max(f.limit, l.now-slack)
 	limit := f.limit
-	for len(f.late) > 0 {
-		o := f.late[0]
+	for ; f.late.len() > 0; f.late.pop() {
+		o := *f.late.at(0)
+		if r := &l.reqs[o.req]; r.key != o.key || !r.late {
+			continue // it has ended
+		}
 		if l.now-o.arrived <= int64(l.cfg.SettleMax) && !f.closing {
 			limit = min(limit, o.arrived)
 			break
 		}
-		f.late = f.late[:copy(f.late, f.late[1:])]
 		l.push(Event{Kind: presume, Request: o.key, At: o.arrived}, o.req)
 	}
 	q := &l.queue
@@ -210,14 +202,12 @@ func (l *Ledger) frontPhase(e *queued, r *request) {
 	case SlotStart:
 		if r.fphase == waiting {
 			r.fphase, r.fstart, r.flone = prefilling, e.At, o.prefills == 0
-			o.holding++
 			l.front.joinSpan(r, e.At)
 			o.prefills++
 		}
 	case presume:
 		if r.fphase == waiting {
 			r.fphase, r.flast = decoding, e.At
-			o.holding++
 			o.decoders++
 		}
 	case FirstToken:
@@ -275,10 +265,8 @@ func (f *front) leave(r *request) {
 	o := &f.open
 	switch r.fphase {
 	case prefilling:
-		o.holding--
 		f.leavePrefill(o.t0)
 	case decoding:
-		o.holding--
 		o.decoders--
 	case done:
 		return

@@ -52,7 +52,7 @@ func (l *Ledger) learnRun(w *window, active int64) {
 	}
 }
 
-// endRun teaches what the run so far has shown; called before the composition changes.
+// endRuns teaches what the run so far has shown; called before the composition changes.
 func (l *Ledger) endRuns() {
 	for _, g := range l.groups {
 		l.teach(g)

@@ -18,16 +18,15 @@ type request struct {
 	hint  int64 // PromptHint
 	late  bool  // phases become known with End
 	ended bool  // End has been handed over; later events are ignored
-	used  bool
+	used  bool  // not on the free list
 
 	// front
-	fphase  phase
-	fstart  int64 // slot start
-	ffirst  int64 // first token
-	flone   bool  // no other prefill ran beside its own
-	guess   int64 // prompt tokens guessed from the hint when it arrived
-	arrived int64
-
+	fphase    phase
+	fstart    int64 // slot start
+	ffirst    int64 // first token
+	flone     bool  // no other prefill ran beside its own
+	guess     int64 // prompt tokens guessed from the hint when it arrived
+	arrived   int64
 	flast     int64 // last token
 	prevShown int32 // list of decoders in order of their last token
 	nextShown int32

@@ -105,7 +105,7 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		return
 	}
 	l.learnRun(w, active)
-	active = l.bounded(active, cost, ns)
+	active = l.bounded(active, ns)
 	l.chargeDecoders(active, cost)
 	if !l.cfg.Frozen {
 		one := float64(active) / float64(ns) * 1e6 / decodersPower(b.decoding)
@@ -168,7 +168,7 @@ const (
 
 // bounded keeps the draw that no decoding explains out of the requests' accounts: what is beyond the
 // band, and beyond a tenth while another process is known to compute.
-func (l *Ledger) bounded(active int64, cost float64, ns int64) int64 {
+func (l *Ledger) bounded(active, ns int64) int64 {
 	times := band
 	if l.back.contended {
 		times = 1.1

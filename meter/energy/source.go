@@ -40,11 +40,11 @@ type source struct {
 	lastMW  int64
 	typical int64 // usual distance of samples
 
-	opened   bool
-	first    bool // a first reading was seen
-	polled   int64
+	opened   bool  // a first tick was seen
+	first    bool  // a first reading was seen
+	polled   int64 // stamp of the newest reading
 	latest   int64 // newest counter value
-	anchor   tick  // the ready pieces sum up to here
+	anchor   tick  // pieces have been made up to here
 	total    int64 // the counter's delta since the account opened, resets left out
 	emitted  int64 // energy in pieces made so far
 	opening  int64 // energy between the first reading and the first tick: it has no shape
@@ -63,11 +63,11 @@ type source struct {
 }
 
 const (
-	blockMin   = int64(time.Second)
+	blockMin   = int64(time.Second) // anchors are so far apart...
 	blockMax   = 2 * int64(time.Second)
-	tickGuess  = 100 * int64(time.Millisecond)
-	gapMin     = 300 * int64(time.Millisecond)
-	flatSpan   = 40 * int64(time.Millisecond)
+	tickGuess  = 100 * int64(time.Millisecond) // counters tick at least so often
+	gapMin     = 300 * int64(time.Millisecond) // shorter distances of samples are no gaps
+	flatSpan   = 40 * int64(time.Millisecond)  // the draw at a tick is the mean so far around it
 	maxSamples = 1 << 13
 	standstill = 8 * int64(time.Second) // a counter that has not moved for so long is not waited for
 	silence    = 5 * int64(time.Second) // a source that is so far behind the other is taken as lost
@@ -104,7 +104,7 @@ func (s *source) power(at, mw int64) bool {
 		s.integrate(p)
 	default:
 		if s.samples.len() == maxSamples {
-			s.samples.pop() // the counter has stood still for minutes
+			s.samples.pop() // no counter ever came
 		}
 		s.samples.push(p)
 		s.blocks()
@@ -243,7 +243,12 @@ func (s *source) block(i int) {
 	for range i + 1 {
 		s.ticks.pop()
 	}
-	for s.samples.len() > 0 && s.samples.at(0).t1 <= b-2*flatSpan {
+	s.forget(b)
+}
+
+// forget drops samples that no later block needs.
+func (s *source) forget(before int64) {
+	for s.samples.len() > 0 && s.samples.at(0).t1 <= before-2*flatSpan {
 		s.samples.pop()
 	}
 }
@@ -278,6 +283,7 @@ func (s *source) coast() {
 		s.scaled(a, b, s.track.pay(uj, 0, math.Inf(1)), whole)
 	}
 	s.anchor.at = b - off
+	s.forget(b)
 }
 
 // byTicks emits the next counter difference as it is, for want of samples.

@@ -187,6 +187,37 @@ func References(r *replay.Results, devices []replay.DeviceFacts) []string {
 	return out
 }
 
+// Ranges places the graded figures in what the guide calls high performance of GLM-4.7 Flash on a modern
+// GPU, and with optimized settings; of another model they say nothing.
+func Ranges(r *replay.Results) []string {
+	if !isGuidesModel(r) {
+		return nil
+	}
+	var out []string
+	for _, g := range Grades(r) {
+		for _, ty := range typicals {
+			if ty.Figure != g.Figure || g.Why != "" {
+				continue
+			}
+			out = append(out, fmt.Sprintf("%s %s %s: %s the guide's %s on a modern GPU, %s its %s with optimized settings", figures[g.Figure].name,
+				number(g.Value), figures[g.Figure].unit, place(g, ty.High), ty.HighText, place(g, ty.Optimized), ty.OptimizedText))
+		}
+	}
+	return out
+}
+
+// place says where a value lies; beyond the good end of a range is better than the range.
+func place(g Grade, r [2]float64) string {
+	v, lower := g.Value.V, figures[g.Figure].lowerIsBetter
+	switch {
+	case v >= r[0] && v <= r[1]:
+		return "within"
+	case (v > r[1]) != lower:
+		return "better than"
+	}
+	return "short of"
+}
+
 // printGrades writes the verdicts, each with its formula and the cell it is of.
 func printGrades(w io.Writer, r *replay.Results, devices []replay.DeviceFacts) {
 	fmt.Fprintln(w, "By the guide:")
@@ -209,7 +240,7 @@ func printGrades(w io.Writer, r *replay.Results, devices []replay.DeviceFacts) {
 	for _, s := range Scenarios(r) {
 		fmt.Fprintf(w, "  %s: %s (%s): %s\n", s.Name, s.Status, s.Expected, strings.Join(s.Advice, "; "))
 	}
-	for _, line := range References(r, devices) {
+	for _, line := range append(Ranges(r), References(r, devices)...) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 }

@@ -173,6 +173,7 @@ func Notes(run Labelled) []string {
 	for _, s := range Scenarios(r) {
 		out = append(out, fmt.Sprintf("%s: %s (%s): %s", s.Name, s.Status, s.Expected, strings.Join(s.Advice, "; ")))
 	}
+	out = append(out, Ranges(r)...)
 	out = append(out, References(r, run.Devices)...)
 	for _, t := range Tips(measuredOf(run)) {
 		line := fmt.Sprintf("%s: %s, because %s", t.Section, t.Advice, t.Because)

@@ -106,7 +106,7 @@ func (c *chartRun) lanes(list []*replay.Exchange, begin time.Time, index map[rep
 		if e.TTFTUs.Valid {
 			l.First = replay.Some(from + float64(e.TTFTUs.V)/1e6)
 		}
-		l.Lane = slices.IndexFunc(free, func(at float64) bool { return at <= from })
+		l.Lane = slices.IndexFunc(free, func(at float64) bool { return at <= from+1e-6 }) // rounding
 		if l.Lane < 0 {
 			l.Lane = len(free)
 			free = append(free, 0)

@@ -59,7 +59,7 @@ function ttftBySize() {
   if (!series.length) return card("Time to first token against prompt size", "", "Nothing was answered.");
   card("Time to first token against prompt size", "Means, client; both axes logarithmic.", { chart: {
     tooltip: { confine: true, valueFormatter: (v) => Array.isArray(v) ? v.map(three).join(" tokens: ") + " ms" : three(v) + " ms" },
-    xAxis: axis("prompt tokens", { type: "log", min: (v) => v.min / 1.5, max: (v) => v.max * 1.5, axisLabel: { color: soft, formatter: (v) => v >= 1000 ? three(v / 1000) + "k" : three(v) } }),
+    xAxis: axis("prompt tokens", { type: "log", min: (v) => v.min / 1.5, max: (v) => v.max * 1.5, axisLabel: { color: soft, showMinLabel: false, showMaxLabel: false, formatter: (v) => v >= 1000 ? three(v / 1000) + "k" : three(v) } }),
     yAxis: axis("ms", { type: "log", nameGap: 44, min: (v) => Math.pow(10, Math.floor(Math.log10(v.min))) }), series,
   } });
 }
@@ -119,11 +119,11 @@ function lanes(run) {
   const powered = below.length > 0;
   if (!powered) below.push({ name: "in flight (proxy's gauge)", type: "line", step: "end", symbol: "none", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2, color: soft }, itemStyle: { color: soft }, areaStyle: { opacity: 0.12 }, data: run.gauge || [] });
   const note = "Each request is one bar: pale until its first token. " + (powered ? "Below: what the device drew." : "No power was measured; below: how many requests the proxy had in flight.");
-  const time = { type: "value", min: 0, max: Number(run.length_s.toPrecision(4)) };
+  const time = { type: "value", min: 0, max: run.length_s > 10 ? Math.ceil(run.length_s) : Number(run.length_s.toPrecision(2)) * 1.05 };
   card(title, note, { height: 460, chart: {
     axisPointer: { link: [{ xAxisIndex: "all" }] }, tooltip: { trigger: "axis", confine: true, valueFormatter: three },
     grid: [{ left: 64, right: 24, top: 16, height: 230 }, { left: 64, right: 24, top: 270, height: 100 }],
-    xAxis: [axis("", Object.assign({ gridIndex: 0, axisLabel: { show: false } }, time)), axis("seconds", Object.assign({ gridIndex: 1, nameGap: 24 }, time, { axisLabel: { color: soft } }))],
+    xAxis: [axis("", Object.assign({ gridIndex: 0, axisLabel: { show: false } }, time)), axis("seconds", Object.assign({ gridIndex: 1, nameGap: 24 }, time, { axisLabel: { color: soft, showMaxLabel: false } }))],
     yAxis: [axis("request lanes", { gridIndex: 0, min: -0.7, max: run.lane_count - 0.3, inverse: true, nameGap: 44, axisLabel: { show: false }, splitLine: { show: false } }),
       axis(powered ? "W" : "in flight", { gridIndex: 1, nameGap: 44, splitNumber: 3 })],
     series: series.concat(below),

@@ -1,0 +1,129 @@
+package archive
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"wattline/replay"
+	"wattline/replay/replaytest"
+)
+
+func TestWhatIsWrittenIsReadAgain(t *testing.T) {
+	spec := replay.Quick()
+	spec.Trials = 2
+	run := replaytest.Run(spec)
+	warmup := *run.Exchanges[0]
+	warmup.Warmup = true
+	run.Warmups = []*replay.Exchange{&warmup}
+	results := run.Results()
+	dir := filepath.Join(t.TempDir(), "run")
+	m := Manifest{
+		Wattline: "v1", Argv: []string{"wattline", "replay"}, Host: ThisHost(), ServerFlags: map[string]bool{"--flash-attn": true}, Settings: map[string]string{"--gpu-layers": "99"},
+	}
+	if err := Write(dir, m, run, results); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.Run.Exchanges) != len(run.Exchanges) || len(a.Run.Warmups) != 1 || len(a.Run.Gauge) != len(run.Gauge) ||
+		len(a.Run.Power.Samples) != len(run.Power.Samples) || len(a.Run.Power.Curves[0].MilliWatts) != len(run.Power.Curves[0].MilliWatts) {
+		t.Errorf("read back: %d exchanges, %d readings, %d samples", len(a.Run.Exchanges), len(a.Run.Gauge), len(a.Run.Power.Samples))
+	}
+	if a.Manifest.Settings["--gpu-layers"] != "99" || !a.Manifest.ServerFlags["--flash-attn"] || a.Run.Power.Devices[0].Driver != "580.159.04" || a.Manifest.Host.Cores < 1 {
+		t.Errorf("%+v", a.Manifest)
+	}
+	// What was read says the same as what was measured, but for the gaps, which are only in memory.
+	for _, e := range run.Exchanges {
+		e.GapsUs = nil
+	}
+	want, err := run.Results().JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.Run.Results().JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("the results computed from the folder differ:\n%.600s\n%.600s", got, want)
+	}
+	stored, err := a.Results.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := results.JSON()
+	if string(stored) != string(first) {
+		t.Errorf("results.json changes when it is read:\n%.600s\n%.600s", stored, first)
+	}
+}
+
+func TestNothingIsWrittenOverARun(t *testing.T) {
+	dir := t.TempDir()
+	run := replaytest.Run(replay.Spec{PromptSizes: replay.Sizes{1000}})
+	if err := Write(dir, Manifest{}, run, run.Results()); err != nil {
+		t.Fatal(err)
+	}
+	before := content(t, dir)
+	if err := Write(dir, Manifest{}, run, run.Results()); err == nil || !strings.Contains(err.Error(), "holds a run already") {
+		t.Errorf("a second run: %v", err)
+	}
+	if content(t, dir) != before {
+		t.Error("the folder changed")
+	}
+	if err := Free(filepath.Join(dir, ResultsFile)); err == nil {
+		t.Error("a file is taken for a folder")
+	}
+}
+
+func content(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := ""
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += e.Name() + string(text)
+	}
+	return all
+}
+
+func TestDamageIsNamed(t *testing.T) {
+	run := replaytest.Run(replay.Spec{PromptSizes: replay.Sizes{1000}})
+	for file, damage := range map[string]string{
+		ResultsFile: "{", ManifestFile: "{}", RequestsFile: "{}\n{\n", SeriesFile: "kind,at\nsecond,yesterday\n",
+	} {
+		dir := t.TempDir()
+		if err := Write(dir, Manifest{}, run, run.Results()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(damage), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s is damaged: %v", file, err)
+		}
+	}
+	if _, err := Read(t.TempDir()); err == nil || !strings.Contains(err.Error(), "replay --out") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func TestNoSecretsInTheManifest(t *testing.T) {
+	text, err := json.Marshal(Manifest{Host: ThisHost()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := os.Hostname(); err == nil && len(name) > 3 && strings.Contains(string(text), name) {
+		t.Errorf("the host's name is in it: %s", text)
+	}
+}

@@ -1,0 +1,143 @@
+package html
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/replay"
+	"wattline/replay/replaytest"
+	"wattline/replay/report"
+)
+
+func run(label string, change func(*replay.Spec, *replay.Run)) report.Labelled {
+	s := replay.Quick()
+	s.Trials = 2
+	if change != nil {
+		change(&s, nil)
+	}
+	r := replaytest.Run(s)
+	if change != nil {
+		change(nil, r)
+	}
+	return report.Labelled{Label: label, Run: r, Results: r.Results(), Devices: r.Power.Devices}
+}
+
+// bare is a run without wattline and without energy.
+func bare(_ *replay.Spec, r *replay.Run) {
+	if r == nil {
+		return
+	}
+	for _, e := range r.Exchanges {
+		e.InLine = nil
+	}
+	r.Power, r.Gauge, r.Joined = replay.Power{}, nil, false
+}
+
+func written(t *testing.T, runs ...report.Labelled) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Write(&b, runs); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// The page needs nothing but itself.
+func TestThePageIsSelfContained(t *testing.T) {
+	text := written(t, run("a", nil))
+	body := strings.ReplaceAll(text, string(inScript(chartLibrary)), "")
+	for _, m := range regexp.MustCompile(`(?i)(src|href|@import|url\()\s*=?\s*["']?[a-z]+:`).FindAllString(body, -1) {
+		t.Errorf("the page refers to something outside: %s", m)
+	}
+	if n := strings.Count(text, "</script>"); n != 3 {
+		t.Errorf("%d scripts end, want 3", n)
+	}
+	if !strings.Contains(text, "coding 100k x 256") || !strings.Contains(text, "valid") {
+		t.Error("the tables are not in the page without scripts")
+	}
+}
+
+func TestNamesCannotBreakThePage(t *testing.T) {
+	evil := `</script><script>alert(1)</script><b onmouseover="x">`
+	r := run(evil, nil)
+	r.Results.Model = evil
+	text := written(t, r)
+	if strings.Contains(text, evil) || strings.Contains(text, "<b onmouseover") {
+		t.Error("a label is markup")
+	}
+	if n := strings.Count(text, "</script>"); n != 3 {
+		t.Errorf("%d scripts end, want 3", n)
+	}
+}
+
+// A real browser draws every chart, and complains of nothing.
+func TestABrowserDrawsIt(t *testing.T) {
+	browser := findBrowser()
+	if browser == "" {
+		t.Skip("no chromium or chrome on this machine: install one (Debian: apt install chromium) to have the charts looked at")
+	}
+	for name, c := range map[string]struct {
+		page         string
+		charts, none int
+	}{
+		"one run": {written(t, run("a", nil)), 7, 0},
+		"two runs": {written(t, run("a", nil), run("b", func(s *replay.Spec, _ *replay.Run) {
+			if s != nil {
+				s.Seed = 2
+			}
+		})), 8, 0},
+		"without energy": {written(t, run("a", bare)), 3, 4},
+	} {
+		file := filepath.Join(t.TempDir(), "report.html")
+		if err := os.WriteFile(file, []byte(c.page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		dom, complaints := render(t, browser, file)
+		if n := strings.Count(dom, "<canvas"); n != c.charts {
+			t.Errorf("%s: %d charts were drawn, want %d", name, n, c.charts)
+		}
+		if n := strings.Count(dom, `class="none"`); n != c.none {
+			t.Errorf("%s: %d charts say that nothing was measured, want %d", name, n, c.none)
+		}
+		if complaints != "" {
+			t.Errorf("%s: the browser complains:\n%s", name, complaints)
+		}
+	}
+}
+
+func findBrowser() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// render loads the page and returns its document after the scripts, and what the console says.
+func render(t *testing.T, browser, file string) (dom, complaints string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+		"--enable-logging=stderr", "--v=0", "--window-size=1280,2400", "--virtual-time-budget=5000", "--dump-dom", "file://"+file)
+	cmd.WaitDelay = 5 * time.Second
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil && out.Len() == 0 {
+		t.Fatalf("%s: %v\n%s", browser, err, errs.String())
+	}
+	for line := range strings.Lines(errs.String()) {
+		if strings.Contains(line, "CONSOLE") {
+			complaints += line
+		}
+	}
+	return out.String(), complaints
+}

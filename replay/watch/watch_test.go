@@ -1,0 +1,133 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wattline/meter"
+	"wattline/replay"
+)
+
+// card draws watts(t) and has the temperature temp(t), t seconds after its beginning.
+type card struct {
+	began       time.Time
+	watts, temp func(seconds float64) float64
+	gone        bool
+
+	mu    sync.Mutex // guards asked
+	asked int
+}
+
+func (c *card) InFlight(context.Context) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked++
+	if c.gone {
+		return 0, errors.New("gone")
+	}
+	return 3, nil
+}
+
+func (c *card) Energy(_ context.Context, from, to time.Time) (replay.Power, error) {
+	if c.gone {
+		return replay.Power{}, errors.New("gone")
+	}
+	var p replay.Power
+	if c.watts == nil {
+		return p, nil
+	}
+	for at := from.Truncate(time.Second); !at.After(to); at = at.Add(time.Second) {
+		s := at.Sub(c.began).Seconds()
+		sample := replay.Sample{At: at, Device: "GPU-0", MeanMw: meter.Some(int64(c.watts(s) * 1000))}
+		if c.temp != nil {
+			sample.TempC = meter.Some(int64(c.temp(s)))
+		}
+		p.Samples = append(p.Samples, sample)
+	}
+	return p, nil
+}
+
+func constant(v float64) func(float64) float64 { return func(float64) float64 { return v } }
+
+func TestTheGauge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := Start(t.Context(), &card{began: time.Now(), watts: constant(120)})
+		if got := w.Watts(); got != replay.Some(120) {
+			t.Errorf("%v before anything ran", got)
+		}
+		time.Sleep(10 * time.Second)
+		g := w.Stop()
+		if len(g) < 95 || len(g) > 101 || g[50].InFlight != 3 || !g[51].At.After(g[50].At) {
+			t.Errorf("%d readings in 10 s", len(g))
+		}
+	})
+}
+
+func TestWithoutAnAnswerThereIsNoReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := Start(t.Context(), &card{gone: true})
+		time.Sleep(5 * time.Second)
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}); !back || err != nil {
+			t.Errorf("without power there is nothing to wait for: %v, %v", back, err)
+		}
+		if w.Watts().Valid || w.Steady() || len(w.Stop()) != 0 {
+			t.Error("something was read of nothing")
+		}
+	})
+}
+
+func TestRestAfterALongPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hot := 30.0 // seconds until it is at rest again
+		c := &card{began: time.Now(), watts: func(s float64) float64 {
+			if s > 0.5 && s < hot {
+				return 140
+			}
+			return 121.5
+		}}
+		w := Start(t.Context(), c)
+		time.Sleep(5 * time.Second)
+		began := time.Now()
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 1000}); !back || err != nil || time.Since(began) > 0 {
+			t.Errorf("after a small prompt: %v, %v, %v", back, err, time.Since(began))
+		}
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}); !back || err != nil || time.Since(began) < 24*time.Second || time.Since(began) > 28*time.Second {
+			t.Errorf("after a long one: %v, %v, %v", back, err, time.Since(began))
+		}
+		hot = 1e9
+		time.Sleep(2 * time.Second)
+		began = time.Now()
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}); back || err != nil || time.Since(began) < restLimit {
+			t.Errorf("a card that stays hot: %v, %v, %v", back, err, time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := w.Rest(ctx, replay.Cell{PromptTokens: 100000}); err == nil {
+			t.Error("it waits on although it was interrupted")
+		}
+		w.Stop()
+	})
+}
+
+func TestSteady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &card{began: time.Now(), watts: constant(590), temp: func(s float64) float64 { return min(40+s/6, 75) }} // warms up for 210 s
+		w := Start(t.Context(), c)
+		first := 0.0
+		for range 400 {
+			time.Sleep(time.Second)
+			if w.Steady() {
+				first = time.Since(c.began).Seconds()
+				break
+			}
+		}
+		w.Stop()
+		if first < 210+55 || first > 210+75 {
+			t.Errorf("steady after %g s; the temperature stood still from 210 s on", first)
+		}
+	})
+}

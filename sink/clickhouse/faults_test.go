@@ -188,7 +188,17 @@ func TestWrongPassword(t *testing.T) {
 		if waiting.Requests != 300 {
 			t.Errorf("%d requests wait, expected all 300", waiting.Requests)
 		}
-		must(t, attempt(secret).Flush(t.Context()))
+		right := attempt(secret)
+		for try := 1; ; try++ { // an impatient shipper gives up on an engine that a busy machine holds up
+			err := right.Flush(t.Context())
+			if err == nil {
+				break
+			}
+			if try == 20 {
+				t.Fatal(err)
+			}
+			t.Log(err)
+		}
 		w.exactlyOnce(s)
 	})
 }

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 version=${1:?a version is missing: make release VERSION=v1.2.3}
 dist=${2:-dist}
-nfpm=${NFPM:-go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0}
+nfpm=${NFPM:-go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.1}
 [[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]] || { echo "release: $version is not like v1.2.3" >&2; exit 2; }
 # The time in archives is the commit's, so that the same commit gives the same bytes.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)

@@ -52,8 +52,8 @@ func (f *fit) rho() float64 {
 
 // observe learns that work x cost y microjoules, y having a relative error of rel beside the model's own.
 func (f *fit) observe(x [unknowns]float64, y, rel float64) {
-	if y <= 0 {
-		return
+	if y <= 0 || !(rel < 1) {
+		return // its error is larger than what it tells
 	}
 	if f.learnt() {
 		e := (y - dot(x, f.theta)) / y

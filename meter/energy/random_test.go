@@ -203,6 +203,7 @@ func FuzzConservation(f *testing.F) {
 	for seed := range uint64(8) {
 		f.Add(seed, uint8(seed*5), uint8(seed))
 	}
+	f.Add(uint64(9), uint8(239), uint8(135)) // windows with next to no energy: their relative errors overflowed
 	f.Fuzz(func(t *testing.T, seed uint64, n, shape uint8) {
 		names := []string{"ring", "ring alone", "counter", "average"}
 		cfg := shapes()[names[int(shape)%len(names)]]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +37,7 @@ func TestPauses(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() {
-			for box.confirmed < 2 {
+			for box.confirmed.Load() < 2 {
 				time.Sleep(time.Second)
 			}
 			time.Sleep(time.Minute)
@@ -78,20 +79,21 @@ func TestPauses(t *testing.T) {
 // listBox is an outbox of given batches.
 type listBox struct {
 	batches   []*store.Batch
-	confirmed int
+	confirmed atomic.Int64 // read by the test while the shipper runs
 }
 
 func (l *listBox) NextBatch(context.Context, int) (*store.Batch, error) {
-	if l.confirmed == len(l.batches) {
+	at := int(l.confirmed.Load())
+	if at == len(l.batches) {
 		return nil, nil //nolint:nilnil // as the store says that nothing waits
 	}
-	return l.batches[l.confirmed], nil
+	return l.batches[at], nil
 }
 func (l *listBox) BeginSend(context.Context, int64) error { return nil }
 func (l *listBox) ConfirmBatch(context.Context, int64) error {
-	l.confirmed++
+	l.confirmed.Add(1)
 	return nil
 }
 func (l *listBox) Waiting(context.Context) (store.Waiting, error) {
-	return store.Waiting{Requests: int64(len(l.batches) - l.confirmed)}, nil
+	return store.Waiting{Requests: int64(len(l.batches)) - l.confirmed.Load()}, nil
 }

@@ -311,6 +311,7 @@ func TestPanics(t *testing.T) {
 		defer nc.Close() //nolint:errcheck // over
 		send(t, nc, "GET /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer do-not-log-me\r\n\r\n")
 		resp, body := readReply(t, bufio.NewReader(nc), "GET")
+		eventually(t, func() bool { return f.Server.rows.Load() == 0 }, func() string { return "the row is not handed over" })
 		return resp.StatusCode, body
 	}
 	if status, _ := get("arrived"); status != 500 {

@@ -176,9 +176,9 @@ func (c *conn) read() {
 }
 
 func (c *conn) closedByPeer() {
-	now := time.Now()
-	close(c.gone)
-	if c.shutting.Load() {
+	now, ours := time.Now(), c.shutting.Load()
+	close(c.gone) // the answering goroutine may shut the connection from here on
+	if ours {
 		return
 	}
 	c.mu.Lock()
@@ -238,7 +238,7 @@ func (s *Server) noteIfGone(c *conn, e *Exchange) {
 	select {
 	case <-c.gone:
 		s.note(func() {
-			if e.PeerClosed.IsZero() && !c.shutting.Load() {
+			if e.PeerClosed.IsZero() {
 				e.PeerClosed = time.Now()
 			}
 		})

@@ -36,6 +36,9 @@ type clientConn struct {
 	left   int64     // bytes of a sized body not yet taken
 	chunks chunkScanner
 
+	idleMu sync.Mutex // guards idle
+	idle   bool       // nothing of a next request has arrived
+
 	writeSet int64 // when the write deadline was last moved; 0: it has to be
 
 	watch watchSlot
@@ -142,12 +145,37 @@ func (c *clientConn) fill(idle time.Duration, limit int) error {
 	return err
 }
 
+// awaitRequest receives the first bytes of a request. dismiss ends it early.
+func (c *clientConn) awaitRequest(limit int) error {
+	idle := c.srv.cfg.KeepAliveIdle
+	if c.srv.stop.Load() {
+		idle = lameDuckTime
+	}
+	c.setIdle(true)
+	defer c.setIdle(false)
+	return c.fill(idle, limit)
+}
+
+func (c *clientConn) setIdle(idle bool) {
+	c.idleMu.Lock()
+	defer c.idleMu.Unlock()
+	c.idle = idle
+}
+
+// dismiss ends the connection if it is idle; one that has begun a request may finish it.
+func (c *clientConn) dismiss() {
+	c.idleMu.Lock()
+	defer c.idleMu.Unlock()
+	if c.idle {
+		_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // wakes awaitRequest
+	}
+}
+
 // readHead waits for the next request and reads its head. What cannot be forwarded safely is answered
 // here, and the connection closed; the error then tells fasthttp only to let go.
 func (c *clientConn) readHead() error {
 	c.head.reset()
 	searched := 0
-	idle := c.srv.cfg.KeepAliveIdle
 	limit := c.srv.cfg.MaxHeaderBytes
 	for {
 		b := c.buffered()
@@ -156,7 +184,6 @@ func (c *clientConn) readHead() error {
 			b = b[2:]
 		}
 		if len(b) > 0 {
-			idle = c.srv.cfg.HeaderIdle
 			end, ok := headEnd(b, searched)
 			if !ok {
 				return c.refuse(&refusal{400, "a header line ends in a bare line feed"})
@@ -170,7 +197,13 @@ func (c *clientConn) readHead() error {
 			}
 			searched = len(b)
 		}
-		if err := c.fill(idle, limit); err != nil {
+		var err error
+		if len(b) == 0 {
+			err = c.awaitRequest(limit)
+		} else {
+			err = c.fill(c.srv.cfg.HeaderIdle, limit)
+		}
+		if err != nil {
 			if len(b) > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 				return c.refuse(&refusal{408, "the request's head did not arrive in time"})
 			}

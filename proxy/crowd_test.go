@@ -150,6 +150,34 @@ func TestShutdownLosesNothing(t *testing.T) {
 	}
 }
 
+// TestShutdownWithIdleConnections: connections on which nothing comes hold nobody up, new ones included.
+func TestShutdownWithIdleConnections(t *testing.T) {
+	parsed, err := ParseUpstream("http://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := listen(t)
+	srv, err := New(Config{Upstream: parsed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	for range 20 {
+		dial(t, ln.Addr().String())
+	}
+	eventually(t, func() bool { return srv.Conns() == 20 }, func() string { return "not all are accepted" })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	if err := errors.Join(srv.Shutdown(ctx), <-served); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > 3*time.Second {
+		t.Errorf("Shutdown took %v", d)
+	}
+}
+
 // TestShutdownDeadline: what has not ended by then is cut, and its rows are there.
 func TestShutdownDeadline(t *testing.T) {
 	_, url := startStub(t, stub.Config{Slots: 100, FirstToken: 20 * time.Millisecond, TokenGap: 10 * time.Millisecond})

@@ -84,7 +84,7 @@ func (r *rows) row(t testing.TB, id string) *meter.Record {
 // awaitN waits for n rows.
 func (r *rows) awaitN(t testing.TB, n int) []*meter.Record {
 	t.Helper()
-	r.await(t, func(*meter.Record) bool { return len(r.all) >= n })
+	r.await(t, func(*meter.Record) bool { return len(r.list()) >= n })
 	return r.list()
 }
 

@@ -92,10 +92,14 @@ type Server struct {
 	watcher watcher
 	slots   meter.SlotClock // when this upstream's slots start, learnt from its streams
 	epoch   time.Time
-	conns   atomic.Int64
-	rows    atomic.Int64 // exchanges whose row has not been handed over
-	stop    atomic.Bool
-	polite  chan struct{} // bounds the connections above the limit that are being told so
+	conns   atomic.Int64 // of clients, those above the limit included
+
+	clientsMu sync.Mutex // guards clients
+	clients   map[*clientConn]struct{}
+
+	rows   atomic.Int64 // exchanges whose row has not been handed over
+	stop   atomic.Bool
+	polite chan struct{} // bounds the connections above the limit that are being told so
 
 	mu        sync.Mutex // guards what follows
 	listeners []*listener
@@ -112,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}, polite: make(chan struct{}, 64)}
+	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}, clients: map[*clientConn]struct{}{}, polite: make(chan struct{}, 64)}
 	s.pool = pool{up: cfg.Upstream, dial: cfg.Dial, idle: cfg.PoolIdle}
 	s.http = &fasthttp.Server{
 		Handler:         s.handle,
@@ -160,6 +164,7 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Store(true)
 	s.lameDuck(ctx)
+	s.dismissIdle()
 	err := s.http.ShutdownWithContext(ctx)
 	if err != nil {
 		s.mu.Lock()
@@ -200,6 +205,16 @@ func (s *Server) lameDuck(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// dismissIdle closes the connections on which nothing has come. fasthttp does so too, but gives new ones
+// five seconds.
+func (s *Server) dismissIdle() {
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	for c := range s.clients {
+		c.dismiss()
 	}
 }
 
@@ -320,6 +335,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			l.srv.turnAway(c)
 			continue
 		}
+		l.srv.opened(c)
 		if err := l.srv.watcher.add(c, &c.watch); err != nil {
 			l.srv.cfg.Log.Warn("a client's connection cannot be watched; if it leaves, that is noticed at the next write", "error", err)
 		}
@@ -353,5 +369,17 @@ func (s *Server) turnAway(c *clientConn) {
 	}()
 }
 
+// opened notes a connection within the limit.
+func (s *Server) opened(c *clientConn) {
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	s.clients[c] = struct{}{}
+}
+
 // closed is told by a clientConn that it has closed.
-func (s *Server) closed(*clientConn) { s.conns.Add(-1) }
+func (s *Server) closed(c *clientConn) {
+	s.conns.Add(-1)
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	delete(s.clients, c)
+}

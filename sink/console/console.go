@@ -164,15 +164,34 @@ func (s *Server) requests(ctx *fasthttp.RequestCtx) {
 func (s *Server) request(ctx *fasthttp.RequestCtx, id string) {
 	c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := s.cfg.Flush(c); err != nil {
-		s.cfg.Log.Warn("rows are late for the admin API", "error", err)
-	}
-	rec, err := s.cfg.Rows.Find(c, id)
+	rec, err := s.find(c, id)
 	if err != nil {
-		fail(ctx, 404, err.Error())
+		fail(ctx, 500, err.Error())
+		return
+	}
+	if rec == nil {
+		fail(ctx, 404, "no request has this id")
 		return
 	}
 	s.reply(ctx, rec)
+}
+
+// find looks a row up. A client that has just read the last byte of its reply may ask before the row is
+// handed over, so an unknown id is looked for a little longer.
+func (s *Server) find(ctx context.Context, id string) (rec *meter.Record, err error) {
+	for try := 0; ; try++ {
+		if err := s.cfg.Flush(ctx); err != nil {
+			s.cfg.Log.Warn("rows are late for the admin API", "error", err)
+		}
+		if rec, err = s.cfg.Rows.Find(ctx, id); rec != nil || err != nil || try == 50 {
+			return rec, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, nil //nolint:nilnil // not found in time
+		}
+	}
 }
 
 func (s *Server) reply(ctx *fasthttp.RequestCtx, v any) {

@@ -156,12 +156,6 @@ func (x *exchange) forward() error {
 	return nil
 }
 
-// together; one that does not may be waiting for an early answer, and shall have it.
-const firstChunkGrace = 200 * time.Millisecond
-
-// awaitFirstChunk reads on until the first chunk size is known to be one, so that a request whose body
-// is malformed from the start never reaches the upstream. A client that waits for 100-continue sends
-// none before.
 // requestHead builds what goes upstream: the received lines, end-to-end ones only, and where tracing
 // is on one traceparent in the place of the client's.
 func (x *exchange) requestHead() []byte {
@@ -246,11 +240,6 @@ func (x *exchange) sent(at int64) {
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Sent, At: at, Work: work, Bytes: x.inBytes.Load()})
 }
 
-// upload sends what remains of the body. It is started by forward, ends when the body does, the client
-// leaves or the upstream takes no more, and finish waits for it.
-// uploadFailed ends the exchange because of what the client sent or did not send.
-// clientReadError says what a failed read from the client means.
-// showBody shows the payload in a piece of the request's body to the meter.
 // metered runs a piece of metering. A panic in it ends the metering of this exchange and nothing else.
 func (x *exchange) metered(f func()) {
 	if x.deaf.Load() {
@@ -291,20 +280,3 @@ func (x *exchange) cutUpstream() {
 		x.up.abort()
 	}
 }
-
-// fail notes why the exchange did not come to its end.
-// finish ends the exchange: it answers what was refused, settles who owns the upstream connection,
-// waits for the uploader and hands the row over. It reports whether the client's connection goes on.
-// endUpload waits for the uploader. The reply is over: one that is still writing the last bytes is given
-// a moment, one that is still waiting for the client is woken, as nobody will read the rest.
-// stopUpload ends an uploader whose work has become pointless.
-// releaseUpstream pools a connection that the reply left clean and closes any other.
-// reusable reports whether another request may go out on the upstream connection. Both heads must allow
-// it, and the reply must have been a sized one: llama-server (build 11669) closes the connection behind
-// every chunked reply although its head promises keep-alive, some time after the last chunk, so that no
-// look at the socket can be early enough to tell. A dial a stream is the price.
-// finishRow completes the record and hands it over.
-// outcome decides how the exchange ended. complete outweighs a client that left behind the last event.
-// snapshot is what Inflight shows; called under the Server's lock, beside the relaying goroutine.
-// upstreamFailure words a failed read from the upstream.
-// plain is an error's text without the addresses that net puts in front.

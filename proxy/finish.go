@@ -12,6 +12,7 @@ import (
 	"wattline/meter"
 )
 
+// fail notes why the exchange did not come to its end.
 func (x *exchange) fail(err error) {
 	var why *refusal
 	switch {
@@ -24,6 +25,8 @@ func (x *exchange) fail(err error) {
 	x.keep = false
 }
 
+// finish ends the exchange: it answers what was refused, settles who owns the upstream connection,
+// waits for the uploader and hands the row over. It reports whether the client's connection goes on.
 func (x *exchange) finish(panicked any) bool {
 	if panicked != nil {
 		x.keep, x.failure, x.refusal = false, "internal error", &refusal{500, "internal error of wattline"}
@@ -57,6 +60,7 @@ func (x *exchange) finish(panicked any) bool {
 	return keep
 }
 
+// releaseUpstream pools a connection that the reply left clean and closes any other.
 func (x *exchange) releaseUpstream() {
 	x.mu.Lock()
 	up, cut := x.up, x.noUp
@@ -73,11 +77,16 @@ func (x *exchange) releaseUpstream() {
 	_ = up.Close()
 }
 
+// reusable reports whether another request may go out on the upstream connection. Both heads must allow
+// it, and the reply must have been a sized one: llama-server (build 11669) closes the connection behind
+// every chunked reply although its head promises keep-alive, some time after the last chunk, so that no
+// look at the socket can be early enough to tell. A dial a stream is the price.
 func (x *exchange) reusable() bool {
 	return !x.c.head.http10 && !x.reply.http10 && !x.reply.closing && x.reply.status != 101 && x.sentAt.Load() != 0 &&
 		(x.reply.body == sized || x.reply.body == noBody)
 }
 
+// finishRow completes the record and hands it over.
 func (x *exchange) finishRow(won bool) {
 	rec := x.rec
 	x.marks.R, x.marks.P1 = x.marks.P0, x.sentAt.Load()
@@ -91,6 +100,9 @@ func (x *exchange) finishRow(won bool) {
 	}
 	rec.MeanConcurrency = meter.Some(x.srv.leave(x))
 	x.metered(func() { x.meter.Fill(rec, x.marks, x.clean) })
+	if rec.Dialect == meter.DialectResume {
+		forgetTokens(rec)
+	}
 	if x.deaf.Load() && rec.Error == "" {
 		rec.Error = "metering failed"
 	}
@@ -98,6 +110,14 @@ func (x *exchange) finishRow(won bool) {
 	x.srv.rows.Add(-1)
 }
 
+// forgetTokens takes out of a resumed stream's row the counts that its bytes repeat: they are the
+// original request's, whose row has them, and a sum over rows must count them once.
+func forgetTokens(rec *meter.Record) {
+	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens, rec.ReasoningTokens = meter.Int{}, meter.Int{}, meter.Int{}, meter.Int{}
+	rec.DraftTokens, rec.DraftAcceptedTokens, rec.TokenSource = meter.Int{}, meter.Int{}, ""
+}
+
+// outcome decides how the exchange ended. complete outweighs a client that left behind the last event.
 func (x *exchange) outcome(won bool) (meter.Outcome, string) {
 	switch {
 	case x.refusal != nil && x.refusal.status == 502 || x.refusal != nil && x.refusal.status == 504:
@@ -118,6 +138,7 @@ func (x *exchange) outcome(won bool) (meter.Outcome, string) {
 	}
 }
 
+// upstreamFailure words a failed read from the upstream.
 func (x *exchange) upstreamFailure(err error) error {
 	up := x.srv.cfg.Upstream
 	switch {
@@ -136,6 +157,7 @@ func (x *exchange) upstreamFailure(err error) error {
 	}
 }
 
+// plain is an error's text without the addresses that net puts in front.
 func plain(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) {

@@ -32,6 +32,7 @@ func (s *Server) Inflight() []Inflight {
 	return out
 }
 
+// snapshot is what Inflight shows; called under the Server's lock, beside the relaying goroutine.
 func (x *exchange) snapshot(now int64) Inflight {
 	f := Inflight{
 		ID: x.id, Route: x.srv.cfg.Name, StartedAt: x.rec.StartedAt, Method: x.rec.Method, Path: x.rec.Path,

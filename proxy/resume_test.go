@@ -14,7 +14,7 @@ import (
 
 // TestResumableStream: a client that leaves a stream with X-Conversation-Id does not end it. The real
 // server generates on, wattline reads to the end for the row's sake, and another request resumes the
-// stream (GET /v1/stream?conv_id=ID in build 11669).
+// stream (GET /v1/stream?conv_id=ID in build 11669), whose row has no tokens.
 func TestResumableStream(t *testing.T) {
 	srv := llamatest.Start(t, "-np", "1", "-c", "4096", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())
@@ -43,8 +43,8 @@ func TestResumableStream(t *testing.T) {
 		t.Errorf("row of the one that left: %s, %+v tokens, ttft %+v (%s)", first.Outcome, first.OutputTokens, first.TTFTUs, first.Error)
 	}
 	resumed := f.rows.row(t, "resumed")
-	if resumed.Outcome != meter.OK || resumed.Dialect != meter.DialectResume {
-		t.Errorf("row of the one that came: %s, %s", resumed.Outcome, resumed.Dialect)
+	if resumed.Outcome != meter.OK || resumed.Dialect != meter.DialectResume || resumed.OutputTokens.Valid || resumed.PromptTokens.Valid || resumed.TokenSource != "" {
+		t.Errorf("row of the one that came: %s, %s, %+v tokens, %+v prompt", resumed.Outcome, resumed.Dialect, resumed.OutputTokens, resumed.PromptTokens)
 	}
 }
 

@@ -8,6 +8,12 @@ import (
 )
 
 // firstChunkGrace is how long a head waits for the first chunk size behind it. Clients send the two
+// together; one that does not may be waiting for an early answer, and shall have it.
+const firstChunkGrace = 200 * time.Millisecond
+
+// awaitFirstChunk reads on until the first chunk size is known to be one, so that a request whose body
+// is malformed from the start never reaches the upstream. A client that waits for 100-continue sends
+// none before.
 func (x *exchange) awaitFirstChunk() error {
 	c := x.c
 	until := c.arrive.Add(min(firstChunkGrace, x.srv.cfg.BodyIdle))
@@ -33,6 +39,8 @@ func (x *exchange) awaitFirstChunk() error {
 	return nil
 }
 
+// upload sends what remains of the body. It is started by forward, ends when the body does, the client
+// leaves or the upstream takes no more, and finish waits for it.
 func (x *exchange) upload() {
 	defer close(x.uploaded)
 	defer x.srv.rescue("an upload failed", func() { x.uploadFailed(&refusal{500, "internal error"}) })
@@ -62,6 +70,7 @@ func (x *exchange) upload() {
 	x.sent(x.srv.now())
 }
 
+// uploadFailed ends the exchange because of what the client sent or did not send.
 func (x *exchange) uploadFailed(err error) {
 	var why *refusal
 	errors.As(err, &why)
@@ -73,6 +82,7 @@ func (x *exchange) uploadFailed(err error) {
 	}
 }
 
+// clientReadError says what a failed read from the client means.
 func (x *exchange) clientReadError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &refusal{408, fmt.Sprintf("no byte of the request's body came for %v", x.srv.cfg.BodyIdle)}
@@ -80,6 +90,7 @@ func (x *exchange) clientReadError(err error) error {
 	return errLeft
 }
 
+// showBody shows the payload in a piece of the request's body to the meter.
 func (x *exchange) showBody(piece []byte, scan chunkScanner) {
 	if len(piece) == 0 {
 		return
@@ -102,6 +113,8 @@ func (x *exchange) showBody(piece []byte, scan chunkScanner) {
 	}
 }
 
+// endUpload waits for the uploader. The reply is over: one that is still writing the last bytes is given
+// a moment, one that is still waiting for the client is woken, as nobody will read the rest.
 func (x *exchange) endUpload() {
 	if x.uploaded == nil {
 		return
@@ -116,6 +129,7 @@ func (x *exchange) endUpload() {
 	}
 }
 
+// stopUpload ends an uploader whose work has become pointless.
 func (x *exchange) stopUpload() {
 	if x.received.Load() {
 		select {

@@ -27,6 +27,7 @@ type Results struct {
 	Stability Stability `json:"stability"`
 	InLine    InLine    `json:"in_line"`
 	Cells     []Outcome `json:"cells"`
+	Series    []Series  `json:"series"`
 
 	Errors      int               `json:"errors"`
 	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran
@@ -119,8 +120,9 @@ type Workload struct {
 	PlanHash    string    `json:"plan_sha256"`
 	Corpus      string    `json:"corpus_sha256"`
 	Spec        Spec      `json:"spec"`
-	Dropped     []Dropped `json:"dropped"` // did not fit the context
-	Skipped     []Dropped `json:"skipped"` // did not fit the budget
+	Dropped     []Dropped `json:"dropped"`            // did not fit the context
+	Skipped     []Dropped `json:"skipped"`            // did not fit the budget
+	Restless    []string  `json:"restless,omitempty"` // cells after which the device did not come back to rest in time
 	Interrupted bool      `json:"interrupted"`
 	Failure     string    `json:"failure,omitempty"`
 }

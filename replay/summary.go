@@ -16,10 +16,10 @@ func (r *Run) Results() *Results {
 		Errors: len(r.Exchanges) - len(ok), Server: r.Server, Definitions: Definitions(),
 		Workload: Workload{
 			Name: r.Plan.Spec.Name, PlanHash: r.Plan.Hash, Corpus: r.Plan.Corpus, Spec: r.Plan.Spec,
-			Dropped: r.Plan.Dropped, Skipped: r.Skipped, Interrupted: r.Interrupted, Failure: r.Failure,
+			Dropped: r.Plan.Dropped, Skipped: r.Skipped, Restless: r.Restless, Interrupted: r.Interrupted, Failure: r.Failure,
 		},
 		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),
-		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(),
+		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(), Series: r.series(ok),
 	}
 	out.ClientCPUS = r.clientCPU()
 	if r.Server != nil {

@@ -6,7 +6,9 @@ import "wattline/meter"
 // token: the phases add up to that for each request. Client and in-line figures are differences of
 // clocks of their own, never of one clock and the other.
 type Waterfall struct {
-	Requests int `json:"requests"` // with a row in line
+	Requests int `json:"requests"`        // with a row in line
+	Client   Num `json:"client_ttft_ms"`  // the two views side by side
+	InLine   Num `json:"in_line_ttft_ms"` //
 	Network  Num `json:"network_ms"`
 	Upload   Num `json:"upload_ms"`
 	Proxy    Num `json:"proxy_ms"`
@@ -30,15 +32,18 @@ type Waterfall struct {
 func WaterfallOf(list []*Exchange) Waterfall {
 	var w Waterfall
 	parts := make([][]Num, 7)
+	var client, inLine []Num
 	for _, e := range list {
 		if e.InLine == nil {
 			continue
 		}
 		w.Requests++
+		client, inLine = append(client, ttftMs(e)), append(inLine, num(e.InLine.TTFTUs).Times(1e-3))
 		for i, v := range phases(e) {
 			parts[i] = append(parts[i], v)
 		}
 	}
+	w.Client, w.InLine = Median(Present(client)), Median(Present(inLine))
 	for i, into := range []*Num{&w.Network, &w.Upload, &w.Proxy, &w.Queue, &w.Prefill, &w.Server, &w.Decode} {
 		*into = Median(Present(parts[i]))
 	}

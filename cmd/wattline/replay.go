@@ -44,6 +44,7 @@ type replayRunCmd struct {
 	Burstiness   float64        `help:"Of gamma: below 1 more even than poisson, above 1 burstier." group:"Workload" placeholder:"B"`
 	Pause        replay.Seconds `help:"Between cells." group:"Workload" placeholder:"TIME"`
 	Budget       replay.Seconds `help:"Cells predicted to go beyond it are skipped, aloud. Default: 10m for the quick grid, else none." group:"Workload" placeholder:"TIME"`
+	Rest         time.Duration  `help:"After prompts of 50k tokens or more, how long the device may take to be back within 2 W of rest." default:"2m" group:"Workload"`
 
 	JSONOut string `help:"Results as one line of JSON." placeholder:"FILE" group:"Results"`
 	Out     string `help:"Folder for results.json, requests.jsonl, timeseries.csv and manifest.json." placeholder:"DIR" group:"Results"`

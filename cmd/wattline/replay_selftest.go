@@ -67,7 +67,7 @@ func (c *selftestCmd) upstream(a *app) (url string, stop func(), err error) {
 	}
 	cmd := exec.CommandContext(a.ctx, exe, "stub", "--header-delay=1ms", "--first-token="+c.FirstToken.String(), //nolint:gosec // itself
 		"--token-gap="+c.Gap.String(), "--ping-interval=-1s", fmt.Sprint("--slots=", 2*most))
-	cmd.Args[0] = os.Args[0] // a test binary is wattline by that name
+	cmd.Args[0] = os.Args[0]
 	cmd.Stderr = a.stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

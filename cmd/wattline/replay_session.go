@@ -112,7 +112,8 @@ func (s *replaySession) run(a *app) (*replay.Run, error) {
 	var w *watch.Watcher
 	if s.admin != nil {
 		w = watch.Start(a.ctx, s.admin)
-		cfg.Watts, cfg.Rest = w.Watts, w.Rest
+		cfg.Watts = w.Watts
+		cfg.Rest = func(ctx context.Context, after replay.Cell) (bool, error) { return w.Rest(ctx, after, s.cmd.Rest) }
 		if s.cmd.Stress {
 			cfg.Enough = w.Steady
 		}

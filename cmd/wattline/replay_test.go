@@ -191,7 +191,7 @@ func TestForeignTrafficIsSeen(t *testing.T) {
 func TestReplayInterrupted(t *testing.T) {
 	srv := llamatest.Start(t)
 	file := filepath.Join(t.TempDir(), "results.json")
-	cmd := command(t, "replay", "--endpoint", srv.URL(), "--prompt-sizes", "50", "--output-tokens", "16", "--requests", "1000", "--json-out", file)
+	cmd := command(t, "replay", "--endpoint", srv.URL(), "--prompt-sizes", "50", "--output-tokens", "16", "--duration", "600", "--json-out", file)
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	pipe, err := cmd.StderrPipe()
@@ -208,8 +208,7 @@ func TestReplayInterrupted(t *testing.T) {
 		errs.Write(buf[:n])
 		if !signalled && strings.Contains(errs.String(), "preparing") {
 			signalled = true
-			// The prompts of a thousand requests take a while; then some are to be answered.
-			time.AfterFunc(8*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
+			time.AfterFunc(6*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
 		}
 		if err != nil {
 			break
@@ -220,9 +219,9 @@ func TestReplayInterrupted(t *testing.T) {
 		t.Fatalf("exit %d\n%s\n%s", code, out.String(), errs.String())
 	}
 	if !strings.Contains(out.String(), "interrupted: these are the requests") {
-		t.Skipf("nothing had been answered after 8 s: %s", errs.String())
+		t.Errorf("nothing is said of the interruption:\n%s", out.String())
 	}
-	if r := readResults(t, file); !r.Workload.Interrupted || r.PromptsTested == 0 || r.PromptsTested >= 1000 || r.Errors != 0 {
+	if r := readResults(t, file); !r.Workload.Interrupted || r.PromptsTested == 0 || r.Errors != 0 {
 		t.Errorf("%d answered, %d errors, interrupted %v", r.PromptsTested, r.Errors, r.Workload.Interrupted)
 	}
 }

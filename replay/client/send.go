@@ -82,6 +82,7 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 		return ex
 	}
 	c.headers(req)
+	req.Header.Set("X-Request-Id", c.requestID(r))
 	// llama-server (build 11669) closes the connection behind every streamed reply although its head
 	// promises to keep it, some time after the last chunk; wattline keeps its own.
 	req.Close = !c.inLine.Load()
@@ -118,6 +119,15 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 		ex.Error = "the stream ended without its [DONE]"
 	}
 	return ex
+}
+
+// requestID names a request in the server's log and in wattline's rows.
+func (c *Client) requestID(r *replay.Request) string {
+	kind := "m"
+	if r.Warmup {
+		kind = "w"
+	}
+	return fmt.Sprintf("%s-%s-%d-%d-%d", c.cfg.RunID, kind, r.Trial, r.Key.Cell, r.Index)
 }
 
 func since(start time.Time) meter.Int { return meter.Some(time.Since(start).Microseconds()) }

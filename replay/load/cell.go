@@ -22,9 +22,9 @@ func (r *Runner) cell(ctx context.Context, trial, cell int) error {
 	cpu := r.cpu()
 	span := replay.Span{Trial: trial, Cell: cell, From: time.Now().UTC()}
 	if s.Rate > 0 {
-		err = r.open(ctx, trial, cell, next)
+		r.open(ctx, trial, cell, next)
 	} else {
-		err = r.closed(ctx, next)
+		r.closed(ctx, next)
 	}
 	span.To = time.Now().UTC()
 	if end := r.cpu(); end.Valid && cpu.Valid {
@@ -33,81 +33,108 @@ func (r *Runner) cell(ctx context.Context, trial, cell int) error {
 	r.mu.Lock()
 	r.spans = append(r.spans, span)
 	r.mu.Unlock()
-	return err
+	return next.close()
 }
 
-// source yields a cell's requests one by one, made beforehand where their number is known.
+// source yields a cell's requests one by one. Where their number is known they were all made beforehand;
+// with a duration, a maker stays ahead of the workers.
 type source struct {
-	mu      sync.Mutex // guards ready and index
-	ready   []*replay.Request
-	index   int
-	until   time.Time // zero: as many as are ready
-	more    func(index int) (*replay.Request, error)
-	enough  func() bool // nil: never before the time is over
-	failure atomic.Pointer[error]
+	requests chan *replay.Request
+	until    time.Time     // zero: as many as there are
+	enough   func() bool   // nil: never before the time is over
+	taken    atomic.Int64  // how many
+	quit     chan struct{} // tells the maker to end
+	made     chan struct{} // closed when it has
+	failure  error         // of the maker; read after made
 }
 
 // take returns the next request, or nil at the end.
-func (s *source) take() *replay.Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.until.IsZero() && s.index > 0 && (!time.Now().Before(s.until) || s.enough != nil && s.enough()) {
+func (s *source) take(ctx context.Context) *replay.Request {
+	if s.taken.Add(1) > 1 && s.over() {
 		return nil
 	}
-	i := s.index
-	s.index++
-	if i < len(s.ready) {
-		return s.ready[i]
-	}
-	if s.until.IsZero() {
+	select {
+	case req := <-s.requests: // nil when closed
+		return req
+	case <-ctx.Done():
 		return nil
 	}
-	req, err := s.more(i)
-	if err != nil {
-		s.failure.Store(&err)
-		return nil
-	}
-	return req
 }
 
-// prepare makes a cell's prompts. With a duration their number is unknown: some are made now and the
-// rest when they are needed.
+func (s *source) over() bool {
+	return !s.until.IsZero() && (!time.Now().Before(s.until) || s.enough != nil && s.enough())
+}
+
+// close ends the maker and returns what made it fail.
+func (s *source) close() error {
+	close(s.quit)
+	<-s.made
+	return s.failure
+}
+
+// prepare makes a cell's prompts: all of them, or as many as are in flight, with a maker for the rest.
 func (r *Runner) prepare(ctx context.Context, trial, cell int) (*source, error) {
 	s := &r.cfg.Plan.Spec
 	r.cfg.Say("%s: preparing", r.name(trial, cell))
+	unknown := s.Duration > 0 && s.Rate == 0
 	n := s.Requests
-	if s.Duration > 0 {
-		n = max(1, s.Concurrency)
-		if s.Rate > 0 {
-			n = len(Schedule(r.cfg.Plan, trial, cell, r.share()))
-		}
+	switch {
+	case unknown:
+		n = s.Concurrency
+	case s.Duration > 0:
+		n = len(Schedule(r.cfg.Plan, trial, cell, r.share()))
 	}
-	src := &source{enough: r.cfg.Enough, more: func(i int) (*replay.Request, error) {
+	src := &source{requests: make(chan *replay.Request, n), enough: r.cfg.Enough, quit: make(chan struct{}), made: make(chan struct{})}
+	text := ""
+	next := func(i int) (_ *replay.Request, err error) {
 		k := replay.Key{Trial: trial, Cell: cell, Index: i}
-		text, err := r.prompt(ctx, k)
-		if err != nil {
-			return nil, err
+		if s.Cache != replay.Warm || i == 0 { // warm ones are all the same
+			if text, err = r.prompt(ctx, k); err != nil {
+				return nil, err
+			}
 		}
 		return r.request(k, text), nil
-	}}
+	}
 	for i := range n {
-		if s.Cache == replay.Warm && i > 0 { // all the same
-			src.ready = append(src.ready, r.request(replay.Key{Trial: trial, Cell: cell, Index: i}, src.ready[0].Prompt))
-			continue
-		}
-		req, err := src.more(i)
+		req, err := next(i)
 		if err != nil {
 			return nil, err
 		}
-		src.ready = append(src.ready, req)
+		if s.Cache == replay.Warm && i == 0 {
+			r.prime(ctx, req)
+		}
+		src.requests <- req
 	}
-	if s.Cache == replay.Warm && len(src.ready) > 0 {
-		r.prime(ctx, src.ready[0])
+	if !unknown {
+		close(src.requests)
+		close(src.made)
+		return src, nil
 	}
-	if s.Duration > 0 && s.Rate == 0 {
-		src.until = time.Now().Add(r.share())
-	}
+	src.until = time.Now().Add(r.share())
+	go src.keepMaking(n, next) // ends with close, which waits for it
 	return src, nil
+}
+
+// keepMaking makes requests until the source is closed.
+func (s *source) keepMaking(from int, next func(int) (*replay.Request, error)) {
+	defer close(s.made)
+	for i := from; ; i++ {
+		req, err := next(i)
+		if err != nil {
+			select {
+			case <-s.quit: // the run is over, and its context with it
+			default:
+				s.failure = err
+				close(s.requests)
+			}
+			return
+		}
+		select {
+		case s.requests <- req:
+		case <-s.quit:
+			return
+		}
+	}
 }
 
 // prime puts a prompt into every slot's cache that the cell will use.
@@ -128,10 +155,10 @@ func (r *Runner) prime(ctx context.Context, first *replay.Request) {
 
 // rampStep lies between the first requests of a closed loop's workers: all at once, they would measure
 // how long the client takes to send them.
-const rampStep = time.Millisecond
+const rampStep = 2 * time.Millisecond
 
 // closed keeps as many requests in flight as the plan says.
-func (r *Runner) closed(ctx context.Context, src *source) error {
+func (r *Runner) closed(ctx context.Context, src *source) {
 	var wg sync.WaitGroup
 	begin := time.Now()
 	for i := range r.cfg.Plan.Spec.Concurrency {
@@ -140,7 +167,7 @@ func (r *Runner) closed(ctx context.Context, src *source) error {
 				return
 			}
 			for ctx.Err() == nil {
-				req := src.take()
+				req := src.take(ctx)
 				if req == nil {
 					return
 				}
@@ -149,30 +176,25 @@ func (r *Runner) closed(ctx context.Context, src *source) error {
 		})
 	}
 	wg.Wait()
-	if err := src.failure.Load(); err != nil {
-		return *err
-	}
-	return nil
 }
 
 // open sends each request when the schedule says, and waits for the last reply.
-func (r *Runner) open(ctx context.Context, trial, cell int, src *source) error {
+func (r *Runner) open(ctx context.Context, trial, cell int, src *source) {
 	offsets := Schedule(r.cfg.Plan, trial, cell, r.share())
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	begin := time.Now().Add(openLead)
 	for _, off := range offsets {
-		req := src.take()
+		req := src.take(ctx)
 		if req == nil {
 			break
 		}
 		req.ScheduledAt = begin.Add(off)
 		if err := r.waitUntil(ctx, req.ScheduledAt); err != nil {
-			return nil //nolint:nilerr // the run is over; what was measured stays
+			return // the run is over; what was measured stays
 		}
 		wg.Go(func() { r.send(ctx, req) })
 	}
-	return nil
 }
 
 // openLead lies between the end of the preparations and an open loop's first request.

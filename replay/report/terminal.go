@@ -67,6 +67,7 @@ func Terminal(w io.Writer, run Labelled) {
 	fmt.Fprintf(w, "%s\n\n", Subtitle(r))
 	cells(w, r)
 	energyCells(w, r)
+	series(w, r)
 	fmt.Fprintln(w)
 	waterfall(w, r)
 	fmt.Fprintln(w)
@@ -113,6 +114,19 @@ func energyCells(w io.Writer, r *replay.Results) {
 	t.Render()
 }
 
+// series is the grid by prompt size, by output size and by task.
+func series(w io.Writer, r *replay.Results) {
+	if len(r.Series) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "series", "n", "ttft ms", "tokens/s", "decode tok/s", "tokens/J", "tokens/W")
+	for _, s := range r.Series {
+		t.AppendRow([]any{s.Name, s.Requests, number(s.TTFTMs), number(s.TokensPerSecond), number(s.DecodeTPS), number(s.TokensPerJoule), number(s.TokensPerWatt)})
+	}
+	t.Render()
+}
+
 // waterfall is where the time went, medians.
 func waterfall(w io.Writer, r *replay.Results) {
 	if r.InLine.Joined == 0 {
@@ -120,9 +134,9 @@ func waterfall(w io.Writer, r *replay.Results) {
 		return
 	}
 	fmt.Fprintf(w, "Measured twice: %d requests by the client and in line. Medians in ms, client's start to last token:\n", r.InLine.Joined)
-	t := newTable(w, "task, prompt x output", "network", "upload", "proxy", "queue", "prefill", "server", "decode")
+	t := newTable(w, "task, prompt x output", "ttft client", "ttft in line", "network", "upload", "proxy", "queue", "prefill", "server", "decode")
 	row := func(name string, f replay.Waterfall) {
-		t.AppendRow([]any{name, number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode)})
+		t.AppendRow([]any{name, number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode)})
 	}
 	for _, c := range r.Cells {
 		row(c.String(), c.Waterfall)
@@ -158,6 +172,9 @@ func notes(w io.Writer, r *replay.Results) {
 	}
 	for _, d := range r.Workload.Skipped {
 		fmt.Fprintf(w, "skipped: %s: %s\n", d.Cell, d.Reason)
+	}
+	for _, c := range r.Workload.Restless {
+		fmt.Fprintf(w, "after %s the device's power did not come back to within 2 W of rest in time (--rest): what followed began warm\n", c)
 	}
 	if r.Workload.Interrupted {
 		fmt.Fprintln(w, "interrupted: these are the requests that had been answered")

@@ -67,6 +67,9 @@ func Tables(run Labelled) []Table {
 	if r.Energy.TokensPerJoule.Valid {
 		out = append(out, energyTable(r))
 	}
+	if len(r.Series) > 0 {
+		out = append(out, seriesTable(r))
+	}
 	if r.InLine.Joined > 0 {
 		out = append(out, waterfallTable(r))
 	}
@@ -105,17 +108,27 @@ func energyTable(r *replay.Results) Table {
 	return t
 }
 
+func seriesTable(r *replay.Results) Table {
+	t := Table{Title: "By size and task", Note: "Means over all requests of the series.", Head: []string{"series", "n", "ttft ms", "tokens/s", "decode tok/s", "tokens/J", "tokens/W"}}
+	for _, s := range r.Series {
+		t.Rows = append(t.Rows, []string{
+			s.Name, strconv.Itoa(s.Requests), number(s.TTFTMs), number(s.TokensPerSecond), number(s.DecodeTPS), number(s.TokensPerJoule), number(s.TokensPerWatt),
+		})
+	}
+	return t
+}
+
 func waterfallTable(r *replay.Results) Table {
 	t := Table{
 		Title: "Where the time went",
 		Note: "Medians in ms of requests measured twice, by the client and in line: network is client ttft - in-line ttft, proxy what wattline added before the first token, " +
 			"queue the wait for a slot, prefill the server's prompt_ms.",
-		Head: []string{"task, prompt x output", "network", "upload", "proxy", "queue", "prefill", "server", "decode"},
+		Head: []string{"task, prompt x output", "ttft client", "ttft in line", "network", "upload", "proxy", "queue", "prefill", "server", "decode"},
 	}
 	for _, c := range r.Cells {
 		f := c.Waterfall
 		t.Rows = append(t.Rows, []string{
-			c.Cell.String(), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode),
+			c.Cell.String(), number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode),
 		})
 	}
 	return t
@@ -169,6 +182,9 @@ func Notes(run Labelled) []string {
 	}
 	for _, d := range r.Workload.Skipped {
 		out = append(out, fmt.Sprintf("skipped: %s: %s", d.Cell, d.Reason))
+	}
+	for _, c := range r.Workload.Restless {
+		out = append(out, fmt.Sprintf("after %s the device's power did not come back to within 2 W of rest in time: what followed began warm", c))
 	}
 	for _, s := range Scenarios(r) {
 		out = append(out, fmt.Sprintf("%s: %s (%s): %s", s.Name, s.Status, s.Expected, strings.Join(s.Advice, "; ")))

@@ -132,22 +132,21 @@ func (w *Watcher) Watts() replay.Num {
 const (
 	heavyPrompt = 50000 // tokens; smaller prompts heat nothing for long
 	restWatts   = 2.0
-	restLimit   = 2 * time.Minute
 	steadyFor   = time.Minute
 	steadyAfter = 2 * time.Minute
 	steadyBand  = 1.0 // °C
 )
 
 // Rest returns after a cell when the device's power is within 2 W of what it was before the run, or
-// after two minutes; at once after a cell of small prompts, or where nothing measures power. It reports
+// after limit; at once after a cell of small prompts, or where nothing measures power. It reports
 // whether the power came back.
-func (w *Watcher) Rest(ctx context.Context, after replay.Cell) (back bool, err error) {
+func (w *Watcher) Rest(ctx context.Context, after replay.Cell, limit time.Duration) (back bool, err error) {
 	if !w.idle.Valid || after.PromptTokens < heavyPrompt {
 		return true, nil
 	}
 	tick := time.NewTicker(powerEvery)
 	defer tick.Stop()
-	for end := time.Now().Add(restLimit); time.Now().Before(end); {
+	for end := time.Now().Add(limit); time.Now().Before(end); {
 		if now := w.Watts(); now.Valid && now.V <= w.idle.V+restWatts {
 			return true, nil
 		}

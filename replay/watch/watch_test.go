@@ -51,6 +51,8 @@ func (c *card) Energy(_ context.Context, from, to time.Time) (replay.Power, erro
 	return p, nil
 }
 
+const restLimit = 2 * time.Minute
+
 func constant(v float64) func(float64) float64 { return func(float64) float64 { return v } }
 
 func TestTheGauge(t *testing.T) {
@@ -71,7 +73,7 @@ func TestWithoutAnAnswerThereIsNoReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := Start(t.Context(), &card{gone: true})
 		time.Sleep(5 * time.Second)
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}); !back || err != nil {
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}, restLimit); !back || err != nil {
 			t.Errorf("without power there is nothing to wait for: %v, %v", back, err)
 		}
 		if w.Watts().Valid || w.Steady() || len(w.Stop()) != 0 {
@@ -92,21 +94,21 @@ func TestRestAfterALongPrompt(t *testing.T) {
 		w := Start(t.Context(), c)
 		time.Sleep(5 * time.Second)
 		began := time.Now()
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 1000}); !back || err != nil || time.Since(began) > 0 {
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 1000}, restLimit); !back || err != nil || time.Since(began) > 0 {
 			t.Errorf("after a small prompt: %v, %v, %v", back, err, time.Since(began))
 		}
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}); !back || err != nil || time.Since(began) < 24*time.Second || time.Since(began) > 28*time.Second {
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}, restLimit); !back || err != nil || time.Since(began) < 24*time.Second || time.Since(began) > 28*time.Second {
 			t.Errorf("after a long one: %v, %v, %v", back, err, time.Since(began))
 		}
 		hot = 1e9
 		time.Sleep(2 * time.Second)
 		began = time.Now()
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}); back || err != nil || time.Since(began) < restLimit {
+		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}, restLimit); back || err != nil || time.Since(began) < restLimit {
 			t.Errorf("a card that stays hot: %v, %v, %v", back, err, time.Since(began))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := w.Rest(ctx, replay.Cell{PromptTokens: 100000}); err == nil {
+		if _, err := w.Rest(ctx, replay.Cell{PromptTokens: 100000}, restLimit); err == nil {
 			t.Error("it waits on although it was interrupted")
 		}
 		w.Stop()

@@ -1,0 +1,130 @@
+package replay_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"wattline/proxy/stub"
+	"wattline/replay"
+	"wattline/replay/client"
+	"wattline/replay/load"
+	"wattline/replay/prompt"
+	"wattline/replay/selftest"
+)
+
+// The client against an upstream that was told its latencies and notes what it really did. Never early is
+// strict: no byte can be seen before it was written, no request sent before its time. How late is a matter
+// of the machine, so the medians of a round must be within a millisecond, in the best of a few rounds: a
+// busy neighbour can only add.
+func TestFidelity(t *testing.T) {
+	for _, n := range []int{1, 32, 256} {
+		for _, open := range []bool{false, true} {
+			name := fmt.Sprintf("closed, %d in flight", n)
+			if open {
+				name = fmt.Sprintf("open, %d in flight on average", n)
+			}
+			t.Run(name, func(t *testing.T) {
+				const rounds = 6
+				var worst float64
+				for round := 1; ; round++ {
+					f := fidelityRound(t, name, n, open)
+					worst = max(f.before, f.after, f.itl, f.lag, f.ttft)
+					t.Logf("round %d, medians in ms: sent to arrived %.3f, written to seen %.3f, ttft - told %.3f (the upstream itself was %.3f late), itl - told %.3f, behind schedule %.3f; client CPU %.1f %%, %.0f us an event",
+						round, f.before, f.after, f.told, f.upstream, f.itl, f.lag, f.floor.CPUPercent.V, f.floor.CPUUsEvent.V)
+					if worst < 1 {
+						return
+					}
+					if round == rounds {
+						t.Errorf("the best of %d rounds is %.3f ms off", rounds, worst)
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// numbered makes prompts that differ and are of no size in particular, without asking anybody.
+type numbered struct{}
+
+func (numbered) Make(_ context.Context, task string, _ int, seed uint64) (string, error) {
+	return fmt.Sprintf("%s %x", task, seed), nil
+}
+
+// fidelity is one round's medians, milliseconds.
+type fidelity struct {
+	before, after  float64 // start to arrival at the upstream; written there to seen here
+	told, upstream float64 // ttft less what was told; how late the upstream was by its own clock
+	ttft           float64 // what the client adds to that: told - upstream
+	itl, lag       float64
+	floor          selftest.Floor
+}
+
+func fidelityRound(t *testing.T, name string, n int, open bool) fidelity {
+	t.Helper()
+	told := selftest.Told{FirstToken: 300 * time.Millisecond, Gap: 100 * time.Millisecond}
+	const tokens = 6
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := stub.New(stub.Config{HeaderDelay: time.Millisecond, FirstToken: told.FirstToken, TokenGap: told.Gap, PingInterval: -1, Slots: 4 * n, Record: true})
+	go srv.Serve(ln)  //nolint:errcheck // ends with Close
+	defer srv.Close() //nolint:errcheck // nothing to keep
+	c, err := client.New(client.Config{Endpoint: "http://" + ln.Addr().String(), Agent: "fidelity", RunID: "f"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	spec := replay.Spec{Cells: []replay.Cell{{Task: "coding", PromptTokens: 120, OutputTokens: tokens}}, Requests: max(5, n), Arrival: replay.Constant}
+	if open {
+		spec.Rate = float64(n) / (told.FirstToken + (tokens-1)*told.Gap).Seconds()
+	} else {
+		spec.Concurrency = n
+	}
+	if spec, err = spec.Complete(prompt.Tasks()); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := replay.Compile(spec, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := load.Run(t.Context(), load.Config{Plan: plan, Sender: c, Prompts: numbered{}, Slots: n, CPU: cpuTime})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compare(t, name, run, srv, told)
+}
+
+// compare holds the client's times against the upstream's, request by request; both are of one clock.
+func compare(t *testing.T, name string, run *replay.Run, srv *stub.Server, told selftest.Told) fidelity {
+	t.Helper()
+	did := map[string]stub.Exchange{}
+	for _, e := range srv.Exchanges() {
+		did[e.ID] = e
+	}
+	var before, after, upstream []float64
+	for _, e := range run.Exchanges {
+		d, ok := did[fmt.Sprintf("f-m-%d-%d-%d", e.Trial, e.Key.Cell, e.Index)]
+		if !ok || !e.OK() {
+			t.Fatalf("request %+v: known to the upstream: %v; %s", e.Key, ok, e.Error)
+		}
+		seen := e.StartedAt.Add(time.Duration(e.TTFTUs.V) * time.Microsecond)
+		const truncated = 2 * time.Microsecond
+		if seen.Add(truncated).Before(d.First) || d.Arrived.Before(e.StartedAt) || e.StartedAt.Before(e.ScheduledAt) {
+			t.Errorf("early: scheduled %v, started %v, arrived %v, written %v, seen %v", e.ScheduledAt, e.StartedAt, d.Arrived, d.First, seen)
+		}
+		ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
+		before = append(before, ms(d.Arrived.Sub(e.StartedAt)))
+		after = append(after, ms(seen.Sub(d.First)))
+		upstream = append(upstream, ms(d.First.Sub(d.Arrived)-told.FirstToken))
+	}
+	f := fidelity{floor: selftest.FloorOf(name, run, told)}
+	f.before, f.after, f.upstream = replay.Median(before).V, replay.Median(after).V, replay.Median(upstream).V
+	f.told, f.lag = f.floor.TTFT.Median.V, f.floor.Schedule.Median.V
+	f.ttft, f.itl = f.told-f.upstream, max(f.floor.ITL.Median.V, -f.floor.ITL.Median.V)
+	return f
+}

@@ -119,7 +119,7 @@ func rawUpstream(t testing.TB, serve func(nc *net.TCPConn, br *bufio.Reader)) st
 				return
 			}
 			wg.Go(func() {
-				defer nc.Close() //nolint:errcheck // over
+				defer nc.Close()
 				_ = nc.SetDeadline(time.Now().Add(patience))
 				serve(nc.(*net.TCPConn), bufio.NewReader(nc))
 			})
@@ -316,11 +316,11 @@ func TestClosingRightAfterTheLastByte(t *testing.T) {
 
 // hasty makes one request and closes the connection the moment the last byte is there.
 func hasty(addr, id string, i int) error {
-	nc, err := net.Dial("tcp", addr) //nolint:noctx // loopback
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
-	defer nc.Close() //nolint:errcheck // at the latest
+	defer nc.Close()
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	path := "/sized"
 	if i%3 == 0 {

@@ -50,10 +50,7 @@ func (s *chunkScanner) done() bool { return s.state == chunksDone }
 func (s *chunkScanner) next(p []byte) (n int, payload []byte, err error) {
 	for n < len(p) && s.state != chunksDone {
 		if s.state == inData {
-			take := int64(len(p) - n)
-			if take > s.left {
-				take = s.left
-			}
+			take := min(int64(len(p)-n), s.left)
 			payload = p[n : n+int(take)]
 			s.left -= take
 			s.payload += take

@@ -52,15 +52,15 @@ func npmClients(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("this test needs Node.js with npm: install them, or copy a filled %s here: %v", dir, err)
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil { //nolint:gosec // a cache for all
+	if err := os.MkdirAll(cache, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	tmp, err := os.MkdirTemp(cache, ".npm-clients-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(tmp)                                                                   //nolint:errcheck // renamed by then, or left over
-	if err := os.WriteFile(filepath.Join(tmp, "package.json"), manifest, 0o644); err != nil { //nolint:gosec // no secret
+	defer os.RemoveAll(tmp)
+	if err := os.WriteFile(filepath.Join(tmp, "package.json"), manifest, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -95,7 +95,7 @@ func TestNodeClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(tmp) //nolint:errcheck // only a copy
+	defer os.RemoveAll(tmp)
 	if err := os.WriteFile(filepath.Join(tmp, "clients.mjs"), script, 0o600); err != nil {
 		t.Fatal(err)
 	}

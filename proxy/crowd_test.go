@@ -54,12 +54,12 @@ func TestCrowdOnTheRealServer(t *testing.T) {
 	for i := range streams {
 		wg.Go(func() {
 			id := fmt.Sprint("crowd", i)
-			c, err := net.Dial("tcp", f.addr) //nolint:noctx // loopback
+			c, err := net.Dial("tcp", f.addr)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			defer c.Close() //nolint:errcheck // over
+			defer c.Close()
 			_ = c.SetDeadline(time.Now().Add(3 * patience))
 			_, _ = io.WriteString(c, postOf("/v1/chat/completions", id, chat(16, `,"ignore_eos":true`)))
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -103,19 +103,15 @@ func TestShutdownLosesNothing(t *testing.T) {
 	send(t, idle, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
 	readReply(t, bufio.NewReader(idle), "GET")
 
-	type end struct {
-		sum uint64
-		err error
-	}
-	ends := make([]chan end, streams)
+	ends := make([]chan error, streams)
 	for i := range ends {
-		ends[i] = make(chan end, 1)
+		ends[i] = make(chan error, 1)
 		nc := dial(t, ln.Addr().String())
 		send(t, nc, postOf("/v1/chat/completions", fmt.Sprint("s", i), chat(40, "")))
 		untilMarker(t, nc, `"content":"`)
 		go func() {
 			_, err := io.Copy(io.Discard, nc)
-			ends[i] <- end{err: err}
+			ends[i] <- err
 		}()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -130,8 +126,8 @@ func TestShutdownLosesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	for i := range ends {
-		if e := <-ends[i]; e.err != nil {
-			t.Errorf("stream %d: %v", i, e.err)
+		if err := <-ends[i]; err != nil {
+			t.Errorf("stream %d: %v", i, err)
 		}
 	}
 	for _, ex := range up.Exchanges() {
@@ -144,7 +140,7 @@ func TestShutdownLosesNothing(t *testing.T) {
 			t.Errorf("row %s: %s", rec.ClientRequestID, rec.Outcome)
 		}
 	}
-	if c, err := net.Dial("tcp", ln.Addr().String()); err == nil { //nolint:noctx // loopback
+	if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 		_ = c.Close()
 		t.Error("connections are still taken")
 	}
@@ -231,7 +227,7 @@ func TestStorm(t *testing.T) {
 	var whole, left, none atomic.Int64
 	for i := range streams {
 		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(1, uint64(i))) //nolint:gosec // repeatable
+			rng := rand.New(rand.NewPCG(1, uint64(i)))
 			id := fmt.Sprint("storm", i)
 			leaves := i%2 == 0
 			got, err := stormClient(f.addr, id, rng, leaves)
@@ -287,11 +283,11 @@ var errNoRequest = errors.New("left within the head")
 // stormClient plays one client; one that leaves does so at a random byte or time.
 func stormClient(addr, id string, rng *rand.Rand, leaves bool) (tally, error) {
 	got := tally{sum: crc64.New(crc64.MakeTable(crc64.ECMA))}
-	c, err := net.Dial("tcp", addr) //nolint:noctx // loopback
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return got, err
 	}
-	defer c.Close() //nolint:errcheck // over
+	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(2 * patience))
 	msg := postOf("/v1/chat/completions", id, chat(5+rng.IntN(40), ""))
 	if leaves {

@@ -159,8 +159,7 @@ func (x *exchange) upstreamFailure(err error) error {
 
 // plain is an error's text without the addresses that net puts in front.
 func plain(err error) string {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

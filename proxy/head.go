@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 )
 
@@ -330,12 +331,7 @@ func (h *head) replyFraming(method []byte) error {
 
 // contradicts reports whether a field of this name has another value than this one.
 func (h *head) contradicts(name string, value []byte) bool {
-	for _, f := range h.fields {
-		if equalFold(h.name(f), name) && !bytes.Equal(h.value(f), value) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(h.fields, func(f field) bool { return equalFold(h.name(f), name) && !bytes.Equal(h.value(f), value) })
 }
 
 // hopByHop reports whether a field ends at this hop. Transfer-Encoding and Trailer stay: bodies keep

@@ -34,7 +34,7 @@ func startTap(t testing.TB, server string) *tap {
 			if err != nil {
 				return
 			}
-			s, err := net.Dial("tcp", server) //nolint:noctx // loopback
+			s, err := net.Dial("tcp", server)
 			if err != nil {
 				_ = c.Close()
 				continue

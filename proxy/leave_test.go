@@ -108,7 +108,7 @@ func TestClientThatLeavesMidUpload(t *testing.T) {
 				ended <- err
 				return
 			}
-			defer nc.Close() //nolint:errcheck // its end is what is looked at
+			defer nc.Close()
 			buf := make([]byte, 1<<16)
 			for err == nil {
 				_, err = nc.Read(buf)

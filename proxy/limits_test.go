@@ -308,7 +308,7 @@ func TestPanics(t *testing.T) {
 		t.Helper()
 		o.set(what)
 		nc := dial(t, f.addr)
-		defer nc.Close() //nolint:errcheck // over
+		defer nc.Close()
 		send(t, nc, "GET /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer do-not-log-me\r\n\r\n")
 		resp, body := readReply(t, bufio.NewReader(nc), "GET")
 		eventually(t, func() bool { return f.Server.rows.Load() == 0 }, func() string { return "the row is not handed over" })

@@ -12,7 +12,7 @@ import (
 func (s *Server) Ready(ctx context.Context) error {
 	up, err := s.pool.get(ctx, true)
 	if err != nil {
-		return fmt.Errorf("%s", dialError(s.cfg.Upstream, err)) //nolint:errorlint // the sentence is for the user
+		return fmt.Errorf("%s", dialError(s.cfg.Upstream, err))
 	}
 	defer up.Close() //nolint:errcheck // only read from
 	if d, ok := ctx.Deadline(); ok {

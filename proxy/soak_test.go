@@ -39,7 +39,7 @@ func TestSoakNothingGrows(t *testing.T) {
 	for round := range rounds {
 		var wg sync.WaitGroup
 		for i := range each {
-			wg.Go(func() { soakClient(t, f.addr, rand.New(rand.NewPCG(uint64(round), uint64(i)))) }) //nolint:gosec // repeatable
+			wg.Go(func() { soakClient(t, f.addr, rand.New(rand.NewPCG(uint64(round), uint64(i)))) })
 		}
 		wg.Wait()
 		eventually(t, func() bool { return f.Live() == 0 && f.Conns() == 0 && up.Conns() <= maxIdleUpstream }, func() string {
@@ -83,7 +83,7 @@ func heap() int64 {
 	runtime.GC() // pools keep their content for one collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc) //nolint:gosec // far below the sign
+	return int64(m.HeapAlloc)
 }
 
 func openFiles(t *testing.T) int {
@@ -97,12 +97,12 @@ func openFiles(t *testing.T) int {
 
 // soakClient makes one request that ends in one of many ways.
 func soakClient(t *testing.T, addr string, rng *rand.Rand) {
-	c, err := net.Dial("tcp", addr) //nolint:noctx // loopback
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	defer c.Close() //nolint:errcheck // over
+	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	pick := func(from ...string) string { return from[rng.IntN(len(from))] }
 	fault := pick("", "", "", "die:3", "error:2", "close", "reset", "half-chunk:1", "status:503", "until-end", "hang", "die-reset:5")

@@ -202,8 +202,7 @@ func dialError(up Upstream, err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Sprintf("wattline cannot reach the upstream %s: no answer in time", up)
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
 	return fmt.Sprintf("wattline cannot reach the upstream %s: %v", up, err)

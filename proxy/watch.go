@@ -42,13 +42,6 @@ func (s *watchSlot) enter(x *exchange) {
 	}
 }
 
-// blind is the watcher of connections that have no descriptor (in-memory ones).
-type blind struct{}
-
-func (blind) add(*clientConn, *watchSlot) error { return nil }
-func (blind) remove(*watchSlot)                 {}
-func (blind) close()                            {}
-
 // sysConn finds the socket under a connection, or nil.
 func sysConn(c net.Conn) syscall.Conn {
 	if t, ok := c.(*tls.Conn); ok {

@@ -84,8 +84,8 @@ func (w *epollWatcher) add(c *clientConn, slot *watchSlot) error {
 	err = raw.Control(func(fd uintptr) {
 		aerr = unix.EpollCtl(w.fd, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{
 			Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT,
-			Fd:     int32(uint32(slot.id)),       //nolint:gosec // the two halves of an id
-			Pad:    int32(uint32(slot.id >> 32)), //nolint:gosec // the two halves of an id
+			Fd:     int32(uint32(slot.id)),
+			Pad:    int32(uint32(slot.id >> 32)),
 		})
 	})
 	if err = errors.Join(err, aerr); err != nil {

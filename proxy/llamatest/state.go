@@ -113,7 +113,7 @@ func read(ctx context.Context, srv *llama.Server, path string, into any) error {
 	if err != nil {
 		return fmt.Errorf("llamatest: %w", err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // only read from
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("llamatest: GET %s: %s", path, resp.Status)
 	}

@@ -91,9 +91,9 @@ func (g *generation) whole(started time.Time) {
 	body := g.dialect.whole(&g.about, &g.counts, reasoning, text)
 	if g.fault.Kind == UntilEnd {
 		g.keep = false
-		g.reply.head(200, "Content-Type: application/json; charset=utf-8\r\n", body)
+		g.head(200, "Content-Type: application/json; charset=utf-8\r\n", body)
 	} else {
-		g.reply.head(200, jsonHead(len(body)), body)
+		g.head(200, jsonHead(len(body)), body)
 	}
 	at := time.Now()
 	g.srv.note(func() {
@@ -156,7 +156,7 @@ func (g *generation) streamHead() {
 	if g.bare {
 		coding, g.keep = "", false
 	}
-	g.reply.head(200, "X-Accel-Buffering: no\r\nContent-Type: text/event-stream\r\n"+coding, nil)
+	g.head(200, "X-Accel-Buffering: no\r\nContent-Type: text/event-stream\r\n"+coding, nil)
 	now := time.Now()
 	g.srv.note(func() { g.ex.Headed = now })
 }

@@ -45,14 +45,14 @@ func (x *reply) serve() {
 		return
 	}
 	path, _, _ := strings.Cut(x.req.RequestURI, "?")
-	switch {
-	case x.req.Method == http.MethodOptions:
+	switch x.req.Method {
+	case http.MethodOptions:
 		x.head(200, "Access-Control-Allow-Credentials: true\r\nAccess-Control-Allow-Methods: GET, POST, DELETE, OPTIONS\r\n"+
 			"Access-Control-Allow-Headers: *\r\nContent-Type: text/html\r\nContent-Length: 0\r\n", nil)
 		x.complete = true
-	case x.req.Method == http.MethodPost:
+	case http.MethodPost:
 		x.post(path, fault)
-	case x.req.Method == http.MethodGet || x.req.Method == http.MethodHead:
+	case http.MethodGet, http.MethodHead:
 		x.get(path)
 	default:
 		x.refuse(http.StatusNotFound, "not_found_error", "File Not Found")

@@ -14,8 +14,8 @@ type schedule struct {
 
 func newSchedule(cfg *Config, body []byte) *schedule {
 	h := fnv.New64a()
-	_, _ = h.Write(body)                                                                                          // never fails
-	return &schedule{rng: rand.New(rand.NewPCG(cfg.Seed, h.Sum64())), gap: cfg.TokenGap, jitter: cfg.TokenJitter} //nolint:gosec // repeatable on purpose
+	_, _ = h.Write(body) // never fails
+	return &schedule{rng: rand.New(rand.NewPCG(cfg.Seed, h.Sum64())), gap: cfg.TokenGap, jitter: cfg.TokenJitter}
 }
 
 // id makes the reply's 32 characters.

@@ -132,7 +132,7 @@ type conn struct {
 // shut closes the connection from our side.
 func (c *conn) shut() {
 	c.shutting.Store(true)
-	_ = c.Conn.Close()
+	_ = c.Close()
 }
 
 // reset closes it with a reset, where the network knows one.

@@ -267,14 +267,14 @@ func TestFaults(t *testing.T) {
 }
 
 func TestPeerThatLeaves(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener of this test
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := New(Config{Record: true, Slots: 1, FirstToken: 10 * time.Millisecond})
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	nc, err := net.Dial("tcp", ln.Addr().String()) //nolint:noctx // a loopback connection
+	nc, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ type selftestCmd struct {
 	Concurrency []int         `help:"Requests in flight; one line each." default:"1,32,256" placeholder:"N,..."`
 	FirstToken  time.Duration `help:"What the upstream is told." default:"300ms"`
 	Gap         time.Duration `help:"What the upstream is told." default:"50ms"`
-	Tokens      int           `help:"Per reply." default:"32"`
+	Tokens      int           `help:"Per reply." default:"16"`
 	JSON        bool          `help:"One object a line."`
 }
 
@@ -101,7 +101,7 @@ func (c *selftestCmd) measure(a *app, url string, n int, open bool) (selftest.Fl
 		return selftest.Floor{}, err
 	}
 	spec := replay.Spec{
-		Name: "selftest", Cells: []replay.Cell{{Task: "coding", PromptTokens: 200, OutputTokens: c.Tokens}}, Requests: max(8, 2*n),
+		Name: "selftest", Cells: []replay.Cell{{Task: "coding", PromptTokens: 200, OutputTokens: c.Tokens}}, Requests: max(6, 2*n),
 	}
 	name := fmt.Sprintf("closed, %d in flight", n)
 	if open {
@@ -118,7 +118,7 @@ func (c *selftestCmd) measure(a *app, url string, n int, open bool) (selftest.Fl
 	if err != nil {
 		return selftest.Floor{}, err
 	}
-	run, err := load.Run(a.ctx, load.Config{Plan: plan, Sender: cl, Prompts: &prompt.Maker{Counter: cl}, Slots: n, CPU: processCPU})
+	run, err := load.Run(a.ctx, load.Config{Plan: plan, Sender: cl, Prompts: &prompt.Maker{Counter: cl}, Slots: n, CPU: processCPU, NoWarmup: true})
 	if err != nil {
 		return selftest.Floor{}, err
 	}

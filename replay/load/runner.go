@@ -30,6 +30,8 @@ type Config struct {
 	Prompts Prompts
 	// Slots of the server bound how many requests are really answered at once; for the warm-up.
 	Slots int
+	// NoWarmup is for an upstream whose first request is like any other.
+	NoWarmup bool
 	// Budget is how long the run may take; cells that are predicted to exceed it are left out. 0: no limit.
 	Budget time.Duration
 	// Rest, if not nil, is called between cells and returns when the server's device is back at rest; it
@@ -78,8 +80,10 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 		cfg.Exactly = exactSleep
 	}
 	r := &Runner{cfg: cfg, began: time.Now()}
-	if err := r.warmUp(ctx); err != nil {
-		return nil, err
+	if !cfg.NoWarmup {
+		if err := r.warmUp(ctx); err != nil {
+			return nil, err
+		}
 	}
 	cells := r.afford()
 	out := &replay.Run{Plan: cfg.Plan, StartedAt: r.began.UTC()}

@@ -94,9 +94,3 @@ func (c *Counts) add(o *Counts) {
 		}
 	}
 }
-
-// disagrees reports whether both sources tell a number and tell a different one.
-func (c *Counts) disagrees(o *Counts) bool {
-	differ := func(a, b Int) bool { return a.Valid && b.Valid && a.V != b.V }
-	return differ(c.Prompt, o.Prompt) || differ(c.Cached, o.Cached) || differ(c.Output, o.Output)
-}

@@ -3,6 +3,7 @@ package meter
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 )
 
 // details is the row's column of that name: what the request asked for and the reply told beside the
@@ -52,7 +53,9 @@ func (f *Facts) details() string {
 	text("queue_from", f.QueueSource)
 	text("prefill_from", f.PrefillSource)
 	text("decode_from", f.DecodeSource)
+	some("negative_queue", truth(f.NegativeQueue))
 	if f.Disagree {
+		text(disputedKey, strings.Join(f.disputed(), ","))
 		for _, s := range []struct {
 			name string
 			c    Counts
@@ -70,6 +73,49 @@ func (f *Facts) details() string {
 		return ""
 	}
 	return string(append(b, '}'))
+}
+
+// disputedKey is the key under which details name the counts that two sources tell differently.
+const disputedKey = "disputed"
+
+// disputed names the token counts that two sources tell differently.
+func (f *Facts) disputed() (names []string) {
+	u, t, n := &f.Usage, &f.Timings, &f.Native
+	differ := func(a, b Int) bool { return a.Valid && b.Valid && a.V != b.V }
+	for _, c := range [...]struct {
+		name                   string
+		usage, timings, native Int
+	}{
+		{"prompt", u.Prompt, t.Prompt, n.Prompt},
+		{"cached", u.Cached, t.Cached, n.Cached},
+		{"output", u.Output, t.Output, n.Output},
+	} {
+		if differ(c.usage, c.timings) || differ(c.usage, c.native) || differ(c.timings, c.native) {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// Disputed returns the token counts (prompt, cached, output) of which two of the reply's sources told
+// different numbers. Details has them all; the columns have the best source's.
+func (r *Record) Disputed() []string {
+	if !strings.Contains(r.Details, `"`+disputedKey+`"`) {
+		return nil // nearly always; no value can hold the key, as its quotes would be escaped
+	}
+	var d map[string]any
+	if json.Unmarshal([]byte(r.Details), &d) != nil {
+		return nil
+	}
+	names, _ := d[disputedKey].(string)
+	return strings.FieldsFunc(names, func(c rune) bool { return c == ',' })
+}
+
+func truth(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func appendKey(b []byte, key string) []byte {

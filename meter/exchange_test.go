@@ -1,8 +1,10 @@
 package meter_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -462,4 +464,25 @@ func TestUploadBesideReply(t *testing.T) {
 	wantInt(t, "max_tokens", rec.MaxTokens, 9)
 	wantInt(t, "output_tokens", rec.OutputTokens, 1000)
 	wantInt(t, "output_events", rec.OutputEvents, 1000)
+}
+
+// TestDisputedCounts: two sources that tell different numbers are both in the details, which name the count.
+func TestDisputedCounts(t *testing.T) {
+	for _, c := range []struct {
+		request, end string
+		want         []string
+		keys         string // of details, in the order in which they stand there
+	}{
+		{`{"model":"disputed"}`, `"usage":{"prompt_tokens":10,"completion_tokens":4},"timings":{"cache_n":2,"prompt_n":8,"predicted_n":4}`, nil, ""},
+		{`{}`, `"usage":{"prompt_tokens":10,"completion_tokens":5},"timings":{"cache_n":2,"prompt_n":8,"predicted_n":4}`, []string{"output"},
+			`"disputed":"output","usage_prompt_tokens":10,"usage_output_tokens":5,"timings_prompt_tokens":10,"timings_cached_tokens":2,"timings_output_tokens":4`},
+		{`{"model":"\"disputed\":\"cached\""}`, `"usage":{"prompt_tokens":11,"completion_tokens":4},"timings":{"cache_n":2,"prompt_n":8,"predicted_n":4},"tokens_predicted":9`,
+			[]string{"prompt", "output"}, `"disputed":"prompt,output"`},
+		{`{}`, `"usage":{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":3}},"timings":{"cache_n":2,"prompt_n":8,"predicted_n":4}`, []string{"cached"}, `"disputed":"cached"`},
+	} {
+		o := exchange{request: c.request, pieces: []timed{at(9, token, `{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],`+c.end+`}`, done)}}.run()
+		if got := o.Record.Disputed(); !slices.Equal(got, c.want) || !strings.Contains(o.Record.Details, c.keys) || !json.Valid([]byte(o.Record.Details)) {
+			t.Errorf("%s: disputed %q, want %q; details %s", c.end, got, c.want, o.Record.Details)
+		}
+	}
 }

@@ -82,7 +82,7 @@ func (m *Meter) fillCounts(rec *Record) {
 	f.Usage = r.usage.sum()
 	f.Timings = r.timings.sum()
 	f.Native = r.native.sum()
-	f.Disagree = f.Usage.disagrees(&f.Timings) || f.Usage.disagrees(&f.Native) || f.Timings.disagrees(&f.Native)
+	f.Disagree = len(f.disputed()) > 0
 
 	best := Counts{}
 	for _, s := range []struct {

@@ -80,7 +80,7 @@ func timeless(r *meter.Record) {
 	r.Details = timedDetails.ReplaceAllString(r.Details, "")
 }
 
-var timedDetails = regexp.MustCompile(`,?"(queue_from|prefill_from|decode_from|output_reads|max_outputs_per_read)":("[a-z]*"|\d+)`)
+var timedDetails = regexp.MustCompile(`,?"(queue_from|prefill_from|decode_from|output_reads|max_outputs_per_read|negative_queue)":("[a-z]*"|\d+)`)
 
 // FuzzHostile: whatever a server or client sends, nothing panics, texts are bounded and valid, and the
 // Meter works on afterwards.

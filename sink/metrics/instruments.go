@@ -55,7 +55,7 @@ func (in *instruments) all() []metric.Observable {
 
 // perRequest are the instruments that rows are recorded with, looked up once.
 type perRequest struct {
-	requests, stalls, tokens, failures                         metric.Float64Counter
+	requests, stalls, tokens, failures, disputed               metric.Float64Counter
 	settled, energy, deviceShare                               metric.Float64Counter
 	duration, ttft, tpot, itl, phase, usage, overhead, jPerTok metric.Float64Histogram
 }
@@ -63,7 +63,7 @@ type perRequest struct {
 func (in *instruments) perRequest() perRequest {
 	return perRequest{
 		requests: in.counters[semconv.MetricRequests], stalls: in.counters[semconv.MetricStalls], tokens: in.counters[semconv.MetricTokens],
-		failures: in.counters[semconv.MetricMeterFailures], settled: in.counters[semconv.MetricSettled],
+		failures: in.counters[semconv.MetricMeterFailures], disputed: in.counters[semconv.MetricDisputed], settled: in.counters[semconv.MetricSettled],
 		energy: in.counters[semconv.MetricEnergy], deviceShare: in.counters[semconv.MetricDeviceShare],
 		duration: in.histograms[semconv.MetricRequestDuration], ttft: in.histograms[semconv.MetricTTFT], tpot: in.histograms[semconv.MetricTPOT],
 		itl: in.histograms[semconv.MetricITL], phase: in.histograms[semconv.MetricPhase], usage: in.histograms[semconv.MetricTokenUsage],

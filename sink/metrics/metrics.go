@@ -125,6 +125,9 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	if unread(rec) {
 		m.row.failures.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, semconv.Operation(rec.Dialect)).add...)
 	}
+	for _, kind := range rec.Disputed() {
+		m.row.disputed.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind).add...)
+	}
 	seconds(ctx, m.row.overhead, rec.ProxyOverheadUs, m.static(semconv.Route, rec.Route, "", ""))
 	if rec.Dialect == "" {
 		return

@@ -183,6 +183,8 @@ func storeSums() []storeSum {
 		{semconv.MetricEnergy, false, nil, "(SELECT sum(gpu_uj) / 1e6 FROM requests)"},
 		{semconv.MetricDeviceShare, false, nil, "(SELECT sum(gpu_uj) / 1e6 FROM requests)"},
 		{semconv.MetricMeterFailures, false, nil, "(SELECT count(*)" + metered + " AND outcome = 'ok' AND error IS NOT NULL)"},
+		{semconv.MetricDisputed, false, []string{semconv.TokenKind, tokensPrompt}, "(SELECT count(*)" + metered + " AND details->>'disputed' = 'prompt,output')"},
+		{semconv.MetricDisputed, false, []string{semconv.TokenKind, tokensOutput}, "(SELECT count(*)" + metered + " AND details->>'disputed' IS NOT NULL)"},
 		{semconv.MetricHWEnergy, false, nil, "(SELECT sum(energy_uj) / 1e6 FROM power)"},
 		{semconv.MetricLedger, false, []string{semconv.Account, accountCounter}, "(SELECT sum(counter_uj) / 1e6 FROM ledger)"},
 		{semconv.MetricLedger, false, []string{semconv.Account, accountPools}, "(SELECT sum(pools_uj) / 1e6 FROM ledger)"},

@@ -65,6 +65,14 @@ func randomRow(r *rand.Rand, i int) *meter.Record {
 	rec.TTFTUs, rec.QueueUs, rec.PrefillUs, rec.DecodeUs = maybe(r, 5_000_000), maybe(r, 3_000_000), maybe(r, 4_000_000), maybe(r, 50_000_000)
 	rec.ITLP50Us, rec.ITLP99Us, rec.ITLMaxUs, rec.Stalls = maybe(r, 20_000), maybe(r, 90_000), maybe(r, 900_000), maybe(r, 4)
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens, rec.ReasoningTokens = maybe(r, 60_000), maybe(r, 9_000), maybe(r, 2_000), maybe(r, 500)
+	switch r.IntN(20) {
+	case 0:
+		rec.Details = `{"requested_model":"disputed","disputed":"output","usage_output_tokens":5,"timings_output_tokens":6}`
+	case 1:
+		rec.Details = `{"disputed":"prompt,output"}`
+	case 2:
+		rec.Details = `{"requested_model":"\"disputed\":\"cached\""}`
+	}
 	return rec
 }
 

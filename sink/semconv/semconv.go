@@ -173,6 +173,7 @@ const (
 	MetricTokens         = "wattline.tokens"
 	MetricOverhead       = "wattline.proxy.overhead"
 	MetricMeterFailures  = "wattline.meter.failures"
+	MetricDisputed       = "wattline.meter.disputed"
 	MetricEnergy         = "wattline.request.energy"
 	MetricDeviceShare    = "wattline.request.device.energy"
 	MetricEnergyPerToken = "wattline.request.energy_per_token"

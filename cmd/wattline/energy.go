@@ -204,15 +204,28 @@ func (p *power) handle(b *gpu.Batch) {
 
 func optional(v gpu.Int) meter.Int { return meter.Int{V: v.V, Valid: v.OK} }
 
+// tenfold is a percentage in thousandths.
+func tenfold(pct gpu.Int) meter.Int { return meter.Int{V: pct.V * 10, Valid: pct.OK} }
+
 // powerRow is one second for table power.
 func (p *power) powerRow(r *gpu.Row) *sink.Power {
 	row := &sink.Power{
-		At: p.clock.Time(r.From).UTC(), Instance: p.instance, Device: r.Device, Source: r.Source,
-		SpanUs: meter.Some(r.DurationNs / 1000), EnergyUj: optional(r.EnergyUj), MeanMw: optional(r.MeanMw), MaxMw: optional(r.MaxMw),
-		TempC: optional(r.TempC), VRAMBytes: optional(r.MemUsedB), SMClockMHz: optional(r.SMClockMHz), LimitMw: optional(r.LimitMw),
+		At: p.clock.Time(r.From).UTC(), Instance: p.instance, Device: r.Device, Source: r.Source, Channel: string(r.Channel), Marked: r.Marked,
+		SpanUs: meter.Some(r.DurationNs / 1000), EnergyUj: optional(r.EnergyUj), ErrorUj: optional(r.ErrorUj),
+		MeanMw: optional(r.MeanMw), MinMw: optional(r.MinMw), MaxMw: optional(r.MaxMw), LimitMw: optional(r.LimitMw),
+		TempC: optional(r.TempC), MemTempC: optional(r.MemTempC), SMClockMHz: optional(r.SMClockMHz), MemClockMHz: optional(r.MemClockMHz),
+		VRAMBytes: optional(r.MemUsedB), UpstreamVRAMBytes: optional(r.OursMemB),
+		UtilPermille: tenfold(r.UtilPct), MemUtilPermille: tenfold(r.MemUtilPct), Simulated: meter.Some(0),
 	}
-	if r.UtilPct.OK {
-		row.UtilPermille = meter.Some(r.UtilPct.V * 10)
+	if r.Simulated {
+		row.Simulated = meter.Some(1)
+	}
+	switch r.Contention {
+	case gpu.ContentionNone:
+		row.Contended = meter.Some(0)
+	case gpu.ContentionOther:
+		row.Contended = meter.Some(1)
+	case gpu.ContentionUnknown:
 	}
 	if r.Throttle.OK {
 		row.Throttle = gpu.Throttle(r.Throttle.V).Strings()

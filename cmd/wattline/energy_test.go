@@ -72,6 +72,11 @@ func TestEnergyFromSamplerToRow(t *testing.T) {
 	if got := answer(t, "query", "--store", w.store, "--format", "csv", "--name", "conservation"); !strings.HasSuffix(strings.TrimSpace(got), ",0,0") {
 		t.Errorf("the ledger does not balance:\n%s", got)
 	}
+	const seconds = "SELECT count(energy_uj) >= 4, count(energy_uj) - sum(simulated = 1 AND channel <> '' AND error_uj >= 0 AND min_mw <= mean_mw AND mean_mw <= max_mw) AS odd, " +
+		"count(*) - count(energy_uj) - count(marked) AS unexplained FROM power"
+	if got := answer(t, "query", "--store", w.store, "--format", "csv", seconds); !strings.HasSuffix(strings.TrimSpace(got), "1,0,0") {
+		t.Errorf("seconds of power:\n%s", got)
+	}
 	if got := answer(t, "requests", "--store", w.store); strings.Count(got, "simulated") != len(ids) {
 		t.Errorf("the table does not say everywhere that the joules are simulated:\n%s", got)
 	}

@@ -235,9 +235,7 @@ func TestTwoWattlines(t *testing.T) {
 	for _, maker := range []string{"previous", "current"} {
 		t.Run("tables made by the "+maker, func(t *testing.T) {
 			w := newWorld(t, chtest.Options{})
-			old := previous()
-			old.version = 1
-			versions := map[string]schema{"previous": old, "current": current()}
+			versions := map[string]schema{"previous": previous(), "current": current()}
 			c := w.client(false)
 			must(t, c.run(t.Context(), versions[maker].ddl(Layout{Database: w.db})))
 

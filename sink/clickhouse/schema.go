@@ -6,10 +6,11 @@ import (
 	"strings"
 
 	"wattline/sink"
+	"wattline/sink/store"
 )
 
 // Version is the schema version that this wattline writes and reads.
-const Version = 1
+const Version = 2
 
 // versionTable records which versions were applied.
 const versionTable = "wattline_schema"
@@ -24,7 +25,13 @@ type schema struct {
 // package sink gets its schema version in the map here, in the same change that raises Version; the golden
 // file in testdata shows what a released version looked like and must not change for it.
 func current() schema {
-	return schema{version: Version, tables: tables(map[string]int{})}
+	since := map[string]int{}
+	for _, c := range []string{
+		"error_uj", "min_mw", "mem_temp_c", "mem_util_permille", "upstream_vram_bytes", "mem_clock_mhz", "contended", "channel", "marked", "simulated",
+	} {
+		since[store.TablePower+"."+c] = 2
+	}
+	return schema{version: Version, tables: tables(since)}
 }
 
 // table returns the named table, or nil.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ import (
 func TestTheSchemaHasTheColumnsTheCodeWrites(t *testing.T) {
 	s := tempStore(t)
 	check := func(table string, want []string) {
-		rows, err := s.db.QueryContext(t.Context(), `SELECT name || ' ' || type FROM pragma_table_info(?)`, table)
+		rows, err := s.db.QueryContext(t.Context(), `SELECT name || ' ' || type FROM pragma_table_info(?) ORDER BY 1`, table)
 		must(t, err)
 		defer rows.Close()
 		var got []string
@@ -31,7 +32,9 @@ func TestTheSchemaHasTheColumnsTheCodeWrites(t *testing.T) {
 			got = append(got, c)
 		}
 		must(t, rows.Err())
-		if d := cmp.Diff(append(want, "ship_seq INTEGER"), got); d != "" {
+		want = append(want, "ship_seq INTEGER")
+		slices.Sort(want)
+		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("table %s: add a migration that brings it to the code's columns:\n%s", table, d)
 		}
 	}
@@ -70,43 +73,58 @@ func TestFilesAreForTheOwnerAlone(t *testing.T) {
 	}
 }
 
-// An upgrade keeps the rows of the version before, and what waited there still ships.
-func TestUpgradeFromTheVersionBefore(t *testing.T) {
-	path := t.TempDir() + "/wattline.db"
-	for version := range schemaVersion() {
-		old := filepath.Join(t.TempDir(), "wattline.db")
-		if version > 0 {
-			s, err := open(t.Context(), Config{Path: old, Log: quiet()}, migrations()[:version])
-			must(t, err)
-			rows := &sink.Rows{Requests: requests(0, 10), Power: []*sink.Power{power(1)}}
-			rows.Requests[2].EnergyQuality = meter.EnergyPending
-			must(t, s.Write(t.Context(), rows))
-			must(t, s.Close())
-		}
-		s := reopen(t, old)
-		if version == 0 {
-			continue
-		}
+// recreate makes a store from the dump of one that an earlier version wrote.
+func recreate(t *testing.T, dump string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "wattline.db")
+	text, err := os.ReadFile(dump)
+	must(t, err)
+	raw, err := sql.Open("sqlite", path)
+	must(t, err)
+	_, err = raw.ExecContext(t.Context(), string(text))
+	must(t, errors.Join(err, raw.Close()))
+	return path
+}
+
+// An upgrade keeps the rows of every version before, and what waited there still ships: ten requests, the
+// third of which was pending, and a row of each other table.
+func TestUpgradeFromEveryVersionBefore(t *testing.T) {
+	dumps, err := filepath.Glob("testdata/v*.sql")
+	must(t, err)
+	if len(dumps) != schemaVersion()-1 {
+		t.Fatalf("%d dumps of earlier stores for version %d: add one of the version before (sqlite3 FILE .dump)", len(dumps), schemaVersion())
+	}
+	for _, dump := range dumps {
+		s := reopen(t, recreate(t, dump))
 		w, err := s.Waiting(t.Context())
 		must(t, err)
-		if d := cmp.Diff(Waiting{Requests: 10, Power: 1, Oldest: request(0).StartedAt}, w); d != "" {
-			t.Errorf("after the upgrade from version %d: %s", version, d)
+		if d := cmp.Diff(Waiting{Requests: 10, Power: 1, Ledger: 1, Configs: 1, Oldest: request(0).StartedAt}, w); d != "" {
+			t.Errorf("after the upgrade of %s: %s", dump, d)
 		}
-		for _, want := range []struct {
-			table string
-			rows  int
-		}{{TableRequests, 9}, {TablePower, 1}, {TableRequests, 1}} {
-			b := next(t, s, 9)
-			if b.Table != want.table || len(b.IDs) != want.rows {
-				t.Errorf("version %d: a batch of %d %s, want %d %s", version, len(b.IDs), b.Table, want.rows, want.table)
+		shipped := map[string]int{}
+		for b := next(t, s, 9); b != nil; b = next(t, s, 9) {
+			shipped[b.Table] += len(b.IDs)
+			if b.Table == TablePower {
+				if d := cmp.Diff([]*sink.Power{power(1)}, b.Power); d != "" {
+					t.Errorf("%s: the row of power: %s", dump, d)
+				}
 			}
 			must(t, s.ConfirmBatch(t.Context(), b.Seq))
 		}
-		path = old
+		if d := cmp.Diff(map[string]int{TableRequests: 10, TablePower: 1, TableLedger: 1, TableConfigs: 1}, shipped); d != "" {
+			t.Errorf("%s: shipped %s", dump, d)
+		}
+		want := full(t)
+		want.ID, want.StartedAt, want.EnergyQuality = request(1).ID, request(1).StartedAt, meter.EnergyMeasured
+		got, err := tempReader(t, s).Find(t.Context(), want.ID)
+		must(t, err)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: the full row: %s", dump, d)
+		}
+		must(t, s.Write(t.Context(), &sink.Rows{Power: []*sink.Power{{At: epoch, Device: "GPU-0", MinMw: meter.Some(5)}}}))
+		must(t, s.Close())
+		reopen(t, s.Path()) // a second opening changes nothing
 	}
-	s := reopen(t, path+".again") // a second opening changes nothing
-	must(t, s.Close())
-	reopen(t, s.Path())
 }
 
 func TestStoresThatCannotBeOpened(t *testing.T) {

@@ -87,9 +87,13 @@ func seconds() *sink.Rows {
 			p := &sink.Power{
 				At: at, Instance: "test", Device: device, SpanUs: meter.Some(5_000_000), EnergyUj: meter.Some(n), MeanMw: meter.Some(n), MaxMw: meter.Some(2 * n),
 				TempC: meter.Some(n % 50), LimitMw: meter.Some(700_000), ThrottledUs: meter.Some(int64(i % 3)),
+				ErrorUj: meter.Some(2), MinMw: meter.Some(n), SMClockMHz: meter.Some(n), Simulated: meter.Some(int64(d)), Channel: "ring",
 			}
 			if i%120 == 0 {
-				p.Throttle = []string{"sw_power_cap"}
+				p.Throttle, p.Marked = []string{"sw_power_cap"}, "two reasons; for doubt"
+			}
+			if i%120 == 1 {
+				p.Marked = "for doubt"
 			}
 			rows.Power = append(rows.Power, p)
 			rows.Ledger = append(rows.Ledger, &sink.Ledger{
@@ -105,7 +109,7 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), seconds()))
 	now := time.Date(2026, 1, 15, 11, 30, 45, 0, time.UTC) // 14 days before: 91 minutes and 15 s into the two hours
-	const totals = "SELECT sum(energy_uj) + 3 * sum(span_us) + 5 * sum(throttled_us) + 7 * max(max_mw) FROM power"
+	const totals = "SELECT sum(energy_uj) + 11 * sum(error_uj) + 3 * sum(span_us) + 5 * sum(throttled_us) + 7 * max(max_mw) FROM power"
 	const balance = "SELECT count(*) FROM ledger WHERE counter_uj <> requests_active_uj + requests_idle_uj + pools_uj + idle_uj + residual_uj"
 	before, counter := number(t, s, totals), number(t, s, "SELECT sum(counter_uj) FROM ledger")
 
@@ -136,6 +140,12 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 	}
 	if n := number(t, s, "SELECT mean_mw FROM power WHERE at = '2026-01-01 10:00:00.000000' AND device = 'GPU-0'"); n != (6*7+17*7+1)/2 {
 		t.Errorf("the mean of the minute is %d mW, want 80.5, rounded", n)
+	}
+	if n := number(t, s, "SELECT sm_clock_mhz + 1000 * min_mw FROM power WHERE at = '2026-01-01 10:00:00.000000' AND device = 'GPU-0'"); n != (6*7+17*7+1)/2+1000*6*7 {
+		t.Errorf("clock and lowest power of the minute are %d", n)
+	}
+	if n := number(t, s, "SELECT count(*) FROM power WHERE marked = 'two reasons; for doubt' AND span_us > 5000000 AND simulated = (device = 'GPU-1') AND channel = 'ring'"); n != 2*10 {
+		t.Errorf("%d minutes know why they are to be taken with care", n)
 	}
 	if n := number(t, s, "SELECT count(*) FROM power WHERE throttle = '[\"sw_power_cap\"]' AND span_us > 5000000"); n != 2*10 {
 		t.Errorf("%d minutes know that they were throttled", n)

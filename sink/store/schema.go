@@ -13,7 +13,7 @@ import (
 // sets user_version. They are history: a released one is never edited, a new column is a new entry with
 // ALTER TABLE, and a test holds the sum of them against the columns that the code writes.
 func migrations() []string {
-	return []string{schema1, schema2}
+	return []string{schema1, schema2, schema3}
 }
 
 // Rows without a ship_seq may still change; the unique index on it finds those too, and the ones to ship.
@@ -83,6 +83,20 @@ INSERT INTO counters VALUES
 	('shipped_requests', 0), ('shipped_power', 0), ('shipped_ledger', 0), ('shipped_configs', 0),
 	('lost_requests', 0), ('lost_power', 0), ('lost_ledger', 0),
 	('thinned_power', 0), ('thinned_ledger', 0);
+`
+
+// What a power row says of its own trust, and the readings that version 1 had no room for.
+const schema3 = `
+ALTER TABLE power ADD COLUMN "error_uj" INTEGER;
+ALTER TABLE power ADD COLUMN "min_mw" INTEGER;
+ALTER TABLE power ADD COLUMN "mem_temp_c" INTEGER;
+ALTER TABLE power ADD COLUMN "mem_util_permille" INTEGER;
+ALTER TABLE power ADD COLUMN "upstream_vram_bytes" INTEGER;
+ALTER TABLE power ADD COLUMN "mem_clock_mhz" INTEGER;
+ALTER TABLE power ADD COLUMN "contended" INTEGER;
+ALTER TABLE power ADD COLUMN "channel" TEXT;
+ALTER TABLE power ADD COLUMN "marked" TEXT;
+ALTER TABLE power ADD COLUMN "simulated" INTEGER;
 `
 
 // schemaVersion is the version this code writes.

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"wattline/meter"
@@ -12,20 +14,32 @@ import (
 const thinnedSpan = time.Minute
 
 // thinPower merges rows of the same instance, device and minute: energies and times add up, means are
-// weighted by time, extremes and the last known settings remain. rows must be in order of time; the
+// weighted by time, extremes, the last known settings and every reason for doubt remain. rows must be in order of time; the
 // second result says for each input row which output row it went into.
 func thinPower(rows []*sink.Power) ([]*sink.Power, []int) {
 	return thin(rows, func(p *sink.Power) (string, time.Time) { return p.Instance + "|" + p.Device, p.At }, func(to, p *sink.Power) {
 		to.MeanMw = weighted(to.MeanMw, to.SpanUs, p.MeanMw, p.SpanUs)
 		to.UtilPermille = weighted(to.UtilPermille, to.SpanUs, p.UtilPermille, p.SpanUs)
+		to.MemUtilPermille = weighted(to.MemUtilPermille, to.SpanUs, p.MemUtilPermille, p.SpanUs)
+		to.SMClockMHz = weighted(to.SMClockMHz, to.SpanUs, p.SMClockMHz, p.SpanUs)
+		to.MemClockMHz = weighted(to.MemClockMHz, to.SpanUs, p.MemClockMHz, p.SpanUs)
 		to.SpanUs = sum(to.SpanUs, p.SpanUs)
 		to.EnergyUj = sum(to.EnergyUj, p.EnergyUj)
+		to.ErrorUj = sum(to.ErrorUj, p.ErrorUj)
 		to.ThrottledUs = sum(to.ThrottledUs, p.ThrottledUs)
+		to.MinMw = smaller(to.MinMw, p.MinMw)
 		to.MaxMw = larger(to.MaxMw, p.MaxMw)
 		to.TempC = larger(to.TempC, p.TempC)
+		to.MemTempC = larger(to.MemTempC, p.MemTempC)
 		to.VRAMBytes = larger(to.VRAMBytes, p.VRAMBytes)
-		to.SMClockMHz = weighted(to.SMClockMHz, to.SpanUs, p.SMClockMHz, p.SpanUs)
+		to.UpstreamVRAMBytes = larger(to.UpstreamVRAMBytes, p.UpstreamVRAMBytes)
+		to.Contended = larger(to.Contended, p.Contended)
+		to.Simulated = larger(to.Simulated, p.Simulated)
 		to.LimitMw = last(to.LimitMw, p.LimitMw)
+		to.Channel = cmp.Or(p.Channel, to.Channel)
+		if to.Marked == "" || p.Marked != "" && !slices.Contains(strings.Split(to.Marked, "; "), p.Marked) {
+			to.Marked = strings.Trim(to.Marked+"; "+p.Marked, "; ")
+		}
 		for _, reason := range p.Throttle {
 			if !slices.Contains(to.Throttle, reason) {
 				to.Throttle = append(to.Throttle, reason)
@@ -85,6 +99,13 @@ func larger(a, b meter.Int) meter.Int {
 		return last(a, b)
 	}
 	return meter.Some(max(a.V, b.V))
+}
+
+func smaller(a, b meter.Int) meter.Int {
+	if !a.Valid || !b.Valid {
+		return last(a, b)
+	}
+	return meter.Some(min(a.V, b.V))
 }
 
 func last(a, b meter.Int) meter.Int {

@@ -235,7 +235,12 @@ func (g *generator) sample(at time.Time, device string) (*sink.Power, *sink.Ledg
 		At: at, Instance: g.Instance, Device: device, SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(energy),
 		MeanMw: meter.Some(energy / 1000), MaxMw: meter.Some(energy/1000 + int64(g.r.IntN(90_000))), TempC: meter.Some(int64(50 + g.r.IntN(30))),
 		UtilPermille: meter.Some(int64(g.r.IntN(1001))), VRAMBytes: meter.Some(21 << 30), SMClockMHz: meter.Some(int64(1400 + 15*g.r.IntN(60))),
-		LimitMw: meter.Some(450_000), ThrottledUs: meter.Some(0), Source: "nvml",
+		LimitMw: meter.Some(450_000), ThrottledUs: meter.Some(0), Source: "nvml", Channel: "ring", Simulated: meter.Some(0), Contended: meter.Some(0),
+		ErrorUj: meter.Some(energy / 300), MinMw: meter.Some(60_000 + int64(g.r.IntN(20_000))), MemTempC: meter.Some(int64(60 + g.r.IntN(30))),
+		MemUtilPermille: meter.Some(int64(g.r.IntN(101)) * 10), UpstreamVRAMBytes: meter.Some(20 << 30), MemClockMHz: meter.Some(14001),
+	}
+	if g.chance(0.02) {
+		p.Marked = "counter and integrated power disagree"
 	}
 	if g.chance(0.05) {
 		p.ThrottledUs, p.Throttle = meter.Some(int64(g.r.IntN(1_000_000))), []string{"sw_power_cap"}

@@ -174,6 +174,28 @@ ORDER BY (instance, started_at, id)
 TTL toDateTime(started_at) + INTERVAL 7 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1;
 
+INSERT INTO `wattline`.`wattline_schema` (version) SELECT 1 WHERE 1 NOT IN (SELECT version FROM `wattline`.`wattline_schema`);
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `error_uj` Nullable(Int64) COMMENT 'uJ; bound on how far energy_uj may be off' CODEC(T64, ZSTD(1)) AFTER `energy_uj`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `min_mw` Nullable(Int64) COMMENT 'mW; lowest native sample in the span' CODEC(T64, ZSTD(1)) AFTER `mean_mw`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `mem_temp_c` Nullable(Int64) COMMENT 'Cel; highest temperature of the memory in the span' CODEC(T64, ZSTD(1)) AFTER `temp_c`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `mem_util_permille` Nullable(Int64) COMMENT '1/1000; share of time with memory being read or written, as the driver reports it' CODEC(T64, ZSTD(1)) AFTER `util_permille`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `upstream_vram_bytes` Nullable(Int64) COMMENT 'By; of that, the upstream\'s processes\'' CODEC(T64, ZSTD(1)) AFTER `vram_bytes`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `mem_clock_mhz` Nullable(Int64) COMMENT 'MHz; memory clock' CODEC(T64, ZSTD(1)) AFTER `sm_clock_mhz`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `contended` Nullable(Int64) COMMENT '1: another process computed on the device too, 0: none did' CODEC(T64, ZSTD(1)) AFTER `throttle`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `channel` LowCardinality(Nullable(String)) COMMENT 'how its energy was obtained: ring, instant, average or counter' CODEC(ZSTD(1)) AFTER `source`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `marked` LowCardinality(Nullable(String)) COMMENT 'why energy_uj is to be taken with care, or is absent' CODEC(ZSTD(1)) AFTER `channel`;
+
+ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `simulated` Nullable(Int64) COMMENT '1: a simulated device, 0: a real one' CODEC(T64, ZSTD(1)) AFTER `marked`;
+
 CREATE OR REPLACE VIEW `wattline`.`efficiency` AS
 SELECT
 	`id`,
@@ -241,4 +263,4 @@ SELECT
 	(gpu_uj / 3.6e12) * (gco2_per_kwh_milli / 1e3) AS `gco2e`
 FROM `wattline`.`requests`;
 
-INSERT INTO `wattline`.`wattline_schema` (version) SELECT 1 WHERE 1 NOT IN (SELECT version FROM `wattline`.`wattline_schema`);
+INSERT INTO `wattline`.`wattline_schema` (version) SELECT 2 WHERE 2 NOT IN (SELECT version FROM `wattline`.`wattline_schema`);

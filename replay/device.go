@@ -69,7 +69,7 @@ type Device struct {
 	Devices     []string `json:"devices"`
 	MeanPowerW  Num      `json:"mean_power_w"` // all devices together
 	MaxPowerW   Num      `json:"max_power_w"`
-	IdleBeforeW Num      `json:"idle_before_w"` // the second before the first cell
+	IdleBeforeW Num      `json:"idle_before_w"` // the quietest second outside the cells
 	PowerLimitW Num      `json:"power_limit_w"`
 	TempStartC  Num      `json:"temp_start_c"`
 	TempMaxC    Num      `json:"temp_max_c"`
@@ -165,21 +165,30 @@ func throttled(in []Sample) (seconds Num, reasons []string) {
 	return sum(us), reasons
 }
 
-// idleBefore is the power of all devices in the seconds after the warm-up and before the first cell.
+// idleBefore is what all devices drew together in the quietest second outside the cells: in the seconds
+// before the run (its first throw-away requests come later), or between cells.
 func (r *Run) idleBefore() Num {
-	if len(r.Spans) == 0 {
-		return Num{}
-	}
-	const window = 3 * time.Second
-	first := r.Spans[0].From
-	var before []Sample
+	devices := map[string]bool{}
+	drew := map[time.Time][]float64{} // by second, a value a device
 	for _, s := range r.Power.Samples {
+		devices[s.Device] = true
 		end := s.At.Add(time.Duration(s.SpanUs.V) * time.Microsecond)
-		if !end.After(first) && first.Sub(s.At) <= window {
-			before = append(before, s)
+		within := func(p Span) bool { return overlap(s.At, end, p.From, p.To) > 0 }
+		if s.MeanMw.Valid && !slices.ContainsFunc(r.Spans, within) {
+			drew[s.At] = append(drew[s.At], float64(s.MeanMw.V)/1e3)
 		}
 	}
-	return meanPower(before)
+	quietest := Num{}
+	for _, watts := range drew {
+		total := 0.0
+		for _, w := range watts {
+			total += w
+		}
+		if len(watts) == len(devices) && (!quietest.Valid || total < quietest.V) {
+			quietest = Some(total)
+		}
+	}
+	return quietest
 }
 
 // gross is what all devices drew while cells ran, by the samples (whose energy is the counter's), each

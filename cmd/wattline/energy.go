@@ -34,6 +34,7 @@ type power struct {
 	sampler  *gpu.Sampler
 	settler  *settle.Settler
 	recorder *recorder // nil: nothing is recorded
+	curves   []curve   // by target
 	queue    *sink.Queue
 	instance string
 	targets  []gpu.Target
@@ -74,6 +75,7 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 			return nil, err
 		}
 	}
+	p.curves = make([]curve, len(p.targets))
 	p.settler = settle.New(settle.Config{Rows: q, Instance: instance, Now: p.clock.Now, Wall: p.clock.Time, Log: a.log}, names...)
 	cfg := gpu.Config{Clock: p.clock, Targets: p.targets, Handle: p.handle, WakeSleeping: c.Wake, Log: a.log}
 	if p.recorder != nil {
@@ -197,6 +199,7 @@ func (p *power) handle(b *gpu.Batch) {
 		}
 	}
 	p.settler.Read(b.Device, r)
+	p.curves[b.Device].add(b)
 	for i := range b.Rows {
 		p.queue.OfferPower(p.powerRow(&b.Rows[i]))
 	}

@@ -160,7 +160,7 @@ func (s *service) listenAdmin(a *app) (err error) {
 	}
 	s.admin = console.New(console.Config{
 		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready,
-		Status: s.status, Metrics: s.rows.outside.handler(), Log: a.log,
+		Status: s.status, Energy: s.energy, Metrics: s.rows.outside.handler(), Log: a.log,
 	})
 	return nil
 }

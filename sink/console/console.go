@@ -37,6 +37,8 @@ type Config struct {
 	Ready func(context.Context) error
 	// Counters are the losses and totals that /api/status shows.
 	Status func() any
+	// Energy tells what the devices drew between two moments.
+	Energy func(ctx context.Context, from, to time.Time) (*Energy, error)
 	// Metrics answers /metrics; nil: there is none.
 	Metrics fasthttp.RequestHandler
 	Log     *slog.Logger
@@ -99,6 +101,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.reply(ctx, s.cfg.Status())
 	case "/api/requests":
 		s.requests(ctx)
+	case "/api/energy":
+		s.energy(ctx)
 	case "/metrics":
 		if s.cfg.Metrics == nil {
 			fail(ctx, 404, "metrics are off (--metrics off)")
@@ -110,7 +114,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			s.request(ctx, string(id))
 			return
 		}
-		fail(ctx, 404, "there is /healthz, /readyz, /api/requests, /api/requests/ID, /api/inflight, /api/status, /metrics")
+		fail(ctx, 404, "there is /healthz, /readyz, /api/requests, /api/requests/ID, /api/energy, /api/inflight, /api/status, /metrics")
 	}
 }
 

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/gpu"
+	"wattline/proxy/llamatest"
+	"wattline/replay"
+	"wattline/replay/archive"
+)
+
+const milli = int64(time.Millisecond)
+
+func ring(lag int64, at ...int64) *gpu.Batch {
+	b := &gpu.Batch{Shape: gpu.ChannelRing, StepNs: 20 * milli, ShapeLagNs: lag}
+	for _, t := range at {
+		b.Samples = append(b.Samples, gpu.Sample{At: t * milli, Mw: t})
+	}
+	return b
+}
+
+func TestACurveIsOnAGridWithItsLagRemoved(t *testing.T) {
+	var c curve
+	c.add(ring(12*milli, 1012, 1032, 1052))
+	c.add(ring(12*milli, 1072, 1093, 1112, 1132))
+	begin, mw := c.steps(990*milli, 1100*milli)
+	if begin != 1000*milli || len(mw) != 5 || mw[0] != 1012 && mw[0] != 1032 || mw[4] != 1093 && mw[4] != 1112 {
+		t.Errorf("from %d: %v", begin/milli, mw)
+	}
+	c.add(ring(12*milli, 1632, 1652))
+	if _, mw := c.steps(990*milli, 1700*milli); mw != nil {
+		t.Errorf("a hole of half a second was drawn over: %v", mw)
+	}
+	if begin, mw := c.steps(1610*milli, 1700*milli); begin != 1620*milli || len(mw) != 1 {
+		t.Errorf("behind the hole: from %d: %v", begin/milli, mw)
+	}
+	c.add(&gpu.Batch{Shape: gpu.ChannelAverage, StepNs: 100 * milli, WindowNs: 1000 * milli, Samples: []gpu.Sample{{At: 1700 * milli, Mw: 1}}})
+	if _, mw := c.steps(0, 1700*milli); mw != nil {
+		t.Errorf("averages over a second were taken as a curve: %v", mw)
+	}
+	for i := range int64(3 * curveSamples) {
+		c.add(ring(0, 2000+i*20))
+	}
+	if n := len(c.samples); n > 2*curveSamples {
+		t.Errorf("%d samples are kept", n)
+	}
+}
+
+// A run in front of a simulated card has everything that energy gives: gross, attributed and idle joules,
+// temperature, throttling and stalls looked at, and a curve in the report.
+func TestReplayWithEnergy(t *testing.T) {
+	w := serve(t, llamatest.Start(t).URL(), "--gpu", "sim")
+	<-time.After(3 * time.Second) // the idle draw is learnt from quiet seconds
+	dir := filepath.Join(t.TempDir(), "run")
+	got := wattline(t, "replay", "--endpoint", w.url, "--prompt-sizes", "300", "--output-tokens", "400", "--requests", "4", "--out", dir)
+	if got.code != exitOK && got.code != exitInvalid { // a preempted server may be taken for a stall
+		t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
+	}
+	a, err := archive.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, d := a.Results.Energy, a.Results.Device
+	if !e.GPUEnergyWh.Valid || !e.GPUAttributedWh.Valid || !e.TokensPerJoule.Valid || !e.MeanTokensPerWatt.Valid || e.GPUEnergyWh.V <= 0 {
+		t.Errorf("energy %+v", e)
+	}
+	if ratio := e.GPUAttributedWh.V / e.GPUEnergyWh.V; ratio < 0.3 || ratio > 1.5 {
+		t.Errorf("attributed are %g of what the counter says", ratio)
+	}
+	if !d.IdleBeforeW.Valid || !d.MeanPowerW.Valid || d.MeanPowerW.V <= d.IdleBeforeW.V || !d.TempMaxC.Valid || len(d.Devices) != 1 {
+		t.Errorf("device %+v", d)
+	}
+	if len(a.Run.Power.Curves) != 1 || len(a.Run.Power.Curves[0].MilliWatts) < 50 || len(a.Manifest.Devices) != 1 {
+		t.Errorf("%d curves, devices %+v", len(a.Run.Power.Curves), a.Manifest.Devices)
+	}
+	for _, c := range a.Results.Checks {
+		if (c.Name == "throttling" || c.Name == "stalls" || c.Name == "other GPU users") && c.State == replay.Unknown {
+			t.Errorf("%s: %s", c.Name, c.Detail)
+		}
+	}
+}
+
+// What /api/energy answers: rows with their tables' columns, empty lists where nothing measures, a
+// sentence for times that are none.
+func TestEnergyEndpoint(t *testing.T) {
+	w := serve(t, llamatest.Start(t).URL())
+	ask := func(query string) (status int, body string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.admin+"/api/energy"+query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close() //nolint:errcheck // read to its end
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	status, body := ask("")
+	var lists map[string][]any
+	if err := json.Unmarshal([]byte(body), &lists); err != nil || status != 200 {
+		t.Fatalf("%d, %v: %s", status, err, body)
+	}
+	for _, key := range []string{"devices", "power", "ledger", "curves"} {
+		if l, ok := lists[key]; !ok || l == nil {
+			t.Errorf("no list %q in %s", key, body)
+		}
+	}
+	for query, says := range map[string]string{
+		"?from=yesterday": "times like",
+		"?from=" + url.QueryEscape("2026-02-07T10:00:00Z") + "&to=" + url.QueryEscape("2026-02-08T10:00:00Z"): "by at most 6h",
+		"?from=" + url.QueryEscape("2026-02-07T10:00:00Z") + "&to=" + url.QueryEscape("2026-02-07T09:00:00Z"): "before to",
+	} {
+		if status, body := ask(query); status != 400 || !strings.Contains(body, says) {
+			t.Errorf("%s: %d, %s", query, status, body)
+		}
+	}
+}

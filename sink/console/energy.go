@@ -1,0 +1,114 @@
+package console
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"wattline/meter"
+	"wattline/sink"
+)
+
+// Energy is the answer of /api/energy: what the devices drew between two moments. Everything is empty
+// where nothing is measured.
+type Energy struct {
+	Devices []EnergyDevice
+	Power   []*sink.Power  // by the second, once old by the minute
+	Ledger  []*sink.Ledger // settled windows
+	Curves  []Curve
+}
+
+// EnergyDevice is what a device is.
+type EnergyDevice struct {
+	Device       string    `json:"device"` // as in gpu_devices of a request
+	Name         string    `json:"name"`
+	Driver       string    `json:"driver"`
+	Source       string    `json:"source"`
+	Simulated    bool      `json:"simulated"`
+	PowerLimitMw meter.Int `json:"power_limit_mw"` // newest of Power
+}
+
+// Curve is a device's power in steps: MilliWatts at From, From + StepUs, ... as the load drew it, the
+// source's lag removed. There is one only where the source is that fine and left no hole.
+type Curve struct {
+	Device     string    `json:"device"`
+	From       time.Time `json:"from"`
+	StepUs     int64     `json:"step_us"`
+	MilliWatts []int64   `json:"mw"`
+}
+
+// maxEnergySpan bounds one answer of /api/energy.
+const maxEnergySpan = 6 * time.Hour
+
+// energy answers ?from=&to= (RFC 3339; default: the last minute).
+func (s *Server) energy(ctx *fasthttp.RequestCtx) {
+	args, err := url.ParseQuery(string(ctx.QueryArgs().QueryString()))
+	if err != nil {
+		fail(ctx, 400, "the query is malformed")
+		return
+	}
+	to, ok := moment(args.Get("to"), time.Now())
+	from, alsoOK := moment(args.Get("from"), to.Add(-time.Minute))
+	switch {
+	case !ok || !alsoOK:
+		fail(ctx, 400, "from and to are times like 2026-02-07T10:00:00Z")
+		return
+	case !from.Before(to) || to.Sub(from) > maxEnergySpan:
+		fail(ctx, 400, "from must lie before to, by at most "+maxEnergySpan.String())
+		return
+	}
+	c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.cfg.Flush(c); err != nil {
+		s.cfg.Log.Warn("rows are late for the admin API", "error", err)
+	}
+	e, err := s.cfg.Energy(c, from, to)
+	if err != nil {
+		fail(ctx, 500, err.Error())
+		return
+	}
+	s.reply(ctx, e.answer())
+}
+
+// moment reads a time; an empty one is the default.
+func moment(text string, otherwise time.Time) (time.Time, bool) {
+	if text == "" {
+		return otherwise, true
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	return at, err == nil
+}
+
+// answer is the JSON object: rows with the columns of their tables.
+func (e *Energy) answer() map[string]any {
+	limits := map[string]meter.Int{}
+	for _, p := range e.Power {
+		if p.LimitMw.Valid {
+			limits[p.Device] = p.LimitMw
+		}
+	}
+	devices := make([]EnergyDevice, len(e.Devices))
+	for i, d := range e.Devices {
+		devices[i], devices[i].PowerLimitMw = d, limits[d.Device]
+	}
+	curves := e.Curves
+	if curves == nil {
+		curves = []Curve{}
+	}
+	return map[string]any{
+		"devices": devices, "power": objects(sink.PowerColumns(), e.Power), "ledger": objects(sink.LedgerColumns(), e.Ledger), "curves": curves,
+	}
+}
+
+func objects[T any](columns []sink.Column[T], rows []*T) []map[string]any {
+	out := make([]map[string]any, len(rows))
+	for i, row := range rows {
+		out[i] = make(map[string]any, len(columns))
+		for _, c := range columns {
+			out[i][c.Name] = c.Ptr(row)
+		}
+	}
+	return out
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// held is an upstream whose streams say one token and go on when next is closed.
+func held(t *testing.T) (url string, next chan struct{}) {
+	t.Helper()
+	next = make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-next
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL, next
+}
+
+// settings writes a certificate of that serial number and a configuration file that names it.
+func settings(t *testing.T, dir string, serial int64, price float64, level string) (config string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = filepath.Join(dir, "config.yaml")
+	for name, text := range map[string][]byte{
+		"cert.pem":    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		"key.pem":     pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		"config.yaml": fmt.Appendf(nil, "tls-cert: %s/cert.pem\ntls-key: %s/key.pem\nprice-per-kwh: %g\nlog-level: %s\n", dir, dir, price, level),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return config
+}
+
+// serial is the serial number of the certificate that a new connection is shown.
+func (w *wattlineProcess) serial(t *testing.T) int64 {
+	t.Helper()
+	c, err := tls.Dial("tcp", strings.TrimPrefix(w.url, "https://"), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // its own certificate is looked at
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+}
+
+// hangup sends SIGHUP and waits until it has had its effect.
+func (w *wattlineProcess) hangup(t *testing.T, effect string, seen func() bool) {
+	t.Helper()
+	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !seen(); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("SIGHUP has no effect: %s", effect)
+		}
+	}
+}
+
+// SIGHUP changes the certificate, the price and the log's level while a stream is live, and settings that
+// are wrong change nothing.
+func TestReloadChangesWhatCanChange(t *testing.T) {
+	upstream, next := held(t)
+	dir := t.TempDir()
+	w := serve(t, upstream, "--config", settings(t, dir, 1, 0.25, "info"), "--gpu", "none")
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // likewise
+	send := func() (*http.Response, *bufio.Reader) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/v1/chat/completions", strings.NewReader(`{"stream":true,"messages":[]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Wattline-Echo", "1")
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := bufio.NewReader(resp.Body)
+		if line, err := body.ReadString('\n'); err != nil || !strings.Contains(line, `"a"`) {
+			t.Fatalf("the stream begins with %q, %v", line, err)
+		}
+		return resp, body
+	}
+	before, beforeBody := send()
+	defer before.Body.Close()
+	if n := w.serial(t); n != 1 {
+		t.Fatalf("the certificate is number %d", n)
+	}
+
+	settings(t, dir, 2, 0.5, "warn")
+	w.hangup(t, "the new certificate is not shown", func() bool { return w.serial(t) == 2 })
+	after, afterBody := send()
+	defer after.Body.Close()
+
+	settings(t, dir, 3, 0.75, "info")
+	if err := os.WriteFile(filepath.Join(dir, "key.pem"), []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.hangup(t, "nothing is said of wrong settings", func() bool { return strings.Contains(w.said(), "the settings were not reloaded") })
+	if n := w.serial(t); n != 2 {
+		t.Errorf("settings that are wrong changed the certificate to number %d", n)
+	}
+
+	close(next)
+	for id, body := range map[string]*bufio.Reader{before.Header.Get("X-Wattline-Id"): beforeBody, after.Header.Get("X-Wattline-Id"): afterBody} {
+		rest, err := io.ReadAll(body)
+		if err != nil || !strings.HasSuffix(string(rest), "[DONE]\n\n") {
+			t.Errorf("stream %s is cut: %q, %v", id, rest, err)
+		}
+	}
+	w.stopped(t)
+	if strings.Contains(w.said(), "reloaded: certificates") {
+		t.Error("a line at level info was written at level warn")
+	}
+	for id, rec := range w.stored(t, 10) {
+		if rec.PricePerKWhMicro.V != 500_000 { // both ended behind the reload that worked
+			t.Errorf("request %s is priced %d", id, rec.PricePerKWhMicro.V)
+		}
+	}
+}

@@ -23,7 +23,7 @@ import (
 )
 
 // load is an A-B-A-B run: A is a proxy without tracing, B one that traces every request to a collector
-// that does not take them.
+// that does not take them. There is one A more than rounds, so that each B lies between two.
 type load struct {
 	rate    int           // requests a second, open loop: their times do not depend on the replies
 	phase   time.Duration // length of one A or B
@@ -31,28 +31,23 @@ type load struct {
 	workers int           // connections
 }
 
-// A collector that hangs, or is away, costs the traffic nothing: latencies with tracing differ from those
-// without by no more than noise, memory is bounded, and every trace that was lost is counted.
+// A collector that hangs, or is away, costs the traffic nothing: p99 with tracing differs from p99 without
+// by no more than p99 without differs from itself, memory is bounded, and every trace that was lost is
+// counted.
 //
-// `make test` runs a short version that only notices gross harm, as the machine may be busy; `make soak`
-// (WATTLINE_SOAK=1) runs 5 minutes at 2,000 requests a second and compares with the noise between the A's.
+// `make test` runs a short version that only notices gross harm; `make soak` (WATTLINE_SOAK=1) runs 5
+// minutes at 2,000 requests a second, or at as many as this machine holds without tracing, and says so.
 func TestSoakDeadCollectorCostsNothing(t *testing.T) {
-	l, strict := load{rate: 400, phase: time.Second, rounds: 2, workers: 16}, false
+	l, strict := load{rate: 400, phase: 500 * time.Millisecond, rounds: 2, workers: 16}, false
 	if os.Getenv("WATTLINE_SOAK") != "" {
-		l, strict = load{rate: 2000, phase: 15 * time.Second, rounds: 10, workers: 64}, true
+		l, strict = load{rate: 2000, phase: 2 * time.Second, rounds: 37, workers: 64}, true
 	}
 	for _, c := range []struct {
 		name     string
 		endpoint func(*testing.T) string
 		protocol otlp.Protocol
 	}{{"hangs", hanging, otlp.GRPC}, {"is away", away, otlp.HTTP}} {
-		t.Run(c.name, func(t *testing.T) {
-			l := l
-			if strict { // five minutes for both
-				l.rounds /= 2
-			}
-			l.compare(t, c.endpoint(t), c.protocol, strict)
-		})
+		t.Run(c.name, func(t *testing.T) { l.compare(t, c.endpoint(t), c.protocol, strict) })
 	}
 }
 
@@ -116,21 +111,23 @@ func (l load) compare(t *testing.T, endpoint string, protocol otlp.Protocol, str
 	plain := startTraced(t, up.ln.Addr().String(), cfg, func(c *proxy.Config) { c.Tracer, c.Observer = otlp.Passive{}, proxy.Deaf{} })
 	traced := startTraced(t, up.ln.Addr().String(), cfg, nil)
 
-	l.run(t, plain.addr, l.phase/4) // warm up
-	l.run(t, traced.addr, l.phase/4)
-	var a, b []summary
+	if strict {
+		l.hold(t, plain.addr)
+	}
+	l.run(t, traced.addr, l.phase/4) // warm up
+	a, b := []summary{l.run(t, plain.addr, l.phase)}, []summary(nil)
 	before := heap()
 	for range l.rounds {
-		a = append(a, l.run(t, plain.addr, l.phase))
 		b = append(b, l.run(t, traced.addr, l.phase))
+		a = append(a, l.run(t, plain.addr, l.phase))
 	}
 	grown := heap() - before
-	t.Logf("%d requests/s, %v a phase, the collector %s", l.rate, l.phase, t.Name()[strings.LastIndexByte(t.Name(), '/')+1:])
-	for i := range a {
+	t.Logf("%d requests/s, %v a phase, %d rounds, the collector %s", l.rate, l.phase, l.rounds, t.Name()[strings.LastIndexByte(t.Name(), '/')+1:])
+	for i := range b {
 		t.Logf("A (off) %v   B (traced) %v", a[i], b[i])
 	}
-	t.Logf("live heap grew by %.1f MB over the run", float64(grown)/(1<<20))
-	l.judge(t, a, b, strict)
+	t.Logf("A (off) %v; live heap grew by %.1f MB over the run", a[l.rounds], float64(grown)/(1<<20))
+	judge(t, a, b, strict)
 	if grown > 48<<20 {
 		t.Errorf("the live heap grew by %d bytes", grown)
 	}
@@ -157,43 +154,6 @@ func (l load) compare(t *testing.T, endpoint string, protocol otlp.Protocol, str
 	defer stop2()
 	_ = plain.trace.Stop(stopping2)
 	_ = client.Stop(stopping2)
-}
-
-// judge compares the phases. On a busy machine, not strict, only the medians say anything.
-func (l load) judge(t *testing.T, a, b []summary, strict bool) {
-	t.Helper()
-	p50 := func(s summary) time.Duration { return s.p50 }
-	p99 := func(s summary) time.Duration { return s.p99 }
-	cpu := func(s summary) time.Duration { return s.cpu }
-	if !strict {
-		if off, on := median(a, p50), median(b, p50); on > 5*off+50*time.Millisecond {
-			t.Errorf("the median latency with tracing is %v, without %v", on, off)
-		}
-		return
-	}
-	off, low, high := median(a, p99), median(a, p99), median(a, p99)
-	for _, s := range a {
-		low, high = min(low, s.p99), max(high, s.p99)
-	}
-	bound := off + max(high-low, off/4)
-	t.Logf("median p50: A %v, B %v; median p99: A %v (from %v to %v), B %v; p99 must stay below %v",
-		median(a, p50), median(b, p50), off, low, high, median(b, p99), bound)
-	t.Logf("median CPU a request: A %v, B %v", median(a, cpu), median(b, cpu))
-	if on := median(b, p99); on > bound {
-		t.Errorf("p99 with tracing is %v, without %v: more than noise (%v)", on, off, bound)
-	}
-	if off, on := median(a, cpu), median(b, cpu); on > off+off/4 {
-		t.Errorf("a traced request costs %v of CPU, another %v", on, off)
-	}
-}
-
-func median(s []summary, of func(summary) time.Duration) time.Duration {
-	v := make([]time.Duration, len(s))
-	for i := range s {
-		v[i] = of(s[i])
-	}
-	slices.Sort(v)
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
 func heap() int64 {

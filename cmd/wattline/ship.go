@@ -67,6 +67,8 @@ func startKeeper(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*kee
 		case <-ctx.Done():
 		}
 	})
+	namesake := &clickhouse.Namesake{Client: k.client, Instance: r.instance, Since: time.Now(), Unknown: r.reader.Unknown, Log: a.log}
+	k.wg.Go(func() { namesake.Run(ctx) })
 	return k, nil
 }
 

@@ -1,0 +1,27 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Unknown returns those of the ids that no request of the store has.
+func (r *Reader) Unknown(ctx context.Context, ids []string) (unknown []string, err error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.db.QueryContext(ctx, "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM requests WHERE id IN (SELECT value FROM json_each(?)))", string(list), string(list))
+	if err != nil {
+		return nil, explain("read", r.path, err)
+	}
+	defer rows.Close() //nolint:errcheck // Err tells
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, explain("read", r.path, err)
+		}
+		unknown = append(unknown, id)
+	}
+	return unknown, explain("read", r.path, rows.Err())
+}

@@ -72,3 +72,24 @@ func TestEveryAlertHasAUnitTest(t *testing.T) {
 		t.Errorf("a rule that never fires passes its test: %v\n%s", err, out)
 	}
 }
+
+// Every metric and label that an alert names is one of sink/METRICS.md, or Prometheus's own.
+func TestAlertsNameWhatThereIs(t *testing.T) {
+	doc, rules := mustRead(t, "../sink/METRICS.md"), mustRead(t, "prometheus/alerts.yml")
+	known := map[string]bool{"target_info": true, "service_instance_id": true}
+	for _, m := range regexp.MustCompile("→ `(\\w+)`").FindAllStringSubmatch(doc, -1) {
+		known[m[1]], known[m[1]+"_bucket"] = true, true
+	}
+	for _, m := range regexp.MustCompile("`([a-z_.]+)`").FindAllStringSubmatch(doc, -1) {
+		known[strings.ReplaceAll(m[1], ".", "_")] = true
+	}
+	named := regexp.MustCompile(`\b(wattline|hw|process|gen_ai|service|target)_\w+`).FindAllString(rules, -1)
+	for _, n := range named {
+		if !known[n] {
+			t.Errorf("an alert names %s, which is neither a metric nor an attribute of one", n)
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("only %d names were found", len(named))
+	}
+}

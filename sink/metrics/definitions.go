@@ -80,6 +80,7 @@ func Definitions() []Definition {
 		{semconv.MetricHWEnergy, ObservedCounter, "J", "What the device drew since wattline started, whoever used it. Table power.", device, nil},
 		{semconv.MetricHWPower, ObservedGauge, "W", "Mean power in the last second.", device, nil},
 		{semconv.MetricPowerLimit, ObservedGauge, "W", "Enforced power limit.", device, nil},
+		{semconv.MetricThrottled, ObservedCounter, "s", "Time in which the driver held the clocks down, for whatever reason. Table power, column throttled_us.", device, nil},
 		{semconv.MetricHWTemperature, ObservedGauge, "Cel", "Highest temperature in the last second.", device, nil},
 		{semconv.MetricHWMemory, ObservedUpDown, "By", "Device memory in use.", device, nil},
 		{semconv.MetricHWUtilization, ObservedGauge, "1", "Utilisation as the driver reports it.", device, nil},

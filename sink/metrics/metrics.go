@@ -230,6 +230,9 @@ func (m *Metrics) Power(p *sink.Power) {
 	if p.EnergyUj.Valid {
 		d.energyUj += p.EnergyUj.V
 	}
+	if p.ThrottledUs.Valid {
+		d.held = meter.Some(d.held.V + p.ThrottledUs.V)
+	}
 }
 
 // Ledger takes a row of table ledger.

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
@@ -153,7 +154,7 @@ func TestMetricsEqualSumsOverTheStore(t *testing.T) {
 		if c.counts {
 			value = float64(count)
 		}
-		if diff := value - want; want == 0 || diff > 1e-9*want || -diff > 1e-9*want {
+		if diff := value - want; want == 0 || math.Abs(diff) > 1e-9*math.Abs(want) {
 			t.Errorf("%s %v is %.9g, the store says %.9g: %s", c.metric, c.attributes, value, want, c.sql)
 		}
 	}
@@ -186,6 +187,7 @@ func storeSums() []storeSum {
 		{semconv.MetricDisputed, false, []string{semconv.TokenKind, tokensPrompt}, "(SELECT count(*)" + metered + " AND details->>'disputed' = 'prompt,output')"},
 		{semconv.MetricDisputed, false, []string{semconv.TokenKind, tokensOutput}, "(SELECT count(*)" + metered + " AND details->>'disputed' IS NOT NULL)"},
 		{semconv.MetricHWEnergy, false, nil, "(SELECT sum(energy_uj) / 1e6 FROM power)"},
+		{semconv.MetricThrottled, false, nil, "(SELECT sum(throttled_us) / 1e6 FROM power)"},
 		{semconv.MetricLedger, false, []string{semconv.Account, accountCounter}, "(SELECT sum(counter_uj) / 1e6 FROM ledger)"},
 		{semconv.MetricLedger, false, []string{semconv.Account, accountPools}, "(SELECT sum(pools_uj) / 1e6 FROM ledger)"},
 		{semconv.MetricTokenUsage, false, []string{semconv.GenAITokenType, semconv.TokenInput}, "(SELECT sum(prompt_tokens) FROM requests)"},

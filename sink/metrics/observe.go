@@ -53,6 +53,7 @@ type device struct {
 	last     sink.Power
 	source   string
 	energyUj int64
+	held     meter.Int        // throttled_us; null until the source has told one
 	ledgerUj map[string]int64 // by account
 }
 
@@ -124,6 +125,7 @@ func (d *device) observe(s sheet, name string) {
 		s.put(semconv.MetricHWEnergy, float64(d.energyUj)/1e6, id...)
 		s.column(semconv.MetricHWPower, d.last.MeanMw, 1e3, id...)
 		s.column(semconv.MetricPowerLimit, d.last.LimitMw, 1e3, id...)
+		s.column(semconv.MetricThrottled, d.held, 1e6, id...)
 		s.column(semconv.MetricHWTemperature, d.last.TempC, 1, id...)
 		s.column(semconv.MetricHWMemory, d.last.VRAMBytes, 1, id...)
 		s.column(semconv.MetricHWUtilization, d.last.UtilPermille, 1e3, id...)

@@ -98,7 +98,7 @@ func secondOf(r *rand.Rand, i int) (*sink.Power, *sink.Ledger) {
 	at := began.Add(time.Duration(i) * time.Second)
 	p := &sink.Power{
 		At: at, Instance: "desk", Device: "GPU-0", SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(r.Int64N(700_000_000)), MeanMw: meter.Some(r.Int64N(700_000)),
-		TempC: meter.Some(40 + r.Int64N(40)), UtilPermille: meter.Some(r.Int64N(1000)), VRAMBytes: meter.Some(r.Int64N(80 << 30)), LimitMw: meter.Some(700_000), Source: "nvml/ring",
+		TempC: meter.Some(40 + r.Int64N(40)), UtilPermille: meter.Some(r.Int64N(1000)), VRAMBytes: meter.Some(r.Int64N(80 << 30)), LimitMw: meter.Some(700_000), ThrottledUs: meter.Some(r.Int64N(1_000_000)), Source: "nvml/ring",
 	}
 	l := &sink.Ledger{
 		At: at, Instance: "desk", Device: "GPU-0", SpanUs: meter.Some(1_000_000), RequestsActiveUj: meter.Some(r.Int64N(400_000_000)),

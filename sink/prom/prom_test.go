@@ -74,12 +74,12 @@ func record(m *metrics.Metrics) {
 		ITLP50Us: some(9_000), ITLP99Us: some(12_000), ITLMaxUs: some(20_000), Stalls: some(1), ProxyOverheadUs: some(120),
 		PromptTokens: some(1000), CachedTokens: some(10), OutputTokens: some(100), ReasoningTokens: some(20),
 		GPUUj: some(200_000_000), GPUPrefillUj: some(50_000_000), GPUDecodeUj: some(50_000_000), GPUIdleUj: some(100_000_000),
-		GPUDevices: []string{"GPU-0"}, GPUUjByDevice: []int64{200_000_000}, EnergyQuality: meter.EnergyMeasured,
+		GPUDevices: []string{"GPU-0"}, GPUUjByDevice: []int64{200_000_000}, EnergyQuality: meter.EnergyMeasured, Details: `{"disputed":"output"}`,
 	}
 	m.Ended(rec, span)
 	m.Final(rec)
 	m.Power(&sink.Power{
-		At: time.Unix(1, 0), Device: "GPU-0", EnergyUj: some(120_000_000), MeanMw: some(120_000), TempC: some(40), UtilPermille: some(10), VRAMBytes: some(1 << 30), LimitMw: some(700_000),
+		At: time.Unix(1, 0), Device: "GPU-0", EnergyUj: some(120_000_000), MeanMw: some(120_000), TempC: some(40), UtilPermille: some(10), VRAMBytes: some(1 << 30), LimitMw: some(700_000), ThrottledUs: some(1),
 	})
 	m.Ledger(&sink.Ledger{Device: "GPU-0", CounterUj: some(5), RequestsActiveUj: some(1), RequestsIdleUj: some(1), PoolsUj: some(-1), IdleUj: some(3), ResidualUj: some(1)})
 	m.Watch(metrics.Sources{

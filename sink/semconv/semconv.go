@@ -180,6 +180,7 @@ const (
 	MetricSettled        = "wattline.requests.settled"
 	MetricLedger         = "wattline.ledger.energy"
 	MetricPowerLimit     = "wattline.device.power.limit"
+	MetricThrottled      = "wattline.device.throttled"
 
 	MetricInFlight     = "wattline.requests.in_flight"
 	MetricConnections  = "wattline.connections"

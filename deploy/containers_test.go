@@ -69,6 +69,39 @@ func TestManifestsAreKubernetes(t *testing.T) {
 	}
 }
 
+// Dashboards are of the types that Grafana publishes, and a field that there is not is found.
+func TestDashboardsAreGrafanas(t *testing.T) {
+	files, err := filepath.Glob("grafana/dashboards*/*.json")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for i, file := range files {
+		if files[i], err = filepath.Abs(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := validate(t, append([]string{"grafana"}, files...)...)
+	if err != nil || strings.Count(out, " panels\n") != len(files) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	good, err := os.ReadFile("grafana/dashboards/operations.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string][2]string{
+		"a misspelt field of a panel": {`"fieldConfig":`, `"fieldconfig":`}, "a query's field that Prometheus lacks": {`"legendFormat":`, `"legend":`},
+		"a stacking mode that there is not": {`"mode": "normal"`, `"mood": "normal"`},
+	} {
+		bad := filepath.Join(t.TempDir(), "bad.json")
+		if err := os.WriteFile(bad, bytes.Replace(good, []byte(change[0]), []byte(change[1]), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := validate(t, "grafana", bad); err == nil {
+			t.Errorf("%s passes:\n%s", name, out)
+		}
+	}
+}
+
 // What the data sources and the collector are told is YAML, and every data source that a dashboard names is provisioned.
 func TestProvisionedDataSources(t *testing.T) {
 	uids := map[string]bool{}

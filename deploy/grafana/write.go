@@ -50,7 +50,11 @@ func (d *Dashboard) Write(e Engine) ([]byte, error) {
 	err := enc.Encode(object{
 		"uid": uid, "title": d.Title, "tags": []string{"wattline"}, "schemaVersion": 39, "editable": true, "timezone": "browser",
 		"time": object{"from": "now-6h", "to": "now"}, "refresh": "30s", "graphTooltip": 1, "panels": panels,
-		"links": []object{{"type": "dashboards", "tags": []string{"wattline"}, "title": "wattline", "asDropdown": true}},
+		"annotations": object{"list": []object{}},
+		"links": []object{{
+			"type": "dashboards", "tags": []string{"wattline"}, "title": "wattline", "icon": "external link", "tooltip": "",
+			"asDropdown": true, "targetBlank": false, "includeVars": true, "keepTime": true,
+		}},
 		"templating": object{"list": []object{{
 			"name": "jaeger", "label": "Jaeger", "type": "textbox", "query": "http://localhost:16686",
 			"current": object{"text": "http://localhost:16686", "value": "http://localhost:16686"},
@@ -80,6 +84,9 @@ func (p *Panel) object(e Engine) (object, error) {
 		targets = append(targets, t)
 	}
 	custom := object{}
+	if p.Kind == Table {
+		custom = object{"align": "auto", "inspect": false}
+	}
 	if p.Stacked {
 		custom = object{"fillOpacity": 40, "stacking": object{"mode": "normal"}}
 	}

@@ -1,9 +1,10 @@
 // Command validate reads deployment files with the code that will read them: compose files with the
-// compose specification's own loader, manifests with Kubernetes' API types, where an unknown field is an
-// error. It is a module of its own, so that neither becomes a dependency of wattline.
+// compose specification's own loader, manifests with Kubernetes' API types and dashboards with Grafana's,
+// where an unknown field is an error. It is a module of its own, so that neither becomes a dependency of wattline.
 //
 //	validate compose FILE PROFILE...   prints each profile's services, one line a profile
 //	validate k8s FILE...               prints each object's kind and name
+//	validate grafana FILE...           prints each dashboard's title and number of panels
 package main
 
 import (
@@ -37,7 +38,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: validate compose FILE PROFILE... | validate k8s FILE...")
+		return errors.New("usage: validate compose FILE PROFILE... | validate k8s FILE... | validate grafana FILE...")
 	}
 	switch args[0] {
 	case "compose":
@@ -54,6 +55,8 @@ func run(args []string) error {
 			}
 		}
 		return nil
+	case "grafana":
+		return dashboards(args[1:])
 	}
 	return fmt.Errorf("nothing is known of %q", args[0])
 }

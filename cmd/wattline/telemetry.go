@@ -35,8 +35,8 @@ type telemetryFlags struct {
 // pushEvery is how often metrics are sent to a collector.
 const pushEvery = 15 * time.Second
 
-// telemetry sends rows out as traces and metrics. It is the queue's sink.Witness; with everything off it
-// does nothing.
+// telemetry sends rows out as traces, metrics and, some of them, lines of the log. It is the queue's
+// sink.Witness.
 type telemetry struct {
 	endpoint string // "": no collector
 	tracer   *otlp.Tracer
@@ -44,6 +44,7 @@ type telemetry struct {
 	push     *otlp.MetricReader
 	page     *prom.Exporter
 	metrics  *metrics.Metrics
+	teller   *teller
 	log      *slog.Logger
 }
 
@@ -67,14 +68,14 @@ func openTelemetry(a *app, c *telemetryFlags, instance string) (*telemetry, erro
 			readers = append(readers, t.push)
 		}
 	}
-	if len(readers) == 0 {
-		return t, nil
+	if len(readers) > 0 {
+		var err error
+		t.metrics, err = metrics.New(metrics.Config{Readers: readers, Instance: instance, Version: version(), Labels: c.MetricLabels})
+		if err != nil {
+			return nil, usageError("--metric-labels: %w", err)
+		}
 	}
-	var err error
-	t.metrics, err = metrics.New(metrics.Config{Readers: readers, Instance: instance, Version: version(), Labels: c.MetricLabels})
-	if err != nil {
-		return nil, usageError("--metric-labels: %w", err)
-	}
+	t.teller = newTeller(a.log)
 	return t, nil
 }
 
@@ -140,6 +141,7 @@ func (f *followed) Done(seq uint64, at int64, rec *meter.Record) {
 
 // Offered is shown a request that is over.
 func (t *telemetry) Offered(rec *meter.Record) {
+	t.teller.offer(rec)
 	if t.metrics != nil {
 		t.metrics.Ended(rec, t.tracer.Span(rec.ID))
 	}
@@ -268,6 +270,7 @@ const closeTime = 3 * time.Second
 // close sends what waits. A collector that does not take it is no failure of this process: what was lost
 // is logged.
 func (t *telemetry) close(ctx context.Context) {
+	t.teller.stop()
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	var err error

@@ -278,6 +278,9 @@ func TestReadsAndEvents(t *testing.T) {
 	}
 	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, 20_000)
 	wantInt(t, "output_events", o.Record.OutputEvents, 5)
+	if want := []uint32{20_000, 0, 0, 10_000}; !slices.Equal(o.Record.GapsUs, want) {
+		t.Errorf("raw gaps %v, want %v", o.Record.GapsUs, want)
+	}
 }
 
 // TestGapsOfSeveralCompletions: each completion has its own gaps.
@@ -293,6 +296,9 @@ func TestGapsOfSeveralCompletions(t *testing.T) {
 	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, 20_000)
 	if p := o.Record.ITLP50Us.V; p < 19_800 || p > 20_200 {
 		t.Errorf("itl_p50_us = %d, want 20,000 within 1 %%", p)
+	}
+	if o.Record.GapsUs != nil {
+		t.Errorf("raw gaps %v across two completions", o.Record.GapsUs)
 	}
 	if o.Facts.Started != 2 {
 		t.Errorf("%d completions, want 2", o.Facts.Started)

@@ -1,5 +1,7 @@
 package meter
 
+import "math"
+
 // fillTimes writes what follows from the marks alone.
 func (m *Meter) fillTimes(rec *Record, k Marks) {
 	t, f := &m.reply.time, &m.facts
@@ -10,6 +12,9 @@ func (m *Meter) fillTimes(rec *Record, k Marks) {
 	}
 	f.OutputReads, f.MaxOutputsRead, f.Started = t.reads, t.maxInRead, t.started()
 	f.Stamps = sincePass(t.stamps, k.P0)
+	if f.Started == 1 {
+		rec.GapsUs = gapsOf(f.Stamps, t.keep)
+	}
 	if t.events == 0 {
 		return
 	}
@@ -112,6 +117,26 @@ func since(from, to int64) Int {
 func micros(ns Int) Int {
 	ns.V /= 1e3
 	return ns
+}
+
+// gapsOf are the gaps between the outputs of one completion, at most limit; nil for fewer than two outputs.
+// Outputs that came in one read are 0 apart.
+func gapsOf(stamps []Stamp, limit int) []uint32 {
+	n := -1
+	for _, s := range stamps {
+		n += s.Outputs
+	}
+	if n = min(n, limit); n < 1 {
+		return nil
+	}
+	gaps := make([]uint32, 0, n)
+	for i, s := range stamps {
+		if i > 0 && len(gaps) < n {
+			gaps = append(gaps, uint32(min(max(0, (s.AtNs-stamps[i-1].AtNs)/1e3), math.MaxUint32))) //nolint:gosec // bounded
+		}
+		gaps = gaps[:min(n, len(gaps)+s.Outputs-1)] // zeros
+	}
+	return gaps
 }
 
 // sincePass makes the stamps relative to P0.

@@ -71,8 +71,8 @@ const (
 	EnergyMeasured        = "measured"
 )
 
-// Record is one request's row. Every field is one column of every engine; Columns lists them with
-// their names, units and formulas. Integer columns end in their unit (_us microseconds, _uj
+// Record is one request's row. Every field but GapsUs is one column of every engine; Columns lists them
+// with their names, units and formulas. Integer columns end in their unit (_us microseconds, _uj
 // microjoules, _mw milliwatts); an empty string, nil map or nil slice is null.
 type Record struct {
 	// What was asked of whom, and how it ended.
@@ -135,6 +135,10 @@ type Record struct {
 	ResponseBytes       Int
 	MeanConcurrency     Int    // thousandths: 1500 is 1.5 requests in flight on average
 	Details             string // JSON: what was asked and told beside the columns
+
+	// GapsUs are the gaps behind the quantiles, in order, where RequestHead.KeepStamps asked for them and
+	// the exchange had one completion. They are no column: table itl_gaps has them.
+	GapsUs []uint32
 
 	// Energy.
 	GPUUj            Int

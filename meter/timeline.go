@@ -32,8 +32,14 @@ type Stamp struct {
 	Outputs int
 }
 
+// keptStamps is how much room for stamps a Meter holds on to between exchanges.
+const keptStamps = 4096
+
 func (t *timeline) reset() {
 	gaps, stamps := t.gaps, t.stamps[:0]
+	if cap(stamps) > keptStamps {
+		stamps = nil
+	}
 	if gaps != nil {
 		gaps.Reset()
 	}

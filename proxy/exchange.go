@@ -110,6 +110,7 @@ func (x *exchange) run() (keep bool) {
 	x.metered(func() {
 		x.meter.BeginRequest(meter.RequestHead{
 			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.head.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots,
+			KeepStamps: x.srv.cfg.KeepGaps,
 		})
 	})
 	if live > x.srv.cfg.MaxRequests {

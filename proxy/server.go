@@ -39,6 +39,7 @@ type Config struct {
 	MaxBodyBytes   int64 // 413 above; 0: no limit
 	MaxConns       int   // 503 above; 16384
 	MaxRequests    int   // live ones, 503 above; 4096
+	KeepGaps       int   // gaps between output events to keep of a stream, in its row's GapsUs; 0: none
 
 	Observer Observer        // nil: Deaf
 	Tracer   Tracer          // nil: off

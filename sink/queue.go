@@ -118,6 +118,11 @@ func (q *Queue) OfferConfig(c *ServerConfig) bool {
 	return offer(q, &q.waiting.Configs, c, &q.stats.Samples)
 }
 
+// OfferGaps hands over one row of table itl_gaps, on the same terms as Offer.
+func (q *Queue) OfferGaps(g *Gaps) bool {
+	return offer(q, &q.waiting.Gaps, g, &q.stats.Samples)
+}
+
 func offer[T any](q *Queue, list *[]*T, row *T, counts *Counts) bool {
 	q.mu.Lock()
 	counts.Offered++
@@ -272,7 +277,7 @@ func (q *Queue) finish(rows *Rows, count func(*Counts, int)) {
 	defer q.mu.Unlock()
 	count(&q.stats.Requests, len(rows.Requests))
 	count(&q.stats.Settled, len(rows.Settled))
-	count(&q.stats.Samples, len(rows.Power)+len(rows.Ledger)+len(rows.Configs))
+	count(&q.stats.Samples, len(rows.Power)+len(rows.Ledger)+len(rows.Configs)+len(rows.Gaps))
 	q.out += uint64(rows.Len())
 	close(q.passed)
 	q.passed = make(chan struct{})

@@ -15,11 +15,12 @@ type Rows struct {
 	Power   []*Power
 	Ledger  []*Ledger
 	Configs []*ServerConfig
+	Gaps    []*Gaps
 }
 
 // Len counts the rows of all kinds.
 func (r *Rows) Len() int {
-	return len(r.Requests) + len(r.Settled) + len(r.Power) + len(r.Ledger) + len(r.Configs)
+	return len(r.Requests) + len(r.Settled) + len(r.Power) + len(r.Ledger) + len(r.Configs) + len(r.Gaps)
 }
 
 // Store keeps rows. Write commits all of them or none; writing the same rows again changes nothing.

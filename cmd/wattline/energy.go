@@ -356,6 +356,7 @@ func (w *watched) tell(step energy.Event, phase gpu.Phase) {
 // Done prices a finished row and hands it to the settler, with the counts that close its account.
 func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 	w.rows.price(rec)
+	w.rows.keepGaps(rec)
 	w.mu.Lock()
 	q := w.live[seq]
 	delete(w.live, seq)

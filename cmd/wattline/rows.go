@@ -104,6 +104,24 @@ func (r *rows) price(rec *meter.Record) {
 	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = p.perKWh, p.gco2PerKWh
 }
 
+// gapsPerRequest is how many of a stream's gaps are kept. A row of itl_gaps with fewer than its request's
+// output_events - 1 was cut there.
+func (f *keepFlags) gapsPerRequest() int {
+	if f.KeepGaps <= 0 {
+		return 0
+	}
+	return maxGaps
+}
+
+// keepGaps hands a request's raw gaps over, if it has any.
+func (r *rows) keepGaps(rec *meter.Record) {
+	if len(rec.GapsUs) == 0 {
+		return
+	}
+	r.queue.OfferGaps(&sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, GapsUs: rec.GapsUs})
+	rec.GapsUs = nil
+}
+
 // close writes what waits and closes the store.
 func (r *rows) close(ctx context.Context) error {
 	err := r.queue.Stop(ctx)

@@ -17,6 +17,7 @@ type keepFlags struct {
 	ClickhousePasswordFile string        `help:"File with its password; else $$WATTLINE_CLICKHOUSE_PASSWORD or the systemd credential clickhouse-password." placeholder:"FILE" group:"Rows"`
 	KeepRequests           time.Duration `help:"How long requests stay in the store." default:"9600h" group:"Rows"`
 	KeepSamples            time.Duration `help:"How long seconds of power and ledger stay; then they become minutes." default:"336h" group:"Rows"`
+	KeepGaps               time.Duration `help:"Keep every stream's raw gaps between output events (table itl_gaps), and how long they stay in the store; ClickHouse drops them after 7 days. 0 keeps none." default:"0s" group:"Rows"`
 	MaxStoreBytes          int64         `help:"Room for all rows; beyond it the oldest go, and what was not shipped is counted as lost." default:"2147483648" group:"Rows"`
 }
 
@@ -47,7 +48,7 @@ func startKeeper(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*kee
 			return nil, err
 		}
 	}
-	retention := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
+	retention := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():

@@ -22,7 +22,11 @@ func TestServeShipsToClickHouse(t *testing.T) {
 	srv := chtest.NewServer(t, engine, chtest.Options{Users: map[string]string{"wattline": password}})
 	t.Setenv("WATTLINE_CLICKHOUSE", "http://wattline@"+srv.HTTPAddr()+"/wattline")
 	t.Setenv("WATTLINE_CLICKHOUSE_PASSWORD", password)
-	w := serve(t, llamatest.Start(t).URL())
+	w := serve(t, llamatest.Start(t).URL(), "--keep-gaps", "24h")
+	stream := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce", "stream": true, "n_predict": 40, "ignore_eos": true})
+	if stream.err != nil || stream.status != 200 {
+		t.Fatal(stream.status, stream.err)
+	}
 	const n = 12
 	for i := range n {
 		path := "/completion"
@@ -36,18 +40,27 @@ func TestServeShipsToClickHouse(t *testing.T) {
 	question := "SELECT path, count(*) AS n, sum(output_tokens) AS tokens FROM requests GROUP BY path ORDER BY path"
 	deadline := time.Now().Add(60 * time.Second)
 	for {
-		got, err := engine.Query(context.Background(), "SELECT toString(count()) FROM wattline.requests")
-		if err == nil && strings.TrimSpace(got) == "12" {
+		got, err := engine.Query(context.Background(), "SELECT (SELECT count() FROM wattline.requests), (SELECT count() FROM wattline.itl_gaps)")
+		if err == nil && strings.TrimSpace(got) == "13\t1" {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("12 rows do not arrive within a minute: %q, %v", got, err)
+			t.Fatalf("13 rows and the gaps of one do not arrive within a minute: %q, %v", got, err)
 		}
 		<-time.After(200 * time.Millisecond)
 	}
 	here, there := answer(t, "query", "--format", "csv", "--store", w.store, question), answer(t, "query", "--format", "csv", question)
-	if here != there || !strings.Contains(here, "/completion,8,24") {
+	if here != there || !strings.Contains(here, "/completion,9,64") {
 		t.Errorf("the store says\n%s\nClickHouse says\n%s", here, there)
+	}
+	gaps, err := engine.Query(t.Context(), "SELECT g.id, length(g.gaps_us) = r.output_events - 1, round(arraySum(g.gaps_us) / 1000) - round(r.decode_us / 1000) BETWEEN -1 AND 1 "+
+		"FROM wattline.itl_gaps AS g JOIN wattline.requests AS r ON r.id = g.id")
+	if err != nil || strings.TrimSpace(gaps) != stream.id+"\t1\t1" {
+		t.Errorf("the stream's raw gaps do not sum to its decode time: %q, %v", gaps, err)
+	}
+	here, there = answer(t, "query", "--format", "csv", "--store", w.store, "--name", "gaps"), answer(t, "query", "--format", "csv", "--name", "gaps")
+	if here != there || strings.Count(here, "\n") != 2 {
+		t.Errorf("of the raw gaps the store says\n%s\nClickHouse says\n%s", here, there)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -242,7 +242,7 @@ func TestTwoWattlines(t *testing.T) {
 			stores := []*store.Store{}
 			var ships sync.WaitGroup
 			for i, of := range []string{"previous", "current"} {
-				s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: uint64(20 + i), Requests: 1500, Samples: 200, Instance: "host-" + of}))
+				s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: uint64(20 + i), Requests: 1500, Samples: 200, Gaps: true, Instance: "host-" + of}))
 				stores = append(stores, s)
 				client := w.client(i == 0)
 				sh := w.shipper(client, s)

@@ -117,7 +117,7 @@ func drained(t testing.TB, s *store.Store, patience time.Duration) {
 	for {
 		w, err := s.Waiting(t.Context())
 		must(t, err)
-		if w.Requests+w.Power+w.Ledger+w.Configs == 0 {
+		if w.Requests+w.Power+w.Ledger+w.Configs+w.Gaps == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -138,7 +138,8 @@ func (w *world) exactlyOnce(stores ...*store.Store) {
 		rows, err := r.DB().QueryContext(w.t.Context(), `SELECT 'requests ' || id, coalesce(gpu_uj, 0) FROM requests
 			UNION ALL SELECT 'power ' || instance || '|' || device || '|' || at, energy_uj FROM power
 			UNION ALL SELECT 'ledger ' || instance || '|' || device || '|' || at, counter_uj FROM ledger
-			UNION ALL SELECT 'configs ' || instance || ' ' || config_id, 0 FROM configs`)
+			UNION ALL SELECT 'configs ' || instance || ' ' || config_id, 0 FROM configs
+			UNION ALL SELECT 'itl_gaps ' || id, (SELECT sum(value) FROM json_each(gaps_us)) FROM itl_gaps`)
 		must(w.t, err)
 		for rows.Next() {
 			var id string
@@ -153,7 +154,8 @@ func (w *world) exactlyOnce(stores ...*store.Store) {
 		must(w.t, r.Close())
 	}
 	got := w.query(`SELECT concat('requests ', id) FROM $db.requests UNION ALL SELECT concat('power ', ` + sampleKey + `) FROM $db.power
-		UNION ALL SELECT concat('ledger ', ` + sampleKey + `) FROM $db.ledger UNION ALL SELECT concat('configs ', instance, ' ', config_id) FROM $db.configs`)
+		UNION ALL SELECT concat('ledger ', ` + sampleKey + `) FROM $db.ledger UNION ALL SELECT concat('configs ', instance, ' ', config_id) FROM $db.configs
+		UNION ALL SELECT concat('itl_gaps ', id) FROM $db.itl_gaps`)
 	seen := map[string]int{}
 	for id := range strings.Lines(got) {
 		seen[strings.TrimSuffix(id, "\n")]++
@@ -175,9 +177,9 @@ func (w *world) exactlyOnce(stores ...*store.Store) {
 	if missing+doubled+foreign > 0 {
 		w.t.Errorf("of %d rows %d are missing, %d are there more than once; %d rows belong to no store", len(want), missing, doubled, foreign)
 	}
-	sumOf := w.query("SELECT (SELECT ifNull(sum(gpu_uj), 0) FROM $db.requests), (SELECT ifNull(sum(energy_uj), 0) FROM $db.power), (SELECT ifNull(sum(counter_uj), 0) FROM $db.ledger)")
-	if expect := fmt.Sprintf("%d\t%d\t%d", sums["requests"], sums["power"], sums["ledger"]); sumOf != expect {
-		w.t.Errorf("sums of microjoules (requests, power, ledger): %q, the stores say %q", sumOf, expect)
+	sumOf := w.query("SELECT (SELECT ifNull(sum(gpu_uj), 0) FROM $db.requests), (SELECT ifNull(sum(energy_uj), 0) FROM $db.power), (SELECT ifNull(sum(counter_uj), 0) FROM $db.ledger), (SELECT sum(arraySum(gaps_us)) FROM $db.itl_gaps)")
+	if expect := fmt.Sprintf("%d\t%d\t%d\t%d", sums["requests"], sums["power"], sums["ledger"], sums["itl_gaps"]); sumOf != expect {
+		w.t.Errorf("sums of microjoules (requests, power, ledger) and of gaps in us: %q, the stores say %q", sumOf, expect)
 	}
-	w.t.Logf("%d rows, each exactly once by id; microjoules of requests, power, ledger: %s", len(want), strings.ReplaceAll(sumOf, "\t", ", "))
+	w.t.Logf("%d rows, each exactly once by id; microjoules of requests, power, ledger, and us of raw gaps: %s", len(want), strings.ReplaceAll(sumOf, "\t", ", "))
 }

@@ -48,7 +48,7 @@ func TestFromTheFirstVersion(t *testing.T) {
 		w.query(strings.TrimSuffix(strings.TrimSpace(statement), ";"))
 	}
 	c := w.client(false)
-	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 60, Requests: 200, Samples: 100}))
+	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 60, Requests: 200, Samples: 100, Gaps: true}))
 	must(t, w.shipper(c, s).Flush(t.Context()))
 	w.exactlyOnce(s)
 	must(t, c.Apply(t.Context(), ""))

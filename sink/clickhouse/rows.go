@@ -35,6 +35,8 @@ func rowsOf(b *store.Batch, instance string) (*batchRows, error) {
 		r.field = fields(b.Ledger, sink.LedgerColumns())
 	case store.TableConfigs:
 		r.field = fields(b.Configs, sink.ConfigColumns())
+	case store.TableGaps:
+		r.field = fields(b.Gaps, sink.GapsColumns())
 	default:
 		return nil, fmt.Errorf("clickhouse: batch %d is of table %q, which this wattline does not ship", b.Seq, b.Table)
 	}
@@ -78,6 +80,8 @@ func (r *batchRows) value(row int, column string, nullable bool) any {
 		return slices.Clip(append([]string{}, *p...))
 	case *[]int64:
 		return slices.Clip(append([]int64{}, *p...))
+	case *[]uint32:
+		return slices.Clip(append([]uint32{}, *p...))
 	default:
 		panic(fmt.Sprintf("clickhouse: column %s has a field of unknown type %T", column, p))
 	}

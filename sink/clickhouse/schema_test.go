@@ -97,7 +97,7 @@ func cluster(t *testing.T, name string) *world {
 func TestClusterTables(t *testing.T) {
 	w := cluster(t, "gpus")
 	c := w.client(false)
-	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 4, Requests: 900, Samples: 100}))
+	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 4, Requests: 900, Samples: 100, Gaps: true}))
 	w.insertTwice(c, s)
 	must(t, w.shipper(c, s).Flush(t.Context()))
 	w.exactlyOnce(s)

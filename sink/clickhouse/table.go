@@ -10,9 +10,6 @@ import (
 	"wattline/sink/store"
 )
 
-// TableGaps is the table of raw inter-token gaps, which only ClickHouse has.
-const TableGaps = "itl_gaps"
-
 // Codecs, by what was smallest on wattline's rows (BenchmarkColumns prints the comparison): T64 drops the
 // high bits that no value of a block uses, ZSTD takes the rest. Delta and DoubleDelta were larger, also on
 // times in order.
@@ -81,25 +78,15 @@ func tables(since map[string]int) []table {
 			name: store.TableConfigs, time: "at", order: []string{"instance", "at", "config_id"}, key: "config_id", since: 1,
 			columns: columns(at, store.TableConfigs, sink.ConfigColumns(), []string{"config_id", "instance"}, "config_id"),
 		},
-		gapsTable(),
+		{
+			name: store.TableGaps, time: "started_at", order: []string{"instance", "started_at", "id"}, key: "id", days: daysGaps, since: 1,
+			columns: columns(at, store.TableGaps, sink.GapsColumns(), []string{"id", "instance"}, "id"),
+		},
 	}
 }
 
 // sampleKey writes what store.Batch.IDs holds for a row of power or ledger.
 const sampleKey = "concat(instance, '|', device, '|', toString(at))"
-
-func gapsTable() table {
-	return table{
-		name: TableGaps, time: "started_at", order: []string{"instance", "started_at", "id"}, key: "id", days: daysGaps, since: 1,
-		columns: []column{
-			{"id", "String", codecText, "the request", 1},
-			{"started_at", timeType, codecInt, "the request's started_at, which ages the row", 1},
-			{"instance", "LowCardinality(String)", codecText, "the wattline that measured it", 1},
-			{"gaps_us", "Array(UInt32)", codecInt, "us; time between one output event and the next, in order", 1},
-			batchColumn(),
-		},
-	}
-}
 
 const timeType = "DateTime64(6, 'UTC')"
 
@@ -127,7 +114,7 @@ func columns[C anyColumn](at func(table, column string) int, table string, share
 
 // anyColumn is a column as package meter or package sink describes it.
 type anyColumn interface {
-	meter.Column | sink.Column[sink.Power] | sink.Column[sink.Ledger] | sink.Column[sink.ServerConfig]
+	meter.Column | sink.Column[sink.Power] | sink.Column[sink.Ledger] | sink.Column[sink.ServerConfig] | sink.Column[sink.Gaps]
 }
 
 // describe returns what a shared column says, and a pointer to its field in a zero row.
@@ -141,6 +128,8 @@ func describe[C anyColumn](c C) (name, unit, doc string, field any) {
 		return c.Name, c.Unit, c.Doc, c.Ptr(new(sink.Ledger))
 	case sink.Column[sink.ServerConfig]:
 		return c.Name, c.Unit, c.Doc, c.Ptr(new(sink.ServerConfig))
+	case sink.Column[sink.Gaps]:
+		return c.Name, c.Unit, c.Doc, c.Ptr(new(sink.Gaps))
 	}
 	panic("clickhouse: a column of an unknown kind")
 }
@@ -168,6 +157,8 @@ func typeOf(field any, key, free bool) (ctype, codec string) {
 		return "Array(LowCardinality(String))", codecText
 	case *[]int64:
 		return "Array(Int64)", codecInt
+	case *[]uint32:
+		return "Array(UInt32)", codecInt
 	}
 	panic(fmt.Sprintf("clickhouse: a column has a field of unknown type %T", field))
 }

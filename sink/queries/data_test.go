@@ -14,7 +14,9 @@ import (
 	"wattline/sink/store"
 )
 
-var began = time.Date(2026, 11, 20, 22, 17, 5, 123457000, time.UTC)
+// began is some days ago, late in the evening: no row is near a TTL of ClickHouse, the shortest of which is
+// 7 days, and days and hours change on the way.
+var began = time.Now().UTC().Truncate(24 * time.Hour).AddDate(0, 0, -5).Add(22*time.Hour + 17*time.Minute + 5*time.Second + 123457*time.Microsecond)
 
 // rowsOf makes n requests over six hours, with the nulls, errors and unmetered rows of real life, and a
 // second of power and ledger for every fifth of them. The same n gives the same rows.
@@ -29,7 +31,11 @@ func generate(n, piece int, f func(*sink.Rows)) {
 	step := 6 * time.Hour / time.Duration(n)
 	rows := &sink.Rows{}
 	for i := range n {
-		rows.Requests = append(rows.Requests, randomRequest(r, i, began.Add(time.Duration(i)*step)))
+		rec := randomRequest(r, i, began.Add(time.Duration(i)*step))
+		rows.Requests = append(rows.Requests, rec)
+		if i%10 == 0 && rec.ITLMaxUs.Valid {
+			rows.Gaps = append(rows.Gaps, randomGaps(r, rec))
+		}
 		if i%5 == 0 {
 			at := began.Add(time.Duration(i/5) * time.Second)
 			for _, device := range []string{"GPU-0", "GPU-1"} {
@@ -68,6 +74,14 @@ func randomRequest(r *rand.Rand, i int, at time.Time) *meter.Record {
 	tokens(r, rec)
 	energy(r, rec)
 	return rec
+}
+
+func randomGaps(r *rand.Rand, rec *meter.Record) *sink.Gaps {
+	g := &sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance}
+	for range 1 + r.IntN(50) {
+		g.GapsUs = append(g.GapsUs, uint32(r.IntN(3)*r.IntN(20_000)))
+	}
+	return g
 }
 
 func tokens(r *rand.Rand, rec *meter.Record) {

@@ -35,6 +35,7 @@ func (d Dialect) words() template.FuncMap {
 		"by_label": d.byLabel,
 		"label":    d.label,
 		"reasons":  d.reasons,
+		"each_gap": d.eachGap,
 	}
 }
 
@@ -104,6 +105,14 @@ func (d Dialect) reasons(since string) string {
 		return "(SELECT device AS r_device, " + d.hour("at") + " AS r_hour, arrayStringConcat(arraySort(groupUniqArrayArray(throttle)), ',') AS reasons FROM power WHERE at >= " + since + " GROUP BY r_device, r_hour)"
 	}
 	return "(SELECT device AS r_device, " + d.hour("at") + " AS r_hour, coalesce(group_concat(DISTINCT w.value ORDER BY w.value), '') AS reasons FROM power LEFT JOIN json_each(power.throttle) AS w WHERE at >= " + since + " GROUP BY r_device, r_hour)"
+}
+
+// eachGap is a subquery of the raw gaps of requests that started since a time, one row each.
+func (d Dialect) eachGap(since string) string {
+	if d == ClickHouse {
+		return "(SELECT id AS gap_of, arrayJoin(gaps_us) / 1e3 AS gap_ms FROM itl_gaps WHERE started_at >= " + since + ")"
+	}
+	return "(SELECT k.id AS gap_of, e.value / 1e3 AS gap_ms FROM itl_gaps AS k, json_each(k.gaps_us) AS e WHERE k.started_at >= " + since + ")"
 }
 
 // text is a string literal.

@@ -215,6 +215,9 @@ func TestTheDocumentKnowsEverything(t *testing.T) {
 	for _, c := range sink.ConfigColumns() {
 		want = append(want, "| `"+c.Name+"` | "+c.Unit+" | "+c.Doc+" |")
 	}
+	for _, c := range sink.GapsColumns() {
+		want = append(want, "| `"+c.Name+"` | "+c.Unit+" | "+c.Doc+" |")
+	}
 	for _, line := range want {
 		if !strings.Contains(string(b), line) {
 			t.Errorf("QUERIES.md lacks the line %s", line)

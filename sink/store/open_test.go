@@ -105,7 +105,11 @@ func TestUpgradeFromEveryVersionBefore(t *testing.T) {
 		for b := next(t, s, 9); b != nil; b = next(t, s, 9) {
 			shipped[b.Table] += len(b.IDs)
 			if b.Table == TablePower {
-				if d := cmp.Diff([]*sink.Power{power(1)}, b.Power); d != "" {
+				want := power(1)
+				if dump == "testdata/v3.sql" { // the first that had these columns
+					want.MinMw, want.Simulated, want.Marked = meter.Some(99_000), meter.Some(1), "why"
+				}
+				if d := cmp.Diff([]*sink.Power{want}, b.Power); d != "" {
 					t.Errorf("%s: the row of power: %s", dump, d)
 				}
 			}

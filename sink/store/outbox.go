@@ -19,7 +19,7 @@ import (
 type Batch struct {
 	Seq   int64  // number in table batches
 	Token string // 32 hex digits, a hash of Table and IDs: the deduplication token
-	Table string // TableRequests, TablePower, TableLedger or TableConfigs
+	Table string // TableRequests, TablePower, TableLedger, TableConfigs or TableGaps
 	// IDs identify the rows anywhere: a request's id, a sample's instance, device and time, a config's id.
 	IDs []string
 	// Sends is how often a send was begun before, in this or an earlier process. Above 0 the rows may
@@ -30,12 +30,16 @@ type Batch struct {
 	Power    []*sink.Power
 	Ledger   []*sink.Ledger
 	Configs  []*sink.ServerConfig
+	Gaps     []*sink.Gaps
 
 	first, last int64 // ship_seq range
 }
 
 // keptBatches is how many confirmed batches stay listed, for people who ask what happened.
 const keptBatches = 1000
+
+// gapsWeight is how many other rows one of itl_gaps may be as large as.
+const gapsWeight = 20
 
 // NextBatch returns the batch to send now, or nil when nothing waits. A batch that was returned before
 // and is not confirmed comes again with the same members and token, whatever max says; else the up to
@@ -111,6 +115,9 @@ func (s *Store) fixBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	if err != nil || b == nil {
 		return nil, err
 	}
+	if b.Table == TableGaps {
+		maxRows = max(1, maxRows/gapsWeight)
+	}
 	if err := b.load(ctx, s.reads, maxRows); err != nil || len(b.IDs) == 0 {
 		return nil, err
 	}
@@ -144,7 +151,7 @@ func (s *Store) oldestWaiting(ctx context.Context) (*Batch, error) {
 }
 
 func shippedTables() []string {
-	return []string{TableRequests, TablePower, TableLedger, TableConfigs}
+	return []string{TableRequests, TablePower, TableLedger, TableConfigs, TableGaps}
 }
 
 // load reads the rows of the batch's range, at most limit (-1: all), and narrows the range to them.
@@ -158,6 +165,8 @@ func (b *Batch) load(ctx context.Context, db *sql.DB, limit int) (err error) {
 		b.Ledger, err = loadRows(ctx, b, db, ledgerTable(), limit, func(l *sink.Ledger) string { return sampleID(l.Instance, l.Device, l.At) })
 	case TableConfigs:
 		b.Configs, err = loadRows(ctx, b, db, configsTable(), limit, func(c *sink.ServerConfig) string { return c.ConfigID })
+	case TableGaps:
+		b.Gaps, err = loadRows(ctx, b, db, gapsTable(), limit, func(g *sink.Gaps) string { return g.ID })
 	default:
 		err = fmt.Errorf("a batch of unknown table %q", b.Table)
 	}
@@ -189,10 +198,11 @@ func (b *Batch) token() string {
 
 // Waiting says what has not been shipped yet.
 type Waiting struct {
-	Requests, Power, Ledger, Configs int64     // final rows that are not confirmed
-	Pending                          int64     // requests whose energy is not final: they cannot ship yet
-	Oldest                           time.Time // start of the oldest request that waits; zero when none does
-	Lost                             int64     // rows ever dropped before they were shipped, because the store had reached its size
+	Requests, Power, Ledger, Configs, Gaps int64 // final rows that are not confirmed
+
+	Pending int64     // requests whose energy is not final: they cannot ship yet
+	Oldest  time.Time // start of the oldest request that waits; zero when none does
+	Lost    int64     // rows ever dropped before they were shipped, because the store had reached its size
 }
 
 // Waiting counts the rows that wait.
@@ -205,10 +215,11 @@ func (s *Store) Waiting(ctx context.Context) (Waiting, error) {
 			(SELECT count(*) FROM power WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_power')),
 			(SELECT count(*) FROM ledger WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_ledger')),
 			(SELECT count(*) FROM configs WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_configs')),
+			(SELECT count(*) FROM itl_gaps WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_itl_gaps')),
 			(SELECT count(*) FROM requests WHERE ship_seq IS NULL),
 			(SELECT started_at FROM requests WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_requests') ORDER BY ship_seq LIMIT 1),
 			(SELECT sum(seq) FROM at WHERE t LIKE 'lost\_%' ESCAPE '\')`).
-		Scan(&w.Requests, &w.Power, &w.Ledger, &w.Configs, &w.Pending, &oldest, &w.Lost)
+		Scan(&w.Requests, &w.Power, &w.Ledger, &w.Configs, &w.Gaps, &w.Pending, &oldest, &w.Lost)
 	if err == nil && oldest.Valid {
 		w.Oldest, err = time.Parse(TimeLayout, oldest.String)
 	}

@@ -67,6 +67,10 @@ func TestEveryRowShipsOnce(t *testing.T) {
 		want[fmt.Sprintf("power test|GPU-0|%s", literal(power(i).At))] = 1
 		want[fmt.Sprintf("ledger |GPU-0|%s", literal(power(i).At))] = 1
 	}
+	for i := range 3 {
+		rows.Gaps = append(rows.Gaps, &sink.Gaps{ID: request(i).ID, StartedAt: request(i).StartedAt, GapsUs: []uint32{0, 1<<32 - 1}})
+		want["itl_gaps "+request(i).ID] = 1
+	}
 	rows.Requests[3].EnergyQuality = meter.EnergyPending
 	for _, r := range append(rows.Requests, requests(25, 40)...) {
 		want["requests "+r.ID] = 1
@@ -76,7 +80,7 @@ func TestEveryRowShipsOnce(t *testing.T) {
 	got, tokens := map[string]int{}, map[string]bool{}
 	ship := func() {
 		for b := next(t, s, 4); b != nil; b = next(t, s, 4) {
-			if n := len(b.Requests) + len(b.Power) + len(b.Ledger) + len(b.Configs); n != len(b.IDs) || n > 4 {
+			if n := len(b.Requests) + len(b.Power) + len(b.Ledger) + len(b.Configs) + len(b.Gaps); n != len(b.IDs) || n > 4 {
 				t.Fatalf("batch %d: %d rows, %d ids", b.Seq, n, len(b.IDs))
 			}
 			for _, id := range b.IDs {

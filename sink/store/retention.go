@@ -10,6 +10,7 @@ import (
 type Retention struct {
 	Requests time.Duration // requests and minutes of power and ledger; default 400 days
 	Samples  time.Duration // seconds of power and ledger, which then become minutes; default 14 days
+	Gaps     time.Duration // raw gaps; default 7 days
 	// MaxBytes is how much room all rows may take (default 2 GiB). Beyond it the oldest go, shipped or not,
 	// and what was not shipped is counted as lost.
 	MaxBytes int64
@@ -23,6 +24,9 @@ func (r Retention) withDefaults() Retention {
 	}
 	if r.Samples <= 0 {
 		r.Samples = 14 * 24 * time.Hour
+	}
+	if r.Gaps <= 0 {
+		r.Gaps = 7 * 24 * time.Hour
 	}
 	if r.MaxBytes <= 0 {
 		r.MaxBytes = 2 << 30
@@ -73,7 +77,9 @@ func (s *Store) Keep(ctx context.Context, r Retention) {
 func (s *Store) Retire(ctx context.Context, now time.Time, r Retention) (Retired, error) {
 	r = r.withDefaults()
 	var done Retired
-	err := s.expire(ctx, now.Add(-r.Requests), r.Shipping, &done.Expired)
+	old, oldGaps := now.Add(-r.Requests), now.Add(-r.Gaps)
+	err := s.expire(ctx, r.Shipping, &done.Expired,
+		expiry{TableRequests, "started_at", old}, expiry{TablePower, "at", old}, expiry{TableLedger, "at", old}, expiry{TableGaps, "started_at", oldGaps})
 	if err == nil {
 		err = thinTable(ctx, s, powerTable(), thinPower, now.Add(-r.Samples), r.Shipping, &done.Thinned)
 	}
@@ -99,13 +105,19 @@ func retirable(table string, shipping bool) string {
 		"' AND ship_seq BETWEEN first_ship_seq AND last_ship_seq)"
 }
 
-// expire deletes rows from before a time.
-func (s *Store) expire(ctx context.Context, before time.Time, shipping bool, expired *int64) error {
-	for _, t := range []struct{ table, at string }{{TableRequests, "started_at"}, {TablePower, "at"}, {TableLedger, "at"}} {
+// expiry says from before when a table's rows go, by which column.
+type expiry struct {
+	table, at string
+	before    time.Time
+}
+
+// expire deletes rows for their age.
+func (s *Store) expire(ctx context.Context, shipping bool, expired *int64, what ...expiry) error {
+	for _, t := range what {
 		for {
 			n, err := s.exclusively(ctx, func() (int64, error) {
 				return affected(s.conn.ExecContext(ctx, "DELETE FROM "+t.table+" WHERE rowid IN (SELECT rowid FROM "+t.table+
-					" WHERE "+t.at+" < ? AND "+retirable(t.table, shipping)+" LIMIT ?)", literal(before), retireChunk))
+					" WHERE "+t.at+" < ? AND "+retirable(t.table, shipping)+" LIMIT ?)", literal(t.before), retireChunk))
 			})
 			if err != nil {
 				return err
@@ -259,7 +271,8 @@ func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) 
 		WITH oldest(seq) AS (
 			SELECT * FROM (SELECT ship_seq FROM requests WHERE ship_seq IS NOT NULL ORDER BY ship_seq LIMIT ?1)
 			UNION ALL SELECT * FROM (SELECT ship_seq FROM power ORDER BY ship_seq LIMIT ?1)
-			UNION ALL SELECT * FROM (SELECT ship_seq FROM ledger ORDER BY ship_seq LIMIT ?1)),
+			UNION ALL SELECT * FROM (SELECT ship_seq FROM ledger ORDER BY ship_seq LIMIT ?1)
+			UNION ALL SELECT * FROM (SELECT ship_seq FROM itl_gaps ORDER BY ship_seq LIMIT ?1)),
 		chunk(seq) AS (SELECT max(seq) FROM (SELECT seq FROM oldest ORDER BY seq LIMIT ?1))
 		SELECT max(seq, coalesce((SELECT last_ship_seq FROM batches WHERE confirmed_at IS NULL AND of_table <> ?2 AND first_ship_seq <= seq), 0)) FROM chunk`,
 		retireChunk, TableConfigs).Scan(&upTo)
@@ -269,7 +282,7 @@ func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) 
 	if _, err = conn.ExecContext(ctx, "DELETE FROM batches WHERE confirmed_at IS NULL AND of_table <> ? AND last_ship_seq <= ?", TableConfigs, upTo.Int64); err != nil {
 		return 0, 0, err
 	}
-	for _, t := range []string{TableRequests, TablePower, TableLedger} {
+	for _, t := range []string{TableRequests, TablePower, TableLedger, TableGaps} {
 		unshipped, err := affected(conn.ExecContext(ctx, "DELETE FROM "+t+" WHERE ship_seq <= ? AND ship_seq > (SELECT value FROM counters WHERE name = ?)", upTo.Int64, "shipped_"+t))
 		if err != nil {
 			return 0, 0, err

@@ -63,6 +63,36 @@ func TestOldRowsExpire(t *testing.T) {
 	}
 }
 
+// Raw gaps have a short life of their own, and a hard cap drops them like other rows.
+func TestRawGapsGoFirst(t *testing.T) {
+	s := tempStore(t)
+	rows := &sink.Rows{Requests: requests(0, 2)}
+	for i, age := range []int{8, 3} {
+		rows.Gaps = append(rows.Gaps, &sink.Gaps{ID: request(i).ID, StartedAt: epoch.Add(-time.Duration(age) * day), GapsUs: []uint32{1, 0, 5}})
+	}
+	must(t, s.Write(t.Context(), rows))
+	if done := retire(t, s, epoch, Retention{Shipping: true}); done != (Retired{}) {
+		t.Errorf("rows that wait to be shipped went: %+v", done)
+	}
+	w, err := s.Waiting(t.Context())
+	must(t, err)
+	if w.Gaps != 2 {
+		t.Errorf("%+v", w)
+	}
+	shipAll(t, s)
+	if done := retire(t, s, epoch, Retention{Shipping: true}); done != (Retired{Expired: 1}) || number(t, s, "SELECT count(*) FROM itl_gaps") != 1 {
+		t.Errorf("of rows 8 and 3 days old: %+v", done)
+	}
+	if done := retire(t, s, epoch, Retention{Gaps: day}); done != (Retired{Expired: 1}) || number(t, s, "SELECT count(*) FROM requests") != 2 {
+		t.Errorf("with a day to live: %+v", done)
+	}
+	must(t, s.Write(t.Context(), &sink.Rows{Gaps: []*sink.Gaps{{ID: "large", StartedAt: epoch, GapsUs: make([]uint32, 1<<19)}}}))
+	done := retire(t, s, epoch, Retention{MaxBytes: 512 << 10})
+	if done.Lost != 1 || number(t, s, "SELECT value FROM counters WHERE name = 'lost_itl_gaps'") != 1 {
+		t.Errorf("beyond the size: %+v", done)
+	}
+}
+
 // A batch that was begun is never cut by age, also when shipping has been switched off since.
 func TestABegunBatchOutlivesItsAge(t *testing.T) {
 	s := tempStore(t)

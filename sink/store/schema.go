@@ -13,7 +13,7 @@ import (
 // sets user_version. They are history: a released one is never edited, a new column is a new entry with
 // ALTER TABLE, and a test holds the sum of them against the columns that the code writes.
 func migrations() []string {
-	return []string{schema1, schema2, schema3}
+	return []string{schema1, schema2, schema3, schema4}
 }
 
 // Rows without a ship_seq may still change; the unique index on it finds those too, and the ones to ship.
@@ -97,6 +97,16 @@ ALTER TABLE power ADD COLUMN "contended" INTEGER;
 ALTER TABLE power ADD COLUMN "channel" TEXT;
 ALTER TABLE power ADD COLUMN "marked" TEXT;
 ALTER TABLE power ADD COLUMN "simulated" INTEGER;
+`
+
+// Raw gaps, where serve keeps them.
+const schema4 = `
+CREATE TABLE itl_gaps (
+	"id" TEXT NOT NULL UNIQUE, "started_at" TEXT NOT NULL, "instance" TEXT, "gaps_us" TEXT,
+	ship_seq INTEGER NOT NULL UNIQUE
+) STRICT;
+CREATE INDEX itl_gaps_started_at ON itl_gaps (started_at);
+INSERT INTO counters VALUES ('shipped_itl_gaps', 0), ('lost_itl_gaps', 0);
 `
 
 // schemaVersion is the version this code writes.

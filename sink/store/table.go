@@ -17,6 +17,7 @@ const (
 	TablePower    = "power"
 	TableLedger   = "ledger"
 	TableConfigs  = "configs"
+	TableGaps     = "itl_gaps"
 )
 
 // table joins the rows of one Go type with one table.
@@ -38,6 +39,8 @@ func ledgerTable() table[sink.Ledger] { return table[sink.Ledger]{TableLedger, s
 func configsTable() table[sink.ServerConfig] {
 	return table[sink.ServerConfig]{TableConfigs, sink.ConfigColumns()}
 }
+
+func gapsTable() table[sink.Gaps] { return table[sink.Gaps]{TableGaps, sink.GapsColumns()} }
 
 // names are the quoted column names ("user" is a word in some dialects).
 func (t table[T]) names() []string {

@@ -37,6 +37,8 @@ func argument(field any) (any, error) {
 		return jsonOrNull(*p == nil, *p)
 	case *[]int64:
 		return jsonOrNull(*p == nil, *p)
+	case *[]uint32:
+		return jsonOrNull(*p == nil, *p)
 	}
 	return nil, fmt.Errorf("store: a column has a field of unknown type %T", field)
 }

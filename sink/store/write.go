@@ -12,7 +12,7 @@ import (
 
 // statements are the writer's prepared inserts.
 type statements struct {
-	request, settled, power, ledger, config, seq *sql.Stmt
+	request, settled, power, ledger, config, gaps, seq *sql.Stmt
 }
 
 func (w *statements) prepare(ctx context.Context, conn *sql.Conn) error {
@@ -25,6 +25,7 @@ func (w *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&w.power, powerTable().insert("ON CONFLICT DO NOTHING")},
 		{&w.ledger, ledgerTable().insert("ON CONFLICT DO NOTHING")},
 		{&w.config, configsTable().insert("ON CONFLICT DO NOTHING")},
+		{&w.gaps, gapsTable().insert("ON CONFLICT DO NOTHING")},
 		{&w.seq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, s.text)
@@ -38,7 +39,7 @@ func (w *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 
 func (w *statements) close() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{w.request, w.settled, w.power, w.ledger, w.config, w.seq} {
+	for _, stmt := range []*sql.Stmt{w.request, w.settled, w.power, w.ledger, w.config, w.gaps, w.seq} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
@@ -83,6 +84,7 @@ func (s *Store) insert(ctx context.Context, rows *sink.Rows, seq *int64) error {
 		insertAll(ctx, s.write.power, powerTable(), rows.Power, seq, always),
 		insertAll(ctx, s.write.ledger, ledgerTable(), rows.Ledger, seq, always),
 		insertAll(ctx, s.write.config, configsTable(), rows.Configs, seq, always),
+		insertAll(ctx, s.write.gaps, gapsTable(), rows.Gaps, seq, always),
 	} {
 		if err != nil {
 			return err

@@ -19,6 +19,7 @@ type RowsConfig struct {
 	Samples  int           // rows of power, and as many of ledger, one a second and device
 	Instance string        // default "gpu-1"
 	From     time.Time     // when the first request starts; default 20 days ago at midnight, so that no TTL is near
+	Gaps     bool          // raw gaps of some streams; From is then 4 days ago, since they have a short TTL
 	Every    time.Duration // mean time between two requests; default 2 s
 }
 
@@ -28,6 +29,9 @@ type RowsConfig struct {
 func Rows(c RowsConfig) *sink.Rows {
 	if c.Instance == "" {
 		c.Instance = "gpu-1"
+	}
+	if c.From.IsZero() && c.Gaps {
+		c.From = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -4)
 	}
 	if c.From.IsZero() {
 		c.From = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -20)
@@ -40,7 +44,11 @@ func Rows(c RowsConfig) *sink.Rows {
 	at := c.From
 	for range c.Requests {
 		at = at.Add(time.Duration(g.r.ExpFloat64() * float64(c.Every))).Truncate(time.Microsecond)
-		rows.Requests = append(rows.Requests, g.request(at))
+		rec := g.request(at)
+		rows.Requests = append(rows.Requests, rec)
+		if c.Gaps && rec.ITLP50Us.Valid && len(rows.Requests)%10 == 0 {
+			rows.Gaps = append(rows.Gaps, g.gaps(rec))
+		}
 	}
 	for i := range c.Samples {
 		p, l := g.sample(c.From.Add(time.Duration(i/len(devices))*time.Second), devices[i%len(devices)])
@@ -181,6 +189,15 @@ func (g *generator) measure(rec *meter.Record) {
 		rec.ITLP50Us, rec.ITLP90Us, rec.ITLP99Us, rec.ITLMaxUs = us(itl), us(itl*1.1), us(itl*g.lognormal(1.6, 0.2)), us(itl*g.lognormal(3, 0.5))
 		rec.Stalls = meter.Some(int64(g.r.IntN(20) / 19))
 	}
+}
+
+// gaps are the first of a stream's raw ones, as serve keeps them where it is asked to.
+func (g *generator) gaps(rec *meter.Record) *sink.Gaps {
+	out := &sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance}
+	for range min(rec.OutputTokens.V-1, 100) {
+		out.GapsUs = append(out.GapsUs, uint32(float64(rec.ITLP50Us.V)*g.lognormal(1, 0.2)))
+	}
+	return out
 }
 
 // energy fills the joules, by the design's rough costs a token.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wattline/meter"
@@ -103,16 +104,23 @@ func TestShutdownLosesNothing(t *testing.T) {
 	send(t, idle, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
 	readReply(t, bufio.NewReader(idle), "GET")
 
-	ends := make([]chan error, streams)
+	type received struct {
+		tally
+		err error
+	}
+	ends := make([]chan received, streams)
 	for i := range ends {
-		ends[i] = make(chan error, 1)
+		ends[i] = make(chan received, 1)
 		nc := dial(t, ln.Addr().String())
 		send(t, nc, postOf("/v1/chat/completions", fmt.Sprint("s", i), chat(40, "")))
-		untilMarker(t, nc, `"content":"`)
 		go func() {
-			_, err := io.Copy(io.Discard, nc)
-			ends[i] <- err
+			got, err := tallyReply(bufio.NewReader(nc))
+			if _, behind := nc.Read(make([]byte, 1)); err == nil && behind != io.EOF {
+				err = fmt.Errorf("behind the reply: %w", behind)
+			}
+			ends[i] <- received{got, err}
 		}()
+		awaitStub(t, up, fmt.Sprint("s", i), func(e stub.Exchange) bool { return e.Output > 0 })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -126,13 +134,10 @@ func TestShutdownLosesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	for i := range ends {
-		if err := <-ends[i]; err != nil {
-			t.Errorf("stream %d: %v", i, err)
-		}
-	}
-	for _, ex := range up.Exchanges() {
-		if !ex.Complete {
-			t.Errorf("%s: the upstream's stream was cut", ex.ID)
+		got := <-ends[i]
+		ex := awaitStub(t, up, fmt.Sprint("s", i), func(e stub.Exchange) bool { return !e.Ended.IsZero() })
+		if got.err != nil || !ex.Complete || got.n != ex.WireBytes || got.sum.Sum64() != ex.WireSum {
+			t.Errorf("stream %d: %v; the upstream wrote %d bytes (whole: %v), the client read %d", i, got.err, ex.WireBytes, ex.Complete, got.n)
 		}
 	}
 	for _, rec := range rows.list() {
@@ -147,70 +152,61 @@ func TestShutdownLosesNothing(t *testing.T) {
 }
 
 // TestShutdownWithIdleConnections: connections on which nothing comes hold nobody up, new ones included.
+// In a bubble, where each wait has its exact length.
 func TestShutdownWithIdleConnections(t *testing.T) {
-	parsed, err := ParseUpstream("http://127.0.0.1:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln := listen(t)
-	srv, err := New(Config{Upstream: parsed})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	for range 20 {
-		dial(t, ln.Addr().String())
-	}
-	eventually(t, func() bool { return srv.Conns() == 20 }, func() string { return "not all are accepted" })
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	began := time.Now()
-	if err := errors.Join(srv.Shutdown(ctx), <-served); err != nil {
-		t.Error(err)
-	}
-	if d := time.Since(began); d > 3*time.Second {
-		t.Errorf("Shutdown took %v", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f, dial := bubbleFront(t, func(ln net.Listener) { startScripted(t, ln) })
+		for range 20 {
+			dial()
+		}
+		used := dial()
+		send(t, used, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+		readReply(t, bufio.NewReader(used), "GET")
+		synctest.Wait()
+		if n := f.Conns(); n != 21 {
+			t.Errorf("%d connections", n)
+		}
+		began := time.Now()
+		if err := f.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(began); d < lameDuckTime || d > lameDuckTime+200*time.Millisecond {
+			t.Errorf("Shutdown took %v", d)
+		}
+	})
 }
 
-// TestShutdownDeadline: what has not ended by then is cut, and its rows are there.
+// TestShutdownDeadline: what has not ended by then is cut, at once, and its rows are there.
 func TestShutdownDeadline(t *testing.T) {
-	_, url := startStub(t, stub.Config{Slots: 100, FirstToken: 20 * time.Millisecond, TokenGap: 10 * time.Millisecond})
-	parsed, err := ParseUpstream(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows, ln := newRows(), listen(t)
-	srv, err := New(Config{Upstream: parsed, Observer: rows})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	for i := range 5 {
-		nc := dial(t, ln.Addr().String())
-		send(t, nc, postOf("/v1/chat/completions", fmt.Sprint("s", i), chat(100000, "")))
-		untilMarker(t, nc, `"content":"`)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	if err := srv.Shutdown(ctx); err == nil {
-		t.Error("nothing is said of the deadline")
-	}
-	if d := time.Since(began); d > 3*time.Second {
-		t.Errorf("Shutdown took %v", d)
-	}
-	if n := len(rows.list()); n != 5 {
-		t.Errorf("%d rows", n)
-	}
-	for _, rec := range rows.list() {
-		if rec.Outcome != meter.Cancelled || rec.OutputEvents.V == 0 {
-			t.Errorf("row: %s with %+v events", rec.Outcome, rec.OutputEvents)
+	synctest.Test(t, func(t *testing.T) {
+		up := stub.New(stub.Config{Slots: 100, FirstToken: 20 * time.Millisecond, TokenGap: 10 * time.Millisecond})
+		f, dial := bubbleFront(t, stubOn(t, up))
+		for i := range 5 {
+			nc := dial()
+			send(t, nc, postOf("/v1/chat/completions", fmt.Sprint("s", i), chat(100000, "")))
+			go func() { _, _ = io.Copy(io.Discard, nc) }()
 		}
-	}
-	<-served
+		time.Sleep(time.Second)
+		const deadline = 7 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		defer cancel()
+		began := time.Now()
+		if err := f.Shutdown(ctx); err == nil {
+			t.Error("nothing is said of the deadline")
+		}
+		if d := time.Since(began); d < deadline || d > deadline+100*time.Millisecond {
+			t.Errorf("Shutdown took %v", d)
+		}
+		recs := f.rows.list()
+		if len(recs) != 5 {
+			t.Errorf("%d rows", len(recs))
+		}
+		for _, rec := range recs {
+			if rec.Outcome != meter.Cancelled || rec.OutputEvents.V < 700 {
+				t.Errorf("row: %s with %+v events", rec.Outcome, rec.OutputEvents)
+			}
+		}
+	})
 }
 
 // TestStorm: 2,000 streams, half of them cancelled at random points, the rest byte-identical to what the
@@ -282,7 +278,7 @@ var errNoRequest = errors.New("left within the head")
 
 // stormClient plays one client; one that leaves does so at a random byte or time.
 func stormClient(addr, id string, rng *rand.Rand, leaves bool) (tally, error) {
-	got := tally{sum: crc64.New(crc64.MakeTable(crc64.ECMA))}
+	var got tally
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return got, err
@@ -317,16 +313,23 @@ func stormClient(addr, id string, rng *rand.Rand, leaves bool) (tally, error) {
 		}
 		return got, err
 	}
-	// Both heads carry hop-by-hop lines: the stub's says Keep-Alive, which wattline takes out, and the
-	// sum is of what was written. So the head is completed before it is summed.
-	br := bufio.NewReader(c)
+	return tallyReply(bufio.NewReader(c))
+}
+
+// tallyReply counts and sums a stub's stream as the stub does. Both heads carry hop-by-hop lines: the stub's
+// says Keep-Alive, which wattline takes out, and where wattline says that it closes, that is left out here.
+// So the head is completed before it is summed.
+func tallyReply(br *bufio.Reader) (tally, error) {
+	got := tally{sum: crc64.New(crc64.MakeTable(crc64.ECMA))}
 	head := ""
 	for !strings.HasSuffix(head, "\r\n\r\n") {
 		line, err := br.ReadString('\n')
 		if err != nil {
 			return got, err
 		}
-		head += line
+		if line != "Connection: close\r\n" {
+			head += line
+		}
 	}
 	head = strings.TrimSuffix(head, "\r\n") + "Keep-Alive: timeout=5, max=100\r\n\r\n"
 	_, _ = io.WriteString(got.sum, head)

@@ -2,10 +2,7 @@ package proxy
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -14,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/valyala/fasthttp/fasthttputil"
-
 	"wattline/meter"
 	"wattline/proxy/stub"
 )
@@ -23,41 +18,20 @@ import (
 // TestLongIdleStream: minutes of nothing but pings, then the tokens: no deadline is a total one.
 func TestLongIdleStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		upstreamLn, frontLn := fasthttputil.NewInmemoryListener(), fasthttputil.NewInmemoryListener()
-		up := stub.New(stub.Config{Record: true, FirstToken: 25 * time.Minute, PingInterval: 30 * time.Second, TokenGap: 50 * time.Second})
-		parsed, err := ParseUpstream("http://stub")
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows := newRows()
-		srv, err := New(Config{
-			Upstream: parsed, Observer: rows, UpstreamIdle: time.Minute, WriteIdle: time.Minute, KeepAliveIdle: time.Minute, BodyIdle: time.Minute,
-			Dial: func(context.Context, string, string) (net.Conn, error) { return upstreamLn.Dial() },
+		up := stub.New(stub.Config{FirstToken: 25 * time.Minute, PingInterval: 30 * time.Second, TokenGap: 50 * time.Second})
+		f, dial := bubbleFront(t, stubOn(t, up), func(c *Config) {
+			c.UpstreamIdle, c.WriteIdle, c.KeepAliveIdle, c.BodyIdle, c.HeaderIdle = time.Minute, time.Minute, time.Minute, time.Minute, time.Minute
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		served := make(chan error, 2)
-		go func() { served <- up.Serve(upstreamLn) }()
-		go func() { served <- srv.Serve(frontLn) }()
-		nc, err := frontLn.Dial()
-		if err != nil {
-			t.Fatal(err)
-		}
+		nc := dial()
 		send(t, nc, postOf("/v1/chat/completions", "long", chat(5, "")))
 		_, body := readReply(t, bufio.NewReader(nc), http.MethodPost)
 		if n := strings.Count(body, ":\n\n"); n != 49 || !strings.HasSuffix(body, "data: [DONE]\n\n") {
 			t.Errorf("%d pings in %s", n, short(body))
 		}
-		rec := rows.row(t, "long")
+		rec := f.rows.row(t, "long")
 		if rec.Outcome != meter.OK || rec.TTFTUs != meter.Some((25*time.Minute).Microseconds()) || rec.ITLMaxUs != meter.Some((50*time.Second).Microseconds()) {
 			t.Errorf("row: %s, ttft %+v, itl %+v", rec.Outcome, rec.TTFTUs, rec.ITLMaxUs)
 		}
-		_ = nc.Close()
-		if err := errors.Join(srv.Shutdown(t.Context()), up.Close(), <-served, <-served); err != nil {
-			t.Error(err)
-		}
-		time.Sleep(time.Minute) // fasthttp's idle workers end by the (fake) clock
 	})
 }
 

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valyala/fasthttp/fasthttputil"
+
 	"wattline/meter"
 	"wattline/proxy/llamatest"
 	"wattline/proxy/stub"
@@ -128,6 +130,91 @@ func serveFront(t testing.TB, ln net.Listener, upstream string, changes ...func(
 		}
 	})
 	return f
+}
+
+// bubbleFront puts a Server in front of an upstream that serve runs, all in memory, for a test inside a
+// synctest bubble: time passes there only where somebody waits, so that nothing has to be tolerated.
+// The returned function dials the front.
+func bubbleFront(t *testing.T, serve func(net.Listener), changes ...func(*Config)) (*front, func() net.Conn) {
+	t.Helper()
+	upstreamLn, frontLn := fasthttputil.NewInmemoryListener(), memListener{fasthttputil.NewInmemoryListener()}
+	t.Cleanup(func() { time.Sleep(time.Minute) }) // fasthttp's idle workers end by the (fake) clock
+	serve(upstreamLn)
+	changes = append(changes, func(c *Config) {
+		c.Dial = func(context.Context, string, string) (net.Conn, error) {
+			nc, err := upstreamLn.Dial()
+			return memConn{nc}, err
+		}
+	})
+	f := serveFront(t, frontLn, "http://upstream", changes...)
+	return f, func() net.Conn {
+		t.Helper()
+		nc, err := frontLn.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return nc
+	}
+}
+
+// stubOn is a serve for bubbleFront: a stub that is closed with the test.
+func stubOn(t *testing.T, up *stub.Server) func(net.Listener) {
+	return func(ln net.Listener) {
+		served := make(chan error, 1)
+		go func() { served <- up.Serve(ln) }()
+		t.Cleanup(func() {
+			if err := errors.Join(up.Close(), <-served); err != nil {
+				t.Errorf("end of the stub: %v", err)
+			}
+		})
+	}
+}
+
+// memListener's connections report a deadline as a socket does.
+type memListener struct{ *fasthttputil.InmemoryListener }
+
+func (l memListener) Accept() (net.Conn, error) {
+	nc, err := l.InmemoryListener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return memConn{nc}, nil
+}
+
+type memConn struct{ net.Conn }
+
+func (c memConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, asOnSocket(err)
+}
+
+func (c memConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, asOnSocket(err)
+}
+
+func asOnSocket(err error) error {
+	if errors.Is(err, fasthttputil.ErrTimeout) {
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+// rounds plays a measurement that a busy machine may spoil until one round holds, n times at most: what
+// is really too slow is so in every round.
+func rounds(t testing.TB, n int, play func(round int) error) {
+	t.Helper()
+	for round := range n {
+		err := play(round)
+		if err == nil {
+			return
+		}
+		if round == n-1 {
+			t.Error(err)
+			return
+		}
+		t.Logf("round %d of %d: %v", round+1, n, err)
+	}
 }
 
 // awaitLive waits until n requests are live.

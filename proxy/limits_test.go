@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wattline/meter"
@@ -127,93 +129,133 @@ func TestTooManyConnections(t *testing.T) {
 	f.rows.await(t, func(r *meter.Record) bool { return r.Status == meter.Some(503) && r.Outcome == meter.Rejected })
 }
 
-// TestIdleDeadlines: whoever is silent for too long is let go, each with its status and row.
-func TestIdleDeadlines(t *testing.T) {
-	up := startScripted(t, listen(t))
-	const idle = 150 * time.Millisecond
-	f := startFront(t, up.url(), func(c *Config) { c.HeaderIdle, c.BodyIdle, c.KeepAliveIdle = idle, idle, idle })
-	for _, c := range []struct {
-		name, raw string
-		status    int
-	}{
-		{"half a head", "GET /echo HTTP/1.1\r\nHos", 408},
-		{"half a sized body", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 408},
-		{"no chunk", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 408},
-		{"half a chunk", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", 408},
-		{"a continue that is not used", "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 408},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			nc := dial(t, f.addr)
-			began := time.Now()
-			send(t, nc, c.raw)
-			br := bufio.NewReader(nc)
-			resp, _ := readReply(t, br, http.MethodPost)
-			for resp.StatusCode == 100 {
-				resp, _ = readReply(t, br, http.MethodPost)
-			}
-			if resp.StatusCode != c.status || !resp.Close {
-				t.Errorf("%s, close %v", resp.Status, resp.Close)
-			}
-			if d := time.Since(began); d < idle || d > 20*idle {
-				t.Errorf("after %v", d)
-			}
-			_ = nc.Close()
-		})
+// idleCases are clients that fall silent, and how long after the last byte each is let go.
+func idleCases(cfg *Config) []idleCase {
+	return []idleCase{
+		{"half a head", "GET /echo HTTP/1.1\r\nHos", 408, cfg.HeaderIdle},
+		{"half a sized body", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 408, cfg.BodyIdle},
+		{"no chunk", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 408, cfg.BodyIdle + min(cfg.BodyIdle, firstChunkGrace)},
+		{"half a chunk", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", 408, cfg.BodyIdle},
+		{"a continue that is not used", "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 408, cfg.BodyIdle},
 	}
-	for _, rec := range f.rows.awaitN(t, 5) {
-		if rec.Outcome != meter.Rejected || rec.Status != meter.Some(408) {
+}
+
+type idleCase struct {
+	name, raw string
+	status    int
+	after     time.Duration
+}
+
+// play says the case's part and waits for the refusal.
+func (c idleCase) play(t *testing.T, nc net.Conn) (took time.Duration) {
+	t.Helper()
+	send(t, nc, c.raw)
+	began := time.Now()
+	br := bufio.NewReader(nc)
+	resp, _ := readReply(t, br, http.MethodPost)
+	for resp.StatusCode == 100 {
+		resp, _ = readReply(t, br, http.MethodPost)
+	}
+	took = time.Since(began)
+	if resp.StatusCode != c.status || !resp.Close {
+		t.Errorf("%s: %s, close %v", c.name, resp.Status, resp.Close)
+	}
+	_ = nc.Close()
+	return took
+}
+
+func areRefusals(t *testing.T, recs []*meter.Record) {
+	t.Helper()
+	for _, rec := range recs {
+		if rec.Outcome != meter.Rejected || rec.Status != meter.Some(408) || rec.Error == "" {
 			t.Errorf("row: %s %+v %q", rec.Outcome, rec.Status, rec.Error)
 		}
 	}
+}
 
-	t.Run("never total", func(t *testing.T) { // a byte now and then is enough
-		nc := dial(t, f.addr)
-		tick := time.NewTicker(idle / 3)
-		defer tick.Stop()
-		for _, b := range []byte("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc") {
-			_, _ = nc.Write([]byte{b})
-			<-tick.C
-		}
-		if resp, body := readReply(t, bufio.NewReader(nc), http.MethodPost); resp.StatusCode != 200 || body != "POST abc" {
-			t.Errorf("%s %q", resp.Status, body)
-		}
+// TestIdleDeadlines: who is silent for too long is let go, each with its status and row.
+func TestIdleDeadlines(t *testing.T) {
+	up := startScripted(t, listen(t))
+	const idle = 150 * time.Millisecond
+	var cfg Config
+	f := startFront(t, up.url(), func(c *Config) {
+		c.HeaderIdle, c.BodyIdle = idle, idle
+		cfg = *c
 	})
-	t.Run("kept alive in vain", func(t *testing.T) {
-		nc := dial(t, f.addr)
+	cases := idleCases(&cfg)
+	for _, c := range cases {
+		if took := c.play(t, dial(t, f.addr)); took < c.after-50*time.Millisecond { // began is behind the write
+			t.Errorf("%s: let go after %v", c.name, took)
+		}
+	}
+	areRefusals(t, f.rows.awaitN(t, len(cases)))
+}
+
+// TestIdleDeadlinesAreExact: in a bubble each deadline holds to the nanosecond, and is an idle one: a byte
+// just before it, again and again, is enough.
+func TestIdleDeadlinesAreExact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cfg Config
+		f, dial := bubbleFront(t, func(ln net.Listener) { startScripted(t, ln) }, func(c *Config) {
+			c.HeaderIdle, c.BodyIdle, c.KeepAliveIdle = 10*time.Second, 20*time.Second, 30*time.Second
+			cfg = *c
+		})
+		cases := idleCases(&cfg)
+		for _, c := range cases {
+			if took := c.play(t, dial()); took != c.after {
+				t.Errorf("%s: let go after %v, not %v", c.name, took, c.after)
+			}
+		}
+		areRefusals(t, f.rows.awaitN(t, len(cases)))
+
+		nc := dial()
+		for i, b := range []byte("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc") {
+			time.Sleep(map[bool]time.Duration{true: cfg.KeepAliveIdle, false: cfg.HeaderIdle}[i == 0] - time.Nanosecond)
+			send(t, nc, string(b))
+		}
 		br := bufio.NewReader(nc)
-		send(t, nc, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
-		readReply(t, br, "GET")
-		if rest, err := io.ReadAll(br); len(rest) > 0 || err != nil {
-			t.Errorf("%q, %v", rest, err)
+		if resp, body := readReply(t, br, http.MethodPost); resp.StatusCode != 200 || body != "POST abc" {
+			t.Errorf("a byte now and then: %s %q", resp.Status, body)
+		}
+		kept := time.Now()
+		if rest, err := io.ReadAll(br); len(rest) > 0 || err != nil || time.Since(kept) != cfg.KeepAliveIdle {
+			t.Errorf("kept alive in vain: %q, %v after %v", rest, err, time.Since(kept))
 		}
 	})
 }
 
-// TestSilentUpstream: before a head it is a 504, within a reply the stream ends broken.
+// TestSilentUpstream: before a head it is a 504, within a reply the stream ends broken; both when the
+// upstream has been silent for just so long, however long the exchange is.
 func TestSilentUpstream(t *testing.T) {
-	_, url := startStub(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
-	f := startFront(t, url, func(c *Config) { c.UpstreamIdle = 200 * time.Millisecond })
-	nc := dial(t, f.addr)
-	send(t, nc, strings.Replace(postOf("/completion", "hang", chat(3, "")), "\r\n", "\r\nX-Stub-Fault: hang\r\n", 1))
-	resp, body := readReply(t, bufio.NewReader(nc), http.MethodPost)
-	if resp.StatusCode != 504 || !strings.Contains(body, url) {
-		t.Errorf("%s %s", resp.Status, body)
-	}
-	if rec := f.rows.row(t, "hang"); rec.Outcome != meter.UpstreamError || !strings.Contains(rec.Error, "said nothing") {
-		t.Errorf("row: %s %q", rec.Outcome, rec.Error)
-	}
-	nc = dial(t, f.addr)
-	send(t, nc, strings.Replace(postOf("/completion", "stall", chat(9, "")), "\r\n", "\r\nX-Stub-Fault: stall:3\r\n", 1))
-	got, err := http.ReadResponse(bufio.NewReader(nc), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadAll(got.Body); err == nil {
-		t.Error("the stream ended politely")
-	}
-	if rec := f.rows.row(t, "stall"); rec.Outcome != meter.Truncated || !strings.Contains(rec.Error, "said nothing") || rec.OutputEvents != meter.Some(3) {
-		t.Errorf("row: %s %q, %+v events", rec.Outcome, rec.Error, rec.OutputEvents)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 3 * time.Minute
+		up := stub.New(stub.Config{FirstToken: 2 * time.Minute, PingInterval: -1, TokenGap: 2 * time.Minute})
+		f, dial := bubbleFront(t, stubOn(t, up), func(c *Config) { c.UpstreamIdle = idle })
+		nc := dial()
+		began := time.Now()
+		send(t, nc, strings.Replace(postOf("/completion", "hang", chat(3, "")), "\r\n", "\r\nX-Stub-Fault: hang\r\n", 1))
+		resp, body := readReply(t, bufio.NewReader(nc), http.MethodPost)
+		if resp.StatusCode != 504 || !strings.Contains(body, "http://upstream") || time.Since(began) != idle {
+			t.Errorf("%s %s after %v", resp.Status, body, time.Since(began))
+		}
+		if rec := f.rows.row(t, "hang"); rec.Outcome != meter.UpstreamError || !strings.Contains(rec.Error, "said nothing") {
+			t.Errorf("row: %s %q", rec.Outcome, rec.Error)
+		}
+		nc = dial()
+		began = time.Now()
+		send(t, nc, strings.Replace(postOf("/completion", "stall", chat(9, "")), "\r\n", "\r\nX-Stub-Fault: stall:3\r\n", 1))
+		got, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(got.Body)
+		if took := time.Since(began); err == nil || took != 6*time.Minute+idle {
+			t.Errorf("the stream ended with %v after %v", err, took)
+		}
+		if rec := f.rows.row(t, "stall"); rec.Outcome != meter.Truncated || !strings.Contains(rec.Error, "said nothing") || rec.OutputEvents != meter.Some(3) {
+			t.Errorf("row: %s %q, %+v events", rec.Outcome, rec.Error, rec.OutputEvents)
+		}
+	})
 }
 
 // TestSlowReader: a client that reads nothing holds the upstream back, costs no memory, and is let go;
@@ -249,52 +291,78 @@ func TestSlowReader(t *testing.T) {
 		t.Errorf("grew by %d MB", grown>>20)
 	}
 
-	nc = dial(t, f.addr)
-	send(t, nc, "GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow\r\nConnection: close\r\n\r\n")
+	rounds(t, 3, func(round int) error { // the test's own stall would make it a client that reads nothing
+		return readSlowly(t, f, fmt.Sprint("slow", round), idle, size)
+	})
+}
+
+// readSlowly reads at 1 MB/s for five times the idle deadline, so that the kernels' buffers take longer
+// than it to drain, and the rest at full speed.
+func readSlowly(t *testing.T, f *front, id string, idle time.Duration, size int64) error {
+	t.Helper()
+	nc := dial(t, f.addr)
+	defer nc.Close()
+	send(t, nc, "GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: "+id+"\r\nConnection: close\r\n\r\n")
 	tick := time.NewTicker(idle / 20)
 	defer tick.Stop()
-	buf := make([]byte, 32<<10) // 1 MB/s: the kernels' buffers take longer than idle to drain
+	buf := make([]byte, 32<<10)
 	taken := int64(0)
-	for range 100 { // 5 x idle
+	for range 100 {
 		<-tick.C
 		n, err := nc.Read(buf)
 		if err != nil {
-			t.Fatalf("the slow reader was cut off: %v", err)
+			return fmt.Errorf("the slow reader was cut off: %w", err)
 		}
 		taken += int64(n)
 	}
-	if rows := f.rows.list(); len(rows) != 1 {
-		t.Errorf("row: %s %s", rows[1].Outcome, rows[1].Error)
-	}
-	n, err := io.Copy(io.Discard, nc) // the rest at full speed
+	n, err := io.Copy(io.Discard, nc)
 	if err != nil || taken+n < size {
-		t.Errorf("%d bytes, %v", taken+n, err)
+		return fmt.Errorf("the slow reader got %d bytes, %w", taken+n, err)
 	}
-	if rec := f.rows.row(t, "slow"); rec.Outcome != meter.OK {
-		t.Errorf("row: %s %q", rec.Outcome, rec.Error)
+	if rec := f.rows.row(t, id); rec.Outcome != meter.OK {
+		return fmt.Errorf("row of the slow reader: %s %q", rec.Outcome, rec.Error)
 	}
+	return nil
 }
 
-// TestSlowHeadsCostLittle: a thousand connections that have sent half a head hold a few kB each.
-func TestSlowHeadsCostLittle(t *testing.T) {
-	up := startScripted(t, listen(t))
-	f := startFront(t, up.url())
+// TestSlowOnesCostLittle: a thousand connections that have sent half a head, or half a body, or wait for
+// a silent upstream, hold a few kB each.
+func TestSlowOnesCostLittle(t *testing.T) {
 	const n = 1000
-	before := resetPeak(t)
-	conns := make([]net.Conn, n)
-	for i := range conns {
-		conns[i] = dial(t, f.addr)
-		send(t, conns[i], "GET /echo HTTP/1.1\r\nHost: x\r\nX-Slow: "+strings.Repeat("l", 1000))
-	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for f.Conns() < n {
-		<-tick.C
-	}
-	each := (memory(t, "VmHWM") - before) / n
-	t.Logf("%d bytes a connection, the test's own half included", each)
-	if each > 64<<10 {
-		t.Errorf("%d bytes a connection", each)
+	for _, c := range []struct{ name, raw string }{
+		{"half a head", "GET /echo HTTP/1.1\r\nHost: x\r\nX-Slow: " + strings.Repeat("l", 1000)},
+		{"half a body", postOf("/echo", "x", strings.Repeat("l", 20000))[:10000]},
+		{"silent upstream", strings.Replace(postOf("/completion", "x", chat(9, "")), "\r\n", "\r\nX-Stub-Fault: hang\r\n", 1)},
+		{"stalled stream", strings.Replace(postOf("/completion", "x", chat(9, "")), "\r\n", "\r\nX-Stub-Fault: stall:3\r\n", 1)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, url := startStub(t, stub.Config{Slots: n, FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
+			f := startFront(t, url)
+			settled(t, f)
+			before := resetPeak(t)
+			conns := make([]net.Conn, n)
+			for i := range conns {
+				conns[i] = dial(t, f.addr)
+				send(t, conns[i], c.raw)
+			}
+			eventually(t, func() bool {
+				if c.name == "half a head" {
+					return f.Conns() == n
+				}
+				told := f.Inflight()
+				return len(told) == n && !slices.ContainsFunc(told, func(i Inflight) bool {
+					return c.name == "silent upstream" && i.Phase != "waiting" || c.name == "stalled stream" && i.Events < 3
+				})
+			}, func() string { return fmt.Sprintf("%d connections, %d requests", f.Conns(), f.Live()) })
+			each := (memory(t, "VmHWM") - before) / n
+			t.Logf("%d bytes a connection, the test's and the stub's own part included", each)
+			if each > 160<<10 {
+				t.Errorf("%d bytes a connection", each)
+			}
+			for _, nc := range conns {
+				_ = nc.Close()
+			}
+		})
 	}
 }
 
@@ -330,13 +398,35 @@ func TestPanics(t *testing.T) {
 		t.Errorf("log: %s", text)
 	}
 
-	x := &exchange{srv: f.Server, rec: &meter.Record{}}
-	x.metered(func() { panic("metering") })
-	ran := false
-	x.metered(func() { ran = true })
-	if ran || !x.deaf.Load() {
-		t.Error("metering goes on behind a panic")
+}
+
+// TestPanicInMetering: metering that fails costs the row its figures and the traffic nothing.
+func TestPanicInMetering(t *testing.T) {
+	up := startScripted(t, listen(t))
+	var log logged
+	f := startFront(t, up.url(), func(c *Config) { c.Tracer, c.Log = panickyTracer{}, textLog(&log) })
+	nc := dial(t, f.addr)
+	br := bufio.NewReader(nc)
+	for i := range 3 { // on one connection, and on one of the upstream's
+		id := fmt.Sprint("deaf", i)
+		send(t, nc, postOf("/echo", id, "body"))
+		if resp, body := readReply(t, br, "POST"); resp.StatusCode != 200 || body != "POST body" || resp.Close {
+			t.Errorf("%s %q, close %v", resp.Status, body, resp.Close)
+		}
+		if rec := f.rows.row(t, id); rec.Outcome != meter.OK || rec.Error != "metering failed" || rec.RequestBytes != meter.Some(4) {
+			t.Errorf("row: %s %q, %+v bytes", rec.Outcome, rec.Error, rec.RequestBytes)
+		}
 	}
+	if text := log.String(); strings.Count(text, "metering failed") != 3 || strings.Contains(text, "X-Request-Id") {
+		t.Errorf("log: %s", text)
+	}
+}
+
+// panickyTracer fails where an exchange's metering is first asked.
+type panickyTracer struct{}
+
+func (panickyTracer) Trace(uint64, func(string) []byte) (traceparent, traceID string) {
+	panic("asked for by the test")
 }
 
 // panicky is an Observer that panics on demand.

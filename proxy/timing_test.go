@@ -2,16 +2,11 @@ package proxy
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/valyala/fasthttp/fasthttputil"
 
 	"wattline/meter"
 	"wattline/proxy/stub"
@@ -21,36 +16,16 @@ import (
 // In a bubble time only passes where the stub waits, so nothing is left to tolerate.
 func TestFirstTokenIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		upstreamLn, frontLn := fasthttputil.NewInmemoryListener(), fasthttputil.NewInmemoryListener()
-		up := stub.New(stub.Config{Record: true, TokenGap: 20 * time.Millisecond})
-		rows := newRows()
-		parsed, err := ParseUpstream("http://stub:80")
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv, err := New(Config{
-			Upstream: parsed, Observer: rows,
-			Dial: func(context.Context, string, string) (net.Conn, error) { return upstreamLn.Dial() },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		served := make(chan error, 2)
-		go func() { served <- up.Serve(upstreamLn) }()
-		go func() { served <- srv.Serve(frontLn) }()
-
+		f, dial := bubbleFront(t, stubOn(t, stub.New(stub.Config{TokenGap: 20 * time.Millisecond})))
 		for _, path := range []string{"/v1/chat/completions", "/v1/completions", "/completion"} {
-			nc, err := frontLn.Dial()
-			if err != nil {
-				t.Fatal(err)
-			}
+			nc := dial()
 			send(t, nc, postOf(path, path, `{"prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true,"max_tokens":5}`))
 			resp, _ := readReply(t, bufio.NewReader(nc), http.MethodPost)
 			if resp.StatusCode != http.StatusOK {
 				t.Fatalf("%s: %s", path, resp.Status)
 			}
 			_ = nc.Close()
-			rec := rows.row(t, path)
+			rec := f.rows.row(t, path)
 			want := map[string]struct {
 				got  meter.Int
 				want int64
@@ -73,41 +48,44 @@ func TestFirstTokenIsExact(t *testing.T) {
 				t.Errorf("%s: outcome %s: %s", path, rec.Outcome, rec.Error)
 			}
 		}
-		if err := errors.Join(srv.Shutdown(t.Context()), up.Close(), <-served, <-served); err != nil {
-			t.Error(err)
-		}
-		time.Sleep(time.Minute) // fasthttp's idle workers end by the (fake) clock
 	})
 }
 
-// TestFirstTokenOnSockets: over real sockets the row agrees within 2 ms with what the stub recorded.
+// TestFirstTokenOnSockets: over real sockets the row agrees within 2 ms (median of 20) with what the stub
+// recorded.
 func TestFirstTokenOnSockets(t *testing.T) {
 	up, url := startStub(t, stub.Config{FirstToken: 60 * time.Millisecond, PingInterval: 15 * time.Millisecond, TokenGap: time.Millisecond})
 	f := startFront(t, url)
-	var ttft, ttfb []time.Duration
+	rounds(t, 5, func(round int) error {
+		ttft, ttfb := firstTokens(t, up, f, round)
+		t.Logf("difference to the stub's record, median of %d: ttft %v, ttfb %v", len(ttft), median(ttft), median(ttfb))
+		if m := max(median(ttft), median(ttfb)); m > 2*time.Millisecond {
+			return fmt.Errorf("ttft differs by %v, ttfb by %v", median(ttft), median(ttfb))
+		}
+		return nil
+	})
+}
+
+// firstTokens plays 20 streams and says by how much row and stub differ.
+func firstTokens(t *testing.T, up *stub.Server, f *front, round int) (ttft, ttfb []time.Duration) {
+	t.Helper()
 	for i := range 20 {
-		id := fmt.Sprint("n", i)
+		id := fmt.Sprintf("n%d-%d", round, i)
 		nc := dial(t, f.addr)
 		send(t, nc, postOf("/v1/chat/completions", id, chat(3, "")))
 		readReply(t, bufio.NewReader(nc), http.MethodPost)
 		_ = nc.Close()
 		rec := f.rows.row(t, id)
 		ex := awaitStub(t, up, id, func(e stub.Exchange) bool { return !e.Ended.IsZero() })
+		if !rec.TTFTUs.Valid || !rec.TTFBUs.Valid {
+			t.Fatalf("absent: ttft %v, ttfb %v", rec.TTFTUs, rec.TTFBUs)
+		}
 		// The row counts from P0; the stub's stamps are put on the same zero by the row's wall-clock start,
 		// which carries a monotonic reading.
 		ttft = append(ttft, (time.Duration(rec.TTFTUs.V)*time.Microsecond - ex.First.Sub(rec.StartedAt)).Abs())
 		ttfb = append(ttfb, (time.Duration(rec.TTFBUs.V)*time.Microsecond - ex.Headed.Sub(rec.StartedAt)).Abs())
-		if !rec.TTFTUs.Valid || !rec.TTFBUs.Valid {
-			t.Fatalf("absent: ttft %v, ttfb %v", rec.TTFTUs, rec.TTFBUs)
-		}
 	}
-	t.Logf("difference to the stub's record, median of %d: ttft %v, ttfb %v", len(ttft), median(ttft), median(ttfb))
-	if m := median(ttft); m > 2*time.Millisecond {
-		t.Errorf("ttft differs by %v", m)
-	}
-	if m := median(ttfb); m > 2*time.Millisecond {
-		t.Errorf("ttfb differs by %v", m)
-	}
+	return ttft, ttfb
 }
 
 // TestUnstreamedHasNoFirstToken: a reply that comes in one piece has a ttfb and no ttft.

@@ -254,7 +254,7 @@ func TestStalePooledConnections(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests, %d unannounced closes, %d were told 502 (the close crossed the request)", n, closes.Load(), failed)
-	if closes.Load() < n/8 || failed > n/20 {
+	if closes.Load() < n/8 || int64(failed) > closes.Load()/4 { // without a look before use nearly all would
 		t.Errorf("%d closes, %d failures", closes.Load(), failed)
 	}
 }

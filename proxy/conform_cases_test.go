@@ -30,6 +30,7 @@ func methodCases() []conformance {
 		},
 		simple("OPTIONS for CORS", "OPTIONS", "/cors", "Origin: http://page\r\nAccess-Control-Request-Method: POST\r\n"),
 		simple("OPTIONS *", "OPTIONS", "*", ""),
+		simple("CONNECT", "CONNECT", "llama:8080", ""),
 		simple("absolute target", "GET", "http://llama:8080/echo?a=b", ""),
 		simple("odd targets", "GET", "/a//b/%2e%2E/%zz;p=1?q=%20+&&x=\xc3\xa9#f", ""),
 	)
@@ -124,6 +125,18 @@ func uploadCases() []conformance {
 			name: "100-continue, chunked", say: []string{head("/echo", te+"Expect: 100-continue\r\n"), chunks + "\r\n"},
 			waits: []string{"", "100 Continue\r\n\r\n"}, replies: []string{"POST"},
 		},
+		{
+			name: "100-continue refused", say: []string{head("/early-401", "Content-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n")},
+			replies: []string{"POST"}, ends: true,
+			tested: func(t *testing.T, got string) {
+				if !strings.HasPrefix(got, "HTTP/1.1 401 ") {
+					t.Errorf("received %q", got)
+				}
+			},
+		},
+		{name: "early 401 while a sized upload runs", say: []string{head("/early-401-lingers", "Content-Length: 30000\r\n"), strings.Repeat("x", 10000)}, replies: []string{"POST"}, early: true},
+		{name: "early 413 while a sized upload runs", say: []string{head("/early-413", "Content-Length: 30000\r\n"), strings.Repeat("x", 10000)}, replies: []string{"POST"}, early: true},
+		{name: "early 413 while a chunked upload runs", say: []string{head("/early-413", te), "2710\r\n" + strings.Repeat("x", 10000) + "\r\n"}, replies: []string{"POST"}, early: true},
 		{name: "100-continue that is not awaited", say: []string{head("/echo", "Content-Length: 4\r\nExpect: 100-continue\r\n") + "body"}, replies: []string{"POST"}},
 		{name: "uploads behind each other", say: []string{head("/echo", te) + chunks + "\r\n" + head("/echo", "Content-Length: 2\r\n") + "hi" + head("/echo", te) + "0\r\n\r\n"}, replies: []string{"POST", "POST", "POST"}},
 		{name: "500 kB of small chunks", say: []string{head("/echo", te) + strings.Repeat("1\r\na\r\n", 50000), strings.Repeat("2\r\nbc\r\n", 50000) + "0\r\n\r\n"}, replies: []string{"POST"}},

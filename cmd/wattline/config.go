@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
 )
 
 // Settings meet here: a flag on the command line wins over WATTLINE_<FLAG> in the environment, which
@@ -50,23 +50,44 @@ func readConfig(args []string) (*configFile, error) {
 	}
 	f := &configFile{path: path}
 	if err := yaml.Unmarshal(text, &f.values); err != nil {
-		return nil, fmt.Errorf("the configuration file %s is not valid YAML:\n%s", path, yaml.FormatError(err, false, true))
+		return nil, fmt.Errorf("the configuration file %s is not valid YAML of the form key: value; correct %s", path, yamlComplaint(err))
 	}
 	if _, ok := f.values["routes"]; ok {
-		var r struct {
-			Routes []route `yaml:"routes"`
+		if f.routes, err = readRoutes(text); err != nil {
+			return nil, fmt.Errorf("routes in %s must be a list of {name, listen, upstream, gpus, labels}; correct %s", path, yamlComplaint(err))
 		}
-		picked, err := yaml.Marshal(map[string]any{"routes": f.values["routes"]})
-		if err != nil {
-			return nil, fmt.Errorf("routes in %s: %w", path, err)
-		}
-		if err := yaml.NewDecoder(bytes.NewReader(picked), yaml.Strict()).Decode(&r); err != nil {
-			return nil, fmt.Errorf("routes in %s must be a list of {name, listen, upstream, gpus, labels}:\n%s", path, yaml.FormatError(err, false, false))
-		}
-		f.routes = r.Routes
 		delete(f.values, "routes")
 	}
 	return f, nil
+}
+
+// readRoutes decodes routes from the file's own text, so that a complaint names the right line.
+func readRoutes(text []byte) (routes []route, err error) {
+	doc, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, err
+	}
+	at, err := yaml.PathString("$.routes")
+	if err != nil {
+		return nil, err
+	}
+	node, err := at.FilterFile(doc)
+	if err != nil {
+		return nil, err
+	}
+	err = yaml.NodeToValue(node, &routes, yaml.Strict())
+	return routes, err
+}
+
+// yamlComplaint is an error of the YAML library in one line: where, and what is wrong there.
+func yamlComplaint(err error) string {
+	var e yaml.Error
+	if !errors.As(err, &e) || e.GetToken() == nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		return first
+	}
+	at := e.GetToken().Position
+	return fmt.Sprintf("line %d, column %d: %s", at.Line, at.Column, e.GetMessage())
 }
 
 // configPath finds the file's name before kong parses, as kong needs the file for that. named is whether
@@ -161,6 +182,16 @@ func xdg(env, fallback string) string {
 		return ""
 	}
 	return filepath.Join(home, fallback)
+}
+
+// excludes refuses flags of the command line that would count for nothing beside the file's routes.
+func (a *app) excludes(kctx *kong.Context, flags ...string) error {
+	for _, p := range kctx.Path {
+		if len(a.routes) > 0 && p.Flag != nil && !p.Resolved && slices.Contains(flags, p.Flag.Name) {
+			return usageError("--%s and the routes of the configuration file exclude each other: leave one of them out", p.Flag.Name)
+		}
+	}
+	return nil
 }
 
 // checkRoutes completes the routes that serve is to run: the file's, or the one that the flags describe.

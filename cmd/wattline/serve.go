@@ -60,6 +60,9 @@ type limitFlags struct {
 
 // Run serves until the context ends, then lets live requests finish.
 func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
+	if err := a.excludes(kctx, "listen", "upstream", "labels"); err != nil {
+		return err
+	}
 	target, err := c.target(kctx)
 	if err != nil {
 		return err

@@ -192,6 +192,19 @@ func TestADamagedStoreIsSetAside(t *testing.T) {
 	}
 }
 
+// A file that never was a store is refused and stays where and what it is.
+func TestAnotherFileIsNotSetAside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notes.txt")
+	text := strings.Repeat("not a store\n", 1000)
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	if _, err := Open(t.Context(), Config{Path: path, SetAside: true, Log: quiet()}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "not a wattline store") {
+		t.Errorf("it opens: %v", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != text {
+		t.Errorf("the file became %d bytes, %v", len(got), err)
+	}
+}
+
 func TestOneWriterManyReaders(t *testing.T) {
 	path := t.TempDir() + "/wattline.db"
 	cmd, out := child(t, "hold", path)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		cfg.Log = slog.Default()
 	}
 	s, err := open(ctx, cfg, migrations())
-	if !cfg.SetAside || !errors.Is(err, ErrDamaged) {
+	if !cfg.SetAside || !errors.Is(err, ErrDamaged) || !wasStore(cfg.Path) {
 		return s, err
 	}
 	aside, moveErr := setAside(cfg.Path, time.Now())
@@ -86,7 +87,7 @@ func prepareFile(path string) error {
 		return errors.New("store: no path given: set --store FILE")
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return explain("make the folder of", path, err)
+		return &Error{Kind: ErrReadOnly, Path: path, text: advice(ErrReadOnly, path), cause: err}
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -146,6 +147,22 @@ func (s *Store) release() error {
 	}
 	errs = append(errs, s.lock.Close())
 	return errors.Join(errs...)
+}
+
+// wasStore reports whether a file that cannot be read may once have been a store: it begins as SQLite's
+// files do, or with the zeros that a power failure can leave. Another file is somebody else's, named by
+// mistake, and stays where it is.
+func wasStore(path string) bool {
+	f, err := os.Open(path) //nolint:gosec // the user names it
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // only read
+	begin := make([]byte, 16)
+	if _, err := io.ReadFull(f, begin); err != nil {
+		return false
+	}
+	return string(begin) == "SQLite format 3\x00" || string(begin) == string(make([]byte, 16))
 }
 
 // setAside renames the store's files and returns the new name of the main one.

@@ -32,28 +32,52 @@ func (r *Runner) warmUp(ctx context.Context) error {
 	}
 	sizes[0], sizes[1] = min(max(sizes[0], small), large), min(sizes[1], large)
 	r.cfg.Say("warming up")
+	sent, err := r.warmSizes(ctx, task, sizes)
+	if err != nil {
+		return err
+	}
+	for _, ex := range sent {
+		r.cost.learn(ex)
+	}
+	width := min(r.width(), max(warmupWidth, r.cfg.Slots))
+	if width < 2 {
+		return nil
+	}
+	return r.warmWidths(ctx, task, sizes[0], width)
+}
+
+// warmSizes sends a throw-away request of each size. The first of all may have waited for kernels to be
+// compiled: where it was slower a token than a longer prompt, another takes its place.
+func (r *Runner) warmSizes(ctx context.Context, task string, sizes []int) (sent []*replay.Exchange, err error) {
 	for i, n := range sizes {
 		if i > 0 && n == sizes[0] {
 			break
 		}
 		ex, err := r.throwAway(ctx, task, n, i, warmupTokens)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if got := ex.PromptTokens(); i == 0 && got.Valid && int(got.V) != n && r.cfg.Offset != nil {
 			r.cfg.Offset(int(got.V) - n)
 			r.cfg.Say("the server evaluates %+d tokens beside those its tokenizer counts; prompts are sized accordingly", int(got.V)-n)
 			if ex, err = r.throwAway(ctx, task, n, i, warmupTokens); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		r.cost.learn(ex)
+		sent = append(sent, ex)
 	}
-	width := min(r.width(), warmupWidth)
-	if width < 2 {
-		return nil
+	if len(sent) > 1 && perToken(sent[0]) > slowStart*perToken(sent[1]) {
+		sent[0], err = r.throwAway(ctx, task, sizes[0], len(sizes), warmupTokens)
 	}
-	return r.warmWidths(ctx, task, sizes[0], width)
+	return sent, err
+}
+
+// slowStart is by how much the first prompt's token may take longer than a longer prompt's.
+const slowStart = 2
+
+// perToken is the time to the first token in microseconds by the tokens of the prompt.
+func perToken(ex *replay.Exchange) float64 {
+	return float64(ex.TTFTUs.V) / float64(max(ex.Cell.PromptTokens, 1))
 }
 
 // width is how many requests may be in flight together.
@@ -68,7 +92,7 @@ func (r *Runner) warmWidths(ctx context.Context, task string, size, width int) e
 	reqs := make([]*replay.Request, width)
 	for i := range reqs {
 		var err error
-		if reqs[i], err = r.throwAwayRequest(ctx, task, size, 2+i, warmupTokens+warmupStep*i); err != nil {
+		if reqs[i], err = r.throwAwayRequest(ctx, task, size, 3+i, warmupTokens+warmupStep*i); err != nil {
 			return err
 		}
 	}

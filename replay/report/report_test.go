@@ -251,6 +251,26 @@ func TestFlagsAreTheServersOwn(t *testing.T) {
 	}
 }
 
+func TestATipThatIsFollowedIsNotGiven(t *testing.T) {
+	l := labelled("a", nil)
+	m := measuredOf(l)
+	m.Results.Cells[2].DecodeTPS.Mean = replay.Some(30)
+	given := func() bool {
+		return slices.ContainsFunc(Tips(m), func(tip Tip) bool { return tip.Advice == "Use flash attention" })
+	}
+	if !given() {
+		t.Error("the tip is not given at all")
+	}
+	m.Settings = map[string]string{"--flash-attn": "on"}
+	if given() {
+		t.Error("the server has flash attention, and is told to use it")
+	}
+	m.Settings = map[string]string{"--flash-attn": "off"}
+	if !given() {
+		t.Error("the server has it off, and is not told to use it")
+	}
+}
+
 func TestComparison(t *testing.T) {
 	a, b, c := labelled("Default", nil), labelled("Optimized", nil), labelled("Low VRAM", nil)
 	set := func(l Labelled, tps, tpw, ms, gb float64) {

@@ -43,7 +43,7 @@ const (
 
 // Tips are those whose rule fires. The guide tells to raise batch sizes for throughput and to lower them
 // for latency: the first is given where prompts take most of the time, the second where neighbours'
-// prompts stall those who decode, and never both.
+// prompts stall those who decode, and never both. A tip that the server follows already is not given.
 func Tips(m Measured) []Tip {
 	var out []Tip
 	for _, r := range rules {
@@ -52,28 +52,40 @@ func Tips(m Measured) []Tip {
 			continue
 		}
 		t := Tip{Section: r.section, Advice: r.advice, Rule: r.name, Because: because}
-		if r.flags != nil {
-			for _, f := range r.flags(&m) {
-				if text := m.flag(f[0], f[1]); text != "" {
-					t.Flags = append(t.Flags, text)
-				}
+		followed := r.flags != nil
+		for _, f := range r.list(&m) {
+			followed = followed && m.followed(f[0], f[1])
+			if text := m.flag(f[0], f[1]); text != "" {
+				t.Flags = append(t.Flags, text)
 			}
 		}
-		out = append(out, t)
+		if !followed {
+			out = append(out, t)
+		}
 	}
 	return out
+}
+
+func (r *rule) list(m *Measured) [][2]string {
+	if r.flags == nil {
+		return nil
+	}
+	return r.flags(m)
+}
+
+// followed is whether the server was started so.
+func (m *Measured) followed(name, value string) bool {
+	takes, ok := m.Flags[name]
+	now, set := m.Settings[name]
+	return ok && set && (!takes || now == value)
 }
 
 // flag writes a flag as this server accepts it: bare where it takes no value; "" where it is not known,
 // or set like that already.
 func (m *Measured) flag(name, value string) string {
 	takes, ok := m.Flags[name]
-	if !ok {
-		return ""
-	}
-	now, set := m.Settings[name]
 	switch {
-	case !takes && set, takes && set && now == value:
+	case !ok, m.followed(name, value):
 		return ""
 	case !takes:
 		return name

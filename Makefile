@@ -24,7 +24,7 @@ bin/wattline: FORCE
 .PHONY: FORCE
 FORCE:
 
-demo: build ## a real llama-server, wattline in front of it, traffic, the rows
+demo: build ## a real llama-server, wattline in front of it, traffic, the rows, the quick benchmark
 	bin/wattline demo $(DEMO_FLAGS)
 
 test: ## vet, build with and without cgo, every test

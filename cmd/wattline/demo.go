@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"wattline/deploy/llama"
+	"wattline/replay"
+	"wattline/replay/archive"
+	"wattline/replay/report"
 )
 
 // demoCmd shows wattline's whole way on this machine. Its rows go to a store of their own.
@@ -33,7 +37,8 @@ type demoRequest struct {
 	together      int // how many of it run at once
 }
 
-// Run starts a llama-server and wattline in front of it, sends a few requests and prints their rows.
+// Run starts a llama-server and wattline in front of it, sends a few requests and prints their rows, and
+// drives the guide's quick benchmark through it.
 func (c *demoCmd) Run(a *app) error {
 	srv, err := c.startServer(a)
 	if err != nil {
@@ -55,6 +60,9 @@ func (c *demoCmd) Run(a *app) error {
 	go func() { ended <- s.run(&serving) }() // ends with ctx; awaited below
 
 	err = c.report(a, s)
+	if err == nil {
+		err = c.benchmark(a, s)
+	}
 	if err == nil && !c.Exit {
 		c.stay(a, s, srv.URL())
 		select {
@@ -145,6 +153,38 @@ func (c *demoCmd) report(a *app, s *service) error {
 	fmt.Fprintf(a.stdout, "\nwattline requests --store %s %s\n\n", c.Store, last)
 	return (&requestsCmd{Store: c.Store, ID: last, Limit: 1}).Run(a)
 }
+
+// demoBudget is what the quick benchmark may take; cells beyond it are skipped aloud, and the first never.
+const demoBudget = 20 * time.Second
+
+// benchmark is the guide's quick benchmark with its report. That a run on a busy machine is INVALID is
+// said in the report and is no failure of the demo.
+func (c *demoCmd) benchmark(a *app, s *service) error {
+	dir := filepath.Join(filepath.Dir(c.Store), "demo-"+time.Now().UTC().Format("20060102T150405Z"))
+	run := &replayRunCmd{
+		Endpoint: s.routes[0].url(), Admin: "http://" + s.adminLn.Addr().String(), LoadTimeout: time.Minute,
+		Requests: demoRequests, Budget: replay.Seconds(demoBudget), Rest: demoBudget, Out: dir,
+	}
+	fmt.Fprintf(a.stdout, "\nThe benchmarking guide's quick benchmark, measured by its own client and in line:\n")
+	fmt.Fprintf(a.stdout, "\nwattline replay --requests %d --budget %s --out %s\n\n", demoRequests, demoBudget, dir)
+	var e *exitError
+	if err := run.Run(a); err != nil && !(errors.As(err, &e) && e.code == exitInvalid) {
+		return err
+	}
+	ar, err := archive.Read(dir)
+	if err != nil {
+		return err
+	}
+	page := filepath.Join(dir, "report.html")
+	if err := writePage(page, []report.Labelled{labelled(ar)}); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "\nThe same with charts: %s\n", page)
+	return nil
+}
+
+// demoRequests are sent a cell.
+const demoRequests = 2
 
 // send runs the request, together times at once, and returns the ids of the rows.
 func (r demoRequest) send(ctx context.Context, base string) ([]string, error) {

@@ -341,3 +341,24 @@ func TestReportCommand(t *testing.T) {
 		t.Errorf("--out over a run: exit %d\n%s", got.code, got.stderr)
 	}
 }
+
+// The demo's whole way: server, wattline, rows, the quick benchmark with its report and page.
+func TestDemo(t *testing.T) {
+	dir := t.TempDir()
+	got := wattline(t, "demo", "--exit", "--store", filepath.Join(dir, "demo.db"))
+	if got.code != exitOK {
+		t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
+	}
+	at := 0
+	for _, want := range []string{"weights are random", "wattline requests", "first token (ttft)", "wattline replay", "Measured twice: ", "By the guide:", "The same with charts: "} {
+		i := strings.Index(got.stdout[at:], want)
+		if i < 0 {
+			t.Fatalf("no %q behind %d in\n%s", want, at, got.stdout)
+		}
+		at += i
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "demo-*", "report.html"))
+	if err != nil || len(pages) != 1 {
+		t.Errorf("pages %v (%v)", pages, err)
+	}
+}

@@ -36,11 +36,7 @@ func (c *reportCmd) Run(a *app) error {
 		runs = append(runs, run)
 	}
 	if c.HTML != "" {
-		var page bytes.Buffer
-		if err := html.Write(&page, runs); err != nil {
-			return err
-		}
-		if err := writeWhole(c.HTML, page.Bytes()); err != nil {
+		if err := writePage(c.HTML, runs); err != nil {
 			return err
 		}
 		fmt.Fprintf(a.stderr, "wrote %s\n", c.HTML)
@@ -65,6 +61,15 @@ func (c *reportCmd) Run(a *app) error {
 		return report.Comparison(a.stdout, runs)
 	}
 	return nil
+}
+
+// writePage writes the self-contained page.
+func writePage(path string, runs []report.Labelled) error {
+	var page bytes.Buffer
+	if err := html.Write(&page, runs); err != nil {
+		return err
+	}
+	return writeWhole(path, page.Bytes())
 }
 
 // labelled is a folder's run under the folder's name.

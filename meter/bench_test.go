@@ -3,10 +3,13 @@ package meter_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-faster/jx"
 
@@ -25,11 +28,20 @@ func eventsOf(t testing.TB, name string) [][]byte {
 	return bytes.SplitAfter(r.bytes(), []byte("\n\n"))
 }
 
-// The two events that matter: the one that every token brings, and the one that ends a stream.
-func tokenEvent(t testing.TB) []byte { return eventsOf(t, "llama-server/chat_stream")[3] }
+// The two events that matter: the one that every token brings, here with several texts as they were
+// captured, and the one that ends a stream.
+func tokenEvents(t testing.TB) [][]byte { return eventsOf(t, "llama-server/chat_stream")[1:9] }
 func finalEvent(t testing.TB) []byte {
 	events := eventsOf(t, "llama-server/chat_stream_usage")
 	return events[len(events)-3]
+}
+
+// changingEvents are token events of which none is the last one with another text: completions in turn.
+func changingEvents(t testing.TB) (out [][]byte) {
+	for i, e := range tokenEvents(t) {
+		out = append(out, bytes.Replace(e, []byte(`"index":0`), fmt.Appendf(nil, `"index":%d`, i), 1))
+	}
+	return out
 }
 
 // streaming is a meter in the middle of a stream.
@@ -102,17 +114,60 @@ func TestFewAllocationsPerExchange(t *testing.T) {
 	}
 }
 
-func BenchmarkTokenEvent(b *testing.B) { benchmarkEvent(b, tokenEvent(b)) }
-func BenchmarkFinalEvent(b *testing.B) { benchmarkEvent(b, finalEvent(b)) }
+// The events of one completion; of several in turn, so that each must be read the long way; and the last.
+// cpu-ns/op is what to look at on a machine that does other things too.
+func BenchmarkTokenEvent(b *testing.B)         { benchmarkEvents(b, tokenEvents(b)...) }
+func BenchmarkChangingTokenEvent(b *testing.B) { benchmarkEvents(b, changingEvents(b)...) }
+func BenchmarkFinalEvent(b *testing.B)         { benchmarkEvents(b, finalEvent(b)) }
 
-func benchmarkEvent(b *testing.B, event []byte) {
+func benchmarkEvents(b *testing.B, events ...[]byte) {
 	m := streaming(chat)
-	now := int64(1)
-	b.SetBytes(int64(len(event)))
+	now, i := int64(1), 0
+	b.SetBytes(int64(len(events[0])))
 	b.ReportAllocs()
+	began := cpuTime()
 	for b.Loop() {
 		now += 1e7
-		m.ReplyBody(event, now, now+2e4)
+		if i++; i == len(events) {
+			i = 0
+		}
+		m.ReplyBody(events[i], now, now+2e4)
+	}
+	reportCPU(b, began)
+}
+
+func reportCPU(b *testing.B, began time.Duration) {
+	if spent := cpuTime() - began; spent > 0 {
+		b.ReportMetric(float64(spent)/float64(b.N), "cpu-ns/op")
+	}
+}
+
+// tokenEventAim is what a token event may cost in CPU time.
+const tokenEventAim = 500 * time.Nanosecond
+
+// TestTokenEventCost: CPU time, the best of several rounds, so that neighbours do not matter.
+func TestTokenEventCost(t *testing.T) {
+	if cpuTime() == 0 {
+		t.Skip("this system does not tell the CPU time of a process")
+	}
+	events, m, now := tokenEvents(t), streaming(chat), int64(1)
+	const each = 50_000 // long beside the clock's resolution
+	best := time.Duration(math.MaxInt64)
+	for range 10 {
+		began := cpuTime()
+		for i := range each {
+			now += 1e7
+			m.ReplyBody(events[i%len(events)], now, now+2e4)
+		}
+		best = min(best, (cpuTime()-began)/each)
+	}
+	limit := tokenEventAim
+	if raceDetector {
+		limit *= 20 // it instruments every access
+	}
+	t.Logf("%v of CPU a token event, the best of 10 rounds of %d", best, each)
+	if best > limit {
+		t.Errorf("a token event costs %v of CPU, the aim is %v", best, limit)
 	}
 }
 
@@ -143,7 +198,7 @@ type jsonEvent struct {
 	} `json:"timings"`
 }
 
-func BenchmarkTokenEventEncodingJSON(b *testing.B) { benchmarkJSON(b, tokenEvent(b)) }
+func BenchmarkTokenEventEncodingJSON(b *testing.B) { benchmarkJSON(b, tokenEvents(b)[1]) }
 func BenchmarkFinalEventEncodingJSON(b *testing.B) { benchmarkJSON(b, finalEvent(b)) }
 
 // benchmarkJSON does the JSON part alone, on data already framed.
@@ -151,18 +206,20 @@ func benchmarkJSON(b *testing.B, event []byte) {
 	data := bytes.TrimSpace(bytes.TrimPrefix(event, []byte("data: ")))
 	b.SetBytes(int64(len(event)))
 	b.ReportAllocs()
+	began := cpuTime()
 	for b.Loop() {
 		var e jsonEvent
 		if err := json.Unmarshal(data, &e); err != nil {
 			b.Fatal(err)
 		}
 	}
+	reportCPU(b, began)
 }
 
 // BenchmarkTokenEventJX finds content and model alone with the fastest library we know, on data already
 // framed and whole.
 func BenchmarkTokenEventJX(b *testing.B) {
-	data := bytes.TrimSpace(bytes.TrimPrefix(tokenEvent(b), []byte("data: ")))
+	data := bytes.TrimSpace(bytes.TrimPrefix(tokenEvents(b)[1], []byte("data: ")))
 	var d jx.Decoder
 	found := 0
 	text := func(d *jx.Decoder) error {
@@ -192,12 +249,14 @@ func BenchmarkTokenEventJX(b *testing.B) {
 	}
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
+	began := cpuTime()
 	for b.Loop() {
 		d.ResetBytes(data)
 		if err := d.ObjBytes(document); err != nil {
 			b.Fatal(err)
 		}
 	}
+	reportCPU(b, began)
 }
 
 // BenchmarkRequestImage is a request with a megabyte of base64.

@@ -7,6 +7,8 @@ type event struct {
 	choice      output // being read
 	choiceFull  bool   // it holds output
 	nOutputs    int
+	says        int    // strings with output in them
+	said        []byte // the last of these, as the scanner gave it; valid until the event ends
 	outputs     [eventOutputs]output
 	noChoices   bool // an empty list of choices: the event that carries the totals
 	toolItem    bool // a tool call's block or item
@@ -85,7 +87,7 @@ func eventKindOf(name []byte) eventKind {
 func (e *event) reset() {
 	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs = kindUntyped, 0, output{}, false, 0
 	e.noChoices, e.toolItem, e.delta, e.failed = false, false, false, false
-	e.slot = Int{}
+	e.slot, e.says, e.said = Int{}, 0, nil
 	e.model.n, e.fingerprint.n, e.finish.n, e.status.n, e.failure.n = 0, 0, 0, 0, 0
 	if !e.numbers {
 		return
@@ -139,9 +141,12 @@ func (e *event) scalar(f field, v value) {
 	case repAnswer, repNativeContent, repReasoning, repTool:
 		if v.filled() {
 			e.generated(f != repReasoning, f == repTool)
+			e.says, e.said = e.says+1, v.raw
 		}
 	case repDelta:
-		e.delta = v.filled()
+		if e.delta = v.filled(); e.delta {
+			e.says, e.said = e.says+1, v.raw
+		}
 	case repChoiceIndex:
 		e.choice.choice = v.count().V
 	case repIndex:
@@ -168,6 +173,14 @@ func (e *event) scalar(f field, v value) {
 	default:
 		e.count(f, v)
 	}
+}
+
+// outputOnly reports an event, settled, that brought one piece of output in one string and nothing that
+// another such event would not bring just the same.
+func (e *event) outputOnly() bool {
+	return e.nOutputs == 1 && e.says == 1 && len(e.said) < keepBytes &&
+		!e.numbers && !e.failed && !e.noChoices && !e.slot.Valid && e.finish.n == 0 && e.status.n == 0 && e.failure.n == 0 &&
+		e.kind != kindMessageStop && e.kind != kindResponseEnd
 }
 
 // count takes the numbers.

@@ -3,6 +3,7 @@ package meter_test
 import (
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -117,6 +118,35 @@ func FuzzHostile(f *testing.F) {
 		after := good.play(t, &m, nil)
 		if after.Record.OutputTokens != meter.Some(1) || after.Record.PromptTokens != meter.Some(2) || after.Record.Error != "" {
 			t.Errorf("the next exchange is wrong: %s", after.json(t))
+		}
+	})
+}
+
+// FuzzPieces: any body at all, captured or not, gives the same record and facts when each of its bytes
+// comes alone as when it comes whole. Bytes that come alone never take the short way of package-internal
+// type repeat.
+func FuzzPieces(f *testing.F) {
+	for _, tr := range loadTranscripts(f) {
+		r := tr.reply(f)
+		f.Add(tr.Path, r.header.Get("Content-Type"), r.bytes(), byte(0))
+	}
+	const event = `data: {"choices":[{"index":0,"delta":{"content":"x"}}]}` + "\n\n"
+	for _, s := range []string{`"`, `\`, `\"`, "\n", "\r", "\x00", "", "x\"}}]}\n\ndata: {", "é"} {
+		f.Add(chat, "text/event-stream", []byte(event+strings.Replace(event, "x", s, 1)+event), byte(3))
+	}
+	f.Fuzz(func(t *testing.T, path, contentType string, body []byte, step byte) {
+		if len(body) > 1<<16 || len(path)+len(contentType) > 1<<10 {
+			return
+		}
+		tr := transcript{Method: http.MethodPost, Path: path, Body: `{"stream":true}`, keep: 4}
+		whole := reply{status: 200, header: http.Header{"Content-Type": {contentType}}, at: epochNs + 5, end: epochNs + 9e6, clean: true, body: []piece{{body, epochNs + 6e6}}}
+		cut := whole
+		cut.body = resplit(whole.body, []byte{step}, false)
+		var a, b meter.Meter
+		want, got := tr.playBody(&a, nil, &whole), tr.playBody(&b, nil, &cut)
+		want.Record.WriteBlockedUs, got.Record.WriteBlockedUs = meter.Int{}, meter.Int{} // pieces are flushed each
+		if !reflect.DeepEqual(want, got) {
+			t.Fatalf("in pieces of %d:\n%s", step+1, lineDiff(string(want.json(t)), string(got.json(t))))
 		}
 	})
 }

@@ -7,6 +7,7 @@ type reply struct {
 	sse  sse
 	time timeline
 	ev   event
+	last repeat
 
 	mode     replyMode
 	off      string // why the body is not metered, "" if it is
@@ -25,6 +26,7 @@ type reply struct {
 	badEvents   int64 // of them, those that were not JSON
 	blockedNs   int64
 	done        bool // "[DONE]", message_stop or response.completed was seen
+	pieces      int  // of the event's data
 	doneMatch   int  // bytes of the event's data that fit "[DONE]"; -1: none
 
 	usage   tally
@@ -81,8 +83,9 @@ func (r *reply) forget() {
 	r.sse.reset()
 	r.time.reset()
 	r.ev.reset()
-	scan, sse, time, ev, model, print, failure := r.scan, r.sse, r.time, r.ev, r.model, r.fingerprint, r.failure
-	*r = reply{scan: scan, sse: sse, time: time, ev: ev, model: model, fingerprint: print, failure: failure}
+	r.last.wipe()
+	scan, sse, time, ev, last, model, print, failure := r.scan, r.sse, r.time, r.ev, r.last, r.model, r.fingerprint, r.failure
+	*r = reply{scan: scan, sse: sse, time: time, ev: ev, last: last, model: model, fingerprint: print, failure: failure}
 }
 
 func (r *reply) body(p []byte, read, written int64) Progress {
@@ -106,6 +109,7 @@ const doneMark = "[DONE]"
 
 // data takes a piece of an event's data.
 func (r *reply) data(p []byte) {
+	r.pieces++
 	if r.doneMatch >= 0 {
 		for _, c := range p {
 			if r.doneMatch >= len(doneMark) || c != doneMark[r.doneMatch] {
@@ -119,7 +123,7 @@ func (r *reply) data(p []byte) {
 }
 
 // event ends an event of a stream.
-func (r *reply) event() {
+func (r *reply) event(whole []byte) {
 	r.scan.finish()
 	switch {
 	case r.doneMatch == len(doneMark):
@@ -130,10 +134,23 @@ func (r *reply) event() {
 	default:
 		r.events++
 		r.commit()
+		if whole != nil && r.pieces == 1 && r.ev.outputOnly() {
+			r.last.learn(whole, r.ev.said, r.ev.outputs[0])
+		}
 	}
-	r.doneMatch = 0
+	r.doneMatch, r.pieces = 0, 0
 	r.scan.reset()
 	r.ev.reset()
+}
+
+// repeated takes an event that is the last one with other text.
+func (r *reply) repeated(p []byte) int {
+	n := r.last.match(p)
+	if n > 0 {
+		r.events++
+		r.output(&r.last.output)
+	}
+	return n
 }
 
 // commit makes a complete event or document count.
@@ -170,14 +187,17 @@ func (r *reply) commit() {
 // outputs puts what the event generated on the timeline.
 func (r *reply) outputs(e *event) {
 	for i := range e.outputs[:e.nOutputs] {
-		o := &e.outputs[i]
-		if r.time.events == 0 {
-			r.answered.First = true
-		}
-		r.time.output(o.choice, o.answer, r.read, r.written)
-		r.answered.Outputs++
-		r.tools = r.tools || o.tool
+		r.output(&e.outputs[i])
 	}
+}
+
+func (r *reply) output(o *output) {
+	if r.time.events == 0 {
+		r.answered.First = true
+	}
+	r.time.output(o.choice, o.answer, r.read, r.written)
+	r.answered.Outputs++
+	r.tools = r.tools || o.tool
 }
 
 // counts enters the event's numbers. Those of an event that ends a completion are final, all others

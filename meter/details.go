@@ -43,6 +43,7 @@ func (f *Facts) details() string {
 	num("timings_per_token", f.TimingsPerToken)
 	num("return_progress", f.ReturnProgress)
 	num("cache_prompt", f.CachePrompt)
+	num("asked_slot", f.AskedSlot)
 	text("server_build", f.Fingerprint)
 	num("slot", f.SlotID)
 	num("results", f.Results)

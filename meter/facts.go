@@ -18,6 +18,7 @@ type Facts struct {
 	TimingsPerToken Int
 	ReturnProgress  Int
 	CachePrompt     Int
+	AskedSlot       Int    // id_slot
 	RequestOff      string // why the request's body was not read
 
 	// What the reply said.

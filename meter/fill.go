@@ -33,6 +33,7 @@ func (m *Meter) fillRequest(rec *Record) {
 	f.Temperature, f.Seed, f.Completions, f.Prompts = q.temp, q.seed, q.n, q.prompts
 	f.Inputs, f.Documents, f.Images, f.Audios = q.inputs, q.docs, q.images, q.audios
 	f.IncludeUsage, f.TimingsPerToken, f.ReturnProgress, f.CachePrompt = q.usage, q.perTok, q.progr, q.cache
+	f.AskedSlot = q.slot
 	f.RequestOff = q.off
 }
 

@@ -43,6 +43,7 @@ type Progress struct {
 	Done         bool  // the reply has said itself that it is over ([DONE], message_stop, "stop":true, ...); the proxy's outcome needs it
 	PrefillDone  int64 // prompt tokens processed so far, where the server tells (return_progress); else 0
 	PrefillTotal int64
+	Slot         Int // the slot that serves the request, where these bytes tell: llama-server's native replies, at their end
 }
 
 // Marks are the stamps that the relay took: monotonic nanoseconds, 0 where it never happened.

@@ -172,8 +172,8 @@ func (r *reply) commit() {
 		r.fingerprint.copyFrom(&e.fingerprint)
 	}
 	r.finishes.merge(&e.finish)
-	if e.slot.Valid && e.slot.V >= 0 {
-		r.slot = e.slot
+	if e.slot.Valid { // while it runs llama-server says -1
+		r.slot, r.answered.Slot = e.slot, e.slot
 	}
 	if e.numbers {
 		r.counts(e, streamed)

@@ -26,6 +26,7 @@ type request struct {
 	perTok  Int // timings_per_token
 	progr   Int // return_progress
 	cache   Int // cache_prompt
+	slot    Int // id_slot
 
 	promptTexts   int64 // elements of prompt that are prompts: strings and token lists
 	promptNumbers bool  // prompt is one list of token numbers
@@ -124,6 +125,8 @@ func (r *request) scalar(f field, v value) {
 		r.progr = v.truth()
 	case reqCachePrompt:
 		r.cache = v.truth()
+	case reqSlot:
+		r.slot = v.count() // -1: any
 	}
 }
 

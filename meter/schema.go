@@ -85,6 +85,7 @@ const (
 	reqTimingsPerToken
 	reqReturnProgress
 	reqCachePrompt
+	reqSlot
 
 	// Reply: what it is, whose, how it ended.
 	repDoc
@@ -164,6 +165,7 @@ var requestSchema = object(reqDoc,
 	member{"timings_per_token", leaf(reqTimingsPerToken)},
 	member{"return_progress", leaf(reqReturnProgress)},
 	member{"cache_prompt", leaf(reqCachePrompt)},
+	member{"id_slot", leaf(reqSlot)},
 )
 
 // parts is a message's content when it is a list of parts: their types tell images and audio.
@@ -238,6 +240,7 @@ func nativeMembers() []member {
 		{"id_slot", leaf(repSlot)},
 		{"tokens_predicted", leaf(repTokensPredicted)},
 		{"tokens_evaluated", leaf(repTokensEvaluated)},
+		{"__verbose", object(none, member{"id_slot", leaf(repSlot)})}, // the native reply within an OpenAI one, of a server started with -lv 10
 	}
 }
 

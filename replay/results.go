@@ -65,6 +65,8 @@ type Energy struct {
 	GPUIdleWh             Num            `json:"gpu_idle_wh"`
 	Source                string         `json:"source"`  // of gpu_energy_wh; empty: not measured
 	Quality               map[string]int `json:"quality"` // rows by energy_quality
+	// Simulated: the joules are a simulated card's; nothing was measured.
+	Simulated bool `json:"simulated"`
 }
 
 // Latency of the measured requests, milliseconds.

@@ -3,6 +3,7 @@ package replay
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"wattline/meter"
@@ -141,10 +142,12 @@ func (r *Run) latency(ok []*Exchange) Latency {
 func (r *Run) energy(ok []*Exchange) Energy {
 	var counted []*Exchange // those with joules
 	quality := map[string]int{}
+	simulated := false
 	for _, e := range ok {
 		if e.InLine == nil {
 			continue
 		}
+		simulated = simulated || strings.HasPrefix(e.InLine.EnergySource, "sim")
 		quality[e.InLine.EnergyQuality]++
 		if e.InLine.GPUUj.Valid {
 			counted = append(counted, e)
@@ -163,7 +166,7 @@ func (r *Run) energy(ok []*Exchange) Energy {
 		TokensPerWatt: tpw, MeanTokensPerWatt: tpw, CPUEnergyWh: wh(cpuJoules),
 		TokensPerJoule: Ratio(tokens, joules), JoulesPerToken: Ratio(joules, tokens),
 		PrefillJoulesPerToken: Ratio(prefilled, sum(each(counted, prompt))), DecodeJoulesPerToken: Ratio(decoded, tokens),
-		GPUAttributedWh: wh(GPUJoules), GPUActiveWh: wh(activeJoules), GPUIdleWh: wh(idleJoules), Quality: quality,
+		GPUAttributedWh: wh(GPUJoules), GPUActiveWh: wh(activeJoules), GPUIdleWh: wh(idleJoules), Quality: quality, Simulated: simulated,
 	}
 	out.GPUEnergyWh, out.Source = r.gross()
 	return out

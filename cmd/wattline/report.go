@@ -43,7 +43,7 @@ func (c *reportCmd) Run(a *app) error {
 	}
 	switch c.Format {
 	case "markdown":
-		return report.Comparison(a.stdout, runs)
+		return report.Markdown(a.stdout, runs)
 	case "llama-bench":
 		return report.LlamaBench(a.stdout, runs)
 	}

@@ -74,6 +74,48 @@ func Comparison(w io.Writer, runs []Labelled) error {
 	return err
 }
 
+// Markdown writes the comparison report, and behind it the tables of each run.
+func Markdown(w io.Writer, runs []Labelled) error {
+	if err := Comparison(w, runs); err != nil {
+		return err
+	}
+	b := &strings.Builder{}
+	for _, run := range runs {
+		fmt.Fprintf(b, "\n## %s\n\n%s.\n", run.Label, Subtitle(run.Results))
+		for _, t := range Tables(run) {
+			t.markdown(b)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// markdown writes a table; all columns but the first are aligned to the right, those of prose to the left.
+func (t *Table) markdown(b *strings.Builder) {
+	fmt.Fprintf(b, "\n### %s\n\n", t.Title)
+	if t.Note != "" {
+		fmt.Fprintf(b, "%s\n\n", t.Note)
+	}
+	cells := func(row []string) {
+		for _, cell := range row {
+			fmt.Fprintf(b, "| %s ", strings.ReplaceAll(cell, "|", `\|`))
+		}
+		b.WriteString("|\n")
+	}
+	rule := make([]string, len(t.Head))
+	for i := range rule {
+		rule[i] = "---"
+		if i > 0 && !t.Prose {
+			rule[i] = "---:"
+		}
+	}
+	cells(t.Head)
+	cells(rule)
+	for _, row := range t.Rows {
+		cells(row)
+	}
+}
+
 // ComparisonTable is the same for a page: the guide's table, the best of each column in its last line, and
 // what speaks against comparing.
 func ComparisonTable(runs []Labelled) *Table {
@@ -130,6 +172,9 @@ func caveats(runs []Labelled) []string {
 	first := runs[0].Results
 	for _, run := range runs {
 		r := run.Results
+		if r.Energy.Simulated {
+			out = append(out, fmt.Sprintf("**The energy of %s is SIMULATED**: no joule in it was measured.", run.Label))
+		}
 		if !r.Valid {
 			out = append(out, fmt.Sprintf("**%s is INVALID**: %s.", run.Label, strings.Join(failures(r), "; ")))
 		}

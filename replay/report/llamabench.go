@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,7 @@ func LlamaBench(w io.Writer, runs []Labelled) error {
 	b := &strings.Builder{}
 	b.WriteString("| model                          |       size |     params | backend    | ngl |            test |                  t/s |\n")
 	b.WriteString("| ------------------------------ | ---------: | ---------: | ---------- | --: | --------------: | -------------------: |\n")
-	var left []string
+	var left, builds []string
 	for _, run := range runs {
 		r := run.Results
 		if several(r) || r.Workload.Spec.Cache != replay.Cold {
@@ -32,7 +33,12 @@ func LlamaBench(w io.Writer, runs []Labelled) error {
 		if r.Server != nil {
 			build = r.Server.Build
 		}
-		fmt.Fprintf(b, "\nbuild: %s; through HTTP and wattline, not llama-bench's own loop\n", build)
+		if !slices.Contains(builds, build) {
+			builds = append(builds, build)
+		}
+	}
+	if len(builds) > 0 {
+		fmt.Fprintf(b, "\nbuild: %s; through HTTP and wattline, not llama-bench's own loop\n", strings.Join(builds, ", "))
 	}
 	for _, l := range left {
 		fmt.Fprintf(b, "\n%s is left out: several requests in flight or a warm cache is not what llama-bench measures\n", l)

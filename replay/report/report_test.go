@@ -388,3 +388,31 @@ func TestGradesAreJSON(t *testing.T) {
 		t.Errorf("%s (%v)", text, err)
 	}
 }
+
+// The Markdown report holds every table of every run, whole, and says what was simulated.
+func TestMarkdown(t *testing.T) {
+	a, b := labelled("one", nil), labelled("two", nil)
+	a.Results.Energy.Simulated = true
+	var out bytes.Buffer
+	if err := Markdown(&out, []Labelled{a, b}); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	for _, want := range []string{"## one\n", "### Latency and throughput", "### Energy", "### Where the time went", "### Checks", "| coding 100k x 256 |", "**The energy of one is SIMULATED**", "; the energy is SIMULATED."} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	columns := 0
+	for _, line := range strings.Split(text, "\n") {
+		if !strings.HasPrefix(line, "|") {
+			columns = 0
+			continue
+		}
+		n := strings.Count(strings.ReplaceAll(line, `\|`, ""), "|")
+		if columns != 0 && n != columns {
+			t.Errorf("%d columns in a table of %d: %s", n, columns, line)
+		}
+		columns = n
+	}
+}

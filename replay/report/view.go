@@ -33,8 +33,12 @@ func Subtitle(r *replay.Results) string {
 	if r.Server != nil {
 		build = ", llama-server " + r.Server.Build
 	}
-	return fmt.Sprintf("%s%s: %s, %s, %s cache, %s length, %d trials, seed %d, plan %.12s, %s", r.Model, build, r.Workload.Name, load, s.Cache,
-		s.Length, s.Trials, s.Seed, r.Workload.PlanHash, r.Timestamp.Format("2006-01-02 15:04 MST"))
+	simulated := ""
+	if r.Energy.Simulated {
+		simulated = "; the energy is SIMULATED"
+	}
+	return fmt.Sprintf("%s%s: %s, %s, %s cache, %s length, %d trials, seed %d, plan %.12s, %s%s", r.Model, build, r.Workload.Name, load, s.Cache,
+		s.Length, s.Trials, s.Seed, r.Workload.PlanHash, r.Timestamp.Format("2006-01-02 15:04 MST"), simulated)
 }
 
 // Tiles are the guide's headline figures with their verdicts.

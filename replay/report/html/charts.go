@@ -124,7 +124,7 @@ func (c *chartRun) power(run *replay.Run, begin time.Time) {
 		line := curve{Device: k.Device}
 		for i, mw := range k.MilliWatts {
 			at := k.From.Add(time.Duration(i) * time.Duration(k.StepUs) * time.Microsecond)
-			line.Points = append(line.Points, [2]float64{at.Sub(begin).Seconds(), float64(mw) / 1e3})
+			line.Points = append(line.Points, [2]float64{thousandths(at.Sub(begin)), float64(mw/100) / 10})
 		}
 		c.Power = append(c.Power, line)
 	}
@@ -132,9 +132,12 @@ func (c *chartRun) power(run *replay.Run, begin time.Time) {
 		c.seconds(run, begin)
 	}
 	for _, g := range run.Gauge {
-		c.Gauge = append(c.Gauge, [2]float64{g.At.Sub(begin).Seconds(), float64(g.InFlight)})
+		c.Gauge = append(c.Gauge, [2]float64{thousandths(g.At.Sub(begin)), float64(g.InFlight)})
 	}
 }
+
+// thousandths are seconds to the millisecond: more digits would only make the page longer.
+func thousandths(d time.Duration) float64 { return float64(d.Milliseconds()) / 1e3 }
 
 // seconds is the curve of each device by the second.
 func (c *chartRun) seconds(run *replay.Run, begin time.Time) {

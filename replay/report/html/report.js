@@ -72,8 +72,14 @@ function efficiency() {
   }));
   const title = "Throughput against energy";
   if (!series.length) return card(title, "", "No energy was measured: no power source, or no wattline in between.");
+  const scaled = (name, k, extra) => {
+    const values = series.map((s) => s.data[0][k]).filter((v) => v > 0);
+    const wide = Math.max(...values) > 20 * Math.min(...values);
+    const range = wide ? { type: "log", min: (v) => v.min / 1.6, max: (v) => v.max * 1.6 } : { scale: true };
+    return axis(wide ? name + " (logarithmic)" : name, Object.assign({ axisLabel: { color: soft, formatter: three, showMinLabel: !wide, showMaxLabel: !wide } }, range, extra));
+  };
   card(title, "Tokens a second against attributed GPU joules a token; up and left is better.", { chart: {
-    xAxis: axis("J/token", { scale: true }), yAxis: axis("tokens/s", { nameGap: 44, scale: true }), series,
+    xAxis: scaled("J/token", 0), yAxis: scaled("tokens/s", 1, { nameGap: 44 }), series,
     tooltip: { confine: true, formatter: (p) => p.seriesName + "<br>" + three(p.value[1]) + " tokens/s, " + three(p.value[0]) + " J/token" },
   } });
 }
@@ -97,7 +103,7 @@ function distributions() {
 function lanes(run) {
   const title = many ? "Requests and power: " + run.label : "Requests and power";
   if (!run.lanes || !run.lanes.length) return card(title, "", "No request was measured.", "wide");
-  const width = Math.max(3, Math.min(14, 220 / run.lane_count));
+  const width = Math.max(3, Math.min(14, 200 / run.lane_count));
   const bars = (cell, pale) => {
     const points = [];
     for (const l of run.lanes) {
@@ -115,14 +121,15 @@ function lanes(run) {
     series.push(Object.assign({}, common, { data: bars(i, false), lineStyle: { width, color: colour, cap: "butt" } }));
   });
   const below = [];
-  for (const d of run.power || []) below.push({ name: d.device + ", W", type: "line", symbol: "none", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2 }, areaStyle: { opacity: 0.12 }, data: d.points });
+  for (const d of run.power || []) below.push({ name: d.device + ", W", type: "line", symbol: "none", sampling: "minmax", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2 }, areaStyle: { opacity: 0.12 }, data: d.points });
   const powered = below.length > 0;
   if (!powered) below.push({ name: "in flight (proxy's gauge)", type: "line", step: "end", symbol: "none", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2, color: soft }, itemStyle: { color: soft }, areaStyle: { opacity: 0.12 }, data: run.gauge || [] });
   const note = "Each request is one bar: pale until its first token. " + (powered ? "Below: what the device drew." : "No power was measured; below: how many requests the proxy had in flight.");
   const time = { type: "value", min: 0, max: run.length_s > 10 ? Math.ceil(run.length_s) : Number(run.length_s.toPrecision(2)) * 1.05 };
-  card(title, note, { height: 460, chart: {
+  const tall = Math.max(60, Math.min(230, 24 * run.lane_count + 24));
+  card(title, note, { height: tall + 250, chart: {
     axisPointer: { link: [{ xAxisIndex: "all" }] }, tooltip: { trigger: "axis", confine: true, valueFormatter: three },
-    grid: [{ left: 64, right: 24, top: 16, height: 230 }, { left: 64, right: 24, top: 270, height: 100 }],
+    grid: [{ left: 64, right: 24, top: 16, height: tall }, { left: 64, right: 24, top: tall + 40, height: 120 }],
     xAxis: [axis("", Object.assign({ gridIndex: 0, axisLabel: { show: false } }, time)), axis("seconds", Object.assign({ gridIndex: 1, nameGap: 24 }, time, { axisLabel: { color: soft, showMaxLabel: false } }))],
     yAxis: [axis("request lanes", { gridIndex: 0, min: -0.7, max: run.lane_count - 0.3, inverse: true, nameGap: 44, axisLabel: { show: false }, splitLine: { show: false } }),
       axis(powered ? "W" : "in flight", { gridIndex: 1, nameGap: 44, splitNumber: 3 })],

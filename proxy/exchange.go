@@ -75,6 +75,7 @@ func newExchange(s *Server, c *clientConn) *exchange {
 	x := &exchange{srv: s, c: c, id: newID()}
 	x.meter = meters.Get().(*meter.Meter) //nolint:forcetypeassert // its New
 	x.meter.Reset()
+	x.deaf.Store(s.cfg.Unmetered)
 	x.marks.P0 = s.at(c.arrive)
 	x.rec = &meter.Record{
 		ID: x.id, StartedAt: c.arrive, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),

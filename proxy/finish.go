@@ -50,7 +50,7 @@ func (x *exchange) finish(panicked any) bool {
 	x.releaseUpstream()
 	x.c.watch.current.Store(nil)
 	x.finishRow(won)
-	if !x.deaf.Load() { // what a failed one holds is not known
+	if !x.deaf.Load() || x.srv.cfg.Unmetered { // what a failed one holds is not known
 		meters.Put(x.meter)
 	}
 	keep := x.keep && x.state.Load() == finished && !x.srv.stop.Load()
@@ -103,7 +103,7 @@ func (x *exchange) finishRow(won bool) {
 	if rec.Dialect == meter.DialectResume {
 		forgetTokens(rec)
 	}
-	if x.deaf.Load() && rec.Error == "" {
+	if x.deaf.Load() && !x.srv.cfg.Unmetered && rec.Error == "" {
 		rec.Error = "metering failed"
 	}
 	x.srv.done(x.seq, x.marks.E, rec)

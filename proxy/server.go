@@ -41,6 +41,8 @@ type Config struct {
 	MaxRequests    int   // live ones, 503 above; 4096
 	KeepGaps       int   // gaps between output events to keep of a stream, in its row's GapsUs; 0: none
 
+	Unmetered bool // bytes pass, rows have times and sizes only: what metering costs is the difference
+
 	Observer Observer        // nil: Deaf
 	Tracer   Tracer          // nil: off
 	Identify *meter.Identify // what is kept of who asked; nil: nothing that names a person

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/pprofhandler"
 
 	"wattline/deploy/handover"
 	"wattline/proxy"
@@ -38,6 +40,7 @@ type serveCmd struct {
 	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e a kWh, stored in each row. Unset: none is shown."`
 	Currency       string            `help:"Currency that the price is in, for display." default:"EUR"`
 
+	Pprof       bool          `help:"Profiles of this process at /debug/pprof/ on the admin listener."`
 	StopTimeout time.Duration `help:"How long live requests may go on after SIGTERM." default:"30s"`
 	energyFlags
 	keepFlags
@@ -161,9 +164,13 @@ func (s *service) listenAdmin(a *app) (err error) {
 	if s.adminLn, err = listen(s.listeners, "admin", s.cmd.Admin, "--admin"); err != nil {
 		return err
 	}
+	var profiles fasthttp.RequestHandler
+	if s.cmd.Pprof {
+		profiles = pprofhandler.PprofHandler
+	}
 	s.admin = console.New(console.Config{
 		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready,
-		Status: s.status, Energy: s.energy, Metrics: s.rows.outside.handler(), Log: a.log,
+		Status: s.status, Energy: s.energy, Metrics: s.rows.outside.handler(), Pprof: profiles, Log: a.log,
 	})
 	return nil
 }

@@ -26,7 +26,7 @@ type Rows interface {
 	Find(ctx context.Context, id string) (*meter.Record, error)
 }
 
-// Config joins the API with what it shows. Every field but Metrics is required.
+// Config joins the API with what it shows. Every field but Metrics and Pprof is required.
 type Config struct {
 	Rows Rows
 	// Flush makes rows that have ended visible to Rows; bounded by its context.
@@ -41,7 +41,9 @@ type Config struct {
 	Energy func(ctx context.Context, from, to time.Time) (*Energy, error)
 	// Metrics answers /metrics; nil: there is none.
 	Metrics fasthttp.RequestHandler
-	Log     *slog.Logger
+	// Pprof answers /debug/pprof/; nil: there is none.
+	Pprof fasthttp.RequestHandler
+	Log   *slog.Logger
 }
 
 // Server is the admin listener.
@@ -110,6 +112,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		}
 		s.cfg.Metrics(ctx)
 	default:
+		if s.cfg.Pprof != nil && bytes.HasPrefix(ctx.Path(), []byte("/debug/pprof/")) {
+			s.cfg.Pprof(ctx)
+			return
+		}
 		if id, ok := bytes.CutPrefix(ctx.Path(), []byte("/api/requests/")); ok && len(id) > 0 {
 			s.request(ctx, string(id))
 			return

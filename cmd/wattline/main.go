@@ -42,7 +42,10 @@ type cli struct {
 	GPU       gpuCmd       `cmd:"" name:"gpu" help:"This machine's devices: power sources, periods, agreement, live readings."`
 	Attribute attributeCmd `cmd:"" help:"Divide a recording's joules among its requests, offline."`
 	DDL       ddlCmd       `cmd:"" name:"ddl" help:"Print, check or apply the schema of ClickHouse."`
+	Bench     benchCmd     `cmd:"" help:"What wattline costs: proxied against direct on your own upstream, or beside other proxies."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
+
+	BenchRole benchRoleCmd `cmd:"" hidden:"" name:"bench-role" help:"A process of bench --proxies."`
 
 	Stub stubCmd `cmd:"" hidden:"" help:"A llama-server-shaped upstream with known latencies, for tests."`
 }

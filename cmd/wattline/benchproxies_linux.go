@@ -1,0 +1,73 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"wattline/proxy/bench"
+)
+
+// proxies compares hops between a timed upstream and a load generator.
+func (c *benchCmd) proxies(a *app) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cfg := bench.Config{
+		Executable: exe, RoleArgs: []string{"bench-role"}, Rounds: c.Rounds, Only: c.Only,
+		Scenarios: bench.Scenarios(c.Window, c.Scale),
+		Progress:  func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
+	}
+	if len(c.Loads) > 0 {
+		if cfg.Scenarios, err = bench.Choose(cfg.Scenarios, c.Loads); err != nil {
+			return usageError("--loads: %w", err)
+		}
+	}
+	report, err := bench.Run(a.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	report.Command = "wattline " + strings.Join(os.Args[1:], " ")
+	if c.Out != "" {
+		if err := writeBench(report, c.Out); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		return json.NewEncoder(a.stdout).Encode(report)
+	}
+	return report.Markdown(a.stdout)
+}
+
+// writeBench keeps a report as bench.md and bench.json.
+func writeBench(r *bench.Report, dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bench.json"), append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	var md strings.Builder
+	if err := r.Markdown(&md); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "bench.md"), []byte(md.String()), 0o600)
+}
+
+// benchRoleCmd is a hidden command: one process of a comparison of proxies.
+type benchRoleCmd struct {
+	Role     string `arg:"" help:"${enum}." enum:"upstream,relay,reverse,bare"`
+	Upstream string `arg:"" help:"HOST:PORT."`
+}
+
+// Run plays the role until it is ended.
+func (c *benchRoleCmd) Run(a *app) error {
+	return bench.Serve(a.ctx, c.Role, c.Upstream, a.stdout)
+}

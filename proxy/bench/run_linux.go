@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,9 +21,9 @@ type Config struct {
 	RoleArgs   []string // before a role's name and its upstream
 	Rounds     int
 	Scenarios  []Scenario
-	Only       []string                        // names of contenders; empty: all
-	Progress   func(format string, a ...any)   // one line each; may be nil
-	Inspect    func(cell string, admin string) // called in the window of a contender that has pprof; may be nil
+	Only       []string                      // names of contenders; empty: all
+	Progress   func(format string, a ...any) // one line each; may be nil
+	Profiles   string                        // folder for CPU and heap profiles of the Go contenders in each window; "": none
 }
 
 func threads() int { return runtime.GOMAXPROCS(0) }
@@ -207,16 +208,36 @@ func (m *measurement) window(ctx context.Context, from, end int64) (err error) {
 	if m.windowStart, err = m.probe(); err != nil {
 		return err
 	}
+	if m.hop != nil && m.hop.admin != "" && m.cfg.Profiles != "" {
+		profiled := make(chan error, 1)
+		go func() { profiled <- m.profile(ctx) }() // ends with the window
+		defer func() { err = errors.Join(err, <-profiled) }()
+	}
 	pause(ctx, time.Duration(end-c.now()-int64(min(m.scenario.Window/4, 50*time.Millisecond))))
 	if m.goroutines, err = m.countGoroutines(ctx); err != nil {
 		return err
 	}
-	if m.hop != nil && m.cfg.Inspect != nil && m.hop.admin != "" {
-		m.cfg.Inspect(m.scenario.Key+" "+m.name, m.hop.admin)
-	}
 	pause(ctx, time.Duration(end-c.now()))
 	m.windowEnd, err = m.probe()
 	return err
+}
+
+// profile keeps what the contender does within the window.
+func (m *measurement) profile(ctx context.Context) error {
+	name := filepath.Join(m.cfg.Profiles, m.scenario.Key+" "+m.name)
+	for kind, path := range map[string]string{
+		"cpu":  fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(m.scenario.Window.Seconds()))),
+		"heap": "/debug/pprof/heap",
+	} {
+		text, err := m.hop.get(ctx, path)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(name+"."+kind, text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // countGoroutines is nil where nothing can be asked. Only the idle scenario asks: an answer costs time that

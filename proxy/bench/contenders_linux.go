@@ -21,7 +21,7 @@ const (
 	NginxAgain  = "nginx again"
 	HAProxy     = "HAProxy"
 	Wattline    = "wattline"
-	WattlineOff = "wattline, metering off"
+	WattlineOff = "wattline (metering off)"
 )
 
 // idleUpstreams is how many idle upstream connections each contender that has such a setting may keep;

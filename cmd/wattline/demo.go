@@ -25,6 +25,8 @@ type demoCmd struct {
 	Model string `help:"A GGUF model of yours. Default: a 0.9 MB model with random weights." type:"existingfile" placeholder:"FILE"`
 	Exit  bool   `help:"End after the report instead of staying up."`
 	Store string `help:"SQLite file for the demo's rows. Default: demo.db beside the ordinary store." placeholder:"FILE"`
+
+	listen, admin string // addresses; "": the ordinary ones where they are free
 }
 
 //nolint:gochecknoglobals // a constant list
@@ -102,9 +104,12 @@ func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
 
 // serve opens wattline in front of the server, on its ordinary ports where they are free.
 func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
+	if c.listen == "" {
+		c.listen, c.admin = freeOr("127.0.0.1:11433"), freeOr("127.0.0.1:11435")
+	}
 	cmd := &serveCmd{
 		Upstream: upstream, Store: c.Store, Instance: "demo", Identify: "hash", StopTimeout: 5 * time.Second,
-		Listen: freeOr("127.0.0.1:11433"), Admin: freeOr("127.0.0.1:11435"), energyFlags: energyFlags{GPU: "auto"},
+		Listen: c.listen, Admin: c.admin, energyFlags: energyFlags{GPU: "auto"},
 	}
 	plain := *a
 	plain.routes = nil

@@ -78,7 +78,7 @@ func TestOtherPathsPassWithoutTokens(t *testing.T) {
 
 // TestStopLosesNothing: SIGTERM while 20 streams are live; every one arrives whole, every row is there.
 func TestStopLosesNothing(t *testing.T) {
-	const streams, tokens = 20, 150
+	const streams, tokens = 20, 400 // long enough that all are live at once
 	up := llamatest.Start(t, "-np", fmt.Sprint(streams), "-c", "20480", "--threads-http", "64")
 	w := serve(t, up.URL(), "--stop-timeout", "5m") // a busy machine is no reason to cut a stream
 	body := map[string]any{
@@ -117,7 +117,11 @@ func TestStopLosesNothing(t *testing.T) {
 // 250 ms may be missing. What was seen committed before the kill is there in any case.
 func TestKillLosesLittle(t *testing.T) {
 	up := llamatest.Start(t)
-	w := serve(t, up.URL())
+	rounds(t, 3, func() error { return killUnderLoad(t, serve(t, up.URL())) })
+}
+
+func killUnderLoad(t *testing.T, w *wattlineProcess) error {
+	t.Helper()
 	body := map[string]any{"prompt": "ba ce di", "n_predict": 4}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -142,8 +146,8 @@ func TestKillLosesLittle(t *testing.T) {
 	}
 	select {
 	case <-enough:
-	case <-time.After(60 * time.Second):
-		t.Fatal("400 requests did not end within a minute")
+	case <-time.After(2 * patience):
+		t.Fatal("400 requests did not end in time")
 	}
 	committed := w.stored(t, 10000)
 	killed := time.Now()
@@ -159,6 +163,9 @@ func TestKillLosesLittle(t *testing.T) {
 			t.Errorf("row %s was committed before the kill and is gone", id)
 		}
 	}
+	if len(committed) == 0 {
+		t.Error("no row was seen before the kill")
+	}
 	missing, late := 0, 0
 	for _, r := range ended {
 		if rows[r.id] != nil {
@@ -170,7 +177,8 @@ func TestKillLosesLittle(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests ended, %d rows were seen before the kill, %d are missing after it, %d of those ended more than 250 ms before", len(ended), len(committed), missing, late)
-	if late > 0 || len(committed) == 0 {
-		t.Errorf("%d rows older than 250 ms are lost (%d seen committed before)", late, len(committed))
+	if late > 0 {
+		return fmt.Errorf("%d rows older than 250 ms are lost", late)
 	}
+	return nil
 }

@@ -150,7 +150,7 @@ func TestSystemdSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	if err := notify.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := notify.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 256)
@@ -174,7 +174,7 @@ func TestSystemdSockets(t *testing.T) {
 func (w *wattlineProcess) awaitStreams(t *testing.T, n int) {
 	t.Helper()
 	var live []proxy.Inflight
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		resp, err := http.Get(w.admin + "/api/inflight") //nolint:noctx // local
 		if err != nil {
 			t.Fatal(err)
@@ -196,14 +196,14 @@ func (w *wattlineProcess) awaitStreams(t *testing.T, n int) {
 		}
 		<-time.After(5 * time.Millisecond)
 	}
-	t.Fatalf("no %d streams produce tokens within 20 s: %+v", n, live)
+	t.Fatalf("no %d streams produce tokens in time: %+v", n, live)
 }
 
 // awaitSuccessor waits until pid has a child that says that it serves.
 func awaitSuccessor(t *testing.T, w *wattlineProcess, pid int) int {
 	t.Helper()
 	var serving atomic.Int32
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		w.mu.Lock()
 		serving.Store(int32(strings.Count(w.stderr.String(), "a successor serves")))
 		w.mu.Unlock()
@@ -214,14 +214,14 @@ func awaitSuccessor(t *testing.T, w *wattlineProcess, pid int) int {
 		}
 		<-time.After(5 * time.Millisecond)
 	}
-	t.Fatal("no successor within 20 s")
+	t.Fatal("no successor in time")
 	return 0
 }
 
 // awaitEnd waits until a process that is not our child is gone.
 func awaitEnd(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		if syscall.Kill(pid, 0) != nil {
 			return
 		}

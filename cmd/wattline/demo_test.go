@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wattline/deploy/llama"
+)
+
+// screen is a stdout that a test reads while it is written.
+type screen struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
+
+// runDemo starts a demo on free ports. ended gives its error.
+func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, ended <-chan error) {
+	t.Helper()
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	t.Setenv("STATE_DIRECTORY", "")
+	c.listen, c.admin = "127.0.0.1:0", "127.0.0.1:0"
+	out, errs = new(screen), new(screen)
+	done := make(chan error, 1)
+	a := &app{ctx: ctx, stdout: out, stderr: errs, log: newLog(errs, "text", nil)}
+	go func() { done <- c.Run(a) }() // ends with ctx or by itself; every test waits for it
+	return out, errs, done
+}
+
+var demoRow = regexp.MustCompile(`(?m)^\d\d-\d\d \S+ +[0-9a-f]{8}  (\S+) +/v1/chat/completions  ok +\d+ +\d+ +(\d+) `)
+
+// checkReport looks for what a demo shows: a row for each request, and one of them as a waterfall.
+func checkReport(t *testing.T, out, model string) {
+	t.Helper()
+	rows := demoRow.FindAllStringSubmatch(out, -1)
+	if len(rows) != 8 {
+		t.Errorf("%d rows, not 8", len(rows))
+	}
+	tokens := map[string]int{}
+	for _, r := range rows {
+		if r[1] != model {
+			t.Errorf("model %q in a row", r[1])
+		}
+		tokens[r[2]]++
+	}
+	if tokens["16"] != 1 || tokens["64"] != 2 || tokens["128"] != 5 {
+		t.Errorf("output tokens: %v", tokens)
+	}
+	for _, want := range []string{"\nqueue ", "\nprefill ", "\ndecode ", "first token (ttft)", "end (duration)", "tokens_per_second", "█"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in the waterfall", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+}
+
+// TestDemoWithYourModel: --model FILE, and what it says to try works while it stays up; Ctrl-C ends it.
+func TestDemoWithYourModel(t *testing.T) {
+	tiny, err := llama.TinyModel(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(t.TempDir(), "mine.gguf")
+	if err := os.WriteFile(model, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	out, errs, ended := runDemo(t, ctx, demoCmd{Model: model})
+	const stays = "It stays up until Ctrl-C"
+	for until := time.Now().Add(patience); !strings.Contains(out.String(), "point your own client at"); {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended with %v\n%s%s", err, out, errs)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(until) {
+			t.Fatalf("it does not say %q:\n%s%s", stays, out, errs)
+		}
+	}
+	said := out.String()
+	checkReport(t, said, "mine")
+	if strings.Contains(said, "gibberish") {
+		t.Error("it calls your model's text gibberish")
+	}
+	tryWhatItSays(t, said[strings.Index(said, stays):])
+	interrupt()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// tryWhatItSays does what the demo proposes.
+func tryWhatItSays(t *testing.T, hints string) {
+	t.Helper()
+	chat := regexp.MustCompile(`curl (\S+) -d '(.*)'`).FindStringSubmatch(hints)
+	api := regexp.MustCompile(`curl (http://\S+)/api/requests\?limit=1 `).FindStringSubmatch(hints)
+	if chat == nil || api == nil {
+		t.Fatalf("no curl in %s", hints)
+	}
+	resp, err := http.Post(chat[1], "application/json", strings.NewReader(chat[2])) //nolint:noctx // local
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || !bytes.HasSuffix(body, []byte("data: [DONE]\n\n")) {
+		t.Errorf("chat: %s %s", resp.Status, body)
+	}
+	for path, want := range map[string]string{"/api/requests?limit=1": `"output_tokens":32`, "/api/inflight": "[]"} {
+		resp, err := http.Get(api[1] + path) //nolint:noctx // local
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte(want)) {
+			t.Errorf("%s: %s %s", path, resp.Status, body)
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^  wattline (\w+) (.*)$`).FindAllStringSubmatch(hints, -1) {
+		var args []string
+		for _, word := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(m[2], -1) {
+			args = append(args, strings.Trim(word, `"`))
+		}
+		if out, _ := output(t, 0, append([]string{m[1]}, args...)...); strings.Count(out, "\n") < 2 {
+			t.Errorf("wattline %s %s printed %q", m[1], m[2], out)
+		}
+	}
+}
+
+// TestDemoExits: with --exit it ends by itself, and says what its small model's figures are worth.
+func TestDemoExits(t *testing.T) {
+	out, errs, ended := runDemo(t, t.Context(), demoCmd{Exit: true})
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("%v\n%s", err, errs)
+		}
+	case <-time.After(patience):
+		t.Fatalf("it does not end:\n%s%s", out, errs)
+	}
+	checkReport(t, out.String(), "tiny-random-llama")
+	if !strings.Contains(out.String(), "its text is gibberish and its speed means nothing") {
+		t.Error("it does not say what the model is worth")
+	}
+}

@@ -48,6 +48,8 @@ func TestBadInputIsOneSentence(t *testing.T) {
 		{"broken YAML", 2, "is not valid YAML", append([]string{"--config", file("broken.yaml", "listen: [\n\t- a\n")}, serve()...)},
 		{"unknown key", 2, `has the key "lissten"`, append([]string{"--config", file("unknown.yaml", "lissten: x\n")}, serve()...)},
 		{"route without upstream", 2, "needs both listen and upstream", []string{"--config", file("half.yaml", "routes: [{listen: \"127.0.0.1:0\"}]\n"), "serve"}},
+		{"a device that is not there", 2, `gpus: there is no "7" here; there are: `, serve("--gpu", "sim", "--gpus", "7")},
+		{"a route's device that is not there", 2, `gpus: there is no "7" here`, []string{"--config", file("gpus.yaml", "gpu: none\nadmin: \"off\"\nroutes: [{listen: \"127.0.0.1:0\", upstream: \"http://127.0.0.1:1\", gpus: [\"7\"]}]\n"), "serve"}},
 		{"certificate that is none", 2, "", serve("--tls-cert", file("cert", "x"), "--tls-key", file("key", "x"))},
 		{"DSN with a password", 2, "password", serve("--clickhouse", "http://u:secret@127.0.0.1:1/db")},
 		{"nobody's model", 2, "nothere.gguf", []string{"demo", "--model", filepath.Join(dir, "nothere.gguf")}},

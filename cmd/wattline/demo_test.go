@@ -39,7 +39,7 @@ func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, e
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("STATE_DIRECTORY", "")
-	c.listen, c.admin = "127.0.0.1:0", "127.0.0.1:0"
+	c.listen, c.admin, c.rowsOnly = "127.0.0.1:0", "127.0.0.1:0", true // TestDemo is about the benchmark and --exit
 	out, errs = new(screen), new(screen)
 	done := make(chan error, 1)
 	a := &app{ctx: ctx, stdout: out, stderr: errs, log: newLog(errs, "text", nil)}
@@ -152,22 +152,5 @@ func tryWhatItSays(t *testing.T, hints string) {
 		if out, _ := output(t, 0, append([]string{m[1]}, args...)...); strings.Count(out, "\n") < 2 {
 			t.Errorf("wattline %s %s printed %q", m[1], m[2], out)
 		}
-	}
-}
-
-// TestDemoExits: with --exit it ends by itself, and says what its small model's figures are worth.
-func TestDemoExits(t *testing.T) {
-	out, errs, ended := runDemo(t, t.Context(), demoCmd{Exit: true})
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Errorf("%v\n%s", err, errs)
-		}
-	case <-time.After(patience):
-		t.Fatalf("it does not end:\n%s%s", out, errs)
-	}
-	checkReport(t, out.String(), "tiny-random-llama")
-	if !strings.Contains(out.String(), "its text is gibberish and its speed means nothing") {
-		t.Error("it does not say what the model is worth")
 	}
 }

@@ -49,9 +49,10 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 	if p.sources, err = openGPUSources(c.GPU, p.clock, c.Wake, a.log); err != nil {
 		return nil, err
 	}
+	sources := p.sources // p is nil where an error is returned
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.sources.Close())
+			err = errors.Join(err, sources.Close())
 		}
 	}()
 	var all []gpu.Candidate

@@ -44,6 +44,10 @@ type Batch struct {
 	Began int64
 	Ended string
 
+	// At is the moment of this batch, as a recording gives it.
+	At     int64
+	looked bool // status or processes were asked for
+
 	Ticks   []Tick   // every look at the energy counter, ascending
 	Samples []Sample // of the finest trusted channel, ascending
 	Through int64    // no Sample with an earlier At will follow in this epoch

@@ -14,7 +14,8 @@ import (
 //
 // What is known is kept as intervals, so that nothing is believed more exactly than it was seen.
 type edgeTracker struct {
-	period span // ns; zero: unknown, or the counter moves at every look
+	period span  // ns; zero: unknown, or the counter moves at every look
+	often  int64 // ns; where it moves at every look: it has moved within so long before any look
 	prev   Tick
 
 	lock  span  // the last step that a look narrowed down; zero: none
@@ -43,10 +44,10 @@ const (
 )
 
 // setPeriod tells the counter's rhythm as a probe measured it; see periodOf.
-func (e *edgeTracker) setPeriod(p span) { *e = edgeTracker{period: p, prev: e.prev} }
+func (e *edgeTracker) setPeriod(p span) { *e = edgeTracker{period: p, often: e.often, prev: e.prev} }
 
 // reset forgets all but the period: after a lost device or a counter reset.
-func (e *edgeTracker) reset() { *e = edgeTracker{period: e.period} }
+func (e *edgeTracker) reset() { *e = edgeTracker{period: e.period, often: e.often} }
 
 // observe sets t.Lo and t.Hi. Looks come in order.
 func (e *edgeTracker) observe(t *Tick) {
@@ -92,8 +93,11 @@ func (e *edgeTracker) seen(t Tick) span {
 		}
 	case t.Uj != e.prev.Uj:
 		s.lo = e.prev.Before
-		if e.period.known() {
+		switch {
+		case e.period.known():
 			s.lo = max(s.lo, t.Before-e.period.hi)
+		case e.often > 0:
+			s.lo = max(s.lo, t.Before-e.often)
 		}
 	default:
 		same := span{max(e.prev.Lo, s.lo), e.prev.Hi}
@@ -221,6 +225,17 @@ func periodOf(looks []Tick) (period span, sure bool) {
 	}
 	period = overMany(period, steps)
 	return period, !period.empty() && period.width() <= period.lo/8
+}
+
+// oftenOf returns, for a counter without a rhythm, how long before any look its last step may lie: twice the
+// longest time between two changes that the probe saw.
+func oftenOf(looks []Tick) (often int64) {
+	for last, i := 0, 1; i < len(looks); i++ {
+		if looks[i].Uj != looks[i-1].Uj {
+			often, last = max(often, looks[i].After-looks[last].Before), i
+		}
+	}
+	return 2 * often
 }
 
 // overMany sharpens a period by steps that are further apart, as long as their number is unmistakable.

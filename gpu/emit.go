@@ -28,8 +28,12 @@ func (r *runner) end(reason string) {
 
 // emitEnd tells that the epoch has ended.
 func (r *runner) emitEnd(reason string) {
-	r.batch.Ticks, r.batch.Samples, r.batch.Rows = nil, nil, r.rows.missing(r.batch.Rows[:0], r.cfg.Clock.Now(), r.info, r.epoch, reason)
-	r.batch.Ended = reason
+	now := r.cfg.Clock.Now()
+	r.batch.Ticks, r.batch.Samples, r.batch.Rows = nil, nil, r.rows.missing(r.batch.Rows[:0], now, r.info, r.epoch, reason)
+	r.batch.Ended, r.batch.At = reason, now
+	if r.rec != nil && reason != "stopped" {
+		r.rec.Lost(now)
+	}
 	r.emit()
 	r.batch.Ended = ""
 }
@@ -44,6 +48,7 @@ func (r *runner) take(want Want, now int64) (broken string) {
 			return broken
 		}
 		r.learn.look(&e)
+		r.reading.Energy = e
 		b.Ticks = append(r.ownTick[:0], e)
 		if r.learn.demoted[ChannelCounter] != "" {
 			b.Ticks = nil
@@ -202,16 +207,17 @@ func (r *runner) describe(b *Batch, want Want) {
 	b.LagsLearnt = c.LagLearnt
 	b.ShapeErrNs, b.TickErrNs = lagErr(l.shape, c), lagErr(ChannelCounter, k)
 	b.Through = r.lastSample
-	b.Status, b.StatusAt = r.seen.Status, 0
+	b.Status, b.StatusAt, b.At = r.seen.Status, 0, r.reading.stamp()
 	if want&WantStatus != 0 {
 		b.StatusAt = r.reading.After
 	}
+	b.looked = want&(WantStatus|WantProcs) != 0
 }
 
 // emit hands the batch on, if there is something in it.
 func (r *runner) emit() {
 	b := &r.batch
-	if len(b.Ticks) == 0 && len(b.Samples) == 0 && len(b.Rows) == 0 && b.Ended == "" {
+	if len(b.Ticks) == 0 && len(b.Samples) == 0 && len(b.Rows) == 0 && b.Ended == "" && !b.looked {
 		return
 	}
 	if n := len(b.Rows); n > 0 {

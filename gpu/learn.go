@@ -65,7 +65,7 @@ const (
 // begin starts with a device that was just opened. What was learnt of it before stays, only what did not
 // agree gets another chance.
 func (l *learner) begin(info Info) {
-	was, lags, period := l.learnt, l.lags, l.edges.period
+	was, lags, period, often := l.learnt, l.lags, l.edges.period, l.edges.often
 	*l = learner{offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions, energyCost: l.energyCost}
 	for c, e := range info.Expected {
 		l.learnt[c] = &Learnt{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
@@ -73,7 +73,7 @@ func (l *learner) begin(info Info) {
 			l.learnt[c] = old
 		}
 	}
-	l.edges.period = period
+	l.edges.period, l.edges.often = period, often
 	l.probing = was == nil && info.Offers&(WantEnergy|WantPower) != 0
 	l.choose()
 	l.lags = lags
@@ -143,7 +143,11 @@ func (l *learner) probeOver(now int64) bool {
 		if !sure && l.probes < mostProbes {
 			l.probeAgain = now + probeAgainNs
 		}
+		if sure && !p.known() {
+			l.edges.often = oftenOf(l.looks)
+		}
 		if p.known() {
+			l.edges.often = 0
 			l.edges.setPeriod(p)
 			l.ensure(ChannelCounter).StepNs = p.mid()
 			for i := range l.looks {

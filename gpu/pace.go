@@ -13,8 +13,8 @@ const (
 	procsBusyNs  = 10e9
 	procsIdleNs  = 30e9
 
-	recordedLookNs  = 50e6 // half of an H100's tick
-	recordingBudget = 0.05
+	recordedLookNs  = 25e6 // a quarter of an H100's tick
+	recordingBudget = 0.2
 )
 
 // paceFacts is what the pace follows from.
@@ -41,18 +41,15 @@ func (f paceFacts) interval(w Want) int64 {
 	case WantEnergy:
 		// Where samples give the shape, the counter only has to say how much it was; where it is all
 		// there is, every look is a sample.
+		if f.recording { // whatever is in flight: what is quiet is measured too
+			return min(max(recordedLookNs, int64(float64(f.energyCost)/recordingBudget)), 100e6)
+		}
 		least := int64(200e6)
 		if f.shape == ChannelCounter {
 			least = 20e6
 		}
-		budget := f.budget
-		if f.recording {
-			least, budget = recordedLookNs, recordingBudget
-		}
-		paid := int64(float64(f.energyCost) / budget)
-		if !f.recording {
-			least = max(least, f.tickPeriod)
-		}
+		paid := int64(float64(f.energyCost) / f.budget)
+		least = max(least, f.tickPeriod)
 		return pick(min(max(least, paid), 1e9), min(max(1e9, paid), 4e9))
 	case WantRing:
 		return pick(min(maxRingPoll, f.ringSpan*2/5), min(2*maxRingPoll, f.ringSpan*7/10))
@@ -117,7 +114,7 @@ func (p *pacer) take(groups Want, now int64) (w Want, next int64) {
 func (p *pacer) done(w Want, now int64, f paceFacts, edges *edgeTracker) {
 	w.groups(func(i int, g Want) {
 		p.due[i] = now + f.interval(g)
-		if g == WantEnergy {
+		if g == WantEnergy && !f.recording {
 			p.due[i] = edges.next(now, p.due[i])
 		}
 	})

@@ -23,6 +23,18 @@ func (r *Reading) Reset() {
 	*r = Reading{Ring: r.Ring[:0], Procs: r.Procs[:0]}
 }
 
+// stamp is the moment that a recording gives the reading: when the counter had been read, else power,
+// else the rest.
+func (r *Reading) stamp() int64 {
+	switch {
+	case r.Energy.OK:
+		return r.Energy.After
+	case r.InstantMw.OK || r.AverageMw.OK:
+		return r.PowerAt
+	}
+	return r.After
+}
+
 // Tick is one look at a cumulative energy counter. A counter moves in steps (every 100 ms on an
 // H100), so its value is that of its last step, which may lie well before the look. The sampler knows
 // the steps' rhythm and tells between which two moments the step was: Lo and Hi.

@@ -42,7 +42,7 @@ func NewRecorder(dir string) (*Recorder, error) {
 		return w, err
 	}
 	var errC, errR error
-	if rec.counter, errC = begin(counterFile, counterHeader); errC == nil {
+	if rec.counter, errC = begin(counterFile, counterHeader+moreColumns); errC == nil {
 		rec.ring, errR = begin(ringFile, ringHeader)
 	}
 	if err := errors.Join(errC, errR); err != nil {
@@ -54,15 +54,24 @@ func NewRecorder(dir string) (*Recorder, error) {
 	return rec, nil
 }
 
-// Add writes one reading.
-func (rec *Recorder) Add(r *Reading) {
+// Lost writes that the device was lost at a moment, or that its counter does not go on from what it said.
+func (rec *Recorder) Lost(at int64) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.err == nil && rec.counter != nil {
+		rec.look(&Reading{After: at}, Int{}, Some(1))
+	}
+}
+
+// Add writes one reading, and whether another process computes on the device where that was looked at.
+func (rec *Recorder) Add(r *Reading, contended Int) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if rec.err != nil || rec.counter == nil {
 		return
 	}
-	if r.Energy.OK || r.InstantMw.OK || r.AverageMw.OK {
-		rec.look(r)
+	if r.Energy.OK || r.InstantMw.OK || r.AverageMw.OK || r.Status.TempC.OK || contended.OK {
+		rec.look(r, contended, Int{})
 	}
 	for _, s := range r.Ring {
 		rec.line = strconv.AppendInt(rec.line[:0], s.At/1000, 10)
@@ -77,16 +86,17 @@ func (rec *Recorder) Add(r *Reading) {
 }
 
 // look writes a line of counter.csv.
-func (rec *Recorder) look(r *Reading) {
+func (rec *Recorder) look(r *Reading, contended, lost Int) {
 	e := r.Energy
 	if !e.OK {
-		e.Before, e.After = r.PowerAt, r.PowerAt
+		e.Before, e.After = r.stamp(), r.stamp()
 	}
 	s := &r.Status
 	rec.line = rec.line[:0]
 	fields := [...]Int{
 		Some(e.Before), Some(e.After), {V: e.Uj / 1000, OK: e.OK}, r.AverageMw, r.InstantMw,
 		s.TempC, s.MemUsedB, s.SMClockMHz, s.Throttle,
+		{V: e.Lo, OK: e.OK && e.Lo > 0}, {V: e.Hi, OK: e.OK && e.Hi > 0}, contended, lost,
 	}
 	for i, v := range fields {
 		if i > 0 {

@@ -17,12 +17,20 @@ const (
 	ringFile      = "ring.csv"
 	counterHeader = "t_before_ns,t_after_ns,energy_mj,power_avg_mw,power_instant_mw,temp_c,mem_used,sm_clock_mhz,clock_event_reasons"
 	ringHeader    = "t_us,power_mw"
+
+	// moreColumns follow in counter.csv of our own: between which two moments the counter took its value
+	// (Tick.Lo and Tick.Hi), whether another process computes on the device (1, 0), and 1 where the device
+	// was lost. A recording of another recorder lacks them.
+	moreColumns = ",t_step_lo_ns,t_step_hi_ns,contended,lost"
 )
 
 // Look is one line of counter.csv: what the device told when it was polled.
 type Look struct {
 	Tick
 	AverageMw, InstantMw, TempC, MemUsedB, SMClockMHz, Throttle Int
+
+	Contended Int  // 1: another process computes on the device, 0: none does
+	Lost      bool // the device was lost, or its counter is not continuous
 }
 
 // Recording is what was recorded of one device. Times are nanoseconds of the recording host's
@@ -36,13 +44,16 @@ type Recording struct {
 // missing; a device without a ring has none.
 func ReadRecording(dir fs.FS) (*Recording, error) {
 	rec := &Recording{}
-	err := readCSV(dir, counterFile, counterHeader, func(f []Int) error {
+	err := readCSV(dir, counterFile, counterHeader, moreColumns, func(f []Int) error {
 		if !f[0].OK || !f[1].OK {
 			return errors.New("no time")
 		}
 		l := Look{
 			Tick:      Tick{Before: f[0].V, After: f[1].V, Uj: f[2].V * 1000, OK: f[2].OK},
 			AverageMw: f[3], InstantMw: f[4], TempC: f[5], MemUsedB: f[6], SMClockMHz: f[7], Throttle: f[8],
+		}
+		if len(f) > 9 {
+			l.Lo, l.Hi, l.Contended, l.Lost = f[9].V, f[10].V, f[11], f[12].V == 1
 		}
 		if n := len(rec.Looks); n > 0 && l.Before < rec.Looks[n-1].Before {
 			return errors.New("time runs backwards")
@@ -53,7 +64,7 @@ func ReadRecording(dir fs.FS) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = readCSV(dir, ringFile, ringHeader, func(f []Int) error {
+	err = readCSV(dir, ringFile, ringHeader, "", func(f []Int) error {
 		if !f[0].OK || !f[1].OK {
 			return errors.New("empty field")
 		}
@@ -81,9 +92,10 @@ func (r *Recording) Span() (from, to int64) {
 	return r.Ring[0].At, r.Ring[len(r.Ring)-1].At
 }
 
-// readCSV calls line for every data line of name or name.gz in dir, with as many fields as header has.
-// Columns after those are a later version's and are ignored.
-func readCSV(dir fs.FS, name, header string, line func([]Int) error) error {
+// readCSV calls line for every data line of name or name.gz in dir, with as many fields as header has, and
+// as more has where the file's header goes on with it. Columns after those are a later version's and are
+// ignored.
+func readCSV(dir fs.FS, name, header, more string, line func([]Int) error) error {
 	in, err := openPlainOrGzip(dir, name)
 	if err != nil {
 		return fmt.Errorf("recording: %w", err)
@@ -92,6 +104,9 @@ func readCSV(dir fs.FS, name, header string, line func([]Int) error) error {
 	sc := bufio.NewScanner(in)
 	if !sc.Scan() || !strings.HasPrefix(sc.Text(), header) {
 		return errors.Join(fmt.Errorf("recording: %s does not begin with %q", name, header), sc.Err())
+	}
+	if strings.HasPrefix(sc.Text(), header+more) {
+		header += more
 	}
 	fields := make([]Int, strings.Count(header, ",")+1)
 	for n := 2; sc.Scan(); n++ {

@@ -263,18 +263,30 @@ func (r *runner) round(want Want) (lost string) {
 		return r.failed(err)
 	}
 	r.errs = 0
-	if r.rec != nil {
-		r.rec.Add(&r.reading)
-	}
 	if reason := r.take(want, now); reason != "" {
 		r.log.Warn("energy counter is not continuous; a new epoch begins", "reason", reason)
 		r.emitEnd(reason)
 		r.beginEpoch()
 		r.take(want, now)
 	}
+	if r.rec != nil {
+		r.record(want) // behind take, which places the counter's step
+	}
 	r.emit()
 	r.publish(now, false)
 	return ""
+}
+
+// record writes the reading down as it was handed on.
+func (r *runner) record(want Want) {
+	var contended Int
+	if want&WantProcs != 0 && r.contention != ContentionUnknown {
+		contended = Some(int64(r.contention - ContentionNone))
+	}
+	if r.learn.demoted[ChannelCounter] != "" {
+		r.reading.Energy.OK = false
+	}
+	r.rec.Add(&r.reading, contended)
 }
 
 // failed decides what a failed read means.

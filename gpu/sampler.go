@@ -20,8 +20,8 @@ type Config struct {
 	// Handle gets every batch, on the device's own goroutine: it should hand on and return. nil: none.
 	Handle func(*Batch)
 
-	// Recorders, one a target or none, write down what is read. Recording looks at energy counters more
-	// often, for up to 5 % of a core a device.
+	// Recorders, one a target or none, write down what is read. Recording looks at energy counters every
+	// 25 ms, or as often as 20 % of a core a device pays for.
 	Recorders []*Recorder
 
 	// Budget is the share of one core that looking at one device's energy counter may cost; 0 means

@@ -2,17 +2,18 @@ package meter
 
 // Work is what a request asks of the server, as far as its head and body have been seen.
 type Work struct {
-	Dialect  string // "" where the path is not metered
-	Streams  bool   // the reply will be a stream of events
-	Computes bool   // the model runs for it
-	Slot     Int    // the slot that the request asks for (id_slot); llama-server lets it wait for just that one
+	Dialect   string // "" where the path is not metered
+	Streams   bool   // the reply will be a stream of events
+	Computes  bool   // the model runs for it
+	Slot      Int    // the slot that the request asks for (id_slot); llama-server lets it wait for just that one
+	MaxTokens Int    // what the client allows to generate; null where it does not say
 }
 
 // Work returns it. It is called by the goroutine that shows the request's body.
 func (m *Meter) Work() Work {
 	return Work{
 		Dialect: m.dialect, Computes: computes(m.dialect),
-		Streams: m.request.stream.Valid && m.request.stream.V == 1, Slot: m.request.slot,
+		Streams: m.request.stream.Valid && m.request.stream.V == 1, Slot: m.request.slot, MaxTokens: m.request.limit,
 	}
 }
 

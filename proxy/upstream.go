@@ -60,6 +60,36 @@ func ParseUpstream(s string) (Upstream, error) {
 // String is the address as it stands in rows and messages; it holds no secret.
 func (u Upstream) String() string { return u.text }
 
+// Host is the value of the Host header for a request of wattline's own.
+func (u Upstream) Host() string {
+	if u.network == "unix" {
+		return "localhost"
+	}
+	return u.addr
+}
+
+// Dial opens a connection to the upstream, for whoever has a question of its own to ask.
+func (u Upstream) Dial(ctx context.Context) (net.Conn, error) {
+	return u.connect(ctx, (&net.Dialer{}).DialContext)
+}
+
+// connect dials and, where the upstream speaks TLS, shakes hands.
+func (u Upstream) connect(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (net.Conn, error) {
+	conn, err := dial(ctx, u.network, u.addr)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: dial %s: %w", u, err)
+	}
+	if u.tls == nil {
+		return conn, nil
+	}
+	t := tls.Client(conn, u.tls)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("proxy: TLS with %s: %w", u, err)
+	}
+	return t, nil
+}
+
 // upstreamConn is a connection to the upstream, owned by one exchange at a time.
 type upstreamConn struct {
 	net.Conn
@@ -102,17 +132,9 @@ func (p *pool) get(ctx context.Context, fresh bool) (*upstreamConn, error) {
 		}
 		_ = c.Close()
 	}
-	conn, err := p.dial(ctx, p.up.network, p.up.addr)
+	conn, err := p.up.connect(ctx, p.dial)
 	if err != nil {
-		return nil, fmt.Errorf("proxy: dial %s: %w", p.up, err)
-	}
-	if p.up.tls != nil {
-		t := tls.Client(conn, p.up.tls)
-		if err := t.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("proxy: TLS with %s: %w", p.up, err)
-		}
-		conn = t
+		return nil, err
 	}
 	return &upstreamConn{Conn: conn}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -24,9 +25,13 @@ type attributeCmd struct {
 	Rule string `help:"How the joules are divided: ${enum}." enum:"phase,time,token" default:"phase"`
 	JSON bool   `help:"One JSON object a request, in the order of requests.jsonl, then the ledger's." name:"json"`
 
+	Requests   string `help:"Attribute to the requests of this file of DIR instead of requests.jsonl: client.jsonl has them as their client saw them." placeholder:"NAME" default:"requests.jsonl"`
 	Coalitions bool   `help:"The recording holds every coalition of a few requests: compare with their measured Shapley shares." hidden:""`
 	Shape      string `help:"Use only some of what was recorded: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
 }
+
+// maxUpstreams is how many upstreams a ledger tells apart, as sink/settle has it.
+const maxUpstreams = 8
 
 // attributed is one request of a recording with its energy columns.
 type attributed struct {
@@ -37,13 +42,16 @@ type attributed struct {
 
 // Run divides a recording's joules among its requests, with the ledger that serve uses.
 func (c *attributeCmd) Run(a *app) error {
-	device, traffic, err := readRecording(c.Dir)
+	device, traffic, err := readRecording(c.Dir, cmp.Or(c.Requests, requestsFile))
 	if err != nil {
 		return err
 	}
 	sources := map[string]recording.Sources{"counter": recording.CounterOnly, "average": recording.AverageOnly}[c.Shape]
 	l := ledger.New(device.Config(sources))
-	recording.Feed(l, l.AddUpstream(ledger.Coefficients{}, false), device, traffic.Requests, 0, nil)
+	for range maxUpstreams {
+		l.AddUpstream(ledger.Coefficients{}, false)
+	}
+	recording.FeedTraffic(l, 0, device, traffic, 0, nil)
 	results := make([]ledger.Result, len(traffic.Requests))
 	rows := make([]attributed, len(traffic.Requests))
 	for i, q := range traffic.Requests {
@@ -64,8 +72,8 @@ func (c *attributeCmd) Run(a *app) error {
 	return nil
 }
 
-// readRecording reads the folder dir.
-func readRecording(dir string) (*recording.Device, *recording.Traffic, error) {
+// readRecording reads the folder dir, and in it the requests of the named file.
+func readRecording(dir, requests string) (*recording.Device, *recording.Traffic, error) {
 	rec, err := gpu.ReadRecording(os.DirFS(dir))
 	if err != nil {
 		return nil, nil, fmt.Errorf("attribute: %s is not a recording (make one with `wattline serve --record DIR`): %w", dir, err)
@@ -73,19 +81,38 @@ func readRecording(dir string) (*recording.Device, *recording.Traffic, error) {
 	d := &recording.Device{}
 	for _, k := range rec.Looks {
 		d.Readings = append(d.Readings, recording.Reading{
-			Before: k.Before, After: k.After, EnergyUJ: k.Uj, HasEnergy: k.Tick.OK,
+			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.Tick.OK,
 			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.OK, TempC: k.TempC.V, HasTemp: k.TempC.OK,
+			Contended: k.Contended.V == 1, HasContended: k.Contended.OK, Lost: k.Lost,
 		})
 	}
 	for _, s := range rec.Ring {
 		d.Samples = append(d.Samples, recording.Sample{At: s.At, MW: s.Mw})
 	}
-	t, err := readTraffic(filepath.Join(dir, "requests.jsonl"))
+	t, err := readTraffic(filepath.Join(dir, requests))
 	if err != nil {
 		return nil, nil, fmt.Errorf("attribute: %w", err)
 	}
+	if len(t.Marks) > 0 {
+		return d, t, nil
+	}
+	// Only a client knows why it sends: it may leave its marks beside what serve recorded.
+	client, err := readTraffic(filepath.Join(dir, clientFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, nil, fmt.Errorf("attribute: %w", err)
+	default:
+		t.Marks = client.Marks
+	}
 	return d, t, nil
 }
+
+// requestsFile is what serve records of the requests.
+const requestsFile = "requests.jsonl"
+
+// clientFile is what meter/energy/hardware/traffic.py writes beside a recording.
+const clientFile = "client.jsonl"
 
 // readTraffic reads path, or path.gz.
 func readTraffic(path string) (t *recording.Traffic, err error) {

@@ -7,14 +7,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"wattline/gpu"
 	"wattline/gpu/host"
 	"wattline/meter"
 	"wattline/meter/energy"
-	"wattline/proxy"
 	"wattline/sink"
 	"wattline/sink/settle"
 )
@@ -24,6 +22,7 @@ type energyFlags struct {
 	GPU    string   `name:"gpu" help:"Whose power is read: ${enum}. sim is a simulated card, whatever runs." enum:"auto,nvml,smi,amd,sim,none" default:"auto" group:"Energy"`
 	GPUs   []string `name:"gpus" help:"The upstream's devices: indices, UUIDs or PCI addresses. Default: those on which its processes compute." placeholder:"GPU" group:"Energy"`
 	Wake   bool     `help:"Also read cards that are powered down, which wakes them." group:"Energy"`
+	Slots  string   `help:"Ask the upstream's GET /slots which slot serves a request, at most twice a second: ${enum}. auto does so while requests overlap and the upstream's power is read; on also for one alone." enum:"auto,on,off" default:"auto" group:"Energy"`
 	Record string   `help:"Write a recording of power and requests to this empty folder, for wattline attribute." placeholder:"DIR" group:"Energy"`
 }
 
@@ -40,12 +39,14 @@ type power struct {
 	targets  []gpu.Target
 	found    string // for the start-up line
 	claims   []func() error
+	slots    string // --slots
+	watching []*watched
 }
 
 // startPower finds the devices of all routes and begins to sample them. That there are none is no error:
 // the rows then say so.
 func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, instance string) (p *power, err error) {
-	p = &power{clock: gpu.NewClock(), queue: q, instance: instance}
+	p = &power{clock: gpu.NewClock(), queue: q, instance: instance, slots: c.Slots}
 	if p.sources, err = openGPUSources(c.GPU, p.clock, c.Wake, a.log); err != nil {
 		return nil, err
 	}
@@ -69,7 +70,9 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 	names := make([]string, len(p.targets))
 	for i, t := range p.targets {
 		names[i] = t.Info.UUID
-		p.claim(a, t.Info.UUID)
+		if !t.Info.Simulated {
+			p.claim(a, t.Info.UUID)
+		}
 	}
 	if c.Record != "" {
 		if p.recorder, err = newRecorder(c.Record, len(p.targets)); err != nil {
@@ -178,10 +181,11 @@ func shape(c gpu.Channel) energy.Shape {
 }
 
 // handle hands a batch on: to the ledger, and its seconds to the store. It runs on the device's goroutine.
+// The ledger gets millijoules and microseconds, which is what a recording holds.
 func (p *power) handle(b *gpu.Batch) {
 	r := &settle.Reading{
 		Source: b.Info.Source, Shape: shape(b.Shape), Average: time.Duration(b.WindowNs),
-		At: p.clock.Now(), Lost: b.Ended != "",
+		At: b.At, Lost: b.Ended != "",
 		TempC: optional(b.Status.TempC), MemB: optional(b.Status.MemUsedB), LimitMw: optional(b.Status.LimitMw),
 	}
 	switch b.Contention {
@@ -192,11 +196,11 @@ func (p *power) handle(b *gpu.Batch) {
 	case gpu.ContentionUnknown:
 	}
 	for _, t := range b.Ticks {
-		r.Ticks = append(r.Ticks, settle.Tick{Before: t.Before, After: t.After, UJ: t.Uj})
+		r.Ticks = append(r.Ticks, settle.Tick{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: t.Uj / 1000 * 1000})
 	}
 	if b.Shape != gpu.ChannelCounter {
 		for _, s := range b.Samples {
-			r.Samples = append(r.Samples, settle.Sample{At: s.At, MW: s.Mw})
+			r.Samples = append(r.Samples, settle.Sample{At: s.At / 1000 * 1000, MW: s.Mw})
 		}
 	}
 	p.settler.Read(b.Device, r)
@@ -243,6 +247,11 @@ func (p *power) powerRow(r *gpu.Row) *sink.Power {
 
 // stop ends the sampling and settles the rest; its context bounds the wait.
 func (p *power) stop(ctx context.Context) error {
+	for _, w := range p.watching {
+		if w.slots != nil {
+			w.slots.Stop()
+		}
+	}
 	err := p.settler.Stop(ctx) // needs samples until the last request is covered
 	p.sampler.Stop()
 	if p.recorder != nil {
@@ -252,130 +261,4 @@ func (p *power) stop(ctx context.Context) error {
 		err = errors.Join(err, release())
 	}
 	return errors.Join(err, p.sources.Close())
-}
-
-// watched is a route's exchanges as energy sees them: it is the route's proxy.Observer.
-type watched struct {
-	rows     *rows
-	power    *power
-	route    uint64 // in the upper bits of every request's key
-	upstream *settle.Upstream
-	activity gpu.Activities
-	offset   int64 // from the proxy's clock to power's
-
-	mu   sync.Mutex // guards live; a request's entry is used by one goroutine at a time
-	live map[uint64]*liveRequest
-}
-
-// liveRequest is a request that makes the server compute.
-type liveRequest struct {
-	work meter.Work
-	tape tape
-}
-
-// watch makes a route's observer.
-func (p *power) watch(r *rows, index int, route *servedRoute) *watched {
-	w := &watched{rows: r, power: p, route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
-	w.upstream = p.settler.Upstream(index, route.devices...)
-	if len(route.devices) > 0 {
-		w.activity = append(w.activity, p.sampler.Activity(route.devices...))
-		if p.sources.Sim != nil {
-			w.activity = append(w.activity, p.sources.Sim)
-		}
-	}
-	return w
-}
-
-// synchronise learns the proxy's clock.
-func (w *watched) synchronise(s *proxy.Server) {
-	wall, mono := s.Clock()
-	w.offset = w.power.clock.At(wall) - mono
-}
-
-// Observe passes a step on to the ledger and to whoever watches activity. Only requests that make the
-// server compute count: a route that is not metered costs the device nothing that could be told.
-func (w *watched) Observe(e proxy.Event) {
-	if len(w.activity) == 0 {
-		return
-	}
-	w.mu.Lock()
-	if e.Phase == proxy.Sent && e.Work.Computes {
-		w.live[e.Seq] = &liveRequest{work: e.Work}
-	}
-	q := w.live[e.Seq]
-	w.mu.Unlock()
-	if q == nil {
-		return
-	}
-	step := energy.Event{Request: w.route | e.Seq, At: e.At + w.offset}
-	switch e.Phase {
-	case proxy.Sent:
-		q.tape.sent = step.At
-		step.Kind, step.Late, step.PromptHint = energy.Arrive, !q.work.Streams, e.Bytes
-		w.upstream.Observe(step)
-		w.tell(step, gpu.PhaseWaiting)
-		if !q.work.Streams { // its phases show only at its end; that it works now is still worth knowing
-			w.tell(step, gpu.PhasePrefill)
-		}
-	case proxy.Headed:
-		if q.work.Streams {
-			q.tape.headed = step.At
-			step.Kind, step.Slot = energy.SlotStart, -1
-			w.upstream.Observe(step)
-			w.tell(step, gpu.PhasePrefill)
-		}
-	case proxy.Produced:
-		if e.Progress.Outputs > 0 && w.power.recorder != nil {
-			q.tape.produced(step.At, e.Progress.Outputs)
-		}
-		w.produced(step, e.Progress)
-	case proxy.Arrived:
-	}
-}
-
-func (w *watched) produced(step energy.Event, p meter.Progress) {
-	if p.PrefillTotal > 0 {
-		step.Kind, step.Tokens, step.Total = energy.Progress, p.PrefillDone, p.PrefillTotal
-		w.upstream.Observe(step)
-	}
-	if p.Outputs == 0 {
-		return
-	}
-	if p.First {
-		step.Kind = energy.FirstToken
-		w.upstream.Observe(step)
-		w.tell(step, gpu.PhaseDecode)
-	}
-	step.Kind, step.Tokens = energy.Decode, int64(p.Outputs)
-	w.upstream.Observe(step)
-}
-
-func (w *watched) tell(step energy.Event, phase gpu.Phase) {
-	w.activity.Observe(gpu.Event{At: step.At, Request: step.Request, Phase: phase, Slot: -1})
-}
-
-// Done prices a finished row and hands it to the settler, with the counts that close its account.
-func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
-	w.rows.price(rec)
-	w.rows.keepGaps(rec)
-	w.mu.Lock()
-	q := w.live[seq]
-	delete(w.live, seq)
-	w.mu.Unlock()
-	if q == nil {
-		w.upstream.Done(rec, energy.Event{})
-		return
-	}
-	end := energy.Event{Kind: energy.End, Request: w.route | seq, At: at + w.offset}
-	end.Counts = energy.Counts{
-		Known:        rec.PromptTokens.Valid && rec.OutputTokens.Valid && rec.TokenSource != meter.TokensFromEvents,
-		PromptTokens: rec.PromptTokens.V, CachedTokens: rec.CachedTokens.V, OutputTokens: rec.OutputTokens.V,
-		Cancelled: rec.Outcome == meter.Cancelled,
-		Prefill:   time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
-	}
-	w.tell(end, gpu.PhaseDone)
-	if w.power.recorder != nil {
-		w.power.recorder.request(&q.tape, rec, end.At)
-	}
-	w.upstream.Done(rec, end)
 }

@@ -61,10 +61,7 @@ func TestEnergyFromSamplerToRow(t *testing.T) {
 		if rec.GPUActiveUj.Valid && rec.GPUUj.V != rec.GPUActiveUj.V+rec.GPUIdleUj.V {
 			t.Errorf("%s: %d is not %d + %d", id, rec.GPUUj.V, rec.GPUActiveUj.V, rec.GPUIdleUj.V)
 		}
-		// The recording rounds the samples' stamps to microseconds.
-		if off := offline[id]; off == nil || off.GPUUj.V < rec.GPUUj.V*999/1000 || off.GPUUj.V > rec.GPUUj.V*1001/1000 || off.EnergyQuality != rec.EnergyQuality {
-			t.Errorf("%s: in line %d %s, offline %+v", id, rec.GPUUj.V, rec.EnergyQuality, off)
-		}
+		sameJoules(t, id, rec, offline[id])
 	}
 	if n := len(rows); n != len(ids)+1 {
 		t.Errorf("%d rows of %d requests", n, len(ids)+1)
@@ -79,6 +76,29 @@ func TestEnergyFromSamplerToRow(t *testing.T) {
 	}
 	if got := answer(t, "requests", "--store", w.store); strings.Count(got, "simulated") != len(ids) {
 		t.Errorf("the table does not say everywhere that the joules are simulated:\n%s", got)
+	}
+}
+
+// sameJoules demands that a row got the same joules in line and from the recording. What was fed is the
+// same to the microsecond and millijoule; sums of floating-point numbers differ by their order.
+func sameJoules(t *testing.T, id string, rec, off *meter.Record) {
+	t.Helper()
+	if off == nil {
+		t.Errorf("%s is not in the recording", id)
+		return
+	}
+	if off.EnergyQuality != rec.EnergyQuality {
+		t.Errorf("%s: in line %s, offline %s", id, rec.EnergyQuality, off.EnergyQuality)
+	}
+	for name, v := range map[string][2]meter.Int{
+		"gpu_uj": {rec.GPUUj, off.GPUUj}, "gpu_active_uj": {rec.GPUActiveUj, off.GPUActiveUj}, "gpu_idle_uj": {rec.GPUIdleUj, off.GPUIdleUj},
+		"gpu_prefill_uj": {rec.GPUPrefillUj, off.GPUPrefillUj}, "gpu_decode_uj": {rec.GPUDecodeUj, off.GPUDecodeUj},
+		"gpu_time_uj": {rec.GPUTimeUj, off.GPUTimeUj}, "gpu_token_uj": {rec.GPUTokenUj, off.GPUTokenUj},
+		"gpu_sigma_uj": {rec.GPUSigmaUj, off.GPUSigmaUj}, "gpu_active_sigma_uj": {rec.GPUActiveSigmaUj, off.GPUActiveSigmaUj},
+	} {
+		if off := v[0].V - v[1].V; v[0].Valid != v[1].Valid || max(off, -off) > max(500, v[0].V/10_000) {
+			t.Errorf("%s: %s is %+v in line, %+v offline", id, name, v[0], v[1])
+		}
 	}
 }
 

@@ -66,6 +66,9 @@ type tape struct {
 	sent, headed, first, last int64
 	outputs                   int64
 	gapsUs                    []int64
+	slot                      meter.Int // guarded by the route's mu until the request's end
+	slotAt                    int64
+	prompt, promptAt          int64 // tokens, where the server told while it processed them
 }
 
 // maxGaps bounds the gaps that are kept of one request.
@@ -88,10 +91,21 @@ func (t *tape) produced(at int64, outputs int) {
 }
 
 // request writes one finished request. A disk that is full ends the recording, not the traffic.
-func (r *recorder) request(t *tape, rec *meter.Record, end int64) {
+func (r *recorder) request(w *watched, key uint64, t *tape, rec *meter.Record, end int64) {
+	cancelled := rec.Outcome == meter.Cancelled
 	q := recording.Request{
-		Tag: rec.ID, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
-		Events: t.outputs, GapsUS: t.gapsUs, Cancelled: rec.Outcome == meter.Cancelled,
+		Tag: rec.ID, ID: rec.ID, Key: key, Upstream: w.index, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
+		Events: t.outputs, GapsUS: t.gapsUs, Outputs: &t.outputs, Cancelled: &cancelled,
+	}
+	if tag := rec.Labels["tag"]; tag != "" {
+		q.Tag, q.Who = tag, rec.Labels["who"]
+	}
+	if t.slot.Valid {
+		slot := int(t.slot.V)
+		q.Slot, q.SlotAt = &slot, &t.slotAt
+	}
+	if t.prompt > 0 {
+		q.Prompt, q.PromptAt = t.prompt, t.promptAt
 	}
 	if t.headed > 0 {
 		q.Header = &t.headed
@@ -107,12 +121,22 @@ func (r *recorder) request(t *tape, rec *meter.Record, end int64) {
 			PromptMS: float64(rec.PrefillUs.V) / 1e3, PredictedMS: float64(rec.DecodeUs.V) / 1e3,
 		}
 	}
-	line, err := json.Marshal(q)
+	r.write(w.devices, q)
+}
+
+// idle notes that the slot of a request that was cancelled was seen idle.
+func (r *recorder) idle(w *watched, key uint64, at int64) {
+	r.write(w.devices, recording.Idle{Key: key, At: at})
+}
+
+// write appends a line to the requests.jsonl of each of the devices.
+func (r *recorder) write(devices []int, v any) {
+	line, err := json.Marshal(v)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.files {
+	for _, i := range devices {
 		if err == nil && r.err == nil {
-			_, err = f.Write(append(line, '\n'))
+			_, err = r.files[i].Write(append(line, '\n'))
 		}
 	}
 	if r.err == nil && err != nil {

@@ -177,7 +177,7 @@ func (s *service) listenAdmin(a *app) (err error) {
 
 func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (err error) {
 	r := s.routes[index]
-	watch := s.power.watch(s.rows, index, r)
+	watch := s.power.watch(a, s.rows, index, r, up)
 	cfg := proxy.Config{
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.MaxConns, MaxRequests: c.MaxRequests,

@@ -76,6 +76,9 @@ func (l *Ledger) replay(e *queued) {
 	}
 	i := e.req
 	r := &l.reqs[i]
+	if r.key != e.Request {
+		return // of a request that is over, whose place another has taken
+	}
 	if e.Kind.changesPhase() && e.Kind != Arrive && e.Kind != SlotSeen {
 		l.endRuns()
 	}

@@ -178,7 +178,7 @@ func (l *Ledger) frontEvent(e *queued) {
 		return
 	}
 	f.cut(l.queue.front, e.At)
-	if e.req < 0 {
+	if e.req < 0 || l.reqs[e.req].key != e.Request { // of the device, or of a request that is over
 		return
 	}
 	l.frontPhase(e, &l.reqs[e.req])

@@ -142,8 +142,12 @@ func (l *Ledger) Power(at, mw int64) {
 
 // Counter adds a reading of the energy counter: uj microjoules, read between the stamps before and
 // after. Read it as often as is cheap: the nearer two readings, the better its tick is placed.
-func (l *Ledger) Counter(before, after, uj int64) {
-	more := l.src.counter(before, after, uj)
+func (l *Ledger) Counter(before, after, uj int64) { l.Tick(before, after, 0, 0, uj) }
+
+// Tick adds a reading of the energy counter whose last step is known to lie after lo and not after hi: a
+// counter that steps every 100 ms tells what it was up to 100 ms ago. 0, 0: the readings alone place it.
+func (l *Ledger) Tick(before, after, lo, hi, uj int64) {
+	more := l.src.counter(before, after, lo, hi, uj)
 	if at := l.src.lost; at != 0 {
 		l.src.lost = 0
 		l.Event(Event{Kind: Lost, At: at})
@@ -163,7 +167,7 @@ func (l *Ledger) Event(e Event) {
 		l.push(e, -1)
 	default:
 		i, ok := l.byKey[e.Request]
-		if !ok || l.reqs[i].ended {
+		if !ok || l.reqs[i].ended != (e.Kind == SlotIdle) {
 			l.back.stats.Unknown++
 			return
 		}

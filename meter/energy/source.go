@@ -43,6 +43,7 @@ type source struct {
 	opened   bool  // a first tick was seen
 	first    bool  // a first reading was seen
 	polled   int64 // stamp of the newest reading
+	stepped  int64 // of the newest step
 	latest   int64 // newest counter value
 	anchor   tick  // pieces have been made up to here
 	total    int64 // the counter's delta since the account opened, resets left out
@@ -126,8 +127,8 @@ func (s *source) emit(t0, t1, uj int64, gap bool) {
 	s.ready.push(piece{t0, t1, uj, gap})
 }
 
-// counter takes a reading.
-func (s *source) counter(before, after, uj int64) bool {
+// counter takes a reading; its step lies in (lo, hi], or between the readings where that is 0, 0.
+func (s *source) counter(before, after, lo, hi, uj int64) bool {
 	if s.cfg.NoCounter {
 		return false
 	}
@@ -138,6 +139,10 @@ func (s *source) counter(before, after, uj int64) bool {
 	d := uj - s.latest
 	wide := min(before-s.polled, tickGuess) // the tick was in the last so many ns
 	at := before - wide/2
+	if lo > 0 && hi > lo {
+		wide, at = hi-lo, lo+(hi-lo)/2
+		at = max(at, s.stepped+1)
+	}
 	s.latest, s.polled = uj, after
 	switch {
 	case d < 0: // a reset: what was drawn since the last reading is unknown
@@ -150,6 +155,7 @@ func (s *source) counter(before, after, uj int64) bool {
 		return true
 	}
 	s.total += d
+	s.stepped = at
 	t := tick{at, uj, int64(float64(wide) / math.Sqrt(12))}
 	if !s.opened {
 		s.opened, s.anchor = true, t

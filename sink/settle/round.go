@@ -16,7 +16,8 @@ type device struct {
 	last   energy.Balance
 	wrote  int64 // when the last ledger row was written
 
-	tempC, memB, limitMw, others meter.Int
+	tempC, memB, limitMw meter.Int
+	others               bool // another process computes there
 }
 
 // maxUpstreams is how many servers of one device a ledger tells apart.
@@ -46,7 +47,7 @@ func (d *device) read(r *Reading) {
 	for i, j := 0, 0; i < len(r.Ticks) || j < len(r.Samples); {
 		if j == len(r.Samples) || i < len(r.Ticks) && r.Ticks[i].After <= r.Samples[j].At {
 			t := r.Ticks[i]
-			d.ledger.Counter(t.Before, t.After, t.UJ)
+			d.ledger.Tick(t.Before, t.After, t.Lo, t.Hi, t.UJ)
 			i++
 			continue
 		}
@@ -68,9 +69,9 @@ func (d *device) tell(r *Reading) {
 		d.tempC = r.TempC
 		d.ledger.Event(energy.Event{Kind: energy.Temperature, At: r.At, MilliC: r.TempC.V * 1000})
 	}
-	if r.Others.Valid && r.Others != d.others {
-		d.others = r.Others
-		d.ledger.Event(energy.Event{Kind: energy.Contended, At: r.At, On: r.Others.V == 1})
+	if r.Others.Valid && (r.Others.V == 1) != d.others {
+		d.others = !d.others
+		d.ledger.Event(energy.Event{Kind: energy.Contended, At: r.At, On: d.others})
 	}
 }
 

@@ -57,9 +57,10 @@ type Reading struct {
 	Others  meter.Int // 1 another process computes there, 0 none, null not known
 }
 
-// Tick is one look at an energy counter, Sample one power value with its own time.
+// Tick is one look at an energy counter, which took its value after Lo and not after Hi (0, 0: not known).
+// Sample is one power value with its own time.
 type (
-	Tick   struct{ Before, After, UJ int64 }
+	Tick   struct{ Before, After, Lo, Hi, UJ int64 }
 	Sample struct{ At, MW int64 }
 )
 

@@ -58,12 +58,12 @@ func (p plant) feed(s *Settler, device int, start, end int64) {
 	const step = int64(20 * time.Millisecond)
 	var uj int64
 	r := &Reading{Source: "test", At: start, TempC: meter.Some(40), LimitMw: meter.Some(700000)}
-	r.Ticks = append(r.Ticks, Tick{start, start, 0})
+	r.Ticks = append(r.Ticks, Tick{Before: start, After: start})
 	for at := start + step; at <= end; at += step {
 		mw := p.mw(at)
 		uj += mw * (step / 1e6)
 		r.Samples = append(r.Samples, Sample{at, mw})
-		r.Ticks = append(r.Ticks, Tick{at, at, uj})
+		r.Ticks = append(r.Ticks, Tick{Before: at, After: at, UJ: uj})
 	}
 	s.Read(device, r)
 }

@@ -1,12 +1,14 @@
 """Traffic for the measurements that need a real GPU (README.md says how to run it).
 
-Usage: traffic.py OUT.jsonl PORT repeat N | coalitions SET ROUNDS | beside | table N | second N
-Writes one line a request as its client saw it, and {"mark": ...} lines that name the phases, as
-`wattline attribute` reads them. Only the standard library is needed.
+Usage: traffic.py DIR PORT repeat N | coalitions SET ROUNDS | beside | table N | second N OTHERPORT
+PORT is wattline's, or the server's own. Writes DIR/client.jsonl: one line a request as its client saw it,
+and {"mark": ...} lines that name the phases. Each request carries its tag in X-Wattline-Labels, so that
+the requests.jsonl of `wattline serve --record DIR` names it too. Only the standard library is needed.
 """
 import http.client
 import itertools
 import json
+import os
 import random
 import sys
 import threading
@@ -69,7 +71,8 @@ class Traffic:
         c = http.client.HTTPConnection('127.0.0.1', port or self.port, timeout=300)
         key = object()
         sent = time.time_ns()
-        c.request('POST', '/v1/chat/completions', body, {'Content-Type': 'application/json'})
+        labels = ','.join(f'{k}={v}' for k, v in (('tag', tag), ('who', who)) if v)
+        c.request('POST', '/v1/chat/completions', body, {'Content-Type': 'application/json', 'X-Wattline-Labels': labels})
         reply = c.getresponse()
         header = time.time_ns()
         slot = self.slots.take(key) if log else None
@@ -174,7 +177,7 @@ def second(t, n, other):
 
 
 def main():
-    t = Traffic(sys.argv[1], int(sys.argv[2]))
+    t = Traffic(os.path.join(sys.argv[1], 'client.jsonl'), int(sys.argv[2]))
     what, args = sys.argv[3], sys.argv[4:]
     if what != 'second':
         t.warm()

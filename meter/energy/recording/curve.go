@@ -18,7 +18,11 @@ func newCurve(readings []Reading) *curve {
 			continue
 		}
 		if last != nil && r.EnergyUJ != last.EnergyUJ {
-			c.at = append(c.at, (last.After+r.Before)/2)
+			at := (last.After + r.Before) / 2
+			if r.Hi > r.Lo && r.Lo > 0 {
+				at = r.Lo + (r.Hi-r.Lo)/2
+			}
+			c.at = append(c.at, at)
 			c.j = append(c.j, float64(r.EnergyUJ)/1e6)
 		}
 		last = r

@@ -11,12 +11,16 @@ import (
 // Reading is one look at the device's counter and gauges. HasX false: X was not obtained.
 type Reading struct {
 	Before, After int64 // ns
+	Lo, Hi        int64 // the counter took its value after Lo and not after Hi; 0, 0: not recorded
 	EnergyUJ      int64
 	HasEnergy     bool
 	AverageMW     int64 // mean power of the last second
 	HasAverage    bool
 	TempC         int64
 	HasTemp       bool
+	Contended     bool // another process computes on the device; with HasContended
+	HasContended  bool
+	Lost          bool // the device was lost then
 }
 
 // Sample is one power sample of the driver's ring: the mean since the sample before it.
@@ -66,13 +70,23 @@ type fact struct {
 // reader of the ring delivers them (0: each at its own time); results do not depend on it. each, if not
 // nil, is called after everything that arrived at a moment.
 func Feed(l *energy.Ledger, upstream int, d *Device, requests []Request, fetch time.Duration, each func(at int64)) {
+	FeedTraffic(l, upstream, d, &Traffic{Requests: requests}, fetch, each)
+}
+
+// FeedTraffic does what Feed does, with all that requests.jsonl holds. Requests of the recorder's n-th
+// upstream go to the ledger's upstream + n.
+func FeedTraffic(l *energy.Ledger, upstream int, d *Device, t *Traffic, fetch time.Duration, each func(at int64)) {
+	requests := t.Requests
 	var facts []fact
 	add := func(at int64, tell func(*energy.Ledger)) { facts = append(facts, fact{at, tell}) }
 	d.facts(l.Config(), fetch, add)
 	for i := range requests {
-		for _, e := range requests[i].events(uint64(i)+1, upstream) {
+		for _, e := range requests[i].events(uint64(i)+1, upstream+requests[i].Upstream) {
 			add(e.At, func(l *energy.Ledger) { l.Event(e) })
 		}
+	}
+	for _, e := range t.idles() {
+		add(e.At, func(l *energy.Ledger) { l.Event(e) })
 	}
 	slices.SortStableFunc(facts, func(a, b fact) int { return cmp.Compare(a.at, b.at) })
 	var last int64
@@ -89,13 +103,22 @@ func Feed(l *energy.Ledger, upstream int, d *Device, requests []Request, fetch t
 
 // facts are the device's readings, those that the ledger's configuration asks for.
 func (d *Device) facts(cfg energy.Config, fetch time.Duration, add func(int64, func(*energy.Ledger))) {
-	temp := int64(-1)
+	temp, contended := int64(-1), false
 	for _, r := range d.Readings {
 		if cfg.Shape == energy.ShapeAverage && r.HasAverage {
 			add(r.After, func(l *energy.Ledger) { l.Power(r.After, r.AverageMW) })
 		}
 		if !cfg.NoCounter && r.HasEnergy {
-			add(r.After, func(l *energy.Ledger) { l.Counter(r.Before, r.After, r.EnergyUJ) })
+			add(r.After, func(l *energy.Ledger) { l.Tick(r.Before, r.After, r.Lo, r.Hi, r.EnergyUJ) })
+		}
+		if r.Lost {
+			add(r.After, func(l *energy.Ledger) { l.Event(energy.Event{Kind: energy.Lost, At: r.After}) })
+		}
+		if r.HasContended && r.Contended != contended {
+			contended = r.Contended
+			add(r.After, func(l *energy.Ledger) {
+				l.Event(energy.Event{Kind: energy.Contended, At: r.After, On: r.Contended})
+			})
 		}
 		if r.HasTemp && r.TempC != temp {
 			temp = r.TempC

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"wattline/meter/energy"
@@ -17,23 +18,38 @@ import (
 
 // Request is one request as its client saw it. Stamps are ns; null where it never happened.
 type Request struct {
-	Tag     string   `json:"tag"`
-	Who     string   `json:"who,omitempty"`
-	Words   int64    `json:"n_in"`
-	Max     int64    `json:"n_out"`
-	Slot    *int     `json:"slot,omitempty"` // null where it is not known
-	Send    int64    `json:"t_send"`
-	Header  *int64   `json:"t_header"`
-	Event0  *int64   `json:"t_event0"`
-	Event1  *int64   `json:"t_event1"`
-	Last    *int64   `json:"t_last"`
-	End     int64    `json:"t_end"`
-	Events  int64    `json:"events"`
-	Timings *Timings `json:"timings"`
-	GapsUS  []int64  `json:"event_dt_us"` // between events, the first of them at most
-	// Cancelled says that the client left. A request without timings is taken as such: the server sends
-	// them last.
-	Cancelled bool `json:"cancelled,omitempty"`
+	Tag      string   `json:"tag"`
+	Who      string   `json:"who,omitempty"`
+	Words    int64    `json:"n_in"`
+	Max      int64    `json:"n_out"`
+	ID       string   `json:"id,omitempty"`       // of the row, where wattline recorded it
+	Key      uint64   `json:"key,omitempty"`      // that Idle lines name it by
+	Upstream int      `json:"upstream,omitempty"` // which of the recorder's upstreams, from 0
+	Slot     *int     `json:"slot,omitempty"`     // null where it is not known
+	SlotAt   *int64   `json:"t_slot,omitempty"`   // when it became known; absent: when the slot started
+	Send     int64    `json:"t_send"`
+	Header   *int64   `json:"t_header"`
+	Event0   *int64   `json:"t_event0"`
+	Event1   *int64   `json:"t_event1"`
+	Last     *int64   `json:"t_last"`
+	End      int64    `json:"t_end"`
+	Events   int64    `json:"events"`
+	Timings  *Timings `json:"timings"`
+	GapsUS   []int64  `json:"event_dt_us"` // between events, the first of them at most
+	// Outputs, where present, is how many of the events are output: exactly those are in GapsUS. Without
+	// it, tokens of which no event was kept are spread evenly.
+	Outputs  *int64 `json:"outputs,omitempty"`
+	Prompt   int64  `json:"prompt_total,omitempty"` // prompt tokens, told at PromptAt by a server that reports progress
+	PromptAt int64  `json:"t_prompt_total,omitempty"`
+	// Cancelled says whether the client left. Where it is not said, a request without timings is taken as
+	// such: the server sends them last.
+	Cancelled *bool `json:"cancelled,omitempty"`
+}
+
+// Idle says that a cancelled request's slot was seen idle.
+type Idle struct {
+	Key uint64 `json:"idle"` // the Request's
+	At  int64  `json:"t"`
 }
 
 // Timings are the server's own counts and times, from its last event.
@@ -55,6 +71,7 @@ type Mark struct {
 type Traffic struct {
 	Requests []Request
 	Marks    []Mark
+	Idles    []Idle
 }
 
 // ReadRequests reads requests.jsonl: a request a line, or a mark.
@@ -86,6 +103,14 @@ func (t *Traffic) add(line []byte) error {
 		t.Marks = append(t.Marks, m)
 		return nil
 	}
+	var idle Idle
+	if err := json.Unmarshal(line, &idle); err != nil {
+		return err
+	}
+	if idle.Key != 0 {
+		t.Idles = append(t.Idles, idle)
+		return nil
+	}
 	var q Request
 	if err := json.Unmarshal(line, &q); err != nil {
 		return err
@@ -97,24 +122,49 @@ func (t *Traffic) add(line []byte) error {
 	return nil
 }
 
+// idles lists the moments at which slots of cancelled requests were seen idle.
+func (t *Traffic) idles() (events []energy.Event) {
+	place := map[uint64]uint64{}
+	for i := range t.Requests {
+		if k := t.Requests[i].Key; k != 0 {
+			place[k] = uint64(i) + 1
+		}
+	}
+	for _, idle := range t.Idles {
+		if key := place[idle.Key]; key != 0 {
+			events = append(events, energy.Event{Kind: energy.SlotIdle, Request: key, At: idle.At})
+		}
+	}
+	return events
+}
+
 // events lists the request's events, in order.
 func (q *Request) events(key uint64, upstream int) []energy.Event {
 	late := q.Header == nil // an unstreamed reply: its phases show only at its end
 	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words, Late: late}}
-	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Cancelled || q.Timings == nil}}
+	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Timings == nil}}
+	if q.Cancelled != nil {
+		end.Counts.Cancelled = *q.Cancelled
+	}
 	if t := q.Timings; t != nil {
 		end.Counts.Known = true
 		end.Counts.PromptTokens, end.Counts.CachedTokens = t.PromptN+t.CacheN, t.CacheN
 		end.Counts.OutputTokens = t.PredictedN
-		end.Counts.Prefill = time.Duration(t.PromptMS * 1e6)
-		end.Counts.Decode = time.Duration(t.PredictedMS * 1e6)
+		end.Counts.Prefill = time.Duration(math.Round(t.PromptMS * 1e6))
+		end.Counts.Decode = time.Duration(math.Round(t.PredictedMS * 1e6))
 	}
 	if q.Header != nil {
 		start := energy.Event{Kind: energy.SlotStart, Request: key, At: *q.Header}
-		if q.Slot != nil {
+		if q.Slot != nil && q.SlotAt == nil {
 			start.Slot, start.SlotKnown = *q.Slot, true
 		}
 		e = append(e, start)
+	}
+	if q.Slot != nil && q.SlotAt != nil {
+		e = append(e, energy.Event{Kind: energy.SlotSeen, Request: key, At: *q.SlotAt, Slot: *q.Slot})
+	}
+	if q.Prompt > 0 {
+		e = append(e, energy.Event{Kind: energy.Progress, Request: key, At: q.PromptAt, Tokens: q.Prompt, Total: q.Prompt})
 	}
 	e = append(e, q.tokens(key)...)
 	return append(e, end)
@@ -131,6 +181,9 @@ func (q *Request) tokens(key uint64) []energy.Event {
 	if t := q.Timings; t != nil {
 		n = t.PredictedN - 1
 	}
+	if q.Outputs != nil {
+		n = *q.Outputs - 1
+	}
 	e := []energy.Event{{Kind: energy.FirstToken, Request: key, At: *q.Event1}}
 	at := *q.Event1
 	gaps := q.GapsUS
@@ -138,14 +191,18 @@ func (q *Request) tokens(key uint64) []energy.Event {
 		gaps = gaps[1:] // between the role-only event and the first token
 	}
 	for _, g := range gaps {
-		if n == 0 {
+		if n <= 0 {
 			return e
 		}
 		at += g * 1000
 		if at > q.End {
 			break
 		}
-		e = append(e, energy.Event{Kind: energy.Decode, Request: key, At: at, Tokens: 1})
+		if last := &e[len(e)-1]; last.Kind == energy.Decode && last.At == at {
+			last.Tokens++
+		} else {
+			e = append(e, energy.Event{Kind: energy.Decode, Request: key, At: at, Tokens: 1})
+		}
 		n--
 	}
 	if q.Last == nil || *q.Last <= at {

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"time"
+
+	"wattline/gpu"
+	"wattline/meter"
+	"wattline/meter/energy"
+	"wattline/proxy"
+	"wattline/proxy/slots"
+	"wattline/sink/settle"
+)
+
+// watched is a route's exchanges as energy sees them: it is the route's proxy.Observer.
+type watched struct {
+	rows     *rows
+	power    *power
+	route    uint64 // in the upper bits of every request's key
+	index    int    // of the route
+	devices  []int  // its places in power's targets
+	upstream *settle.Upstream
+	activity gpu.Activities
+	slots    *slots.Reader // nil: slots are not asked for
+	offset   int64         // from the proxy's clock to power's
+
+	mu   sync.Mutex // guards live; a request's entry is used by one goroutine at a time
+	live map[uint64]*liveRequest
+}
+
+// liveRequest is a request that makes the server compute.
+type liveRequest struct {
+	work meter.Work
+	tape tape
+	slot *slots.Request // nil: slots are not asked for
+}
+
+// watch makes a route's observer.
+func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.Upstream) *watched {
+	w := &watched{rows: r, power: p, index: index, devices: route.devices, route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
+	w.upstream = p.settler.Upstream(index, route.devices...)
+	if len(route.devices) > 0 {
+		w.activity = append(w.activity, p.sampler.Activity(route.devices...))
+		if p.sources.Sim != nil {
+			w.activity = append(w.activity, p.sources.Sim)
+		}
+		if p.slots != "off" {
+			w.slots = slots.New(slots.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
+		}
+	}
+	p.watching = append(p.watching, w)
+	return w
+}
+
+// sighted is told that a request was seen in a slot, or its slot idle. The lock makes sure that nothing
+// is told of a request behind its end, in the ledger as in the recording.
+func (w *watched) sighted(s slots.Sighting) {
+	step := energy.Event{Kind: energy.SlotSeen, Request: s.Request, At: s.At, Slot: s.Slot}
+	if s.Idle {
+		step.Kind = energy.SlotIdle
+		w.upstream.Observe(step)
+		if w.power.recorder != nil {
+			w.power.recorder.idle(w, s.Request, s.At)
+		}
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if q := w.live[s.Request&^w.route]; q != nil {
+		q.tape.slot, q.tape.slotAt = meter.Some(int64(s.Slot)), s.At
+		w.upstream.Observe(step)
+	}
+}
+
+// synchronise learns the proxy's clock.
+func (w *watched) synchronise(s *proxy.Server) {
+	wall, mono := s.Clock()
+	w.offset = w.power.clock.At(wall) - mono
+}
+
+// stamp turns a stamp of the proxy's clock into one of power's, in whole microseconds: what a recording
+// holds, so that it says exactly what was used.
+func (w *watched) stamp(at int64) int64 { return (at + w.offset) / 1000 * 1000 }
+
+// slotOfReply takes the slot from the reply where that names it (llama-server's own /completion does, at
+// its end). Only of a request whose phases show at its end too does it come in time.
+func (w *watched) slotOfReply(q *liveRequest, rec *meter.Record, end energy.Event) {
+	if !strings.Contains(rec.Details, `"slot":`) {
+		return
+	}
+	var d struct {
+		Slot *int64 `json:"slot"`
+	}
+	if err := json.Unmarshal([]byte(rec.Details), &d); err != nil || d.Slot == nil {
+		return
+	}
+	if !q.work.Streams && !q.tape.slot.Valid {
+		w.upstream.Observe(energy.Event{Kind: energy.SlotSeen, Request: end.Request, At: q.tape.sent, Slot: int(*d.Slot)})
+		q.tape.slot, q.tape.slotAt = meter.Some(*d.Slot), q.tape.sent
+	}
+}
+
+// Observe passes a step on to the ledger and to whoever watches activity. Only requests that make the
+// server compute count: a route that is not metered costs the device nothing that could be told.
+func (w *watched) Observe(e proxy.Event) {
+	if len(w.activity) == 0 {
+		return
+	}
+	w.mu.Lock()
+	if e.Phase == proxy.Sent && e.Work.Computes {
+		w.live[e.Seq] = &liveRequest{work: e.Work}
+	}
+	q := w.live[e.Seq]
+	w.mu.Unlock()
+	if q == nil {
+		return
+	}
+	step := energy.Event{Request: w.route | e.Seq, At: w.stamp(e.At)}
+	switch e.Phase {
+	case proxy.Sent:
+		q.tape.sent = step.At
+		step.Kind, step.Late, step.PromptHint = energy.Arrive, !q.work.Streams, e.Bytes
+		w.upstream.Observe(step)
+		if w.slots != nil {
+			q.slot = w.slots.Sent(step.Request, step.At, q.work, e.Bytes)
+		}
+		w.tell(step, gpu.PhaseWaiting)
+		if !q.work.Streams { // its phases show only at its end; that it works now is still worth knowing
+			w.tell(step, gpu.PhasePrefill)
+		}
+	case proxy.Headed:
+		if q.work.Streams {
+			q.tape.headed = step.At
+			step.Kind, step.Slot = energy.SlotStart, -1
+			w.upstream.Observe(step)
+			if q.slot != nil {
+				q.slot.Started(step.At)
+			}
+			w.tell(step, gpu.PhasePrefill)
+		}
+	case proxy.Produced:
+		if e.Progress.Outputs > 0 {
+			if w.power.recorder != nil {
+				q.tape.produced(step.At, e.Progress.Outputs)
+			}
+			if q.slot != nil {
+				q.slot.Produced(e.Progress.Outputs)
+			}
+		}
+		w.produced(q, step, e.Progress)
+	case proxy.Arrived:
+	}
+}
+
+func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) {
+	if p.PrefillTotal > 0 {
+		step.Kind, step.Tokens, step.Total = energy.Progress, p.PrefillDone, p.PrefillTotal
+		w.upstream.Observe(step)
+		if q.tape.prompt == 0 {
+			q.tape.prompt, q.tape.promptAt = p.PrefillTotal, step.At
+		}
+	}
+	if p.Outputs == 0 {
+		return
+	}
+	if p.First {
+		step.Kind = energy.FirstToken
+		w.upstream.Observe(step)
+		w.tell(step, gpu.PhaseDecode)
+	}
+	step.Kind, step.Tokens = energy.Decode, int64(p.Outputs)
+	w.upstream.Observe(step)
+}
+
+func (w *watched) tell(step energy.Event, phase gpu.Phase) {
+	w.activity.Observe(gpu.Event{At: step.At, Request: step.Request, Phase: phase, Slot: -1})
+}
+
+// Done prices a finished row and hands it to the settler, with the counts that close its account.
+func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
+	w.rows.price(rec)
+	w.rows.keepGaps(rec)
+	w.mu.Lock()
+	q := w.live[seq]
+	delete(w.live, seq)
+	w.mu.Unlock()
+	if q == nil {
+		w.upstream.Done(rec, energy.Event{})
+		return
+	}
+	end := energy.Event{Kind: energy.End, Request: w.route | seq, At: w.stamp(at)}
+	end.Counts = energy.Counts{
+		Known:        rec.PromptTokens.Valid && rec.OutputTokens.Valid && rec.TokenSource != meter.TokensFromEvents,
+		PromptTokens: rec.PromptTokens.V, CachedTokens: rec.CachedTokens.V, OutputTokens: rec.OutputTokens.V,
+		Cancelled: rec.Outcome == meter.Cancelled,
+		Prefill:   time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
+	}
+	w.tell(end, gpu.PhaseDone)
+	if q.slot != nil {
+		q.slot.Ended(end.At, end.Counts.Cancelled)
+	}
+	w.slotOfReply(q, rec, end)
+	if w.power.recorder != nil {
+		w.power.recorder.request(w, end.Request, &q.tape, rec, end.At)
+	}
+	w.upstream.Done(rec, end)
+}

@@ -10,11 +10,11 @@ import (
 	"gonum.org/v1/gonum/stat"
 )
 
-// capReasons are those for which a driver lowers clocks because it was told to: a power limit is part of
-// what is measured, not a fault of the run.
+// capReasons are those for which a driver lowers clocks because it was told to, as the rows of table power
+// name them: a power limit is part of what is measured, not a fault of the run.
 //
 //nolint:gochecknoglobals // a constant list
-var capReasons = []string{"sw_power_cap", "applications_clocks_setting", "gpu_idle", "sync_boost"}
+var capReasons = []string{"power cap", "application clocks", "sync boost", "display clocks"}
 
 // checkThrottle: a card that is too hot measures its cooling.
 func (r *Run) checkThrottle() Check {

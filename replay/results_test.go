@@ -166,7 +166,7 @@ func TestARunThatLiesSaysSo(t *testing.T) {
 		{"errors", nil, func(r *replay.Run) { r.Exchanges[1].Error = "the stream broke off" }},
 		{"throttling", nil, func(r *replay.Run) {
 			for i := range r.Power.Samples {
-				r.Power.Samples[i].ThrottledUs, r.Power.Samples[i].Throttle = meter.Some(500_000), []string{"hw_thermal"}
+				r.Power.Samples[i].ThrottledUs, r.Power.Samples[i].Throttle = meter.Some(500_000), []string{"hardware thermal"}
 			}
 		}},
 		{"Little's law", func(s *replay.Spec) { s.Requests = 10 }, func(r *replay.Run) {
@@ -213,7 +213,7 @@ func TestARunThatLiesSaysSo(t *testing.T) {
 func TestWhatIsNoLie(t *testing.T) {
 	power := quick(nil)
 	for i := range power.Power.Samples { // a power limit is what is measured
-		power.Power.Samples[i].ThrottledUs, power.Power.Samples[i].Throttle = meter.Some(500_000), []string{"sw_power_cap"}
+		power.Power.Samples[i].ThrottledUs, power.Power.Samples[i].Throttle = meter.Some(500_000), []string{"power cap"}
 	}
 	late := quick(nil)
 	late.Exchanges[0].InLine.TTFTUs.V += 9000 // W1 was stamped late, and proxy_overhead says so

@@ -28,7 +28,7 @@ type Power struct {
 	MemClockMHz       meter.Int
 	LimitMw           meter.Int
 	ThrottledUs       meter.Int
-	Throttle          []string // reasons, e.g. sw_power_cap, hw_thermal
+	Throttle          []string // reasons, e.g. power cap, hardware thermal
 	Contended         meter.Int
 	Source            string
 	Channel           string

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"wattline/gpu"
+	"wattline/meter"
 	"wattline/proxy/llamatest"
 	"wattline/replay"
 	"wattline/replay/archive"
+	"wattline/replay/replaytest"
 )
 
 const milli = int64(time.Millisecond)
@@ -125,6 +127,25 @@ func TestEnergyEndpoint(t *testing.T) {
 	} {
 		if status, body := ask(query); status != 400 || !strings.Contains(body, says) {
 			t.Errorf("%s: %d, %s", query, status, body)
+		}
+	}
+}
+
+// What the sampler calls a throttle's reason is what a run's check goes by: clocks held down as
+// configured are measured, heat is a fault.
+func TestThrottleReasonsAreKnownToTheCheck(t *testing.T) {
+	for reason, want := range map[gpu.Throttle]replay.State{
+		gpu.ThrottlePowerCap: replay.Passed, gpu.ThrottleAppClocks: replay.Passed, gpu.ThrottleSyncBoost: replay.Passed, gpu.ThrottleDisplayClocks: replay.Passed,
+		gpu.ThrottleSwThermal: replay.Failed, gpu.ThrottleHwThermal: replay.Failed, gpu.ThrottleHwSlowdown: replay.Failed, gpu.ThrottleHwPowerBrake: replay.Failed,
+	} {
+		run := replaytest.Run(replay.Quick())
+		for i := range run.Power.Samples {
+			run.Power.Samples[i].Throttle, run.Power.Samples[i].ThrottledUs = reason.Strings(), meter.Some(1e6)
+		}
+		for _, c := range run.Check() {
+			if c.Name == "throttling" && c.State != want {
+				t.Errorf("%v: %s (%s)", reason.Strings(), c.State, c.Detail)
+			}
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // began is some days ago, late in the evening: no row is near a TTL of ClickHouse, the shortest of which is
 // 7 days, and days and hours change on the way.
-var began = time.Now().UTC().Truncate(24 * time.Hour).AddDate(0, 0, -5).Add(22*time.Hour + 17*time.Minute + 5*time.Second + 123457*time.Microsecond)
+var began = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -5).Add(22*time.Hour + 17*time.Minute + 5*time.Second + 123457*time.Microsecond)
 
 // rowsOf makes n requests over six hours, with the nulls, errors and unmetered rows of real life, and a
 // second of power and ledger for every fifth of them. The same n gives the same rows.

@@ -96,7 +96,7 @@ func (r *Reader) DB() *sql.DB { return r.db }
 // Explain adds to an error of a statement run on DB what to do about it, where it knows.
 func (r *Reader) Explain(err error) error {
 	if isSyntax(err) {
-		return fmt.Errorf("%w; tables: requests, power, ledger, configs, view: efficiency, columns: `PRAGMA table_info(requests)`", err)
+		return fmt.Errorf("%w; tables: requests, power, ledger, configs, itl_gaps, view: efficiency, columns: `PRAGMA table_info(requests)`", err)
 	}
 	if k := kindOf(err); k != nil {
 		return &Error{Kind: k, Path: r.path, text: advice(k, r.path), cause: err}

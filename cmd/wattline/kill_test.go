@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"wattline/proxy/stub"
+	"wattline/sink/clickhouse/chtest"
+	"wattline/sink/store"
+)
+
+// TestKilledAtRandomMomentsSoak: wattline under load, shipping to a real engine, is killed with -9 again
+// and again, 100 times with WATTLINE_SOAK set. Afterwards every row that was ever committed is in the
+// store and in ClickHouse exactly once, by id, and none is pending: what was not settled is partial.
+func TestKilledAtRandomMomentsSoak(t *testing.T) {
+	kills := 4
+	if os.Getenv("WATTLINE_SOAK") != "" {
+		kills = 100
+	}
+	k := newKilled(t)
+	began := time.Now()
+	k.underLoad(t, 6*time.Second) // long enough for joules to become final
+	for i := 1; i < kills; i++ {
+		if i%5 == 4 {
+			k.atStart(t)
+		} else {
+			k.underLoad(t, rand.N(2500*time.Millisecond))
+		}
+	}
+	k.srv.Plan(nil)
+	cutoff := time.Now().UTC()
+	k.drain(t)
+	k.compare(t, cutoff)
+	if k.committed == 0 || k.partial == 0 || k.partial == k.rows || k.power == 0 {
+		t.Error("nothing was at stake")
+	}
+	t.Logf("%d kills in %v: %d requests answered, %d committed rows seen before a kill and all still there; %d rows in all, each once in ClickHouse, %d of them partial",
+		kills, time.Since(began).Round(time.Second), k.answered, k.committed, k.rows, k.partial)
+	t.Logf("%d batches were confirmed, %d had been sent more than once; %d power and %d ledger rows, each once in both", k.batches, k.resent, k.power, k.ledger)
+	t.Logf("inserts into ClickHouse met: %v", k.srv.Tried())
+}
+
+// killed is one installation that dies and is started again.
+type killed struct {
+	engine   *chtest.Engine
+	srv      *chtest.Server
+	upstream string
+	path     string
+	args     []string
+
+	answered, committed, rows, partial, batches, resent, power, ledger int
+}
+
+func newKilled(t *testing.T) *killed {
+	t.Helper()
+	engine, err := chtest.NewEngine(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatalf("this test needs a ClickHouse engine: %v", err)
+	}
+	t.Cleanup(func() { _ = engine.Close() })
+	srv := chtest.NewServer(t, engine, chtest.Options{})
+	t.Setenv("WATTLINE_CLICKHOUSE", srv.DSN("wattline"))
+	k := &killed{engine: engine, srv: srv, upstream: fastUpstream(t), path: filepath.Join(t.TempDir(), "wattline.db")}
+	srv.Plan(func(int) chtest.Fault { // answers that do not come, so that death finds wattline uncertain
+		return chtest.Fault{Kind: []chtest.FaultKind{chtest.None, chtest.None, chtest.HangAfter, chtest.HangBefore, chtest.CutAfter, chtest.Late}[rand.IntN(6)], After: rand.N(300 * time.Millisecond)}
+	})
+	k.args = []string{"--store", k.path, "--gpu", "sim", "--keep-gaps", "1h"}
+	return k
+}
+
+// fastUpstream answers at once, so that a short life has many rows.
+func fastUpstream(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := stub.New(stub.Config{HeaderDelay: -1, FirstToken: 5 * time.Millisecond, TokenGap: time.Millisecond, PingInterval: -1})
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }() // ends with Close
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-served
+	})
+	return "http://" + ln.Addr().String()
+}
+
+// atStart kills a wattline that may not have come to serve: while it opens the store, closes what the last
+// one left pending, or ships that.
+func (k *killed) atStart(t *testing.T) {
+	t.Helper()
+	cmd := command(t, append([]string{"serve", "--upstream", k.upstream, "--listen", "127.0.0.1:0", "--admin", "off"}, k.args...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(rand.N(400 * time.Millisecond))
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // "signal: killed"
+}
+
+// underLoad kills a wattline in the middle of its work, so long after it began to serve.
+func (k *killed) underLoad(t *testing.T, life time.Duration) {
+	t.Helper()
+	w := serve(t, k.upstream, k.args...)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range 3 {
+		body := map[string]any{"prompt": "ba ce di", "n_predict": 3 + 4*i, "stream": i > 0}
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				r := w.post(ctx, "/completion", body)
+				if r.err != nil || r.status != http.StatusOK {
+					return // the kill
+				}
+				mu.Lock()
+				k.answered++
+				mu.Unlock()
+			}
+		})
+	}
+	<-time.After(life)
+	before := k.ids(t, "SELECT id FROM requests")
+	_ = w.cmd.Process.Kill()
+	<-w.waited
+	stop()
+	wg.Wait()
+	k.committed += len(before)
+	after := k.ids(t, "SELECT id FROM requests")
+	for id := range before {
+		if after[id] == 0 {
+			t.Errorf("row %s was committed before a kill and is gone", id)
+		}
+	}
+}
+
+// drain starts wattline once more, lets it ship everything, and stops it.
+func (k *killed) drain(t *testing.T) {
+	t.Helper()
+	w := serve(t, k.upstream, k.args...)
+	deadline := time.Now().Add(2 * time.Minute)
+	for {
+		left := k.ids(t, `SELECT id FROM requests WHERE ship_seq IS NULL OR ship_seq > (SELECT value FROM counters WHERE name = 'shipped_requests')
+			UNION ALL SELECT id FROM itl_gaps WHERE ship_seq > (SELECT value FROM counters WHERE name = 'shipped_itl_gaps')`)
+		if len(left) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d rows still wait after two minutes", len(left))
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-w.waited; err != nil {
+		t.Errorf("wattline ended with %v", err)
+	}
+}
+
+// compare checks by id that both engines have the same rows, each once. Power and ledger rows go on being
+// written while the last wattline ships: those from before it count.
+func (k *killed) compare(t *testing.T, cutoff time.Time) {
+	t.Helper()
+	sample := func(table string) string {
+		return fmt.Sprintf("SELECT concat(instance, '|', device, '|', %%s) FROM %s WHERE at < '%s'", table, cutoff.Format(store.TimeLayout))
+	}
+	for table, query := range map[string]string{
+		"requests": "SELECT id FROM requests", "itl_gaps": "SELECT id FROM itl_gaps", "power": sample("power"), "ledger": sample("ledger"),
+	} {
+		here := k.ids(t, strings.Replace(strings.Replace(query, "%s", "at", 1), "concat(instance, '|', device, '|', at)", "instance || '|' || device || '|' || at", 1))
+		text := strings.Replace(strings.Replace(query, "%s", "toString(at)", 1), "FROM ", "FROM wattline.", 1)
+		found, err := k.engine.Query(t.Context(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := map[string]int{}
+		for id := range strings.Lines(found) {
+			there[strings.TrimSuffix(id, "\n")]++
+		}
+		for _, id := range slices.Concat(keys(here), keys(there)) {
+			if here[id] != 1 || there[id] != 1 {
+				t.Errorf("%s %s is %d times in the store and %d times in ClickHouse", table, id, here[id], there[id])
+			}
+		}
+		switch table {
+		case "requests":
+			k.rows = len(here)
+		case "power":
+			k.power = len(here)
+		case "ledger":
+			k.ledger = len(here)
+		}
+	}
+	k.partial = len(k.ids(t, "SELECT id FROM requests WHERE energy_quality = 'partial'"))
+	k.batches, k.resent = len(k.ids(t, "SELECT token FROM batches WHERE confirmed_at IS NOT NULL")), len(k.ids(t, "SELECT token FROM batches WHERE sends > 1"))
+	if n := len(k.ids(t, "SELECT id FROM requests WHERE energy_quality = 'pending'")); n > 0 {
+		t.Errorf("%d rows are pending", n)
+	}
+}
+
+func keys(m map[string]int) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
+
+// ids counts the values of a query's one column, as any reader of the store sees them.
+func (k *killed) ids(t *testing.T, query string) map[string]int {
+	t.Helper()
+	r, err := store.OpenReader(t.Context(), k.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	rows, err := r.DB().QueryContext(t.Context(), query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	out := map[string]int{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		out[id]++
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -162,12 +161,7 @@ func (k *killed) drain(t *testing.T) {
 		}
 		<-time.After(200 * time.Millisecond)
 	}
-	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-w.waited; err != nil {
-		t.Errorf("wattline ended with %v", err)
-	}
+	w.stopped(t)
 }
 
 // compare checks by id that both engines have the same rows, each once. Power and ledger rows go on being

@@ -102,8 +102,13 @@ func serve(t *testing.T, upstream string, args ...string) *wattlineProcess {
 // start runs a command that serves and waits until it says where it listens.
 func start(t *testing.T, args ...string) *wattlineProcess {
 	t.Helper()
-	w := &wattlineProcess{waited: make(chan error, 1)}
-	w.cmd = command(t, args...)
+	return started(t, command(t, args...))
+}
+
+// started is start for a command that is made already.
+func started(t *testing.T, cmd *exec.Cmd) *wattlineProcess {
+	t.Helper()
+	w := &wattlineProcess{waited: make(chan error, 1), cmd: cmd}
 	pipe, err := w.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

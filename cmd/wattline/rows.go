@@ -37,7 +37,9 @@ func (c *serveCmd) prices() *prices {
 }
 
 // openRows opens the store. Where a predecessor still writes it, rows wait in the queue until that one
-// has ended; otherwise a store that cannot be opened is an error at once.
+// has ended. A store of earlier runs on a disk that is full or read-only now is no reason to refuse the
+// traffic: it is said, and rows wait in the queue until the disk can be written. Any other store that
+// cannot be opened is an error at once, in particular one that never was.
 func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r *rows, err error) {
 	r = &rows{instance: c.Instance}
 	if r.instance == "" {
@@ -49,8 +51,10 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	path := a.storePath(c.Store)
 	r.store = store.OpenLate(store.Config{Path: path, SetAside: true, Log: a.log})
 	if !predecessor {
-		if _, err = r.store.Open(a.ctx); err != nil {
+		if _, err = r.store.Open(a.ctx); err != nil && !mayPass(path, err) {
 			return nil, err
+		} else if err != nil {
+			a.log.Error("rows cannot be stored; traffic goes on, and the newest rows wait until they can", "error", err)
 		}
 	}
 	if r.reader, err = store.OpenReader(a.ctx, path); err != nil {
@@ -69,6 +73,16 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	}
 	r.queue = sink.New(sink.Config{Store: r.store, Witness: r.outside, Log: a.log})
 	return r, nil
+}
+
+// mayPass is whether a store that cannot be opened is there and may be usable again later.
+func mayPass(path string, err error) bool {
+	e, ok := errors.AsType[*store.Error](err)
+	if !ok || !e.Retryable() {
+		return false
+	}
+	info, statErr := os.Stat(path)
+	return statErr == nil && info.Mode().IsRegular() && info.Size() > 0
 }
 
 // scaled turns a configured number into a column's integer; unset stays null.

@@ -15,10 +15,10 @@ import (
 // alone and no package state is needed.
 type connector struct {
 	driver *sqlite.Driver
-	dsn    string
+	dsn    func() string // for each connection anew
 }
 
-func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn()) }
 func (c connector) Driver() driver.Driver                        { return c.driver }
 
 // The ways to open a file, as SQLite's URI parameters.
@@ -45,6 +45,16 @@ func pool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql
 		})
 	}
 	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas} // a misspelt column must not become a text
-	dsn := "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?" + mode + "&" + params.Encode()
-	return sql.OpenDB(connector{driver: d, dsn: dsn}), nil
+	dsn := func() string {
+		now := mode
+		if mode == frozen && exists(path+"-wal") {
+			now = readable // a writer has come
+		}
+		return "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?" + now + "&" + params.Encode()
+	}
+	db := sql.OpenDB(connector{driver: d, dsn: dsn})
+	if mode == frozen {
+		db.SetMaxIdleConns(-1) // so that each statement asks again
+	}
+	return db, nil
 }

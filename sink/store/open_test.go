@@ -259,3 +259,21 @@ func damage(t *testing.T, path string, from, to int64) {
 		t.Fatalf("%v: %s", err, out)
 	}
 }
+
+// A reader that found nobody writing, on a folder that it may not write, believes that the file does not
+// change. It must notice when a writer comes after all.
+func TestAFrozenReaderNoticesAWriter(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 3)}))
+	must(t, s.Close())
+	r := &Reader{path: s.Path()}
+	must(t, r.connect(t.Context(), frozen))
+	defer r.Close()
+	s = reopen(t, s.Path())
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(3, 10)}))
+	recs, err := r.Latest(t.Context(), 100)
+	must(t, err)
+	if len(recs) != 10 {
+		t.Errorf("it sees %d rows of 10", len(recs))
+	}
+}

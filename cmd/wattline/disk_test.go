@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// mounted makes cmd run in a mount namespace of its own, in which script has been run; $DISK is dir. Where
+// this user may not mount, the test is skipped.
+func mounted(t *testing.T, cmd *exec.Cmd, dir, script string) *exec.Cmd {
+	t.Helper()
+	own := func(c *exec.Cmd) *exec.Cmd {
+		c.Env = append(c.Env, "DISK="+dir)
+		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS}
+		if os.Getuid() != 0 {
+			c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+			c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+			c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+		}
+		return c
+	}
+	script = "set -e; mount --make-rprivate /; " + script
+	probe := exec.CommandContext(t.Context(), "bash", "-c", script)
+	probe.Env = os.Environ()
+	if out, err := own(probe).CombinedOutput(); err != nil {
+		t.Skipf("no file system of its own can be mounted here: %v: %s", err, out)
+	}
+	inside := exec.Command("bash", append([]string{"-c", script + `; exec -a wattline "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)...) //nolint:noctx // ended by the test
+	inside.Env = cmd.Env
+	return own(inside)
+}
+
+// says waits until the process has written a text to its log.
+func (w *wattlineProcess) says(t *testing.T, text string) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !strings.Contains(w.said(), text) {
+		if time.Now().After(deadline) {
+			t.Fatalf("wattline does not say %q within a minute", text)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// answers posts n requests, each of which must be answered, and returns their ids.
+func (w *wattlineProcess) answers(t *testing.T, n int) (ids []string) {
+	t.Helper()
+	for range n {
+		r := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 2})
+		if r.err != nil || r.status != http.StatusOK {
+			t.Fatalf("status %d, %v: %s", r.status, r.err, r.body)
+		}
+		ids = append(ids, r.id)
+	}
+	resp, err := http.Get(w.admin + "/healthz") //nolint:noctx // local
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("/healthz: %s, %v", resp.Status, err)
+	}
+	return ids
+}
+
+// TestAFullDiskDoesNotStopTraffic: the store's disk fills up under traffic. Every request is answered, one
+// sentence says what is wrong, and when there is room again every row is stored.
+func TestAFullDiskDoesNotStopTraffic(t *testing.T) {
+	dir := t.TempDir()
+	cmd := command(t, "serve", "--upstream", fastUpstream(t), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", filepath.Join(dir, "wattline.db"), "--gpu", "none")
+	w := started(t, mounted(t, cmd, dir, `mount -t tmpfs -o size=6m tmpfs "$DISK"; head -c 5000000 /dev/zero > "$DISK/ballast"`))
+	var ids []string
+	for full := "the disk that holds " + w.store + " is full: free space there or point --store at another disk"; !strings.Contains(w.said(), full); {
+		if ids = append(ids, w.answers(t, 10)...); len(ids) > 3000 {
+			t.Fatal("3000 rows did not fill the disk")
+		}
+	}
+	before := len(ids)
+	ids = append(ids, w.answers(t, 100)...)
+	if err := os.Remove(fmt.Sprintf("/proc/%d/root%s/ballast", w.cmd.Process.Pid, dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.says(t, "rows are being stored again")
+	for _, id := range ids {
+		w.row(t, id)
+	}
+	t.Logf("full after %d rows; %d requests were answered meanwhile; all %d rows are stored", before, len(ids)-before, len(ids))
+	w.stopped(t)
+}
+
+// TestAReadOnlyDiskDoesNotStopTraffic: the disk of an existing store is read-only when wattline starts. It
+// serves all the same and says so; what was measured is stored once the disk can be written.
+func TestAReadOnlyDiskDoesNotStopTraffic(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"serve", "--upstream", fastUpstream(t), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", filepath.Join(dir, "wattline.db"), "--gpu", "none"}
+	w := start(t, args...)
+	ids := w.answers(t, 3)
+	w.stopped(t)
+
+	w = started(t, mounted(t, command(t, args...), dir, `mount --bind "$DISK" "$DISK"; mount -o remount,ro,bind "$DISK"`))
+	if !strings.Contains(w.said(), "cannot write "+w.store+": make the file and its folder writable for this user, or point --store elsewhere") {
+		t.Error("wattline does not say that the store cannot be written")
+	}
+	w.row(t, ids[0]) // what was there is still shown
+	ids = append(ids, w.answers(t, 50)...)
+	out, err := exec.CommandContext(t.Context(), "nsenter", "--target", fmt.Sprint(w.cmd.Process.Pid), "--user", "--preserve-credentials", "--mount", "mount", "-o", "remount,rw,bind", dir).CombinedOutput()
+	if err != nil {
+		out, err = exec.CommandContext(t.Context(), "nsenter", "--target", fmt.Sprint(w.cmd.Process.Pid), "--mount", "mount", "-o", "remount,rw,bind", dir).CombinedOutput()
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.says(t, "rows are being stored again")
+	for _, id := range ids {
+		w.row(t, id)
+	}
+	w.stopped(t)
+	if n := len(w.stored(t, 100)); n != len(ids) {
+		t.Errorf("%d of %d rows are stored", n, len(ids))
+	}
+}
+
+// TestADamagedStoreDoesNotStopTraffic: the store's file rots under wattline, and the next start finds it.
+func TestADamagedStoreDoesNotStopTraffic(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	w := serve(t, fastUpstream(t), "--store", path, "--gpu", "none", "--max-store-bytes", "1000000")
+	w.answers(t, 300)
+	w.stopped(t)
+	w = serve(t, fastUpstream(t), "--store", path, "--gpu", "none")
+	rot := exec.CommandContext(t.Context(), "dd", "if=/dev/urandom", "of="+path, "bs=4096", "seek=2", "count=60", "conv=notrunc")
+	if out, err := rot.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.answers(t, 50)
+	w.says(t, path+" is damaged or not a wattline store: move it and its -wal file aside and start again")
+	w.answers(t, 50)
+	_ = w.cmd.Process.Kill()
+	<-w.waited
+
+	w = serve(t, fastUpstream(t), "--store", path, "--gpu", "none")
+	w.says(t, "the store was damaged; it was moved aside and a new one begun")
+	for _, id := range w.answers(t, 20) {
+		w.row(t, id)
+	}
+	w.stopped(t)
+}

@@ -13,7 +13,7 @@ import (
 	"wattline/meter"
 )
 
-var agree = flag.Int("agree", 120, "requests that TestServerAgrees sends one after the other")
+var agree = flag.Int("agree", 40, "requests that TestServerAgrees sends one after the other")
 
 // TestServerAgrees compares two independent measurements of the same requests on a real llama-server:
 // our stamps on the wire and the server's own clock. On an idle server T1 − P1 is the prompt's time and

@@ -173,8 +173,8 @@ func notes(w io.Writer, r *replay.Results) {
 	for _, d := range r.Workload.Skipped {
 		fmt.Fprintf(w, "skipped: %s: %s\n", d.Cell, d.Reason)
 	}
-	for _, c := range r.Workload.Restless {
-		fmt.Fprintf(w, "after %s the device's power did not come back to within 2 W of rest in time (--rest): what followed began warm\n", c)
+	if text := restless(r); text != "" {
+		fmt.Fprintln(w, text)
 	}
 	if r.Workload.Interrupted {
 		fmt.Fprintln(w, "interrupted: these are the requests that had been answered")

@@ -187,8 +187,8 @@ func Notes(run Labelled) []string {
 	for _, d := range r.Workload.Skipped {
 		out = append(out, fmt.Sprintf("skipped: %s: %s", d.Cell, d.Reason))
 	}
-	for _, c := range r.Workload.Restless {
-		out = append(out, fmt.Sprintf("after %s the device's power did not come back to within 2 W of rest in time: what followed began warm", c))
+	if text := restless(r); text != "" {
+		out = append(out, text)
 	}
 	for _, s := range Scenarios(r) {
 		out = append(out, fmt.Sprintf("%s: %s (%s): %s", s.Name, s.Status, s.Expected, strings.Join(s.Advice, "; ")))
@@ -203,6 +203,15 @@ func Notes(run Labelled) []string {
 		out = append(out, line)
 	}
 	return out
+}
+
+// restless names the cells after which the device was not allowed to come to rest.
+func restless(r *replay.Results) string {
+	if len(r.Workload.Restless) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("what followed began warm: in the time that --rest gives, the device's power did not come back to within 2 W of rest after %s",
+		strings.Join(r.Workload.Restless, ", "))
 }
 
 func count(c replay.Outcome) string {

@@ -64,36 +64,44 @@ function ttftBySize() {
   } });
 }
 
+const size = (n) => n >= 1000 ? three(n / 1000) + "k" : String(n);
+
+// sizes gives each prompt size of all runs a colour.
+const sizes = [...new Set(data.runs.flatMap((run) => run.cells.map((c) => c.prompt)))].sort((a, b) => a - b);
+const colourOf = (prompt) => palette[sizes.indexOf(prompt) % palette.length];
+
 function efficiency() {
   const series = [];
-  data.runs.forEach((run, r) => run.cells.forEach((c, i) => {
-    if (c.j_per_token == null || c.tps == null) return;
-    series.push({ name: label(run, c.name), type: "scatter", symbol: symbols[r % symbols.length], symbolSize: 14, itemStyle: { color: palette[i % palette.length] }, data: [[c.j_per_token, c.tps]] });
+  data.runs.forEach((run, r) => sizes.forEach((prompt) => {
+    const points = run.cells.filter((c) => c.prompt === prompt && c.j_per_token != null && c.tps != null).map((c) => ({ value: [c.j_per_token, c.tps], name: c.name }));
+    if (points.length) series.push({ name: label(run, size(prompt) + " prompts"), type: "scatter", symbol: symbols[r % symbols.length], symbolSize: 14, itemStyle: { color: colourOf(prompt) }, data: points });
   }));
   const title = "Throughput against energy";
   if (!series.length) return card(title, "", "No energy was measured: no power source, or no wattline in between.");
   const scaled = (name, k, extra) => {
-    const values = series.map((s) => s.data[0][k]).filter((v) => v > 0);
+    const values = series.flatMap((s) => s.data.map((p) => p.value[k])).filter((v) => v > 0);
     const wide = Math.max(...values) > 20 * Math.min(...values);
     const range = wide ? { type: "log", min: (v) => v.min / 1.6, max: (v) => v.max * 1.6 } : { scale: true };
     return axis(wide ? name + " (logarithmic)" : name, Object.assign({ axisLabel: { color: soft, formatter: three, showMinLabel: !wide, showMaxLabel: !wide } }, range, extra));
   };
   card(title, "Tokens a second against attributed GPU joules a token; up and left is better.", { chart: {
     xAxis: scaled("J/token", 0), yAxis: scaled("tokens/s", 1, { nameGap: 44 }), series,
-    tooltip: { confine: true, formatter: (p) => p.seriesName + "<br>" + three(p.value[1]) + " tokens/s, " + three(p.value[0]) + " J/token" },
+    tooltip: { confine: true, formatter: (p) => p.name + "<br>" + three(p.value[1]) + " tokens/s, " + three(p.value[0]) + " J/token" },
   } });
 }
 
+// distributions pools what has prompts of one size: how long a reply becomes does not delay its first token.
 function distributions() {
   const series = [];
-  data.runs.forEach((run, r) => run.cells.forEach((c, i) => {
-    if (!c.ttft_ms || !c.ttft_ms.length) return;
-    const n = c.ttft_ms.length;
-    const points = [[c.ttft_ms[0], 0], ...c.ttft_ms.map((v, k) => [v, (k + 1) / n])];
-    series.push({ name: label(run, c.name), type: "line", step: "end", symbol: n < 40 ? "circle" : "none", symbolSize: 4, lineStyle: { type: ["solid", "dashed", "dotted"][r % 3], color: palette[i % palette.length] }, itemStyle: { color: palette[i % palette.length] }, data: points });
+  data.runs.forEach((run, r) => sizes.forEach((prompt) => {
+    const ms = run.cells.filter((c) => c.prompt === prompt).flatMap((c) => c.ttft_ms || []).sort((a, b) => a - b);
+    const n = ms.length;
+    if (!n) return;
+    const points = [[ms[0], 0], ...ms.map((v, k) => [v, (k + 1) / n])];
+    series.push({ name: label(run, size(prompt) + " prompts (" + n + ")"), type: "line", step: "end", symbol: n < 40 ? "circle" : "none", symbolSize: 4, lineStyle: { type: ["solid", "dashed", "dotted"][r % 3], color: colourOf(prompt) }, itemStyle: { color: colourOf(prompt) }, data: points });
   }));
   if (!series.length) return card("Distribution of the time to first token", "", "Nothing was answered.");
-  card("Distribution of the time to first token", "Share of requests whose first token came within so many ms.", { chart: {
+  card("Distribution of the time to first token", "Share of requests whose first token came within so many ms; in parentheses how many there were.", { chart: {
     xAxis: axis("ms", { type: "log" }), yAxis: axis("share of requests", { max: 1, nameGap: 44 }), series,
     tooltip: { confine: true, formatter: (p) => p.seriesName + "<br>" + (100 * p.value[1]).toFixed(0) + " % within " + three(p.value[0]) + " ms" },
   } });
@@ -137,19 +145,29 @@ function lanes(run) {
   } }, "wide");
 }
 
-// stacked draws horizontal bars of phases, one a cell.
+// stacked draws horizontal bars of phases, one a cell; where the longest is far longer than the shortest, as
+// shares with the whole beside the name.
 function stacked(title, note, phases, value, unit, empty) {
   const rows = [];
-  for (const run of data.runs) for (const c of run.cells) if (phases.some((p) => value(c, p) != null)) rows.push([label(run, c.name), c]);
+  for (const run of data.runs) for (const c of run.cells) {
+    if (phases.some((p) => value(c, p) != null)) rows.push({ name: label(run, c.name), cell: c, whole: phases.reduce((sum, p) => sum + Math.max(0, value(c, p) || 0), 0) });
+  }
   if (!rows.length) return card(title, "", empty);
   rows.reverse();
+  const wholes = rows.map((r) => r.whole);
+  const shares = Math.max(...wholes) > 50 * Math.min(...wholes);
+  const amount = (v) => unit === "ms" && v >= 1000 ? three(v / 1000) + " s" : unit === "J" && v >= 1000 ? three(v / 1000) + " kJ" : three(v) + " " + unit;
   const series = phases.map((p) => ({
-    name: p, type: "bar", stack: "all", barMaxWidth: 22, itemStyle: { color: phaseColours[p] }, data: rows.map(([, c]) => value(c, p)),
+    name: p, type: "bar", stack: "all", barMaxWidth: 22, itemStyle: { color: phaseColours[p] },
+    data: rows.map((r) => { const v = Math.max(0, value(r.cell, p) || 0); return shares ? 100 * v / r.whole : v; }),
   }));
-  card(title, note, { height: Math.max(280, 120 + 30 * rows.length), chart: {
+  const tip = (list) => rows[list[0].dataIndex].name + list.map((s) => "<br>" + s.marker + s.seriesName + ": " + amountOrNone(value(rows[s.dataIndex].cell, s.seriesName))).join("");
+  const amountOrNone = (v) => v == null ? "-" : amount(v);
+  card(title, note + (shares ? " Shares; the whole stands beside the name." : ""), { height: Math.max(280, 120 + 22 * rows.length), chart: {
     grid: { left: 16, right: 24, top: 8, bottom: 64, containLabel: true },
-    xAxis: axis(unit, { type: "value", nameGap: 26 }), yAxis: axis("", { type: "category", data: rows.map(([n]) => n) }), series,
-    tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, confine: true, valueFormatter: (v) => three(v) + " " + unit },
+    xAxis: axis(shares ? "%" : unit, Object.assign({ type: "value", nameGap: 26 }, shares ? { max: 100 } : {})),
+    yAxis: axis("", { type: "category", data: rows.map((r) => shares ? r.name + ": " + amount(r.whole) : r.name) }), series,
+    tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, confine: true, formatter: tip },
   } });
 }
 

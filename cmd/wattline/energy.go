@@ -14,6 +14,7 @@ import (
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/sink"
+	"wattline/sink/metrics"
 	"wattline/sink/settle"
 )
 
@@ -261,4 +262,30 @@ func (p *power) stop(ctx context.Context) error {
 		err = errors.Join(err, release())
 	}
 	return errors.Join(err, p.sources.Close())
+}
+
+// deviceStates tells the metrics how well the devices are read.
+func (p *power) deviceStates() (out []metrics.Device) {
+	for _, st := range p.sampler.States() {
+		out = append(out, metrics.Device{
+			ID: st.Info.UUID, Kind: string(st.Info.Kind), Readable: st.Condition == gpu.Live || st.Condition == gpu.Probing,
+			AgreementPPM: optional(st.Agreement), Reopened: st.Reopens, Errors: st.Errors, Missed: st.Missed, Demoted: st.Demotions,
+			CPU: time.Duration(st.CPUNs),
+		})
+	}
+	return out
+}
+
+// slotReads tells the metrics what asking for slots has cost.
+func (p *power) slotReads() (out []metrics.Slots) {
+	for _, w := range p.watching {
+		if w.slots == nil {
+			continue
+		}
+		s := w.slots.Stats()
+		out = append(out, metrics.Slots{
+			Route: w.name, Looks: s.Looks, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.Unknown, Waited: s.Waited,
+		})
+	}
+	return out
 }

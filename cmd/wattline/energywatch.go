@@ -20,6 +20,7 @@ type watched struct {
 	power    *power
 	route    uint64 // in the upper bits of every request's key
 	index    int    // of the route
+	name     string // of the route
 	devices  []int  // its places in power's targets
 	upstream *settle.Upstream
 	activity gpu.Activities
@@ -39,7 +40,7 @@ type liveRequest struct {
 
 // watch makes a route's observer.
 func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.Upstream) *watched {
-	w := &watched{rows: r, power: p, index: index, devices: route.devices, route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
+	w := &watched{rows: r, power: p, index: index, name: route.Name, devices: route.devices, route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
 	w.upstream = p.settler.Upstream(index, route.devices...)
 	if len(route.devices) > 0 {
 		w.activity = append(w.activity, p.sampler.Activity(route.devices...))
@@ -102,6 +103,9 @@ func (w *watched) slotOfReply(q *liveRequest, rec *meter.Record, end energy.Even
 	}
 }
 
+// asksForSlot says whether a request insists on a slot, which is then the one that it gets.
+func asksForSlot(w meter.Work) bool { return w.Slot.Valid && w.Slot.V >= 0 }
+
 // Observe passes a step on to the ledger and to whoever watches activity. Only requests that make the
 // server compute count: a route that is not metered costs the device nothing that could be told.
 func (w *watched) Observe(e proxy.Event) {
@@ -133,7 +137,10 @@ func (w *watched) Observe(e proxy.Event) {
 	case proxy.Headed:
 		if q.work.Streams {
 			q.tape.headed = step.At
-			step.Kind, step.Slot = energy.SlotStart, -1
+			step.Kind, step.Slot, step.SlotKnown = energy.SlotStart, int(q.work.Slot.V), asksForSlot(q.work)
+			if step.SlotKnown {
+				q.tape.slot, q.tape.slotAt = q.work.Slot, 0
+			}
 			w.upstream.Observe(step)
 			if q.slot != nil {
 				q.slot.Started(step.At)

@@ -102,7 +102,9 @@ func (r *recorder) request(w *watched, key uint64, t *tape, rec *meter.Record, e
 	}
 	if t.slot.Valid {
 		slot := int(t.slot.V)
-		q.Slot, q.SlotAt = &slot, &t.slotAt
+		if q.Slot = &slot; t.slotAt > 0 {
+			q.SlotAt = &t.slotAt
+		}
 	}
 	if t.prompt > 0 {
 		q.Prompt, q.PromptAt = t.prompt, t.promptAt

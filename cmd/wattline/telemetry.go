@@ -179,7 +179,7 @@ func (t *telemetry) watch(s *service, shipping bool) {
 	if t.metrics == nil {
 		return
 	}
-	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats}
+	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.power.deviceStates, Slots: s.power.slotReads}
 	if shipping {
 		src.Outbox = s.rows.outbox
 	}

@@ -2,6 +2,7 @@ package slots
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"wattline/meter"
@@ -17,7 +18,7 @@ type live struct {
 	bytes     int64     // size of its body
 	outputs   int64     // output events seen before the look
 	slot      int       // where it sits; -1 unknown
-	task      int64     // of that slot; with slot >= 0
+	task      int64     // of that slot; with slot >= 0; -1 where the request asked for the slot
 }
 
 // certain says that the request holds a slot: its own stream said so.
@@ -35,7 +36,7 @@ func match(slots []Slot, reqs []*live, seen, seenAt int64) (unknown int) {
 	var free []candidate
 	held := map[int]bool{}
 	for _, r := range reqs {
-		if r.slot >= 0 {
+		if r.slot >= 0 && (r.task >= 0 || r.certain()) { // one that asks for a slot may yet wait for it
 			held[r.slot] = true
 		}
 	}
@@ -85,55 +86,75 @@ func (m *matching) fits(r *live, c *candidate) bool {
 }
 
 // places lists, as indices of free, where r may sit: what fits, and is in the order in which requests
-// followed one another. One that was sent after another had started has a later task.
+// followed one another. One that was sent after another had started has a later task; so behind n
+// earlier ones that have no slot yet, at least n free slots have earlier tasks.
 func (m *matching) places(r *live) []int {
 	least, most := int64(-1), int64(-1)
+	var before, behind []*live
 	for _, o := range m.reqs {
-		if o == r || !o.certain() && o.slot < 0 {
-			continue
-		}
-		first, last, ok := m.tasks(o)
-		if !ok {
-			continue
-		}
-		if o.certain() && o.started < r.sent {
-			least = max(least, first)
-		}
-		if r.certain() && r.started < o.sent && (most < 0 || last < most) {
-			most = last
+		earlier, later := o.certain() && o.started < r.sent, r.certain() && r.started < o.sent
+		switch {
+		case o == r:
+		case o.slot >= 0 && o.task >= 0 && earlier:
+			least = max(least, o.task)
+		case o.slot >= 0 && o.task >= 0 && later:
+			if most < 0 || o.task < most {
+				most = o.task
+			}
+		case o.slot >= 0 || !o.certain():
+		case earlier:
+			before = append(before, o)
+		case later:
+			behind = append(behind, o)
 		}
 	}
+	first, last := m.bounds(before, behind)
 	var out []int
 	for i := range m.free {
-		if c := &m.free[i]; m.fits(r, c) && c.Task.V > least && (most < 0 || c.Task.V < most) {
+		c := &m.free[i]
+		if m.fits(r, c) && c.Task.V > least && (most < 0 || c.Task.V < most) && c.Task.V > first && c.Task.V < last {
 			out = append(out, i)
 		}
 	}
 	return out
 }
 
-// tasks are the least and the greatest number that request o's task may have.
-func (m *matching) tasks(o *live) (first, last int64, ok bool) {
-	if o.slot >= 0 {
-		return o.task, o.task, true
+// bounds are the tasks between which one lies that has so many requests before and behind it: of the free
+// slots in which they may sit, the n earliest tasks, or more, are theirs, and the n latest.
+func (m *matching) bounds(before, behind []*live) (first, last int64) {
+	first, last = -1, math.MaxInt64
+	if n := len(before); n > 0 {
+		first = math.MaxInt64
+		if tasks := m.tasks(before); len(tasks) >= n {
+			first = tasks[n-1]
+		}
 	}
+	if n := len(behind); n > 0 {
+		last = -1
+		if tasks := m.tasks(behind); len(tasks) >= n {
+			last = tasks[len(tasks)-n]
+		}
+	}
+	return first, last
+}
+
+// tasks lists, ascending, the tasks of the free slots in which one of the requests may sit.
+func (m *matching) tasks(of []*live) (tasks []int64) {
 	for i := range m.free {
 		c := &m.free[i]
-		if !m.fits(o, c) {
-			continue
+		if slices.ContainsFunc(of, func(o *live) bool { return m.fits(o, c) }) {
+			tasks = append(tasks, c.Task.V)
 		}
-		if !ok {
-			first, last, ok = c.Task.V, c.Task.V, true
-		}
-		first, last = min(first, c.Task.V), max(last, c.Task.V)
 	}
-	return first, last, ok
+	slices.Sort(tasks)
+	return tasks
 }
 
 // singles gives every request that has one place left that place, until nothing changes. One that is
 // not certain to have started gets it only where nobody else could be there.
 func (m *matching) singles() {
-	for again := true; again; {
+	const rounds = 16 // more only where dozens begin in a chain; the next look goes on
+	for n, again := 0, true; again && n < rounds; n++ {
 		again = false
 		places := make([][]int, len(m.open))
 		wanted := map[int]int{} // by how many
@@ -178,8 +199,8 @@ const (
 	ratioSpan = 3.0
 )
 
-// bySize tells those apart that began at once, where as many requests as slots are left, any could sit in
-// any, and both their bodies and the slots' prompts differ widely in size.
+// bySize tells apart those that began at once, where as many requests as slots are left and any could sit in
+// any: one whose body is much smaller or larger than all others sits where the prompt is.
 func (m *matching) bySize() {
 	var left []*live
 	var places []int
@@ -201,25 +222,26 @@ func (m *matching) bySize() {
 	}
 	slices.SortFunc(left, func(a, b *live) int { return cmp.Compare(a.bytes, b.bytes) })
 	slices.SortFunc(places, func(a, b int) int { return cmp.Compare(m.free[a].Prompt.V, m.free[b].Prompt.V) })
-	var least, most float64
+	least, most := math.Inf(1), 0.0
 	for i, r := range left {
-		prompt := m.free[places[i]].Prompt
-		if prompt.V <= 0 {
-			return
-		}
-		if i > 0 && (float64(r.bytes) < sizeStep*float64(left[i-1].bytes) || float64(prompt.V) < sizeStep*float64(m.free[places[i-1]].Prompt.V)) {
-			return
-		}
-		ratio := float64(prompt.V) / float64(r.bytes)
-		if i == 0 {
-			least, most = ratio, ratio
-		}
+		ratio := float64(m.free[places[i]].Prompt.V) / float64(r.bytes)
 		least, most = min(least, ratio), max(most, ratio)
 	}
-	if most > ratioSpan*least {
+	if least <= 0 || most > ratioSpan*least {
 		return
 	}
 	for i, r := range left {
-		m.give(r, places[i])
+		if m.apart(left, places, i) && m.apart(left, places, i+1) {
+			m.give(r, places[i])
+		}
 	}
+}
+
+// apart says whether the i-th body and prompt are much larger than those before them.
+func (m *matching) apart(left []*live, places []int, i int) bool {
+	if i == 0 || i == len(left) {
+		return true
+	}
+	small, large := m.free[places[i-1]].Prompt.V, m.free[places[i]].Prompt.V
+	return float64(left[i].bytes) >= sizeStep*float64(left[i-1].bytes) && float64(large) >= sizeStep*float64(small)
 }

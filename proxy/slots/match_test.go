@@ -26,16 +26,21 @@ func TestMatch(t *testing.T) {
 		seenAt int64
 		want   []int
 	}{
-		"alone":                        {slots: []Slot{{ID: 0}, busy(1, 7, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50)}, want: []int{1}},
-		"by max_tokens":                {slots: []Slot{busy(0, 8, 20, 9, 3), busy(3, 7, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 11, 20, 20)}, want: []int{3, 0}},
-		"twins that began at once":     {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 11, 21, 50)}, want: []int{-1, -1}},
-		"twins, one after the other":   {slots: []Slot{busy(0, 9, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 25, 30, 50)}, want: []int{1, 0}},
-		"twins, one with more output":  {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 30)}, reqs: []*live{stream(1, 10, 20, 50), with(stream(2, 11, 21, 50), func(r *live) { r.outputs = 20 })}, want: []int{0, 1}},
-		"a stranger beside":            {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50)}, want: []int{-1}},
-		"a stranger seen before":       {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50)}, seen: 7, seenAt: 5, want: []int{1}},
-		"a slot that is known":         {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{with(stream(1, 10, 20, 50), func(r *live) { r.slot, r.task = 0, 7 }), stream(2, 11, 21, 50)}, want: []int{0, 1}},
-		"bodies of very unlike size":   {slots: []Slot{busy(0, 7, 50, 900, 3), busy(1, 8, 50, 90, 3)}, reqs: []*live{with(stream(1, 10, 20, 50), func(r *live) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *live) { r.bytes = 4000 })}, want: []int{1, 0}},
-		"bodies of like size":          {slots: []Slot{busy(0, 7, 50, 110, 3), busy(1, 8, 50, 90, 3)}, reqs: []*live{with(stream(1, 10, 20, 50), func(r *live) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *live) { r.bytes = 500 })}, want: []int{-1, -1}},
+		"alone":                       {slots: []Slot{{ID: 0}, busy(1, 7, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50)}, want: []int{1}},
+		"by max_tokens":               {slots: []Slot{busy(0, 8, 20, 9, 3), busy(3, 7, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 11, 20, 20)}, want: []int{3, 0}},
+		"twins that began at once":    {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 11, 21, 50)}, want: []int{-1, -1}},
+		"twins, one after the other":  {slots: []Slot{busy(0, 9, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 25, 30, 50)}, want: []int{1, 0}},
+		"twins, one with more output": {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 30)}, reqs: []*live{stream(1, 10, 20, 50), with(stream(2, 11, 21, 50), func(r *live) { r.outputs = 20 })}, want: []int{0, 1}},
+		"a stranger beside":           {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50)}, want: []int{-1}},
+		"a stranger seen before":      {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50)}, seen: 7, seenAt: 5, want: []int{1}},
+		"a slot that is known":        {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3)}, reqs: []*live{with(stream(1, 10, 20, 50), func(r *live) { r.slot, r.task = 0, 7 }), stream(2, 11, 21, 50)}, want: []int{0, 1}},
+		"bodies of very unlike size":  {slots: []Slot{busy(0, 7, 50, 900, 3), busy(1, 8, 50, 90, 3)}, reqs: []*live{with(stream(1, 10, 20, 50), func(r *live) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *live) { r.bytes = 4000 })}, want: []int{1, 0}},
+		"bodies of like size":         {slots: []Slot{busy(0, 7, 50, 110, 3), busy(1, 8, 50, 90, 3)}, reqs: []*live{with(stream(1, 10, 20, 50), func(r *live) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *live) { r.bytes = 500 })}, want: []int{-1, -1}},
+		"twins and a larger one": {slots: []Slot{busy(0, 7, 50, 90, 3), busy(1, 8, 50, 900, 3), busy(2, 9, 50, 90, 3)}, reqs: []*live{
+			with(stream(1, 10, 20, 50), func(r *live) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *live) { r.bytes = 4000 }), with(stream(3, 11, 21, 50), func(r *live) { r.bytes = 400 }),
+		}, want: []int{-1, 1, -1}},
+		"twins and one after them":     {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 9, 50, 9, 3), busy(2, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 11, 21, 50), stream(3, 25, 30, 50)}, want: []int{-1, -1, 1}},
+		"twins and one before them":    {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 9, 50, 9, 3), busy(2, 8, 50, 9, 3)}, reqs: []*live{stream(1, 10, 12, 50), stream(2, 15, 21, 50), stream(3, 16, 30, 50)}, want: []int{0, -1, -1}},
 		"a picture in the body":        {slots: []Slot{busy(0, 7, 50, 900, 3), busy(1, 8, 50, 90, 3)}, reqs: []*live{with(stream(1, 10, 20, 50), func(r *live) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *live) { r.bytes = 900_000 })}, want: []int{-1, -1}},
 		"not known to have begun":      {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*live{stream(1, 10, 20, 50), stream(2, 11, 0, 50)}, want: []int{0, -1}},
 		"two that may have begun":      {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*live{stream(1, 10, 0, 50), stream(2, 11, 0, 50)}, want: []int{-1, -1}},
@@ -73,5 +78,18 @@ func TestParse(t *testing.T) {
 		if s, err := Parse([]byte(body)); err == nil {
 			t.Errorf("%s was read as %+v", body, s)
 		}
+	}
+}
+
+// BenchmarkMatch: 128 requests alike on 128 slots, the worst there is.
+func BenchmarkMatch(b *testing.B) {
+	for b.Loop() {
+		var all []Slot
+		var reqs []*live
+		for i := range 128 {
+			all = append(all, busy(i, int64(i), 50, 9, 3))
+			reqs = append(reqs, stream(uint64(i+1), int64(i), int64(i+2), 50))
+		}
+		match(all, reqs, 0, 0)
 	}
 }

@@ -114,7 +114,10 @@ func (r *Reader) Stats() Stats {
 
 // Sent begins a request that was sent upstream at.
 func (r *Reader) Sent(key uint64, at int64, work meter.Work, bytes int64) *Request {
-	q := &Request{r: r, live: live{key: key, sent: at, streams: work.Streams, maxTokens: work.MaxTokens, bytes: bytes, slot: -1}}
+	q := &Request{r: r, live: live{key: key, sent: at, streams: work.Streams, maxTokens: work.MaxTokens, bytes: bytes, slot: -1, task: -1}}
+	if work.Slot.Valid && work.Slot.V >= 0 { // the server lets it wait for just that one
+		q.slot = int(work.Slot.V)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reqs[key] = q
@@ -323,7 +326,7 @@ func (r *Reader) judge(slots []Slot, reqs []*live, answered int64) (news []Sight
 			r.st.Found++
 			news = append(news, Sighting{Request: c.key, At: answered, Slot: c.slot})
 		}
-		if s := at[c.slot]; q.leftAt > 0 && (!s.Busy || s.Task != meter.Some(c.task)) {
+		if s := at[c.slot]; q.leftAt > 0 && (!s.Busy || c.task >= 0 && s.Task != meter.Some(c.task)) {
 			delete(r.reqs, c.key)
 			news = append(news, Sighting{Request: c.key, At: answered, Slot: c.slot, Idle: true})
 		}

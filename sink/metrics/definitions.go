@@ -86,6 +86,15 @@ func Definitions() []Definition {
 		{semconv.MetricHWUtilization, ObservedGauge, "1", "Utilisation as the driver reports it.", device, nil},
 		{semconv.MetricLedger, ObservedUpDown, "J", "The energy ledger since wattline started: counter = requests_active + requests_idle + pools + idle + residual. Table ledger.", with(device, semconv.Account), nil},
 
+		{semconv.MetricReadable, ObservedGauge, "1", "1 while the device is read, 0 while it is lost or asleep.", device, nil},
+		{semconv.MetricAgreement, ObservedGauge, "1", "Joules that the energy counter counts per joule of the integrated power samples; not there until it is known.", device, nil},
+		{semconv.MetricSamplerEvents, ObservedCounter, "{event}", "What went wrong in reading the device: reopened, error, missed (a power sample), demoted (a source that disagrees).", with(device, semconv.Result), nil},
+		{semconv.MetricSamplerCPU, ObservedCounter, "s", "CPU time of the thread that reads the device, the driver's included.", device, nil},
+		{semconv.MetricSlotLooks, ObservedCounter, "{look}", "Times that GET /slots was asked of the upstream: answered or failed.", []string{semconv.Route, semconv.Result}, nil},
+		{semconv.MetricSlotTime, ObservedCounter, "s", "Time from asking for the slots to the answer, over all looks.", []string{semconv.Route}, nil},
+		{semconv.MetricSlotBytes, ObservedCounter, "By", "Bytes of the answers.", []string{semconv.Route}, nil},
+		{semconv.MetricSlotRequests, ObservedCounter, "{request}", "Requests whose slot was found out, and streams that ended without.", []string{semconv.Route, semconv.Result}, nil},
+
 		{semconv.MetricInFlight, ObservedUpDown, "{request}", "Requests in flight.", []string{semconv.Route}, nil},
 		{semconv.MetricConnections, ObservedUpDown, "{connection}", "Client connections.", []string{semconv.Route}, nil},
 		{semconv.MetricQueueRows, ObservedUpDown, "{row}", "Rows that wait to be written to the store.", nil, nil},

@@ -230,6 +230,12 @@ func watched() Sources {
 		Outbox: func() (Outbox, bool) { return Outbox{Requests: 4, Oldest: time.Now().Add(-time.Minute)}, true },
 		Traces: func() Export { return Export{Sent: 10, Dropped: 2, Failed: 3, Refused: 4, Waiting: 5} },
 		Pushes: func() Export { return Export{Sent: 6, Failed: 1} },
+		Devices: func() []Device {
+			return []Device{{ID: "GPU-1", Kind: semconv.HWGPU, Readable: true, AgreementPPM: meter.Some(990_000), Reopened: 1, Errors: 2, Missed: 3, Demoted: 4, CPU: time.Second}}
+		},
+		Slots: func() []Slots {
+			return []Slots{{Route: "default", Looks: 9, Failed: 2, Bytes: 700, Found: 5, Unknown: 1, Waited: 2 * time.Second}}
+		},
 	}
 }
 
@@ -300,6 +306,14 @@ func TestObservedMetricsAreTheSources(t *testing.T) {
 		{semconv.MetricOTLP, []string{semconv.Signal, "metrics", semconv.Result, "failed"}, 1, 1},
 		{semconv.MetricOTLPWaiting, nil, 5, 5},
 		{semconv.MetricPowerLimit, nil, 700, 700},
+		{semconv.MetricReadable, []string{semconv.HWID, "GPU-1"}, 1, 1},
+		{semconv.MetricAgreement, nil, 0.99, 0.99},
+		{semconv.MetricSamplerEvents, []string{semconv.Result, "missed"}, 3, 3},
+		{semconv.MetricSamplerCPU, nil, 1, 1},
+		{semconv.MetricSlotLooks, []string{semconv.Result, "answered"}, 7, 7},
+		{semconv.MetricSlotTime, nil, 2, 2},
+		{semconv.MetricSlotBytes, nil, 700, 700},
+		{semconv.MetricSlotRequests, []string{semconv.Result, "found"}, 5, 5},
 		{semconv.MetricCPUTime, nil, 1e-6, 3600},
 		{semconv.MetricMemory, nil, 1 << 20, 1 << 36},
 		{semconv.MetricGoroutines, nil, 1, 10_000},

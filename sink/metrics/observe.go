@@ -20,6 +20,25 @@ type Sources struct {
 	Outbox func() (Outbox, bool) // false: nothing ships, or it cannot be told now
 	Traces func() Export
 	Pushes func() Export // exports of all metrics
+
+	Devices func() []Device
+	Slots   func() []Slots
+}
+
+// Device is how well a device is read.
+type Device struct {
+	ID, Kind                          string // hw.id, hw.type
+	Readable                          bool
+	AgreementPPM                      meter.Int
+	Reopened, Errors, Missed, Demoted int
+	CPU                               time.Duration
+}
+
+// Slots is what asking a route's upstream for its slots has cost and told.
+type Slots struct {
+	Route                                string
+	Looks, Failed, Bytes, Found, Unknown int64
+	Waited                               time.Duration
 }
 
 // Route is the state of one route.
@@ -109,6 +128,16 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 			s.outbox(b)
 		}
 	}
+	if src.Devices != nil {
+		for _, d := range src.Devices() {
+			s.sampled(d)
+		}
+	}
+	if src.Slots != nil {
+		for _, l := range src.Slots() {
+			s.slots(l)
+		}
+	}
 	s.exports(src)
 	s.put(semconv.MetricCapped, float64(m.catalogue.capped.Load()))
 	s.process()
@@ -133,6 +162,32 @@ func (d *device) observe(s sheet, name string) {
 	for account, uj := range d.ledgerUj {
 		s.put(semconv.MetricLedger, float64(uj)/1e6, append(slices.Clip(id), attribute.String(semconv.Account, account))...)
 	}
+}
+
+func (s sheet) sampled(d Device) {
+	id := []attribute.KeyValue{attribute.String(semconv.HWID, d.ID), attribute.String(semconv.HWType, d.Kind)}
+	readable := 0.0
+	if d.Readable {
+		readable = 1
+	}
+	s.put(semconv.MetricReadable, readable, id...)
+	s.column(semconv.MetricAgreement, d.AgreementPPM, 1e6, id...)
+	s.put(semconv.MetricSamplerCPU, d.CPU.Seconds(), id...)
+	for what, n := range map[string]int{"reopened": d.Reopened, "error": d.Errors, "missed": d.Missed, "demoted": d.Demoted} {
+		s.put(semconv.MetricSamplerEvents, float64(n), append(slices.Clip(id), attribute.String(semconv.Result, what))...)
+	}
+}
+
+func (s sheet) slots(l Slots) {
+	route := attribute.String(semconv.Route, l.Route)
+	for result, n := range map[string]int64{"answered": l.Looks - l.Failed, "failed": l.Failed} {
+		s.put(semconv.MetricSlotLooks, float64(n), route, attribute.String(semconv.Result, result))
+	}
+	for result, n := range map[string]int64{"found": l.Found, "unknown": l.Unknown} {
+		s.put(semconv.MetricSlotRequests, float64(n), route, attribute.String(semconv.Result, result))
+	}
+	s.put(semconv.MetricSlotTime, l.Waited.Seconds(), route)
+	s.put(semconv.MetricSlotBytes, float64(l.Bytes), route)
 }
 
 func (s sheet) queue(q sink.Stats) {

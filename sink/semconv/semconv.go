@@ -182,6 +182,15 @@ const (
 	MetricPowerLimit     = "wattline.device.power.limit"
 	MetricThrottled      = "wattline.device.throttled"
 
+	MetricReadable      = "wattline.device.readable"
+	MetricAgreement     = "wattline.sampler.agreement"
+	MetricSamplerEvents = "wattline.sampler.events"
+	MetricSamplerCPU    = "wattline.sampler.cpu.time"
+	MetricSlotLooks     = "wattline.slots.looks"
+	MetricSlotTime      = "wattline.slots.time"
+	MetricSlotBytes     = "wattline.slots.read"
+	MetricSlotRequests  = "wattline.slots.requests"
+
 	MetricInFlight     = "wattline.requests.in_flight"
 	MetricConnections  = "wattline.connections"
 	MetricQueueRows    = "wattline.queue.rows"

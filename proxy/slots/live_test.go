@@ -1,0 +1,190 @@
+package slots_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy"
+	"wattline/proxy/llamatest"
+	"wattline/proxy/slots"
+)
+
+// served is what a request's own reply told of it.
+type served struct {
+	key      uint64
+	promptMs float64
+	promptN  int64
+}
+
+// client sends streams to a server and tells a Reader of them, as the proxy does.
+type client struct {
+	url    string
+	reader *slots.Reader
+	now    func() int64
+
+	mu   sync.Mutex
+	seen map[uint64]int
+	done []served
+}
+
+func (c *client) sighted(s slots.Sighting) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !s.Idle {
+		c.seen[s.Request] = s.Slot
+	}
+}
+
+func newClient(t *testing.T, url string) *client {
+	t.Helper()
+	begin := time.Now()
+	c := &client{url: url, seen: map[uint64]int{}, now: func() int64 { return int64(time.Since(begin)) + 1 }}
+	up, err := proxy.ParseUpstream(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.reader = slots.New(slots.Config{Upstream: up, Now: c.now, Seen: c.sighted})
+	t.Cleanup(c.reader.Stop)
+	return c
+}
+
+// stream sends one request and reads it to its end.
+func (c *client) stream(t *testing.T, key uint64, words, tokens int) {
+	body := fmt.Sprintf(`{"messages":[{"role":"user","content":%q}],"stream":true,"max_tokens":%d,"ignore_eos":true,"cache_prompt":false}`, strings.Repeat(" ba", words), tokens)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	q := c.reader.Sent(key, c.now(), meter.Work{Streams: true, MaxTokens: meter.Some(int64(tokens))}, int64(len(body)))
+	req.Close = true // llama-server promises keep-alive behind a stream and closes
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	q.Started(c.now())
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: {")
+		if !ok {
+			continue
+		}
+		var e struct {
+			Timings *struct {
+				PromptMs float64 `json:"prompt_ms"`
+				PromptN  int64   `json:"prompt_n"`
+			} `json:"timings"`
+		}
+		if err := json.Unmarshal([]byte("{"+data), &e); err != nil {
+			t.Error(err)
+		}
+		if e.Timings != nil {
+			c.mu.Lock()
+			c.done = append(c.done, served{key, e.Timings.PromptMs, e.Timings.PromptN})
+			c.mu.Unlock()
+		} else if strings.Contains(data, `"content":"`) {
+			q.Produced(1)
+		}
+	}
+	q.Ended(c.now(), false)
+}
+
+var timing = regexp.MustCompile(`print_timing: id +(\d+) \| task \d+ \| prompt eval time = +([\d.]+) ms / +(\d+) tokens`)
+
+// slotOf finds, in the server's log, the slots in which a prompt of that size took that time.
+func slotOf(log string, s served) (found []int) {
+	for _, m := range timing.FindAllStringSubmatch(log, -1) {
+		slot, _ := strconv.Atoi(m[1])
+		ms, _ := strconv.ParseFloat(m[2], 64)
+		n, _ := strconv.ParseInt(m[3], 10, 64)
+		if n == s.promptN && math.Abs(ms-s.promptMs) < 0.006 {
+			found = append(found, slot)
+		}
+	}
+	return found
+}
+
+// TestSlotsOfARealServer: requests that overlap, begin at once or one after the other, alike or not. The
+// server's own log says where each was. None is placed wrongly, most are placed, and the server is asked
+// at most twice a second.
+func TestSlotsOfARealServer(t *testing.T) {
+	srv := llamatest.Start(t, "-c", "65536", "--threads-http", "16")
+	c := newClient(t, srv.URL())
+	begin := time.Now()
+	key := uint64(0)
+	mix := [][3]int{{0, 20, 500}, {0, 200, 700}, {0, 20, 500}, {30, 60, 500}, {80, 90, 600}, {160, 90, 600}, {300, 10, 400}}
+	for range 3 {
+		var wg sync.WaitGroup
+		for _, m := range mix {
+			key++
+			k := key
+			wg.Go(func() {
+				<-time.After(time.Duration(m[0]) * time.Millisecond)
+				c.stream(t, k, m[1], m[2])
+			})
+		}
+		wg.Wait()
+	}
+	elapsed, st := time.Since(begin), c.reader.Stats()
+	if most := int64(2*elapsed.Seconds()) + 2; st.Looks == 0 || st.Looks > most {
+		t.Errorf("%d looks in %v", st.Looks, elapsed)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	right, wrong := 0, 0
+	for _, s := range c.done {
+		slot, ok := c.seen[s.key]
+		truth := slotOf(srv.Log(), s)
+		if !ok || len(truth) == 0 {
+			continue
+		}
+		if truth[0] == slot || len(truth) > 1 {
+			right++
+		} else {
+			wrong++
+			t.Errorf("request %d is said to be in slot %d; it was in %v", s.key, slot, truth)
+		}
+	}
+	t.Logf("%d requests: %d placed rightly, %d wrongly; %+v in %v", len(c.done), right, wrong, st, elapsed)
+	if len(c.done) != int(key) || right < len(c.done)/4 {
+		t.Errorf("of %d requests %d were placed", len(c.done), right)
+	}
+}
+
+// TestAloneNobodyIsAsked: one request after the other needs no slot, and costs no look.
+func TestAloneNobodyIsAsked(t *testing.T) {
+	c := newClient(t, llamatest.Start(t).URL())
+	for key := range uint64(4) {
+		c.stream(t, key+1, 10, 200)
+	}
+	if st := c.reader.Stats(); st.Looks != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestAServerThatHidesItsSlots is asked once and then left alone for a while.
+func TestAServerThatHidesItsSlots(t *testing.T) {
+	c := newClient(t, llamatest.Start(t, "-c", "32768", "--no-slots").URL())
+	for range 2 {
+		var wg sync.WaitGroup
+		for key := range uint64(3) {
+			wg.Go(func() { c.stream(t, key+1, 10, 2000) })
+		}
+		wg.Wait()
+	}
+	if st := c.reader.Stats(); st.Looks != 1 || st.Failed != 1 || len(c.seen) != 0 {
+		t.Errorf("%+v, %v", st, c.seen)
+	}
+}

@@ -86,7 +86,7 @@ func (w *wattlineProcess) hangup(t *testing.T, effect string, seen func() bool) 
 	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !seen(); <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !seen(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("SIGHUP has no effect: %s", effect)
 		}

@@ -56,7 +56,7 @@ func (w *wattlineProcess) stopped(t *testing.T) {
 		if err != nil {
 			t.Fatalf("wattline ended with %v", err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("wattline did not end")
 	}
 }
@@ -83,7 +83,7 @@ func summed(t *testing.T, page, series string) (sum float64) {
 // awaitPage scrapes until a metric's series add up to want: a row comes behind the reply.
 func (w *wattlineProcess) awaitPage(t *testing.T, name string, want float64) string {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -187,7 +187,7 @@ func TestMissingCollectorIsCounted(t *testing.T) {
 	if r := w.post(t.Context(), "/v1/chat/completions", chatBody); r.err != nil || r.status != http.StatusOK {
 		t.Fatalf("status %d, %v", r.status, r.err)
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for said := false; !said; {

@@ -182,7 +182,7 @@ func TestCurl(t *testing.T) {
 		{"chunked", []string{"-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-H", "Content-Type: application/json", url + "/tokenize", "-d", "@" + big}, `{"tokens":[`, 0},
 		{"two on one connection", []string{url + "/health", url + "/v1/models"}, `"object":"list"`, 0},
 		{"refused", []string{"-f", url + "/nothing"}, "", 22},
-		{"interrupted", []string{"-N", "-m", "1", "-H", "X-Request-Id: interrupted", url + "/completion", "-d", `{"prompt":"x","stream":true,"n_predict":1000000,"ignore_eos":true}`}, "data: ", 28},
+		{"interrupted", []string{"-N", "-m", "2", "-H", "X-Request-Id: interrupted", url + "/completion", "-d", `{"prompt":"x","stream":true,"n_predict":1000000,"ignore_eos":true}`}, "data: ", 28},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)

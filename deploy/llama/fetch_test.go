@@ -201,7 +201,7 @@ func TestFetchCancelledLeavesNothing(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v, want context.Canceled", err)
 	}
-	if d := time.Since(begin); d > 30*time.Second {
+	if d := time.Since(begin); d > 50*time.Second { // it would have slept for 60
 		t.Errorf("a cancelled fetch took %s", d)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".llama-server.tmp.*")); len(left) > 0 {

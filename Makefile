@@ -14,7 +14,7 @@ DEMO_FLAGS ?=
 
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test lint bench fuzz soak dialects install uninstall clean
+.PHONY: build demo test lint bench bench-sink fuzz soak dialects install uninstall clean
 
 build: bin/wattline ## the binary, in bin/
 
@@ -41,6 +41,9 @@ lint: ## golangci-lint, go mod tidy, gofmt
 
 bench: ## every benchmark
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-sink: ## a million rows: insert rates, bytes by column, time of each query on both engines (Markdown)
+	$(GO) test -run '^$$' -bench MillionRows -benchtime 1x -timeout 90m ./sink/queries
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	for pkg in $$($(GO) list ./...); do \

@@ -25,7 +25,7 @@ import (
 
 // TestMain lets the test binary be wattline itself: for scripts, and for tests that need a real process.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"wattline": main})
+	testscript.Main(m, map[string]func(){"wattline": main, "flooded": flooded})
 }
 
 func TestScripts(t *testing.T) {

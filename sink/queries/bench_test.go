@@ -1,36 +1,56 @@
 package queries_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"wattline/meter"
 	"wattline/sink"
+	"wattline/sink/clickhouse/chtest"
 	"wattline/sink/queries"
 	"wattline/sink/store"
 )
 
-// BenchmarkMillionRows is the report of `make bench-sink`: how fast a million requests get into the store
-// and from there into ClickHouse, how much room each column takes, and how long each named query takes on
-// both. With -short it is twenty thousand. One op is the whole; run it with -benchtime 1x.
-func BenchmarkMillionRows(b *testing.B) {
-	n := 1_000_000
-	if testing.Short() {
-		n = 20_000
+// benchRows is how many requests the report is about: a million, twenty thousand with -short, or what
+// WATTLINE_BENCH_ROWS says.
+func benchRows(b *testing.B) int {
+	b.Helper()
+	if v := os.Getenv("WATTLINE_BENCH_ROWS"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 {
+			b.Fatalf("WATTLINE_BENCH_ROWS is %q, not a number of rows", v)
+		}
+		return n
 	}
+	if testing.Short() {
+		return 20_000
+	}
+	return 1_000_000
+}
+
+// BenchmarkMillionRows is the report of `make bench-sink`, as Markdown on stdout: how fast a million requests
+// get into the store and from there into ClickHouse, how much room each column takes, and how long each
+// named query takes on both. One op is the whole; run it with -benchtime 1x.
+func BenchmarkMillionRows(b *testing.B) {
+	n := benchRows(b)
 	for b.Loop() {
-		report(b, n)
+		report(b, os.Stdout, n)
 	}
 }
 
-func report(b *testing.B, n int) {
+func report(b *testing.B, out io.Writer, n int) {
 	ctx := context.Background()
 	s, r := newStore(b)
 	rows, wrote := 0, time.Duration(0)
-	generate(n, 1000, func(part *sink.Rows) {
+	workstation(n, func(part *sink.Rows) {
 		t0 := time.Now()
 		if err := s.Write(ctx, part); err != nil {
 			b.Fatal(err)
@@ -42,26 +62,72 @@ func report(b *testing.B, n int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Logf("store: %d rows (%d requests) written in %.1f s, %.0f rows/s; %.0f bytes a request, power, ledger and indices included",
-		rows, n, wrote.Seconds(), float64(rows)/wrote.Seconds(), float64(size.UsedBytes)/float64(n))
-	b.ReportMetric(float64(rows)/wrote.Seconds(), "store-rows/s")
-
 	t0 := time.Now()
 	w := shipped(b, s)
-	b.Logf("ClickHouse: shipped in %.1f s, %.0f rows/s", time.Since(t0).Seconds(), float64(rows)/time.Since(t0).Seconds())
-	b.ReportMetric(float64(rows)/time.Since(t0).Seconds(), "shipped-rows/s")
-	shared.Engine(b).MustQuery(b, "OPTIMIZE TABLE "+w.database+".requests FINAL") // small parts do not know their columns' sizes
-	b.Log("bytes a request and column, store and ClickHouse:\n" + columnSizes(b, r, w, n))
-
-	var times strings.Builder
+	took := time.Since(t0)
+	var lite string
+	if err := r.DB().QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&lite); err != nil {
+		b.Fatal(err)
+	}
+	for _, table := range []string{"requests", "power", "ledger", "itl_gaps"} {
+		shared.Engine(b).MustQuery(b, "ALTER TABLE "+w.database+"."+table+" MODIFY SETTING min_bytes_for_wide_part = 0") // compact parts do not know their columns' sizes
+		shared.Engine(b).MustQuery(b, "OPTIMIZE TABLE "+w.database+"."+table+" FINAL SETTINGS optimize_skip_merged_partitions = 0")
+	}
+	fmt.Fprintf(out, "\n# wattline: %d requests in the store and in ClickHouse\n\n%s, %s, load %s. SQLite %s, ClickHouse %s (chdb, over HTTP on loopback).\n", n,
+		time.Now().UTC().Format(time.DateOnly), machine(), load(), lite, strings.TrimSpace(shared.Engine(b).MustQuery(b, "SELECT version()")))
+	fmt.Fprintf(out, "With the requests come power, ledger and raw gaps: %d rows in all.\n\n## Inserts\n\n| into | rows/s | what is timed |\n|---|---:|---|\n", rows)
+	fmt.Fprintf(out, "| store | %.0f | transactions of 1,000 requests and what comes with them |\n", float64(rows)/wrote.Seconds())
+	fmt.Fprintf(out, "| ClickHouse | %.0f | the inserts, each answered when its rows are on the disk |\n", float64(rows)/w.inserting.Seconds())
+	fmt.Fprintf(out, "| ClickHouse | %.0f | shipping: read from the store, insert, confirm |\n", float64(rows)/took.Seconds())
+	fmt.Fprintf(out, "\n## Bytes a row, by column of requests\n\n| column | store | ClickHouse |\n|---|---:|---:|\n%s", columnSizes(b, r, w, n))
+	fmt.Fprintf(out, "\nThe whole store, with power, ledger, raw gaps and indices, takes %.0f bytes a request.\n\n| table of ClickHouse | rows | bytes a row |\n|---|---:|---:|\n%s",
+		float64(size.UsedBytes)/float64(n), tableSizes(b, w))
+	fmt.Fprintf(out, "\n## Milliseconds a named query, one run each\n\n| query | store | ClickHouse |\n|---|---:|---:|\n")
 	for _, q := range queries.All() {
 		t0 := time.Now()
 		ask(b, r.DB(), queries.SQLite, q.Name, queries.Params{})
 		t1 := time.Now()
 		ask(b, w.db, queries.ClickHouse, q.Name, queries.Params{})
-		fmt.Fprintf(&times, "%-16s %7.0f %7.0f\n", q.Name, t1.Sub(t0).Seconds()*1e3, time.Since(t1).Seconds()*1e3)
+		fmt.Fprintf(out, "| %s | %.0f | %.0f |\n", q.Name, t1.Sub(t0).Seconds()*1e3, time.Since(t1).Seconds()*1e3)
 	}
-	b.Log("milliseconds a query, store and ClickHouse:\n" + times.String())
+}
+
+// workstation makes n requests of five busy days, 400 ms apart, with the seconds of power and ledger of two
+// devices and the raw gaps of some streams, and hands them on in pieces of a thousand.
+func workstation(n int, f func(*sink.Rows)) {
+	const piece, every = 1000, 400 * time.Millisecond
+	from := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -6)
+	for i := 0; i < n; i += piece {
+		f(chtest.Rows(chtest.RowsConfig{
+			Seed: uint64(i), Requests: min(piece, n-i), From: from.Add(time.Duration(i) * every), Every: every, Gaps: true,
+			Samples: int(piece * every / time.Second * 2),
+		}))
+	}
+}
+
+// machine is what the numbers were taken on.
+func machine() string {
+	name := runtime.GOARCH
+	if f, err := os.Open("/proc/cpuinfo"); err == nil {
+		defer f.Close()
+		for sc := bufio.NewScanner(f); sc.Scan(); {
+			if _, model, ok := strings.Cut(sc.Text(), "model name\t: "); ok {
+				name = model
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%d cores of %s, %s", runtime.NumCPU(), name, runtime.Version())
+}
+
+// load is the machine's load average over a minute: the report's own share is about 1.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	minute, _, _ := strings.Cut(string(text), " ")
+	return minute
 }
 
 // columnSizes lists what each column of requests takes. SQLite's is computed from its record format (a
@@ -70,6 +136,7 @@ func report(b *testing.B, n int) {
 func columnSizes(b *testing.B, r *store.Reader, w house, n int) string {
 	b.Helper()
 	var out strings.Builder
+	var liteAll, compressedAll float64
 	for _, c := range meter.Columns() {
 		var lite, compressed float64
 		err := r.DB().QueryRowContext(context.Background(), fmt.Sprintf(`SELECT avg(1 + CASE typeof(%[1]q) WHEN 'null' THEN 0 WHEN 'text' THEN octet_length(%[1]q)
@@ -84,7 +151,26 @@ func columnSizes(b *testing.B, r *store.Reader, w house, n int) string {
 		if err != nil {
 			b.Fatal(err)
 		}
-		fmt.Fprintf(&out, "%-22s %6.1f %8.2f\n", c.Name, lite, compressed/float64(n))
+		compressed /= float64(n)
+		liteAll, compressedAll = liteAll+lite, compressedAll+compressed
+		fmt.Fprintf(&out, "| %s | %.1f | %.2f |\n", c.Name, lite, compressed)
+	}
+	fmt.Fprintf(&out, "| all | %.0f | %.1f |\n", liteAll, compressedAll)
+	return out.String()
+}
+
+// tableSizes lists what a row of each table takes in ClickHouse, indices and marks included.
+func tableSizes(b *testing.B, w house) string {
+	b.Helper()
+	var out strings.Builder
+	for _, table := range []string{"requests", "power", "ledger", "itl_gaps"} {
+		var rows, bytes float64
+		err := w.db.QueryRowContext(context.Background(),
+			"SELECT sum(rows) * 1.0, sum(bytes_on_disk) * 1.0 FROM system.parts WHERE active AND database = ? AND table = ?", w.database, table).Scan(&rows, &bytes)
+		if err != nil {
+			b.Fatal(err)
+		}
+		fmt.Fprintf(&out, "| %s | %.0f | %.1f |\n", table, rows, bytes/rows)
 	}
 	return out.String()
 }

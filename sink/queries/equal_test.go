@@ -23,8 +23,9 @@ func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
 // house is a database of a real ClickHouse, opened for reading.
 type house struct {
-	db       *sql.DB
-	database string
+	db        *sql.DB
+	database  string
+	inserting time.Duration // what its inserts took together
 }
 
 // shipped copies a store's rows to ClickHouse, the way serve does.
@@ -43,13 +44,10 @@ func shipped(t testing.TB, s *store.Store) house {
 	if _, _, err := client.Ensure(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		done <- clickhouse.NewShipper(clickhouse.Config{Client: client, Outbox: outbox{s, cancel}, Interval: 10 * time.Millisecond}).Run(ctx)
-	}()
-	if err := <-done; err != nil {
+	box := &outbox{Store: s, empty: cancel}
+	if err := clickhouse.NewShipper(clickhouse.Config{Client: client, Outbox: box, Interval: 10 * time.Millisecond}).Run(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if ctx.Err() != context.Canceled {
@@ -64,16 +62,29 @@ func shipped(t testing.TB, s *store.Store) house {
 			t.Error(err)
 		}
 	})
-	return house{db, database}
+	return house{db, database, box.inserting}
 }
 
-// outbox calls empty once everything has been confirmed.
+// outbox calls empty once everything has been confirmed, and takes the time of the inserts.
 type outbox struct {
 	*store.Store
-	empty func()
+	empty     func()
+	began     time.Time
+	inserting time.Duration
 }
 
-func (o outbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
+func (o *outbox) BeginSend(ctx context.Context, seq int64) error {
+	err := o.Store.BeginSend(ctx, seq)
+	o.began = time.Now()
+	return err
+}
+
+func (o *outbox) ConfirmBatch(ctx context.Context, seq int64) error {
+	o.inserting += time.Since(o.began)
+	return o.Store.ConfirmBatch(ctx, seq)
+}
+
+func (o *outbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
 	b, err := o.Store.NextBatch(ctx, maxRows)
 	if b == nil && err == nil {
 		o.empty()

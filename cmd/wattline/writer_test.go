@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/sink"
+	"wattline/sink/clickhouse/chtest"
+)
+
+// flooded is `wattline serve` with a second source of rows: a line "RATE" on its standard input makes so
+// many a second, each settled a second later, until a line "0", which is answered with what became of them.
+func flooded() {
+	ctx := context.Background()
+	c, _, _, err := parse(os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil {
+		fatal(err)
+	}
+	a := &app{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr}
+	a.log = newLog(os.Stderr, c.LogFormat, nil)
+	s, err := c.Serve.open(a, nil)
+	if err != nil {
+		fatal(err)
+	}
+	s.announce(a)
+	go func() { // ends with the process
+		in := bufio.NewScanner(os.Stdin)
+		var f *flood
+		for in.Scan() {
+			var rate int
+			if _, err := fmt.Sscan(in.Text(), &rate); err != nil {
+				fatal(err)
+			}
+			if rate > 0 {
+				f = startFlood(s.rows.queue, rate)
+				continue
+			}
+			if err := json.NewEncoder(os.Stdout).Encode(f.end(s.rows.queue)); err != nil {
+				fatal(err)
+			}
+		}
+		os.Exit(0)
+	}()
+	fatal(s.run(a))
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// flood offers rows to a queue.
+type flood struct {
+	stop chan struct{}
+	done chan floodReport
+}
+
+// floodReport is what a flood did.
+type floodReport struct {
+	Offered, Settled, Refused int
+	Seconds                   float64
+	Stats                     sink.Stats
+}
+
+func startFlood(q *sink.Queue, rate int) *flood {
+	f := &flood{make(chan struct{}), make(chan floodReport, 1)}
+	const tick = 10 * time.Millisecond
+	like := chtest.Rows(chtest.RowsConfig{Seed: 1, Requests: 500}).Requests
+	row := func(began time.Time, i int, quality string) *meter.Record {
+		rec := *like[i%len(like)]
+		rec.ID, rec.StartedAt, rec.EnergyQuality = fmt.Sprintf("flood-%d-%d", began.UnixNano(), i), began.Add(time.Duration(i)*time.Second/time.Duration(rate)), quality
+		return &rec
+	}
+	go func() { // ends with f.stop
+		began, t := time.Now(), time.NewTicker(tick)
+		defer t.Stop()
+		var r floodReport
+		for {
+			select {
+			case <-t.C:
+			case <-f.stop:
+				r.Seconds = time.Since(began).Seconds()
+				f.done <- r
+				return
+			}
+			// By the clock, not by the ticks, of which a busy machine drops some.
+			for due := int(time.Since(began).Seconds() * float64(rate)); r.Offered < due; r.Offered++ {
+				if !q.Offer(row(began, r.Offered, meter.EnergyPending)) {
+					r.Refused++
+				}
+			}
+			for due := r.Offered - rate; r.Settled < due; r.Settled++ {
+				if !q.Settle(row(began, r.Settled, meter.EnergyShared)) {
+					r.Refused++
+				}
+			}
+		}
+	}()
+	return f
+}
+
+func (f *flood) end(q *sink.Queue) floodReport {
+	close(f.stop)
+	r := <-f.done
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := q.Flush(ctx); err != nil {
+		fatal(err)
+	}
+	r.Stats = q.Stats()
+	return r
+}
+
+// TestSoakTTFTBesideTheWriter: streams through wattline, with and without 5,000 rows a second for its
+// store's writer, in turns (A-B-A-B...). The writer keeps up, and the 99th percentile of the time to first
+// token, which the client takes, stays where it was: the middle of the B phases is not above that of the A
+// phases by more than those differ among themselves. `make test` only asks whether the writer keeps up with
+// a tenth.
+func TestSoakTTFTBesideTheWriter(t *testing.T) {
+	rate, phases, length, clients := 500, 2, 2*time.Second, 8
+	soak := os.Getenv("WATTLINE_SOAK") != ""
+	if soak {
+		rate, phases, length, clients = 5000, 16, 6*time.Second, 24
+	}
+	cmd := command(t, "serve", "--upstream", timedUpstream(t), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--gpu", "none")
+	cmd.Args[0] = "flooded"
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := started(t, cmd)
+	said := json.NewDecoder(out)
+	var p99 [2][]float64
+	for i := range phases {
+		if i%2 == 1 {
+			tell(t, in, rate)
+		}
+		ttft := firstTokens(t, w.url, clients, length)
+		line := fmt.Sprintf("%c: %5d streams, ttft p50 %.2f ms, p99 %.2f ms", 'A'+rune(i%2), len(ttft), percentile(ttft, 0.5), percentile(ttft, 0.99))
+		if i%2 == 1 {
+			tell(t, in, 0)
+			var r floodReport
+			if err := said.Decode(&r); err != nil {
+				t.Fatal(err)
+			}
+			line += fmt.Sprintf("; beside %.0f rows/s offered and %.0f settled, %d refused, %d dropped or lost in all", float64(r.Offered)/r.Seconds, float64(r.Settled)/r.Seconds, r.Refused,
+				r.Stats.Requests.Dropped+r.Stats.Requests.Lost+r.Stats.Settled.Dropped+r.Stats.Settled.Lost)
+			if r.Refused > 0 || r.Stats.Waiting > 0 || r.Offered < rate {
+				t.Errorf("the writer does not keep up: %+v", r)
+			}
+		}
+		t.Log(line)
+		p99[i%2] = append(p99[i%2], percentile(ttft, 0.99))
+	}
+	a, b := percentile(p99[0], 0.5), percentile(p99[1], 0.5)
+	spread := slices.Max(p99[0]) - slices.Min(p99[0])
+	t.Logf("p99 of the time to first token, median of the phases: %.2f ms without, %.2f ms beside %d rows/s; the phases without differ by up to %.2f ms", a, b, rate, spread)
+	if soak && b > a+spread+1 {
+		t.Error("the writer moves the 99th percentile of the traffic's first tokens")
+	}
+}
+
+func tell(t *testing.T, to io.Writer, rate int) {
+	t.Helper()
+	if _, err := fmt.Fprintln(to, rate); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func percentile(values []float64, p float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	return s[int(p*float64(len(s)-1))]
+}
+
+// timedUpstream is the stub in a process of its own: the first token after 20 ms, then nine at 10 ms.
+func timedUpstream(t *testing.T) string {
+	t.Helper()
+	cmd := command(t, "stub", "--header-delay", "2ms", "--first-token", "20ms", "--token-gap", "10ms", "--ping-interval=-1s", "--tokens", "10", "--slots", "64")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end(cmd) })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // "signal: killed"
+}
+
+// firstTokens drives clients for so long and returns the times to first token, in ms.
+func firstTokens(t *testing.T, url string, clients int, length time.Duration) (all []float64) {
+	t.Helper()
+	until := time.Now().Add(length)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for time.Now().Before(until) {
+				ms, err := firstToken(t.Context(), url)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				all = append(all, ms)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(all) == 0 {
+		t.Fatal("no stream ended")
+	}
+	return all
+}
+
+func firstToken(ctx context.Context, url string) (ms float64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/completion", strings.NewReader(`{"prompt":"a b c","stream":true,"n_predict":10}`))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	began := time.Now()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if ms == 0 && strings.HasPrefix(lines.Text(), "data: ") {
+			ms = float64(time.Since(began).Microseconds()) / 1e3
+		}
+	}
+	if ms == 0 {
+		return 0, fmt.Errorf("a stream without a token: %s, %w", resp.Status, lines.Err())
+	}
+	return ms, lines.Err()
+}

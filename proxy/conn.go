@@ -23,7 +23,8 @@ var errBodyTooLarge = &refusal{413, "the request's body is larger than the limit
 // clientConn is a client's connection as fasthttp sees it. All reading of real bytes happens here.
 type clientConn struct {
 	net.Conn
-	srv *Server
+	srv   *Server
+	quiet *quiet // of Conn; nil: it has none
 
 	canned string // what fasthttp has still to be given of fixedHead
 
@@ -136,7 +137,7 @@ func (c *clientConn) fill(idle time.Duration, limit int) error {
 	if err := c.Conn.SetReadDeadline(time.Now().Add(idle)); err != nil {
 		return err
 	}
-	n, err := c.Conn.Read((*c.bufp)[c.w:])
+	n, err := readFrom(c.Conn, c.quiet, (*c.bufp)[c.w:])
 	c.w += n
 	if n > 0 {
 		c.last = c.srv.now()
@@ -290,7 +291,7 @@ func (c *clientConn) send(p []byte, now int64) error {
 			}
 			c.writeSet = c.srv.now()
 		}
-		n, err := c.Conn.Write(p)
+		n, err := writeTo(c.Conn, c.quiet, p)
 		if err == nil {
 			return nil
 		}

@@ -231,7 +231,7 @@ func (x *exchange) writeUp(p []byte) (int, error) {
 	if err := x.up.SetWriteDeadline(time.Now().Add(x.srv.cfg.UpstreamIdle)); err != nil {
 		return 0, err
 	}
-	return x.up.Write(p)
+	return writeTo(x.up.Conn, x.up.quiet, p)
 }
 
 // sent notes P1.

@@ -49,7 +49,7 @@ func (x *exchange) receive(in *inbox, limit int) error {
 		}
 		x.up.readSet = now
 	}
-	n, err := x.up.Read((*in.buf)[in.w:])
+	n, err := readFrom(x.up.Conn, x.up.quiet, (*in.buf)[in.w:])
 	in.at = x.srv.now()
 	in.w += n
 	if n > 0 {

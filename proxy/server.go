@@ -333,7 +333,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &clientConn{Conn: nc, srv: l.srv}
+		c := &clientConn{Conn: nc, srv: l.srv, quiet: newQuiet(nc)}
 		if n := l.srv.conns.Add(1); n > int64(l.srv.cfg.MaxConns) {
 			l.srv.turnAway(c)
 			continue

@@ -93,6 +93,7 @@ func (u Upstream) connect(ctx context.Context, dial func(ctx context.Context, ne
 // upstreamConn is a connection to the upstream, owned by one exchange at a time.
 type upstreamConn struct {
 	net.Conn
+	quiet   *quiet // of Conn; nil: it has none
 	reused  bool
 	idleAt  time.Time
 	readSet int64 // when the read deadline was last moved
@@ -136,7 +137,7 @@ func (p *pool) get(ctx context.Context, fresh bool) (*upstreamConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &upstreamConn{Conn: conn}, nil
+	return &upstreamConn{Conn: conn, quiet: newQuiet(conn)}, nil
 }
 
 func (p *pool) pop() *upstreamConn {

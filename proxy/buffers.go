@@ -15,6 +15,13 @@ var smallBuffers, largeBuffers = sync.Pool{New: func() any { b := make([]byte, s
 func smallBuffer() *[]byte { return smallBuffers.Get().(*[]byte) } //nolint:forcetypeassert // its New
 func largeBuffer() *[]byte { return largeBuffers.Get().(*[]byte) } //nolint:forcetypeassert // its New
 
+func pooledBuffer(large bool) *[]byte {
+	if large {
+		return largeBuffer()
+	}
+	return smallBuffer()
+}
+
 // putBuffer gives a buffer back; one that has outgrown both sizes is left to the collector.
 func putBuffer(b *[]byte) {
 	switch len(*b) {

@@ -121,10 +121,31 @@ func (c *clientConn) roomForUpload() {
 
 // fill receives once, behind what is buffered already; it makes room up to limit bytes.
 func (c *clientConn) fill(idle time.Duration, limit int) error {
-	switch {
-	case c.bufp == nil:
-		c.bufp = smallBuffer()
-	case c.r > 0:
+	if err := c.Conn.SetReadDeadline(time.Now().Add(idle)); err != nil {
+		return err
+	}
+	c.room(limit)
+	var n int
+	var err error
+	if c.bufp == nil {
+		c.bufp, n, err = readNew(c.Conn, c.quiet, false)
+	} else {
+		n, err = readFrom(c.Conn, c.quiet, (*c.bufp)[c.w:])
+	}
+	c.w += n
+	if n > 0 {
+		c.last = c.srv.now()
+		return nil
+	}
+	return err
+}
+
+// room makes room behind what is buffered.
+func (c *clientConn) room(limit int) {
+	if c.bufp == nil {
+		return
+	}
+	if c.r > 0 {
 		c.w = copy(*c.bufp, (*c.bufp)[c.r:c.w])
 		c.r = 0
 	}
@@ -134,16 +155,6 @@ func (c *clientConn) fill(idle time.Duration, limit int) error {
 		putBuffer(c.bufp)
 		c.bufp = &bigger
 	}
-	if err := c.Conn.SetReadDeadline(time.Now().Add(idle)); err != nil {
-		return err
-	}
-	n, err := readFrom(c.Conn, c.quiet, (*c.bufp)[c.w:])
-	c.w += n
-	if n > 0 {
-		c.last = c.srv.now()
-		return nil
-	}
-	return err
 }
 
 // awaitRequest receives the first bytes of a request. dismiss ends it early.

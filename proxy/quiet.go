@@ -18,6 +18,20 @@ func readFrom(c net.Conn, q *quiet, p []byte) (int, error) {
 	return q.read(p)
 }
 
+// readNew reads once into a buffer of the pools, which is taken as late as can be.
+func readNew(c net.Conn, q *quiet, large bool) (*[]byte, int, error) {
+	if q != nil {
+		return q.readPooled(large)
+	}
+	buf := pooledBuffer(large)
+	n, err := c.Read(*buf)
+	if n == 0 {
+		putBuffer(buf)
+		return nil, 0, err
+	}
+	return buf, n, err
+}
+
 // writeTo writes all of p to q, or to c where there is no q.
 func writeTo(c net.Conn, q *quiet, p []byte) (int, error) {
 	if q == nil {

@@ -14,7 +14,9 @@ type quiet struct {
 
 	// Owned by the reading goroutine. readOnce is a method value that is made once.
 	readOnce func(fd uintptr) bool
-	in       []byte
+	in       []byte  // where to; nil: into a pooled buffer
+	pooled   *[]byte // taken for this read
+	large    bool    // which size of those
 	got      int
 	readErr  syscall.Errno
 
@@ -48,6 +50,11 @@ func (q *quiet) read(p []byte) (int, error) {
 	q.in, q.got, q.readErr = p, 0, 0
 	err := q.raw.Read(q.readOnce)
 	q.in = nil
+	return q.result(err)
+}
+
+// result is what net.Conn's Read returns.
+func (q *quiet) result(err error) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err
@@ -60,16 +67,40 @@ func (q *quiet) read(p []byte) (int, error) {
 	}
 }
 
+// readPooled reads into a buffer that is taken from its pool only when there is something to read: who
+// waits holds none. The buffer is nil if the read failed.
+func (q *quiet) readPooled(large bool) (*[]byte, int, error) {
+	q.in, q.got, q.readErr, q.large = nil, 0, 0, large
+	err := q.raw.Read(q.readOnce)
+	buf := q.pooled
+	q.pooled = nil
+	n, err := q.result(err)
+	if err != nil && buf != nil {
+		putBuffer(buf)
+		buf = nil
+	}
+	return buf, n, err
+}
+
 // tryRead reports false where the poller has to be waited for.
 func (q *quiet) tryRead(fd uintptr) bool {
+	p := q.in
+	if p == nil {
+		q.pooled = pooledBuffer(q.large)
+		p = *q.pooled
+	}
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&q.in[0])), uintptr(len(q.in))) //nolint:gosec // the call's own types
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p))) //nolint:gosec // the call's own types
 		switch errno {
 		case 0:
 			q.got = int(n)
 			return true
 		case syscall.EINTR:
 		case syscall.EAGAIN:
+			if q.pooled != nil {
+				putBuffer(q.pooled)
+				q.pooled = nil
+			}
 			return false
 		default:
 			q.readErr = errno

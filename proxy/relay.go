@@ -14,33 +14,56 @@ import (
 // maxReplyHead bounds the head of an upstream's reply.
 const maxReplyHead = 256 << 10
 
-// inbox is what has arrived from the upstream and not been dealt with: (*buf)[r:w].
+// inbox is what has arrived from the upstream and not been dealt with: (*buf)[r:w]. It has no buffer
+// while it is empty, so that a stream that waits for its next event holds none.
 type inbox struct {
-	buf  *[]byte
-	r, w int
-	at   int64 // when the newest of it arrived
+	buf    *[]byte
+	r, w   int
+	filled bool  // the last read left no room: bulk is coming
+	at     int64 // when the newest of it arrived
 }
 
-func (in *inbox) bytes() []byte { return (*in.buf)[in.r:in.w] }
+func (in *inbox) bytes() []byte {
+	if in.buf == nil {
+		return nil
+	}
+	return (*in.buf)[in.r:in.w]
+}
 
-// receive reads once. A buffer that a read has filled is exchanged for a large one: bulk is coming.
+// free gives the buffer back.
+func (in *inbox) free() {
+	if in.buf != nil {
+		putBuffer(in.buf)
+		in.buf, in.r, in.w = nil, 0, 0
+	}
+}
+
+// room makes room behind what is there.
+func (in *inbox) room(limit int) error {
+	if in.w < len(*in.buf) {
+		return nil
+	}
+	if in.r == 0 && in.w >= limit {
+		return errors.New("the upstream's reply has a head without an end")
+	}
+	bigger := largeBuffer()
+	if in.w-in.r >= largeSize {
+		b := make([]byte, 2*(in.w-in.r))
+		bigger = &b
+	}
+	in.w = copy(*bigger, in.bytes())
+	in.r = 0
+	putBuffer(in.buf)
+	in.buf = bigger
+	return nil
+}
+
+// receive reads once. Behind a read that filled its buffer a large one is used.
 func (x *exchange) receive(in *inbox, limit int) error {
 	if in.r == in.w {
-		in.r, in.w = 0, 0
-	}
-	if in.w == len(*in.buf) {
-		if in.r == 0 && in.w >= limit {
-			return errors.New("the upstream's reply has a head without an end")
-		}
-		bigger := largeBuffer()
-		if in.w-in.r >= largeSize {
-			b := make([]byte, 2*(in.w-in.r))
-			bigger = &b
-		}
-		in.w = copy(*bigger, in.bytes())
-		in.r = 0
-		putBuffer(in.buf)
-		in.buf = bigger
+		in.free()
+	} else if err := in.room(limit); err != nil {
+		return err
 	}
 	idle := int64(x.srv.cfg.UpstreamIdle)
 	if now := x.srv.now(); x.up.readSet == 0 || now-x.up.readSet > idle/4 {
@@ -49,10 +72,17 @@ func (x *exchange) receive(in *inbox, limit int) error {
 		}
 		x.up.readSet = now
 	}
-	n, err := readFrom(x.up.Conn, x.up.quiet, (*in.buf)[in.w:])
+	var n int
+	var err error
+	if in.buf == nil {
+		in.buf, n, err = readNew(x.up.Conn, x.up.quiet, in.filled)
+	} else {
+		n, err = readFrom(x.up.Conn, x.up.quiet, (*in.buf)[in.w:])
+	}
 	in.at = x.srv.now()
 	in.w += n
 	if n > 0 {
+		in.filled = in.w == len(*in.buf)
 		return nil
 	}
 	if err == nil {
@@ -63,8 +93,8 @@ func (x *exchange) receive(in *inbox, limit int) error {
 
 // relay passes the reply on: interim heads as they come, then the final head, then the body.
 func (x *exchange) relay() error {
-	in := inbox{buf: smallBuffer()}
-	defer func() { putBuffer(in.buf) }()
+	var in inbox
+	defer in.free()
 	for {
 		if err := x.readReplyHead(&in); err != nil {
 			return err

@@ -9,6 +9,16 @@ type reply struct {
 	ev   event
 	last repeat
 
+	model       text
+	fingerprint text
+	failure     text // message of an error in the body, or of what is one if the status says so
+
+	replyState
+}
+
+// replyState is what forget clears at once. The buffers above are cleared where they lie: a copy of them
+// would be 18 KiB of every proxying goroutine's stack.
+type replyState struct {
 	mode     replyMode
 	off      string // why the body is not metered, "" if it is
 	llama    bool   // the head says llama.cpp
@@ -16,18 +26,15 @@ type reply struct {
 	written  int64
 	answered Progress // of the ReplyBody under way
 
-	model       text
-	fingerprint text
-	failure     text // message of an error in the body, or of what is one if the status says so
-	failed      bool
-	finishes    words
-	slot        Int
-	events      int64 // complete events with data, or documents
-	badEvents   int64 // of them, those that were not JSON
-	blockedNs   int64
-	done        bool // "[DONE]", message_stop or response.completed was seen
-	pieces      int  // of the event's data
-	doneMatch   int  // bytes of the event's data that fit "[DONE]"; -1: none
+	failed    bool
+	finishes  words
+	slot      Int
+	events    int64 // complete events with data, or documents
+	badEvents int64 // of them, those that were not JSON
+	blockedNs int64
+	done      bool // "[DONE]", message_stop or response.completed was seen
+	pieces    int  // of the event's data
+	doneMatch int  // bytes of the event's data that fit "[DONE]"; -1: none
 
 	usage   tally
 	timings tally
@@ -84,8 +91,7 @@ func (r *reply) forget() {
 	r.time.reset()
 	r.ev.reset()
 	r.last.wipe()
-	scan, sse, time, ev, last, model, print, failure := r.scan, r.sse, r.time, r.ev, r.last, r.model, r.fingerprint, r.failure
-	*r = reply{scan: scan, sse: sse, time: time, ev: ev, last: last, model: model, fingerprint: print, failure: failure}
+	r.replyState = replyState{}
 }
 
 func (r *reply) body(p []byte, read, written int64) Progress {

@@ -3,13 +3,19 @@ package meter
 // request reads a request's body as it passes. It is touched by RequestBody alone until the exchange
 // ends, because an upload may still run when the reply begins.
 type request struct {
-	scan    scanner
+	scan  scanner
+	model text
+	user  text
+	owner text // metadata.user_id
+
+	requestState
+}
+
+// requestState is what forget clears at once; see replyState.
+type requestState struct {
 	off     string // why the body is not read, "" if it is
 	seen    bool   // a document began
 	done    bool   // and ended: what follows is not looked at
-	model   text
-	user    text
-	owner   text // metadata.user_id
 	stream  Int
 	limit   Int // max_tokens
 	temp    Float
@@ -48,8 +54,7 @@ func (r *request) forget() {
 	r.user.wipe()
 	r.owner.wipe()
 	r.scan.wipe()
-	scan, model, user, owner := r.scan, r.model, r.user, r.owner
-	*r = request{scan: scan, model: model, user: user, owner: owner}
+	r.requestState = requestState{}
 }
 
 func (r *request) body(p []byte) {

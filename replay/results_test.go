@@ -243,6 +243,9 @@ func TestStability(t *testing.T) {
 	if s := run.Results().Stability; math.Abs(s.ChangePercent.V) > 0.1 || !s.VariationCoeff.Valid {
 		t.Errorf("a steady run: %+v", s)
 	}
+	if s := quick(func(s *replay.Spec) { s.Requests = 1 }).Results().Stability; s.ChangePercent.Valid || s.VariationCoeff.Valid {
+		t.Errorf("cells of one request each: %+v", s)
+	}
 	for i, e := range run.Exchanges { // decode slows down by half over the run
 		e.LastUs.V = e.TTFTUs.V + (e.LastUs.V-e.TTFTUs.V)*int64(8+i)/8
 	}

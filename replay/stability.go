@@ -7,7 +7,8 @@ import (
 )
 
 // Stability is how the speed of generation held over the run. Each request's decode tokens/s is divided
-// by its cell's mean first, so that cells of different size compare. All are null below six requests.
+// by its cell's mean first, so that cells of different size compare; a cell's only request is its own mean
+// and tells nothing. All are null below six requests that do.
 type Stability struct {
 	FirstThird     Num `json:"first_third"`       // mean of the first third of the requests, 1 = their cells' mean
 	LastThird      Num `json:"last_third"`        // and of the last
@@ -21,8 +22,8 @@ const stabilityNeeds = 6
 func (r *Run) stability(ok []*Exchange) Stability {
 	means := map[int]float64{}
 	for cell, list := range byCell(ok) {
-		if m := StatOf(each(list, (*Exchange).DecodeTPS)).Mean; m.Valid {
-			means[cell] = m.V
+		if s := StatOf(each(list, (*Exchange).DecodeTPS)); s.N > 1 {
+			means[cell] = s.Mean.V
 		}
 	}
 	sorted := slices.Clone(ok)

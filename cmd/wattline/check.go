@@ -194,6 +194,9 @@ func (k *checks) gpu() (string, error) {
 	}
 	var lines []string
 	for device, s := range newest {
+		if s.Source == "sim" {
+			device += " (SIMULATED)"
+		}
 		lines = append(lines, fmt.Sprintf("%s: %s, %s, %s of memory in use", device, inUnit(s.MeanMw, 1e3, "W"), inUnit(s.TempC, 1, "°C"), inUnit(s.VRAMBytes, 1<<30, "GiB")))
 	}
 	return strings.Join(lines, "; "), nil

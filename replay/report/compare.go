@@ -119,7 +119,7 @@ func (t *Table) markdown(b *strings.Builder) {
 // ComparisonTable is the same for a page: the guide's table, the best of each column in its last line, and
 // what speaks against comparing.
 func ComparisonTable(runs []Labelled) *Table {
-	t := &Table{Title: "Comparison", Head: []string{"Configuration"}, Note: strings.Join(caveats(runs), " ")}
+	t := &Table{Title: "Comparison", Head: []string{"Configuration"}, Note: strings.ReplaceAll(strings.Join(caveats(runs), " "), "**", "")}
 	for _, c := range columns {
 		t.Head = append(t.Head, c.head)
 	}

@@ -73,6 +73,7 @@ func Terminal(w io.Writer, run Labelled) {
 	fmt.Fprintln(w)
 	headline(w, r)
 	fmt.Fprintln(w)
+	overTheRun(w, r)
 	printGrades(w, r, run.Devices)
 	printTips(w, measuredOf(run))
 	notes(w, r)
@@ -163,6 +164,19 @@ func headline(w io.Writer, r *replay.Results) {
 	if !r.Energy.TokensPerJoule.Valid {
 		fmt.Fprintln(w, "Energy: not measured (no power source, or no wattline in between).")
 	}
+}
+
+// overTheRun is the device, the memory and the stability in a few lines.
+func overTheRun(w io.Writer, r *replay.Results) {
+	if d := r.Device; len(d.Devices) > 0 {
+		fmt.Fprintf(w, "Device: %s at rest, %s on average, %s at most; %s to %s; core clock %s to %s; throttled %s; VRAM %s\n",
+			withUnit(d.IdleBeforeW, "W"), withUnit(d.MeanPowerW, "W"), withUnit(d.MaxPowerW, "W"), withUnit(d.TempStartC, "°C"), withUnit(d.TempMaxC, "°C"),
+			withUnit(d.ClockMinMHz, "MHz"), withUnit(d.ClockMaxMHz, "MHz"), withUnit(d.ThrottledS, "s"), withUnit(vramGB(r), "GB"))
+	}
+	fmt.Fprintf(w, "Server: RAM %s, CPU energy %s; client: CPU time %s\n",
+		withUnit(r.Memory.RAMBytes.Times(1e-9), "GB"), withUnit(r.Energy.CPUEnergyWh, "Wh"), withUnit(r.ClientCPUS, "s"))
+	fmt.Fprintf(w, "Stability: %d answered, %d failed; decode speed, last third against first: %s; drift %s; coefficient of variation %s\n\n",
+		r.PromptsTested, r.Errors, withUnit(r.Stability.ChangePercent, "%"), withUnit(r.Stability.DriftPercent, "% a minute"), withUnit(r.Stability.VariationCoeff, "%"))
 }
 
 // notes says what did not run.

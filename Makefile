@@ -64,6 +64,10 @@ uninstall: ## the binary; rows and caches stay
 clean:
 	rm -rf bin dist
 
+.PHONY: jaeger
+jaeger: ## a real Jaeger v2, built from source once (five CPU minutes), shows the traces of real requests
+	WATTLINE_JAEGER=$$(deploy/jaeger/build.sh) $(GO) test -count=1 -run TestJaegerShowsTheWaterfall -v ./cmd/wattline
+
 .PHONY: release
 release: ## archives, .deb packages and checksums of VERSION=v1.2.3, in dist/
 	deploy/release.sh '$(VERSION)'

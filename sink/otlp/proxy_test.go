@@ -405,7 +405,7 @@ func TestTreeOfARealExchange(t *testing.T) {
 	if server.GetStartTimeUnixNano() < uint64(before.UnixNano()) || server.GetEndTimeUnixNano() > uint64(after.UnixNano()) {
 		t.Errorf("the span is not within the time that the request took")
 	}
-	if e := client.GetEvents(); len(e) != 1 || e[0].GetTimeUnixNano() < spans["prefill"].GetStartTimeUnixNano() || e[0].GetTimeUnixNano() != spans["decode"].GetStartTimeUnixNano() {
+	if e := client.GetEvents(); len(e) != 1 || e[0].GetTimeUnixNano() < spans["prefill"].GetStartTimeUnixNano() || e[0].GetTimeUnixNano()-spans["decode"].GetStartTimeUnixNano() > 1 { // see lasting
 		t.Errorf("the first token's event is %v", e)
 	}
 }

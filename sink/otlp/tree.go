@@ -22,6 +22,23 @@ func (i interval) within(outer interval) interval {
 	return interval{from, min(max(i.to, from), outer.to)}
 }
 
+// stretch is a stretch of time in nanoseconds after P0.
+type stretch struct{ from, to int64 }
+
+// lasting is i in nanoseconds. One that lasts no microsecond, such as the decode phase of a single token,
+// lasts one nanosecond in its parent: Jaeger warns of spans that end when they start.
+func (i interval) lasting(outer interval) stretch {
+	s := stretch{i.from * 1000, i.to * 1000}
+	switch {
+	case s.from != s.to:
+	case i.to < outer.to || outer.from == outer.to:
+		s.to++
+	default: // at its parent's end
+		s.from--
+	}
+	return s
+}
+
 // places are where a request's spans lie. The row's columns are differences between marks; P1 - P0,
 // which the row does not hold, ties them to P0.
 type places struct {
@@ -125,7 +142,7 @@ func inBatch(shared *tracepb.ResourceSpans, jobs []job) []*tracepb.ResourceSpans
 func tree(n *note, rec *meter.Record) []*tracepb.Span {
 	at := place(rec, n.p1Us)
 	b := brush{note: n, p0: rec.StartedAt}
-	server := b.span(serverName(rec), tracepb.Span_SPAN_KIND_SERVER, n.server, n.parent, at.server)
+	server := b.span(serverName(rec), tracepb.Span_SPAN_KIND_SERVER, n.server, n.parent, at.server.lasting(at.server))
 	server.Attributes, server.Status = serverAttributes(rec, n.scheme), serverStatus(rec)
 	if n.linked != nil {
 		server.Links = []*tracepb.Span_Link{{TraceId: n.linked.trace[:], SpanId: n.linked.span[:], Flags: uint32(n.linked.flags) | contextIsRemote}}
@@ -134,7 +151,7 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 	if !at.hasClient {
 		return spans
 	}
-	client := b.span(clientName(rec), tracepb.Span_SPAN_KIND_CLIENT, n.client, n.server, at.client)
+	client := b.span(clientName(rec), tracepb.Span_SPAN_KIND_CLIENT, n.client, n.server, at.client.lasting(at.server))
 	d := detailsOf(rec)
 	client.Attributes, client.Status = clientAttributes(rec, &d), clientStatus(rec)
 	if at.hasFirst {
@@ -154,7 +171,7 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 		if !phase.has {
 			continue
 		}
-		s := b.span(phase.name, tracepb.Span_SPAN_KIND_INTERNAL, newSpanID(), n.client, phase.at)
+		s := b.span(phase.name, tracepb.Span_SPAN_KIND_INTERNAL, newSpanID(), n.client, phase.at.lasting(at.client))
 		s.Attributes = phase.say(rec, &d)
 		spans = append(spans, s)
 	}
@@ -174,10 +191,10 @@ type brush struct {
 	p0   time.Time
 }
 
-func (b brush) span(name string, kind tracepb.Span_SpanKind, id, parent trace.SpanID, at interval) *tracepb.Span {
+func (b brush) span(name string, kind tracepb.Span_SpanKind, id, parent trace.SpanID, at stretch) *tracepb.Span {
 	s := &tracepb.Span{
 		TraceId: b.note.trace[:], SpanId: id[:], TraceState: b.note.state, Name: clean(name), Kind: kind,
-		StartTimeUnixNano: b.time(at.from), EndTimeUnixNano: b.time(at.to),
+		StartTimeUnixNano: uint64(b.p0.UnixNano() + at.from), EndTimeUnixNano: uint64(b.p0.UnixNano() + at.to),
 		Flags: uint32(b.note.flags) | contextHasIsRemote,
 	}
 	if parent.IsValid() {

@@ -71,3 +71,7 @@ jaeger: ## a real Jaeger v2, built from source once (five CPU minutes), shows th
 .PHONY: release
 release: ## archives, .deb packages and checksums of VERSION=v1.2.3, in dist/
 	deploy/release.sh '$(VERSION)'
+
+.PHONY: release-check
+release-check: ## that release twice, each file looked into; arm64 with cgo takes Debian's gcc-aarch64-linux-gnu
+	WATTLINE_RELEASE=1 $(GO) test -count=1 -timeout 30m -run TestRelease -v ./deploy

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -94,20 +95,21 @@ func record(m *metrics.Metrics) {
 // Prometheus's own tool, fetched where there is none, finds nothing to say.
 func TestPromtoolCheckMetricsPasses(t *testing.T) {
 	var said bytes.Buffer
-	fetch := exec.Command("./promtool.sh")
+	fetch := exec.Command("../../deploy/prometheus/fetch.sh")
 	fetch.Stderr = &said
-	path, err := fetch.Output()
+	dir, err := fetch.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, said.String())
 	}
-	check := exec.Command(strings.TrimSpace(string(path)), "check", "metrics")
+	promtool := filepath.Join(strings.TrimSpace(string(dir)), "promtool")
+	check := exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader(scraped(t, ""))
 	out, err := check.CombinedOutput()
 	if err != nil || len(bytes.TrimSpace(out)) != 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
 	// It must have something to say about a page that is wrong.
-	check = exec.Command(strings.TrimSpace(string(path)), "check", "metrics")
+	check = exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader("# TYPE bad counter\nbad 1\n")
 	if err := check.Run(); err == nil {
 		t.Error("promtool passes a page that is wrong")

@@ -59,7 +59,7 @@ var (
 )
 
 // command is a wattline process to be started, with a home of its own.
-func command(t *testing.T, args ...string) *exec.Cmd {
+func command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -94,13 +94,13 @@ func rounds(t *testing.T, n int, play func() error) {
 }
 
 // serve starts wattline in front of an upstream on free ports and waits until it says where it listens.
-func serve(t *testing.T, upstream string, args ...string) *wattlineProcess {
+func serve(t testing.TB, upstream string, args ...string) *wattlineProcess {
 	t.Helper()
 	return start(t, append([]string{"serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
 }
 
 // start runs a command that serves and waits until it says where it listens.
-func start(t *testing.T, args ...string) *wattlineProcess {
+func start(t testing.TB, args ...string) *wattlineProcess {
 	t.Helper()
 	return started(t, command(t, args...))
 }

@@ -31,7 +31,7 @@ func stubbed(t *testing.T) string {
 }
 
 // get reads a page of the admin listener.
-func (w *wattlineProcess) get(t *testing.T, path string) (int, string) {
+func (w *wattlineProcess) get(t testing.TB, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get(w.admin + path)
 	if err != nil {
@@ -46,7 +46,7 @@ func (w *wattlineProcess) get(t *testing.T, path string) (int, string) {
 }
 
 // stopped ends the process and waits for it.
-func (w *wattlineProcess) stopped(t *testing.T) {
+func (w *wattlineProcess) stopped(t testing.TB) {
 	t.Helper()
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy/stub"
+	"wattline/sink"
+	"wattline/sink/clickhouse"
+	"wattline/sink/clickhouse/chtest"
+	"wattline/sink/store"
+)
+
+// What a request costs a whole `wattline serve` of CPU time, with 64 tokens streamed and 16 requests in
+// flight: rows only, with a (simulated) card and its ledger, and shipping to ClickHouse besides. The
+// process's own clock tells, so others on the machine disturb it little. `-benchtime 5000x` is a good size.
+func BenchmarkServe(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		args []string
+		ship bool
+	}{{"rows", []string{"--gpu", "none"}, false}, {"energy", []string{"--gpu", "sim"}, false}, {"energy, ClickHouse", []string{"--gpu", "sim"}, true}} {
+		b.Run(c.name, func(b *testing.B) {
+			args := c.args
+			if c.ship {
+				args = append(args, "--clickhouse", "http://default@"+engineServer(b).HTTPAddr()+"/wattline")
+			}
+			w := serve(b, quickUpstream(b), args...)
+			before := w.cpuSeconds(b)
+			var wg sync.WaitGroup
+			requests := make(chan struct{})
+			for range 16 {
+				wg.Go(func() {
+					for range requests {
+						if r := w.post(context.Background(), "/v1/chat/completions", chatBody); r.err != nil || r.status != 200 {
+							b.Errorf("status %d, %v", r.status, r.err)
+						}
+					}
+				})
+			}
+			for b.Loop() {
+				requests <- struct{}{}
+			}
+			close(requests)
+			wg.Wait()
+			w.stopped(b)
+			cpu := w.cmd.ProcessState.UserTime() + w.cmd.ProcessState.SystemTime()
+			b.ReportMetric((cpu.Seconds()-before)*1e6/float64(b.N), "cpu-us/request")
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
+		})
+	}
+}
+
+// quickUpstream answers with 64 tokens, nearly at once.
+func quickUpstream(tb testing.TB) string {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	srv := stub.New(stub.Config{FirstToken: 2 * time.Millisecond, HeaderDelay: time.Millisecond, TokenGap: time.Millisecond, Tokens: 64, Slots: 64, KeepAliveMax: 1 << 30})
+	go srv.Serve(ln)
+	tb.Cleanup(func() { _ = srv.Close() })
+	return "http://" + ln.Addr().String()
+}
+
+func engineServer(tb testing.TB) *chtest.Server {
+	tb.Helper()
+	engine, err := chtest.NewEngine(context.Background(), tb.TempDir(), nil)
+	if err != nil {
+		tb.Fatalf("this needs a ClickHouse engine: %v", err)
+	}
+	tb.Cleanup(func() { _ = engine.Close() })
+	return chtest.NewServer(tb, engine, chtest.Options{})
+}
+
+// cpuSeconds is the process's CPU time so far, by its own metrics.
+func (w *wattlineProcess) cpuSeconds(tb testing.TB) (sum float64) {
+	tb.Helper()
+	_, page := w.get(tb, "/metrics")
+	for _, m := range regexp.MustCompile(`(?m)^process_cpu_time_seconds_total\{.*\} (\S+)$`).FindAllStringSubmatch(page, -1) {
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}
+
+// What a second of one device takes in the store and in ClickHouse: a row of table power and one of table
+// ledger, with the noise of real ones, a day of them, in one part of each table.
+func BenchmarkSamples(b *testing.B) {
+	for b.Loop() {
+		const day = 86_400
+		ctx := context.Background()
+		s, err := store.Open(ctx, store.Config{Path: filepath.Join(b.TempDir(), "wattline.db"), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer s.Close() //nolint:gocritic // one round, as a rule
+		empty, err := s.Size(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r := rand.New(rand.NewPCG(1, 2))
+		for from := 0; from < day; from += 1000 {
+			if err := s.Write(ctx, seconds(r, from, min(from+1000, day))); err != nil {
+				b.Fatal(err)
+			}
+		}
+		full, err := s.Size(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(full.UsedBytes-empty.UsedBytes)/day, "B/s-store")
+		srv := engineServer(b)
+		shipAll(b, s, srv)
+		for _, table := range []string{"power", "ledger"} {
+			if _, err := srv.Engine().Query(ctx, "OPTIMIZE TABLE wattline."+table+" FINAL"); err != nil {
+				b.Fatal(err)
+			}
+			text, err := srv.Engine().Query(ctx, fmt.Sprintf("SELECT toString(sum(bytes_on_disk) / sum(rows)), toString(sum(rows)) FROM system.parts WHERE active AND database = 'wattline' AND table = '%s'", table))
+			if err != nil {
+				b.Fatal(err)
+			}
+			var bytes float64
+			var rows int
+			if _, err := fmt.Sscan(text, &bytes, &rows); err != nil || rows != day {
+				b.Fatalf("%s: %q, %v", table, text, err)
+			}
+			b.ReportMetric(bytes, "B/row-"+table)
+		}
+	}
+}
+
+// shipAll empties a store into ClickHouse.
+func shipAll(tb testing.TB, s *store.Store, srv *chtest.Server) {
+	tb.Helper()
+	target, err := clickhouse.Parse(srv.DSN("wattline"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	client, err := clickhouse.Open(target)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer client.Close()
+	if _, _, err := client.Ensure(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+	if err := clickhouse.NewShipper(clickhouse.Config{Client: client, Outbox: s}).Flush(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// seconds are rows of a card that works half of its minutes, with the noise of a real one.
+func seconds(r *rand.Rand, from, to int) *sink.Rows {
+	some := meter.Some
+	rows := &sink.Rows{}
+	for i := from; i < to; i++ {
+		at := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC).Add(time.Duration(i) * time.Second)
+		busy := i/60%2 == 0
+		mw := int64(120_000 + r.NormFloat64()*800)
+		if busy {
+			mw = int64(320_000 + r.NormFloat64()*60_000)
+		}
+		span := 1_000_000 + r.Int64N(400) - 200
+		uj := mw * span / 1000
+		temp, idle := int64(45), uj
+		if busy {
+			temp, idle = 62+r.Int64N(4), 0
+		}
+		p := &sink.Power{
+			At: at, Instance: "gpu-host-1", Device: "GPU-5d8f2a10-9c1e-4b7d-8a55-0f6d3e1b2c4a", SpanUs: some(span), EnergyUj: some(uj), MeanMw: some(mw), MaxMw: some(mw + r.Int64N(90_000)),
+			TempC: some(temp), UtilPermille: some(int64(10 * r.IntN(101))), VRAMBytes: some(61<<30 + r.Int64N(1<<20)), SMClockMHz: some(1980 - r.Int64N(3)*15), LimitMw: some(700_000), ThrottledUs: some(0), Source: "nvml/ring",
+		}
+		l := &sink.Ledger{At: at, Instance: p.Instance, Device: p.Device, SpanUs: some(span), CounterUj: some(uj), PoolsUj: some(0), IdleUj: some(idle), ResidualUj: some(r.Int64N(900_000)), Source: "nvml/counter"}
+		if busy {
+			l.RequestsIdleUj = some(120_000 * span / 1000)
+			l.RequestsActiveUj = some(uj - l.RequestsIdleUj.V - l.ResidualUj.V)
+		} else {
+			l.RequestsIdleUj, l.RequestsActiveUj, l.IdleUj = some(0), some(0), some(uj-l.ResidualUj.V)
+		}
+		rows.Power, rows.Ledger = append(rows.Power, p), append(rows.Ledger, l)
+	}
+	return rows
+}

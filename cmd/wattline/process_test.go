@@ -106,7 +106,7 @@ func start(t testing.TB, args ...string) *wattlineProcess {
 }
 
 // started is start for a command that is made already.
-func started(t *testing.T, cmd *exec.Cmd) *wattlineProcess {
+func started(t testing.TB, cmd *exec.Cmd) *wattlineProcess {
 	t.Helper()
 	w := &wattlineProcess{waited: make(chan error, 1), cmd: cmd}
 	pipe, err := w.cmd.StderrPipe()

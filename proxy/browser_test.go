@@ -33,7 +33,7 @@ func TestBrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := llamatest.Start(t, "--path", dir, "--webui", "-t", "1", "-tb", "1")
+	srv := llamatest.Start(t, "--path", dir, "--webui", "-np", "2", "-c", "65536", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())
 
 	reports := make(chan []byte, 1)

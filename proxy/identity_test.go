@@ -109,7 +109,7 @@ func TestRealServerSeesTheSameBytes(t *testing.T) {
 		{"tokenize", postOf("/tokenize", "s11", `{"content":"`+strings.Repeat("words ", 20000)+`"}`)},
 		{"apply-template", postOf("/apply-template", "s12", `{`+messages+`}`)},
 		{"broken JSON", postOf("/v1/chat/completions", "s13", `{"messages":[}`)},
-		{"too long", postOf("/completion", "s14", `{"prompt":"`+strings.Repeat("write some code ", 3000)+`"}`)},
+		{"too long", postOf("/completion", "s14", `{"prompt":"`+strings.Repeat("write some code ", 9000)+`"}`)},
 		{"models", get("/v1/models")},
 		{"props", get("/props")},
 		{"slots", get("/slots")},
@@ -128,6 +128,7 @@ func TestRealServerSeesTheSameBytes(t *testing.T) {
 		{"chunked upload", "POST /completion HTTP/1.1\r\nHost: llama\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"prompt\":\"hey\",\r\nf\r\n\"n_predict\":  5\r\n1\r\n}\r\n0\r\n\r\n"},
 		{"100-continue", strings.Replace(postOf("/completion", "s15", `{"prompt":"write","n_predict":4}`), "\r\n", "\r\nExpect: 100-continue\r\n", 1)},
 	}
+	statuses := map[string]int{"broken JSON": 400, "too long": 400, "not found": 404, "head": 200, "chat, streamed": 200, "progress": 200}
 	for _, r := range requests {
 		t.Run(r.name, func(t *testing.T) {
 			nc := dial(t, f.addr)
@@ -144,6 +145,9 @@ func TestRealServerSeesTheSameBytes(t *testing.T) {
 					t.Fatal(err)
 				}
 				status = resp.StatusCode
+			}
+			if want, ok := statuses[r.name]; ok && !strings.HasPrefix(got.String(), fmt.Sprintf("HTTP/1.1 %d ", want)) {
+				t.Errorf("it is no test of what it says: %s", short(got.String()))
 			}
 			up, down := p.taken()
 			if want := endToEnd(r.raw); up != want {

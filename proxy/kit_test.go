@@ -22,8 +22,9 @@ import (
 	"wattline/proxy/stub"
 )
 
-// real is the llama-server that most tests share. Tests that look at its slots start their own.
-var real = llamatest.Shared{Args: []string{"--threads-http", "32", "--metrics", "-t", "1", "-tb", "1"}}
+// real is the llama-server that most tests share. Tests that look at its slots start their own. A slot has
+// room for seconds of tokens, so that a client which aborts does so before the end.
+var real = llamatest.Shared{Args: []string{"--threads-http", "32", "--metrics", "-t", "1", "-tb", "1", "-c", "65536"}}
 
 func TestMain(m *testing.M) { os.Exit(real.Main(m)) }
 

@@ -70,8 +70,12 @@ func have(ok bool) string {
 
 func table(rows []coverage) string {
 	var b strings.Builder
+	width := len("kind")
+	for _, r := range rows {
+		width = max(width, len(r.kind))
+	}
 	line := func(kind, dialect string, cells []string) {
-		l := fmt.Sprintf("%-26s %-11s", kind, dialect)
+		l := fmt.Sprintf("%-*s %-13s", width, kind, dialect)
 		for _, c := range cells {
 			l += fmt.Sprintf(" %-7s", c)
 		}

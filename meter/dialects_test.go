@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -23,7 +22,7 @@ var record = flag.String("record", "", "write the kinds of request whose name ma
 // recording says whether a transcript is to be written.
 func recording(t *testing.T, name string) bool {
 	t.Helper()
-	ok, err := regexp.MatchString(*record, path.Base(name))
+	ok, err := regexp.MatchString(*record, name)
 	if err != nil {
 		t.Fatalf("-record: %v", err)
 	}
@@ -56,7 +55,7 @@ func TestDialectsLive(t *testing.T) {
 	}
 	got := table(rows)
 	t.Logf("llama-server %s\n%s", live.version, got)
-	compareTable(t, got)
+	compareTable(t, llamaTable, got)
 }
 
 // TestTranscripts replays the captured exchanges: the same bytes at the same times must give the same
@@ -64,18 +63,24 @@ func TestDialectsLive(t *testing.T) {
 // out, for review with git diff.
 func TestTranscripts(t *testing.T) {
 	var m meter.Meter // one for all: nothing of one exchange may show in the next
-	var rows []coverage
+	var rows, others []coverage
 	for _, tr := range loadTranscripts(t) {
 		r := tr.reply(t)
 		o := tr.playBody(&m, nil, &r)
 		checkCounts(t, tr, &r, o)
 		if strings.HasPrefix(tr.Name, "llama-server/") {
 			rows = append(rows, coverageOf(tr, o))
+		} else {
+			others = append(others, coverageOf(tr, o))
 		}
 		got := o.json(t)
 		if recording(t, tr.Name) {
 			tr.Want = got
 			tr.save(t)
+			continue
+		}
+		if len(tr.Want) == 0 {
+			t.Errorf("%s has no outcome to compare with: run with -record %s", tr.Name, tr.Name)
 			continue
 		}
 		if want := compact(tr.Want); !bytes.Equal(got, want) {
@@ -85,7 +90,8 @@ func TestTranscripts(t *testing.T) {
 	if len(rows) < 25 {
 		t.Errorf("%d kinds captured from llama-server, want at least 25", len(rows))
 	}
-	compareTable(t, table(rows))
+	compareTable(t, llamaTable, table(rows))
+	compareTable(t, othersTable, table(others))
 }
 
 // capture sends the request and what must come before or beside it.
@@ -188,10 +194,15 @@ func twoModels(t *testing.T, model string) string {
 	return dir
 }
 
-// compareTable compares with testdata/dialects.txt.
-func compareTable(t *testing.T, got string) {
+// The tables of what llama-server's replies give, and other servers'.
+const (
+	llamaTable  = "testdata/dialects.txt"
+	othersTable = "testdata/other-servers.txt"
+)
+
+// compareTable compares with a file.
+func compareTable(t *testing.T, file, got string) {
 	t.Helper()
-	const file = "testdata/dialects.txt"
 	if *record != "" {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -272,4 +272,7 @@ func (e *event) settleCounts() {
 	if e.kind == kindMessageStart {
 		e.usage.Output = Int{} // a count of what is yet to come
 	}
+	if e.usage.Prompt == Some(0) && e.usage.Output.V == 0 {
+		e.usage = Counts{} // no prompt is empty: a placeholder, as Ollama writes into every chunk of a completion
+	}
 }

@@ -71,11 +71,12 @@ func (x exchange) run() outcome {
 
 // Events as llama-server writes them.
 const (
-	role  = `{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"model":"m"}`
-	token = `{"choices":[{"finish_reason":null,"index":0,"delta":{"content":"x"}}],"model":"m"}`
-	think = `{"choices":[{"finish_reason":null,"index":0,"delta":{"reasoning_content":"x"}}],"model":"m"}`
-	tool  = `{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{"}}]}}],"model":"m"}`
-	done  = `[DONE]`
+	role       = `{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"model":"m"}`
+	token      = `{"choices":[{"finish_reason":null,"index":0,"delta":{"content":"x"}}],"model":"m"}`
+	otherToken = `{"choices":[{"finish_reason":null,"index":1,"delta":{"content":"x"}}],"model":"m"}`
+	think      = `{"choices":[{"finish_reason":null,"index":0,"delta":{"reasoning_content":"x"}}],"model":"m"}`
+	tool       = `{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{"}}]}}],"model":"m"}`
+	done       = `[DONE]`
 )
 
 // last is the event that ends a completion, with its timings.
@@ -241,6 +242,15 @@ func TestCounts(t *testing.T) {
 			`{"choices":[{"index":0,"delta":{"role":"assistant","content":"x"},"finish_reason":null}],"system_fingerprint":"fp_ollama","usage":null}`,
 			`{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"stop"}],"usage":null}`,
 			`{"choices":[],"usage":{"prompt_tokens":26,"completion_tokens":2,"total_tokens":28}}`, done)}}, 26, -1, 2, "usage", false},
+		{"n 2, cut when one had ended", exchange{request: `{"n":2,"stream":true}`, unclean: true, pieces: []timed{at(9, token, otherToken, last(5, 1), otherToken)}}, -1, -1, -1, "events", false},
+		{"n 2, cut before the other began", exchange{request: `{"n":2,"stream":true}`, unclean: true, pieces: []timed{at(9, token, last(5, 1))}}, -1, -1, -1, "events", false},
+		{"n 2, left when both had ended", exchange{request: `{"n":2,"stream":true}`, unclean: true, pieces: []timed{at(9, token, otherToken, last(5, 1), strings.Replace(last(4, 1), `"index":0`, `"index":1`, 1))}}, 20, 4, 9, "timings", false},
+		{"two prompts, cut, usage in every chunk", exchange{path: "/v1/completions", request: `{"prompt":["a","b"],"stream":true}`, unclean: true, pieces: []timed{at(9,
+			`{"choices":[{"index":0,"text":"x"}],"usage":{"prompt_tokens":16,"completion_tokens":1}}`,
+			`{"choices":[{"index":1,"text":"x","finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`)}}, -1, -1, -1, "events", false},
+		{"zeros in every chunk, cut", exchange{path: "/v1/completions", unclean: true, pieces: []timed{at(9,
+			`{"choices":[{"index":0,"text":"x"}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}`,
+			`{"choices":[{"index":0,"text":"","finish_reason":"stop"}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}`)}}, -1, -1, -1, "events", false},
 		{"nonsense counts", exchange{pieces: []timed{at(9, `{"choices":[],"usage":{"prompt_tokens":-4,"completion_tokens":"five"}}`)}}, -1, -1, -1, "", false},
 	} {
 		o := c.x.run()

@@ -8,7 +8,7 @@ func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	rec.Dialect = m.dialect
 	m.fillRequest(rec)
 	m.fillReply(rec, clean)
-	m.fillCounts(rec)
+	m.fillCounts(rec, clean)
 	m.fillTimes(rec, marks)
 	m.fillPhases(rec, marks)
 	if m.dialect != "" {
@@ -78,7 +78,7 @@ func firstOf(a, b string) string {
 }
 
 // fillCounts chooses among the sources, best first, and keeps them all.
-func (m *Meter) fillCounts(rec *Record) {
+func (m *Meter) fillCounts(rec *Record, clean bool) {
 	r, f := &m.reply, &m.facts
 	f.Usage = r.usage.sum()
 	f.Timings = r.timings.sum()
@@ -101,7 +101,7 @@ func (m *Meter) fillCounts(rec *Record) {
 	rec.PromptTokens, rec.CachedTokens = best.Prompt, best.Cached
 	rec.OutputTokens, rec.ReasoningTokens = best.Output, best.Reasoning
 	rec.DraftTokens, rec.DraftAcceptedTokens = best.Draft, best.DraftAccepted
-	m.onlyFirst(rec)
+	m.onlySome(rec, clean)
 	if r.mode == eventStream && generates(m.dialect) {
 		rec.OutputEvents = Some(r.time.events)
 		if !rec.OutputTokens.Valid && r.time.events > 0 {
@@ -115,18 +115,30 @@ func (m *Meter) fillCounts(rec *Record) {
 	}
 }
 
-// onlyFirst drops counts that cover only the first of several completions: llama-server does that in
-// unstreamed replies to n > 1 and to several prompts (its timings betray it; others send no timings).
-func (m *Meter) onlyFirst(rec *Record) {
+// onlySome drops counts that do not cover all completions of the exchange: those of a stream that was cut
+// before all had ended, and those that llama-server tells in unstreamed replies to n > 1 and to several
+// prompts, which are the first one's (its timings betray it; others send no timings).
+func (m *Meter) onlySome(rec *Record, clean bool) {
 	q, r, f := &m.request, &m.reply, &m.facts
-	asked := max(q.n.V, 1) * max(q.prompts.V, 1)
-	if r.mode != document || asked < 2 || !f.Timings.Output.Valid {
+	expected := max(q.n.V, 1) * max(q.prompts.V, 1)
+	told := r.timings.completions()
+	if r.mode == eventStream {
+		expected = max(expected, r.time.started())
+		told = max(told, r.usage.completions(), r.native.completions())
+		if clean || r.done {
+			return // a server may tell all completions' sum once
+		}
+	} else if !f.Timings.Output.Valid {
 		return
 	}
-	if n := r.timings.completions(); n < asked {
-		f.Covered = Some(n)
-		rec.PromptTokens, rec.CachedTokens, rec.OutputTokens = Int{}, Int{}, Int{}
-		rec.ReasoningTokens, rec.DraftTokens, rec.DraftAcceptedTokens = Int{}, Int{}, Int{}
-		rec.TokenSource = ""
+	if expected < 2 || told >= expected {
+		return
 	}
+	f.Covered = Some(told)
+	if r.mode == eventStream {
+		f.AtLeast = rec.OutputTokens
+	}
+	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens = Int{}, Int{}, Int{}
+	rec.ReasoningTokens, rec.DraftTokens, rec.DraftAcceptedTokens = Int{}, Int{}, Int{}
+	rec.TokenSource = ""
 }

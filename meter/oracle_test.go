@@ -112,8 +112,8 @@ func ask(t testing.TB, r *reply) told {
 	out.completions = len(slices.Compact(ended))
 	for _, d := range last {
 		out.add(d, start)
+		out.ended = out.ended || sub(d, "timings") != nil || sub(d, "usage") != nil || sub(d, "response", "usage") != nil || d["tokens_predicted"] != nil
 	}
-	out.ended = len(last) > 0
 	return out
 }
 
@@ -139,6 +139,9 @@ func (o *told) add(d, start document) {
 		n, _ := number(u, names...)
 		o.prompt += n
 	}
+	if u["input_tokens"] != nil {
+		delete(start, "input_tokens") // told once more at the end; Ollama only guesses it at the start
+	}
 	if start == nil && u["cache_read_input_tokens"] != nil {
 		start = u
 		o.prompt = 0
@@ -160,7 +163,7 @@ func generatedIn(d document) bool {
 	if choices, _ := d["choices"].([]any); len(choices) > 0 {
 		c := choices[0].(document)
 		delta := sub(c, "delta")
-		return asString(delta["content"]) != "" || asString(delta["reasoning_content"]) != "" || delta["tool_calls"] != nil || asString(c["text"]) != ""
+		return asString(delta["content"]) != "" || asString(delta["reasoning_content"]) != "" || asString(delta["reasoning"]) != "" || delta["tool_calls"] != nil || asString(c["text"]) != ""
 	}
 	delta := sub(d, "delta")
 	return asString(d["content"]) != "" || asString(d["delta"]) != "" ||
@@ -184,6 +187,9 @@ func checkCounts(t testing.TB, tr *transcript, r *reply, o outcome) {
 			t.Errorf("%s: tokens in a row that generated none", tr.Name)
 		}
 		return
+	}
+	if rec.PromptTokens == meter.Some(0) {
+		t.Errorf("%s: a prompt of no tokens", tr.Name)
 	}
 	want := ask(t, r)
 	if rec.Stream.V == 1 && rec.OutputEvents != meter.Some(int64(want.events)) {

@@ -88,7 +88,11 @@ func (e *event) reset() {
 	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs = kindUntyped, 0, output{}, false, 0
 	e.noChoices, e.toolItem, e.delta, e.failed = false, false, false, false
 	e.slot, e.says, e.said = Int{}, 0, nil
-	e.model.n, e.fingerprint.n, e.finish.n, e.status.n, e.failure.n = 0, 0, 0, 0, 0
+	e.model.empty()
+	e.fingerprint.empty()
+	e.finish.empty()
+	e.status.empty()
+	e.failure.empty()
 	if !e.numbers {
 		return
 	}
@@ -179,7 +183,7 @@ func (e *event) scalar(f field, v value) {
 // another such event would not bring just the same.
 func (e *event) outputOnly() bool {
 	return e.nOutputs == 1 && e.says == 1 && len(e.said) < keepBytes &&
-		!e.numbers && !e.failed && !e.noChoices && !e.slot.Valid && e.finish.n == 0 && e.status.n == 0 && e.failure.n == 0 &&
+		!e.numbers && !e.failed && !e.noChoices && !e.slot.Valid && len(e.finish.b) == 0 && len(e.status.b) == 0 && len(e.failure.b) == 0 &&
 		e.kind != kindMessageStop && e.kind != kindResponseEnd
 }
 
@@ -246,10 +250,10 @@ func (e *event) settle() {
 	if e.kind == kindErrorEvent {
 		e.failed = true
 	}
-	switch s := e.status.b[:e.status.n]; string(s) {
+	switch s := e.status.b; string(s) {
 	case "", "in_progress", "queued":
 	default:
-		if e.finish.n == 0 {
+		if len(e.finish.b) == 0 {
 			e.finish.text.copyFrom(&e.status)
 		}
 	}

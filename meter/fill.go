@@ -39,7 +39,7 @@ func (m *Meter) fillRequest(rec *Record) {
 
 func (m *Meter) fillReply(rec *Record, clean bool) {
 	r, f := &m.reply, &m.facts
-	if r.model.n > 0 {
+	if len(r.model.b) > 0 {
 		rec.Model = r.model.String()
 		f.ServedModel = rec.Model
 	}

@@ -11,9 +11,18 @@ import (
 // perStream is what one exchange may cost in memory, whatever passes.
 const perStream = 128 << 10
 
+// widestSketch is a sketch's memory when gaps of every length have been seen.
+func widestSketch() int {
+	s := NewSketch()
+	s.Add(shortestGapNs)
+	s.Add(longestGapNs)
+	return 4 * cap(s.count)
+}
+
 func TestMeterIsSmall(t *testing.T) {
 	const stamps = 1024
-	size := int(unsafe.Sizeof(Meter{})) + gapBins*8 + stamps*int(unsafe.Sizeof(Stamp{}))
+	size := int(unsafe.Sizeof(Meter{})) + widestSketch() + stamps*int(unsafe.Sizeof(Stamp{}))
+	size += 12 * keepBytes // texts, at their longest
 	t.Logf("Meter %d bytes, with its sketch and %d stamps %d", unsafe.Sizeof(Meter{}), stamps, size)
 	if size > perStream {
 		t.Errorf("%d bytes a stream, want at most %d", size, perStream)

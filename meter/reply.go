@@ -12,6 +12,7 @@ type reply struct {
 	model       text
 	fingerprint text
 	failure     text // message of an error in the body, or of what is one if the status says so
+	finishes    words
 
 	replyState
 }
@@ -168,13 +169,13 @@ func (r *reply) commit() {
 		r.outputs(e)
 	}
 	r.failed = r.failed || e.failed
-	if r.failure.n == 0 {
+	if len(r.failure.b) == 0 {
 		r.failure.copyFrom(&e.failure)
 	}
-	if r.model.n == 0 {
+	if len(r.model.b) == 0 {
 		r.model.copyFrom(&e.model)
 	}
-	if r.fingerprint.n == 0 {
+	if len(r.fingerprint.b) == 0 {
 		r.fingerprint.copyFrom(&e.fingerprint)
 	}
 	r.finishes.merge(&e.finish)
@@ -213,7 +214,7 @@ func (r *reply) counts(e *event, streamed bool) {
 	switch {
 	case e.noChoices:
 		stage = total
-	case !streamed, e.finish.n > 0, e.kind == kindResponseEnd, e.kind == kindTranscriptEnd:
+	case !streamed, len(e.finish.b) > 0, e.kind == kindResponseEnd, e.kind == kindTranscriptEnd:
 		stage = final
 	}
 	r.usage.enter(&e.usage, stage)

@@ -147,7 +147,7 @@ func (r *request) part(v value) {
 
 // person returns the user that the body names: OpenAI's user, else Anthropic's metadata.user_id.
 func (r *request) person() string {
-	if r.user.n > 0 {
+	if len(r.user.b) > 0 {
 		return r.user.String()
 	}
 	return r.owner.String()

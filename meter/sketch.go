@@ -3,84 +3,139 @@ package meter
 import (
 	"fmt"
 	"math"
+	"slices"
+	"sync"
 
-	"github.com/DataDog/sketches-go/ddsketch"
 	"github.com/DataDog/sketches-go/ddsketch/mapping"
-	"github.com/DataDog/sketches-go/ddsketch/store"
 )
 
 // GapAccuracy is the relative error of a Sketch's quantiles: a quantile q is a value within 1 % of
 // the exact one (the element of rank ⌊q·(n-1)⌋ of the sorted gaps).
 const GapAccuracy = 0.01
 
-// gapBins bounds a sketch: 1,168 bins of 8 bytes hold 1 us to 2.8 h at GapAccuracy. Shorter gaps than
-// that fall into the lowest bins together.
-const gapBins = 1168
+// A gap shorter than shortestGapNs counts as none in the quantiles, one longer than longestGapNs (2.8 h) as
+// that long.
+const (
+	shortestGapNs = 1e3
+	longestGapNs  = 1e13
+)
 
-const longestGapNs = 1e13 // 2.8 h; a longer gap counts as this long in the quantiles
-
-// Sketch is a bounded, mergeable distribution of durations: a DDSketch (Masson et al., VLDB 2019) with
-// the exact maximum beside it. Not safe for concurrent use.
-type Sketch struct {
-	dd  *ddsketch.DDSketch
-	max int64
-}
-
-// NewSketch returns an empty sketch whose memory (about 9 KiB) is already there: Add never allocates.
-func NewSketch() *Sketch {
-	m, err := mapping.NewCubicallyInterpolatedMapping(GapAccuracy) // the logarithmic one takes a logarithm a gap and saves 1 % of the bins
+// binsOf is DDSketch's mapping of values to bins (Masson et al., VLDB 2019); the logarithmic one would take
+// a logarithm a gap and save 1 % of the bins.
+//
+//nolint:gochecknoglobals // a constant table
+var binsOf = sync.OnceValue(func() mapping.IndexMapping {
+	m, err := mapping.NewCubicallyInterpolatedMapping(GapAccuracy)
 	if err != nil {
 		panic(fmt.Sprintf("meter: accuracy %v: %v", GapAccuracy, err)) // a constant: cannot happen
 	}
-	s := &Sketch{dd: ddsketch.NewDDSketch(m, store.NewCollapsingLowestDenseStore(gapBins), store.NewCollapsingLowestDenseStore(1))}
-	s.Add(1e3)
-	s.Add(longestGapNs)
-	s.Reset()
-	return s
+	return m
+})
+
+// Sketch is a bounded, mergeable distribution of durations: DDSketch's bins with counters of four bytes, held
+// from the lowest bin used to the highest, with the exact maximum beside them. A stream with even gaps needs
+// some 500 bytes, the widest one 4.6 KiB. Not safe for concurrent use.
+type Sketch struct {
+	bins  mapping.IndexMapping
+	low   int // the bin of counts[0]
+	count []uint32
+	none  int64 // below shortestGapNs
+	n     int64
+	max   int64
 }
+
+// NewSketch returns an empty sketch. Add allocates only where a gap is shorter or longer than all that
+// the sketch has seen, also before Reset: a few times in its life.
+func NewSketch() *Sketch { return &Sketch{bins: binsOf()} }
 
 // Add puts a duration in, in nanoseconds. A negative one counts as zero.
 func (s *Sketch) Add(ns int64) {
 	s.max = max(s.max, ns)
-	// The range is clipped to what the sketch can hold, so Add has no error to return.
-	_ = s.dd.Add(float64(min(max(ns, 0), longestGapNs)))
+	s.n++
+	if ns < shortestGapNs {
+		s.none++
+		return
+	}
+	s.add(s.bins.Index(float64(min(ns, longestGapNs))), 1)
+}
+
+func (s *Sketch) add(bin int, n uint32) {
+	i := bin - s.low
+	if uint(i) >= uint(len(s.count)) { //nolint:gosec // a negative one becomes too large, as is meant
+		i = s.reach(bin)
+	}
+	s.count[i] += n
+}
+
+// binRun is by how many bins the counters grow at least.
+const binRun = 64
+
+// reach makes room for a bin and returns its place.
+func (s *Sketch) reach(bin int) int {
+	if len(s.count) == 0 {
+		s.low = bin - binRun/2
+		s.count = make([]uint32, binRun)
+	}
+	if below := s.low - bin; below > 0 {
+		below = (below + binRun - 1) / binRun * binRun
+		s.count = slices.Insert(s.count, 0, make([]uint32, below)...)
+		s.low -= below
+	}
+	if above := bin - s.low - len(s.count) + 1; above > 0 {
+		above = (above + binRun - 1) / binRun * binRun
+		s.count = append(s.count, make([]uint32, above)...)
+	}
+	return bin - s.low
 }
 
 // Count returns how many durations were added.
-func (s *Sketch) Count() int64 { return int64(s.dd.GetCount()) }
+func (s *Sketch) Count() int64 { return s.n }
 
 // Max returns the longest duration, exactly, in nanoseconds.
 func (s *Sketch) Max() int64 { return s.max }
 
 // Quantile returns the duration of rank ⌊q·(n-1)⌋ within GapAccuracy, in nanoseconds; null when empty.
 func (s *Sketch) Quantile(q float64) Int {
-	v, err := s.dd.GetValueAtQuantile(q)
-	if err != nil {
+	if s.n == 0 {
 		return Int{}
 	}
-	return Some(min(int64(math.Round(v)), s.max))
+	rank := int64(q * float64(s.n-1))
+	below := s.none
+	if rank < below {
+		return Some(0)
+	}
+	for i, n := range s.count {
+		if below += int64(n); rank < below {
+			return Some(min(int64(math.Round(s.bins.Value(s.low+i))), s.max))
+		}
+	}
+	return Some(s.max)
 }
 
 // Above counts the durations longer than ns; those within GapAccuracy of it may fall on either side.
-func (s *Sketch) Above(ns int64) int64 {
-	var n float64
-	s.dd.ForEach(func(v, count float64) bool {
-		if v > float64(ns) {
-			n += count
+func (s *Sketch) Above(ns int64) (above int64) {
+	for i, n := range s.count {
+		if n > 0 && s.bins.Value(s.low+i) > float64(ns) {
+			above += int64(n)
 		}
-		return false
-	})
-	return int64(n)
+	}
+	return above
 }
 
 // Merge adds all of o's durations.
 func (s *Sketch) Merge(o *Sketch) {
 	s.max = max(s.max, o.max)
-	_ = s.dd.MergeWith(o.dd) // fails only for another mapping, and there is but one
+	s.n += o.n
+	s.none += o.none
+	for i, n := range o.count {
+		if n > 0 {
+			s.add(o.low+i, n)
+		}
+	}
 }
 
 // Reset empties the sketch and keeps its memory.
 func (s *Sketch) Reset() {
-	s.dd.Clear()
-	s.max = 0
+	clear(s.count)
+	s.none, s.n, s.max = 0, 0, 0
 }

@@ -84,27 +84,27 @@ func (v value) truth() Int {
 // filled reports a string that is not empty.
 func (v value) filled() bool { return v.kind == kindString && v.size > 0 }
 
-// text is a wanted string as it stood in the document, kept until it is asked for.
-type text struct {
-	n int
-	b [keepBytes]byte
-}
+// text is a wanted string as it stood in the document, at most keepBytes of it, kept until it is asked
+// for. Its memory grows to what was needed and then stays.
+type text struct{ b []byte }
 
 func (t *text) set(v value) {
 	if v.filled() {
-		t.n = copy(t.b[:], v.raw)
+		t.b = append(t.b[:0], v.raw[:min(len(v.raw), keepBytes)]...)
 	}
 }
 
-func (t *text) copyFrom(o *text) { t.n = copy(t.b[:], o.b[:o.n]) }
+func (t *text) copyFrom(o *text) { t.b = append(t.b[:0], o.b...) }
+
+func (t *text) empty() { t.b = t.b[:0] }
 
 // wipe forgets the bytes too.
 func (t *text) wipe() {
-	clear(t.b[:t.n])
-	t.n = 0
+	clear(t.b[:cap(t.b)])
+	t.b = t.b[:0]
 }
 
-func (t *text) String() string { return unescape(t.b[:t.n]) }
+func (t *text) String() string { return unescape(t.b) }
 
 // words is a text of distinct words, joined by commas.
 type words struct{ text }
@@ -116,7 +116,7 @@ func (w *words) add(v value) {
 }
 
 func (w *words) merge(o *words) {
-	for rest := o.b[:o.n]; len(rest) > 0; {
+	for rest := o.b; len(rest) > 0; {
 		word, more, _ := bytes.Cut(rest, comma)
 		w.word(word)
 		rest = more
@@ -124,17 +124,19 @@ func (w *words) merge(o *words) {
 }
 
 func (w *words) word(word []byte) {
-	for rest := w.b[:w.n]; len(rest) > 0; {
+	for rest := w.b; len(rest) > 0; {
 		known, more, _ := bytes.Cut(rest, comma)
 		if bytes.Equal(known, word) {
 			return
 		}
 		rest = more
 	}
-	if w.n > 0 {
-		w.n += copy(w.b[w.n:], comma)
+	room := keepBytes - len(w.b)
+	if len(w.b) > 0 && room > 0 {
+		w.b = append(w.b, ',')
+		room--
 	}
-	w.n += copy(w.b[w.n:], word)
+	w.b = append(w.b, word[:min(len(word), room)]...)
 }
 
 var comma = []byte{','} //nolint:gochecknoglobals // a constant

@@ -18,6 +18,7 @@ type load struct {
 	host     string
 	streams  int   // new connections, spread over ramp, one stream each
 	gap      int64 // between a stream's events
+	quick    int   // see schedule
 	ramp     int64
 	settle   int64 // between the ramp's end and the window
 	window   int64
@@ -154,8 +155,9 @@ func (d *loader) connect() {
 		// the number of events lets each stream outlast the window.
 		c.plan.gap = d.gap
 		c.plan.first = 5e6 + d.rng.Int64N(min(d.gap, 500e6))/1000*1000
-		c.plan.n = int((d.end-d.clock.now()-c.plan.first)/d.gap) + 2
-		c.request = streamRequest(d.host, c.plan.first, c.plan.gap, c.plan.n)
+		c.plan.quick = d.quick
+		c.plan.n = int((d.end-d.clock.now()-c.plan.first)/d.gap) + 2 + d.quick
+		c.request = streamRequest(d.host, c.plan)
 	}
 	d.clients[int32(fd)] = c
 	d.open++

@@ -183,7 +183,7 @@ func (m *measurement) run(ctx context.Context, round int) (*Cell, error) {
 	}
 	probed := make(chan error, 1)
 	l := load{
-		to: to, host: m.addr, streams: s.Streams, gap: int64(s.Gap), ramp: int64(s.Ramp), settle: int64(s.Settle), window: int64(s.Window),
+		to: to, host: m.addr, streams: s.Streams, gap: int64(s.Gap), quick: s.Quick, ramp: int64(s.Ramp), settle: int64(s.Settle), window: int64(s.Window),
 		short: s.Short, seed: uint64(round) + 1,
 		onWindow: func(from, end int64) { // called once; what it starts ends with the window or ctx
 			go func() { probed <- m.window(ctx, from, end) }()

@@ -17,6 +17,7 @@ type Scenario struct {
 	Window  time.Duration `json:"window_ns"` // what is measured
 	Short   bool          `json:"short"`     // unstreamed requests, one after the other on each connection
 	Idle    bool          `json:"idle"`      // streams that say nothing within the window: their memory is the result
+	Quick   int           `json:"quick"`     // events of a stream before it falls idle
 }
 
 // Scenarios are the issue's five loads. window is how long each is measured; scale, 1 for the real thing,
@@ -29,7 +30,7 @@ func Scenarios(window time.Duration, scale float64) []Scenario {
 		{Key: "one", Title: "1 stream x 100 events/s", Streams: 1, Gap: 10 * time.Millisecond, Ramp: time.Millisecond, Settle: settle, Window: window},
 		{Key: "hundred", Title: "100 streams x 50 events/s", Streams: n(100), Gap: 20 * time.Millisecond, Ramp: part(300 * time.Millisecond), Settle: settle, Window: window},
 		{Key: "thousand", Title: "1,000 streams x 10 events/s", Streams: n(1000), Gap: 100 * time.Millisecond, Ramp: part(800 * time.Millisecond), Settle: settle, Window: window},
-		{Key: "idle", Title: "2,000 idle streams", Streams: n(2000), Gap: part(2800 * time.Millisecond), Ramp: part(1200 * time.Millisecond), Settle: part(700 * time.Millisecond), Window: part(500 * time.Millisecond), Idle: true},
+		{Key: "idle", Title: "2,000 idle streams", Streams: n(2000), Gap: part(2800 * time.Millisecond), Ramp: part(1200 * time.Millisecond), Settle: part(700 * time.Millisecond), Window: part(500 * time.Millisecond), Idle: true, Quick: 5},
 		{Key: "short", Title: "short unstreamed requests on 32 connections", Streams: n(32), Ramp: part(50 * time.Millisecond), Settle: part(150 * time.Millisecond), Window: window, Short: true},
 	}
 }

@@ -202,6 +202,9 @@ func (u *Upstream) event(c *served) {
 		c.last = true
 	} else {
 		c.due += c.plan.gap
+		if c.seq <= c.plan.quick {
+			c.due += quickGap - c.plan.gap
+		}
 		heap.Fix(&u.due, c.place)
 	}
 	putDigits(msg[at+stampDigits+1:][:seqDigits], int64(c.seq))

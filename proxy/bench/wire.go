@@ -21,10 +21,10 @@ const (
 // prompt is of ordinary size for a chat: a few hundred bytes.
 const prompt = "Explain in two sentences why a proxy that measures has to be as fast as one that does not, and name the three places where time is lost on the way of a streamed reply from a server to its client."
 
-// streamRequest asks for n events: the first after first, the others gap apart.
-func streamRequest(host string, first, gap int64, n int) []byte {
-	body := fmt.Sprintf(`{"model":"bench.gguf","stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"%s"}]}`, n, prompt)
-	return request(host, fmt.Sprintf("%s?first_us=%d&gap_us=%d&n=%d", chatPath, first/1000, gap/1000, n), body)
+// streamRequest asks for a stream.
+func streamRequest(host string, s schedule) []byte {
+	body := fmt.Sprintf(`{"model":"bench.gguf","stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"%s"}]}`, s.n, prompt)
+	return request(host, fmt.Sprintf("%s?first_us=%d&gap_us=%d&quick=%d&n=%d", chatPath, s.first/1000, s.gap/1000, s.quick, s.n), body)
 }
 
 // shortRequest asks for an unstreamed reply, which comes at once.
@@ -37,11 +37,14 @@ func request(host, target, body string) []byte {
 		target, host, len(body), body)
 }
 
-// schedule is what a streamRequest asked for, in nanoseconds.
+// schedule is a stream's: n events, the first after first, so many quick ones quickGap apart and the others
+// gap, in nanoseconds.
 type schedule struct {
 	first, gap int64
-	n          int
+	quick, n   int
 }
+
+const quickGap = 20e6
 
 // parseTarget reads a request's target. A stream of no events is no stream: the reply is unstreamed.
 func parseTarget(target string) (s schedule) {
@@ -57,6 +60,8 @@ func parseTarget(target string) (s schedule) {
 			s.first = n * 1000
 		case "gap_us":
 			s.gap = n * 1000
+		case "quick":
+			s.quick = int(n)
 		case "n":
 			s.n = int(n)
 		}

@@ -105,6 +105,7 @@ func suite() map[*flavour][]kind {
 			{name: "messages_stream_cut", path: "/v1/messages", body: `{` + hello + `,"stream":true,"max_tokens":2000}`, cut: 6},
 			{name: "resume", method: "GET", path: "/v1/stream?conv_id=c1", before: &kind{
 				name: "resumed", path: chat, headers: map[string]string{"X-Conversation-Id": "c1"}, body: `{` + hello + `,"stream":true,"max_tokens":9}`}},
+			{name: "native_slot", path: "/completion", body: `{"prompt":"hi","n_predict":4,"stream":true,"id_slot":2}`},
 			{name: "tokenize", path: "/tokenize", body: `{"content":"hello there"}`},
 			{name: "count_messages", path: "/v1/messages/count_tokens", body: `{` + hello + `,"max_tokens":2}`},
 			{name: "count_chat", path: "/v1/chat/completions/input_tokens", body: `{` + hello + `}`},
@@ -134,6 +135,7 @@ func suite() map[*flavour][]kind {
 		},
 		{name: "draft", args: []string{"-np", "2", "-c", "8192", "--spec-type", "draft-simple", "--spec-draft-n-max", "4", "-md", "MODEL"}}: {
 			{name: "draft_chat_stream", path: chat, body: `{` + hello + `,"stream":true,"max_tokens":24,"temperature":0}`},
+			{name: "draft_chat_stream_rejects", path: chat, body: `{` + hello + `,"stream":true,"max_tokens":24,"temperature":2,"seed":3}`},
 			{name: "draft_native", path: "/completion", body: `{"prompt":"write some code","n_predict":24,"temperature":0}`},
 		},
 		{name: "embeds", args: []string{"-np", "2", "-c", "2048", "--embeddings", "--pooling", "mean"}}: {

@@ -79,6 +79,9 @@ func TestReplayWithEnergy(t *testing.T) {
 	if !d.IdleBeforeW.Valid || !d.MeanPowerW.Valid || d.MeanPowerW.V <= d.IdleBeforeW.V || !d.TempMaxC.Valid || len(d.Devices) != 1 {
 		t.Errorf("device %+v", d)
 	}
+	if ram := a.Results.Memory.RAMBytes; !ram.Valid || ram.V < 5e6 || ram.V > 5e9 {
+		t.Errorf("the server's memory is %+v", ram)
+	}
 	if len(a.Run.Power.Curves) != 1 || len(a.Run.Power.Curves[0].MilliWatts) < 50 || len(a.Manifest.Devices) != 1 {
 		t.Errorf("%d curves, devices %+v", len(a.Run.Power.Curves), a.Manifest.Devices)
 	}

@@ -249,6 +249,7 @@ func (p *power) powerRow(r *gpu.Row) *sink.Power {
 // stop ends the sampling and settles the rest; its context bounds the wait.
 func (p *power) stop(ctx context.Context) error {
 	for _, w := range p.watching {
+		w.resident.stop()
 		if w.slots != nil {
 			w.slots.Stop()
 		}

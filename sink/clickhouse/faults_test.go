@@ -56,9 +56,14 @@ func inPieces(t testing.TB, s *store.Store, rows *sink.Rows, size int) {
 // Killed during inserts and restarted, cut before, cut after the commit, silent, late: whatever happens to
 // the inserts, in any order, afterwards every committed row is in ClickHouse exactly once. The rows span
 // three months, so that single batches are spread over parts that commit one by one.
-func TestEveryRowExactlyOnceUnderFaults(t *testing.T) {
+func TestEveryRowExactlyOnceUnderFaultsSoak(t *testing.T) {
+	t.Parallel()
+	requests := 2000
+	if os.Getenv("WATTLINE_SOAK") != "" {
+		requests = 40_000
+	}
 	protocols(t, func(t *testing.T, native bool) {
-		w := newWorld(t, chtest.Options{})
+		w := ownWorld(t)
 		c := w.client(native)
 		s := outbox(t)
 		sh := impatient(w.shipper(c, s), c)
@@ -66,9 +71,9 @@ func TestEveryRowExactlyOnceUnderFaults(t *testing.T) {
 		must(t, sh.Flush(t.Context())) // creates the tables
 		w.srv.Plan(chaos(11))
 		until(t, sh, func() {
-			inPieces(t, s, chtest.Rows(chtest.RowsConfig{Seed: 8, Requests: 4000, Samples: 300, Every: 15 * time.Minute,
+			inPieces(t, s, chtest.Rows(chtest.RowsConfig{Seed: 8, Requests: requests, Samples: 300, Every: 60 * 24 * time.Hour / time.Duration(requests),
 				From: time.Now().UTC().AddDate(0, 0, -70).Truncate(time.Hour)}), 100)
-			drained(t, s, 2*time.Minute)
+			drained(t, s, 2*time.Minute+time.Duration(requests)*10*time.Millisecond)
 		})
 		settleDown(t, w)
 		tried := w.srv.Tried()
@@ -99,6 +104,7 @@ func settleDown(t testing.TB, w *world) {
 
 // The tables remember a token whose rows they lost: only the lost ones are sent again.
 func TestRefill(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
 		w := newWorld(t, chtest.Options{})
 		c := w.client(native)
@@ -121,6 +127,7 @@ func TestRefill(t *testing.T) {
 
 // Half a batch: the parts of one month are in, those of the other are not.
 func TestHalfABatch(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	c := w.client(false)
 	s := outbox(t)
@@ -149,6 +156,7 @@ func TestHalfABatch(t *testing.T) {
 
 // A wrong password keeps the rows waiting, says so in a sentence, and appears nowhere.
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
 		const secret = "sesame+open/wide"
 		w := newWorld(t, chtest.Options{Users: map[string]string{"watt": secret}})
@@ -205,6 +213,7 @@ func TestWrongPassword(t *testing.T) {
 
 // A table that somebody dropped: the rows wait and the sentence says what adds it; then they arrive.
 func TestMissingTable(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
 		w := newWorld(t, chtest.Options{})
 		c := w.client(native)
@@ -232,6 +241,7 @@ func TestMissingTable(t *testing.T) {
 // Two wattlines into one database, one of the previous schema version, whichever made the tables: both
 // ship, and the sums are the stores'.
 func TestTwoWattlines(t *testing.T) {
+	t.Parallel()
 	for _, maker := range []string{"previous", "current"} {
 		t.Run("tables made by the "+maker, func(t *testing.T) {
 			w := newWorld(t, chtest.Options{})
@@ -261,67 +271,6 @@ func TestTwoWattlines(t *testing.T) {
 			}
 		})
 	}
-}
-
-// soak is how long ClickHouse is away in TestAwaySoak: a minute, less with -short, ten with WATTLINE_SOAK=1,
-// or what WATTLINE_SOAK says.
-func soak(t *testing.T) time.Duration {
-	t.Helper()
-	switch v := os.Getenv("WATTLINE_SOAK"); v {
-	case "":
-	case "1":
-		return 10 * time.Minute
-	default:
-		d, err := time.ParseDuration(v)
-		must(t, err)
-		return d
-	}
-	if testing.Short() {
-		return 3 * time.Second
-	}
-	return time.Minute
-}
-
-// ClickHouse is away while 500 rows a second go on coming: the store takes every one as fast as before, and
-// they arrive once when it is back. In between it is also killed and restarted.
-func TestAwaySoak(t *testing.T) {
-	away := soak(t)
-	w := newWorld(t, chtest.Options{})
-	c := w.client(true)
-	s := outbox(t)
-	sh := w.shipper(c, s)
-	sh.cfg.MaxRows = defaultMaxRows
-	sh.longestPause = 5 * time.Second
-	must(t, sh.Flush(t.Context()))
-
-	const rate, piece = 500, 25
-	rows := chtest.Rows(chtest.RowsConfig{Seed: 14, Requests: int(away.Seconds()*rate) + 2*rate, Every: 2 * time.Millisecond})
-	pieces := slices.Collect(slices.Chunk(rows.Requests, piece))
-	var took []time.Duration
-	until(t, sh, func() {
-		tick := time.NewTicker(time.Second * piece / rate)
-		defer tick.Stop()
-		for i, p := range pieces {
-			switch i {
-			case rate / piece: // a second in
-				w.srv.Refuse()
-			case len(pieces) / 2:
-				must(t, w.srv.Engine().Restart())
-			case len(pieces) - rate/piece:
-				must(t, w.srv.Accept())
-			}
-			<-tick.C
-			start := time.Now()
-			must(t, s.Write(t.Context(), &sink.Rows{Requests: p}))
-			took = append(took, time.Since(start))
-		}
-		drained(t, s, away+time.Minute)
-	})
-	slices.Sort(took)
-	st := sh.Stats()
-	t.Logf("away for %v at %d rows/s: %d rows, %d batches, %d failures meanwhile; a write of %d rows to the store took p50 %v, p99 %v",
-		away, rate, len(rows.Requests), st.Batches, st.Failures, piece, took[len(took)/2].Round(10*time.Microsecond), took[len(took)*99/100].Round(10*time.Microsecond))
-	w.exactlyOnce(s)
 }
 
 // Neither a failing database nor a failing store ends the shipper; only its context does.

@@ -41,6 +41,7 @@ func previous() schema {
 // Rows ship into it as it is, without what it has no column for; then Apply brings the columns, and they
 // are filled.
 func TestFromTheFirstVersion(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	text, err := os.ReadFile("testdata/schema1.sql")
 	must(t, err)
@@ -67,6 +68,7 @@ func TestFromTheFirstVersion(t *testing.T) {
 }
 
 func TestMigrations(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []Layout{{}, {Cluster: "gpus"}} {
 		w := newWorld(t, chtest.Options{})
 		layout.Database = w.db
@@ -104,6 +106,7 @@ func TestMigrations(t *testing.T) {
 
 // serve creates the tables where there are none, and never touches what it finds.
 func TestEnsureOnlyCreates(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	c := w.client(true)
 	created, _, err := c.Ensure(t.Context())
@@ -167,6 +170,7 @@ func TestEnsureOnlyCreates(t *testing.T) {
 
 // A table whose deduplication log is off or whose columns are gone still gets every row it can hold.
 func TestShipIntoNeighbours(t *testing.T) {
+	t.Parallel()
 	for name, s := range map[string]schema{"older": previous(), "newer": next()} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, chtest.Options{})

@@ -40,6 +40,7 @@ func TestDDLText(t *testing.T) {
 
 // The real parser reads the cluster's statements as they are, and every statement runs twice.
 func TestDDLRuns(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	for range 2 {
 		for _, s := range DDL(Layout{Database: w.db}) {
@@ -95,6 +96,7 @@ func cluster(t *testing.T, name string) *world {
 // Rows shipped into the distributed tables reach the shard by the native protocol, a batch sent twice is
 // recognised there, and the view reads them back.
 func TestClusterTables(t *testing.T) {
+	t.Parallel()
 	w := cluster(t, "gpus")
 	c := w.client(false)
 	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 4, Requests: 900, Samples: 100, Gaps: true}))
@@ -116,6 +118,7 @@ func TestClusterTables(t *testing.T) {
 
 // Where another replica may have what this one lacks, missing rows are waited for before they are sent again.
 func TestRefillWaitsForReplicas(t *testing.T) {
+	t.Parallel()
 	w := cluster(t, "gpus")
 	c := w.client(true)
 	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 40, Requests: 300}))
@@ -138,6 +141,7 @@ func TestRefillWaitsForReplicas(t *testing.T) {
 
 // The statements of a TTL and an index do what they say: expired parts go, a trace is found by its bloom filter.
 func TestRetentionAndIndex(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	c := w.client(false)
 	rows := chtest.Rows(chtest.RowsConfig{Seed: 5, Requests: 3000})

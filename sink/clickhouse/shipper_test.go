@@ -24,6 +24,7 @@ func protocols(t *testing.T, f func(t *testing.T, native bool)) {
 
 // Every table's rows arrive, once, over both protocols.
 func TestShip(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
 		w := newWorld(t, chtest.Options{})
 		rows := chtest.Rows(chtest.RowsConfig{Seed: 1, Requests: 2300, Samples: 700, Gaps: true})
@@ -42,6 +43,7 @@ func TestShip(t *testing.T) {
 
 // What comes back out of ClickHouse is what went in: every column, nulls as nulls.
 func TestEveryColumnSurvives(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
 		w := newWorld(t, chtest.Options{})
 		c := w.client(native)
@@ -155,6 +157,7 @@ func scanCell(field any) (cell any, done func()) {
 
 // TLS, users and several addresses, over both protocols: the first address is dead.
 func TestTLSUsersAndSeveralAddresses(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
 		w := newWorld(t, chtest.Options{TLS: true, Users: map[string]string{"watt": "p@ss/wörd"}})
 		dead, scheme, addr := chtest.FreeAddr(t), "https", w.srv.HTTPAddr()

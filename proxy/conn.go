@@ -40,7 +40,9 @@ type clientConn struct {
 	idleMu sync.Mutex // guards idle
 	idle   bool       // nothing of a next request has arrived
 
-	writeSet int64 // when the write deadline was last moved; 0: it has to be
+	readIdle time.Duration // what the read deadline was last set for; 0: it has to be set
+	readSet  int64         // and when
+	writeSet int64         // when the write deadline was last moved; 0: it has to be
 
 	watch watchSlot
 	ended sync.Once
@@ -121,8 +123,11 @@ func (c *clientConn) roomForUpload() {
 
 // fill receives once, behind what is buffered already; it makes room up to limit bytes.
 func (c *clientConn) fill(idle time.Duration, limit int) error {
-	if err := c.Conn.SetReadDeadline(time.Now().Add(idle)); err != nil {
-		return err
+	if now := c.srv.now(); c.readIdle != idle || now-c.readSet > int64(idle)/64 || c.srv.stop.Load() {
+		if err := c.Conn.SetReadDeadline(time.Now().Add(idle)); err != nil {
+			return err
+		}
+		c.readIdle, c.readSet = idle, now
 	}
 	c.room(limit)
 	var n int

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"net"
 	"runtime/debug"
@@ -181,9 +180,7 @@ func (x *exchange) requestHead() []byte {
 // before a byte was taken is replaced once; after the first byte nothing is ever sent again.
 func (x *exchange) sendHead(msg []byte) error {
 	for fresh := false; ; fresh = true {
-		ctx, cancel := context.WithTimeout(context.Background(), x.srv.cfg.DialTimeout)
-		up, err := x.srv.pool.get(ctx, fresh)
-		cancel()
+		up, err := x.srv.pool.get(x.srv.cfg.DialTimeout, fresh)
 		if err != nil {
 			x.failure = dialError(x.srv.cfg.Upstream, err)
 			return &refusal{502, x.failure}
@@ -228,8 +225,12 @@ func (x *exchange) disown() {
 
 // writeUp writes to the upstream under the idle deadline for bodies.
 func (x *exchange) writeUp(p []byte) (int, error) {
-	if err := x.up.SetWriteDeadline(time.Now().Add(x.srv.cfg.UpstreamIdle)); err != nil {
-		return 0, err
+	idle := int64(x.srv.cfg.UpstreamIdle)
+	if now := x.srv.now(); x.up.writeSet == 0 || now-x.up.writeSet > idle/4 {
+		if err := x.up.SetWriteDeadline(time.Now().Add(x.srv.cfg.UpstreamIdle)); err != nil {
+			return 0, err
+		}
+		x.up.writeSet = now
 	}
 	return writeTo(x.up.Conn, x.up.quiet, p)
 }

@@ -12,6 +12,10 @@ import (
 type quiet struct {
 	raw syscall.RawConn
 
+	// Owned by whoever takes the connection from its pool.
+	peek  func(fd uintptr)
+	still bool
+
 	// Owned by the reading goroutine. readOnce is a method value that is made once.
 	readOnce func(fd uintptr) bool
 	in       []byte  // where to; nil: into a pooled buffer
@@ -38,7 +42,7 @@ func newQuiet(c net.Conn) *quiet {
 		return nil
 	}
 	q := &quiet{raw: raw}
-	q.readOnce, q.writeAll = q.tryRead, q.tryWrite
+	q.readOnce, q.writeAll, q.peek = q.tryRead, q.tryWrite, q.tryPeek
 	return q
 }
 
@@ -144,4 +148,16 @@ func (q *quiet) tryWrite(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// silent reports whether the socket is open and holds nothing to read.
+func (q *quiet) silent() bool {
+	q.still = false
+	return q.raw.Control(q.peek) == nil && q.still
+}
+
+func (q *quiet) tryPeek(fd uintptr) {
+	var b [1]byte
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0) //nolint:gosec // the call's own types
+	q.still = errno == syscall.EAGAIN
 }

@@ -16,3 +16,5 @@ func (*quiet) read([]byte) (int, error)  { return 0, errors.ErrUnsupported }
 func (*quiet) write([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 func (*quiet) readPooled(bool) (*[]byte, int, error) { return nil, 0, errors.ErrUnsupported }
+
+func (*quiet) silent() bool { return false }

@@ -10,7 +10,7 @@ import (
 // Ready asks the upstream's /health. Any answer below 500 will do: not every server has the route, and
 // llama-server says 503 while it loads.
 func (s *Server) Ready(ctx context.Context) error {
-	up, err := s.pool.get(ctx, true)
+	up, err := s.pool.open(ctx)
 	if err != nil {
 		return fmt.Errorf("%s", dialError(s.cfg.Upstream, err))
 	}

@@ -123,6 +123,7 @@ func (x *exchange) endUpload() {
 	case <-x.uploaded:
 	default:
 		x.stopUpload()
+		x.c.readIdle = 0 // its deadline was moved to wake the uploader
 	}
 	if why := x.uploadFail.Load(); why != nil && !x.replied {
 		x.refusal = why

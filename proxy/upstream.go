@@ -97,6 +97,8 @@ type upstreamConn struct {
 	reused  bool
 	idleAt  time.Time
 	readSet int64 // when the read deadline was last moved
+	// writeSet is the same of the write deadline. Owned by who writes: the relaying goroutine, then the uploader.
+	writeSet int64
 }
 
 // abort ends the connection at once, without TLS's goodbye, which can take seconds.
@@ -120,19 +122,26 @@ type pool struct {
 	closed bool
 }
 
-// get returns a live connection, a pooled one unless fresh is set.
-func (p *pool) get(ctx context.Context, fresh bool) (*upstreamConn, error) {
+// get returns a live connection, a pooled one unless fresh is set. timeout bounds the dialling.
+func (p *pool) get(timeout time.Duration, fresh bool) (*upstreamConn, error) {
 	for !fresh {
 		c := p.pop()
 		if c == nil {
 			break
 		}
-		if time.Since(c.idleAt) < p.idle && alive(c.Conn) {
+		if time.Since(c.idleAt) < p.idle && c.alive() {
 			c.reused = true
 			return c, nil
 		}
 		_ = c.Close()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return p.open(ctx)
+}
+
+// open makes a new connection.
+func (p *pool) open(ctx context.Context) (*upstreamConn, error) {
 	conn, err := p.up.connect(ctx, p.dial)
 	if err != nil {
 		return nil, err
@@ -206,8 +215,11 @@ func (p *pool) close() {
 
 // alive looks, without waiting, whether an idle connection is still open and silent. A server that has
 // closed it, or sent something unasked, disqualifies it.
-func alive(c net.Conn) bool {
-	sc := sysConn(c)
+func (c *upstreamConn) alive() bool {
+	if c.quiet != nil {
+		return c.quiet.silent()
+	}
+	sc := sysConn(c.Conn)
 	if sc == nil {
 		return true
 	}

@@ -128,6 +128,7 @@ func (l *Ledger) hold(i int32, now int64) {
 	l.drawFlight(r)
 	r.start = now
 	b.holding++
+	r.group.holding++
 	m := &r.mark
 	m.holdIdle, m.holdTime = b.holdIdle.sum, b.holdTime.sum
 	m.power, m.shared = b.sums.power, b.sums.shared
@@ -149,6 +150,7 @@ func (l *Ledger) startPrefill(i int32, e *queued) {
 	}
 	l.succeed(r, e.At)
 	l.endTail()
+	l.clearCells(r.group) // the server clears what others left before it starts a task
 	l.hold(i, e.At)
 	if e.SlotKnown {
 		r.slot = e.Slot
@@ -252,6 +254,7 @@ func (l *Ledger) over(i int32, now int64) {
 	}
 	r.shared = b.sums.shared > m.shared
 	b.holding--
+	r.group.holding--
 	b.inFlight--
 	if b.holding == 0 {
 		b.residual(b.holdIdle.empty())
@@ -259,6 +262,8 @@ func (l *Ledger) over(i int32, now int64) {
 	}
 	r.tail = true
 	b.enders.push(i)
+	r.end = now
+	l.leave(i)
 	l.close(i, now)
 }
 
@@ -287,7 +292,7 @@ func (l *Ledger) close(i int32, now int64) {
 // finish emits request i's result once nothing more can be charged to it.
 func (l *Ledger) finish(i int32) {
 	r := &l.reqs[i]
-	if !r.used || r.phase != done || r.pools > 0 || r.tail {
+	if !r.used || r.phase != done || r.pools > 0 || r.tail || r.left {
 		return
 	}
 	b := &l.back
@@ -320,6 +325,9 @@ func (b *back) close(l *Ledger) {
 			l.endPrefill(int32(i), l.now)
 			l.over(int32(i), l.now)
 		}
+	}
+	for _, g := range l.groups {
+		l.clearCells(g)
 	}
 	b.worked = l.now - tailTime
 	l.endTail()

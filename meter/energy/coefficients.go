@@ -15,6 +15,7 @@ type Coefficients struct {
 	PeakMW      float64 `json:"prefill_peak_mw"`             // highest active power seen in a prefill
 	DecodeMW    float64 `json:"decode_mw"`                   // usual active power of one decoding request
 	Unified     bool    `json:"kv_unified"`                  // one read of the weights serves all decoders; else one a run of adjacent slots
+	SharedCache bool    `json:"kv_shared"`                   // and a token's attention passes over the cells of all slots
 	Rho         float64 `json:"rho"`                         // relative rms error on windows not yet learnt from
 	StepTime    int64   `json:"decode_step_ns"`              // length of a decode step
 	PromptSpeed float64 `json:"prompt_tokens_per_s"`         // of a prefill that runs alone
@@ -34,15 +35,16 @@ func defaultCoefficients() Coefficients {
 
 // model is the learnt cost of one upstream's work.
 type model struct {
-	decode   fit     // e0, c, k
-	rival    rival   // the same for the other way of sharing reads
-	prefill  fit     // a, b
-	stepTime float64 // ns, of decode steps while nobody prefills
-	speed    float64 // prompt tokens per ns of a lone prefill; learnt in front
-	ratio    float64 // tokens per unit of PromptHint; learnt in front
+	assumed  sharing         // by decode
+	decode   fit             // e0, c, k
+	rivals   [sharings]rival // the same for every other assumption about what the slots share
+	prefill  fit             // a, b
+	stepTime float64         // ns, of decode steps while nobody prefills
+	speed    float64         // prompt tokens per ns of a lone prefill; learnt in front
+	ratio    float64         // tokens per unit of PromptHint; learnt in front
 }
 
-func newModel(c Coefficients) model {
+func newModel(c Coefficients, s sharing) model {
 	d := defaultCoefficients()
 	if c.Decode > 0 {
 		d.StepUJ, d.TokenUJ, d.ContextUJ = c.StepUJ, c.TokenUJ, c.ContextUJ
@@ -52,7 +54,10 @@ func newModel(c Coefficients) model {
 	}
 	m := model{stepTime: float64(c.StepTime), speed: c.PromptSpeed / 1e9, ratio: c.HintTokens}
 	m.decode.start([unknowns]float64{d.StepUJ, d.TokenUJ, d.ContextUJ}, c.Decode, c.Rho)
-	m.rival.fit = m.decode
+	for i := range m.rivals {
+		m.rivals[i].fit = m.decode
+	}
+	m.assumed = s
 	m.prefill.absolute[2] = true
 	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ, d.Beside}, c.Prefill, c.Rho)
 	return m

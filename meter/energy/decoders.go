@@ -12,7 +12,8 @@ package energy
 type group struct {
 	index   int
 	model   model
-	unified bool
+	sharing sharing
+	holding int // requests that hold a slot
 
 	n       int // members
 	slotted int // of them with a known slot
@@ -27,43 +28,48 @@ type group struct {
 	who      int32   // exclusive or of the members' indices: the member itself where there is one
 	run      run
 
+	left      []int32 // requests whose cells are still in the shared cache, by their end
+	leftCells float64
+
 	steps steps // front: how many steps there were
 }
 
 // decMark are the running sums: of a unit of e0 to every member by its weight (read) or alike (split),
 // of c, of k x 1 and of k x steps.
-type decMark struct{ read, split, token, context, steps float64 }
+type decMark struct{ read, split, token, context, steps, left float64 }
 
 const maxSlots = 4096
 
 func newGroup(index int, c Coefficients, unified bool) *group {
-	if c.Decode > 0 {
-		unified = c.Unified
+	s := splitCaches
+	switch {
+	case c.Decode > 0 && c.SharedCache:
+		s = sharedCache
+	case c.Decode > 0 && c.Unified || c.Decode == 0 && unified:
+		s = sharedRead
 	}
-	return &group{index: index, model: newModel(c), unified: unified, steps: steps{oldest: -1, newest: -1}}
+	return &group{index: index, model: newModel(c, s), sharing: s, steps: steps{oldest: -1, newest: -1}}
 }
 
 // placed reports whether every member's slot is known.
 func (g *group) placed() bool { return g.slotted == g.n && g.n > 1 }
 
 // slotMode reports whether shares go by slot adjacency.
-func (g *group) slotMode() bool { return !g.unified && g.placed() }
-
-// reads is the number of weight reads per step; rivalReads is what it were if slots shared their cache
-// the other way.
-func (g *group) reads() float64      { return g.readsIf(g.unified) }
-func (g *group) rivalReads() float64 { return g.readsIf(!g.unified) }
-
-func (g *group) readsIf(unified bool) float64 {
-	if unified || !g.placed() {
-		return 1
-	}
-	return float64(g.n - g.pairs)
-}
+func (g *group) slotMode() bool { return g.sharing == splitCaches && g.placed() }
 
 // terms are the regressors of one step: reads, tokens, tokens x context / 1000.
-func (g *group) terms() [unknowns]float64 {
-	return [unknowns]float64{g.reads(), float64(g.n), (g.context + float64(g.n)*(g.stepped-g.inWindow/2)) / 1000}
+func (g *group) terms() [unknowns]float64 { return g.termsIf(g.sharing) }
+
+// termsIf are those under an assumption about what the slots share.
+func (g *group) termsIf(s sharing) [unknowns]float64 {
+	x := [unknowns]float64{1, float64(g.n), g.contexts() / 1000}
+	switch {
+	case s == sharedCache:
+		x[2] = g.cells() / 1000
+	case s == splitCaches && g.placed():
+		x[0] = float64(g.n - g.pairs)
+	}
+	return x
 }
 
 // stepUJ is the modelled cost of one step.
@@ -75,6 +81,9 @@ func (g *group) stepCost(n float64) float64 {
 	var context float64
 	if g.n > 0 {
 		context = (g.context/float64(g.n) + g.stepped) / 1000
+		if g.sharing == sharedCache {
+			context += g.leftCells / 1000 / n
+		}
 	}
 	return t[0] + n*(t[1]+t[2]*context)
 }
@@ -98,6 +107,11 @@ func (g *group) share(uj int64) {
 	g.sums.token += t[1] * q
 	g.sums.context += t[2] * q / 1000
 	g.sums.steps += t[2] * q / 1000 * (g.stepped - g.inWindow/2)
+	if g.sharing == sharedCache {
+		n := float64(g.n)
+		g.sums.left += t[2] * q / 1000 * n / (n + 1)
+		g.sums.token += t[2] * q / 1000 * g.leftCells / (n * (n + 1))
+	}
 }
 
 // neighbours is the number of adjacent slots that also decode.
@@ -138,10 +152,17 @@ func (l *Ledger) leaveDecoders(i int32) {
 	g.who ^= i
 	g.context -= r.ctx
 	if g.n--; g.n == 0 {
-		l.back.residual(g.pot.balance)
-		g.pot, g.sums = pot{}, decMark{}
 		g.context, g.stepped = 0, 0
+		if len(g.left) == 0 {
+			l.emptyPot(g)
+		}
 	}
+}
+
+// emptyPot closes the group's pot when nobody has a part in it any more.
+func (l *Ledger) emptyPot(g *group) {
+	l.back.residual(g.pot.balance)
+	g.pot, g.sums = pot{}, decMark{}
 }
 
 // accrue brings request i's share up to date with the running sums.

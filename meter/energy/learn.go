@@ -9,8 +9,8 @@ import (
 // coefficients are learnt from. Cutting it at phase changes matters: windows of fixed length mix the
 // end of a prefill into the first tokens and bias every coefficient.
 type run struct {
-	x     [unknowns]float64
-	rival float64 // weight reads if slots shared their cache the other way
+	x     [sharings][unknowns]float64 // under every assumption
+	clear bool                        // and it can be told apart: one decodes, or the slots are known
 	uj    float64
 	ns    int64
 	steps float64
@@ -39,11 +39,13 @@ func (l *Ledger) learnRun(w *window, active int64) {
 		return
 	}
 	n := &g.run
-	x := g.terms()
-	for i := range x {
-		n.x[i] += x[i] * g.inWindow
+	for s := range sharings {
+		x := g.termsIf(s)
+		for i := range x {
+			n.x[s][i] += x[i] * g.inWindow
+		}
 	}
-	n.rival += g.rivalReads() * g.inWindow
+	n.clear = g.n == 1 || g.placed()
 	n.uj += float64(active)
 	n.ns += w.t1 - w.t0
 	n.steps += g.inWindow
@@ -89,10 +91,9 @@ func (b *back) decodeMW(n int) float64 {
 // samples.
 func decodersPower(n int) float64 { return 0.7 + 0.3*float64(min(n, 8)) }
 
-// rival is the decode model under the other assumption about the slots' caches: that all decoders share
-// one read of the weights (--kv-unified) where the present one says a read per run of adjacent slots, or
-// the reverse. Both learn from every window; where they disagree about the reads, their errors are
-// compared, and the better one takes over.
+// rival is the decode model under another assumption about what the slots share. All learn from every
+// window; where a rival predicts something else than the model in use their errors are compared, and the
+// better one takes over.
 type rival struct {
 	fit
 	own, other float64 // faded mean squares of the relative errors, of the present model and of the rival
@@ -100,29 +101,59 @@ type rival struct {
 }
 
 const (
-	rivalMin    = 6   // windows in which the two disagree before one can replace the other
+	rivalMin    = 4   // windows in which the two disagree before one can replace the other
 	rivalBetter = 1.5 // by how much its squared error must be smaller
+	rivalPlain  = 0.1 // difference of the sums of squared errors after which rivalSoon windows are enough
+	rivalSoon   = 2
+	rivalApart  = 0.02 // relative difference of predictions that counts as disagreement
 )
 
-// weigh shows both models a run and changes over if the rival has proved better.
+// weigh shows all models a run and changes over to a rival that has proved better.
 func (m *model) weigh(g *group, n *run, rel float64) {
-	x := n.x
-	x[0] = n.rival
-	r := &m.rival
-	if n.rival != n.x[0] && m.decode.learnt() && r.learnt() {
-		square := func(theta, x [unknowns]float64) float64 {
-			e := (n.uj - dot(x, theta)) / n.uj
-			return min(e*e, 0.25)
+	now := n.x[m.assumed]
+	for s := range sharings {
+		if s == m.assumed {
+			continue
 		}
-		r.own = 0.9*r.own + square(m.decode.theta, n.x)
-		r.other = 0.9*r.other + square(r.theta, x)
-		r.compared++
+		r := &m.rivals[s]
+		told := s != sharedCache || n.x[s] != n.x[sharedRead] // only cells that were left tell of a shared cache
+		if n.clear && told && m.decode.learnt() && r.learnt() {
+			r.compare(dot(now, m.decode.theta), dot(n.x[s], r.theta), n.uj)
+		}
+		r.observe(n.x[s], n.uj, rel)
 	}
-	m.decode.observe(n.x, n.uj, rel)
-	r.observe(x, n.uj, rel)
-	if r.compared >= rivalMin && r.own > rivalBetter*r.other {
-		m.decode, r.fit = r.fit, m.decode
-		g.unified = !g.unified
-		*r = rival{fit: r.fit}
+	m.decode.observe(now, n.uj, rel)
+	for s := range sharings {
+		r := &m.rivals[s]
+		if s != m.assumed && r.proved() {
+			m.rivals[m.assumed].fit = m.decode
+			m.decode, m.assumed, g.sharing = r.fit, s, s
+			for k := range m.rivals {
+				m.rivals[k].own, m.rivals[k].other, m.rivals[k].compared = 0, 0, 0
+			}
+			return
+		}
 	}
+}
+
+// proved reports whether the rival is the better model.
+func (r *rival) proved() bool {
+	if r.own <= rivalBetter*r.other {
+		return false
+	}
+	return r.compared >= rivalMin || r.compared >= rivalSoon && r.own-r.other > rivalPlain
+}
+
+// compare notes how far off the present model and the rival were.
+func (r *rival) compare(own, other, uj float64) {
+	if d := own - other; d*d < rivalApart*rivalApart*uj*uj {
+		return
+	}
+	square := func(v float64) float64 {
+		e := (uj - v) / uj
+		return min(e*e, 0.25)
+	}
+	r.own = 0.9*r.own + square(own)
+	r.other = 0.9*r.other + square(other)
+	r.compared++
 }

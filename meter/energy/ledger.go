@@ -118,7 +118,7 @@ func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
 func (l *Ledger) Coefficients(upstream int) Coefficients {
 	g := l.groups[upstream]
 	c := g.model.coefficients()
-	c.Unified = g.unified
+	c.Unified, c.SharedCache = g.sharing != splitCaches, g.sharing == sharedCache
 	c.PeakMW, c.DecodeMW = l.back.peakMW, l.back.decodeAv
 	return c
 }

@@ -11,6 +11,9 @@ type pool struct {
 	alone   bool    // never more than one member
 	mixed   int64   // uJ that decoders were given in the same windows
 	cost    float64 // modelled cost of their steps, as if alone
+	across  float64 // uJ x cells of decoders that prompts passed over
+	fresh   float64 // new tokens of all members, and cached ones, while the pool is divided
+	cached  float64
 	edge2   float64 // variance of the pool's edges
 	opened  int64
 	closed  int64
@@ -167,11 +170,12 @@ func (l *Ledger) dividePool(n int) {
 	b := &l.back
 	p := &b.pools[n]
 	l.apportion(p)
+	l.countCells(p)
 	var whole float64
 	var sum [unknowns]float64
 	for _, m := range p.members {
-		whole += l.promptWork(m)
-		for i, t := range l.promptTerms(m) {
+		whole += l.poolWork(m, p)
+		for i, t := range l.poolTerms(m, p) {
 			sum[i] += t
 		}
 	}
@@ -183,7 +187,7 @@ func (l *Ledger) dividePool(n int) {
 	for _, m := range p.members {
 		r := &l.reqs[m.req]
 		if whole > 0 {
-			part := l.promptWork(m) / whole
+			part := l.poolWork(m, p) / whole
 			uj := min(int64(float64(p.uj)*part+1e-6), left)
 			r.prefillUJ += uj
 			left -= uj
@@ -258,7 +262,7 @@ func (r *request) forget(pool int) {
 // were given.
 func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [unknowns]float64) float64 {
 	model := &l.reqs[m.req].group.model.prefill
-	x := l.promptTerms(m)
+	x := l.poolTerms(m, p)
 	for i := range x {
 		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / whole
 	}
@@ -283,6 +287,40 @@ func (l *Ledger) promptWork(m member) float64 {
 	return dot(l.promptTerms(m), l.reqs[m.req].group.model.prefill.theta)
 }
 
+// countCells sums the members' tokens.
+func (l *Ledger) countCells(p *pool) {
+	p.fresh, p.cached = 0, 0
+	for _, m := range p.members {
+		fresh, cached := l.promptCells(m)
+		p.fresh += fresh
+		p.cached += cached
+	}
+}
+
+// promptCells are a member's new and cached tokens.
+func (l *Ledger) promptCells(m member) (fresh, cached float64) {
+	r := &l.reqs[m.req]
+	if !r.known {
+		return float64(r.guess) * m.part, 0
+	}
+	return float64(r.prompt-r.cached) * m.part, float64(r.cached)
+}
+
+// poolTerms are the regressors of a member's work beside the others in its pool. In a shared cache the
+// later of two tokens passes over the earlier, whoever's it is: each side bears half of that.
+func (l *Ledger) poolTerms(m member, p *pool) [unknowns]float64 {
+	t := l.promptTerms(m)
+	if l.reqs[m.req].group.sharing == sharedCache {
+		fresh, cached := l.promptCells(m)
+		t[1] += (fresh*(p.fresh-fresh+p.cached-cached) + cached*(p.fresh-fresh)) / 2000
+	}
+	return t
+}
+
+func (l *Ledger) poolWork(m member, p *pool) float64 {
+	return dot(l.poolTerms(m, p), l.reqs[m.req].group.model.prefill.theta)
+}
+
 // learnPool teaches the prompt model from a pool that is free of guesses: what was drawn in its windows,
 // against the prompts' work and the decoding beside it.
 func (l *Ledger) learnPool(p *pool) {
@@ -297,9 +335,12 @@ func (l *Ledger) learnPool(p *pool) {
 		if !r.known || r.group != g || r.first == 0 {
 			return
 		}
-		t := promptTerms(r.prompt, r.cached)
+		t := l.poolTerms(m, p)
 		x[0] += t[0]
 		x[1] += t[1]
+	}
+	if p.across > 0 {
+		x[1] += x[0] * p.across / drawn / 1000
 	}
 	if x[0] < 64 {
 		return // the fixed cost of a step, not of its tokens

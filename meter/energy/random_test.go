@@ -117,8 +117,15 @@ func (t *timeline) feed(l *Ledger, batch int64, each func()) {
 func twoUpstreams(cfg Config) *Ledger {
 	l := New(cfg)
 	l.AddUpstream(Coefficients{}, false)
-	l.AddUpstream(Coefficients{}, true)
+	l.AddUpstream(oneCache(), true)
 	return l
+}
+
+// oneCache are coefficients of a server whose slots share one cache.
+func oneCache() Coefficients {
+	c := defaultCoefficients()
+	c.Decode, c.Prefill, c.Unified, c.SharedCache, c.HintTokens = 100, 100, true, true, 1
+	return c
 }
 
 func shapes() map[string]Config {

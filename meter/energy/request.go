@@ -50,6 +50,7 @@ type request struct {
 	ctx     float64 // context minus the group's steps
 	reads   float64 // its weight in a step's reads: 1 - neighbours/2
 	placed  bool    // its slot is in the group's table
+	left    bool    // it has ended; its cells, ctx of them, may still cost others something
 
 	idleUJ, prefillUJ, decodeUJ int64
 	timeUJ, tokenUJ             int64

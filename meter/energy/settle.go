@@ -31,6 +31,7 @@ func (l *Ledger) settleWindow(w *window) {
 		l.settleWork(w, idle)
 	}
 	b.settled = w.t1
+	l.expireCells(w.t1)
 	l.releaseEnders(w.t1)
 	l.dividePools(w.t1)
 }
@@ -99,7 +100,8 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		if b.decoding > 0 {
 			b.sums.beside += cost / float64(b.decoding)
 		}
-		l.chargePool(active-decode, decode, ns)
+		across := l.chargeAcross(w, active-decode)
+		l.chargePool(active-decode-across, decode+across, ns)
 		l.chargeDecoders(decode, cost)
 		l.resetRuns()
 		return
@@ -118,6 +120,24 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 			}
 		}
 	}
+}
+
+// chargeAcross gives the owners of cells in a shared cache their half of what a prefill spends on them.
+func (l *Ledger) chargeAcross(w *window, prompt int64) int64 {
+	b := &l.back
+	var uj int64
+	for _, g := range l.groups {
+		part := l.acrossPrompt(g, w)
+		if g.n == 0 || part == 0 {
+			continue
+		}
+		half := int64(float64(prompt) * part / 2)
+		g.shareByCells(half)
+		uj += half
+		p := &b.pools[b.pool]
+		p.across += float64(prompt) * g.cells()
+	}
+	return uj
 }
 
 // beside is the decoders' part of a window in which somebody prefills. Their modelled cost is known well

@@ -15,7 +15,7 @@ import "math"
 func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
 	idle := &l.back.idle
 	rho := max(r.group.model.decode.rho(), floorRho)
-	if r.shared && r.slot < 0 && !r.group.unified {
+	if r.shared && r.slot < 0 && r.group.sharing == splitCaches {
 		rho = max(rho, 0.05)
 	}
 	contested := r.contested + float64(max(0, r.decodeUJ-r.aloneUJ))

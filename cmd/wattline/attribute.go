@@ -47,9 +47,20 @@ func (c *attributeCmd) Run(a *app) error {
 		return err
 	}
 	sources := map[string]recording.Sources{"counter": recording.CounterOnly, "average": recording.AverageOnly}[c.Shape]
-	l := ledger.New(device.Config(sources))
-	for range maxUpstreams {
-		l.AddUpstream(ledger.Coefficients{}, false)
+	opening, err := readOpening(c.Dir)
+	if err != nil {
+		return err
+	}
+	if c.Shape != "" && c.Shape != "best" || opening.Coefficients == nil {
+		opening.Config = device.Config(sources)
+	}
+	l := ledger.New(opening.Config)
+	for i := range maxUpstreams {
+		var known ledger.Coefficients
+		if i < len(opening.Coefficients) {
+			known = opening.Coefficients[i]
+		}
+		l.AddUpstream(known, false)
 	}
 	recording.FeedTraffic(l, 0, device, traffic, 0, nil)
 	results := make([]ledger.Result, len(traffic.Requests))
@@ -59,14 +70,17 @@ func (c *attributeCmd) Run(a *app) error {
 	}
 	for r, ok := l.Next(); ok; r, ok = l.Next() {
 		results[r.Request-1] = r
-		fillEnergy(&rows[r.Request-1].rec, &r, c.Rule)
+		fillEnergy(&rows[r.Request-1].rec, &r, c.Rule, opening.Source)
 	}
 	if c.Coalitions {
 		return compareCoalitions(a.stdout, device, traffic, results)
 	}
-	total := newLedgerLine(l.Balance(), c.Rule)
+	total := newLedgerLine(cmp.Or(opening.Device, "0"), l.Balance(), c.Rule)
 	if c.JSON {
 		return writeAttributed(a.stdout, rows, total)
+	}
+	if opening.Simulated {
+		fmt.Fprintln(a.stdout, "simulated: the joules are those of a simulated device")
 	}
 	printAttributed(a.stdout, traffic.Requests, rows, total, c.Rule)
 	return nil
@@ -114,6 +128,21 @@ const requestsFile = "requests.jsonl"
 // clientFile is what meter/energy/hardware/traffic.py writes beside a recording.
 const clientFile = "client.jsonl"
 
+// readOpening reads what the ledger began with in line; the zero Opening where the recording is not serve's.
+func readOpening(dir string) (o recording.Opening, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, openingFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return o, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	if err != nil {
+		return o, fmt.Errorf("attribute: %s: %w", openingFile, err)
+	}
+	return o, nil
+}
+
 // readTraffic reads path, or path.gz.
 func readTraffic(path string) (t *recording.Traffic, err error) {
 	f, err := os.Open(path)
@@ -138,7 +167,7 @@ func readTraffic(path string) (t *recording.Traffic, err error) {
 
 // fillEnergy writes a result into a row's energy columns. The two simple rules know neither active nor idle
 // joules, nor an error: those columns are null then.
-func fillEnergy(rec *meter.Record, r *ledger.Result, rule string) {
+func fillEnergy(rec *meter.Record, r *ledger.Result, rule, source string) {
 	if r.Quality != ledger.Unavailable {
 		settle.Write(rec, r)
 		total := rec.GPUUj
@@ -153,6 +182,9 @@ func fillEnergy(rec *meter.Record, r *ledger.Result, rule string) {
 		}
 	}
 	rec.EnergyQuality, rec.EnergyMethod, rec.EnergySource = r.Quality.String(), rule, r.Source
+	if source != "" {
+		rec.EnergySource = source + "/" + r.Source
+	}
 }
 
 // ledgerLine is the account of the device: its three parts sum to the counter's delta.
@@ -164,8 +196,8 @@ type ledgerLine struct {
 	ResidualUJ     int64  `json:"residual_uj"`
 }
 
-func newLedgerLine(b ledger.Balance, rule string) ledgerLine {
-	n := ledgerLine{Device: "0", CounterDeltaUJ: b.Counter, RequestsUJ: b.Phase, IdleUJ: b.Idle}
+func newLedgerLine(device string, b ledger.Balance, rule string) ledgerLine {
+	n := ledgerLine{Device: device, CounterDeltaUJ: b.Counter, RequestsUJ: b.Phase, IdleUJ: b.Idle}
 	switch rule {
 	case "time":
 		n.RequestsUJ = b.Time

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -45,8 +46,8 @@ type power struct {
 }
 
 // startPower finds the devices of all routes and begins to sample them. That there are none is no error:
-// the rows then say so.
-func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, instance string) (p *power, err error) {
+// the rows then say so. state is the folder of the store.
+func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, instance, state string) (p *power, err error) {
 	p = &power{clock: gpu.NewClock(), queue: q, instance: instance, slots: c.Slots}
 	if p.sources, err = openGPUSources(c.GPU, p.clock, c.Wake, a.log); err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 		}
 	}
 	p.curves = make([]curve, len(p.targets))
-	p.settler = settle.New(settle.Config{Rows: q, Instance: instance, Now: p.clock.Now, Wall: p.clock.Time, Log: a.log}, names...)
+	p.settler = settle.New(p.settling(a, routes, state), names...)
 	cfg := gpu.Config{Clock: p.clock, Targets: p.targets, Handle: p.handle, WakeSleeping: c.Wake, Log: a.log}
 	if p.recorder != nil {
 		cfg.Recorders = p.recorder.devices
@@ -90,6 +91,25 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 		return nil, err
 	}
 	return p, nil
+}
+
+// memoryName is the file beside the store in which what was learnt of devices and models is kept.
+const memoryName = "energy.json"
+
+// settling configures the settler.
+func (p *power) settling(a *app, routes []*servedRoute, state string) settle.Config {
+	memory, err := settle.OpenMemory(filepath.Join(state, memoryName))
+	if err != nil {
+		a.log.Warn("coefficients and idle draw will be learnt anew", "error", err)
+	}
+	cfg := settle.Config{Rows: p.queue, Instance: p.instance, Now: p.clock.Now, Wall: p.clock.Time, Log: a.log, Memory: memory}
+	for _, r := range routes {
+		cfg.Upstreams = append(cfg.Upstreams, r.Upstream)
+	}
+	if p.recorder != nil {
+		cfg.Opened = func(device int, with settle.Opening) { p.recorder.opened(device, p.targets[device].Info, with) }
+	}
+	return cfg
 }
 
 // bind chooses each route's devices among all; a device that nobody uses is not sampled.

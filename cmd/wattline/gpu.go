@@ -14,6 +14,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/host"
+	"wattline/sink/settle"
 )
 
 type gpuCmd struct {
@@ -22,11 +23,13 @@ type gpuCmd struct {
 	JSON  bool          `help:"One JSON object; with --watch one a line, a device and second each." name:"json"`
 	Look  time.Duration `help:"How long to look before printing. Whether an energy counter and power agree shows after 15 s." default:"3s"`
 	Wake  bool          `help:"Also read cards that are powered down, which wakes them."`
+	Store string        `help:"The rows' file, beside which serve keeps what it has learnt. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
 }
 
 // gpuReport is what "wattline gpu --json" prints.
 type gpuReport struct {
 	Devices []gpu.State       `json:"devices"`
+	Learnt  []settle.Learnt   `json:"learnt"`             // by serve, of these devices and the models that they served
 	Not     map[string]string `json:"not_read,omitempty"` // by source
 	Host    *host.Stats       `json:"host"`
 }
@@ -84,7 +87,16 @@ func (c *gpuCmd) once(a *app, s *gpu.Sampler, not map[string]string) error {
 		return a.ctx.Err()
 	case <-time.After(c.Look):
 	}
-	report := gpuReport{Devices: s.States(), Not: not}
+	report := gpuReport{Devices: s.States(), Not: not, Learnt: []settle.Learnt{}}
+	memory, err := settle.OpenMemory(filepath.Join(filepath.Dir(a.storePath(c.Store)), memoryName))
+	if err != nil {
+		a.log.Warn("what serve has learnt is not shown", "err", err)
+	}
+	for _, l := range memory.All() {
+		if slices.ContainsFunc(report.Devices, func(d gpu.State) bool { return d.Info.UUID == l.Device }) {
+			report.Learnt = append(report.Learnt, l)
+		}
+	}
 	if machine != nil {
 		stats := machine.Read(nil)
 		report.Host = &stats
@@ -161,7 +173,7 @@ func shortDevice(in gpu.Info) string {
 // print writes the report for people.
 func (r *gpuReport) print(w io.Writer) {
 	for _, d := range r.Devices {
-		printDevice(w, &d)
+		printDevice(w, &d, r.Learnt)
 	}
 	if h := r.Host; h != nil {
 		fmt.Fprintf(w, "host: CPU %s busy, RAM %s of %s\n", reading(h.CPUPermille, 10, "%.0f %%"), reading(h.RAMUsedB, 1<<30, "%.1f"), reading(h.RAMTotalB, 1<<30, "%.1f GiB"))
@@ -171,7 +183,7 @@ func (r *gpuReport) print(w io.Writer) {
 	}
 }
 
-func printDevice(w io.Writer, d *gpu.State) {
+func printDevice(w io.Writer, d *gpu.State, learnt []settle.Learnt) {
 	in := &d.Info
 	simulated := ""
 	if in.Simulated {
@@ -211,10 +223,36 @@ func printDevice(w io.Writer, d *gpu.State) {
 	for _, p := range d.Procs {
 		line("process", "%d %s, %s", p.PID, processName(p.PID), reading(p.MemB, 1<<30, "%.2f GiB"))
 	}
+	for i := range learnt {
+		if learnt[i].Device == in.UUID {
+			printLearnt(line, &learnt[i])
+		}
+	}
 	for _, what := range slices.Sorted(maps.Keys(in.Lacks)) {
 		line("lacks", "%s: %s", what, in.Lacks[what])
 	}
 	fmt.Fprintln(w)
+}
+
+// printLearnt prints what work with a model costs on a device.
+func printLearnt(line func(what, format string, args ...any), l *settle.Learnt) {
+	c, b := &l.Coefficients, &l.Baseline
+	j := func(uj float64) string { return significant(uj/1e6) + " J" }
+	line("learnt", "%s, %s", l.Model, l.At.Local().Format(time.DateTime))
+	if c.Prefill > 0 {
+		line("", "a prompt token %s, and %s more for each 1k before it (%d prompts)", j(c.PrefillUJ), j(c.PositionUJ), c.Prefill)
+	}
+	if c.Decode > 0 {
+		shared := "adjacent slots share a step"
+		if c.Unified {
+			shared = "all slots share a step"
+		}
+		line("", "a decode step %s, a token %s and %s more for each 1k of context; %s; error %.1f %% (%d windows)",
+			j(c.StepUJ), j(c.TokenUJ), j(c.ContextUJ), shared, 100*c.Rho, c.Decode)
+	}
+	if b.Windows > 0 {
+		line("", "loaded and idle %.1f W at %.0f C, %+.2f W/C, ± %.1f W", b.BaseMW/1e3, b.RefC, b.SlopeMW/1e3, b.SigmaMW/1e3)
+	}
 }
 
 // printNow prints the live readings of a GPU.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"wattline/gpu"
+	"wattline/meter/energy"
+	"wattline/sink/settle"
 )
 
 // runGPU runs the command in a bubble, until it ends or for the time given, and returns what it printed.
@@ -41,6 +44,38 @@ func TestGPUPrints(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in:\n%s", want, out)
 		}
+	}
+}
+
+// TestGPUShowsWhatWasLearnt: coefficients and idle draw that serve has kept, of the devices that are shown.
+func TestGPUShowsWhatWasLearnt(t *testing.T) {
+	dir := t.TempDir()
+	m, err := settle.OpenMemory(filepath.Join(dir, memoryName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := settle.Learnt{
+		Device: "SIM-0", Model: "glm", At: time.Now(), Baseline: energy.Baseline{BaseMW: 119_900, SlopeMW: 770, RefC: 38, SigmaMW: 400, Windows: 90},
+		Coefficients: energy.Coefficients{PrefillUJ: 34_000, PositionUJ: 5_000, StepUJ: 440_000, TokenUJ: 320_000, ContextUJ: 37_000, Rho: 0.021, Decode: 50, Prefill: 7},
+	}
+	m.Keep(l)
+	l.Device = "GPU-of-another-machine"
+	m.Keep(l)
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	c := gpuCmd{GPU: "sim", Look: 2 * time.Second, Store: filepath.Join(dir, "wattline.db")}
+	out, _ := runGPU(t, c, time.Minute)
+	for _, want := range []string{"glm", "a prompt token 0.034 J, and 0.005 J more", "a decode step 0.44 J, a token 0.32 J", "adjacent slots", "error 2.1 %", "loaded and idle 119.9 W at 38 C, +0.77 W/C"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in:\n%s", want, out)
+		}
+	}
+	c.JSON = true
+	out, _ = runGPU(t, c, time.Minute)
+	var r struct{ Learnt []settle.Learnt }
+	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Learnt) != 1 || r.Learnt[0].Coefficients.StepUJ != 440_000 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -11,12 +11,14 @@ import (
 	"wattline/gpu"
 	"wattline/meter"
 	"wattline/meter/energy/recording"
+	"wattline/sink/settle"
 )
 
 // recorder writes what `wattline attribute` reads: per device counter.csv and ring.csv, and one
 // requests.jsonl. With several devices each has a folder of its number, which holds all requests.
 type recorder struct {
 	devices []*gpu.Recorder
+	dirs    []string // of the devices
 
 	mu    sync.Mutex // guards the files
 	files []*os.File
@@ -37,7 +39,7 @@ func newRecorder(dir string, devices int) (*recorder, error) {
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		r.devices = append(r.devices, d)
+		r.devices, r.dirs = append(r.devices, d), append(r.dirs, at)
 		f, err := os.OpenFile(filepath.Join(at, "requests.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names it
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("--record %s (choose an empty folder): %w", dir, err), r.Close())
@@ -45,6 +47,25 @@ func newRecorder(dir string, devices int) (*recorder, error) {
 		r.files = append(r.files, f)
 	}
 	return r, nil
+}
+
+// openingFile says what a device's ledger began with.
+const openingFile = "device.json"
+
+// opened writes what a device's ledger begins with.
+func (r *recorder) opened(device int, in gpu.Info, with settle.Opening) {
+	text, err := json.MarshalIndent(recording.Opening{
+		Device: in.UUID, Name: in.Name, Source: in.Source, Driver: in.Driver, Simulated: in.Simulated,
+		Config: with.Config, Coefficients: with.Coefficients,
+	}, "", " ")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(r.dirs[device], openingFile), append(text, '\n'), 0o600)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil && err != nil {
+		r.err = fmt.Errorf("record: %w", err)
+	}
 }
 
 // Close ends the recording and returns the first trouble there was.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -137,7 +138,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 	if err = s.listenAdmin(a); err != nil {
 		return nil, err
 	}
-	if s.power, err = startPower(a, c, s.routes, s.rows.queue, s.rows.instance); err != nil {
+	if s.power, err = startPower(a, c, s.routes, s.rows.queue, s.rows.instance, filepath.Dir(s.rows.store.Path())); err != nil {
 		return nil, err
 	}
 	for i := range s.routes {

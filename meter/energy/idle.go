@@ -32,6 +32,8 @@ type idle struct {
 	haveTemp  bool
 	lowestMW  float64 // lowest mean of any window: the stand-in until the baseline is learnt
 	powerMW   float64 // mean power of the last second or so
+	strayMW   float64 // mean of the last quiet windows, where they disagree with the baseline
+	strayN    int     // how many of them in a row
 	busyTempC float64 // temperature and power when work last went on
 	busyMW    float64
 }
@@ -43,6 +45,8 @@ const (
 	slopeTrust   = 50     // ...held as firmly as 50 windows one degree apart
 	defaultRise  = 0.025
 	minQuiet     = 4 // windows before the baseline counts as learnt
+	strayBelow   = 20
+	strayAbove   = 240
 )
 
 func newIdle(b Baseline, frozen bool) idle {
@@ -99,9 +103,14 @@ func (i *idle) quiet(mw float64) {
 	}
 	if i.learnt() {
 		e := mw - i.mw()
-		if math.Abs(e) > max(0.1*i.BaseMW, 8*i.SigmaMW) {
+		if math.Abs(e) > max(0.1*i.BaseMW, 8*i.SigmaMW) && !i.moved(mw, e) {
 			return // somebody else's work, or a card that went to sleep
 		}
+		if i.Windows == 0 { // it has moved: learn anew
+			i.RefC = i.tempC
+			e = 0
+		}
+		i.strayN = 0
 		i.err2, i.errN = 0.99*i.err2+e*e, 0.99*i.errN+1
 		i.SigmaMW = math.Sqrt(i.err2 / i.errN)
 	}
@@ -117,6 +126,25 @@ func (i *idle) quiet(mw float64) {
 	prior := slopePerBase * mW
 	i.SlopeMW = max(0, (i.sTW-i.n*mT*mW+slopeTrust*prior)/(i.sTT-i.n*mT*mT+slopeTrust))
 	i.BaseMW = mW - i.SlopeMW*mT
+}
+
+// moved reports that the idle draw itself has changed (another model was loaded, or the baseline was
+// another day's), and forgets the old one: quiet windows that agree with one another and not with the
+// baseline, for 5 s below it and for a minute above, where it could be somebody's steady work.
+func (i *idle) moved(mw, e float64) bool {
+	if i.strayN == 0 || math.Abs(mw-i.strayMW) > 0.03*i.strayMW {
+		i.strayN, i.strayMW = 1, mw
+		return false
+	}
+	i.strayN++
+	i.strayMW += (mw - i.strayMW) / float64(i.strayN)
+	if e < 0 && i.strayN < strayBelow || e > 0 && i.strayN < strayAbove {
+		return false
+	}
+	*i = idle{
+		Baseline: Baseline{RiseC: i.RiseC}, tempC: i.tempC, haveTemp: i.haveTemp, lowestMW: mw, powerMW: i.powerMW,
+	}
+	return true
 }
 
 // learnRise learns at the first quiet window after work how far the temperature has fallen.

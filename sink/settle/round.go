@@ -2,6 +2,7 @@ package settle
 
 import (
 	"slices"
+	"time"
 
 	"wattline/meter"
 	"wattline/meter/energy"
@@ -10,8 +11,12 @@ import (
 
 // device is one device's ledger and what was last told of it. Owned by the Settler's goroutine.
 type device struct {
+	index  int
 	name   string
+	cfg    *Config
 	source string
+	models []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
+	kept   int64          // when what was learnt was last kept
 	ledger *energy.Ledger // nil until its first reading tells what it can do
 	last   energy.Balance
 	wrote  int64 // when the last ledger row was written
@@ -26,10 +31,72 @@ const maxUpstreams = 8
 // open makes the ledger that fits a device's first reading.
 func (d *device) open(r *Reading) {
 	d.source = r.Source
-	cfg := energy.Config{Shape: r.Shape, NoCounter: len(r.Ticks) == 0, Average: r.Average}
-	d.ledger = energy.New(cfg)
-	for range maxUpstreams {
-		d.ledger.AddUpstream(energy.Coefficients{}, false)
+	with := Opening{
+		Config:       energy.Config{Shape: r.Shape, NoCounter: len(r.Ticks) == 0, Average: r.Average},
+		Coefficients: make([]energy.Coefficients, maxUpstreams),
+	}
+	var at time.Time
+	for i, up := range d.cfg.Upstreams {
+		l, ok := d.cfg.Memory.Last(d.name, up)
+		if !ok || i >= maxUpstreams {
+			continue
+		}
+		with.Coefficients[i], d.models[i] = l.Coefficients, l.Model
+		if l.At.After(at) {
+			with.Config.Baseline, at = l.Baseline, l.At
+		}
+	}
+	d.ledger = energy.New(with.Config)
+	for _, c := range with.Coefficients {
+		d.ledger.AddUpstream(c, false)
+	}
+	if d.cfg.Opened != nil {
+		d.cfg.Opened(d.index, with)
+	}
+}
+
+// serves notes that an upstream serves a model. Another one than before has its own coefficients, if it
+// was seen before; else it begins with those that are there.
+func (d *device) serves(upstream int, model string) {
+	upstream = min(upstream, maxUpstreams-1)
+	if model == "" || d.ledger == nil || d.models[upstream] == model {
+		return
+	}
+	d.keep(upstream)
+	if l, ok := d.cfg.Memory.Recall(d.name, model); ok {
+		d.ledger.Recall(upstream, l.Coefficients)
+	}
+	d.models[upstream] = model
+}
+
+// keep tells the memory what has been learnt of an upstream's model.
+func (d *device) keep(upstream int) {
+	c := d.ledger.Coefficients(upstream)
+	if d.models[upstream] == "" || c.Decode+c.Prefill == 0 {
+		return
+	}
+	l := Learnt{Device: d.name, Model: d.models[upstream], At: d.cfg.Wall(d.cfg.Now()).UTC(), Coefficients: c, Baseline: d.ledger.Baseline()}
+	if upstream < len(d.cfg.Upstreams) {
+		l.Upstream = d.cfg.Upstreams[upstream]
+	}
+	d.cfg.Memory.Keep(l)
+}
+
+// keepEvery is how often what was learnt is kept while there is traffic.
+const keepEvery = int64(time.Minute)
+
+// remember keeps what was learnt.
+func (s *Settler) remember() {
+	for _, d := range s.devices {
+		if d.ledger == nil {
+			continue
+		}
+		for i := range d.models {
+			d.keep(i)
+		}
+	}
+	if err := s.cfg.Memory.Save(); err != nil {
+		s.cfg.Log.Warn("the next start will have to learn anew", "error", err)
 	}
 }
 
@@ -95,6 +162,10 @@ func (s *Settler) round(now int64) {
 		s.account(d, now)
 	}
 	s.expire(now)
+	if s.cfg.Memory != nil && now-s.kept >= keepEvery {
+		s.kept = now
+		s.remember()
+	}
 }
 
 func (s *Settler) take(st *step, now int64) {
@@ -111,6 +182,11 @@ func (s *Settler) take(st *step, now int64) {
 	for _, i := range st.devices {
 		if d := s.devices[i]; d.ledger != nil {
 			d.ledger.Event(st.event)
+		}
+	}
+	if st.rec != nil && st.rec.Outcome == meter.OK {
+		for _, i := range st.devices {
+			s.devices[i].serves(st.event.Upstream, st.rec.Model)
 		}
 	}
 	switch {
@@ -175,6 +251,7 @@ func (s *Settler) settle(key uint64, w *waiting) {
 func (s *Settler) finish() {
 	now := s.cfg.Now()
 	s.round(now)
+	s.remember()
 	for _, d := range s.devices {
 		if d.ledger != nil {
 			d.ledger.Close(now)

@@ -38,8 +38,22 @@ type Config struct {
 	Wall     func(ns int64) time.Time // a stamp's wall time
 	Log      *slog.Logger
 
+	// Upstreams are the servers' addresses, by their index. Memory, where set, knows what was learnt of
+	// their models before, and is told what has been learnt; nil: every start is a first one.
+	Upstreams []string
+	Memory    *Memory
+
+	// Opened is told how a device's ledger begins, on the Settler's goroutine; nil: nobody asks.
+	Opened func(device int, with Opening)
+
 	Pace    time.Duration // between two looks at the buffer; 50 ms
 	MaxWait time.Duration // longest wait for a row's joules; 45 s, above the ledger's own settle_max
+}
+
+// Opening is how a ledger begins: what attribute must begin with to come to the same.
+type Opening struct {
+	Config       energy.Config
+	Coefficients []energy.Coefficients // by upstream
 }
 
 // Reading is what a device told: one batch of it, in order of time.
@@ -78,6 +92,7 @@ type Settler struct {
 	bounded int64 // steps dropped because the buffer was full
 
 	// Owned by the goroutine.
+	kept    int64 // when what was learnt was last kept
 	spare   []step
 	waiting map[uint64]*waiting
 }
@@ -115,8 +130,8 @@ func New(cfg Config, devices ...string) *Settler {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Settler{cfg: cfg, quit: make(chan struct{}), done: make(chan struct{}), waiting: map[uint64]*waiting{}}
-	for _, name := range devices {
-		s.devices = append(s.devices, &device{name: name})
+	for i, name := range devices {
+		s.devices = append(s.devices, &device{index: i, name: name, models: make([]string, maxUpstreams), cfg: &s.cfg})
 	}
 	if len(devices) == 0 {
 		close(s.done)
@@ -162,6 +177,7 @@ func (u *Upstream) Done(rec *meter.Record, end energy.Event) {
 	settled := *rec
 	u.s.cfg.Rows.Offer(rec)
 	u.s.open.Add(1)
+	end.Upstream = u.index
 	u.s.push(step{devices: u.devices, event: end, rec: &settled})
 }
 

@@ -54,13 +54,15 @@ func (p plant) mw(at int64) int64 {
 }
 
 // feed reads the plant from start to end every 20 ms, handing over a reading a second as a sampler does.
-func (p plant) feed(s *Settler, device int, start, end int64) {
+func (p plant) feed(s *Settler, device int, start, end int64) { feed(s, device, start, end, p.mw) }
+
+func feed(s *Settler, device int, start, end int64, draw func(at int64) int64) {
 	const step = int64(20 * time.Millisecond)
 	var uj int64
 	r := &Reading{Source: "test", At: start, TempC: meter.Some(40), LimitMw: meter.Some(700000)}
 	r.Ticks = append(r.Ticks, Tick{Before: start, After: start})
 	for at := start + step; at <= end; at += step {
-		mw := p.mw(at)
+		mw := draw(at)
 		uj += mw * (step / 1e6)
 		r.Samples = append(r.Samples, Sample{at, mw})
 		r.Ticks = append(r.Ticks, Tick{Before: at, After: at, UJ: uj})

@@ -46,6 +46,18 @@ type Request struct {
 	Cancelled *bool `json:"cancelled,omitempty"`
 }
 
+// Opening is what device.json holds, beside the recordings of wattline's own: whose power it is, and what
+// its ledger began with. Attributing begins with the same.
+type Opening struct {
+	Device       string                `json:"device"`
+	Name         string                `json:"name"`
+	Source       string                `json:"source"`
+	Driver       string                `json:"driver,omitempty"`
+	Simulated    bool                  `json:"simulated,omitempty"`
+	Config       energy.Config         `json:"config"`
+	Coefficients []energy.Coefficients `json:"coefficients"` // by upstream
+}
+
 // Idle says that a cancelled request's slot was seen idle.
 type Idle struct {
 	Key uint64 `json:"idle"` // the Request's

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/meter/energy/recording"
+	"wattline/proxy/llamatest"
+)
+
+// terminate ends a wattline as a service manager does and waits for it.
+func (w *wattlineProcess) terminate(t *testing.T) {
+	t.Helper()
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-w.waited; err != nil {
+		t.Errorf("wattline ended with %v", err)
+	}
+}
+
+// TestARestartKnowsTheModel: coefficients and idle draw are kept beside the store. The next wattline tells
+// active from idle joules from the first request on, writes into its recording what it began with, so that
+// attribute comes to the same, and `wattline gpu` shows them.
+func TestARestartKnowsTheModel(t *testing.T) {
+	upstream := llamatest.Start(t, "-c", "32768").URL()
+	file := filepath.Join(t.TempDir(), "wattline.db")
+	stream := map[string]any{
+		"messages": []any{map[string]any{"role": "user", "content": "ba ce di fo gu"}}, "stream": true, "max_tokens": 600, "ignore_eos": true,
+	}
+	w := serve(t, upstream, "--gpu", "sim", "--store", file)
+	<-time.After(3 * time.Second) // quiet, to learn the idle draw
+	for range 3 {
+		if r := w.post(t.Context(), "/v1/chat/completions", stream); r.err != nil || r.status != 200 {
+			t.Fatalf("status %d, %v", r.status, r.err)
+		}
+	}
+	w.terminate(t)
+	if got := answer(t, "gpu", "--gpu", "sim", "--look", "1s", "--store", file); !strings.Contains(got, "a decode step ") || !strings.Contains(got, "loaded and idle 11") {
+		t.Errorf("wattline gpu does not show what was learnt:\n%s", got)
+	}
+
+	dir := filepath.Join(t.TempDir(), "recording")
+	w = serve(t, upstream, "--gpu", "sim", "--store", file, "--record", dir)
+	r := w.post(t.Context(), "/v1/chat/completions", stream)
+	if r.err != nil || r.status != 200 {
+		t.Fatalf("status %d, %v", r.status, r.err)
+	}
+	w.terminate(t)
+	rec := w.stored(t, 100)[r.id]
+	if rec == nil || !rec.GPUActiveUj.Valid || !rec.GPUIdleUj.Valid {
+		t.Fatalf("the first request after a restart has the row %+v", rec)
+	}
+	sameJoules(t, r.id, rec, attributedRows(t, dir)[r.id])
+	var o recording.Opening
+	text, err := os.ReadFile(filepath.Join(dir, openingFile))
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	if err != nil || !o.Simulated || o.Device != "SIM-0" || o.Coefficients[0].Decode == 0 || o.Config.Baseline.Windows == 0 {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// TestCoalitionsThroughServe: the traffic that meter/energy/hardware sends on a real card, here for a pair
+// of requests and the simulated one: what serve records and what the client writes beside it make a
+// recording that attribute compares with measured shares. How far they are off means nothing here.
+func TestCoalitionsThroughServe(t *testing.T) {
+	w := serve(t, llamatest.Start(t, "-c", "32768").URL(), "--gpu", "sim", "--slots", "on", "--record", filepath.Join(t.TempDir(), "recording"))
+	dir := w.cmd.Args[len(w.cmd.Args)-1]
+	_, port, _ := strings.Cut(strings.TrimPrefix(w.url, "http://"), ":")
+	traffic := exec.CommandContext(t.Context(), "python3", filepath.Join("..", "..", "meter", "energy", "hardware", "traffic.py"), dir, port, "coalitions", "pair", "1")
+	if out, err := traffic.CombinedOutput(); err != nil {
+		t.Fatalf("traffic.py (it needs python3): %v\n%s", err, out)
+	}
+	w.terminate(t)
+	read, err := readTraffic(filepath.Join(dir, requestsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tagged, placed := 0, 0
+	for _, q := range read.Requests {
+		if q.Tag == "WX/0" && q.Who != "" && q.Timings != nil {
+			tagged++
+		}
+		if q.Slot != nil {
+			placed++
+		}
+	}
+	if tagged != 2 || placed == 0 {
+		t.Errorf("of %d recorded requests %d are W and X together, and %d have a slot", len(read.Requests), tagged, placed)
+	}
+	for _, args := range [][]string{{}, {"--requests", clientFile}} {
+		cmd := command(t, append([]string{"attribute", dir, "--coalitions"}, args...)...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, _ := cmd.Output() // exit status 3: the shares are off
+		if got := string(out); strings.Count(got, "\nWX ") != 2 || !strings.Contains(got, "rms: phase ") {
+			t.Errorf("attribute %v prints\n%s\n%s", args, got, stderr.String())
+		}
+	}
+}
+
+// TestSlotsReachTheRecording: a request that insists on a slot has it from its start.
+func TestASlotThatIsAskedFor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recording")
+	w := serve(t, llamatest.Start(t, "-c", "32768").URL(), "--gpu", "sim", "--slots", "off", "--record", dir)
+	if r := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 20, "stream": true, "id_slot": 3}); r.err != nil || r.status != 200 {
+		t.Fatalf("status %d, %v", r.status, r.err)
+	}
+	if r := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 20, "id_slot": 2}); r.err != nil || r.status != 200 {
+		t.Fatalf("status %d, %v", r.status, r.err)
+	}
+	w.terminate(t)
+	read, err := readTraffic(filepath.Join(dir, requestsFile))
+	if err != nil || len(read.Requests) != 2 {
+		t.Fatalf("%+v, %v", read, err)
+	}
+	for i, want := range []int64{3, 2} {
+		if q := read.Requests[i]; q.Slot == nil || int64(*q.Slot) != want {
+			t.Errorf("request %d: %+v, want slot %v", i, q, meter.Some(want))
+		}
+	}
+}

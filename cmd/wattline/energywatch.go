@@ -174,13 +174,17 @@ func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) 
 	if p.Outputs == 0 {
 		return
 	}
+	n := p.Outputs
 	if p.First {
 		step.Kind = energy.FirstToken
 		w.upstream.Observe(step)
 		w.tell(step, gpu.PhaseDecode)
+		n--
 	}
-	step.Kind, step.Tokens = energy.Decode, int64(p.Outputs)
-	w.upstream.Observe(step)
+	for range n { // one by one, as a recording has them
+		step.Kind, step.Tokens = energy.Decode, 1
+		w.upstream.Observe(step)
+	}
 }
 
 func (w *watched) tell(step energy.Event, phase gpu.Phase) {

@@ -210,11 +210,7 @@ func (q *Request) tokens(key uint64) []energy.Event {
 		if at > q.End {
 			break
 		}
-		if last := &e[len(e)-1]; last.Kind == energy.Decode && last.At == at {
-			last.Tokens++
-		} else {
-			e = append(e, energy.Event{Kind: energy.Decode, Request: key, At: at, Tokens: 1})
-		}
+		e = append(e, energy.Event{Kind: energy.Decode, Request: key, At: at, Tokens: 1})
 		n--
 	}
 	if q.Last == nil || *q.Last <= at {

@@ -123,15 +123,6 @@ func (l *Ledger) Coefficients(upstream int) Coefficients {
 	return c
 }
 
-// Recall gives an upstream the coefficients that were learnt before: another model is loaded now.
-func (l *Ledger) Recall(upstream int, c Coefficients) {
-	g := l.groups[upstream]
-	g.model = newModel(c)
-	if c.Decode > 0 {
-		g.unified = c.Unified
-	}
-}
-
 // Config returns the ledger's configuration, defaults filled in.
 func (l *Ledger) Config() Config { return l.cfg }
 

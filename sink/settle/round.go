@@ -55,17 +55,13 @@ func (d *device) open(r *Reading) {
 	}
 }
 
-// serves notes that an upstream serves a model. Another one than before has its own coefficients, if it
-// was seen before; else it begins with those that are there.
+// serves notes that an upstream serves a model, whose coefficients the ledger learns from now on.
 func (d *device) serves(upstream int, model string) {
 	upstream = min(upstream, maxUpstreams-1)
 	if model == "" || d.ledger == nil || d.models[upstream] == model {
 		return
 	}
 	d.keep(upstream)
-	if l, ok := d.cfg.Memory.Recall(d.name, model); ok {
-		d.ledger.Recall(upstream, l.Coefficients)
-	}
 	d.models[upstream] = model
 }
 

@@ -179,7 +179,7 @@ func (t *telemetry) watch(s *service, shipping bool) {
 	if t.metrics == nil {
 		return
 	}
-	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.power.deviceStates, Slots: s.power.slotReads}
+	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.power.deviceStates, Slots: s.power.slotReads, Lost: s.rows.lost}
 	if shipping {
 		src.Outbox = s.rows.outbox
 	}
@@ -221,7 +221,19 @@ func (r *rows) outbox() (metrics.Outbox, bool) {
 	if err != nil {
 		return metrics.Outbox{}, false
 	}
-	return metrics.Outbox{Requests: w.Requests, Power: w.Power, Ledger: w.Ledger, Configs: w.Configs, Oldest: w.Oldest}, true
+	return metrics.Outbox{Requests: w.Requests, Power: w.Power, Ledger: w.Ledger, Configs: w.Configs, Gaps: w.Gaps, Oldest: w.Oldest}, true
+}
+
+// lost counts the rows that the store's size limit dropped unshipped.
+func (r *rows) lost() (int64, bool) {
+	st := r.store.Store()
+	if st == nil {
+		return 0, false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), outboxTime)
+	defer cancel()
+	n, err := st.Lost(ctx)
+	return n, err == nil
 }
 
 // handler answers /metrics; nil when it is off.

@@ -102,6 +102,7 @@ func Definitions() []Definition {
 		{semconv.MetricQueueDropped, ObservedCounter, "{row}", "Rows dropped because that queue was full.", []string{semconv.RowKind}, nil},
 		{semconv.MetricQueueLost, ObservedCounter, "{row}", "Rows that the store refused for good.", []string{semconv.RowKind}, nil},
 		{semconv.MetricStoreErrors, ObservedCounter, "{error}", "Failed attempts to write to the store.", nil, nil},
+		{semconv.MetricStoreLost, ObservedCounter, "{row}", "Rows that the store's size limit dropped before they were shipped, since the store was made.", nil, nil},
 		{semconv.MetricOutboxRows, ObservedUpDown, "{row}", "Final rows that wait to be shipped to ClickHouse.", []string{semconv.RowKind}, nil},
 		{semconv.MetricOutboxAge, ObservedGauge, "s", "Age of the oldest request that waits to be shipped; 0 when none does.", nil, nil},
 		{semconv.MetricOTLP, ObservedCounter, "{item}", "What became of traces (one a request), of spans that the collector refused, and of exports of all metrics.", []string{semconv.Signal, semconv.Result}, nil},

@@ -227,6 +227,7 @@ func watched() Sources {
 		Queue: func() sink.Stats {
 			return sink.Stats{Waiting: 7, StoreErrors: 2, Requests: sink.Counts{Offered: 9, Dropped: 1, Lost: 1}}
 		},
+		Lost:   func() (int64, bool) { return 11, true },
 		Outbox: func() (Outbox, bool) { return Outbox{Requests: 4, Oldest: time.Now().Add(-time.Minute)}, true },
 		Traces: func() Export { return Export{Sent: 10, Dropped: 2, Failed: 3, Refused: 4, Waiting: 5} },
 		Pushes: func() Export { return Export{Sent: 6, Failed: 1} },
@@ -300,6 +301,7 @@ func TestObservedMetricsAreTheSources(t *testing.T) {
 		{semconv.MetricQueueRows, nil, 7, 7},
 		{semconv.MetricQueueDropped, []string{semconv.RowKind, "requests"}, 1, 1},
 		{semconv.MetricStoreErrors, nil, 2, 2},
+		{semconv.MetricStoreLost, nil, 11, 11},
 		{semconv.MetricOutboxRows, []string{semconv.RowKind, "requests"}, 4, 4},
 		{semconv.MetricOutboxAge, nil, 60, 90},
 		{semconv.MetricOTLP, []string{semconv.Signal, "traces", semconv.Result, "dropped"}, 2, 2},

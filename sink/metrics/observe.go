@@ -17,6 +17,7 @@ import (
 type Sources struct {
 	Routes func() []Route
 	Queue  func() sink.Stats
+	Lost   func() (int64, bool)  // rows that the store's size limit dropped; false: it cannot be told now
 	Outbox func() (Outbox, bool) // false: nothing ships, or it cannot be told now
 	Traces func() Export
 	Pushes func() Export // exports of all metrics
@@ -50,8 +51,9 @@ type Route struct {
 
 // Outbox is what waits to be shipped.
 type Outbox struct {
-	Requests, Power, Ledger, Configs int64
-	Oldest                           time.Time // zero: no request waits
+	Requests, Power, Ledger, Configs, Gaps int64
+
+	Oldest time.Time // zero: no request waits
 }
 
 // Export is what became of things sent to a collector.
@@ -122,6 +124,11 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 	}
 	if src.Queue != nil {
 		s.queue(src.Queue())
+	}
+	if src.Lost != nil {
+		if n, ok := src.Lost(); ok {
+			s.put(semconv.MetricStoreLost, float64(n))
+		}
 	}
 	if src.Outbox != nil {
 		if b, ok := src.Outbox(); ok {
@@ -202,7 +209,7 @@ func (s sheet) queue(q sink.Stats) {
 }
 
 func (s sheet) outbox(b Outbox) {
-	for kind, n := range map[string]int64{"requests": b.Requests, "power": b.Power, "ledger": b.Ledger, "configs": b.Configs} {
+	for kind, n := range map[string]int64{"requests": b.Requests, "power": b.Power, "ledger": b.Ledger, "configs": b.Configs, "itl_gaps": b.Gaps} {
 		s.put(semconv.MetricOutboxRows, float64(n), attribute.String(semconv.RowKind, kind))
 	}
 	age := time.Duration(0)

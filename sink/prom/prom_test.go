@@ -23,6 +23,7 @@ import (
 	"wattline/sink"
 	"wattline/sink/metrics"
 	"wattline/sink/prom"
+	"wattline/sink/semconv"
 )
 
 // scraped is a Metrics with everything recorded, behind a real /metrics.
@@ -86,9 +87,16 @@ func record(m *metrics.Metrics) {
 	m.Watch(metrics.Sources{
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 1, Connections: 2}} },
 		Queue:  func() sink.Stats { return sink.Stats{Waiting: 1} },
+		Lost:   func() (int64, bool) { return 1, true },
 		Outbox: func() (metrics.Outbox, bool) { return metrics.Outbox{Requests: 1}, true },
 		Traces: func() metrics.Export { return metrics.Export{Sent: 1} },
 		Pushes: func() metrics.Export { return metrics.Export{Sent: 1} },
+		Devices: func() []metrics.Device {
+			return []metrics.Device{{ID: "GPU-1", Kind: semconv.HWGPU, Readable: true, AgreementPPM: meter.Some(990_000), Reopened: 1, Errors: 1, Missed: 1, Demoted: 1, CPU: time.Second}}
+		},
+		Slots: func() []metrics.Slots {
+			return []metrics.Slots{{Route: "default", Looks: 1, Failed: 1, Bytes: 1, Found: 1, Unknown: 1, Waited: time.Second}}
+		},
 	})
 }
 

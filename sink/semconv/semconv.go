@@ -198,6 +198,7 @@ const (
 	MetricQueueDropped = "wattline.queue.dropped"
 	MetricQueueLost    = "wattline.queue.lost"
 	MetricStoreErrors  = "wattline.store.errors"
+	MetricStoreLost    = "wattline.store.lost"
 	MetricOutboxRows   = "wattline.outbox.rows"
 	MetricOutboxAge    = "wattline.outbox.age"
 	MetricOTLP         = "wattline.otlp.items"

@@ -196,6 +196,12 @@ func (b *Batch) token() string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// Lost counts the rows that the size limit ever dropped before they were shipped.
+func (s *Store) Lost(ctx context.Context) (n int64, err error) {
+	err = s.reads.QueryRowContext(ctx, `SELECT sum(value) FROM counters WHERE name LIKE 'lost\_%' ESCAPE '\'`).Scan(&n)
+	return n, explain("count what was lost in", s.path, err)
+}
+
 // Waiting says what has not been shipped yet.
 type Waiting struct {
 	Requests, Power, Ledger, Configs, Gaps int64 // final rows that are not confirmed

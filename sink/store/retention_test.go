@@ -216,6 +216,9 @@ func TestTheSizeLimitDropsTheOldestAndCounts(t *testing.T) {
 	}
 	w, err := s.Waiting(t.Context())
 	must(t, err)
+	if lost, err := s.Lost(t.Context()); err != nil || lost != done.Lost {
+		t.Errorf("it tells %d lost rows, %v", lost, err)
+	}
 	if w.Lost != done.Lost || w.Requests+w.Power != left {
 		t.Errorf("it shows %+v", w)
 	}

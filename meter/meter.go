@@ -59,7 +59,7 @@ type Marks struct {
 // beside the reply's methods (an upload may outlast an early reply); everything else is called from
 // one goroutine at a time. No method keeps a slice that it is given.
 //
-// A Meter holds about 23 KiB whatever passes through it; pool it. Nothing is allocated while an
+// A Meter holds at most 19 KiB whatever passes through it; pool it. Nothing is allocated while an
 // exchange runs, once the Meter has seen one.
 type Meter struct {
 	dialect  string

@@ -28,6 +28,7 @@ type Results struct {
 	InLine    InLine    `json:"in_line"`
 	Cells     []Outcome `json:"cells"`
 	Series    []Series  `json:"series"`
+	Goodput   *Goodput  `json:"goodput"` // null without objectives
 
 	Errors      int               `json:"errors"`
 	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran
@@ -145,6 +146,7 @@ func Definitions() map[string]string {
 		"decode_tokens_per_second":  "1 / tpot, tpot = (last output - first output) / (output tokens - 1)",
 		"prefill_tokens_per_second": "the server's prompt_n / prompt_ms, only of requests that were alone",
 		"system_tokens_per_second":  "all output tokens / the time in which cells ran",
+		"requests_per_second":       "requests answered / the time in which cells ran",
 		"time_to_first_token_ms":    "first event with generated output - start of the request, client, mean",
 		"generation_time_ms":        "last output - start of the request, client, mean",
 		"tokens_per_watt":           "output tokens / (attributed GPU joules / (end - slot start)), mean over requests",
@@ -152,6 +154,7 @@ func Definitions() map[string]string {
 		"gpu_energy_wh":             "the energy counter's advance while cells ran, idle draw included",
 		"gpu_attributed_wh":         "what the ledger charged to the measured requests, active and idle share",
 		"output_tokens":             "the server's own count",
+		"goodput":                   "requests that kept every objective / the time in which cells ran; one that failed kept none",
 		"intervals":                 "quantiles: order statistics, 95 %, null where n allows none; means over trials: 95 % t from five trials on, else min-max",
 	}
 }

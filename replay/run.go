@@ -31,6 +31,9 @@ type Run struct {
 	Gauge   []GaugePoint `json:"-"`
 	Power   Power        `json:"-"`
 
+	// Objectives are what the user asked the replies to keep; none: there is no goodput.
+	Objectives []Objective `json:"objectives,omitempty"`
+
 	// Restless are cells after which the device's power did not come back to where it was.
 	Restless []string `json:"restless,omitempty"`
 

@@ -20,7 +20,7 @@ func (r *Run) Results() *Results {
 			Dropped: r.Plan.Dropped, Skipped: r.Skipped, Restless: r.Restless, Interrupted: r.Interrupted, Failure: r.Failure,
 		},
 		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),
-		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(), Series: r.series(ok),
+		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(), Series: r.series(ok), Goodput: r.goodput(),
 	}
 	out.ClientCPUS = r.clientCPU()
 	if r.Server != nil {

@@ -46,9 +46,12 @@ type replayRunCmd struct {
 	Budget       replay.Seconds `help:"Cells predicted to go beyond it are skipped, aloud. Default: 10m for the quick grid, else none." group:"Workload" placeholder:"TIME"`
 	Rest         time.Duration  `help:"After prompts of 50k tokens or more, how long the device may take to be back within 2 W of rest." default:"2m" group:"Workload"`
 
-	JSONOut string `help:"Results as one line of JSON." placeholder:"FILE" group:"Results"`
-	Out     string `help:"Folder for results.json, requests.jsonl, timeseries.csv and manifest.json." placeholder:"DIR" group:"Results"`
-	Quiet   bool   `help:"No progress." group:"Results"`
+	Goodput []string `help:"Objectives in milliseconds that a reply should keep, e.g. ttft:500,tpot:50,latency:10000; the report says how many did." placeholder:"METRIC:MS,..." group:"Results"`
+	JSONOut string   `help:"Results as one line of JSON." placeholder:"FILE" group:"Results"`
+	Out     string   `help:"Folder for results.json, requests.jsonl, timeseries.csv and manifest.json." placeholder:"DIR" group:"Results"`
+	Quiet   bool     `help:"No progress." group:"Results"`
+
+	objectives []replay.Objective // of Goodput
 }
 
 // Run does everything in the order in which a user would want to hear of trouble.
@@ -156,6 +159,9 @@ func (c *replayRunCmd) spec() (replay.Spec, error) {
 		if s.OutputTokens, err = replay.ParseSizes(c.OutputTokens); err != nil {
 			return s, fmt.Errorf("--output-tokens: %w", err)
 		}
+	}
+	if c.objectives, err = replay.ParseObjectives(c.Goodput); err != nil {
+		return s, fmt.Errorf("--goodput: %w", err)
 	}
 	c.override(&s)
 	_, err = s.Complete(prompt.Tasks()) // what can be refused before the server is asked

@@ -78,7 +78,7 @@ func codeBlocks(text string) []block {
 	return out
 }
 
-// Every command of the guide runs, in order, in one folder, as it stands there; only times are shortened.
+// Every command of the guide runs, in order, in one folder, as it stands there; only times and repetitions are shortened.
 func TestTheGuidesCodeBlocksRun(t *testing.T) {
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL(), "--store", filepath.Join(t.TempDir(), "wattline.db"))
@@ -94,7 +94,7 @@ func TestTheGuidesCodeBlocksRun(t *testing.T) {
 	if len(blocks) < 14 {
 		t.Fatalf("only %d code blocks were found", len(blocks))
 	}
-	shorter := strings.NewReplacer("--duration 120", "--duration 4")
+	shorter := strings.NewReplacer("--duration 120", "--duration 4", "--full --out", "--full --requests 1 --out", "replay selftest", "replay selftest --tokens 4")
 	for _, b := range blocks {
 		if b.needs != "" {
 			if _, err := exec.LookPath(b.needs); err != nil {

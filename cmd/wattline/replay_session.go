@@ -126,7 +126,7 @@ func (s *replaySession) run(a *app) (*replay.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	run.Server, run.Gauge = s.server, gauge
+	run.Server, run.Gauge, run.Objectives = s.server, gauge, s.cmd.objectives
 	after := context.WithoutCancel(a.ctx) // what was measured is kept when the user has had enough
 	if run.After, err = s.client.Server(after, nil); err != nil {
 		fmt.Fprintf(a.stderr, "after the run: %v\n", err)

@@ -292,6 +292,7 @@ func TestReplayBadInput(t *testing.T) {
 		{[]string{"--prompt-sizes", "128K"}, exitUsage, "write 128k for 128000 tokens or 131072"},
 		{[]string{"--output-tokens", "many"}, exitUsage, "is no number of tokens"},
 		{[]string{"--rate", "2", "--concurrency", "2"}, exitUsage, "give one of them"},
+		{[]string{"--goodput", "speed:3"}, exitUsage, "write ttft:500"},
 		{[]string{"--full", "--stress"}, exitUsage, "two workloads"},
 		{[]string{"--cache", "lukewarm"}, exitUsage, "cold, warm, natural"},
 		{[]string{"--duration", "soon"}, exitUsage, "is no time"},

@@ -153,6 +153,10 @@ func headline(w io.Writer, r *replay.Results) {
 	}
 	row("throughput", r.Throughput.MeanTokensPerSecond, "tokens/s", "tokens_per_second")
 	row("  of the whole system", r.Throughput.SystemTokensPerSecond, "tokens/s", "system_tokens_per_second")
+	row("  of the whole system", r.Latency.RequestsPerSecond, "requests/s", "requests_per_second")
+	if g := r.Goodput; g != nil {
+		row("goodput", g.RequestsPerSecond, "requests/s", "goodput")
+	}
 	row("latency", r.Latency.TimeToFirstTokenMs, "ms", "time_to_first_token_ms")
 	row("generation time", r.Latency.GenerationTimeMs, "ms", "generation_time_ms")
 	row("efficiency", r.Energy.MeanTokensPerWatt, "tokens/W", "tokens_per_watt")
@@ -161,6 +165,9 @@ func headline(w io.Writer, r *replay.Results) {
 	row("GPU energy, attributed", r.Energy.GPUAttributedWh, "Wh", "gpu_attributed_wh")
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
 	t.Render()
+	if g := r.Goodput; g != nil {
+		fmt.Fprintf(w, "Goodput: %s\n", goodput(g))
+	}
 	if !r.Energy.TokensPerJoule.Valid {
 		fmt.Fprintln(w, "Energy: not measured (no power source, or no wattline in between).")
 	}

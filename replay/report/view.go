@@ -144,6 +144,10 @@ func runTable(r *replay.Results) Table {
 	row := func(name, value string) { t.Rows = append(t.Rows, []string{name, value}) }
 	row("requests answered, failed", fmt.Sprintf("%d, %d", r.PromptsTested, r.Errors))
 	row("whole system", withUnit(r.Throughput.SystemTokensPerSecond, "tokens/s"))
+	row("requests", withUnit(r.Latency.RequestsPerSecond, "a second"))
+	if r.Goodput != nil {
+		row("goodput", goodput(r.Goodput))
+	}
 	row("client ttft, in-line ttft (medians)", withUnit(r.Latency.TTFT.Median, "ms")+", "+withUnit(r.InLine.TTFTMs.Median, "ms"))
 	row("last third against first (decode speed)", withUnit(r.Stability.ChangePercent, "%"))
 	row("drift", withUnit(r.Stability.DriftPercent, "% a minute"))
@@ -203,6 +207,15 @@ func Notes(run Labelled) []string {
 		out = append(out, line)
 	}
 	return out
+}
+
+// goodput says how many requests kept which objectives.
+func goodput(g *replay.Goodput) string {
+	var wanted []string
+	for _, o := range g.Objectives {
+		wanted = append(wanted, fmt.Sprintf("%s <= %s ms", o.Metric, number(replay.Some(o.MaxMs))))
+	}
+	return fmt.Sprintf("%d of %d requests (%s) kept %s; %s a second", g.Met, g.Of, withUnit(g.Share.Times(100), "%"), strings.Join(wanted, ", "), number(g.RequestsPerSecond))
 }
 
 // restless names the cells after which the device was not allowed to come to rest.

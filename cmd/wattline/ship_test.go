@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +24,7 @@ func TestServeShipsToClickHouse(t *testing.T) {
 	srv := chtest.NewServer(t, engine, chtest.Options{Users: map[string]string{"wattline": password}})
 	t.Setenv("WATTLINE_CLICKHOUSE", "http://wattline@"+srv.HTTPAddr()+"/wattline")
 	t.Setenv("WATTLINE_CLICKHOUSE_PASSWORD", password)
-	w := serve(t, llamatest.Start(t).URL(), "--keep-gaps", "24h")
+	w := serve(t, llamatest.Start(t).URL(), "--keep-gaps", "24h", "--pprof")
 	stream := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce", "stream": true, "n_predict": 40, "ignore_eos": true})
 	if stream.err != nil || stream.status != 200 {
 		t.Fatal(stream.status, stream.err)
@@ -62,10 +64,39 @@ func TestServeShipsToClickHouse(t *testing.T) {
 	if here != there || strings.Count(here, "\n") != 2 {
 		t.Errorf("of the raw gaps the store says\n%s\nClickHouse says\n%s", here, there)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if strings.Contains(w.stderr.String(), password) {
-		t.Error("the password is on stderr")
+	w.tellsNo(t, password)
+}
+
+// tellsNo looks for a secret wherever others could: the log, the command line, the admin listener.
+func (w *wattlineProcess) tellsNo(t *testing.T, secret string) {
+	t.Helper()
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", w.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]string{"the log": w.said(), "ps": string(cmdline)}
+	for _, path := range []string{"/metrics", "/api/status", "/api/requests", "/healthz", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap?debug=1", "/debug/pprof/goroutine?debug=2"} {
+		_, shown[path] = w.get(t, path)
+	}
+	for where, text := range shown {
+		if strings.Contains(text, secret) {
+			t.Errorf("the password is in %s", where)
+		}
+	}
+}
+
+// TestAPasswordOnTheCommandLineIsRefused: before anything is opened, and without repeating it.
+func TestAPasswordOnTheCommandLineIsRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"serve", "--admin", "off", "--clickhouse", "clickhouse://u:s3cret@127.0.0.1:1/db"},
+		{"query", "SELECT 1", "--clickhouse=http://127.0.0.1:1/db?password=s3cret"},
+		{"usage", "--clickhouse", "http://u:s3cret@127.0.0.1:1/db"},
+	} {
+		cmd := command(t, args...)
+		out, err := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); err == nil || code != exitUsage || !strings.Contains(string(out), "--clickhouse-password-file") || strings.Contains(string(out), "s3cret") {
+			t.Errorf("%s: exit %d, %s", args[0], code, out)
+		}
 	}
 }
 

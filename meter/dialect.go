@@ -15,6 +15,7 @@ const (
 	DialectTranscription = "transcription" // OpenAI audio transcriptions
 	DialectEmbeddings    = "embeddings"
 	DialectRerank        = "rerank"
+	DialectDecision      = "decision" // llama-server's /v1/systemone: questions answered without generating
 	DialectTokenize      = "tokenize"
 	DialectCount         = "count" // prompt tokens counted, nothing generated
 )
@@ -57,6 +58,8 @@ func dialectOf(path string) string {
 		return DialectEmbeddings
 	case "rerank", "reranking":
 		return DialectRerank
+	case "systemone":
+		return DialectDecision
 	case "tokenize":
 		return DialectTokenize
 	case "input_tokens", "count_tokens":
@@ -71,7 +74,7 @@ func dialectOf(path string) string {
 // generates reports whether a dialect's replies hold generated tokens.
 func generates(dialect string) bool {
 	switch dialect {
-	case "", DialectEmbeddings, DialectRerank, DialectTokenize, DialectCount:
+	case "", DialectEmbeddings, DialectRerank, DialectDecision, DialectTokenize, DialectCount:
 		return false
 	}
 	return true

@@ -251,6 +251,8 @@ func TestCounts(t *testing.T) {
 		{"zeros in every chunk, cut", exchange{path: "/v1/completions", unclean: true, pieces: []timed{at(9,
 			`{"choices":[{"index":0,"text":"x"}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}`,
 			`{"choices":[{"index":0,"text":"","finish_reason":"stop"}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}`)}}, -1, -1, -1, "events", false},
+		{"decision", exchange{path: "/v1/systemone", kind: "application/json", pieces: []timed{{9,
+			`{"model":"m","answers":{"a":{"type":"noul","noul":0.25},"b":{"type":"score","score":1.5,"confidence":0.5}},"usage":{"input_tokens":57,"output_tokens":0}}`}}}, 57, -1, 0, "usage", false},
 		{"nonsense counts", exchange{pieces: []timed{at(9, `{"choices":[],"usage":{"prompt_tokens":-4,"completion_tokens":"five"}}`)}}, -1, -1, -1, "", false},
 	} {
 		o := c.x.run()
@@ -441,7 +443,7 @@ func TestDialects(t *testing.T) {
 		"/v1/completions": meter.DialectCompletions, "/completions": meter.DialectNative, "/completion": meter.DialectNative, "/infill": meter.DialectInfill,
 		"/v1/responses": meter.DialectResponses, "/responses": meter.DialectResponses, "/v1/messages": meter.DialectMessages,
 		"/v1/stream": meter.DialectResume, "/v1/stream/abc": meter.DialectResume, "/v1/embeddings": meter.DialectEmbeddings, "/embedding": meter.DialectEmbeddings,
-		"/v1/rerank": meter.DialectRerank, "/reranking": meter.DialectRerank, "/tokenize": meter.DialectTokenize, "/v1/messages/count_tokens": meter.DialectCount,
+		"/v1/rerank": meter.DialectRerank, "/reranking": meter.DialectRerank, "/tokenize": meter.DialectTokenize, "/v1/systemone": meter.DialectDecision, "/v1/messages/count_tokens": meter.DialectCount,
 		"/v1/chat/completions/input_tokens": meter.DialectCount, "/v1/audio/transcriptions": meter.DialectTranscription,
 		"/": "", "": "", "/health": "", "/v1/models": "", "/v1/chat/completions/control": "", "/chat": "", "/v1/streams": "", "/detokenize": "", "/slots/0": "",
 	} {
@@ -500,5 +502,22 @@ func TestDisputedCounts(t *testing.T) {
 		if got := o.Record.Disputed(); !slices.Equal(got, c.want) || !strings.Contains(o.Record.Details, c.keys) || !json.Valid([]byte(o.Record.Details)) {
 			t.Errorf("%s: disputed %q, want %q; details %s", c.end, got, c.want, o.Record.Details)
 		}
+	}
+}
+
+// TestDecision: a route that answers questions with probabilities. The reply's form is read in llama.cpp's
+// source; the small model is no decision model, so that a live server only refuses (kind error_decision).
+func TestDecision(t *testing.T) {
+	o := exchange{path: "/v1/systemone", kind: "application/json", headMs: 40, pieces: []timed{{40, `{"model":"m","answers":{"a":{"type":"noul","noul":0.25},"b":{"type":"score"}},"usage":{"input_tokens":57,"output_tokens":0}}`}},
+		request: `{"model":"m","state":{"messages":[1,2]},"questions":{"a":{"type":"noul","instructions":"x"},"b":{"type":"score","criteria":["x","y"]}}}`}.run()
+	wantInt(t, "inputs", o.Facts.Inputs, 2)
+	wantInt(t, "results", o.Facts.Results, 2)
+	wantInt(t, "prompt_tokens", o.Record.PromptTokens, 57)
+	wantInt(t, "stream", o.Record.Stream, -1)
+	wantInt(t, "queue_us", o.Record.QueueUs, -1)
+	var m meter.Meter
+	m.BeginRequest(meter.RequestHead{Path: "/v1/systemone"})
+	if !m.Work().Computes {
+		t.Error("the model does not run for it")
 	}
 }

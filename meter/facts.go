@@ -11,7 +11,7 @@ type Facts struct {
 	Seed            Int
 	Completions     Int // n
 	Prompts         Int // prompts in one request: elements of an array prompt
-	Inputs          Int // texts to embed or tokenise, or items of a Responses input
+	Inputs          Int // texts to embed or tokenise, questions to decide, or items of a Responses input
 	Documents       Int // to rerank
 	Images, Audios  int64
 	IncludeUsage    Int // stream_options.include_usage, 0 or 1
@@ -31,7 +31,7 @@ type Facts struct {
 	Disagree    bool // two of them tell different token counts
 	Covered     Int  // completions that the counts cover, where fewer than the exchange had: no sum exists
 	AtLeast     Int  // output tokens that a stream told before it was cut
-	Results     Int  // embeddings, or documents ranked
+	Results     Int  // embeddings, documents ranked, or questions answered
 	Tokens      Int  // tokens that /tokenize returned
 	Counted     Int  // prompt tokens that a counting route returned
 	Progress    Progression

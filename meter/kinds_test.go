@@ -112,6 +112,7 @@ func suite() map[*flavour][]kind {
 			{name: "unmetered", path: "/apply-template", body: `{` + hello + `}`},
 			{name: "error_bad_json", path: chat, body: `{"messages":[}`},
 			{name: "error_image", path: chat, body: `{"messages":[{"role":"user","content":[{"type":"text","text":"hi"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}],"max_tokens":2}`},
+			{name: "error_decision", path: "/v1/systemone", body: `{"state":"a user cannot log in","questions":{"urgent":{"type":"noul","instructions":"Is it urgent?"}}}`},
 			{name: "error_infill", path: "/infill", body: `{"input_prefix":"a","input_suffix":"b","n_predict":2}`},
 		},
 		{name: "pings", args: []string{"-np", "1", "-c", "65536", "-b", "32", "-ub", "32", "--sse-ping-interval", "1"}}: {

@@ -157,6 +157,7 @@ var requestSchema = object(reqDoc,
 	member{"prompt", list(reqPrompt, leaf(reqPromptElem))},
 	member{"input", list(reqInput, object(none, member{"content", parts}))},
 	member{"content", list(reqInput, nil)},
+	member{"questions", leaf(reqInput)},
 	member{"documents", list(reqDocuments, nil)},
 	member{"texts", list(reqDocuments, nil)},
 	member{"user", leaf(reqUser)},
@@ -283,6 +284,7 @@ func plainMembers() []member {
 	return []member{
 		{"data", list(repResults, nil)},
 		{"results", list(repResults, nil)},
+		{"answers", leaf(repResults)},
 		{"tokens", list(repTokens, nil)},
 		{"input_tokens", leaf(repInputTokens)},
 	}

@@ -36,6 +36,8 @@ type idle struct {
 	strayN    int     // how many of them in a row
 	busyTempC float64 // temperature and power when work last went on
 	busyMW    float64
+	worked    bool // some work of ours has been seen
+	imported  bool // the baseline came from outside
 }
 
 const (
@@ -45,12 +47,16 @@ const (
 	slopeTrust   = 50     // ...held as firmly as 50 windows one degree apart
 	defaultRise  = 0.025
 	minQuiet     = 4 // windows before the baseline counts as learnt
-	strayBelow   = 20
-	strayAbove   = 240
+	// quietSoon is how long after a rest has begun it tells best what the card draws loaded and idle: later
+	// it may go to sleep.
+	quietSoon  = 2 * int64(time.Second)
+	strayRests = 12 // more than one rest shows
+	strayBelow = 20
+	strayAbove = 240
 )
 
 func newIdle(b Baseline, frozen bool) idle {
-	i := idle{Baseline: b, frozen: frozen, lowestMW: math.Inf(1)}
+	i := idle{Baseline: b, frozen: frozen, imported: b.Windows > 0, lowestMW: math.Inf(1)}
 	if b.RiseC == 0 {
 		i.RiseC = defaultRise
 	}
@@ -93,21 +99,21 @@ func (i *idle) window(mw, seconds float64, working bool) {
 	i.powerMW += (mw - i.powerMW) * min(1, seconds/0.7)
 	if working {
 		i.busyTempC, i.busyMW = i.tempC, i.powerMW
+		i.worked = true
 	}
 }
 
-// quiet learns from a window in which the device rested.
-func (i *idle) quiet(mw float64) {
+// quiet learns from a window in which the device rested; soon says that it comes right behind work.
+func (i *idle) quiet(mw float64, soon bool) {
 	if i.frozen {
 		return
 	}
 	if i.learnt() {
 		e := mw - i.mw()
-		if math.Abs(e) > max(0.1*i.BaseMW, 8*i.SigmaMW) && !i.moved(mw, e) {
-			return // somebody else's work, or a card that went to sleep
-		}
-		if i.Windows == 0 { // it has moved: learn anew
-			i.RefC = i.tempC
+		if math.Abs(e) > max(0.1*i.BaseMW, 8*i.SigmaMW) {
+			if !i.moved(mw, e, soon) {
+				return // somebody else's work, or a card that went to sleep
+			}
 			e = 0
 		}
 		i.strayN = 0
@@ -128,23 +134,44 @@ func (i *idle) quiet(mw float64) {
 	i.BaseMW = mW - i.SlopeMW*mT
 }
 
-// moved reports that the idle draw itself has changed (another model was loaded, or the baseline was
-// another day's), and forgets the old one: quiet windows that agree with one another and not with the
-// baseline, for 5 s below it and for a minute above, where it could be somebody's steady work.
-func (i *idle) moved(mw, e float64) bool {
+// moved reports that the idle draw itself has changed (a model was loaded, the baseline was another day's,
+// or what was learnt was somebody else's work), and forgets the old one: quiet windows that agree with one
+// another and not with the baseline.
+func (i *idle) moved(mw, e float64, soon bool) bool {
 	if i.strayN == 0 || math.Abs(mw-i.strayMW) > 0.03*i.strayMW {
-		i.strayN, i.strayMW = 1, mw
-		return false
+		i.strayN, i.strayMW = 0, mw
 	}
 	i.strayN++
 	i.strayMW += (mw - i.strayMW) / float64(i.strayN)
-	if e < 0 && i.strayN < strayBelow || e > 0 && i.strayN < strayAbove {
+	if i.strayN < i.patience(e, soon) {
 		return false
 	}
 	*i = idle{
-		Baseline: Baseline{RiseC: i.RiseC}, tempC: i.tempC, haveTemp: i.haveTemp, lowestMW: mw, powerMW: i.powerMW,
+		Baseline: Baseline{RiseC: i.RiseC, BaseMW: i.strayMW, Windows: minQuiet}, tempC: i.tempC, haveTemp: i.haveTemp, worked: i.worked,
+		lowestMW: i.strayMW, powerMW: i.powerMW, n: minQuiet, sW: minQuiet * i.strayMW,
 	}
+	i.RefC = i.tempC
 	return true
+}
+
+// patience is how many such windows it takes. Right behind work a few: that is loaded and idle; of a higher
+// draw, which may be somebody else's work, more than one rest shows. Later a lower draw is a card that
+// sleeps, unless there has been no work yet; a higher one may be somebody's steady work, and is believed
+// after a minute.
+func (i *idle) patience(e float64, soon bool) int {
+	switch {
+	case soon && e < 0:
+		return minQuiet
+	case soon:
+		return strayRests
+	case e > 0:
+		return strayAbove
+	case i.worked:
+		return math.MaxInt
+	case i.imported:
+		return strayBelow
+	}
+	return minQuiet
 }
 
 // learnRise learns at the first quiet window after work how far the temperature has fallen.

@@ -1,6 +1,9 @@
 package energy
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // TestTheIdleDrawMoves: a baseline of another day, or of a model that is no longer loaded, is given up for
 // what quiet windows show, sooner where that is less; a short or unsteady stray is not believed.
@@ -20,10 +23,51 @@ func TestTheIdleDrawMoves(t *testing.T) {
 		i.temperature(40)
 		for k := range c.windows {
 			i.window(c.mw(k), 0.25, false)
-			i.quiet(c.mw(k))
+			i.quiet(c.mw(k), false)
 		}
 		if got := i.mw(); got < 0.98*c.want || got > 1.02*c.want {
 			t.Errorf("%s: the idle draw is taken as %.0f W, want %.0f", name, got/1e3, c.want/1e3)
 		}
+	}
+}
+
+// What was learnt from somebody else's work, or before a model was loaded, is given up.
+func TestBaselineIsGivenUp(t *testing.T) {
+	rest := func(i *idle, n int, mw float64, soon bool) {
+		for range n {
+			i.window(mw, 0.25, false)
+			i.quiet(mw, soon)
+		}
+	}
+	work := func(i *idle) { i.window(400_000, 1, true) }
+	for name, c := range map[string]struct {
+		play func(i *idle)
+		want float64
+	}{
+		"somebody else worked at the start": {func(i *idle) { rest(i, 9, 215_000, false); rest(i, 4, 120_000, false) }, 120_000},
+		"a model was loaded":                {func(i *idle) { rest(i, 99, 78_000, false); work(i); rest(i, 12, 120_000, true) }, 120_000},
+		"a model was unloaded":              {func(i *idle) { work(i); rest(i, 99, 120_000, true); work(i); rest(i, 4, 78_000, true) }, 78_000},
+		"somebody else works for a moment": {func(i *idle) {
+			work(i)
+			rest(i, 9, 120_000, true)
+			rest(i, 8, 300_000, true)
+			rest(i, 9, 120_000, true)
+		}, 120_000},
+		"somebody else works later": {func(i *idle) { work(i); rest(i, 9, 120_000, true); rest(i, 99, 300_000, false) }, 120_000},
+		"the card goes to sleep":    {func(i *idle) { work(i); rest(i, 9, 120_000, true); rest(i, 99, 30_000, false) }, 120_000},
+		"it slept before the first request": {func(i *idle) {
+			rest(i, 99, 30_000, false)
+			work(i)
+			rest(i, 8, 120_000, true)
+			rest(i, 99, 30_000, false)
+		}, 120_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := newIdle(Baseline{}, false)
+			c.play(&i)
+			if got := i.mw(); !i.learnt() || math.Abs(got-c.want) > 0.02*c.want {
+				t.Errorf("%.1f W, want %.1f", got/1e3, c.want/1e3)
+			}
+		})
 	}
 }

@@ -78,7 +78,7 @@ func (l *Ledger) settleRest(w *window, idle int64, mw float64) {
 		wait += int64(l.cfg.Average)
 	}
 	if b.inFlight == 0 && !b.contended && w.t0 >= wait && !w.estimated && w.covered == w.t1-w.t0 {
-		b.idle.quiet(mw)
+		b.idle.quiet(mw, w.t0 < wait+quietSoon)
 	}
 }
 

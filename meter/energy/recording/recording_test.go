@@ -21,13 +21,15 @@ type recording struct {
 	Device
 }
 
-func read(t testing.TB) *recording {
+func read(t testing.TB) *recording { return readDir(t, h100) }
+
+func readDir(t testing.TB, dir string) *recording {
 	t.Helper()
-	rec, err := gpu.ReadRecording(os.DirFS(h100))
+	rec, err := gpu.ReadRecording(os.DirFS(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(h100 + "/requests.jsonl.gz")
+	f, err := os.Open(dir + "/requests.jsonl.gz")
 	if err != nil {
 		t.Fatal(err)
 	}

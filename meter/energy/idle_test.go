@@ -58,7 +58,7 @@ func TestBaselineIsGivenUp(t *testing.T) {
 		"it slept before the first request": {func(i *idle) {
 			rest(i, 99, 30_000, false)
 			work(i)
-			rest(i, 8, 120_000, true)
+			rest(i, 12, 120_000, true)
 			rest(i, 99, 30_000, false)
 		}, 120_000},
 	} {

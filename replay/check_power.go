@@ -44,6 +44,9 @@ func (r *Run) checkStall() Check {
 	if len(r.Power.Curves) == 0 || !idle.Valid || len(r.Power.Curves) != len(r.device().Devices) {
 		return unknown(name, "no power curve finer than %s s was measured", short(stallSeconds))
 	}
+	if !r.curveCovers() {
+		return unknown(name, "the power curve covers only part of the run (wattline keeps the last half hour)")
+	}
 	found, worst := 0, 0.0
 	for _, e := range r.Exchanges {
 		if s := r.stalled(e, idle.V*idleBand); s >= stallSeconds {
@@ -55,6 +58,15 @@ func (r *Run) checkStall() Check {
 		return failed(name, "%d requests waited at idle power (below %s W), up to %s s: kernels were compiled, or the server hung; run it again", found, short(idle.V*idleBand), short(worst))
 	}
 	return passed(name, "no request waited %s s or more at idle power", short(stallSeconds))
+}
+
+// curveCovers is whether the curve spans all cells, but for a moment at the end that may still be on its
+// way.
+func (r *Run) curveCovers() bool {
+	const edge = 2 * time.Second
+	c := r.Power.Curves[0]
+	end := c.From.Add(time.Duration(len(c.MilliWatts)) * time.Duration(c.StepUs) * time.Microsecond)
+	return len(r.Spans) > 0 && !c.From.After(r.Spans[0].From.Add(edge)) && !end.Before(r.Spans[len(r.Spans)-1].To.Add(-edge))
 }
 
 // stalled is the longest stretch, in seconds, within the request's time in its slot in which all devices

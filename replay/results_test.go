@@ -229,6 +229,17 @@ func TestWhatIsNoLie(t *testing.T) {
 	}
 }
 
+// A curve that begins in the middle of the run has not seen what went before.
+func TestHalfACurveIsNoProofAgainstStalls(t *testing.T) {
+	run := quick(nil)
+	c := &run.Power.Curves[0]
+	half := len(c.MilliWatts) / 2
+	c.From, c.MilliWatts = c.From.Add(time.Duration(half*20)*time.Millisecond), c.MilliWatts[half:]
+	if s := stateOf(t, run.Results(), "stalls"); s != replay.Unknown {
+		t.Errorf("stalls are %s", s)
+	}
+}
+
 func TestErrorsUpToOnePercentAreNoted(t *testing.T) {
 	run := quick(func(s *replay.Spec) { s.Requests = 20 })
 	run.Exchanges[7].Error = "the stream broke off" // 1 of 120

@@ -178,6 +178,9 @@ func caveats(runs []Labelled) []string {
 		if !r.Valid {
 			out = append(out, fmt.Sprintf("**%s is INVALID**: %s.", run.Label, strings.Join(failures(r), "; ")))
 		}
+		if r.Model != first.Model {
+			out = append(out, fmt.Sprintf("%s ran %s, %s ran %s.", runs[0].Label, first.Model, run.Label, r.Model))
+		}
 		switch {
 		case r.Workload.Spec.Length != first.Workload.Spec.Length:
 			out = append(out, fmt.Sprintf("%s and %s do not compare: replies of forced and of natural length.", runs[0].Label, run.Label))

@@ -297,13 +297,13 @@ func TestComparison(t *testing.T) {
 	b.Results.Energy.MeanTokensPerWatt, c.Results.Energy.MeanTokensPerWatt = replay.Num{}, replay.Num{}
 	a.Results.Latency.TimeToFirstTokenMs = replay.Some(189)
 	other := labelled("Other", func(s *replay.Spec) { s.Length = replay.NaturalLength })
-	other.Results.Valid = false
+	other.Results.Valid, other.Results.Model = false, "other.gguf"
 	other.Results.Checks = []replay.Check{{Name: "errors", State: replay.Failed, Detail: "half of them"}}
 	out.Reset()
 	if err := Comparison(&out, []Labelled{a, b, c, other}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"**Best Latency**: Default and Optimized alike", "**Other is INVALID**: errors: half of them", "forced and of natural length"} {
+	for _, want := range []string{"**Best Latency**: Default and Optimized alike", "**Other is INVALID**: errors: half of them", "forced and of natural length", "Other ran other.gguf"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

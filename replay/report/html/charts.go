@@ -32,6 +32,7 @@ type chartCell struct {
 	PromptTokens int              `json:"prompt"`
 	OutputTokens int              `json:"output"`
 	TTFTMs       []float64        `json:"ttft_ms"` // sorted, of every request
+	TPOTMs       []float64        `json:"tpot_ms"` // likewise
 	TTFTMean     replay.Num       `json:"ttft_mean_ms"`
 	TPS          replay.Num       `json:"tps"`
 	JPerToken    replay.Num       `json:"j_per_token"`
@@ -84,6 +85,7 @@ func chartRunOf(run report.Labelled) chartRun {
 	out.lanes(list, begin, index)
 	for i := range out.Cells {
 		slices.Sort(out.Cells[i].TTFTMs)
+		slices.Sort(out.Cells[i].TPOTMs)
 	}
 	out.power(run.Run, begin)
 	return out
@@ -99,6 +101,9 @@ func (c *chartRun) lanes(list []*replay.Exchange, begin time.Time, index map[rep
 		}
 		if e.OK() && e.TTFTUs.Valid {
 			c.Cells[i].TTFTMs = append(c.Cells[i].TTFTMs, float64(e.TTFTUs.V)/1e3)
+			if tpot := e.TPOTUs(); tpot.Valid {
+				c.Cells[i].TPOTMs = append(c.Cells[i].TPOTMs, tpot.V/1e3)
+			}
 		}
 		from := e.StartedAt.Sub(begin).Seconds()
 		end := cmp.Or(e.EndUs.V, e.LastUs.V)

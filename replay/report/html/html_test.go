@@ -87,13 +87,13 @@ func TestABrowserDrawsIt(t *testing.T) {
 		page         string
 		charts, none int
 	}{
-		"one run": {written(t, run("a", nil)), 7, 0},
+		"one run": {written(t, run("a", nil)), 8, 0},
 		"two runs": {written(t, run("a", nil), run("b", func(s *replay.Spec, _ *replay.Run) {
 			if s != nil {
 				s.Seed = 2
 			}
-		})), 8, 0},
-		"without energy": {written(t, run("a", bare)), 3, 4},
+		})), 9, 0},
+		"without energy": {written(t, run("a", bare)), 4, 4},
 	} {
 		file := filepath.Join(t.TempDir(), "report.html")
 		if err := os.WriteFile(file, []byte(c.page), 0o600); err != nil {

@@ -90,19 +90,20 @@ function efficiency() {
   } });
 }
 
-// distributions pools what has prompts of one size: how long a reply becomes does not delay its first token.
-function distributions() {
+// distribution pools what has prompts of one size: how long a reply becomes does not delay its first token.
+function distribution(title, note, key) {
   const series = [];
   data.runs.forEach((run, r) => sizes.forEach((prompt) => {
-    const ms = run.cells.filter((c) => c.prompt === prompt).flatMap((c) => c.ttft_ms || []).sort((a, b) => a - b);
+    const ms = run.cells.filter((c) => c.prompt === prompt).flatMap((c) => c[key] || []).filter((v) => v > 0).sort((a, b) => a - b);
     const n = ms.length;
     if (!n) return;
     const points = [[ms[0], 0], ...ms.map((v, k) => [v, (k + 1) / n])];
     series.push({ name: label(run, size(prompt) + " prompts (" + n + ")"), type: "line", step: "end", symbol: n < 40 ? "circle" : "none", symbolSize: 4, lineStyle: { type: ["solid", "dashed", "dotted"][r % 3], color: colourOf(prompt) }, itemStyle: { color: colourOf(prompt) }, data: points });
   }));
-  if (!series.length) return card("Distribution of the time to first token", "", "Nothing was answered.");
-  card("Distribution of the time to first token", "Share of requests whose first token came within so many ms; in parentheses how many there were.", { chart: {
-    xAxis: axis("ms", { type: "log" }), yAxis: axis("share of requests", { max: 1, nameGap: 44 }), series,
+  if (!series.length) return card(title, "", "Nothing was answered.");
+  card(title, note + " In parentheses how many there were.", { chart: {
+    xAxis: axis("ms", { type: "log", min: (v) => v.min / 1.3, max: (v) => v.max * 1.3, axisLabel: { color: soft, formatter: three, showMinLabel: false, showMaxLabel: false } }),
+    yAxis: axis("share of requests", { max: 1, nameGap: 44 }), series,
     tooltip: { confine: true, formatter: (p) => p.seriesName + "<br>" + (100 * p.value[1]).toFixed(0) + " % within " + three(p.value[0]) + " ms" },
   } });
 }
@@ -172,8 +173,9 @@ function stacked(title, note, phases, value, unit, empty) {
 }
 
 ttftBySize();
-distributions();
+distribution("Distribution of the time to first token", "Share of requests whose first token came within so many ms.", "ttft_ms");
 efficiency();
+distribution("Distribution of the time per output token", "Share of requests whose tokens, behind the first, took so many ms each.", "tpot_ms");
 stacked("Energy by phase", "Mean attributed GPU joules a request.", ["prefill", "decode", "idle"], (c, p) => c[p + "_j"], "J",
   "No energy was measured: no power source, or no wattline in between.");
 const before = ["network", "upload", "proxy", "queue", "prefill", "server"];

@@ -99,6 +99,7 @@ func TestAdminListener(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
 		}
 	}
+	w.row(t, ids[2]) // which waits until it is there
 	var recs []*meter.Record
 	if _, body := get(t, "GET", w.admin+"/api/requests?limit=2", ""); json.Unmarshal([]byte(body), &recs) != nil || len(recs) != 2 ||
 		recs[0].ID != ids[2] || recs[1].ID != ids[1] || recs[0].OutputTokens != meter.Some(7) {

@@ -137,28 +137,53 @@ func freeOr(addr string) string {
 // report sends the requests and prints what wattline says of them.
 func (c *demoCmd) report(a *app, s *service) error {
 	plan := []demoRequest{{20, 16, 1}, {20, 128, 1}, {300, 64, 1}, {1000, 64, 1}, {300, 128, 4}}
-	total := 0
+	var all []string
 	fmt.Fprintf(a.stdout, "\nSending streamed chat requests through %s ...\n", s.routes[0].url())
-	last := ""
 	for _, r := range plan {
 		ids, err := r.send(a.ctx, s.routes[0].url())
 		if err != nil {
 			return err
 		}
-		total += len(ids)
-		last = ids[len(ids)-1]
+		all = append(all, ids...)
 	}
-	flush, cancel := context.WithTimeout(a.ctx, 5*time.Second)
-	defer cancel()
-	if err := s.rows.queue.Flush(flush); err != nil {
+	if err := s.awaitRows(a.ctx, all); err != nil {
 		return err
 	}
+	total, last := len(all), all[len(all)-1]
 	fmt.Fprintf(a.stdout, "\nwattline requests --store %s --limit %d\n\n", c.Store, total)
 	if err := (&requestsCmd{Store: c.Store, Limit: total}).Run(a); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "\nwattline requests --store %s %s\n\n", c.Store, last)
 	return (&requestsCmd{Store: c.Store, ID: last, Limit: 1}).Run(a)
+}
+
+// awaitRows waits until the rows of these requests can be read: a client has its last byte a moment before
+// the row is handed over.
+func (s *service) awaitRows(ctx context.Context, ids []string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the requests' rows did not reach the store"))
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for len(ids) > 0 {
+		if err := s.rows.queue.Flush(ctx); err != nil {
+			return err
+		}
+		rec, err := s.rows.reader.Find(ctx, ids[0])
+		if err != nil {
+			return err
+		}
+		if rec != nil {
+			ids = ids[1:]
+			continue
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // demoBudget is what the quick benchmark may take; cells beyond it are skipped aloud, and the first never.

@@ -24,9 +24,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 )
 
 // env tells a successor which descriptors it was given: "ready=3,default=4,admin=5".
@@ -260,10 +262,22 @@ func (l *Listeners) keepSocketFiles() {
 	}
 }
 
+// file is a copy of a listener's descriptor for a child. The listener's own File will not do: os/exec asks
+// such a file for its descriptor, which makes it blocking, and the flag is shared with the listener. An
+// accept that began before the successor has set it again would then hold this process until the next
+// client comes.
 func file(ln net.Listener) (*os.File, error) {
-	f, ok := ln.(interface{ File() (*os.File, error) })
+	sc, ok := ln.(syscall.Conn)
 	if !ok {
 		return nil, fmt.Errorf("a %T cannot be passed on", ln)
 	}
-	return f.File()
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, dupErr := -1, error(nil)
+	if err := raw.Control(func(own uintptr) { fd, dupErr = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || dupErr != nil {
+		return nil, errors.Join(err, dupErr)
+	}
+	return os.NewFile(uintptr(fd), "listener"), nil
 }

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const role = "HANDOVER_TEST_ROLE"
@@ -114,6 +116,53 @@ func ask(network, addr string) (string, error) {
 	defer c.Close()
 	b, err := io.ReadAll(c)
 	return string(b), err
+}
+
+// TestListenersStayNonBlocking: what a child is given shares its flags with the listener. Were it made
+// blocking, an accept could outlast Close, and with it the process.
+func TestListenersStayNonBlocking(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := file(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("true")
+	cmd.ExtraFiles = []*os.File{f}
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_NONBLOCK == 0 {
+		t.Errorf("flags %#x, %v", flags, err)
+	}
+	accepted := make(chan error, 1)
+	go func() { // ends with Close
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				accepted <- err
+				return
+			}
+			_ = c.Close()
+		}
+	}()
+	if _, err := ask("tcp", ln.Addr().String()); err != nil { // so that the next accept asks the kernel at once
+		t.Error(err)
+	}
+	if err := errors.Join(ln.Close(), f.Close()); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-accepted:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("an accept outlasts Close")
+	}
 }
 
 // TestEveryConnectionIsAnswered: connections one after the other while the program is replaced three

@@ -69,6 +69,30 @@ func TestManifestsAreKubernetes(t *testing.T) {
 	}
 }
 
+// The Dockerfile is one to BuildKit's parser and linter, copies what there is, and does not run as root.
+func TestDockerfileParses(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := validate(t, "dockerfile", filepath.Join(root, "deploy", "Dockerfile"), root); err != nil || out != "2 stages, the last as user 10001\n" {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	good := mustRead(t, "Dockerfile")
+	for name, change := range map[string][2]string{
+		"an instruction that there is not": {"ENTRYPOINT", "ENTERPOINT"}, "root": {"USER 10001\n", ""}, "a file that is not there": {"COPY go.mod go.sum", "COPY go.mod go.work"},
+		"a stage that is not there": {"--from=build", "--from=builder"},
+	} {
+		bad := filepath.Join(t.TempDir(), "Dockerfile")
+		if err := os.WriteFile(bad, []byte(strings.Replace(good, change[0], change[1], 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := validate(t, "dockerfile", bad, root); err == nil {
+			t.Errorf("%s passes:\n%s", name, out)
+		}
+	}
+}
+
 // Dashboards are of the types that Grafana publishes, and a field that there is not is found.
 func TestDashboardsAreGrafanas(t *testing.T) {
 	files, err := filepath.Glob("grafana/dashboards*/*.json")

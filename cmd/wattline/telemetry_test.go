@@ -176,14 +176,15 @@ func TestTelemetryAgreesWithTheRows(t *testing.T) {
 	}
 }
 
-// A collector that is not there is said and counted, and the process stops in time with exit code 0.
+// A collector that is not there is said and counted, and the process stops in time with exit code 0. Neither
+// it nor a ClickHouse that is not there makes wattline unready.
 func TestMissingCollectorIsCounted(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = ln.Close()
-	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+ln.Addr().String(), "--otlp-protocol", "http", "--gpu", "none")
+	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+ln.Addr().String(), "--otlp-protocol", "http", "--gpu", "none", "--clickhouse", "http://nobody@"+ln.Addr().String()+"/wattline")
 	if r := w.post(t.Context(), "/v1/chat/completions", chatBody); r.err != nil || r.status != http.StatusOK {
 		t.Fatalf("status %d, %v", r.status, r.err)
 	}
@@ -204,6 +205,9 @@ func TestMissingCollectorIsCounted(t *testing.T) {
 		}
 	}
 	w.awaitPage(t, "wattline_otlp_waiting", 1)
+	if status, text := w.get(t, "/readyz"); status != http.StatusOK || !strings.Contains(w.said(), "cannot be shipped") {
+		t.Errorf("without a collector and a ClickHouse /readyz says %d %s; stderr:\n%s", status, text, w.said())
+	}
 	w.stopped(t)
 	if text := w.said(); !strings.Contains(text, "traces do not arrive") || !strings.Contains(text, "did not take everything") {
 		t.Errorf("stderr does not say what was lost:\n%s", text)

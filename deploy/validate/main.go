@@ -1,10 +1,11 @@
 // Command validate reads deployment files with the code that will read them: compose files with the
 // compose specification's own loader, manifests with Kubernetes' API types and dashboards with Grafana's,
-// where an unknown field is an error. It is a module of its own, so that neither becomes a dependency of wattline.
+// where an unknown field is an error, Dockerfiles with BuildKit's parser and linter. It is a module of its own, so that neither becomes a dependency of wattline.
 //
 //	validate compose FILE PROFILE...   prints each profile's services, one line a profile
 //	validate k8s FILE...               prints each object's kind and name
 //	validate grafana FILE...           prints each dashboard's title and number of panels
+//	validate dockerfile FILE CONTEXT   prints the number of stages and whom the last runs as
 package main
 
 import (
@@ -38,7 +39,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: validate compose FILE PROFILE... | validate k8s FILE... | validate grafana FILE...")
+		return errors.New("usage: validate compose FILE PROFILE... | validate k8s FILE... | validate grafana FILE... | validate dockerfile FILE CONTEXT")
 	}
 	switch args[0] {
 	case "compose":
@@ -57,6 +58,10 @@ func run(args []string) error {
 		return nil
 	case "grafana":
 		return dashboards(args[1:])
+	case "dockerfile":
+		if len(args) == 3 {
+			return dockerfile(args[1], args[2])
+		}
 	}
 	return fmt.Errorf("nothing is known of %q", args[0])
 }

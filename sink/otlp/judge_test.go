@@ -48,9 +48,11 @@ func judge(t *testing.T, a, b []summary, strict bool) {
 		of   func(summary) time.Duration
 	}{{"p50", p50}, {"p99", p99}} {
 		effect, band := compared(a, b, of.of)
-		t.Logf("%s: A %v, B %v; B less the A's around it: median %v; A less the A's around it: 97.5 %% of such medians are below %v",
-			of.name, median(a, of.of), median(b, of.of), effect, band)
-		if of.name == "p99" && effect > band {
+		off := median(a, of.of)
+		t.Logf("%s: A %v, B %v; B less the A's beside it: median %v; A less the A's beside it: 97.5 %% of such medians are below %v",
+			of.name, off, median(b, of.of), effect, band)
+		// Making and encoding a trace does take some 40 us of CPU, which must show somewhere: a twentieth is allowed.
+		if of.name == "p99" && effect > max(band, off/20) {
 			t.Errorf("p99 with tracing is higher by %v: more than noise (%v)", effect, band)
 		}
 	}
@@ -61,18 +63,15 @@ func judge(t *testing.T, a, b []summary, strict bool) {
 	}
 }
 
-// compared returns the median of what a B is above the mean of the two A's around it, and how large that
-// figure can be by noise alone: the same is done with each A and its neighbours, and the median of as many
+// compared returns the median of what a B is above the two A's beside it, and how large that figure can be
+// by noise alone: the same is done with each A and its neighbours, up and down, and the median of as many
 // such differences as there are B's, drawn at random, is below band 97.5 times of 100. Slow changes of the
 // machine cancel in both.
 func compared(a, b []summary, of func(summary) time.Duration) (effect, band time.Duration) {
-	between := func(x, y summary) time.Duration { return (of(x) + of(y)) / 2 }
 	var above, own []time.Duration
 	for i := range b {
-		above = append(above, of(b[i])-between(a[i], a[i+1]))
-	}
-	for i := 1; i+1 < len(a); i++ {
-		own = append(own, of(a[i])-between(a[i-1], a[i+1]))
+		above = append(above, of(b[i])-of(a[i]), of(b[i])-of(a[i+1]))
+		own = append(own, of(a[i])-of(a[i+1]), of(a[i+1])-of(a[i]))
 	}
 	r := rand.New(rand.NewPCG(8, 11))
 	medians := make([]time.Duration, 1000)

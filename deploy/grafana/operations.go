@@ -31,8 +31,8 @@ FROM power WHERE {{within "at"}} AND throttled_us IS NOT NULL GROUP BY time, car
 		},
 		{
 			Question: "Is anything dropped?", Kind: Lines,
-			Doc:    "Rows lost to a full queue or refused by the store. Must be 0; traffic never waits for rows.",
-			PromQL: []Series{{`sum by (instance, wattline_row_kind) (increase(wattline_queue_dropped_total[$__rate_interval]) + increase(wattline_queue_lost_total[$__rate_interval]))`, "{{instance}} {{wattline_row_kind}}"}},
+			Doc:    "Rows lost to a full queue, refused by the store, or dropped from a full store before they were shipped. Must be 0; traffic never waits for rows.",
+			PromQL: []Series{{`increase(wattline_store_lost_total[$__rate_interval])`, "{{instance}} store full"}, {`sum by (instance, wattline_row_kind) (increase(wattline_queue_dropped_total[$__rate_interval]) + increase(wattline_queue_lost_total[$__rate_interval]))`, "{{instance}} {{wattline_row_kind}}"}},
 		},
 		{
 			Question: "Does ClickHouse keep up?", Kind: Lines,

@@ -80,8 +80,8 @@ func promAnswers() map[string][]string {
 		"How many requests are in flight?":               {"desk default = 2"},
 		"How near are cards to their limits?":            {"desk GPU-0 = 0.75"},
 		"How hot are the cards?":                         {"desk GPU-0 = 60"},
-		"Is anything dropped?":                           {"desk requests = 4", "desk samples = 0", "desk settled = 0"},
-		"Does ClickHouse keep up?":                       {"desk configs = 0", "desk ledger = 7", "desk power = 6", "desk requests = 5"},
+		"Is anything dropped?":                           {"desk store full = 8", "desk requests = 4", "desk samples = 0", "desk settled = 0"},
+		"Does ClickHouse keep up?":                       {"desk configs = 0", "desk itl_gaps = 8", "desk ledger = 7", "desk power = 6", "desk requests = 5"},
 		"How long have rows waited?":                     {"desk = 0"},
 		"Do traces arrive?":                              {"metrics failed = 0", "metrics sent = 0.0666667", "spans refused = 0", "traces dropped = 0", "traces failed = 0", "traces sent = 0.2"},
 		"What does wattline add before the first token?": {"p50 desk = 0.000175", "p99 desk = 0.0002485"}, // all 120 us, so within 100 to 250
@@ -140,7 +140,8 @@ func (p *page) step(t *testing.T) {
 	p.metrics.Watch(metrics.Sources{
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 2, Connections: 3}} },
 		Queue:  func() sink.Stats { return sink.Stats{Requests: sink.Counts{Dropped: steps}} },
-		Outbox: func() (metrics.Outbox, bool) { return metrics.Outbox{Requests: 5, Power: 6, Ledger: 7}, true },
+		Outbox: func() (metrics.Outbox, bool) { return metrics.Outbox{Requests: 5, Power: 6, Ledger: 7, Gaps: 8}, true },
+		Lost:   func() (int64, bool) { return 2 * p.steps, true },
 		Traces: func() metrics.Export { return metrics.Export{Sent: 3 * steps} },
 		Pushes: func() metrics.Export { return metrics.Export{Sent: steps} },
 	})

@@ -70,6 +70,7 @@ type Batch struct {
 	Status   Status
 
 	Contention Contention
+	OursMemB   Int   // device memory of the upstream's processes, as far as it is known
 	Rows       []Row // completed seconds
 }
 

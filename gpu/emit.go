@@ -196,7 +196,7 @@ func (r *runner) contend(want Want) {
 func (r *runner) describe(b *Batch, want Want) {
 	l := &r.learn
 	b.Device, b.Info, b.Epoch, b.Began = r.index, r.info, r.epoch, r.began
-	b.Shape, b.Disputed, b.Contention = l.shape, l.disputed, r.contention
+	b.Shape, b.Disputed, b.Contention, b.OursMemB = l.shape, l.disputed, r.contention, r.oursMem
 	c := l.channel(l.shape)
 	b.StepNs, b.WindowNs, b.ShapeLagNs = c.StepNs, c.WindowNs, c.LagNs
 	k := l.channel(ChannelCounter)

@@ -84,12 +84,16 @@ func (c *curve) steps(from, to int64) (begin int64, milliWatts []int64) {
 // energy is what /api/energy answers.
 func (s *service) energy(ctx context.Context, from, to time.Time) (*console.Energy, error) {
 	e := &console.Energy{}
-	for i, t := range s.power.targets {
+	for _, d := range s.power.devices {
+		if d.sampler.Load() == nil || d.target.Info.Kind == gpu.KindCPU {
+			continue
+		}
+		t := d.target
 		e.Devices = append(e.Devices, console.EnergyDevice{
 			Device: t.Info.UUID, Name: t.Info.Name, Driver: t.Info.Driver, Source: t.Info.Source, Simulated: t.Info.Simulated,
 		})
 		clock := s.power.clock
-		if begin, mw := s.power.curves[i].steps(clock.At(from), clock.At(to)); len(mw) > 0 {
+		if begin, mw := d.curve.steps(clock.At(from), clock.At(to)); len(mw) > 0 {
 			e.Curves = append(e.Curves, console.Curve{Device: t.Info.UUID, From: clock.Time(begin).UTC(), StepUs: curveStep.Microseconds(), MilliWatts: mw})
 		}
 	}

@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/url"
+	"log/slog"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"wattline/gpu"
-	"wattline/gpu/host"
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/sink"
@@ -21,75 +18,68 @@ import (
 
 // energyFlags say which devices' power is read.
 type energyFlags struct {
-	GPU    string   `name:"gpu" help:"Whose power is read: ${enum}. sim is a simulated card, whatever runs." enum:"auto,nvml,smi,amd,sim,none" default:"auto" group:"Energy"`
-	GPUs   []string `name:"gpus" help:"The upstream's devices: indices, UUIDs or PCI addresses. Default: those on which its processes compute." placeholder:"GPU" group:"Energy"`
-	Wake   bool     `help:"Also read cards that are powered down, which wakes them." group:"Energy"`
-	Slots  string   `help:"Ask the upstream's GET /slots which slot serves a request, at most twice a second: ${enum}. auto does so while requests overlap and the upstream's power is read; on also for one alone." enum:"auto,on,off" default:"auto" group:"Energy"`
-	Record string   `help:"Write a recording of power and requests to this empty folder, for wattline attribute." placeholder:"DIR" group:"Energy"`
+	GPU     string   `name:"gpu" help:"Whose power is read: ${enum}. sim is a simulated card, whatever runs." enum:"auto,nvml,smi,amd,sim,none" default:"auto" group:"Energy"`
+	GPUs    []string `name:"gpus" help:"The upstream's devices: indices, UUIDs or PCI addresses. Default: those on which its processes compute." placeholder:"GPU" group:"Energy"`
+	Wake    bool     `help:"Also read cards that are powered down, which wakes them." group:"Energy"`
+	Slots   string   `help:"Ask the upstream's GET /slots which slot serves a request, at most twice a second: ${enum}. auto does so while requests overlap and the upstream's power is read; on also for one alone." enum:"auto,on,off" default:"auto" group:"Energy"`
+	SysRoot string   `hidden:"" default:"/sys" help:"Where the kernel shows devices."`
+	Record  string   `help:"Write a recording of power and requests to this empty folder, for wattline attribute." placeholder:"DIR" group:"Energy"`
 }
 
-// power is where energy comes from: sources, the sampler, and the settler that divides it.
+// power is where energy comes from: sources, the samplers, and the settler that divides it.
 type power struct {
 	clock    gpu.Clock
 	sources  *gpuSources
-	sampler  *gpu.Sampler
+	devices  []*powered
+	bindings []*binding // by route
 	settler  *settle.Settler
 	recorder *recorder // nil: nothing is recorded
-	curves   []curve   // by target
 	queue    *sink.Queue
 	instance string
-	targets  []gpu.Target
+	wake     bool
+	log      *slog.Logger
 	found    string // for the start-up line
-	claims   []func() error
 	slots    string // --slots
 	watching []*watched
+	seeking  func() // ends the search for devices and waits; nil: nothing is sought
+
+	mu     sync.Mutex // guards claims
+	claims []func() error
 }
 
 // startPower finds the devices of all routes and begins to sample them. That there are none is no error:
 // the rows then say so. state is the folder of the store.
 func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, instance, state string) (p *power, err error) {
-	p = &power{clock: gpu.NewClock(), queue: q, instance: instance, slots: c.Slots}
-	if p.sources, err = openGPUSources(c.GPU, p.clock, c.Wake, a.log); err != nil {
+	p = &power{clock: gpu.NewClock(), queue: q, instance: instance, slots: c.Slots, wake: c.Wake, log: a.log}
+	if p.sources, err = openGPUSources(c.GPU, p.clock, c.Wake, a.log, c.SysRoot); err != nil {
 		return nil, err
 	}
-	sources := p.sources // p is nil where an error is returned
+	started := p // p is nil where an error is returned
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, sources.Close())
+			started.stopSamplers()
+			err = errors.Join(err, started.sources.Close())
 		}
 	}()
-	var all []gpu.Candidate
-	for _, src := range p.sources.GPUs {
-		list, err := gpu.Candidates(src, sysRoot)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, list...)
-	}
-	if err = p.bind(c, routes, all); err != nil {
+	if err = p.list(c.SysRoot); err != nil {
 		return nil, err
 	}
-	names := make([]string, len(p.targets))
-	for i, t := range p.targets {
-		names[i] = t.Info.UUID
-		if !t.Info.Simulated {
-			p.claim(a, t.Info.UUID)
-		}
+	found, err := p.bind(c, routes)
+	if err != nil {
+		return nil, err
 	}
 	if c.Record != "" {
-		if p.recorder, err = newRecorder(c.Record, len(p.targets)); err != nil {
+		if p.recorder, err = newRecorder(c.Record, distinct(found)); err != nil {
 			return nil, err
 		}
 	}
-	p.curves = make([]curve, len(p.targets))
-	p.settler = settle.New(p.settling(a, routes, state), names...)
-	cfg := gpu.Config{Clock: p.clock, Targets: p.targets, Handle: p.handle, WakeSleeping: c.Wake, Log: a.log}
-	if p.recorder != nil {
-		cfg.Recorders = p.recorder.devices
+	p.settler = settle.New(p.settling(a, routes, state), p.names(routes)...)
+	for i, devices := range found {
+		if err = p.attach(p.bindings[i], devices); err != nil {
+			return nil, err
+		}
 	}
-	if p.sampler, err = gpu.Start(cfg); err != nil {
-		return nil, err
-	}
+	p.seek(a.ctx)
 	return p, nil
 }
 
@@ -107,46 +97,16 @@ func (p *power) settling(a *app, routes []*servedRoute, state string) settle.Con
 		cfg.Upstreams = append(cfg.Upstreams, r.Upstream)
 	}
 	if p.recorder != nil {
-		cfg.Opened = func(device int, with settle.Opening) { p.recorder.opened(device, p.targets[device].Info, with) }
+		cfg.Opened = func(device int, with settle.Opening) {
+			if device < len(p.devices) {
+				p.recorder.opened(device, p.devices[device].target.Info, with)
+			}
+		}
+	}
+	if p.processor() != nil {
+		cfg.Processors = len(routes)
 	}
 	return cfg
-}
-
-// bind chooses each route's devices among all; a device that nobody uses is not sampled.
-func (p *power) bind(c *serveCmd, routes []*servedRoute, all []gpu.Candidate) error {
-	place := map[int]int{} // candidate -> target
-	var said []string
-	for _, r := range routes {
-		wish := wishOf(r, c.GPUs)
-		if p.sources.Sim != nil && len(wish.GPUs) == 0 {
-			wish = gpu.Wish{Local: true, Ours: func(int) bool { return true }}
-		}
-		chosen, why, err := gpu.Mine(wish, all)
-		switch {
-		case len(all) == 0 && len(wish.GPUs) == 0:
-			continue
-		case errors.Is(err, gpu.ErrNotMine):
-			said = append(said, fmt.Sprintf("%s: %v", r.Name, err))
-			continue
-		case err != nil:
-			return usageError("%w", err)
-		}
-		for _, i := range chosen {
-			at, ok := place[i]
-			if !ok {
-				at = len(p.targets)
-				place[i] = at
-				p.targets = append(p.targets, gpu.Target{Source: all[i].Source, Info: all[i].Info, Ours: wish.Ours})
-			}
-			r.devices = append(r.devices, at)
-			said = append(said, fmt.Sprintf("%s by %s (%s)", deviceName(all[i].Info), all[i].Info.Source, why))
-		}
-	}
-	p.found = strings.Join(said, "; ")
-	if p.found == "" {
-		p.found = "no source (gpu_uj stays null; wattline gpu says why)"
-	}
-	return nil
 }
 
 func deviceName(in gpu.Info) string {
@@ -154,39 +114,6 @@ func deviceName(in gpu.Info) string {
 		return "SIMULATED " + in.Name
 	}
 	return in.Name
-}
-
-// wishOf says what is known of where a route's upstream computes.
-func wishOf(r *servedRoute, flag []string) gpu.Wish {
-	w := gpu.Wish{GPUs: r.GPUs}
-	if len(w.GPUs) == 0 {
-		w.GPUs = flag
-	}
-	u, err := url.Parse(r.Upstream)
-	if err != nil {
-		return w
-	}
-	w.Local = u.Scheme == "unix" || host.IsLocal(u.Hostname())
-	port, err := strconv.Atoi(u.Port())
-	if !w.Local || err != nil {
-		return w
-	}
-	machine, err := host.New("/proc")
-	if err != nil {
-		return w
-	}
-	w.Ours = host.NewFamily(machine, port, 10*time.Second).Has
-	return w
-}
-
-// claim tells other wattlines that this one measures the device, and says if another does.
-func (p *power) claim(a *app, uuid string) {
-	held, err := host.Claim(uuid)
-	if err != nil {
-		a.log.Warn("two wattlines count the same joules", "device", uuid, "error", err)
-		return
-	}
-	p.claims = append(p.claims, held.Close)
 }
 
 // shapes are how the ledger takes the sampler's channels.
@@ -201,9 +128,18 @@ func shape(c gpu.Channel) energy.Shape {
 	}
 }
 
-// handle hands a batch on: to the ledger, and its seconds to the store. It runs on the device's goroutine.
-// The ledger gets millijoules and microseconds, which is what a recording holds.
-func (p *power) handle(b *gpu.Batch) {
+// handle hands a batch of the device in that place on: to the ledger, and its seconds to the store. It runs
+// on the device's goroutine. The ledger gets millijoules and microseconds, which is what a recording holds.
+func (p *power) handle(place int, b *gpu.Batch) {
+	d := p.devices[place]
+	for i := range b.Rows {
+		p.queue.OfferPower(p.powerRow(&b.Rows[i]))
+	}
+	d.curve.add(b)
+	if b.Info.Kind == gpu.KindCPU {
+		p.divideProcessor(b)
+		return
+	}
 	r := &settle.Reading{
 		Source: b.Info.Source, Shape: shape(b.Shape), Average: time.Duration(b.WindowNs),
 		At: b.At, Lost: b.Ended != "",
@@ -224,11 +160,10 @@ func (p *power) handle(b *gpu.Batch) {
 			r.Samples = append(r.Samples, settle.Sample{At: s.At / 1000 * 1000, MW: s.Mw})
 		}
 	}
-	p.settler.Read(b.Device, r)
-	p.curves[b.Device].add(b)
-	for i := range b.Rows {
-		p.queue.OfferPower(p.powerRow(&b.Rows[i]))
+	if b.OursMemB.OK { // else what everybody's processes hold
+		r.MemB = optional(b.OursMemB)
 	}
+	p.settler.Read(place, r)
 }
 
 func optional(v gpu.Int) meter.Int { return meter.Int{V: v.V, Valid: v.OK} }
@@ -274,8 +209,11 @@ func (p *power) stop(ctx context.Context) error {
 			w.slots.Stop()
 		}
 	}
+	if p.seeking != nil {
+		p.seeking()
+	}
 	err := p.settler.Stop(ctx) // needs samples until the last request is covered
-	p.sampler.Stop()
+	p.stopSamplers()
 	if p.recorder != nil {
 		err = errors.Join(err, p.recorder.Close())
 	}
@@ -287,7 +225,7 @@ func (p *power) stop(ctx context.Context) error {
 
 // deviceStates tells the metrics how well the devices are read.
 func (p *power) deviceStates() (out []metrics.Device) {
-	for _, st := range p.sampler.States() {
+	for _, st := range p.states() {
 		out = append(out, metrics.Device{
 			ID: st.Info.UUID, Kind: string(st.Info.Kind), Readable: st.Condition == gpu.Live || st.Condition == gpu.Probing,
 			AgreementPPM: optional(st.Agreement), Reopened: st.Reopens, Errors: st.Errors, Missed: st.Missed, Demoted: st.Demotions,

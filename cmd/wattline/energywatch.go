@@ -21,12 +21,11 @@ type watched struct {
 	route    uint64 // in the upper bits of every request's key
 	index    int    // of the route
 	name     string // of the route
-	devices  []int  // its places in power's targets
-	upstream *settle.Upstream
-	activity gpu.Activities
-	slots    *slots.Reader // nil: slots are not asked for
-	resident *resident     // nil: the upstream is not of this machine
-	offset   int64         // from the proxy's clock to power's
+	binding  *binding
+	nowhere  *settle.Upstream // takes the rows of requests that no device is known of
+	slots    *slots.Reader    // nil: slots are not asked for
+	resident *resident        // nil: the upstream is not of this machine
+	offset   int64            // from the proxy's clock to power's
 
 	mu   sync.Mutex // guards live; a request's entry is used by one goroutine at a time
 	live map[uint64]*liveRequest
@@ -34,6 +33,7 @@ type watched struct {
 
 // liveRequest is a request that makes the server compute.
 type liveRequest struct {
+	on   *bound
 	work meter.Work
 	tape tape
 	slot *slots.Request // nil: slots are not asked for
@@ -41,16 +41,10 @@ type liveRequest struct {
 
 // watch makes a route's observer.
 func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.Upstream) *watched {
-	w := &watched{rows: r, power: p, index: index, name: route.Name, devices: route.devices, route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
-	w.upstream = p.settler.Upstream(index, route.devices...)
-	if len(route.devices) > 0 {
-		w.activity = append(w.activity, p.sampler.Activity(route.devices...))
-		if p.sources.Sim != nil {
-			w.activity = append(w.activity, p.sources.Sim)
-		}
-		if p.slots != "off" {
-			w.slots = slots.New(slots.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
-		}
+	w := &watched{rows: r, power: p, index: index, name: route.Name, binding: p.bindings[index], route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
+	w.nowhere = p.settler.Upstream(index)
+	if len(p.devices) > 0 && p.slots != "off" {
+		w.slots = slots.New(slots.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
 	}
 	w.resident = watchResident(route.Upstream)
 	p.watching = append(p.watching, w)
@@ -63,9 +57,11 @@ func (w *watched) sighted(s slots.Sighting) {
 	step := energy.Event{Kind: energy.SlotSeen, Request: s.Request, At: s.At, Slot: s.Slot}
 	if s.Idle {
 		step.Kind = energy.SlotIdle
-		w.upstream.Observe(step)
-		if w.power.recorder != nil {
-			w.power.recorder.idle(w, s.Request, s.At)
+		if on := w.binding.bound.Load(); on != nil {
+			on.upstream.Observe(step)
+			if w.power.recorder != nil {
+				w.power.recorder.idle(on, s.Request, s.At)
+			}
 		}
 		return
 	}
@@ -73,7 +69,7 @@ func (w *watched) sighted(s slots.Sighting) {
 	defer w.mu.Unlock()
 	if q := w.live[s.Request&^w.route]; q != nil {
 		q.tape.slot, q.tape.slotAt = meter.Some(int64(s.Slot)), s.At
-		w.upstream.Observe(step)
+		q.on.upstream.Observe(step)
 	}
 }
 
@@ -100,7 +96,7 @@ func (w *watched) slotOfReply(q *liveRequest, rec *meter.Record, end energy.Even
 		return
 	}
 	if !q.work.Streams && !q.tape.slot.Valid {
-		w.upstream.Observe(energy.Event{Kind: energy.SlotSeen, Request: end.Request, At: q.tape.sent, Slot: int(*d.Slot)})
+		q.on.upstream.Observe(energy.Event{Kind: energy.SlotSeen, Request: end.Request, At: q.tape.sent, Slot: int(*d.Slot)})
 		q.tape.slot, q.tape.slotAt = meter.Some(*d.Slot), q.tape.sent
 	}
 }
@@ -111,12 +107,13 @@ func asksForSlot(w meter.Work) bool { return w.Slot.Valid && w.Slot.V >= 0 }
 // Observe passes a step on to the ledger and to whoever watches activity. Only requests that make the
 // server compute count: a route that is not metered costs the device nothing that could be told.
 func (w *watched) Observe(e proxy.Event) {
-	if len(w.activity) == 0 {
+	on := w.binding.bound.Load()
+	if on == nil {
 		return
 	}
 	w.mu.Lock()
 	if e.Phase == proxy.Sent && e.Work.Computes {
-		w.live[e.Seq] = &liveRequest{work: e.Work}
+		w.live[e.Seq] = &liveRequest{on: on, work: e.Work}
 	}
 	q := w.live[e.Seq]
 	w.mu.Unlock()
@@ -128,13 +125,13 @@ func (w *watched) Observe(e proxy.Event) {
 	case proxy.Sent:
 		q.tape.sent = step.At
 		step.Kind, step.Late, step.PromptHint = energy.Arrive, !q.work.Streams, e.Bytes
-		w.upstream.Observe(step)
+		q.on.upstream.Observe(step)
 		if w.slots != nil {
 			q.slot = w.slots.Sent(step.Request, step.At, q.work, e.Bytes)
 		}
-		w.tell(step, gpu.PhaseWaiting)
+		w.tell(q, step, gpu.PhaseWaiting)
 		if !q.work.Streams { // its phases show only at its end; that it works now is still worth knowing
-			w.tell(step, gpu.PhasePrefill)
+			w.tell(q, step, gpu.PhasePrefill)
 		}
 	case proxy.Headed:
 		if q.work.Streams {
@@ -143,11 +140,11 @@ func (w *watched) Observe(e proxy.Event) {
 			if step.SlotKnown {
 				q.tape.slot, q.tape.slotAt = q.work.Slot, 0
 			}
-			w.upstream.Observe(step)
+			q.on.upstream.Observe(step)
 			if q.slot != nil {
 				q.slot.Started(step.At)
 			}
-			w.tell(step, gpu.PhasePrefill)
+			w.tell(q, step, gpu.PhasePrefill)
 		}
 	case proxy.Produced:
 		if e.Progress.Outputs > 0 {
@@ -166,7 +163,7 @@ func (w *watched) Observe(e proxy.Event) {
 func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) {
 	if p.PrefillTotal > 0 {
 		step.Kind, step.Tokens, step.Total = energy.Progress, p.PrefillDone, p.PrefillTotal
-		w.upstream.Observe(step)
+		q.on.upstream.Observe(step)
 		if q.tape.prompt == 0 {
 			q.tape.prompt, q.tape.promptAt = p.PrefillTotal, step.At
 		}
@@ -177,18 +174,18 @@ func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) 
 	n := p.Outputs
 	if p.First {
 		step.Kind = energy.FirstToken
-		w.upstream.Observe(step)
-		w.tell(step, gpu.PhaseDecode)
+		q.on.upstream.Observe(step)
+		w.tell(q, step, gpu.PhaseDecode)
 		n--
 	}
 	for range n { // one by one, as a recording has them
 		step.Kind, step.Tokens = energy.Decode, 1
-		w.upstream.Observe(step)
+		q.on.upstream.Observe(step)
 	}
 }
 
-func (w *watched) tell(step energy.Event, phase gpu.Phase) {
-	w.activity.Observe(gpu.Event{At: step.At, Request: step.Request, Phase: phase, Slot: -1})
+func (w *watched) tell(q *liveRequest, step energy.Event, phase gpu.Phase) {
+	q.on.activity.Observe(gpu.Event{At: step.At, Request: step.Request, Phase: phase, Slot: -1})
 }
 
 // Done prices a finished row and hands it to the settler, with the counts that close its account.
@@ -201,7 +198,7 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 	delete(w.live, seq)
 	w.mu.Unlock()
 	if q == nil {
-		w.upstream.Done(rec, energy.Event{})
+		w.nowhere.Done(rec, energy.Event{})
 		return
 	}
 	end := energy.Event{Kind: energy.End, Request: w.route | seq, At: w.stamp(at)}
@@ -211,13 +208,13 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 		Cancelled: rec.Outcome == meter.Cancelled,
 		Prefill:   time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
 	}
-	w.tell(end, gpu.PhaseDone)
+	w.tell(q, end, gpu.PhaseDone)
 	if q.slot != nil {
 		q.slot.Ended(end.At, end.Counts.Cancelled)
 	}
 	w.slotOfReply(q, rec, end)
 	if w.power.recorder != nil {
-		w.power.recorder.request(w, end.Request, &q.tape, rec, end.At)
+		w.power.recorder.request(w, q.on, end.Request, &q.tape, rec, end.At)
 	}
-	w.upstream.Done(rec, end)
+	q.on.upstream.Done(rec, end)
 }

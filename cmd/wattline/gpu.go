@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,12 +19,13 @@ import (
 )
 
 type gpuCmd struct {
-	GPU   string        `name:"gpu" help:"Which devices to read: ${enum}. sim is a simulated card." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
-	Watch bool          `help:"Go on, and print a line a device a second."`
-	JSON  bool          `help:"One JSON object; with --watch one a line, a device and second each." name:"json"`
-	Look  time.Duration `help:"How long to look before printing. Whether an energy counter and power agree shows after 15 s." default:"3s"`
-	Wake  bool          `help:"Also read cards that are powered down, which wakes them."`
-	Store string        `help:"The rows' file, beside which serve keeps what it has learnt. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	GPU     string        `name:"gpu" help:"Which devices to read: ${enum}. sim is a simulated card." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
+	Watch   bool          `help:"Go on, and print a line a device a second."`
+	JSON    bool          `help:"One JSON object; with --watch one a line, a device and second each." name:"json"`
+	Look    time.Duration `help:"How long to look before printing. Whether an energy counter and power agree shows after 15 s." default:"3s"`
+	Wake    bool          `help:"Also read cards that are powered down, which wakes them."`
+	SysRoot string        `hidden:"" help:"Where the kernel shows devices."`
+	Store   string        `help:"The rows' file, beside which serve keeps what it has learnt. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
 }
 
 // gpuReport is what "wattline gpu --json" prints.
@@ -37,7 +39,7 @@ type gpuReport struct {
 // Run shows what the devices of this machine tell about power, and how well.
 func (c *gpuCmd) Run(a *app) error {
 	clock := gpu.NewClock()
-	sources, err := openGPUSources(c.GPU, clock, c.Wake, a.log)
+	sources, err := openGPUSources(c.GPU, clock, c.Wake, a.log, cmp.Or(c.SysRoot, sysTree))
 	if err != nil {
 		return err
 	}

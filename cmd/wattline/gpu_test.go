@@ -151,7 +151,7 @@ func TestGPUNone(t *testing.T) {
 func TestOpenGPUSources(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	log := slog.New(slog.DiscardHandler)
-	s, err := openGPUSources("auto", gpu.NewClock(), false, log)
+	s, err := openGPUSources("auto", gpu.NewClock(), false, log, sysTree)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,11 +159,11 @@ func TestOpenGPUSources(t *testing.T) {
 	if len(s.GPUs) == 0 && (s.Not["nvml"] == "" || s.Not["smi"] == "" || s.Not["amd"] == "") {
 		t.Errorf("no card, and these reasons: %v", s.Not)
 	}
-	if _, err := openGPUSources("smi", gpu.NewClock(), true, log); !errors.Is(err, gpu.ErrNone) {
+	if _, err := openGPUSources("smi", gpu.NewClock(), true, log, sysTree); !errors.Is(err, gpu.ErrNone) {
 		t.Errorf("smi without nvidia-smi: %v", err)
 	}
 	var e *exitError
-	if _, err := openGPUSources("abacus", gpu.NewClock(), false, log); !errors.As(err, &e) || e.code != exitUsage {
+	if _, err := openGPUSources("abacus", gpu.NewClock(), false, log, sysTree); !errors.As(err, &e) || e.code != exitUsage {
 		t.Errorf("an unknown kind: %v", err)
 	}
 }

@@ -19,15 +19,17 @@ type gpuSources struct {
 	CPU  gpu.Source  // nil where the machine counts no CPU energy
 	Sim  *sim.Source // set with --gpu sim: it has to be told what is in flight
 	Not  map[string]string
+
+	root string // where the kernel shows devices
 }
 
-// sysRoot is where the kernel shows devices.
-const sysRoot = "/sys"
+// sysTree is where the kernel shows devices.
+const sysTree = "/sys"
 
 // openGPUSources opens what --gpu asks for. auto takes NVML, else nvidia-smi, and the AMD cards beside
 // them; that there is none is no error then. With wake, cards that are powered down are woken.
-func openGPUSources(kind string, clock gpu.Clock, wake bool, log *slog.Logger) (*gpuSources, error) {
-	s := &gpuSources{Not: map[string]string{}}
+func openGPUSources(kind string, clock gpu.Clock, wake bool, log *slog.Logger, sysRoot string) (*gpuSources, error) {
+	s := &gpuSources{Not: map[string]string{}, root: sysRoot}
 	var err error
 	switch kind {
 	case "none":
@@ -37,14 +39,14 @@ func openGPUSources(kind string, clock gpu.Clock, wake bool, log *slog.Logger) (
 		s.GPUs = []gpu.Source{s.Sim}
 		return s, nil
 	case "auto":
-		if !s.try("nvml", func() (gpu.Source, error) { return openNVML(clock, wake) }) {
-			s.try("smi", func() (gpu.Source, error) { return openSMI(clock, wake, log) })
+		if !s.try("nvml", func() (gpu.Source, error) { return openNVML(clock, wake, sysRoot) }) {
+			s.try("smi", func() (gpu.Source, error) { return openSMI(clock, wake, log, sysRoot) })
 		}
 		s.try("amd", func() (gpu.Source, error) { return amd.New(clock, sysRoot), nil })
 	default:
 		open := map[string]func() (gpu.Source, error){
-			"nvml": func() (gpu.Source, error) { return openNVML(clock, wake) },
-			"smi":  func() (gpu.Source, error) { return openSMI(clock, wake, log) },
+			"nvml": func() (gpu.Source, error) { return openNVML(clock, wake, sysRoot) },
+			"smi":  func() (gpu.Source, error) { return openSMI(clock, wake, log, sysRoot) },
 			"amd":  func() (gpu.Source, error) { return amd.New(clock, sysRoot), nil },
 		}[kind]
 		if open == nil {
@@ -93,14 +95,14 @@ func (s *gpuSources) try(name string, open func() (gpu.Source, error)) bool {
 // errAsleep says that NVIDIA's cards are powered down; asking the driver about them would wake them.
 var errAsleep = fmt.Errorf("the NVIDIA card is powered down and was not woken; start the model server first, or use --wake: %w", gpu.ErrAsleep)
 
-func openNVML(clock gpu.Clock, wake bool) (gpu.Source, error) {
+func openNVML(clock gpu.Clock, wake bool, sysRoot string) (gpu.Source, error) {
 	if !wake && gpu.AllSuspended(sysRoot, gpu.VendorNVIDIA) {
 		return nil, errAsleep
 	}
 	return nvml.New(clock)
 }
 
-func openSMI(clock gpu.Clock, wake bool, log *slog.Logger) (gpu.Source, error) {
+func openSMI(clock gpu.Clock, wake bool, log *slog.Logger, sysRoot string) (gpu.Source, error) {
 	if !wake && gpu.AllSuspended(sysRoot, gpu.VendorNVIDIA) {
 		return nil, errAsleep
 	}

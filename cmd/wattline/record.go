@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"wattline/gpu"
@@ -18,6 +19,7 @@ import (
 // requests.jsonl. With several devices each has a folder of its number, which holds all requests.
 type recorder struct {
 	devices []*gpu.Recorder
+	places  []int    // of the devices among power's
 	dirs    []string // of the devices
 
 	mu    sync.Mutex // guards the files
@@ -25,11 +27,12 @@ type recorder struct {
 	err   error
 }
 
-func newRecorder(dir string, devices int) (*recorder, error) {
+func newRecorder(dir string, places []int) (*recorder, error) {
+	devices := len(places)
 	if devices == 0 {
 		return nil, usageError("--record %s: there is no device whose power could be recorded", dir)
 	}
-	r := &recorder{}
+	r := &recorder{places: places}
 	for i := range devices {
 		at := dir
 		if devices > 1 {
@@ -49,11 +52,26 @@ func newRecorder(dir string, devices int) (*recorder, error) {
 	return r, nil
 }
 
+// of returns the recorder of the device in a place; nil where it is not recorded.
+func (r *recorder) of(place int) *gpu.Recorder {
+	if r == nil {
+		return nil
+	}
+	if i := slices.Index(r.places, place); i >= 0 {
+		return r.devices[i]
+	}
+	return nil
+}
+
 // openingFile says what a device's ledger began with.
 const openingFile = "device.json"
 
 // opened writes what a device's ledger begins with.
-func (r *recorder) opened(device int, in gpu.Info, with settle.Opening) {
+func (r *recorder) opened(place int, in gpu.Info, with settle.Opening) {
+	device := slices.Index(r.places, place)
+	if device < 0 {
+		return
+	}
 	text, err := json.MarshalIndent(recording.Opening{
 		Device: in.UUID, Name: in.Name, Source: in.Source, Driver: in.Driver, Simulated: in.Simulated,
 		Config: with.Config, Coefficients: with.Coefficients,
@@ -112,7 +130,7 @@ func (t *tape) produced(at int64, outputs int) {
 }
 
 // request writes one finished request. A disk that is full ends the recording, not the traffic.
-func (r *recorder) request(w *watched, key uint64, t *tape, rec *meter.Record, end int64) {
+func (r *recorder) request(w *watched, on *bound, key uint64, t *tape, rec *meter.Record, end int64) {
 	cancelled := rec.Outcome == meter.Cancelled
 	q := recording.Request{
 		Tag: rec.ID, ID: rec.ID, Key: key, Upstream: w.index, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
@@ -144,21 +162,21 @@ func (r *recorder) request(w *watched, key uint64, t *tape, rec *meter.Record, e
 			PromptMS: float64(rec.PrefillUs.V) / 1e3, PredictedMS: float64(rec.DecodeUs.V) / 1e3,
 		}
 	}
-	r.write(w.devices, q)
+	r.write(on, q)
 }
 
 // idle notes that the slot of a request that was cancelled was seen idle.
-func (r *recorder) idle(w *watched, key uint64, at int64) {
-	r.write(w.devices, recording.Idle{Key: key, At: at})
+func (r *recorder) idle(on *bound, key uint64, at int64) {
+	r.write(on, recording.Idle{Key: key, At: at})
 }
 
 // write appends a line to the requests.jsonl of each of the devices.
-func (r *recorder) write(devices []int, v any) {
+func (r *recorder) write(on *bound, v any) {
 	line, err := json.Marshal(v)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, i := range devices {
-		if err == nil && r.err == nil {
+	for _, place := range on.gpus {
+		if i := slices.Index(r.places, place); i >= 0 && err == nil && r.err == nil {
 			_, err = r.files[i].Write(append(line, '\n'))
 		}
 	}

@@ -94,10 +94,9 @@ type service struct {
 
 type servedRoute struct {
 	route
-	devices []int // places in power's targets
-	proxy   *proxy.Server
-	ln      net.Listener
-	scheme  string
+	proxy  *proxy.Server
+	ln     net.Listener
+	scheme string
 }
 
 // open checks the settings and acquires everything that can fail, in the order in which a user would

@@ -68,6 +68,24 @@ func (h *Host) Read(pids []int) Stats {
 	return s
 }
 
+// CPUTime returns the CPU time in seconds that the processes pids and that all processes of the machine have
+// used so far; false where the machine's is not known.
+func (h *Host) CPUTime(pids []int) (theirs, all float64, ok bool) {
+	stat, err := h.fs.Stat()
+	if err != nil {
+		return 0, 0, false
+	}
+	c := stat.CPUTotal
+	for _, pid := range pids {
+		if p, err := h.fs.Proc(pid); err == nil {
+			if s, err := p.Stat(); err == nil {
+				theirs += s.CPUTime()
+			}
+		}
+	}
+	return theirs, c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ, true
+}
+
 // family returns the processes pids and all that descend from them, ascending.
 func (h *Host) family(pids []int) []int {
 	procs, err := h.fs.AllProcs()

@@ -114,6 +114,17 @@ func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
 	return len(l.groups) - 1
 }
 
+// Recall gives an upstream the coefficients that were learnt of the model that it serves from now on.
+func (l *Ledger) Recall(upstream int, c Coefficients) {
+	g := l.groups[upstream]
+	known := newGroup(upstream, c, g.sharing != splitCaches)
+	if g.n == 0 { // who decodes is sharing by the old way
+		g.sharing = known.sharing
+	}
+	g.model = known.model
+	g.model.assumed = g.sharing
+}
+
 // Coefficients returns what has been learnt of an upstream's work.
 func (l *Ledger) Coefficients(upstream int) Coefficients {
 	g := l.groups[upstream]

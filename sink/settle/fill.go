@@ -11,54 +11,92 @@ import (
 const method = "phase"
 
 // fill writes a request's results, summed over its devices, into its row. A device that told nothing
-// makes the whole unavailable: a part of the joules is not the request's joules.
+// makes the whole unavailable: a part of the joules is not the request's joules. Where there is no GPU the
+// processor's joules are all there is, and the row's quality is theirs.
 func (s *Settler) fill(w *waiting) {
 	rec := w.rec
-	for _, i := range w.devices {
-		rec.GPUDevices = append(rec.GPUDevices, s.devices[i].name)
+	var gpus, processors []energy.Result
+	var source string
+	lacking := false
+	for i, at := range w.devices {
+		d := s.devices[at]
+		if d.processor {
+			if w.got[i] {
+				processors = append(processors, w.results[i])
+			}
+			continue
+		}
+		rec.GPUDevices = append(rec.GPUDevices, d.name)
+		if source == "" {
+			source = d.source
+		}
+		if lacking = lacking || !w.got[i]; w.got[i] {
+			gpus = append(gpus, w.results[i])
+		}
 	}
 	s.fillGauges(w)
 	rec.EnergyQuality = meter.EnergyUnavailable
-	if len(w.results) == 0 || len(w.results) < len(w.devices) {
-		if len(w.results) > 0 {
-			rec.EnergyQuality = meter.EnergyPartial
-		}
+	s.fillProcessor(rec, processors, len(rec.GPUDevices) == 0)
+	switch {
+	case len(gpus) == 0:
+		return
+	case lacking:
+		rec.EnergyQuality = meter.EnergyPartial
 		return
 	}
-	sum := Sum(w.results)
+	sum := Sum(gpus)
 	rec.EnergyQuality = sum.Quality.String()
 	if sum.Quality == energy.Unavailable {
 		return
 	}
-	rec.EnergyMethod, rec.EnergySource = method, s.devices[w.devices[0]].source+"/"+sum.Source
+	rec.EnergyMethod, rec.EnergySource = method, source+"/"+sum.Source
 	Write(rec, &sum)
-	if len(w.results) > 1 {
-		rec.GPUUjByDevice = byDevice(w)
-	} else if rec.GPUUj.Valid {
-		rec.GPUUjByDevice = []int64{rec.GPUUj.V}
+	for _, r := range gpus {
+		if rec.GPUUj.Valid {
+			rec.GPUUjByDevice = append(rec.GPUUjByDevice, r.TotalUJ)
+		}
 	}
 }
 
-func byDevice(w *waiting) []int64 {
-	out := make([]int64, len(w.results))
-	for i, r := range w.results {
-		out[i] = r.TotalUJ
+// processorSource is where a processor's joules come from.
+const processorSource = "rapl"
+
+// fillProcessor writes the joules of the processor; alone says that there is no GPU.
+func (s *Settler) fillProcessor(rec *meter.Record, results []energy.Result, alone bool) {
+	if len(results) == 0 {
+		return
 	}
-	return out
+	sum := Sum(results)
+	if alone {
+		rec.EnergyQuality = sum.Quality.String()
+	}
+	if sum.Quality == energy.Unavailable {
+		return
+	}
+	if alone {
+		rec.EnergyMethod, rec.EnergySource = method, processorSource+"/"+sum.Source
+	}
+	if sum.Quality != energy.BelowResolution {
+		rec.CPUUj = meter.Some(sum.TotalUJ)
+	}
 }
 
 func (s *Settler) fillGauges(w *waiting) {
 	var mem, limit int64
-	memKnown, limitKnown := true, true
+	n, memKnown, limitKnown := 0, true, true
 	for _, i := range w.devices {
 		d := s.devices[i]
+		if d.processor {
+			continue
+		}
+		n++
 		memKnown, limitKnown = memKnown && d.memB.Valid, limitKnown && d.limitMw.Valid
 		mem, limit = mem+d.memB.V, limit+d.limitMw.V
 	}
-	if memKnown {
+	if memKnown && n > 0 {
 		w.rec.VRAMBytes = meter.Some(mem)
 	}
-	if limitKnown {
+	if limitKnown && n > 0 {
 		w.rec.GPUPowerLimitMw = meter.Some(limit)
 	}
 	w.rec.GPUTempC = w.maxTemp

@@ -11,15 +11,16 @@ import (
 
 // device is one device's ledger and what was last told of it. Owned by the Settler's goroutine.
 type device struct {
-	index  int
-	name   string
-	cfg    *Config
-	source string
-	models []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
-	kept   int64          // when what was learnt was last kept
-	ledger *energy.Ledger // nil until its first reading tells what it can do
-	last   energy.Balance
-	wrote  int64 // when the last ledger row was written
+	index     int
+	name      string
+	cfg       *Config
+	source    string
+	processor bool
+	models    []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
+	kept      int64          // when what was learnt was last kept
+	ledger    *energy.Ledger // nil until its first reading tells what it can do
+	last      energy.Balance
+	wrote     int64 // when the last ledger row was written
 
 	tempC, memB, limitMw meter.Int
 	others               bool // another process computes there
@@ -55,13 +56,17 @@ func (d *device) open(r *Reading) {
 	}
 }
 
-// serves notes that an upstream serves a model, whose coefficients the ledger learns from now on.
+// serves notes that an upstream serves a model. Another one than before has its own coefficients, if it
+// was seen before; else it begins with those that are there.
 func (d *device) serves(upstream int, model string) {
 	upstream = min(upstream, maxUpstreams-1)
 	if model == "" || d.ledger == nil || d.models[upstream] == model {
 		return
 	}
 	d.keep(upstream)
+	if l, ok := d.cfg.Memory.Recall(d.name, model); ok {
+		d.ledger.Recall(upstream, l.Coefficients)
+	}
 	d.models[upstream] = model
 }
 
@@ -187,7 +192,7 @@ func (s *Settler) take(st *step, now int64) {
 	}
 	switch {
 	case st.event.Kind == energy.Arrive:
-		w := &waiting{devices: st.devices}
+		w := newWaiting(st.devices)
 		for _, i := range st.devices {
 			if t := s.devices[i].tempC; t.Valid && t.V > w.maxTemp.V {
 				w.maxTemp = t
@@ -197,7 +202,7 @@ func (s *Settler) take(st *step, now int64) {
 	case st.rec != nil:
 		w := s.waiting[st.event.Request]
 		if w == nil { // it was refused before it was sent: nothing is charged to it
-			w = &waiting{devices: st.devices}
+			w = newWaiting(st.devices)
 			s.waiting[st.event.Request] = w
 		}
 		w.rec, w.until = st.rec, now+int64(s.cfg.MaxWait)
@@ -211,8 +216,11 @@ func (s *Settler) collect(d *device) {
 		if w == nil {
 			continue
 		}
-		w.results = append(w.results, r)
-		if len(w.results) == len(w.devices) && w.rec != nil {
+		if i := slices.Index(w.devices, d.index); i >= 0 && !w.got[i] {
+			w.results[i], w.got[i] = r, true
+			w.missing--
+		}
+		if w.missing == 0 && w.rec != nil {
 			s.settle(r.Request, w)
 		}
 	}
@@ -224,7 +232,7 @@ func (s *Settler) expire(now int64) {
 		if w.rec == nil {
 			continue
 		}
-		if len(w.results) == len(w.devices) || now > w.until || !s.read(w) {
+		if w.missing == 0 || now > w.until || !s.read(w) {
 			s.settle(key, w)
 		}
 	}

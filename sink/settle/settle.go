@@ -43,6 +43,10 @@ type Config struct {
 	Upstreams []string
 	Memory    *Memory
 
+	// Processors is how many of the devices, the last ones, are processors: a request's part of their joules
+	// is its cpu_uj.
+	Processors int
+
 	// Opened is told how a device's ledger begins, on the Settler's goroutine; nil: nobody asks.
 	Opened func(device int, with Opening)
 
@@ -113,9 +117,16 @@ const maxSteps = 50000
 type waiting struct {
 	rec     *meter.Record
 	devices []int
-	results []energy.Result
+	results []energy.Result // of devices, where got says so
+	got     []bool
+	missing int // results that have not come
 	until   int64
 	maxTemp meter.Int
+}
+
+func newWaiting(devices []int) *waiting {
+	n := len(devices)
+	return &waiting{devices: devices, results: make([]energy.Result, n), got: make([]bool, n), missing: n}
 }
 
 // New returns a Settler for the named devices (as they stand in gpu_devices). Stop ends it.
@@ -131,7 +142,7 @@ func New(cfg Config, devices ...string) *Settler {
 	}
 	s := &Settler{cfg: cfg, quit: make(chan struct{}), done: make(chan struct{}), waiting: map[uint64]*waiting{}}
 	for i, name := range devices {
-		s.devices = append(s.devices, &device{index: i, name: name, models: make([]string, maxUpstreams), cfg: &s.cfg})
+		s.devices = append(s.devices, &device{index: i, name: name, processor: i >= len(devices)-cfg.Processors, models: make([]string, maxUpstreams), cfg: &s.cfg})
 	}
 	if len(devices) == 0 {
 		close(s.done)

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/proxy/llamatest"
+)
+
+// powercap is a tree like the kernel's, in which a package draws a steady power until the test ends.
+func powercap(t *testing.T, watts int64) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	zone := filepath.Join(root, "class", "powercap", "intel-rapl:0")
+	if err := os.MkdirAll(zone, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"name": "package-0\n", "max_energy_range_uj": "262143328850\n", "energy_uj": fmt.Sprintf("%012d\n", 0)} {
+		if err := os.WriteFile(filepath.Join(zone, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(zone, "energy_uj"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() { // until the test ends, which waits
+		defer close(done)
+		defer f.Close() //nolint:errcheck // in a folder of the test's
+		begin, tick := time.Now(), time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case now := <-tick.C:
+				if _, err := f.WriteAt(fmt.Appendf(nil, "%012d\n", now.Sub(begin).Microseconds()*watts), 0); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	t.Cleanup(func() { close(quit); <-done })
+	return root
+}
+
+// TestCPUJoules: a real llama-server on the CPU of a machine whose package draws 60 W by a powercap tree. The
+// server's part by CPU time goes through the ledger to the requests, the rest is the host's, and all of it
+// balances; the row has no GPU joules and says where its energy comes from.
+func TestCPUJoules(t *testing.T) {
+	const watts = 60
+	w := serve(t, llamatest.Start(t, "-c", "32768").URL(), "--gpu", "auto", "--sys-root", powercap(t, watts))
+	<-time.After(2 * time.Second) // until the counter's pace is known, and what it counts while nothing runs
+	begin := time.Now()
+	r := w.post(t.Context(), "/v1/chat/completions", map[string]any{
+		"messages": []any{map[string]any{"role": "user", "content": strings.Repeat(" ba ce di", 400)}}, "stream": true, "max_tokens": 3000, "ignore_eos": true,
+	})
+	took := time.Since(begin)
+	if r.err != nil || r.status != 200 {
+		t.Fatalf("status %d, %v", r.status, r.err)
+	}
+	w.terminate(t)
+	rec := w.stored(t, 100)[r.id]
+	if rec == nil {
+		t.Fatal("no row")
+	}
+	most := int64(watts * took.Microseconds())
+	if !rec.CPUUj.Valid || rec.CPUUj.V <= most/50 || rec.CPUUj.V > most*11/10 {
+		t.Errorf("cpu_uj is %+v; the package drew %d uJ in %v", rec.CPUUj, most, took)
+	}
+	if rec.GPUUj.Valid || rec.GPUDevices != nil || rec.EnergySource != "rapl/counter" || rec.EnergyQuality == "unavailable" {
+		t.Errorf("the row says %s %s, gpu_uj %+v on %v", rec.EnergySource, rec.EnergyQuality, rec.GPUUj, rec.GPUDevices)
+	}
+	t.Logf("%d uJ of %d uJ in %v, %s", rec.CPUUj.V, most, took, rec.EnergyQuality)
+	if got := answer(t, "query", "--store", w.store, "--format", "csv", "--name", "conservation"); !strings.Contains(got, "RAPL/default") || !strings.HasSuffix(strings.TrimSpace(got), ",0,0") {
+		t.Errorf("the ledger does not balance:\n%s", got)
+	}
+	got := answer(t, "query", "--store", w.store, "--format", "csv", "SELECT count(*), round(avg(mean_mw)/1000) FROM power WHERE device = 'RAPL' AND mean_mw > 0")
+	var rows, mean int
+	if _, err := fmt.Sscanf(strings.ReplaceAll(strings.TrimSpace(got[strings.Index(got, "\n"):]), ",", " "), "%d %d", &rows, &mean); err != nil || rows < 3 || mean < watts-3 || mean > watts+3 {
+		t.Errorf("power rows: %q, %v", got, err)
+	}
+}

@@ -114,11 +114,15 @@ func TestFewAllocationsPerExchange(t *testing.T) {
 	}
 }
 
-// The events of one completion; of several in turn, so that each must be read the long way; and the last.
+// The events of one completion; of several in turn, so that each must be read the long way; of a native
+// stream, which count and so always take it; and the last.
 // cpu-ns/op is what to look at on a machine that does other things too.
 func BenchmarkTokenEvent(b *testing.B)         { benchmarkEvents(b, tokenEvents(b)...) }
 func BenchmarkChangingTokenEvent(b *testing.B) { benchmarkEvents(b, changingEvents(b)...) }
-func BenchmarkFinalEvent(b *testing.B)         { benchmarkEvents(b, finalEvent(b)) }
+func BenchmarkNativeTokenEvent(b *testing.B) {
+	benchmarkEvents(b, eventsOf(b, "llama-server/native_stream")[:5]...)
+}
+func BenchmarkFinalEvent(b *testing.B) { benchmarkEvents(b, finalEvent(b)) }
 
 func benchmarkEvents(b *testing.B, events ...[]byte) {
 	m := streaming(chat)

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bytes"
+	"math/bits"
 	"slices"
 )
 
@@ -15,12 +16,22 @@ type node struct {
 	elem  *node
 	names []string
 	nodes []*node
+	table []uint8 // by place: one more than a name's index, 0 where there is none; a power of two, at most half full
+}
+
+// place is where the search for a name begins in a table. What it looks at tells the names here apart well.
+func place[S string | []byte](name S, table []uint8) int {
+	n := len(name)
+	return (n + 5*int(name[0]) + 11*int(name[n/2]) + 29*int(name[n-1])) & (len(table) - 1)
 }
 
 // member finds the schema of a member by its name as it stood in the document, nil if it is unknown.
 func (n *node) member(name []byte) *node {
-	for i := range n.names {
-		if n.names[i] == string(name) {
+	if len(n.names) == 0 || len(name) == 0 {
+		return nil
+	}
+	for at := place(name, n.table); n.table[at] != 0; at = (at + 1) & (len(n.table) - 1) {
+		if i := n.table[at] - 1; n.names[i] == string(name) {
 			return n.nodes[i]
 		}
 	}
@@ -41,12 +52,17 @@ type member struct {
 // leaf is a scalar, or a container of which only its presence and length matter.
 func leaf(f field) *node { return &node{field: f} }
 
-// object wants members. A member with a nil node is not wanted: naming it ends the search for it early.
+// object wants members.
 func object(f field, members ...member) *node {
-	n := &node{field: f}
-	for _, m := range members {
+	n := &node{field: f, table: make([]uint8, 1<<bits.Len(uint(2*len(members))))}
+	for i, m := range members {
 		n.names = append(n.names, m.name)
 		n.nodes = append(n.nodes, m.node)
+		at := place(m.name, n.table)
+		for n.table[at] != 0 {
+			at = (at + 1) & (len(n.table) - 1)
+		}
+		n.table[at] = uint8(i + 1)
 	}
 	return n
 }
@@ -184,8 +200,7 @@ func replyMembers() []member {
 	return slices.Concat(chatMembers(usage, failure), nativeMembers(), messagesMembers(usage), responsesMembers(usage, failure), plainMembers())
 }
 
-// chatMembers are those of /v1/chat/completions and /v1/completions, of every server. "id" and
-// "created" are named, although unwanted, because every event has them.
+// chatMembers are those of /v1/chat/completions and /v1/completions, of every server.
 func chatMembers(usage, failure *node) []member {
 	function := object(none, member{"name", leaf(repTool)}, member{"arguments", leaf(repTool)})
 	delta := object(none,
@@ -219,11 +234,8 @@ func chatMembers(usage, failure *node) []member {
 	)
 	return []member{
 		{"choices", list(repChoices, choice)},
-		{"created", nil},
-		{"id", nil},
 		{"model", leaf(repModel)},
 		{"system_fingerprint", leaf(repFingerprint)},
-		{"object", nil},
 		{"usage", usage},
 		{"timings", timings},
 		{"error", failure},

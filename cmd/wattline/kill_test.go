@@ -44,7 +44,7 @@ func TestKilledAtRandomMomentsSoak(t *testing.T) {
 	if k.committed == 0 || k.partial == 0 || k.partial == k.rows || k.power == 0 {
 		t.Error("nothing was at stake")
 	}
-	t.Logf("%d kills in %v: %d requests answered, %d committed rows seen before a kill and all still there; %d rows in all, each once in ClickHouse, %d of them partial",
+	t.Logf("%d kills in %v: %d requests answered; %d times was a row that had been committed before a kill looked for after it, and found; %d rows in all, each once in ClickHouse, %d of them partial",
 		kills, time.Since(began).Round(time.Second), k.answered, k.committed, k.rows, k.partial)
 	t.Logf("%d batches were confirmed, %d had been sent more than once; %d power and %d ledger rows, each once in both", k.batches, k.resent, k.power, k.ledger)
 	t.Logf("inserts into ClickHouse met: %v", k.srv.Tried())

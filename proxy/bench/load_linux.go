@@ -156,7 +156,7 @@ func (d *loader) connect() {
 		c.plan.gap = d.gap
 		c.plan.first = 5e6 + d.rng.Int64N(min(d.gap, 500e6))/1000*1000
 		c.plan.quick = d.quick
-		c.plan.n = int((d.end-d.clock.now()-c.plan.first)/d.gap) + 2 + d.quick
+		c.plan.n = max(0, int((d.end-d.clock.now()-c.plan.first)/d.gap)) + 2 + d.quick
 		c.request = streamRequest(d.host, c.plan)
 	}
 	d.clients[int32(fd)] = c

@@ -11,10 +11,11 @@ VERSION ?=
 GO ?= go
 LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
 
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test lint bench bench-sink fuzz soak dialects install uninstall clean
+.PHONY: build demo test lint bench bench-proxy bench-sink fuzz soak dialects install uninstall clean
 
 build: bin/wattline ## the binary, in bin/
 
@@ -44,6 +45,9 @@ bench: ## every benchmark
 
 bench-sink: ## a million rows: insert rates, bytes by column, time of each query on both engines (Markdown)
 	$(GO) test -run '^$$' -bench MillionRows -benchtime 1x -timeout 90m ./sink/queries
+
+bench-proxy: build ## what a hop costs: wattline beside nginx, HAProxy, ReverseProxy and a Go relay; ~10 min
+	bin/wattline bench --proxies $(BENCH_FLAGS)
 
 fuzz: ## every fuzz target for FUZZTIME (30s); without the bound, making one input smaller takes all of it
 	for pkg in $$($(GO) list ./...); do \

@@ -1,14 +1,34 @@
 package main
 
-import "time"
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"wattline/proxy"
+	"wattline/proxy/bench"
+)
 
 // benchCmd says what wattline costs on this machine.
 type benchCmd struct {
-	Upstream string `help:"Server to measure on, directly and through a wattline that is started for it." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	JSON     bool   `name:"json" help:"Print JSON."`
+	Upstream    string `help:"Your server: it is asked directly and through a wattline that is started for it." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Concurrency []int  `help:"Streams at a time." default:"1,4"`
+	Requests    int    `help:"Requests of each client in a round." default:"4"`
+	MaxTokens   int    `help:"Length of each reply." default:"128"`
+	Model       string `help:"Model to ask for, where the server has several." placeholder:"NAME"`
+	GPU         string `name:"gpu" help:"As serve's." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
+	Rounds      int    `help:"How often everything is measured each way, alternating." default:"5"`
+	JSON        bool   `name:"json" help:"Print JSON."`
 
 	Proxies  bool          `help:"Instead: compare with a Go TCP relay, httputil.ReverseProxy, nginx and HAProxy, where installed, in front of a timed upstream (Linux)." group:"Comparison of proxies"`
-	Rounds   int           `help:"How often everything is measured, alternating." default:"5" group:"Comparison of proxies"`
 	Window   time.Duration `help:"How long each measurement lasts." default:"1500ms" group:"Comparison of proxies"`
 	Loads    []string      `help:"Only these: one, hundred, thousand, idle, short." placeholder:"LOAD" group:"Comparison of proxies"`
 	Only     []string      `help:"Only these contenders, by the names of the report." placeholder:"NAME" group:"Comparison of proxies"`
@@ -19,8 +39,95 @@ type benchCmd struct {
 
 // Run measures.
 func (c *benchCmd) Run(a *app) error {
+	if c.Rounds < 1 {
+		return usageError("--rounds %d: at least one is needed", c.Rounds)
+	}
 	if c.Proxies {
+		if c.Scale <= 0 || c.Scale > 1 || c.Window <= 0 {
+			return usageError("--scale must be above 0 and at most 1, --window above 0")
+		}
 		return c.proxies(a)
 	}
-	return usageError("not yet")
+	if len(c.Concurrency) == 0 || slices.Min(c.Concurrency) < 1 || c.Requests < 1 || c.MaxTokens < 1 {
+		return usageError("--concurrency, --requests and --max-tokens must be 1 or more")
+	}
+	if _, err := proxy.ParseUpstream(c.Upstream); err != nil {
+		return usageError("--upstream: %w", err)
+	}
+	return c.compare(a)
+}
+
+// compare measures the user's own upstream, directly and through a wattline with everything on.
+func (c *benchCmd) compare(a *app) error {
+	dir, err := os.MkdirTemp("", "wattline-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // of the system's temporary folder
+	url, stop, err := c.front(a, dir)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	out, err := bench.Compare(a.ctx, bench.CompareConfig{
+		Direct: c.Upstream, Proxied: url, Concurrency: c.Concurrency, Rounds: c.Rounds, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
+		Progress: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(a.stdout).Encode(out)
+	}
+	return out.Markdown(a.stdout)
+}
+
+var benchFront = regexp.MustCompile(`^wattline \S+: (http://\S+) -> `)
+
+// front starts a wattline of its own, with a store that goes with dir.
+func (c *benchCmd) front(a *app, dir string) (url string, stop func(), err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", nil, err
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	cmd := exec.CommandContext(ctx, exe, "serve", "--upstream", c.Upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", //nolint:gosec // ourselves
+		"--store", filepath.Join(dir, "bench.db"), "--gpu", c.GPU, "--config", os.DevNull)
+	cmd.Args[0] = "wattline"
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 15 * time.Second
+	pipe, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		cancel()
+		return "", nil, fmt.Errorf("a wattline cannot be started: %w", err)
+	}
+	stop = func() {
+		cancel()
+		_ = cmd.Wait()
+	}
+	found, last := make(chan string, 1), ""
+	go func() { // ends with the process
+		defer close(found)
+		lines := bufio.NewScanner(pipe)
+		for lines.Scan() {
+			last = lines.Text()
+			if m := benchFront.FindStringSubmatch(last); m != nil {
+				found <- m[1]
+			}
+		}
+	}()
+	select {
+	case url, ok := <-found:
+		if ok {
+			return url, stop, nil
+		}
+		stop()
+		return "", nil, errors.New(last)
+	case <-time.After(30 * time.Second):
+		stop()
+		return "", nil, errors.New("the wattline that was started does not say where it listens")
+	}
 }

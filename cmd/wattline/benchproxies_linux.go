@@ -17,7 +17,7 @@ func (c *benchCmd) proxies(a *app) error {
 		return err
 	}
 	cfg := bench.Config{
-		Executable: exe, RoleArgs: []string{"bench-role"}, Rounds: c.Rounds, Only: c.Only, Profiles: c.Profiles,
+		Executable: exe, RoleArgs: []string{"bench-role"}, Rounds: c.Rounds, Scale: c.Scale, Only: c.Only, Profiles: c.Profiles,
 		Scenarios: bench.Scenarios(c.Window, c.Scale),
 		Progress:  func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	}

@@ -20,6 +20,7 @@ type Config struct {
 	Executable string   // wattline's own
 	RoleArgs   []string // before a role's name and its upstream
 	Rounds     int
+	Scale      float64 // of crowds and waits, as in Scenarios
 	Scenarios  []Scenario
 	Only       []string                      // names of contenders; empty: all
 	Progress   func(format string, a ...any) // one line each; may be nil
@@ -78,10 +79,10 @@ func (c *Config) progress(format string, a ...any) {
 	}
 }
 
-// turn is who is i-th in a round: the order is rotated by one and a half and every second one reversed.
+// turn is who is i-th in a round: each begins with another, and every second one goes backwards.
 func turn(round, i, n int) int {
 	if round%2 == 1 {
-		i = n - 1 - i
+		i = n - i
 	}
 	return (i + round*3) % n
 }
@@ -160,11 +161,11 @@ func (m *measurement) warm(ctx context.Context, round int) error {
 		if err != nil {
 			return err
 		}
-		if t.failures > 0 {
+		if t.requests == 0 { // single failures are for the measurement to find
 			return fmt.Errorf("it does not work: %v", t.why)
 		}
 	}
-	pause(ctx, 150*time.Millisecond)
+	m.cfg.wait(ctx, 150*time.Millisecond)
 	return ctx.Err()
 }
 
@@ -193,7 +194,9 @@ func (m *measurement) run(ctx context.Context, round int) (*Cell, error) {
 	if err = errors.Join(err, <-probed); err != nil {
 		return nil, err
 	}
-	pause(ctx, m.after)
+	if s.Short {
+		m.cfg.wait(ctx, m.after)
+	}
 	end, err := m.probe()
 	if err != nil {
 		return nil, err
@@ -284,6 +287,11 @@ func (m *measurement) result(t *tally, end probe) *Cell {
 		}
 	}
 	return c
+}
+
+// wait pauses for d, less at a smaller scale.
+func (c *Config) wait(ctx context.Context, d time.Duration) {
+	pause(ctx, time.Duration(float64(d)*min(1, c.Scale)))
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -1,0 +1,116 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wattline/proxy/bench"
+	"wattline/proxy/stub"
+)
+
+// TestBenchProxiesTiny runs the whole comparison at a fiftieth of its size: every load with every contender
+// that is installed. Its numbers mean nothing; that they are there, and that nothing failed, does.
+func TestBenchProxiesTiny(t *testing.T) {
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"bench", "--proxies", "--rounds", "1", "--window", "60ms", "--scale", "0.02", "--out", dir}, &out, &errs)
+	if code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "bench.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r bench.Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Sections) != 5 {
+		t.Errorf("%d loads", len(r.Sections))
+	}
+	for _, s := range r.Sections {
+		for _, row := range s.Rows {
+			ours := strings.HasPrefix(row.Name, bench.Wattline)
+			if s.Idle && row.Name == bench.Direct {
+				continue
+			}
+			if len(row.Rounds) != 1 || row.Median.Requests == 0 {
+				t.Errorf("%s, %s: %d rounds, %d requests", s.Title, row.Name, len(row.Rounds), row.Median.Requests)
+			}
+			if ours && row.Median.Failures > 0 {
+				t.Errorf("%s, %s: %v", s.Title, row.Name, row.Median.Why)
+			}
+			if ours && s.Idle && !(row.Median.Goroutines > 0) {
+				t.Errorf("%s, %s: %v goroutines a stream", s.Title, row.Name, row.Median.Goroutines)
+			}
+		}
+	}
+	if md := out.String(); !strings.Contains(md, "### Targets") || !strings.Contains(md, "| wattline (metering off) |") {
+		t.Errorf("the report is not whole:\n%s", md)
+	}
+}
+
+// TestBenchYourOwn: an upstream whose latency is known, directly and through a wattline that bench starts.
+func TestBenchYourOwn(t *testing.T) {
+	up := stub.New(stub.Config{Slots: 8, FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go up.Serve(ln)
+	defer up.Close()
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{
+		"bench", "--upstream", "http://" + ln.Addr().String(), "--rounds", "2", "--concurrency", "1,2", "--requests", "1", "--max-tokens", "8", "--gpu", "none", "--json",
+	}, &out, &errs)
+	if code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	var c bench.Comparison
+	if err := json.Unmarshal(out.Bytes(), &c); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Levels) != 2 || len(c.Short.Direct) != 2 || len(c.Short.Proxied) != 2 {
+		t.Fatalf("%s", out.String())
+	}
+	for _, p := range c.Levels {
+		for _, w := range append(p.Direct, p.Proxied...) {
+			if w.Failures != 0 || w.Tokens != 8*p.Concurrency || w.TTFT < 9000 || w.P50 < 16000 {
+				t.Errorf("%d at a time: %+v", p.Concurrency, w)
+			}
+		}
+	}
+}
+
+func TestBenchBadInput(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+		code int
+	}{
+		{[]string{"--rounds", "0"}, "--rounds 0", exitUsage},
+		{[]string{"--upstream", "nonsense"}, "has no scheme", exitUsage},
+		{[]string{"--concurrency", "0"}, "must be 1 or more", exitUsage},
+		{[]string{"--proxies", "--scale", "2"}, "--scale", exitUsage},
+		{[]string{"--proxies", "--loads", "many"}, `no load "many"`, exitUsage},
+		{[]string{"--upstream", "http://127.0.0.1:1", "--gpu", "none"}, "connection refused", exitFailed},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		var out, errs bytes.Buffer
+		code := run(ctx, append([]string{"bench"}, c.args...), &out, &errs)
+		cancel()
+		lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+		if last := lines[len(lines)-1]; code != c.code || !strings.Contains(last, c.want) {
+			t.Errorf("%v: exit code %d, %q", c.args, code, last)
+		}
+	}
+}

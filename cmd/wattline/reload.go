@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"os"
-	"os/signal"
 	"syscall"
 	"time"
 )
@@ -14,10 +13,7 @@ const successorTime = time.Minute
 
 // attend waits while others serve: SIGHUP reloads what can change, SIGUSR2 starts a successor with the
 // same listeners, after which this process only lets its connections end.
-func (s *service) attend(a *app, failed <-chan error) error {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+func (s *service) attend(a *app, failed <-chan error, signals <-chan os.Signal) error {
 	for {
 		select {
 		case <-a.ctx.Done():

@@ -256,9 +256,13 @@ func (s *service) run(a *app) error {
 	if s.admin != nil {
 		go func() { failed <- s.admin.Serve(s.adminLn) }() // ends with Shutdown
 	}
+	// Before Ready: who is told of it may signal at once, and by default these signals end a process.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signals)
 	err := s.listeners.Ready()
 	if err == nil {
-		err = s.attend(a, failed)
+		err = s.attend(a, failed, signals)
 	}
 	return errors.Join(err, s.stop(a))
 }

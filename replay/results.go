@@ -153,6 +153,7 @@ func Definitions() map[string]string {
 		"tokens_per_joule":          "sum of output tokens / sum of attributed GPU joules (= tokens/s/W)",
 		"gpu_energy_wh":             "the energy counter's advance while cells ran, idle draw included",
 		"gpu_attributed_wh":         "what the ledger charged to the measured requests, active and idle share",
+		"gpu_idle_wh":               "of the attributed energy, the share of the draw at rest",
 		"output_tokens":             "the server's own count",
 		"goodput":                   "requests that kept every objective / the time in which cells ran; one that failed kept none",
 		"intervals":                 "quantiles: order statistics, 95 %, null where n allows none; means over trials: 95 % t from five trials on, else min-max",

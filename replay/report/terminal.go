@@ -163,6 +163,7 @@ func headline(w io.Writer, r *replay.Results) {
 	row("", r.Energy.TokensPerJoule, "tokens/J", "tokens_per_joule")
 	row("GPU energy, all", r.Energy.GPUEnergyWh, "Wh", "gpu_energy_wh")
 	row("GPU energy, attributed", r.Energy.GPUAttributedWh, "Wh", "gpu_attributed_wh")
+	row("  of it idle draw", r.Energy.GPUIdleWh, "Wh", "gpu_idle_wh")
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
 	t.Render()
 	if g := r.Goodput; g != nil {

@@ -37,6 +37,7 @@ type load struct {
 //
 // `make test` runs a short version that only notices gross harm; `make soak` (WATTLINE_SOAK=1) runs 5
 // minutes at 2,000 requests a second, or at as many as this machine holds without tracing, and says so.
+// On a machine that is busy, `go test -exec 'chrt -r 1'` (real-time priority) keeps the others' noise out.
 func TestSoakDeadCollectorCostsNothing(t *testing.T) {
 	l, strict := load{rate: 400, phase: 500 * time.Millisecond, rounds: 2, workers: 16}, false
 	if os.Getenv("WATTLINE_SOAK") != "" {

@@ -68,6 +68,7 @@ func TestEveryPanelsPromQLAnswers(t *testing.T) {
 		t.Errorf("no panel asks %q", key)
 	}
 	server.await(t, `up{job="wattline"} == 1 and on (instance) wattline_requests_in_flight`) // scraped, with what it was scraped for
+	server.awaitExemplar(t, `gen_ai_server_time_to_first_token_seconds_bucket`, sampled().TraceID().String())
 }
 
 // promAnswers are what follows from page.step: a step is 15 s.
@@ -132,7 +133,7 @@ func (p *page) step(t *testing.T) {
 		case 1:
 			rec.Error = "not JSON"
 		}
-		p.metrics.Ended(rec, trace.SpanContext{})
+		p.metrics.Ended(rec, sampled())
 	}
 	p.metrics.Power(&sink.Power{At: time.Now(), Device: "GPU-0", EnergyUj: some(300e6), MeanMw: some(300_000), TempC: some(60), LimitMw: some(400_000)})
 	p.metrics.Ledger(&sink.Ledger{Device: "GPU-0", CounterUj: some(300e6), RequestsActiveUj: some(200e6), RequestsIdleUj: some(50e6), PoolsUj: some(-1e6), IdleUj: some(41e6), ResidualUj: some(10e6)})
@@ -145,6 +146,11 @@ func (p *page) step(t *testing.T) {
 		Traces: func() metrics.Export { return metrics.Export{Sent: 3 * steps} },
 		Pushes: func() metrics.Export { return metrics.Export{Sent: steps} },
 	})
+}
+
+// sampled is the span of every request: exemplars name it.
+func sampled() trace.SpanContext {
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{0xab, 0xcd}, SpanID: trace.SpanID{0xef}, TraceFlags: trace.FlagsSampled})
 }
 
 // text is the page once it shows everything that was recorded: requests are counted a moment later.
@@ -235,7 +241,7 @@ func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"), //nolint:gosec // our own
-		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")
+		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage") // as in compose.yaml
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	log, err := cmd.StderrPipe()
 	if err != nil {
@@ -326,4 +332,21 @@ func (p *prometheus) await(t *testing.T, expr string) {
 			t.Fatalf("%s gives nothing", expr)
 		}
 	}
+}
+
+// awaitExemplar waits until Prometheus has an exemplar of the series that names the trace.
+func (p *prometheus) awaitExemplar(t *testing.T, series, trace string) {
+	t.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var text string
+	for range 150 {
+		now := time.Now().Unix()
+		form := url.Values{"query": {series}, "start": {strconv.FormatInt(now-600, 10)}, "end": {strconv.FormatInt(now+60, 10)}}
+		if text = get(t, p.url+"/api/v1/query_exemplars?"+form.Encode()); strings.Contains(text, `"trace_id":"`+trace+`"`) {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatalf("no exemplar of %s names trace %s: %s", series, trace, text)
 }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/csv"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"wattline/sink/queries"
+)
+
+// Every wattline command that a document or an alert names is one that wattline takes, with its flags, and
+// every ready-made query there is.
+func TestDocumentedCommandsParse(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	n := 0
+	for _, file := range []string{
+		"README.md", "deploy/README.md", "deploy/prometheus/alerts.yml", "deploy/jaeger/jaeger.yaml", "deploy/systemd/wattline.service", "sink/otlp/JAEGER.md", "sink/otlp/TRACES.md",
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", file)) //nolint:gosec // of this repository
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range commandsIn(string(text)) {
+			n++
+			r := csv.NewReader(strings.NewReader(command))
+			r.Comma, r.LazyQuotes = ' ', true
+			words, err := r.Read()
+			if err != nil {
+				t.Fatalf("%s: %q: %v", file, command, err)
+			}
+			words = slices.DeleteFunc(words[1:], func(w string) bool { return w == "" || w == "--help" })
+			if _, _, _, err := parse(words, io.Discard, io.Discard); err != nil {
+				t.Errorf("%s: %q: %v", file, command, err)
+			}
+			if i := slices.Index(words, "--name"); i > 0 && words[0] == "query" {
+				if _, err := queries.Find(words[i+1]); err != nil {
+					t.Errorf("%s: %q: %v", file, command, err)
+				}
+			}
+		}
+	}
+	if n < 25 {
+		t.Errorf("only %d commands were found", n)
+	}
+}
+
+// commandsIn finds `wattline COMMAND ...` in code, without comments, pipes and what a reader has to fill in.
+func commandsIn(text string) (out []string) {
+	for _, m := range regexp.MustCompile("(?m)(?:^[# ]*|^ExecStart=/usr/local/bin/|`|\\$\\()(wattline [a-z][^`\n]*)").FindAllStringSubmatch(text, -1) {
+		command := m[1]
+		for _, end := range []string{" #", " | ", " &", ") "} {
+			command, _, _ = strings.Cut(command, end)
+		}
+		command = strings.NewReplacer(" ...", "", "[", "", "]", "", ",", "").Replace(command)
+		if len(strings.Fields(command)) > 1 && isCommand(strings.Fields(command)[1]) {
+			out = append(out, strings.TrimSpace(command))
+		}
+	}
+	return out
+}
+
+// isCommand tells a command from a sentence that begins with wattline's name.
+func isCommand(word string) bool {
+	return slices.Contains([]string{"serve", "demo", "check", "replay", "report", "requests", "usage", "query", "export", "gpu", "attribute", "ddl", "bench", "version"}, word)
+}

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -174,4 +175,12 @@ type Column struct {
 	Unit string
 	Doc  string
 	Ptr  func(*Record) any
+}
+
+// EnergyUj is the request's joules, in uJ: the GPUs', or, of a server without a GPU, the processor's.
+func (r *Record) EnergyUj() Int {
+	if strings.HasPrefix(r.EnergySource, "rapl/") {
+		return r.CPUUj
+	}
+	return r.GPUUj
 }

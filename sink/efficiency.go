@@ -28,7 +28,10 @@ const (
 	sqlHeldSlotUs = `CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us ELSE prefill_us + decode_us END`
 	// Prompt tokens that were evaluated, not reused.
 	sqlNewPromptTokens = `(prompt_tokens - coalesce(cached_tokens, 0))`
-	sqlKWh             = `(gpu_uj / 3.6e12)`
+	// A request's joules: the GPUs'. Where a server has none the processor's are all there is, and
+	// energy_source says so.
+	sqlUj  = `CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END`
+	sqlKWh = `((` + sqlUj + `) / 3.6e12)`
 )
 
 // EfficiencyColumns returns the computed columns of view efficiency in their canonical order: the same
@@ -62,12 +65,12 @@ func EfficiencyColumns() []Derived {
 	return append(cols,
 		Derived{"gpu_wh", "Wh", "gpu_j / 3600", `gpu_uj / 3.6e9`},
 		Derived{"gpu_mean_w", "W", "mean board power while it held a slot", `gpu_mean_mw / 1e3`},
-		Derived{"joules_per_token", "J", "gpu joules / output tokens", `gpu_uj / 1e6 / nullif(output_tokens, 0)`},
-		Derived{"tokens_per_joule", "1/J", "output tokens / gpu joules = tokens/s/W", `output_tokens * 1e6 / nullif(gpu_uj, 0)`},
+		Derived{"joules_per_token", "J", "gpu joules (of a server without a GPU: cpu joules) / output tokens", `(` + sqlUj + `) / 1e6 / nullif(output_tokens, 0)`},
+		Derived{"tokens_per_joule", "1/J", "output tokens / gpu joules (of a server without a GPU: cpu joules) = tokens/s/W", `output_tokens * 1e6 / nullif(` + sqlUj + `, 0)`},
 		Derived{"prefill_j_per_token", "J", "prefill joules / (prompt - cached)", `gpu_prefill_uj / 1e6 / nullif(` + sqlNewPromptTokens + `, 0)`},
 		Derived{"decode_j_per_token", "J", "decode joules / output tokens", `gpu_decode_uj / 1e6 / nullif(output_tokens, 0)`},
 		Derived{"tokens_per_watt", "1/W", "output tokens / (gpu joules / (E - S)); grows with reply length, see tokens_per_joule",
-			`output_tokens * 1e0 / nullif(gpu_uj, 0) * (` + sqlHeldSlotUs + `)`},
+			`output_tokens * 1e0 / nullif(` + sqlUj + `, 0) * (` + sqlHeldSlotUs + `)`},
 		Derived{"cost", "currency", "kWh x price", sqlKWh + ` * (price_per_kwh_micro / 1e6)`},
 		Derived{"gco2e", "g", "kWh x carbon intensity", sqlKWh + ` * (gco2_per_kwh_milli / 1e3)`},
 	)

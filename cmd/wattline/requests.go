@@ -104,6 +104,9 @@ func outcome(r *meter.Record) string {
 // energyOf is a request's joules with their error, or why there are none.
 func energyOf(r *meter.Record) string {
 	if !r.GPUUj.Valid {
+		if uj := r.EnergyUj(); uj.Valid {
+			return inUnit(uj, 1e6, "J CPU")
+		}
 		return orAbsent(r.EnergyQuality)
 	}
 	text := inUnit(r.GPUUj, 1e6, "J")

@@ -165,19 +165,22 @@ func unread(rec *meter.Record) bool {
 func (m *Metrics) recordFinal(rec *meter.Record) {
 	ctx := context.Background()
 	m.row.settled.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality).add...)
-	if !rec.GPUUj.Valid {
+	if !rec.EnergyUj().Valid {
 		return
 	}
 	s := m.catalogue.of(rec, false)
+	if rec.OutputTokens.V > 0 {
+		m.row.jPerTok.Record(ctx, float64(rec.EnergyUj().V)/1e6/float64(rec.OutputTokens.V), s.plain.record...)
+	}
+	if !rec.GPUUj.Valid {
+		return
+	}
 	if rec.GPUPrefillUj.Valid && rec.GPUDecodeUj.Valid && rec.GPUIdleUj.Valid {
 		count(ctx, m.row.energy, rec.GPUPrefillUj, 1e6, s.values[phasePrefill])
 		count(ctx, m.row.energy, rec.GPUDecodeUj, 1e6, s.values[phaseDecode])
 		count(ctx, m.row.energy, rec.GPUIdleUj, 1e6, s.values[phaseIdle])
 	} else {
 		count(ctx, m.row.energy, rec.GPUUj, 1e6, s.values[phaseUndivided])
-	}
-	if rec.OutputTokens.V > 0 {
-		m.row.jPerTok.Record(ctx, float64(rec.GPUUj.V)/1e6/float64(rec.OutputTokens.V), s.plain.record...)
 	}
 	for i, name := range rec.GPUDevices {
 		if i < len(rec.GPUUjByDevice) {

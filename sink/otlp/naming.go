@@ -171,8 +171,8 @@ func energyAttributes(a *attributes, rec *meter.Record) {
 	a.parts(semconv.EnergyDecodeJ, rec.GPUDecodeUj, 1e6)
 	a.parts(semconv.EnergyEstimateJ, rec.GPUEstimateUj, 1e6)
 	a.parts(semconv.EnergyCPUJ, rec.CPUUj, 1e6)
-	if rec.GPUUj.Valid && rec.OutputTokens.V > 0 {
-		a.parts(semconv.EnergyPerTokenJ, rec.GPUUj, 1e6*float64(rec.OutputTokens.V))
+	if uj := rec.EnergyUj(); uj.Valid && rec.OutputTokens.V > 0 {
+		a.parts(semconv.EnergyPerTokenJ, uj, 1e6*float64(rec.OutputTokens.V))
 	}
 	a.parts(semconv.EnergyMeanPowerW, rec.GPUMeanMw, 1e3)
 	a.parts(semconv.EnergyPowerLimitW, rec.GPUPowerLimitMw, 1e3)

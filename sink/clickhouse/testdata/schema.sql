@@ -254,13 +254,13 @@ SELECT
 	cpu_uj / 1e6 AS `cpu_j`,
 	gpu_uj / 3.6e9 AS `gpu_wh`,
 	gpu_mean_mw / 1e3 AS `gpu_mean_w`,
-	gpu_uj / 1e6 / nullif(output_tokens, 0) AS `joules_per_token`,
-	output_tokens * 1e6 / nullif(gpu_uj, 0) AS `tokens_per_joule`,
+	(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 1e6 / nullif(output_tokens, 0) AS `joules_per_token`,
+	output_tokens * 1e6 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) AS `tokens_per_joule`,
 	gpu_prefill_uj / 1e6 / nullif((prompt_tokens - coalesce(cached_tokens, 0)), 0) AS `prefill_j_per_token`,
 	gpu_decode_uj / 1e6 / nullif(output_tokens, 0) AS `decode_j_per_token`,
-	output_tokens * 1e0 / nullif(gpu_uj, 0) * (CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us ELSE prefill_us + decode_us END) AS `tokens_per_watt`,
-	(gpu_uj / 3.6e12) * (price_per_kwh_micro / 1e6) AS `cost`,
-	(gpu_uj / 3.6e12) * (gco2_per_kwh_milli / 1e3) AS `gco2e`
+	output_tokens * 1e0 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) * (CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us ELSE prefill_us + decode_us END) AS `tokens_per_watt`,
+	((CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 3.6e12) * (price_per_kwh_micro / 1e6) AS `cost`,
+	((CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 3.6e12) * (gco2_per_kwh_milli / 1e3) AS `gco2e`
 FROM `wattline`.`requests`;
 
 INSERT INTO `wattline`.`wattline_schema` (version) SELECT 2 WHERE 2 NOT IN (SELECT version FROM `wattline`.`wattline_schema`);

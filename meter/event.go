@@ -254,7 +254,7 @@ func (e *event) settle() {
 	case "", "in_progress", "queued":
 	default:
 		if len(e.finish.b) == 0 {
-			e.finish.text.copyFrom(&e.status)
+			e.finish.copyFrom(&e.status)
 		}
 	}
 	if e.numbers {

@@ -132,7 +132,7 @@ func gapsOf(stamps []Stamp, limit int) []uint32 {
 	gaps := make([]uint32, 0, n)
 	for i, s := range stamps {
 		if i > 0 && len(gaps) < n {
-			gaps = append(gaps, uint32(min(max(0, (s.AtNs-stamps[i-1].AtNs)/1e3), math.MaxUint32))) //nolint:gosec // bounded
+			gaps = append(gaps, uint32(min(max(0, (s.AtNs-stamps[i-1].AtNs)/1e3), math.MaxUint32)))
 		}
 		gaps = gaps[:min(n, len(gaps)+s.Outputs-1)] // zeros
 	}

@@ -28,7 +28,6 @@ type replyState struct {
 	answered Progress // of the ReplyBody under way
 
 	failed    bool
-	finishes  words
 	slot      Int
 	events    int64 // complete events with data, or documents
 	badEvents int64 // of them, those that were not JSON

@@ -61,7 +61,7 @@ func (s *Sketch) Add(ns int64) {
 
 func (s *Sketch) add(bin int, n uint32) {
 	i := bin - s.low
-	if uint(i) >= uint(len(s.count)) { //nolint:gosec // a negative one becomes too large, as is meant
+	if uint(i) >= uint(len(s.count)) { // a negative one becomes too large, as is meant
 		i = s.reach(bin)
 	}
 	s.count[i] += n

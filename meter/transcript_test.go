@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -97,7 +98,7 @@ func (tr *transcript) reply(t testing.TB) reply {
 			out.body = append(out.body, piece{bytes.Clone(buf[:n]), src.at})
 		}
 		if err != nil {
-			out.end, out.clean = src.at, err == io.EOF
+			out.end, out.clean = src.at, errors.Is(err, io.EOF)
 			return out
 		}
 	}
@@ -241,7 +242,7 @@ func (tr *transcript) send(addr string, cutAfter int) error {
 			tr.Reads = append(tr.Reads, [2]int64{time.Since(start).Microseconds(), int64(n)})
 			tr.Raw = append(tr.Raw, buf[:n]...)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -98,7 +98,7 @@ const (
 
 	TokenSource     = "wattline.token_source"
 	OutputEvents    = "wattline.output_events"
-	DraftTokens     = "wattline.draft_tokens"
+	DraftTokens     = "wattline.draft_tokens" //nolint:gosec // a name, no secret
 	DraftAccepted   = "wattline.draft_accepted_tokens"
 	ITLP50Ms        = "wattline.itl.p50_ms"
 	ITLP90Ms        = "wattline.itl.p90_ms"
@@ -154,7 +154,7 @@ const (
 	MetricRequestDuration = "gen_ai.server.request.duration"
 	MetricTTFT            = "gen_ai.server.time_to_first_token"
 	MetricTPOT            = "gen_ai.server.time_per_output_token"
-	MetricTokenUsage      = "gen_ai.client.token.usage"
+	MetricTokenUsage      = "gen_ai.client.token.usage" //nolint:gosec // a name, no secret
 	MetricHWEnergy        = "hw.energy"
 	MetricHWPower         = "hw.power"
 	MetricHWTemperature   = "hw.temperature"
@@ -202,7 +202,7 @@ const (
 	MetricOutboxRows   = "wattline.outbox.rows"
 	MetricOutboxAge    = "wattline.outbox.age"
 	MetricOTLP         = "wattline.otlp.items"
-	MetricOTLPWaiting  = "wattline.otlp.waiting"
+	MetricOTLPWaiting  = "wattline.otlp.waiting" //nolint:gosec // a name, no secret
 	MetricCapped       = "wattline.attributes.capped"
 	MetricGoroutines   = "wattline.goroutines" // go.goroutine.count would end in a suffix that Prometheus keeps for histograms
 )

@@ -66,11 +66,11 @@ func release(t *testing.T) (dist, said string) {
 // unpack reads an archive's files.
 func unpack(t *testing.T, path string) map[string][]byte {
 	t.Helper()
-	f, err := os.Open(path) //nolint:gosec // written by this test
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	unzipped, err := gzip.NewReader(f)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func checkBinary(t *testing.T, name string, text []byte, machine elf.Machine, cg
 		t.Errorf("%s is for %v, dynamic: %v", name, f.Machine, dynamic)
 	}
 	path := filepath.Join(t.TempDir(), "wattline")
-	if err := os.WriteFile(path, text, 0o700); err != nil { //nolint:gosec // to be run
+	if err := os.WriteFile(path, text, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	run := []string{path, "version"}
@@ -117,7 +117,7 @@ func checkBinary(t *testing.T, name string, text []byte, machine elf.Machine, cg
 		}
 		run = append([]string{qemu, "-L", "/usr/aarch64-linux-gnu"}, run...)
 	}
-	out, err := exec.CommandContext(t.Context(), run[0], run[1:]...).CombinedOutput() //nolint:gosec // just built
+	out, err := exec.CommandContext(t.Context(), run[0], run[1:]...).CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "wattline v9.8.7 go") {
 		t.Errorf("%s says %q, %v", name, out, err)
 	}
@@ -132,7 +132,7 @@ func checkPackage(t *testing.T, path, arch string) {
 		return
 	}
 	ask := func(args ...string) string {
-		out, err := exec.CommandContext(t.Context(), "dpkg-deb", args...).CombinedOutput() //nolint:gosec // our own arguments
+		out, err := exec.CommandContext(t.Context(), "dpkg-deb", args...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("dpkg-deb %v: %v\n%s", args, err, out)
 		}

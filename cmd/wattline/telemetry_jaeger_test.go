@@ -117,8 +117,8 @@ func runCollector(t *testing.T, binary, config string, replaced map[string]strin
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "--config", path, "--set", "service.telemetry.metrics.level=none", "--set", "service.telemetry.logs.level=warn") //nolint:noctx // ended below
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_SAMPLER=always_off")                                                                             // Jaeger's own traces would go to port 4317
+	cmd := exec.Command(binary, "--config", path, "--set", "service.telemetry.metrics.level=none", "--set", "service.telemetry.logs.level=warn")
+	cmd.Env = append(os.Environ(), "OTEL_TRACES_SAMPLER=always_off") // Jaeger's own traces would go to port 4317
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func askJaeger(t *testing.T, page, id string) *jaegerTrace {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for range 100 {
-		resp, err := http.Get("http://" + page + "/api/traces/" + id) //nolint:noctx // local
+		resp, err := http.Get("http://" + page + "/api/traces/" + id)
 		if err != nil {
 			t.Fatal(err)
 		}

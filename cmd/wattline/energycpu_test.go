@@ -81,7 +81,7 @@ func TestCPUJoules(t *testing.T) {
 	if got := answer(t, "query", "--store", w.store, "--format", "csv", "--name", "conservation"); !strings.Contains(got, "RAPL/default") || !strings.HasSuffix(strings.TrimSpace(got), ",0,0") {
 		t.Errorf("the ledger does not balance:\n%s", got)
 	}
-	if got := answer(t, "query", "--store", w.store, "--format", "csv", "SELECT round(joules_per_token * output_tokens * 1e6) FROM efficiency WHERE output_tokens > 0"); !strings.Contains(got, fmt.Sprint(rec.CPUUj.V)) {
+	if got := answer(t, "query", "--store", w.store, "--format", "csv", "SELECT CAST(round(joules_per_token * output_tokens * 1e6) AS INTEGER) FROM efficiency WHERE output_tokens > 0"); !strings.Contains(got, fmt.Sprint(rec.CPUUj.V)) {
 		t.Errorf("joules_per_token is not cpu_uj (%d) by tokens:\n%s", rec.CPUUj.V, got)
 	}
 	if got := answer(t, "requests", "--store", w.store); !strings.Contains(got, "J CPU") {

@@ -86,7 +86,7 @@ func Definitions() []Definition {
 		{semconv.MetricHWUtilization, ObservedGauge, "1", "Utilisation as the driver reports it.", device, nil},
 		{semconv.MetricLedger, ObservedUpDown, "J", "The energy ledger since wattline started: counter = requests_active + requests_idle + pools + idle + residual. Table ledger.", with(device, semconv.Account), nil},
 
-		{semconv.MetricReadable, ObservedGauge, "1", "1 while the device is read, 0 while it is lost or asleep.", device, nil},
+		{semconv.MetricReadable, ObservedGauge, "{device}", "1 while the device is read, 0 while it is lost or asleep.", device, nil},
 		{semconv.MetricAgreement, ObservedGauge, "1", "Joules that the energy counter counts per joule of the integrated power samples; not there until it is known.", device, nil},
 		{semconv.MetricSamplerEvents, ObservedCounter, "{event}", "What went wrong in reading the device: reopened, error, missed (a power sample), demoted (a source that disagrees).", with(device, semconv.Result), nil},
 		{semconv.MetricSamplerCPU, ObservedCounter, "s", "CPU time of the thread that reads the device, the driver's included.", device, nil},

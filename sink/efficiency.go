@@ -27,7 +27,7 @@ const (
 	// first flush. Not streamed: prompt_ms + predicted_ms, since S is defined as E less these two.
 	sqlHeldSlotUs = `CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us ELSE prefill_us + decode_us END`
 	// Prompt tokens that were evaluated, not reused.
-	sqlNewPromptTokens = `(prompt_tokens - coalesce(cached_tokens, 0))`
+	sqlNewPromptTokens = `(prompt_tokens - coalesce(cached_tokens, 0))` //nolint:gosec // SQL, no secret
 	// A request's joules: the GPUs'. Where a server has none the processor's are all there is, and
 	// energy_source says so.
 	sqlUj  = `CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END`

@@ -45,7 +45,7 @@ func TestFromTheFirstVersion(t *testing.T) {
 	w := newWorld(t, chtest.Options{})
 	text, err := os.ReadFile("testdata/schema1.sql")
 	must(t, err)
-	for _, statement := range strings.Split(strings.ReplaceAll(string(text), "`wattline`", name(w.db)), ";\n\n") {
+	for statement := range strings.SplitSeq(strings.ReplaceAll(string(text), "`wattline`", name(w.db)), ";\n\n") {
 		w.query(strings.TrimSuffix(strings.TrimSpace(statement), ";"))
 	}
 	c := w.client(false)

@@ -29,7 +29,7 @@ func Value(v any) any {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return r.Int()
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return int64(r.Uint()) //nolint:gosec // a count
+		return int64(r.Uint())
 	case reflect.Float32, reflect.Float64:
 		return r.Float()
 	case reflect.Slice:

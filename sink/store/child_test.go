@@ -291,14 +291,14 @@ func TestAFolderThatMayNotBeWritten(t *testing.T) {
 	dir, err := os.MkdirTemp("", "store")
 	must(t, err)
 	t.Cleanup(func() {
-		must(t, os.Chmod(dir, 0o700)) //nolint:gosec // to be removable
+		must(t, os.Chmod(dir, 0o700))
 		must(t, os.RemoveAll(dir))
 	})
 	s := reopen(t, dir+"/wattline.db")
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 3)}))
 	must(t, s.Close())
-	must(t, os.Chmod(s.Path(), 0o444)) //nolint:gosec // readable for the other user is the point
-	must(t, os.Chmod(dir, 0o555))      //nolint:gosec // likewise
+	must(t, os.Chmod(s.Path(), 0o444))
+	must(t, os.Chmod(dir, 0o555))
 	_, out := child(t, "unprivileged", s.Path())
 	var text strings.Builder
 	for out.Scan() {

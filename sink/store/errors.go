@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"syscall"
 
 	"modernc.org/sqlite"
@@ -44,7 +45,7 @@ func (e *Error) Unwrap() []error { return []error{e.Kind, e.cause} }
 
 // Retryable says that the same write may succeed later without anybody touching wattline.
 func (e *Error) Retryable() bool {
-	return e.Kind == ErrFull || e.Kind == ErrReadOnly || e.Kind == ErrDisk || e.Kind == ErrBusy
+	return slices.Contains([]error{ErrFull, ErrReadOnly, ErrDisk, ErrBusy}, e.Kind)
 }
 
 // explain turns an error of SQLite or the file system into an *Error where it knows what to advise, and
@@ -53,8 +54,7 @@ func explain(op, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var known *Error
-	if errors.As(err, &known) {
+	if _, known := errors.AsType[*Error](err); known {
 		return err
 	}
 	if kind := kindOf(err); kind != nil {
@@ -64,8 +64,7 @@ func explain(op, path string, err error) error {
 }
 
 func kindOf(err error) error {
-	var lite *sqlite.Error
-	if errors.As(err, &lite) {
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch lite.Code() & 0xff { // the primary code; the rest says where it happened
 		case sqlite3.SQLITE_FULL:
 			return ErrFull
@@ -92,18 +91,18 @@ func kindOf(err error) error {
 }
 
 func advice(kind error, path string) string {
-	switch kind {
-	case ErrFull:
+	switch {
+	case errors.Is(kind, ErrFull):
 		return "the disk that holds " + path + " is full: free space there or point --store at another disk"
-	case ErrReadOnly:
+	case errors.Is(kind, ErrReadOnly):
 		return "cannot write " + path + ": make the file and its folder writable for this user, or point --store elsewhere"
-	case ErrDisk:
+	case errors.Is(kind, ErrDisk):
 		return "the disk refused to read or write " + path + ": see whether it, a quota or a size limit is exhausted, and what the kernel log says of it"
-	case ErrBusy:
+	case errors.Is(kind, ErrBusy):
 		return path + " is locked by another program: close it (a database browser, a backup) and try again"
-	case ErrDamaged:
+	case errors.Is(kind, ErrDamaged):
 		return path + " is damaged or not a wattline store: move it and its -wal file aside and start again; `sqlite3 " + path + " .recover` may rescue its rows"
-	case ErrWriteDenied:
+	case errors.Is(kind, ErrWriteDenied):
 		return "this connection only reads: use SELECT; rows are written by `wattline serve` alone"
 	}
 	return path
@@ -111,6 +110,6 @@ func advice(kind error, path string) string {
 
 // isSyntax is whether SQLite did not understand a statement: a typing error, a name that does not exist.
 func isSyntax(err error) bool {
-	var lite *sqlite.Error
-	return errors.As(err, &lite) && lite.Code() == sqlite3.SQLITE_ERROR
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && lite.Code() == sqlite3.SQLITE_ERROR
 }

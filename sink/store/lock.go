@@ -15,7 +15,7 @@ import (
 // itself: closing any descriptor of the database would drop SQLite's own locks. The lock ends with the
 // process, however it ends; the file stays and holds the writer's pid for the next one's message.
 func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the user names it
 	if err != nil {
 		return nil, explain("lock", path, err)
 	}
@@ -26,7 +26,7 @@ func lock(path string) (*os.File, error) {
 			return f, nil
 		}
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was not written
 	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, explain("lock", path, err)
 	}

@@ -29,7 +29,7 @@ const readTimeout = 30 * time.Second
 
 // OpenReader opens the store at path, which must exist (ErrMissing).
 func OpenReader(ctx context.Context, path string) (*Reader, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) { //nolint:gosec // the user names it
 		return nil, &Error{Kind: ErrMissing, Path: path, text: "there is no store at " + path + " yet: start `wattline serve`, or name its file with --store"}
 	} else if err != nil {
 		return nil, explain("read", path, err)
@@ -50,7 +50,7 @@ func OpenReader(ctx context.Context, path string) (*Reader, error) {
 }
 
 func exists(path string) bool {
-	_, err := os.Stat(path)
+	_, err := os.Stat(path) //nolint:gosec // the user names it
 	return err == nil
 }
 

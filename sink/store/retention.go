@@ -195,7 +195,7 @@ func thinHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T)
 	if err != nil {
 		return 0, false, err
 	}
-	if _, err = s.conn.ExecContext(ctx, "DELETE FROM "+t.name+window, bounds...); err != nil {
+	if _, err = s.conn.ExecContext(ctx, "DELETE FROM "+t.name+window, bounds...); err != nil { //nolint:gosec // a table of ours
 		return 0, false, err
 	}
 	if err = insertThinned(ctx, s.conn, t, merge, rows, seqs); err != nil {

@@ -86,10 +86,10 @@ func prepareFile(path string) error {
 	if path == "" {
 		return errors.New("store: no path given: set --store FILE")
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil { //nolint:gosec // the user names it
 		return &Error{Kind: ErrReadOnly, Path: path, text: advice(ErrReadOnly, path), cause: err}
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // likewise
 	if err != nil {
 		return explain("open", path, err)
 	}

@@ -69,9 +69,13 @@ func (e *Exchange) TokensPerSecond() Num {
 	return Ratio(num(e.OutputTokens), num(e.LastUs).Times(1e-6))
 }
 
-// TPOTUs is (Tn - T1)/(n - 1), microseconds, for two tokens or more.
+// measurableUs is the shortest decode that the client can time: each of its two stamps may be a
+// millisecond late. A reply that came in one or two reads has no speed of its own.
+const measurableUs = 2000
+
+// TPOTUs is (Tn - T1)/(n - 1), microseconds, for two tokens or more and a decode of 2 ms or more.
 func (e *Exchange) TPOTUs() Num {
-	if !e.OutputTokens.Valid || e.OutputTokens.V < 2 || !e.LastUs.Valid || !e.TTFTUs.Valid {
+	if !e.OutputTokens.Valid || e.OutputTokens.V < 2 || !e.LastUs.Valid || !e.TTFTUs.Valid || e.LastUs.V-e.TTFTUs.V < measurableUs {
 		return Num{}
 	}
 	return Some(float64(e.LastUs.V-e.TTFTUs.V) / float64(e.OutputTokens.V-1))

@@ -143,7 +143,7 @@ func (r *Results) JSON() ([]byte, error) {
 func Definitions() map[string]string {
 	return map[string]string{
 		"tokens_per_second":         "output tokens / (last output - start of the request), client; a run's value is the mean over its requests",
-		"decode_tokens_per_second":  "1 / tpot, tpot = (last output - first output) / (output tokens - 1)",
+		"decode_tokens_per_second":  "1 / tpot, tpot = (last output - first output) / (output tokens - 1), of replies whose decode took 2 ms or more",
 		"prefill_tokens_per_second": "the server's prompt_n / prompt_ms, only of requests that were alone",
 		"system_tokens_per_second":  "all output tokens / the time in which cells ran",
 		"requests_per_second":       "requests answered / the time in which cells ran",

@@ -155,8 +155,12 @@ func (k *checks) benchmark() (string, error) {
 			return "", fmt.Errorf("%s: %s", c.Name, c.Detail)
 		}
 	}
-	return fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms, then %s tokens/s", r.PromptsTested, s.plan.Cells[0],
-		number(r.Throughput.MeanTokensPerSecond), number(r.Latency.TimeToFirstTokenMs), number(r.Throughput.DecodeTokensPerSecond)), nil
+	seen := fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms", r.PromptsTested, s.plan.Cells[0],
+		number(r.Throughput.MeanTokensPerSecond), number(r.Latency.TimeToFirstTokenMs))
+	if decode := r.Throughput.DecodeTokensPerSecond; decode.Valid {
+		seen += fmt.Sprintf(", then %s tokens/s", number(decode))
+	}
+	return seen, nil
 }
 
 // inLine is whether wattline stands in between and its rows can be read.

@@ -153,7 +153,7 @@ func headline(w io.Writer, r *replay.Results) {
 	}
 	row("throughput", r.Throughput.MeanTokensPerSecond, "tokens/s", "tokens_per_second")
 	row("  of the whole system", r.Throughput.SystemTokensPerSecond, "tokens/s", "system_tokens_per_second")
-	row("  of the whole system", r.Latency.RequestsPerSecond, "requests/s", "requests_per_second")
+	row("requests", r.Latency.RequestsPerSecond, "requests/s", "requests_per_second")
 	if g := r.Goodput; g != nil {
 		row("goodput", g.RequestsPerSecond, "requests/s", "goodput")
 	}

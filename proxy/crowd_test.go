@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc64"
 	"io"
@@ -113,7 +114,7 @@ func TestShutdownLosesNothing(t *testing.T) {
 		send(t, nc, postOf("/v1/chat/completions", fmt.Sprint("s", i), chat(40, "")))
 		go func() {
 			got, err := tallyReply(bufio.NewReader(nc))
-			if _, behind := nc.Read(make([]byte, 1)); err == nil && behind != io.EOF {
+			if _, behind := nc.Read(make([]byte, 1)); err == nil && !errors.Is(behind, io.EOF) {
 				err = fmt.Errorf("behind the reply: %w", behind)
 			}
 			ends[i] <- received{got, err}

@@ -372,12 +372,7 @@ func (h *head) appendEndToEnd(dst []byte, drop string) []byte {
 }
 
 func (h *head) hasHop() bool {
-	for _, f := range h.fields {
-		if h.hopByHop(f) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(h.fields, h.hopByHop)
 }
 
 // parseLength reads a Content-Length: digits only, no sign, no list.

@@ -199,9 +199,10 @@ func (c *demoCmd) benchmark(a *app, s *service) error {
 	}
 	fmt.Fprintf(a.stdout, "\nThe benchmarking guide's quick benchmark, measured by its own client and in line:\n")
 	fmt.Fprintf(a.stdout, "\nwattline replay --requests %d --budget %s --out %s\n\n", demoRequests, demoBudget, dir)
-	var e *exitError
-	if err := run.Run(a); err != nil && !(errors.As(err, &e) && e.code == exitInvalid) {
-		return err
+	if err := run.Run(a); err != nil {
+		if e, ok := errors.AsType[*exitError](err); !ok || e.code != exitInvalid {
+			return err
+		}
 	}
 	ar, err := archive.Read(dir)
 	if err != nil {

@@ -124,7 +124,7 @@ func tryWhatItSays(t *testing.T, hints string) {
 	if chat == nil || api == nil {
 		t.Fatalf("no curl in %s", hints)
 	}
-	resp, err := http.Post(chat[1], "application/json", strings.NewReader(chat[2])) //nolint:noctx // local
+	resp, err := http.Post(chat[1], "application/json", strings.NewReader(chat[2]))
 	if err != nil {
 		t.Fatal(err)
 	}

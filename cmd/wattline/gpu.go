@@ -43,7 +43,7 @@ func (c *gpuCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer sources.Close()
+	defer sources.Close() //nolint:errcheck // only read from
 	targets, err := sources.targets()
 	if err != nil {
 		return err

@@ -118,8 +118,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 		return again, err
 	}
 	if err := kctx.Run(a); err != nil {
-		var e *exitError
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*exitError](err); ok {
 			return e.code, err
 		}
 		return exitFailed, err

@@ -66,7 +66,7 @@ func command(t testing.TB, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	cmd := exec.Command(exe) //nolint:noctx // ended by the test
+	cmd := exec.Command(exe)
 	cmd.Args = append([]string{"wattline"}, args...)
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir, "XDG_CONFIG_HOME="+dir, "STATE_DIRECTORY=")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -191,7 +191,7 @@ func (w *wattlineProcess) postBy(ctx context.Context, client *http.Client, path 
 // row asks the admin API for one row.
 func (w *wattlineProcess) row(t *testing.T, id string) *meter.Record {
 	t.Helper()
-	resp, err := http.Get(w.admin + "/api/requests/" + id) //nolint:noctx // local
+	resp, err := http.Get(w.admin + "/api/requests/" + id)
 	if err != nil {
 		t.Fatal(err)
 	}

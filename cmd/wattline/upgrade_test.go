@@ -158,12 +158,12 @@ func TestSystemdSockets(t *testing.T) {
 	if err != nil || string(buf[:n]) != "READY=1" {
 		t.Fatalf("notification %q, %v", buf[:n], err)
 	}
-	resp, err := http.Get("http://" + addrs[1] + "/healthz") //nolint:noctx // local
+	resp, err := http.Get("http://" + addrs[1] + "/healthz")
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("admin on the second socket: %v, %v", resp, err)
 	}
 	resp.Body.Close()
-	resp, err = http.Get("http://" + addrs[0] + "/v1/models") //nolint:noctx // local
+	resp, err = http.Get("http://" + addrs[0] + "/v1/models")
 	if err != nil || resp.StatusCode != http.StatusBadGateway {
 		t.Fatalf("clients on the first socket: %v, %v", resp, err)
 	}
@@ -175,7 +175,7 @@ func (w *wattlineProcess) awaitStreams(t *testing.T, n int) {
 	t.Helper()
 	var live []proxy.Inflight
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		resp, err := http.Get(w.admin + "/api/inflight") //nolint:noctx // local
+		resp, err := http.Get(w.admin + "/api/inflight")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -153,10 +153,10 @@ func listen(network, addr string) (net.Listener, error) {
 	if err == nil || network != "unix" {
 		return ln, err
 	}
-	if c, dialErr := net.Dial(network, addr); dialErr == nil { //nolint:noctx // a socket file answers at once
+	if c, dialErr := net.Dial(network, addr); dialErr == nil { //nolint:noctx,gosec // a socket file answers at once; the user names it
 		return nil, errors.Join(err, c.Close())
 	}
-	if st, statErr := os.Lstat(addr); statErr != nil || st.Mode()&os.ModeSocket == 0 || os.Remove(addr) != nil {
+	if st, statErr := os.Lstat(addr); statErr != nil || st.Mode()&os.ModeSocket == 0 || os.Remove(addr) != nil { //nolint:gosec // a dead socket that the user names
 		return nil, err
 	}
 	return net.Listen(network, addr) //nolint:noctx // binding does not wait

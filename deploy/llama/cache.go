@@ -31,7 +31,7 @@ func orCacheDir(dir string) (string, error) {
 // writeWhole puts a file in place in one step: whoever finds path finds all of data, also when several
 // processes write it at once.
 func writeWhole(path string, data []byte, mode os.FileMode) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a cache of public things
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")

@@ -29,7 +29,7 @@ func fetch(ctx context.Context, dir string, progress io.Writer, offline bool) (p
 	if offline && len(have) == 0 {
 		return "", false, fmt.Errorf("llama: %w: none is in %s and fetching was forbidden", ErrNotInstalled, dir)
 	}
-	cmd := exec.CommandContext(ctx, "bash", "-c", fetchScript, "fetch.sh", dir)
+	cmd := exec.CommandContext(ctx, "bash", "-c", fetchScript, "fetch.sh", dir) //nolint:gosec // our own script
 	var out bytes.Buffer
 	said := newTail(nil)
 	cmd.Stdout = &out

@@ -90,8 +90,8 @@ func fidelityRound(t *testing.T, name string, n int, open bool, told selftest.To
 		t.Fatal(err)
 	}
 	srv := stub.New(stub.Config{HeaderDelay: time.Millisecond, FirstToken: told.FirstToken, TokenGap: told.Gap, PingInterval: -1, Slots: 4 * n, Record: true})
-	go srv.Serve(ln)  //nolint:errcheck // ends with Close
-	defer srv.Close() //nolint:errcheck // nothing to keep
+	go srv.Serve(ln)
+	defer srv.Close()
 	c, err := client.New(client.Config{Endpoint: "http://" + ln.Addr().String(), Agent: "fidelity", RunID: "f"})
 	if err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ func Compile(s Spec, corpus string, context int) (*Plan, error) {
 			context, least, least.PromptTokens+least.OutputTokens)
 	}
 	for t := range s.Trials {
-		p.Order = append(p.Order, rand.New(p.source("order", t)).Perm(len(p.Cells))) //nolint:gosec // repeatable on purpose
+		p.Order = append(p.Order, rand.New(p.source("order", t)).Perm(len(p.Cells)))
 	}
 	text, err := json.Marshal(struct {
 		Spec   Spec
@@ -125,7 +125,7 @@ func (p *Plan) seed(purpose string, numbers ...int) uint64 {
 	_, _ = h.Write([]byte(purpose)) // never fails
 	var b [8]byte
 	for _, n := range numbers {
-		binary.LittleEndian.PutUint64(b[:], uint64(n)) //nolint:gosec // only mixed
+		binary.LittleEndian.PutUint64(b[:], uint64(n))
 		_, _ = h.Write(b[:])
 	}
 	return h.Sum64() ^ p.Spec.Seed

@@ -141,7 +141,7 @@ func (r *Results) JSON() ([]byte, error) {
 
 // Definitions are the formulas of the figures, printed wherever they are.
 func Definitions() map[string]string {
-	return map[string]string{
+	return map[string]string{ //nolint:gosec // tokens of text, no credentials
 		"tokens_per_second":         "output tokens / (last output - start of the request), client; a run's value is the mean over its requests",
 		"decode_tokens_per_second":  "1 / tpot, tpot = (last output - first output) / (output tokens - 1), of replies whose decode took 2 ms or more",
 		"prefill_tokens_per_second": "the server's prompt_n / prompt_ms, only of requests that were alone",

@@ -125,7 +125,7 @@ func TestTheGuidesCodeBlocksRun(t *testing.T) {
 // The wrappers under the guide's script names pass everything on.
 func TestTheGuidesScripts(t *testing.T) {
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "wattline"), []byte("#!/bin/sh\necho \"wattline $*\"\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(bin, "wattline"), []byte("#!/bin/sh\necho \"wattline $*\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	scripts := filepath.Join("..", "..", "deploy", "guide", "scripts")
@@ -137,7 +137,7 @@ func TestTheGuidesScripts(t *testing.T) {
 		{"benchmark.sh --config-file config1.json", "wattline replay --config-file config1.json\n"},
 		{"custom_test.sh 1k", "Testing size: 1k\nwattline replay --prompt-sizes 1k --max-output-tokens 512 --task coding --json-out results_1k.json\n"},
 	} {
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", filepath.Join(scripts, c.command)) //nolint:gosec // our own
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", filepath.Join(scripts, c.command))
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.HasSuffix(string(out), c.want) {

@@ -50,7 +50,7 @@ func wattline(t *testing.T, args ...string) ended {
 
 func readResults(t *testing.T, path string) *replay.Results {
 	t.Helper()
-	text, err := os.ReadFile(path) //nolint:gosec // the test's own
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestReplayBadInput(t *testing.T) {
 		if got.code != c.code || !strings.Contains(got.stderr, c.says) || strings.Contains(got.stderr, "goroutine") || got.stdout != "" && c.code == exitFailed {
 			t.Errorf("%v: exit %d, want %d and %q\n%s\n%s", c.args, got.code, c.code, c.says, got.stdout, got.stderr)
 		}
-		if text, _ := os.ReadFile(file); string(text) != precious { //nolint:gosec // the test's own
+		if text, _ := os.ReadFile(file); string(text) != precious {
 			t.Fatalf("%v wrote over an existing result: %.80s", c.args, text)
 		}
 	}

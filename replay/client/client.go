@@ -126,8 +126,7 @@ func (e *statusError) Error() string {
 
 // StatusOf is the HTTP status in an error of this package, 0 if there was no answer.
 func StatusOf(err error) int {
-	var s *statusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*statusError](err); ok {
 		return s.code
 	}
 	return 0

@@ -25,7 +25,7 @@ func startStub(t *testing.T, cfg stub.Config) (*stub.Server, *Client) {
 		t.Fatal(err)
 	}
 	srv := stub.New(cfg)
-	go srv.Serve(ln) //nolint:errcheck // ends with Close
+	go srv.Serve(ln)
 	t.Cleanup(func() { _ = srv.Close() })
 	return srv, newClient(t, "http://"+ln.Addr().String())
 }

@@ -86,7 +86,7 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 	// llama-server (build 11669) closes the connection behind every streamed reply although its head
 	// promises to keep it, some time after the last chunk; wattline keeps its own.
 	req.Close = !c.inLine.Load()
-	got := c.bufs.Get().(*capture) //nolint:errcheck,forcetypeassert // only ever *capture
+	got := c.bufs.Get().(*capture) // only ever *capture
 	defer func() {
 		got.body, got.marks = got.body[:0], got.marks[:0]
 		c.bufs.Put(got)

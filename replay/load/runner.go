@@ -181,7 +181,7 @@ func (r *Runner) request(k replay.Key, prompt string) *replay.Request {
 	s := &r.cfg.Plan.Spec
 	return &replay.Request{
 		Key: k, Cell: r.cfg.Plan.Cells[k.Cell], Prompt: prompt, Cache: s.Cache, Forced: s.Length == replay.Forced,
-		Seed: uint32(r.cfg.Plan.PromptSeed(k)), //nolint:gosec // only a seed
+		Seed: uint32(r.cfg.Plan.PromptSeed(k)), // only a seed
 	}
 }
 

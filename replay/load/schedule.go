@@ -17,7 +17,7 @@ func Schedule(p *replay.Plan, trial, cell int, share time.Duration) []time.Durat
 	if s.Rate <= 0 {
 		return nil
 	}
-	gap := gaps(s, rand.NewPCG(s.Seed, uint64(trial)<<32|uint64(cell))) //nolint:gosec // small numbers
+	gap := gaps(s, rand.NewPCG(s.Seed, uint64(trial)<<32|uint64(cell)))
 	var out []time.Duration
 	at := 0.0
 	for {

@@ -78,7 +78,7 @@ type draft struct {
 
 func newDraft(name string, seed uint64) *draft {
 	t := tasks[name]
-	rng := rand.New(rand.NewPCG(seed, 0x776174746c696e65)) //nolint:gosec // repeatable on purpose
+	rng := rand.New(rand.NewPCG(seed, 0x776174746c696e65))
 	return &draft{
 		rng: rng, task: t, pieces: strings.Split(t.pieces, "\n---\n"),
 		head: fmt.Sprintf("Reference %016x. %s\n\n", rng.Uint64(), t.opening),

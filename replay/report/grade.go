@@ -65,7 +65,7 @@ func grade(r *replay.Results, f Figure, replyMin, replyMax int, value func(repla
 		g.Why = "not graded: no cell with a prompt of about 1k and a reply of " + replyRange(replyMin, replyMax)
 		return g
 	}
-	g.Value, g.Of = value(*best), best.Cell.String()
+	g.Value, g.Of = value(*best), best.String()
 	if !g.Value.Valid {
 		g.Why = "not graded: not measured"
 		return g
@@ -114,8 +114,8 @@ func isGuidesModel(r *replay.Results) bool {
 // 200 in the same way.
 func bandOf(f Figure, v float64) string {
 	for i, b := range bands[f] {
-		above := !b.From.Valid || v > b.From.V || v == b.From.V && !(i == 0 && !b.To.Valid)
-		below := !b.To.Valid || v < b.To.V || v == b.To.V && !(i == 0 && !b.From.Valid)
+		above := !b.From.Valid || v > b.From.V || v == b.From.V && (i != 0 || b.To.Valid)
+		below := !b.To.Valid || v < b.To.V || v == b.To.V && (i != 0 || b.From.Valid)
 		if above && below {
 			return b.Word
 		}

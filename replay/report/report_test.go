@@ -322,7 +322,7 @@ func TestLlamaBenchsTable(t *testing.T) {
 	}
 	lines := strings.Split(out.String(), "\n")
 	fields := func(line string) (out []string) {
-		for _, f := range strings.Split(strings.Trim(line, "|"), "|") {
+		for f := range strings.SplitSeq(strings.Trim(line, "|"), "|") {
 			out = append(out, strings.TrimSpace(f))
 		}
 		return out
@@ -404,7 +404,7 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 	columns := 0
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if !strings.HasPrefix(line, "|") {
 			columns = 0
 			continue

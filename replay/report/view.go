@@ -87,7 +87,7 @@ func cellTable(r *replay.Results) Table {
 	}
 	for _, c := range r.Cells {
 		t.Rows = append(t.Rows, []string{
-			c.Cell.String(), count(c), spread(c.TTFTTrials), quantile(c.TTFTMs.P50), quantile(c.TTFTMs.P90), spread(c.TPSTrials), spread(c.DecodeTrials),
+			c.String(), count(c), spread(c.TTFTTrials), quantile(c.TTFTMs.P50), quantile(c.TTFTMs.P90), spread(c.TPSTrials), spread(c.DecodeTrials),
 			number(c.PrefillTPS.Mean), number(c.TPOTMs.Mean), number(c.ITLMs.P50.Value), number(c.ITLMs.P99.Value),
 		})
 	}
@@ -106,7 +106,7 @@ func energyTable(r *replay.Results) Table {
 	t := Table{Title: "Energy", Note: "GPU joules that wattline attributed to the requests, means.", Head: []string{"task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W"}}
 	for _, c := range r.Cells {
 		t.Rows = append(t.Rows, []string{
-			c.Cell.String(), number(c.Joules.Mean), number(c.PrefillJ.Mean), number(c.DecodeJ.Mean), number(c.IdleJ.Mean), spread(c.TPJTrials), number(c.TokensPerWatt.Mean),
+			c.String(), number(c.Joules.Mean), number(c.PrefillJ.Mean), number(c.DecodeJ.Mean), number(c.IdleJ.Mean), spread(c.TPJTrials), number(c.TokensPerWatt.Mean),
 		})
 	}
 	return t
@@ -132,7 +132,7 @@ func waterfallTable(r *replay.Results) Table {
 	for _, c := range r.Cells {
 		f := c.Waterfall
 		t.Rows = append(t.Rows, []string{
-			c.Cell.String(), number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode),
+			c.String(), number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode),
 		})
 	}
 	return t

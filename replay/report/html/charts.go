@@ -71,7 +71,7 @@ func chartRunOf(run report.Labelled) chartRun {
 	for i, o := range run.Results.Cells {
 		index[o.Cell] = i
 		out.Cells = append(out.Cells, chartCell{
-			Name: o.Cell.String(), Task: o.Task, PromptTokens: o.PromptTokens, OutputTokens: o.OutputTokens,
+			Name: o.String(), Task: o.Task, PromptTokens: o.PromptTokens, OutputTokens: o.OutputTokens,
 			TTFTMean: o.TTFTMs.Mean, TPS: o.TokensPerSecond.Mean, JPerToken: replay.Ratio(replay.Some(1), o.TokensPerJoule),
 			PrefillJ: o.PrefillJ.Mean, DecodeJ: o.DecodeJ.Mean, IdleJ: o.IdleJ.Mean, Waterfall: o.Waterfall,
 		})

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"wattline/gpu"
+	"wattline/sink"
 	"wattline/sink/console"
 )
 
@@ -101,6 +103,15 @@ func (s *service) energy(ctx context.Context, from, to time.Time) (*console.Ener
 	if e.Power, err = s.rows.reader.Power(ctx, from, to); err != nil {
 		return nil, err
 	}
-	e.Ledger, err = s.rows.reader.Ledger(ctx, from, to)
-	return e, err
+	if e.Ledger, err = s.rows.reader.Ledger(ctx, from, to); err != nil {
+		return nil, err
+	}
+	// The processors are no devices here: what they draw is the whole machine's, and their ledgers are beside
+	// the GPUs'.
+	e.Power = slices.DeleteFunc(e.Power, func(p *sink.Power) bool { return p.Source == processorSource })
+	e.Ledger = slices.DeleteFunc(e.Ledger, func(l *sink.Ledger) bool { return l.Source == processorSource })
+	return e, nil
 }
+
+// processorSource is the source of the processors' rows.
+const processorSource = "rapl"

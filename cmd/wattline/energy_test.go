@@ -74,8 +74,19 @@ func TestEnergyFromSamplerToRow(t *testing.T) {
 	if got := answer(t, "query", "--store", w.store, "--format", "csv", seconds); !strings.HasSuffix(strings.TrimSpace(got), "1,0,0") {
 		t.Errorf("seconds of power:\n%s", got)
 	}
+	saysSimulated(t, w.store, ids[0])
 	if got := answer(t, "requests", "--store", w.store); strings.Count(got, "simulated") != len(ids) {
 		t.Errorf("the table does not say everywhere that the joules are simulated:\n%s", got)
+	}
+}
+
+// saysSimulated demands that output made with the simulated card says so.
+func saysSimulated(t *testing.T, store, id string) {
+	t.Helper()
+	for _, args := range [][]string{{"requests", "--store", store}, {"requests", id, "--store", store}, {"usage", "--store", store}} {
+		if got := answer(t, args...); !strings.Contains(strings.ToLower(got), "simulated") {
+			t.Errorf("wattline %s does not say that the joules are simulated:\n%s", strings.Join(args, " "), got)
+		}
 	}
 }
 

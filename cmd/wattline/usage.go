@@ -90,6 +90,9 @@ func (c *usageCmd) print(w io.Writer, u *queries.Usage) {
 	t.Render()
 	fmt.Fprintf(w, "\nSince %s. kWh is what the GPU spent on the requests, known of %d of %d; idle: nothing in flight; residual: charged to nobody.\n",
 		u.Since.Local().Format(time.DateTime), u.Total.Measured, u.Total.Requests)
+	if n := u.Total.Simulated.V; n > 0 {
+		fmt.Fprintf(w, "SIMULATED: the energy of %d of the requests is a simulated device's.\n", n)
+	}
 }
 
 // idleShare is the part of a group's energy that is its share of the loaded-idle draw.
@@ -115,13 +118,14 @@ type usageLine struct {
 	IdleKWh      *float64 `json:"idle_share_kwh"`
 	Cost         *float64 `json:"cost"`
 	TTFTms       *float64 `json:"ttft_p50_ms"`
+	Simulated    *int64   `json:"requests_simulated"`
 }
 
 func writeUsageJSON(w io.Writer, u *queries.Usage) error {
 	line := func(kind string, g queries.Consumption) usageLine {
 		return usageLine{
 			kind, u.By, pointer(g.Key), &g.Requests, pointer(g.InTokens), pointer(g.CachedTokens), pointer(g.OutTokens), &g.Measured,
-			pointer(g.EnergyKWh), pointer(g.SigmaKWh), pointer(g.IdleKWh), pointer(g.Cost), pointer(g.TTFTms),
+			pointer(g.EnergyKWh), pointer(g.SigmaKWh), pointer(g.IdleKWh), pointer(g.Cost), pointer(g.TTFTms), pointer(g.Simulated),
 		}
 	}
 	lines := make([]usageLine, 0, len(u.Groups)+3)

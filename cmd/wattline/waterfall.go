@@ -143,7 +143,11 @@ func details(a *app, r *store.Reader, rec *meter.Record) error {
 			t.AppendRow([]any{c.Name, significant(v), c.Unit, c.Doc})
 		}
 	}
-	t.AppendRow([]any{"energy quality", orAbsent(rec.EnergyQuality), "", strings.TrimSpace(rec.EnergyMethod + " " + rec.EnergySource)})
+	from := strings.TrimSpace(rec.EnergyMethod + " " + rec.EnergySource)
+	if strings.HasPrefix(rec.EnergySource, "sim/") {
+		from += ", simulated"
+	}
+	t.AppendRow([]any{"energy quality", orAbsent(rec.EnergyQuality), "", from})
 	rightAligned(t, 2)
 	t.Render()
 	return nil

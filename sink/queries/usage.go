@@ -28,6 +28,7 @@ type Consumption struct {
 	IdleKWh   sql.Null[float64] // the part of EnergyKWh that is idle share
 	Cost      sql.Null[float64]
 	TTFTms    sql.Null[float64] // median
+	Simulated sql.Null[int64]   // requests whose energy a simulated device gave
 }
 
 // Usage is who used what since a time.
@@ -41,16 +42,21 @@ type Usage struct {
 	IdleKWh, IdleSigmaKWh, ResidualKWh sql.Null[float64]
 }
 
+// usageUj are a request's joules: the GPUs', or the processor's of a server without one.
+const usageUj = `coalesce(gpu_uj, gpu_estimate_uj, CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj END)`
+
 // usageSource is the query of one level of detail: Key is the grouping expression.
 const usageSource = `
-SELECT {{.Key}} AS usage_key, count(*), sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), count(coalesce(gpu_uj, gpu_estimate_uj)),
-	sum(coalesce(gpu_uj, gpu_estimate_uj)) / 3.6e12, sum(1e0 * gpu_sigma_uj * gpu_sigma_uj), sum(gpu_idle_uj) / 3.6e12,
-	sum(coalesce(gpu_uj, gpu_estimate_uj) / 3.6e12 * price_per_kwh_micro / 1e6), {{quantile "0.5" "ttft_us"}} / 1e3
+SELECT {{.Key}} AS usage_key, count(*), sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), count(` + usageUj + `),
+	sum(` + usageUj + `) / 3.6e12, sum(1e0 * gpu_sigma_uj * gpu_sigma_uj), sum(gpu_idle_uj) / 3.6e12,
+	sum(` + usageUj + ` / 3.6e12 * price_per_kwh_micro / 1e6), {{quantile "0.5" "ttft_us"}} / 1e3,
+	nullif(sum(CASE WHEN energy_source LIKE 'sim/%' THEN 1 ELSE 0 END), 0)
 FROM {{if eq .By "label"}}{{by_label "requests"}}{{else}}requests{{end}}
 WHERE started_at >= {{.Since}}
 GROUP BY usage_key ORDER BY {{if eq .By "day"}}1{{else}}7 DESC, 5 DESC, 1{{end}}`
 
-const usagePools = `SELECT sum(idle_uj) / 3.6e12, sum(idle_sigma_uj) / 3.6e12, sum(residual_uj) / 3.6e12 FROM ledger WHERE at >= {{.Since}}`
+const usagePools = `SELECT sum(idle_uj) / 3.6e12, sum(idle_sigma_uj) / 3.6e12, sum(residual_uj) / 3.6e12 
+FROM ledger WHERE at >= {{.Since}} AND (source <> 'rapl' OR (SELECT count(*) FROM ledger WHERE at >= {{.Since}} AND source <> 'rapl') = 0)`
 
 // ReadUsage runs the usage queries on db.
 func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time.Time) (*Usage, error) {
@@ -96,7 +102,7 @@ func scanConsumption(ctx context.Context, db *sql.DB, d Dialect, data any) (grou
 		var variance sql.Null[float64]
 		var key any
 		if err := rows.Scan(&key, &c.Requests, &c.InTokens, &c.CachedTokens, &c.OutTokens, &c.Measured,
-			&c.EnergyKWh, &variance, &c.IdleKWh, &c.Cost, &c.TTFTms); err != nil {
+			&c.EnergyKWh, &variance, &c.IdleKWh, &c.Cost, &c.TTFTms, &c.Simulated); err != nil {
 			return nil, err
 		}
 		if text, ok := Value(key).(string); ok {

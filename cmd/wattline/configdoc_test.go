@@ -82,7 +82,7 @@ func configDocument(t *testing.T) string {
 			document(n.Flags)
 		}
 	}
-	b.WriteString("\n# Several upstreams, each with a listener of its own; --listen, --upstream and --labels then count for none.\n" +
+	b.WriteString("\n# Several upstreams, each with a listener of its own; the keys listen, upstream and labels then count\n# for none, and the flags are refused.\n" +
 		"#routes:\n#  - name: chat\n#    listen: 127.0.0.1:8080\n#    upstream: http://127.0.0.1:9001\n#    gpus: [\"0\"]\n#    labels: {team: search}\n")
 	return b.String()
 }

@@ -108,7 +108,7 @@ func startOnce(ctx context.Context, bin Binary, cfg Config) (*Server, error) {
 // long as the process lives: the kernel ties "end with your parent" to the thread that forked, so a
 // thread that the Go runtime retired would take the server with it.
 func (s *Server) spawn(args []string) error {
-	cmd := exec.Command(s.bin.Path, args...) //nolint:gosec // the program that Find found
+	cmd := exec.Command(s.bin.Path, args...) //nolint:gosec,noctx // the program that Find found
 	cmd.Stdout = s.log
 	cmd.Stderr = s.log
 	cmd.WaitDelay = time.Second // a grandchild may hold the log's pipe open

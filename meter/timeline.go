@@ -15,7 +15,7 @@ type timeline struct {
 	gaps    *Sketch // made at the first gap, then kept
 	keep    int     // how many outputs' stamps to keep
 	stamps  []Stamp
-	choices [trackedChoices]span
+	choices []span // by completion, as far as one has given output; at most trackedChoices
 }
 
 // trackedChoices bounds the completions of one exchange whose gaps are measured: further ones count
@@ -43,7 +43,8 @@ func (t *timeline) reset() {
 	if gaps != nil {
 		gaps.Reset()
 	}
-	*t = timeline{gaps: gaps, stamps: stamps}
+	clear(t.choices)
+	*t = timeline{gaps: gaps, stamps: stamps, choices: t.choices[:0]}
 }
 
 // output notes one output of a completion, read at read and flushed to the client at written.
@@ -59,6 +60,9 @@ func (t *timeline) output(choice int64, answer bool, read, written int64) {
 	t.last, t.lastOut = read, written
 	if choice < 0 || choice >= trackedChoices {
 		return
+	}
+	for int(choice) >= len(t.choices) {
+		t.choices = append(t.choices, span{})
 	}
 	c := &t.choices[choice]
 	if c.first == 0 {

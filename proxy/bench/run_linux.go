@@ -230,7 +230,7 @@ func (m *measurement) profile(ctx context.Context) error {
 	name := filepath.Join(m.cfg.Profiles, m.scenario.Key+" "+m.name)
 	for kind, path := range map[string]string{
 		"cpu":  fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(m.scenario.Window.Seconds()))),
-		"heap": "/debug/pprof/heap", "memory": "/debug/pprof/heap?debug=1",
+		"heap": "/debug/pprof/heap?gc=1", "memory": "/debug/pprof/heap?debug=1",
 	} {
 		text, err := m.hop.get(ctx, path)
 		if err != nil {

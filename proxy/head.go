@@ -69,6 +69,12 @@ func (h *head) reset() {
 	*h = head{raw: h.raw[:0], fields: h.fields[:0], listed: h.listed[:0]}
 }
 
+// drop gives up the head's bytes and keeps what was read from them.
+func (h *head) drop() {
+	h.raw, h.fields, h.listed = nil, nil, nil
+	h.first, h.methodEnd, h.targetStart, h.targetEnd = 0, 0, 0, 0
+}
+
 func (h *head) method() []byte { return h.raw[:h.methodEnd] }
 func (h *head) target() []byte { return h.raw[h.targetStart:h.targetEnd] }
 

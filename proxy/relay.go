@@ -194,8 +194,9 @@ func (x *exchange) relayBody(in *inbox) error {
 				return err
 			}
 			if first {
-				first, x.replied = false, true
+				first, x.replied, out = false, true, nil
 				x.rec.Status = meter.Some(int64(x.reply.status))
+				x.dropHeads()
 			}
 			x.showReply(piece, before, in.at)
 		}
@@ -219,6 +220,14 @@ func (x *exchange) relayBody(in *inbox) error {
 			x.breakOff()
 			return x.upstreamFailure(err)
 		}
+	}
+}
+
+// dropHeads gives up the heads' bytes where a stream begins: it may last for minutes beside thousands.
+func (x *exchange) dropHeads() {
+	if x.reply.body == chunked {
+		x.reply.drop()
+		x.c.head.drop()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 // Host reads one machine's procfs. It is used by one goroutine at a time.
 type Host struct {
+	root string
 	fs   procfs.FS
 	busy float64 // CPU seconds of the machine at the last Read
 	all  float64
@@ -23,7 +24,7 @@ func New(root string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("host: %w", err)
 	}
-	return &Host{fs: fs}, nil
+	return &Host{root: root, fs: fs}, nil
 }
 
 // Stats is the machine at a moment, and what some of its processes take. What could not be read is null.

@@ -1,15 +1,16 @@
 package host
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/prometheus/procfs"
 )
 
 // Why the upstream's processes are not known.
@@ -20,23 +21,13 @@ var (
 	ErrHidden = errors.New("who listens there cannot be seen: run wattline as the same user, or as root")
 )
 
-const tcpListen = 0x0a
-
 // Upstream returns the processes that listen on a TCP port of this machine, and their descendants
 // (llama-swap and Ollama start the server that uses the card). A listener that only forwards, such as
 // docker-proxy, counts as hidden.
 func (h *Host) Upstream(port int) ([]int, error) {
 	inodes := map[string]bool{}
-	for _, table := range []func() (procfs.NetTCP, error){h.fs.NetTCP, h.fs.NetTCP6} {
-		lines, err := table()
-		if err != nil {
-			continue // a kernel without IPv6 has no such table
-		}
-		for _, l := range lines {
-			if l.St == tcpListen && int(l.LocalPort) == port {
-				inodes["socket:["+strconv.FormatUint(l.Inode, 10)+"]"] = true
-			}
-		}
+	for _, table := range []string{"tcp", "tcp6"} {
+		h.listeners(table, port, inodes)
 	}
 	if len(inodes) == 0 {
 		return nil, fmt.Errorf("host: port %d: %w", port, ErrNobody)
@@ -46,6 +37,29 @@ func (h *Host) Upstream(port int) ([]int, error) {
 		return nil, fmt.Errorf("host: port %d: %w", port, ErrHidden)
 	}
 	return h.family(owners), nil
+}
+
+// listeners adds the sockets that listen on a port, by the name under which a process holds them. Behind
+// thousands of streams the table has thousands of lines, so only what matters is taken from a line; a table
+// that is missing, as tcp6 is in a kernel without IPv6, adds nothing.
+func (h *Host) listeners(table string, port int, inodes map[string]bool) {
+	f, err := os.Open(filepath.Join(h.root, "net", table))
+	if err != nil {
+		return
+	}
+	defer f.Close() //nolint:errcheck // only read
+	local := fmt.Appendf(nil, ":%04X ", port)
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		const listening = "0A"
+		if !bytes.Contains(lines.Bytes(), local) {
+			continue
+		}
+		// sl, local address, remote address, state, queues, timer, retransmits, uid, timeout, inode, ...
+		if c := bytes.Fields(lines.Bytes()); len(c) > 9 && bytes.HasSuffix(c[1], local[:5]) && string(c[3]) == listening {
+			inodes["socket:["+string(c[9])+"]"] = true
+		}
+	}
 }
 
 // owners returns the processes that hold one of the sockets open.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -67,6 +68,7 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	if err := a.excludes(kctx, "listen", "upstream", "labels"); err != nil {
 		return err
 	}
+	frugal()
 	target, err := c.target(kctx)
 	if err != nil {
 		return err
@@ -77,6 +79,15 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	}
 	s.announce(a)
 	return s.run(a)
+}
+
+// frugal lets the heap grow by half instead of to the double between collections: thousands of streams
+// then take 30 KiB each instead of 34 (make bench-proxy), and streams allocate next to nothing that would
+// make collections frequent. GOGC decides where it is set.
+func frugal() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 }
 
 // service is a running wattline: routes, the way of the rows, the admin listener.

@@ -118,7 +118,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 }
 
 // TestSystemdSockets: the unit's sockets are taken in its order, clients first, whatever the flags say,
-// and a notification says that wattline is ready.
+// and a notification says that wattline is ready. On SIGUSR2 the successor serves on the same sockets and
+// names itself as the unit's main process, without which systemd would end it with its predecessor.
 func TestSystemdSockets(t *testing.T) {
 	var files []*os.File
 	var addrs []string
@@ -158,16 +159,42 @@ func TestSystemdSockets(t *testing.T) {
 	if err != nil || string(buf[:n]) != "READY=1" {
 		t.Fatalf("notification %q, %v", buf[:n], err)
 	}
-	resp, err := http.Get("http://" + addrs[1] + "/healthz")
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("admin on the second socket: %v, %v", resp, err)
+	serves := func() {
+		t.Helper()
+		for path, want := range map[string]int{addrs[1] + "/healthz": http.StatusOK, addrs[0] + "/v1/models": http.StatusBadGateway} { // admin, clients
+			resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + path)
+			if err != nil || resp.StatusCode != want {
+				t.Fatalf("%s: %v, %v", path, resp, err)
+			}
+			resp.Body.Close()
+		}
 	}
-	resp.Body.Close()
-	resp, err = http.Get("http://" + addrs[0] + "/v1/models")
-	if err != nil || resp.StatusCode != http.StatusBadGateway {
-		t.Fatalf("clients on the first socket: %v, %v", resp, err)
+	serves()
+	if err := cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
 	}
-	resp.Body.Close()
+	if n, err = notify.Read(buf); err != nil {
+		t.Fatal(err)
+	}
+	var successor int
+	if _, err := fmt.Sscanf(string(buf[:n]), "READY=1\nMAINPID=%d", &successor); err != nil {
+		t.Fatalf("the successor says %q: %v", buf[:n], err)
+	}
+	defer func() { _ = syscall.Kill(successor, syscall.SIGKILL) }() // gone already if all went well
+	if successor == cmd.Process.Pid {
+		t.Errorf("the predecessor, %d, calls itself its successor", successor)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the predecessor ended with %v", err)
+	}
+	serves()
+	if err := syscall.Kill(successor, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if n, err = notify.Read(buf); err != nil || !strings.HasPrefix(string(buf[:n]), "STOPPING=1") {
+		t.Errorf("the successor says %q, %v, before it stops", buf[:n], err)
+	}
+	awaitEnd(t, successor)
 }
 
 // awaitStreams waits until n chat streams of the serving process have produced tokens.

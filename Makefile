@@ -15,7 +15,7 @@ BENCH_FLAGS ?=
 
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test lint bench bench-proxy bench-sink fuzz soak dialects install uninstall clean
+.PHONY: build demo test truth lint bench bench-proxy bench-sink fuzz soak dialects install uninstall clean
 
 build: bin/wattline ## the binary, in bin/
 
@@ -35,6 +35,10 @@ test: ## vet, build with and without cgo, every test
 
 soak: ## the tests that take longer than 30 s
 	WATTLINE_SOAK=1 $(GO) test -count=1 -timeout 60m -run Soak -v ./...
+
+truth: ## the simulated cards' truth against sampler and ledger: the tables of gpu/SAMPLING.md and meter/energy/LEDGER.md; ~15 min
+	$(GO) test ./gpu -count=1 -timeout 60m -v -run Never -cards 3000
+	$(GO) test ./meter/energy -count=1 -timeout 60m -v -run TestTruth -mixes 1000
 
 lint: ## golangci-lint, go mod tidy, gofmt
 	$(GOLANGCI) run ./...

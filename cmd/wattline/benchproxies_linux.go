@@ -26,6 +26,11 @@ func (c *benchCmd) proxies(a *app) error {
 			return usageError("--loads: %w", err)
 		}
 	}
+	if c.Profiles != "" {
+		if err := os.MkdirAll(c.Profiles, 0o750); err != nil {
+			return err
+		}
+	}
 	report, err := bench.Run(a.ctx, cfg)
 	if err != nil {
 		return err

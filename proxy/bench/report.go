@@ -79,7 +79,8 @@ type Report struct {
 // Section is one scenario's part.
 type Section struct {
 	Scenario
-	Rows []*Row `json:"rows"`
+	Rows   []*Row  `json:"rows"`
+	Stages []Stage `json:"stages,omitempty"` // of wattline, where a profile was taken
 }
 
 // Row is one contender's part of a section: the rounds as measured, and medians over them. Ratios are

@@ -70,7 +70,30 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		}
 	}
 	r.finish()
-	return r, nil
+	return r, cfg.addStages(r)
+}
+
+// addStages reads the profiles of wattline's last round.
+func (c *Config) addStages(r *Report) error {
+	for _, s := range r.Sections {
+		row := s.row(Wattline)
+		if c.Profiles == "" || s.Idle || row == nil {
+			continue
+		}
+		f, err := os.Open(c.profilePath(&s.Scenario, Wattline, "cpu"))
+		if err != nil {
+			return err
+		}
+		s.Stages, err = stages(f, row.Median.CPU)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) profilePath(s *Scenario, name, kind string) string {
+	return filepath.Join(c.Profiles, s.Key+" "+name+"."+kind)
 }
 
 func (c *Config) progress(format string, a ...any) {
@@ -227,7 +250,6 @@ func (m *measurement) window(ctx context.Context, from, end int64) (err error) {
 
 // profile keeps what the contender does within the window.
 func (m *measurement) profile(ctx context.Context) error {
-	name := filepath.Join(m.cfg.Profiles, m.scenario.Key+" "+m.name)
 	for kind, path := range map[string]string{
 		"cpu":  fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(m.scenario.Window.Seconds()))),
 		"heap": "/debug/pprof/heap?gc=1", "memory": "/debug/pprof/heap?debug=1",
@@ -236,7 +258,7 @@ func (m *measurement) profile(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(name+"."+kind, text, 0o600); err != nil {
+		if err := os.WriteFile(m.cfg.profilePath(m.scenario, m.name, kind), text, 0o600); err != nil {
 			return err
 		}
 	}

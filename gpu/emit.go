@@ -185,6 +185,12 @@ func (r *runner) contend(want Want) {
 			}
 			continue
 		}
+		if r.target.Known != nil && !r.target.Known(p.PID) {
+			if r.contention == ContentionNone {
+				r.contention = ContentionUnknown
+			}
+			continue
+		}
 		r.contention, stranger = ContentionOther, p.PID
 	}
 	if r.contention == ContentionOther && was != ContentionOther {

@@ -45,6 +45,10 @@ type Target struct {
 	// process that computes on the device makes its joules contended. It is asked at most every ten
 	// seconds, on the device's goroutine.
 	Ours func(pid int) bool
+
+	// Known says whether that can be told of a process: not, where the upstream's own cannot be seen, or where
+	// the driver's numbers are those of another PID namespace. nil: of all.
+	Known func(pid int) bool
 }
 
 // Sampler samples devices until it is stopped. Each device has one goroutine on its own OS thread,

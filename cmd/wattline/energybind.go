@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,14 +38,32 @@ func (d *powered) ours(pid int) bool {
 	return slices.ContainsFunc(d.users, func(b *binding) bool { return b.wish.Ours != nil && b.wish.Ours(pid) })
 }
 
+// known says whether it can be told of a process whose it is: the processes of every upstream that uses the
+// device can be seen, and so can this one (the driver may count in another PID namespace).
+func (d *powered) known(pid int) bool {
+	if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid))); err != nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !slices.ContainsFunc(d.users, func(b *binding) bool {
+		if b.family == nil {
+			return b.wish.Ours == nil
+		}
+		pids, err := b.family.PIDs()
+		return err != nil || len(pids) == 0
+	})
+}
+
 // binding is a route's devices. They may be found only once its upstream computes on one.
 type binding struct {
-	index int // of the route
-	name  string
-	wish  gpu.Wish
-	cpu   *processor // nil: the machine counts no CPU energy, or the upstream is elsewhere
-	why   string     // how the devices were found; "" while they were not
-	bound atomic.Pointer[bound]
+	index  int // of the route
+	name   string
+	wish   gpu.Wish
+	family *host.Family // the upstream's processes; nil where they cannot be known
+	cpu    *processor   // nil: the machine counts no CPU energy, or the upstream is elsewhere
+	why    string       // how the devices were found; "" while they were not
+	bound  atomic.Pointer[bound]
 }
 
 // bound is what a route is bound to.
@@ -118,7 +138,8 @@ func (p *power) bind(c *serveCmd, routes []*servedRoute) (found [][]int, err err
 	found = make([][]int, len(routes))
 	var said []string
 	for i, r := range routes {
-		b := &binding{index: i, name: r.Name, wish: p.wishOf(r, c.GPUs)}
+		b := &binding{index: i, name: r.Name}
+		b.wish, b.family = p.wishOf(r, c.GPUs)
 		p.bindings = append(p.bindings, b)
 		if p.processor() != nil {
 			b.cpu = newProcessor(r, len(p.devices)+i)
@@ -214,7 +235,7 @@ func (p *power) sample(place int, b *binding) (*gpu.Sampler, error) {
 	}
 	target := d.target
 	if b.wish.Ours != nil {
-		target.Ours = d.ours
+		target.Ours, target.Known = d.ours, d.known
 	}
 	if !target.Info.Simulated {
 		p.claim(target.Info.UUID)
@@ -390,29 +411,30 @@ func (c *processor) divide(b *gpu.Batch, t gpu.Tick) *settle.Reading {
 }
 
 // wishOf says what is known of where a route's upstream computes.
-func (p *power) wishOf(r *servedRoute, flag []string) gpu.Wish {
+func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *host.Family) {
 	w := gpu.Wish{GPUs: r.GPUs}
 	if len(w.GPUs) == 0 {
 		w.GPUs = flag
 	}
 	if p.sources.Sim != nil && len(w.GPUs) == 0 {
-		return gpu.Wish{Local: true, Ours: func(int) bool { return true }}
+		return gpu.Wish{Local: true, Ours: func(int) bool { return true }}, nil
 	}
 	u, err := url.Parse(r.Upstream)
 	if err != nil {
-		return w
+		return w, nil
 	}
 	w.Local = u.Scheme == "unix" || host.IsLocal(u.Hostname())
 	port, ok := localPort(r.Upstream)
 	if !ok {
-		return w
+		return w, nil
 	}
 	machine, err := host.New("/proc")
 	if err != nil {
-		return w
+		return w, nil
 	}
-	w.Ours = host.NewFamily(machine, port, 10*time.Second).Has
-	return w
+	family := host.NewFamily(machine, port, 10*time.Second)
+	w.Ours = family.Has
+	return w, family
 }
 
 // localPort is the port of this machine that an upstream listens on.

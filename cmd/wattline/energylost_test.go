@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wattline/gpu"
+	"wattline/gpu/host"
 	"wattline/gpu/sim"
 	"wattline/meter"
 	"wattline/meter/energy"
@@ -121,7 +123,7 @@ func TestTheRowsAndMetricsOfALostDevice(t *testing.T) {
 		c.card.SetFaults(func(f *sim.Faults) { f.LostFrom, f.LostTo = begin+20e9, begin+50e9 })
 		at := func(seconds int64) { time.Sleep(time.Duration(begin + seconds*1e9 - c.clock.Now())) }
 		has := func(when string, want bool, pattern string) {
-			if regexp.MustCompile(`(?m)^` + pattern).MatchString(c.scraped()) != want {
+			if regexp.MustCompile(`(?m)^`+pattern).MatchString(c.scraped()) != want {
 				t.Errorf("%s: /metrics matches %s: %v, want %v", when, pattern, !want, want)
 			}
 		}
@@ -201,4 +203,60 @@ func (c *watchedCard) check(t *testing.T, begin int64) {
 	if n := len(c.store.settled); n != 3 {
 		t.Errorf("%d requests settled", n)
 	}
+}
+
+// TestContended: a process that is seen and is not the upstream's makes the requests of its time contended; one
+// that cannot be told apart (it is of another PID namespace, or the upstream's own cannot be seen) does not.
+func TestContended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		faults := sim.Sound()
+		c := newWatchedCard(t, &faults)
+		own, other := gpu.Process{PID: os.Getpid(), MemB: gpu.Some(5 << 30)}, gpu.Process{PID: os.Getppid(), MemB: gpu.Some(1 << 30)}
+		const elsewhere = 1 << 30 // no process of this machine
+		know := func(ours func(int) bool, family *host.Family) {
+			d, b := c.devices[0], c.bindings[0]
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			b.wish.Ours, b.family = ours, family
+		}
+		know(func(pid int) bool { return pid == own.PID }, nil)
+		play := func(key uint64, id string, procs ...gpu.Process) {
+			c.card.SetProcs(procs...)
+			time.Sleep(35 * time.Second) // processes are listed every 30 s while nothing is in flight
+			c.request(key, id)
+		}
+		play(1, "alone", own)
+		play(2, "beside", own, other)
+		play(3, "alone again", own)
+		play(4, "another namespace", own, gpu.Process{PID: elsewhere})
+		machine, err := host.New("/proc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		know(func(int) bool { return false }, host.NewFamily(machine, 1, time.Hour)) // nobody listens on port 1
+		play(5, "upstream not seen", own)
+		time.Sleep(10 * time.Second)
+		if err := c.stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := c.queue.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		c.tel.close(t.Context())
+		for _, r := range c.store.settled {
+			want := "measured"
+			if r.ID == "beside" {
+				want = "contended"
+			}
+			if r.EnergyQuality != want {
+				t.Errorf("the request %q is %s, want %s", r.ID, r.EnergyQuality, want)
+			}
+			if r.ID == "alone" && r.VRAMBytes != meter.Some(5<<30) {
+				t.Errorf("the upstream's process holds 5 GiB, the row says %+v", r.VRAMBytes)
+			}
+		}
+		if n := len(c.store.settled); n != 5 {
+			t.Errorf("%d requests settled", n)
+		}
+	})
 }

@@ -129,7 +129,7 @@ func TestAReadOnlyDiskDoesNotStopTraffic(t *testing.T) {
 // TestADamagedStoreDoesNotStopTraffic: the store's file rots under wattline, and the next start finds it.
 func TestADamagedStoreDoesNotStopTraffic(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wattline.db")
-	w := serve(t, fastUpstream(t), "--store", path, "--gpu", "none", "--max-store-bytes", "1000000")
+	w := serve(t, fastUpstream(t), "--store", path, "--gpu", "none")
 	w.answers(t, 300)
 	w.stopped(t)
 	w = serve(t, fastUpstream(t), "--store", path, "--gpu", "none")

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,9 +36,8 @@ func TestKilledAtRandomMomentsSoak(t *testing.T) {
 		}
 	}
 	k.srv.Plan(nil)
-	cutoff := time.Now().UTC()
 	k.drain(t)
-	k.compare(t, cutoff)
+	k.compare(t)
 	if k.committed == 0 || k.partial == 0 || k.partial == k.rows || k.power == 0 {
 		t.Error("nothing was at stake")
 	}
@@ -57,6 +54,7 @@ type killed struct {
 	upstream string
 	path     string
 	args     []string
+	before   []string // by table: what was in the store before the last start
 
 	answered, committed, rows, partial, batches, resent, power, ledger int
 }
@@ -145,14 +143,21 @@ func (k *killed) underLoad(t *testing.T, life time.Duration) {
 	}
 }
 
-// drain starts wattline once more, lets it ship everything, and stops it.
+// drain starts wattline once more, lets it ship everything from before, and stops it. That wattline writes
+// power and ledger rows of its own, of which the last do not ship.
 func (k *killed) drain(t *testing.T) {
 	t.Helper()
+	query := "SELECT id FROM requests WHERE ship_seq IS NULL"
+	for _, table := range []string{"requests", "itl_gaps", "power", "ledger"} {
+		for last := range k.ids(t, "SELECT coalesce(max(ship_seq), 0) FROM "+table) {
+			k.before = append(k.before, table+" WHERE ship_seq <= "+last)
+			query += " UNION ALL SELECT rowid FROM " + table + " WHERE ship_seq <= " + last + " AND ship_seq > (SELECT value FROM counters WHERE name = 'shipped_" + table + "')"
+		}
+	}
 	w := serve(t, k.upstream, k.args...)
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
-		left := k.ids(t, `SELECT id FROM requests WHERE ship_seq IS NULL OR ship_seq > (SELECT value FROM counters WHERE name = 'shipped_requests')
-			UNION ALL SELECT id FROM itl_gaps WHERE ship_seq > (SELECT value FROM counters WHERE name = 'shipped_itl_gaps')`)
+		left := k.ids(t, query+" UNION ALL SELECT id FROM requests WHERE ship_seq > (SELECT value FROM counters WHERE name = 'shipped_requests')")
 		if len(left) == 0 {
 			break
 		}
@@ -164,19 +169,20 @@ func (k *killed) drain(t *testing.T) {
 	w.stopped(t)
 }
 
-// compare checks by id that both engines have the same rows, each once. Power and ledger rows go on being
-// written while the last wattline ships: those from before it count.
-func (k *killed) compare(t *testing.T, cutoff time.Time) {
+// compare checks by id that what was in the store before the last start, and every request, is in
+// ClickHouse exactly once, and that nothing else is there.
+func (k *killed) compare(t *testing.T) {
 	t.Helper()
-	sample := func(table string) string {
-		return fmt.Sprintf("SELECT concat(instance, '|', device, '|', %%s) FROM %s WHERE at < '%s'", table, cutoff.Format(store.TimeLayout))
-	}
-	for table, query := range map[string]string{
-		"requests": "SELECT id FROM requests", "itl_gaps": "SELECT id FROM itl_gaps", "power": sample("power"), "ledger": sample("ledger"),
-	} {
-		here := k.ids(t, strings.Replace(strings.Replace(query, "%s", "at", 1), "concat(instance, '|', device, '|', at)", "instance || '|' || device || '|' || at", 1))
-		text := strings.Replace(strings.Replace(query, "%s", "toString(at)", 1), "FROM ", "FROM wattline.", 1)
-		found, err := k.engine.Query(t.Context(), text)
+	const sample, sampleThere = "instance || '|' || device || '|' || at", "concat(instance, '|', device, '|', toString(at))"
+	for i, c := range []struct {
+		table, here, there string
+		rows               *int
+	}{{"requests", "id", "id", &k.rows}, {"itl_gaps", "id", "id", new(int)}, {"power", sample, sampleThere, &k.power}, {"ledger", sample, sampleThere, &k.ledger}} {
+		before, all := k.ids(t, "SELECT "+c.here+" FROM "+k.before[i]), k.ids(t, "SELECT "+c.here+" FROM "+c.table)
+		if c.table == "requests" {
+			before = all
+		}
+		found, err := k.engine.Query(t.Context(), "SELECT "+c.there+" FROM wattline."+c.table)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,33 +190,23 @@ func (k *killed) compare(t *testing.T, cutoff time.Time) {
 		for id := range strings.Lines(found) {
 			there[strings.TrimSuffix(id, "\n")]++
 		}
-		for _, id := range slices.Concat(keys(here), keys(there)) {
-			if here[id] != 1 || there[id] != 1 {
-				t.Errorf("%s %s is %d times in the store and %d times in ClickHouse", table, id, here[id], there[id])
+		for id, n := range all {
+			if n != 1 || before[id] == 1 && there[id] != 1 {
+				t.Errorf("%s %s is %d times in the store and %d times in ClickHouse", c.table, id, n, there[id])
 			}
 		}
-		switch table {
-		case "requests":
-			k.rows = len(here)
-		case "power":
-			k.power = len(here)
-		case "ledger":
-			k.ledger = len(here)
+		for id, n := range there {
+			if n != 1 || all[id] != 1 {
+				t.Errorf("%s %s is %d times in ClickHouse and %d times in the store", c.table, id, n, all[id])
+			}
 		}
+		*c.rows = len(before)
 	}
 	k.partial = len(k.ids(t, "SELECT id FROM requests WHERE energy_quality = 'partial'"))
 	k.batches, k.resent = len(k.ids(t, "SELECT token FROM batches WHERE confirmed_at IS NOT NULL")), len(k.ids(t, "SELECT token FROM batches WHERE sends > 1"))
 	if n := len(k.ids(t, "SELECT id FROM requests WHERE energy_quality = 'pending'")); n > 0 {
 		t.Errorf("%d rows are pending", n)
 	}
-}
-
-func keys(m map[string]int) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	return out
 }
 
 // ids counts the values of a query's one column, as any reader of the store sees them.

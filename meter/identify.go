@@ -5,7 +5,9 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 	"strings"
+	"sync"
 )
 
 // Modes of Identify.
@@ -23,6 +25,8 @@ type Identify struct {
 	Mode           string
 	Key            []byte   // per-install secret
 	SessionHeaders []string // the first that a request has gives its session; nil: DefaultSessionHeaders
+
+	macs sync.Pool // of hash.Hash under Key
 }
 
 // DefaultSessionHeaders returns the headers by which known clients name their session.
@@ -96,9 +100,15 @@ func (id *Identify) hash(column, v string) string {
 	if v == "" || len(id.Key) == 0 {
 		return ""
 	}
-	mac := hmac.New(sha256.New, id.Key)
-	mac.Write([]byte(column + "\x00" + v))
-	return hex.EncodeToString(mac.Sum(nil)[:8])
+	mac, ok := id.macs.Get().(hash.Hash)
+	if !ok {
+		mac = hmac.New(sha256.New, id.Key)
+	}
+	defer id.macs.Put(mac)
+	mac.Reset()
+	room := make([]byte, 0, 256) // on the stack, as long as the value is not longer
+	mac.Write(append(append(append(room, column...), 0), v...))
+	return hex.EncodeToString(mac.Sum(room[:0])[:8])
 }
 
 // host drops the port, which is another one each time, from host:port or [host]:port.

@@ -11,8 +11,8 @@ import (
 const method = "phase"
 
 // fill writes a request's results, summed over its devices, into its row. A device that told nothing
-// makes the whole unavailable: a part of the joules is not the request's joules. Where there is no GPU the
-// processor's joules are all there is, and the row's quality is theirs.
+// makes the whole unavailable: a part of the joules is not the request's joules. On a machine without a GPU
+// the processor's joules are all there is, and the row's quality is theirs.
 func (s *Settler) fill(w *waiting) {
 	rec := w.rec
 	var gpus, processors []energy.Result
@@ -36,7 +36,7 @@ func (s *Settler) fill(w *waiting) {
 	}
 	s.fillGauges(w)
 	rec.EnergyQuality = meter.EnergyUnavailable
-	s.fillProcessor(rec, processors, len(rec.GPUDevices) == 0)
+	s.fillProcessor(rec, processors, len(s.devices) == s.cfg.Processors)
 	switch {
 	case len(gpus) == 0:
 		return
@@ -61,7 +61,7 @@ func (s *Settler) fill(w *waiting) {
 // processorSource is where a processor's joules come from.
 const processorSource = "rapl"
 
-// fillProcessor writes the joules of the processor; alone says that there is no GPU.
+// fillProcessor writes the joules of the processor; alone says that the machine has no GPU.
 func (s *Settler) fillProcessor(rec *meter.Record, results []energy.Result, alone bool) {
 	if len(results) == 0 {
 		return

@@ -194,3 +194,59 @@ func TestStopMakesTheRestPartial(t *testing.T) {
 	}
 	balances(t, k.ledger)
 }
+
+// TestAProcessor: a machine without a GPU has its energy from the processor; beside a GPU, even one that the
+// request's upstream is not known to use, the processor's joules are only cpu_uj.
+func TestAProcessor(t *testing.T) {
+	run := func(devices []string, on ...int) *meter.Record {
+		k := &kept{settled: map[string]*meter.Record{}}
+		synctest.Test(t, func(t *testing.T) {
+			epoch := time.Now()
+			s := New(Config{
+				Rows: k, Processors: 1, Now: func() int64 { return int64(time.Since(epoch)) + 1 },
+				Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) },
+			}, devices...)
+			p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+			for i := range devices {
+				p.feed(s, i, sec(0.02), sec(20))
+			}
+			request(s.Upstream(0, on...), 7, "a", 10, 10.5, 13)
+			time.Sleep(25 * time.Second)
+			if err := s.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		return k.settled["a"]
+	}
+	alone, beside, unknown := run([]string{"RAPL"}, 0), run([]string{"GPU-0", "RAPL"}, 0, 1), run([]string{"GPU-0", "RAPL"}, 1)
+	for _, r := range []*meter.Record{alone, beside, unknown} {
+		if r == nil || r.CPUUj.V < 850e6 || r.CPUUj.V > 950e6 {
+			t.Fatalf("cpu_uj of %+v", r)
+		}
+	}
+	if alone.EnergySource != "rapl/ring" || alone.EnergyQuality != "measured" || alone.GPUUj.Valid || alone.EnergyUj() != alone.CPUUj {
+		t.Errorf("without a GPU: %+v", alone)
+	}
+	if beside.EnergySource != "test/ring" || !beside.GPUUj.Valid || beside.EnergyUj() != beside.GPUUj || len(beside.GPUDevices) != 1 || len(beside.GPUUjByDevice) != 1 {
+		t.Errorf("beside a GPU: %+v", beside)
+	}
+	if unknown.EnergyQuality != meter.EnergyUnavailable || unknown.EnergyUj().Valid {
+		t.Errorf("on a GPU that cannot be told: %+v", unknown)
+	}
+}
+
+// TestDevicesKeepTheirOrder: results come in whatever order, gpu_uj_by_device is gpu_devices'.
+func TestDevicesKeepTheirOrder(t *testing.T) {
+	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(20))
+		p.busy = 100_000
+		p.feed(s, 1, sec(0.02), sec(20))
+		request(s.Upstream(0, 1, 0), 7, "a", 10, 10.5, 13)
+		time.Sleep(25 * time.Second)
+	})
+	r := k.settled["a"]
+	if r == nil || r.GPUDevices[0] != "GPU-1" || r.GPUUjByDevice[0] >= r.GPUUjByDevice[1] {
+		t.Errorf("row %+v", r)
+	}
+}

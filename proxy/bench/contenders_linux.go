@@ -154,7 +154,7 @@ func startNginx(ctx context.Context, path, upstream, dir string) (*process, erro
 
 const haproxyConf = `
 global
-  maxconn 9000
+  maxconn %[4]d
   nbthread %[3]d
 defaults
   mode http
@@ -168,7 +168,7 @@ frontend in
   bind %[1]s backlog 4096
   default_backend llama
 backend llama
-  server s %[2]s maxconn 9000 pool-max-conn 64
+  server s %[2]s pool-max-conn 64
 `
 
 func startHAProxy(ctx context.Context, path, upstream, dir string) (*process, error) {
@@ -177,7 +177,7 @@ func startHAProxy(ctx context.Context, path, upstream, dir string) (*process, er
 		return nil, err
 	}
 	conf := filepath.Join(dir, "haproxy.cfg")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, haproxyConf, addr, upstream, threads()), 0o600); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, haproxyConf, addr, upstream, threads(), min(9000, (openFiles()-100)/2)), 0o600); err != nil {
 		return nil, err
 	}
 	p, err := start(ctx, nil, path, "-db", "-f", conf)

@@ -49,9 +49,9 @@ type Cell struct {
 }
 
 func (c *Cell) String() string {
-	s := fmt.Sprintf("p50 %.0f us, p99 %.0f us, CPU %.1f us, %.1f MiB, %d failed", c.P50, c.P99, c.CPU, c.RSS, c.Failures)
+	s := fmt.Sprintf("p50 %s us, p99 %s us, CPU %s us, %s MiB, %d failed", figure(c.P50, 0), figure(c.P99, 0), figure(c.CPU, 1), figure(c.RSS, 1), c.Failures)
 	if !math.IsNaN(float64(c.PerStream)) {
-		s = fmt.Sprintf("%.1f KiB and %.2f goroutines a stream, %d failed", c.PerStream, c.Goroutines, c.Failures)
+		s = fmt.Sprintf("%s KiB and %s goroutines a stream, %d failed", figure(c.PerStream, 1), figure(c.Goroutines, 2), c.Failures)
 	}
 	if len(c.Why) > 0 {
 		s += fmt.Sprintf(" %v", c.Why)

@@ -27,11 +27,33 @@ type Config struct {
 	Profiles   string                        // folder for CPU and heap profiles of the Go contenders in each window; "": none
 }
 
+// openFiles is how many files a process may have open.
+func openFiles() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 1024
+	}
+	return int(min(l.Max, 1<<20))
+}
+
+// enough checks that the crowds fit: a hop has two connections for each.
+func (c *Config) enough() error {
+	for _, s := range c.Scenarios {
+		if need := 2*s.Streams + 200; need > openFiles() {
+			return fmt.Errorf("%s need %d open files and the limit is %d: raise it (ulimit -n) or leave this load out with --loads", s.Title, need, openFiles())
+		}
+	}
+	return nil
+}
+
 func threads() int { return runtime.GOMAXPROCS(0) }
 
 // Run measures every scenario with every contender, in as many rounds; each round goes through the
 // contenders in another order, so that what drifts meets them all.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
+	if err := cfg.enough(); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "wattline-bench-")
 	if err != nil {
 		return nil, err

@@ -2,15 +2,12 @@ package proxy
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"wattline/meter"
 	"wattline/proxy/llamatest"
@@ -193,43 +190,5 @@ func TestLeavingFreesTheSlot(t *testing.T) {
 		if after > 3*whole+10*time.Second {
 			t.Errorf("%s: the slot stayed busy for %v", c.name, after)
 		}
-	}
-}
-
-// TestVanishedClientsAreProbed: a client that vanishes without a FIN (a cable, a laptop that sleeps) is
-// found by TCP's keep-alive, which every accepted connection has, also on a listener that was inherited.
-func TestVanishedClientsAreProbed(t *testing.T) {
-	first := listen(t)
-	file, err := first.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	inherited, err := net.FileListener(file)
-	if err = errors.Join(err, file.Close(), first.Close()); err != nil {
-		t.Fatal(err)
-	}
-	for name, ln := range map[string]net.Listener{"own": listen(t), "inherited": inherited} {
-		f := serveFront(t, ln, "http://127.0.0.1:1")
-		dial(t, f.addr)
-		eventually(t, func() bool { return f.Conns() == 1 }, func() string { return "it is not accepted" })
-		f.clientsMu.Lock()
-		for c := range f.clients {
-			raw, err := sysConn(c.Conn).SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var on, idle, every, times int
-			_ = raw.Control(func(fd uintptr) {
-				on, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
-				idle, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
-				every, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
-				times, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
-			})
-			if on == 0 || idle+every*times > 180 {
-				t.Errorf("%s: keep-alive %d, %d s and %d times %d s", name, on, idle, times, every)
-			}
-			t.Logf("%s: noticed after %d s", name, idle+every*times)
-		}
-		f.clientsMu.Unlock()
 	}
 }

@@ -12,18 +12,6 @@ import (
 	"time"
 )
 
-// Names of the contenders, in the order of the report.
-const (
-	Direct      = "direct"
-	Relay       = "Go TCP relay"
-	Reverse     = "httputil.ReverseProxy"
-	Nginx       = "nginx"
-	NginxAgain  = "nginx again"
-	HAProxy     = "HAProxy"
-	Wattline    = "wattline"
-	WattlineOff = "wattline (metering off)"
-)
-
 // idleUpstreams is how many idle upstream connections each contender that has such a setting may keep;
 // wattline keeps 64.
 const idleUpstreams = 64

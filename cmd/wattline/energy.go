@@ -104,7 +104,7 @@ func (p *power) settling(a *app, routes []*servedRoute, state string) settle.Con
 		}
 	}
 	if p.processor() != nil {
-		cfg.Processors = len(routes)
+		cfg.Processors = 1 + len(routes) // the machine's, which is not read as such, and each route's part
 	}
 	return cfg
 }

@@ -205,14 +205,12 @@ func (d *loader) ready(c *client, events uint32) {
 }
 
 // ask writes the request; a socket without anything in it takes a few hundred bytes.
-func (d *loader) ask(c *client) bool {
+func (d *loader) ask(c *client) {
 	c.started = d.clock.now()
 	if n, err := unix.Write(c.fd, c.request); err != nil || n != len(c.request) {
 		d.tally.fail("write: %v", err)
 		d.drop(c)
-		return false
 	}
-	return true
 }
 
 // shortBytes takes what came of an unstreamed reply.

@@ -145,7 +145,7 @@ func family(root int) ([]int, error) {
 			if err != nil {
 				continue // the thread has ended
 			}
-			for _, f := range strings.Fields(string(text)) {
+			for f := range strings.FieldsSeq(string(text)) {
 				if pid, err := strconv.Atoi(f); err == nil {
 					out = append(out, pid)
 				}

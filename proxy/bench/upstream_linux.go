@@ -5,8 +5,6 @@ import (
 	"container/heap"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"runtime"
 	"strconv"
 
@@ -273,10 +271,4 @@ func (h *dueHeap) Pop() any {
 	*h = old[:len(old)-1]
 	c.place = -1
 	return c
-}
-
-// say prints where a role listens, for the process that started it.
-func say(w io.Writer, addr, admin string) error {
-	_, err := fmt.Fprintf(w, "%s %s\n", addr, admin)
-	return err
 }

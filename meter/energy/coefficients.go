@@ -7,6 +7,7 @@ import "time"
 // All are active (above idle) microjoules.
 type Coefficients struct {
 	PrefillUJ   float64 `json:"prefill_uj_per_token"`        // a: a prompt token at position 0
+	FixedUJ     float64 `json:"prefill_uj"`                  // f: a prompt, however short
 	PositionUJ  float64 `json:"prefill_uj_per_token_per_1k"` // b: more per prompt token for each 1,000 tokens before it
 	Beside      float64 `json:"decode_beside_prefill"`       // cost of decoding while a prompt is in the batch, against decoding alone
 	StepUJ      float64 `json:"decode_uj_per_step"`          // e0: one read of the weights, shared by those who decode together
@@ -28,7 +29,7 @@ type Coefficients struct {
 // proportions are used, and only until it has been seen at work.
 func defaultCoefficients() Coefficients {
 	return Coefficients{
-		PrefillUJ: 34_000, PositionUJ: 5_000, Beside: 1,
+		PrefillUJ: 34_000, PositionUJ: 5_000, Beside: 1, FixedUJ: 4_000_000,
 		StepUJ: 440_000, TokenUJ: 320_000, ContextUJ: 37_000,
 	}
 }
@@ -50,7 +51,7 @@ func newModel(c Coefficients, s sharing) model {
 		d.StepUJ, d.TokenUJ, d.ContextUJ = c.StepUJ, c.TokenUJ, c.ContextUJ
 	}
 	if c.Prefill > 0 {
-		d.PrefillUJ, d.PositionUJ, d.Beside = c.PrefillUJ, c.PositionUJ, c.Beside
+		d.PrefillUJ, d.PositionUJ, d.Beside, d.FixedUJ = c.PrefillUJ, c.PositionUJ, c.Beside, c.FixedUJ
 	}
 	m := model{stepTime: float64(c.StepTime), speed: c.PromptSpeed / 1e9, ratio: c.HintTokens}
 	m.decode.start([unknowns]float64{d.StepUJ, d.TokenUJ, d.ContextUJ}, c.Decode, c.Rho)
@@ -59,24 +60,32 @@ func newModel(c Coefficients, s sharing) model {
 	}
 	m.assumed = s
 	m.prefill.absolute[2] = true
-	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ, d.Beside}, c.Prefill, c.Rho)
+	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ, d.Beside, d.FixedUJ}, c.Prefill, c.Rho)
 	return m
 }
 
 func (m *model) coefficients() Coefficients {
 	d, p := m.decode.theta, m.prefill.theta
 	return Coefficients{
-		PrefillUJ: p[0], PositionUJ: p[1], Beside: p[2], StepUJ: d[0], TokenUJ: d[1], ContextUJ: d[2],
+		PrefillUJ: p[0], PositionUJ: p[1], Beside: p[2], FixedUJ: p[3], StepUJ: d[0], TokenUJ: d[1], ContextUJ: d[2],
 		Rho: m.decode.rho(), StepTime: int64(m.stepTime),
 		PromptSpeed: m.speed * 1e9, HintTokens: m.ratio,
 		Decode: m.decode.observed, Prefill: m.prefill.observed,
 	}
 }
 
-// promptTerms are the regressors of a prompt: its new tokens, and the sum of their positions / 1000.
+// shortPrompt is how many tokens it takes to use the device well: a batch of fewer costs more a token, the
+// more so the fewer (measured on an H100: 7.5 J beyond a n for 300 tokens, 4.6 for 600, 1 for 1,000).
+const shortPrompt = 1000
+
+// promptTerms are the regressors of a prompt: its new tokens, the sum of their positions / 1000, and that
+// it is one.
 func promptTerms(prompt, cached int64) [unknowns]float64 {
 	p, c := float64(prompt), float64(cached)
-	return [unknowns]float64{p - c, (p*p - c*c) / 2000}
+	if p <= c {
+		return [unknowns]float64{}
+	}
+	return [unknowns]float64{0: p - c, 1: (p*p - c*c) / 2000, 3: max(0, 1-(p-c)/shortPrompt)}
 }
 
 // prefillTime guesses how long a prefill of that many tokens lasts alone, for a prompt whose end will
@@ -89,7 +98,7 @@ func (m *model) prefillTime(tokens int64) time.Duration {
 	return time.Duration(float64(tokens) / speed)
 }
 
-func dot(x, t [unknowns]float64) float64 { return x[0]*t[0] + x[1]*t[1] + x[2]*t[2] }
+func dot(x, t [unknowns]float64) float64 { return x[0]*t[0] + x[1]*t[1] + x[2]*t[2] + x[3]*t[3] }
 
 // tokensPerHint is the learnt number of prompt tokens per unit of PromptHint.
 func (m *model) tokensPerHint() float64 {

@@ -20,6 +20,7 @@ type pool struct {
 	inside  int // members still in prefill
 	unknown int // members whose counts are not known
 	guessed bool
+	raw     bool // the idle draw was not known, so part of it is in here
 	extra   bool // part of it was measured while the device was contended or unsampled
 }
 
@@ -278,7 +279,7 @@ func (l *Ledger) promptTerms(m member) [unknowns]float64 {
 		prompt, cached = r.guess, 0
 	}
 	t := promptTerms(prompt, cached)
-	t[0], t[1] = t[0]*m.part, t[1]*m.part
+	t[0], t[1], t[3] = t[0]*m.part, t[1]*m.part, t[3]*m.part
 	return t
 }
 
@@ -325,7 +326,7 @@ func (l *Ledger) poolWork(m member, p *pool) float64 {
 // against the prompts' work and the decoding beside it.
 func (l *Ledger) learnPool(p *pool) {
 	drawn := float64(p.uj + p.mixed)
-	if l.cfg.Frozen || p.guessed || p.extra || drawn <= 0 || len(p.members) == 0 {
+	if l.cfg.Frozen || p.guessed || p.extra || p.raw || drawn <= 0 || len(p.members) == 0 {
 		return
 	}
 	g := l.reqs[p.members[0].req].group
@@ -338,6 +339,7 @@ func (l *Ledger) learnPool(p *pool) {
 		t := l.poolTerms(m, p)
 		x[0] += t[0]
 		x[1] += t[1]
+		x[3] += t[3]
 	}
 	if p.across > 0 {
 		x[1] += x[0] * p.across / drawn / 1000

@@ -251,6 +251,7 @@ func (l *Ledger) chargePool(uj, decode, ns int64) {
 	p.uj += uj
 	p.mixed += decode
 	p.extra = p.extra || b.contended
+	p.raw = p.raw || !b.idle.learnt()
 }
 
 // prefillMW is the active power expected of a prefill.

@@ -102,6 +102,9 @@ func Coalitions(d *Device, t *Traffic, results []energy.Result) ([]Share, error)
 // end, less the idle draw measured just before and after.
 func measure(c *curve, t *Traffic, results []energy.Result, m, pre, post Mark) (run, error) {
 	const settled, tail, rest = int64(6e8), int64(3e8), int64(11e8)
+	// Between two steps of the counter, 100 ms apart, the curve is a straight line: what work draws right
+	// behind the mark would count before it, and as idle draw for the whole of the run.
+	const lead = int64(15e7)
 	members, round, _ := strings.Cut(m.Name, "/")
 	k, err := strconv.Atoi(round)
 	if err != nil {
@@ -118,10 +121,11 @@ func measure(c *curve, t *Traffic, results []energy.Result, m, pre, post Mark) (
 	if len(r.of) != len(members) {
 		return run{}, fmt.Errorf("coalitions: %d requests are tagged %q", len(r.of), m.Name)
 	}
-	before := c.mean(pre.At+settled, m.At)
+	begin := m.At - lead
+	before := c.mean(pre.At+settled, begin)
 	after := c.mean(max(post.At, end)+settled, post.At+rest)
 	idle := (before + after) / 2
-	r.active = c.joules(end+tail) - c.joules(m.At) - idle*float64(end+tail-m.At)/1e9
+	r.active = c.joules(end+tail) - c.joules(begin) - idle*float64(end+tail-begin)/1e9
 	return r, nil
 }
 

@@ -50,7 +50,11 @@ func (f paceFacts) interval(w Want) int64 {
 		}
 		paid := int64(float64(f.energyCost) / f.budget)
 		least = max(least, f.tickPeriod)
-		return pick(min(max(least, paid), 1e9), min(max(1e9, paid), 4e9))
+		most := int64(1e9)
+		if f.shape == ChannelRing { // it scales the samples, whose sum is right by itself within a few tenths of a percent
+			most = 2500e6
+		}
+		return pick(min(max(least, paid), most), min(max(1e9, paid), 4e9))
 	case WantRing:
 		return pick(min(maxRingPoll, f.ringSpan*2/5), min(2*maxRingPoll, f.ringSpan*7/10))
 	case WantPower:

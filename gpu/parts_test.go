@@ -82,7 +82,7 @@ func TestIntervals(t *testing.T) {
 		{"the ring once a second", busy, WantRing, 960e6},
 		{"before it overflows when idle", h100, WantRing, 1680e6},
 		{"the counter five times a second", busy, WantEnergy, 200e6},
-		{"less often where a look is dear", dear, WantEnergy, 1e9},
+		{"less often where a look is dear", dear, WantEnergy, 1_166_666_666},
 		{"a counter that is all there is", cpu, WantEnergy, 20e6},
 		{"idle", h100, WantEnergy, 1e9},
 		{"polled power four times a step", polled, WantPower, 25e6},

@@ -1,5 +1,7 @@
 package energy
 
+import "math"
+
 // lag learns how far the shape trails the load, from the ends of work that stand alone: one request
 // decoding steadily for a while, then quiet. What the shape shows from a moment before the end until the
 // draw has settled, divided by the power before it, is how long the work seemed to go on; what that
@@ -19,6 +21,8 @@ const (
 	lagBefore = 150 * ms64 // where the look begins before the end
 	lagPower  = 350 * ms64 // span that tells the power before it
 	lagAfter  = 250 * ms64 // where the look ends
+	lagCalm   = 0.15       // of the power before, at most, is still drawn behind that: else somebody else works
+	lagMost   = 60e6       // ns; an end that says more than this is not one that stands alone
 	ms64      = int64(1e6)
 )
 
@@ -54,7 +58,7 @@ func (g *lag) look(now int64, idleMW float64) (more float64, ok bool) {
 			from = p.t0
 		}
 	}
-	var after, before, span float64
+	var after, before, span, later, calm float64
 	for k := max(0, g.n-lagPieces); k < g.n; k++ {
 		p := &g.recent[k%lagPieces]
 		active := float64(p.uj) - idleMW*float64(p.t1-p.t0)*1e-6
@@ -63,13 +67,17 @@ func (g *lag) look(now int64, idleMW float64) (more float64, ok bool) {
 			return 0, false
 		case p.t0 >= from && p.t0 < end+lagAfter:
 			after += active
+		case p.t0 >= end+lagAfter:
+			later += active
+			calm += float64(p.t1 - p.t0)
 		case p.t1 <= from && p.t0 >= max(from-lagPower, g.since+100*ms64):
 			before += active
 			span += float64(p.t1 - p.t0)
 		}
 	}
-	if span < float64(lagPower/2) || before <= 0 {
+	if span < float64(lagPower/2) || before <= 0 || calm == 0 || later/calm > lagCalm*before/span {
 		return 0, false
 	}
-	return after/(before/span) - float64(end-from), true
+	more = after/(before/span) - float64(end-from)
+	return more, math.Abs(more) <= lagMost
 }

@@ -61,7 +61,8 @@ func (l *Ledger) settleRest(w *window, idle int64, mw float64) {
 	more := w.uj - idle
 	switch {
 	case w.tail && more > 0:
-		more = l.chargeTail(more)
+		own := min(more, l.tailMost())
+		more += l.chargeTail(own) - own
 	case b.idle.learnt() && mw > b.idle.mw()*1.05+3*b.idle.SigmaMW:
 		// somebody else's work, or cool-down
 	default: // the idle draw's own noise, or not known apart yet
@@ -80,6 +81,23 @@ func (l *Ledger) settleRest(w *window, idle int64, mw float64) {
 	if b.inFlight == 0 && !b.contended && w.t0 >= wait && !w.estimated && w.covered == w.t1-w.t0 {
 		b.idle.quiet(mw, w.t0 < wait+quietSoon)
 	}
+}
+
+// tailMost is the most that the tail of the work that has ended can be: with a ring, what its owners usually
+// draw in 40 ms. More is somebody else's work.
+func (l *Ledger) tailMost() int64 {
+	b := &l.back
+	if l.cfg.Shape != ShapeSteps || b.decodeAv == 0 {
+		return math.MaxInt64
+	}
+	l.findOwners()
+	mw := b.decodeMW(len(b.owners))
+	for _, i := range b.owners {
+		if l.reqs[i].decodeUJ == 0 {
+			mw = b.prefillMW()
+		}
+	}
+	return int64(mw * 40e6 * 1e-6)
 }
 
 // settleWork settles a window in which somebody prefills or decodes.

@@ -42,7 +42,9 @@ var rules = []rule{
 	{sectionLatency, "Reduce batch sizes", "with several in flight, p99 of the gaps between tokens exceeds 5 x their median",
 		fixed("--batch-size", "2048", "--ubatch-size", "256"), stalls},
 	{sectionLatency, "Pre-load model: warm up before testing", "the first request's first token took more than 3 x a later one's", nil, coldStart},
-	{sectionLatency, "Use smaller outputs", "waiting for a slot took more than 0.2 of the time to the first token", nil, queues},
+	{sectionLatency, "Use smaller outputs", "with several in flight, waiting for a slot took more than 0.2 of the time to the first token", nil, queues},
+	{sectionLatency, "Keep no old prompts in RAM (not a tip of the guide)", "with one in flight, waiting for a slot took more than 0.2 of the time to the first token",
+		fixed("--cache-ram", "0"), savesPrompts},
 }
 
 // fixed are flags with the guide's own values.
@@ -196,10 +198,27 @@ func coldStart(m *Measured) string {
 }
 
 func queues(m *Measured) string {
+	if !several(m.Results) {
+		return ""
+	}
+	return waits(m, "pass before a slot is free")
+}
+
+// savesPrompts is told where nobody else can hold the slot: before it starts a task the server copies what
+// the slot held to RAM, which takes seconds behind a long prompt.
+func savesPrompts(m *Measured) string {
+	if several(m.Results) {
+		return ""
+	}
+	return waits(m, "pass before the slot starts, though it was free: the server saves the prompt that it held")
+}
+
+// waits says how much of the time to the first token a request waits for its slot, where that is much.
+func waits(m *Measured, how string) string {
 	f := m.Results.InLine.Waterfall
 	ttft := m.Results.Latency.TTFT.Median
 	if share := replay.Ratio(f.Queue, ttft); above(share, queueShare) {
-		return fmt.Sprintf("%s ms of %s ms to the first token pass before a slot is free (medians)", number(f.Queue), number(ttft))
+		return fmt.Sprintf("%s ms of %s ms to the first token %s (medians)", number(f.Queue), number(ttft), how)
 	}
 	return ""
 }

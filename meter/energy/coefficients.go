@@ -29,7 +29,7 @@ type Coefficients struct {
 // proportions are used, and only until it has been seen at work.
 func defaultCoefficients() Coefficients {
 	return Coefficients{
-		PrefillUJ: 34_000, PositionUJ: 5_000, Beside: 1, FixedUJ: 4_000_000,
+		PrefillUJ: 34_000, PositionUJ: 5_000, Beside: 1,
 		StepUJ: 440_000, TokenUJ: 320_000, ContextUJ: 37_000,
 	}
 }
@@ -60,6 +60,7 @@ func newModel(c Coefficients, s sharing) model {
 	}
 	m.assumed = s
 	m.prefill.absolute[2] = true
+	m.prefill.slight[3] = 100 // tokens
 	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ, d.Beside, d.FixedUJ}, c.Prefill, c.Rho)
 	return m
 }

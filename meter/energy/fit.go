@@ -9,9 +9,10 @@ import "math"
 type fit struct {
 	data     normal
 	prior    [unknowns]float64
-	trust    float64        // relative standard deviation of the prior's proportions
-	fixed    bool           // the prior's scale is known too
-	absolute [unknowns]bool // coefficients whose prior is a plain number, not a proportion
+	trust    float64           // relative standard deviation of the prior's proportions
+	fixed    bool              // the prior's scale is known too
+	absolute [unknowns]bool    // coefficients whose prior is a plain number, not a proportion
+	slight   [unknowns]float64 // coefficients that are zero unless the traffic says otherwise: their size, in first ones
 	theta    [unknowns]float64
 	observed int
 	rejected int                         // in a row
@@ -74,7 +75,11 @@ func (f *fit) observe(x [unknowns]float64, y, rel float64) {
 
 func (f *fit) solve() {
 	n := f.data
-	for i, m := range f.scaledPrior() {
+	prior := f.scaledPrior()
+	for i, m := range prior {
+		if size := f.slight[i] * prior[0]; m == 0 && size > 0 {
+			n.A[i][i] += 1 / (size * size)
+		}
 		if m <= 0 {
 			continue
 		}

@@ -118,7 +118,7 @@ func (m *model) weigh(g *group, n *run, rel float64) {
 		r := &m.rivals[s]
 		told := s != sharedCache || n.x[s] != n.x[sharedRead] // only cells that were left tell of a shared cache
 		if n.clear && told && m.decode.learnt() && r.learnt() {
-			r.compare(dot(now, m.decode.theta), dot(n.x[s], r.theta), n.uj)
+			r.compare(dot(now, m.decode.theta), dot(n.x[s], r.theta), n.uj, rel)
 		}
 		r.observe(n.x[s], n.uj, rel)
 	}
@@ -144,9 +144,9 @@ func (r *rival) proved() bool {
 	return r.compared >= rivalMin || r.compared >= rivalSoon && r.own-r.other > rivalPlain
 }
 
-// compare notes how far off the present model and the rival were.
-func (r *rival) compare(own, other, uj float64) {
-	if d := own - other; d*d < rivalApart*rivalApart*uj*uj {
+// compare notes how far off the present model and the rival were in a window known to a relative error of rel.
+func (r *rival) compare(own, other, uj, rel float64) {
+	if math.Abs(own-other) < max(rivalApart, 2*rel)*uj {
 		return
 	}
 	square := func(v float64) float64 {

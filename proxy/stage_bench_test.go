@@ -210,7 +210,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 	for range 50 {
 		e.pass(t)
 	}
-	if n := testing.AllocsPerRun(500, func() { e.pass(t) }); n > 0 {
+	if n := testing.AllocsPerRun(500, func() { e.pass(t) }); n > mayDrop {
 		t.Errorf("%v allocations an event", n)
 	}
 }

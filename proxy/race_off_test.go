@@ -1,0 +1,6 @@
+//go:build !race
+
+package proxy
+
+// mayDrop is for the race detector; see race_on_test.go.
+const mayDrop = 0

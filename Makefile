@@ -12,6 +12,8 @@ GO ?= go
 LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
+# NVML's header marks calls as deprecated that its Go binding wraps all the same: a wall of warnings otherwise.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 

@@ -1,6 +1,9 @@
 package sink
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"time"
 
 	"wattline/meter"
@@ -23,6 +26,21 @@ type ServerConfig struct {
 	Driver          string
 	GPUPowerLimitMw meter.Int
 	WattlineVersion string
+}
+
+// Identify sets the ConfigID: the first 16 hexadecimal digits of the SHA-256 of all facts but At, in the order
+// of the columns.
+func (c *ServerConfig) Identify() {
+	var facts []any
+	for _, col := range ConfigColumns()[2:] { // config_id and at are none
+		facts = append(facts, col.Name, col.Ptr(c))
+	}
+	text, err := json.Marshal(facts)
+	if err != nil {
+		panic(err) // strings, numbers and lists of strings
+	}
+	sum := sha256.Sum256(text)
+	c.ConfigID = hex.EncodeToString(sum[:8])
 }
 
 // ConfigColumns returns the columns of table configs in their canonical order.

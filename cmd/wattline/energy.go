@@ -205,6 +205,7 @@ func (p *power) powerRow(r *gpu.Row) *sink.Power {
 func (p *power) stop(ctx context.Context) error {
 	for _, w := range p.watching {
 		w.resident.stop()
+		w.facts.stop()
 		if w.slots != nil {
 			w.slots.Stop()
 		}

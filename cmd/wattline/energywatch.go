@@ -25,6 +25,7 @@ type watched struct {
 	nowhere  *settle.Upstream // takes the rows of requests that no device is known of
 	slots    *slots.Reader    // nil: slots are not asked for
 	resident *resident        // nil: the upstream is not of this machine
+	facts    *facts           // what the upstream is
 	offset   int64            // from the proxy's clock to power's
 
 	mu   sync.Mutex // guards live; a request's entry is used by one goroutine at a time
@@ -47,6 +48,7 @@ func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.U
 		w.slots = slots.New(slots.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
 	}
 	w.resident = watchResident(route.Upstream)
+	w.facts = p.learnFacts(r, route, up, w.binding)
 	p.watching = append(p.watching, w)
 	return w
 }
@@ -193,6 +195,7 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 	w.rows.price(rec)
 	w.rows.keepGaps(rec)
 	rec.RAMBytes = w.resident.now()
+	w.facts.stamp(rec)
 	w.mu.Lock()
 	q := w.live[seq]
 	delete(w.live, seq)

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"wattline/deploy/llama"
+	"wattline/proxy/llamatest"
+)
+
+// config is a row of table configs as a user reads it.
+type config struct {
+	ID       string  `json:"config_id"`
+	Upstream string  `json:"upstream"`
+	Build    *string `json:"server_build"`
+	Flags    *string `json:"server_flags"`
+	Model    *string `json:"model"`
+	Type     *string `json:"quantisation"`
+	Context  *int64  `json:"context_tokens"`
+	Slots    *int64  `json:"slots"`
+	GPUs     *string `json:"gpus"`
+	Limit    *int64  `json:"gpu_power_limit_mw"`
+	Version  *string `json:"wattline_version"`
+}
+
+func (w *wattlineProcess) configs(t *testing.T) (out []config) {
+	t.Helper()
+	text, err := command(t, "query", "SELECT * FROM configs ORDER BY at", "--store", w.store, "--format", "json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var c config
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// rowWith sends requests until the row of one has a config_id that will do.
+func (w *wattlineProcess) rowWith(t *testing.T, good func(id string) bool) string {
+	t.Helper()
+	last := ""
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(50 * time.Millisecond) {
+		r := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 2})
+		if r.err != nil || r.id == "" {
+			continue
+		}
+		if last = w.row(t, r.id).ConfigID; good(last) {
+			return last
+		}
+	}
+	t.Fatalf("no row has the config_id that was waited for; the last one has %q", last)
+	return ""
+}
+
+func some(id string) bool { return id != "" }
+
+// again starts a server as one that was running was started, with more flags, and waits until it serves.
+func again(t *testing.T, url string, args []string) *exec.Cmd {
+	t.Helper()
+	bin, err := llama.Find(t.Context(), llama.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin.Path, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(50 * time.Millisecond) {
+		resp, err := http.Get(url + "/health")
+		if err != nil {
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return cmd
+		}
+	}
+	t.Fatal("the server does not serve again")
+	return nil
+}
+
+// argsOf are the arguments with which a llama-server was started.
+func argsOf(t *testing.T, pid int) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
+	at := slices.IndexFunc(line, func(a string) bool { return filepath.Base(a) == "llama-server" })
+	return line[at+1:]
+}
+
+// TestConfigFollowsTheServer: rows name the facts about a real server; started again as it was it has the same
+// config_id and no second row, with another context it has another one. A secret on its command line is nowhere.
+func TestConfigFollowsTheServer(t *testing.T) {
+	const secret = "S3CRETofTheHub"
+	up := llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny", "-hft", secret)
+	w := serve(t, up.URL(), "--gpu", "sim")
+	first := w.rowWith(t, some)
+	got := w.configs(t)
+	if len(got) != 1 {
+		t.Fatalf("%d rows: %+v", len(got), got)
+	}
+	c := got[0]
+	if len(first) != 16 || c.ID != first || c.Upstream != up.URL() || c.Build == nil || *c.Build == "" || c.Model == nil || *c.Model != "tiny" ||
+		c.Type == nil || c.Context == nil || *c.Context != 2048 || c.Slots == nil || *c.Slots != 2 || c.Version == nil ||
+		c.GPUs == nil || !strings.Contains(*c.GPUs, "SIMULATED") || c.Limit == nil || *c.Limit != 700e3 {
+		text, _ := json.Marshal(c)
+		t.Errorf("row %s of requests with config_id %s", text, first)
+	}
+	if c.Flags == nil || !strings.Contains(*c.Flags, "4096") || !strings.Contains(*c.Flags, "***") {
+		t.Errorf("flags: %+v", c.Flags)
+	}
+
+	args := argsOf(t, up.PID())
+	if err := up.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := again(t, up.URL(), args)
+	w.rowWith(t, func(id string) bool { return id == "" }) // the other process was not asked yet
+	if id := w.rowWith(t, some); id != first {
+		t.Errorf("the same server has config_id %s, not %s: %+v", id, first, w.configs(t))
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	again(t, up.URL(), append(args, "-c", "8192"))
+	second := w.rowWith(t, func(id string) bool { return id != "" && id != first })
+	w.stopped(t)
+	if got = w.configs(t); len(got) != 2 || got[1].ID != second || got[1].Context == nil || *got[1].Context != 4096 {
+		t.Errorf("%d rows: %+v", len(got), got)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(w.store), "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(err, files)
+	}
+	for _, name := range files {
+		if text, err := os.ReadFile(name); err != nil || bytes.Contains(text, []byte(secret)) {
+			t.Errorf("%s: %v, or it holds the secret", name, err)
+		}
+	}
+	if strings.Contains(w.said(), secret) {
+		t.Error("the secret was logged")
+	}
+}
+
+// TestConfigOfAServerWithAKey: its /props is closed, its command line is not; the key is in no row.
+func TestConfigOfAServerWithAKey(t *testing.T) {
+	up := llamatest.Start(t, "--api-key", "S3CRETkey")
+	w := serve(t, up.URL(), "--gpu", "none")
+	id := w.rowWith(t, some)
+	got := w.configs(t)
+	if len(got) != 1 || got[0].ID != id || got[0].Build != nil || got[0].Context != nil || got[0].Flags == nil {
+		t.Fatalf("%+v", got)
+	}
+	if f := *got[0].Flags; !strings.Contains(f, "--api-key") || !strings.Contains(f, "***") || strings.Contains(f, "S3CRET") {
+		t.Error(f)
+	}
+}
+
+// TestConfigOfAnUpstreamWithoutProps: what cannot be had is null, and that is no error.
+func TestConfigOfAnUpstreamWithoutProps(t *testing.T) {
+	up := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(up.Close)
+	w := serve(t, up.URL, "--gpu", "none", "--log-level", "debug")
+	id := w.rowWith(t, some)
+	w.stopped(t)
+	got := w.configs(t)
+	if len(got) != 1 || got[0].ID != id || got[0].Upstream != up.URL {
+		t.Fatalf("%+v", got)
+	}
+	if c := got[0]; c.Build != nil || c.Model != nil || c.Type != nil || c.Context != nil || c.Slots != nil || c.Flags != nil || c.GPUs != nil || c.Limit != nil {
+		text, _ := json.Marshal(c)
+		t.Errorf("%s", text)
+	}
+	if strings.Contains(w.said(), "does not say what it is") {
+		t.Error("it was told of as an error")
+	}
+}
+
+// TestConfigCostsARequestNothing: naming the facts in a row allocates nothing, also when they are old.
+func TestConfigCostsARequestNothing(t *testing.T) {
+	f := &facts{wake: make(chan struct{}, 1)}
+	rec := measured("a", time.Now())
+	for _, k := range []*knownFacts{{id: "x"}, {id: "x", ask: true}} {
+		f.known.Store(k)
+		if n := testing.AllocsPerRun(100, func() { f.stamp(rec) }); n != 0 || rec.ConfigID != "x" {
+			t.Errorf("%v allocations, config_id %q", n, rec.ConfigID)
+		}
+	}
+	if len(f.wake) != 1 {
+		t.Error("old facts are not asked for again")
+	}
+}

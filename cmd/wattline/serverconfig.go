@@ -214,8 +214,8 @@ func (f *facts) device(ctx context.Context, d *powered) (in gpu.Info, limit gpu.
 // now is what the device's sampler knows: its facts, and the power limit once it has read it.
 func (d *powered) now() (gpu.Info, gpu.Int) {
 	if s := d.sampler.Load(); s != nil {
-		for _, st := range s.States() {
-			return st.Info, st.Status.LimitMw
+		if st := s.States(); len(st) > 0 { // one device each
+			return st[0].Info, st[0].Status.LimitMw
 		}
 	}
 	return d.target.Info, gpu.Int{}

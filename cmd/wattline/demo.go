@@ -87,15 +87,17 @@ func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	args := []string{"--no-webui", "-np", "4", "-c", "16384"}
 	model := c.Model
 	if model == "" {
+		args = append(args, "--threads", "1") // all that so small a model is good for, however busy the machine is
 		if model, err = llama.TinyModel(a.ctx); err != nil {
 			return nil, err
 		}
 		fmt.Fprintln(a.stdout, "The model is tiny and its weights are random: its text is gibberish and its speed means nothing.")
 		fmt.Fprintln(a.stdout, "Everything around it is real. With --model FILE it is your own model.")
 	}
-	args := []string{"--no-webui", "-np", "4", "-c", "16384", "--alias", strings.TrimSuffix(filepath.Base(model), ".gguf")}
+	args = append(args, "--alias", strings.TrimSuffix(filepath.Base(model), ".gguf"))
 	srv, err := llama.Start(a.ctx, bin, llama.Config{Model: model, Args: args})
 	if err != nil {
 		return nil, err

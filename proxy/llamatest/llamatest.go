@@ -24,14 +24,16 @@ import (
 	"wattline/deploy/llama"
 )
 
-// defaultArgs come before the caller's, which win: four slots of 2,048 tokens, no web page.
-var defaultArgs = []string{"--no-webui", "-np", "4", "-c", "8192"}
+// defaultArgs come before the caller's, which win: four slots of 2,048 tokens, no web page. One thread: several
+// meet at a barrier for every matrix, and with more processes than cores that took the small model from
+// thousands of tokens a second to two.
+var defaultArgs = []string{"--no-webui", "-np", "4", "-c", "8192", "--threads", "1"}
 
 // findTimeout bounds what comes before the server's start: a fetch over a slow line.
 const findTimeout = 5 * time.Minute
 
 // Start runs a llama-server with the small model for one test and stops it at the test's end. args are
-// llama-server's; they follow `--no-webui -np 4 -c 8192` and win over it. If the test fails, the
+// llama-server's; they follow `--no-webui -np 4 -c 8192 --threads 1` and win over it. If the test fails, the
 // server's last lines are logged.
 func Start(t testing.TB, args ...string) *llama.Server {
 	t.Helper()

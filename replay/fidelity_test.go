@@ -65,7 +65,7 @@ func faithful(t *testing.T, rounds, tokens int, told func(n int) selftest.Told) 
 	}
 }
 
-func (f fidelity) worst() float64 { return max(f.added, f.itl, f.lag) }
+func (f fidelity) worst() float64 { return max(f.added, f.told, f.itl, f.lag) }
 
 // numbered makes prompts that differ and are of no size in particular, without asking anybody.
 type numbered struct{}
@@ -89,7 +89,7 @@ func fidelityRound(t *testing.T, name string, n int, open bool, told selftest.To
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := stub.New(stub.Config{HeaderDelay: time.Millisecond, FirstToken: told.FirstToken, TokenGap: told.Gap, PingInterval: -1, Slots: 4 * n, Record: true})
+	srv := stub.New(stub.Config{HeaderDelay: time.Millisecond, FirstToken: told.FirstToken, TokenGap: told.Gap, PingInterval: -1, Slots: 4 * n, Record: true, Exactly: exactly})
 	go srv.Serve(ln)
 	defer srv.Close()
 	c, err := client.New(client.Config{Endpoint: "http://" + ln.Addr().String(), Agent: "fidelity", RunID: "f"})

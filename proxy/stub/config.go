@@ -37,6 +37,9 @@ type Config struct {
 	// Fault befalls every request that asks for none itself.
 	Fault Fault
 
+	// Exactly, if not nil, sleeps out the last two milliseconds before each moment: a timer of Go's comes up to
+	// one late.
+	Exactly func(time.Duration)
 	// Record keeps an Exchange of every request, KeepBytes all reply bytes in it: for tests. Without
 	// Record a Server's memory does not grow with the requests it has served.
 	Record    bool

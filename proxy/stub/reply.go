@@ -178,8 +178,16 @@ func (x *reply) write(p []byte) (at time.Time) {
 	return at
 }
 
+// exactLast is how much of a wait is slept by Config.Exactly.
+const exactLast = 2 * time.Millisecond
+
 // sleepUntil waits for a moment; it returns false at once when gone is closed, or the Server.
 func (x *reply) sleepUntil(t time.Time, gone <-chan struct{}) bool {
+	exactly := x.srv.cfg.Exactly
+	if exactly != nil {
+		t = t.Add(-exactLast)
+		defer func() { exactly(time.Until(t.Add(exactLast))) }()
+	}
 	d := time.Until(t)
 	if d <= 0 {
 		select {

@@ -119,7 +119,7 @@ func streams(t *testing.T, url string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	resp := do(ctx, t, url+"/stream")
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	if !lines.Scan() || lines.Text() != "data: 1" {
 		t.Fatalf("the first line did not come: %q %v", lines.Text(), lines.Err())
@@ -146,7 +146,7 @@ func do(ctx context.Context, t *testing.T, url string) *http.Response {
 func post(t *testing.T, url string) string {
 	t.Helper()
 	resp := do(t.Context(), t, url+"/v1/chat/completions")
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return fmt.Sprint(resp.Status, err)
@@ -176,7 +176,7 @@ func await(t *testing.T, url string) {
 // run starts a program that ends with the test.
 func run(t *testing.T, program string, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(context.Background(), program, args...) //nolint:gosec // our own
+	cmd := exec.CommandContext(context.Background(), program, args...)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -189,11 +189,11 @@ func run(t *testing.T, program string, args ...string) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close() //nolint:errcheck // only its address is wanted
+	defer ln.Close()
 	return ln.Addr().String()
 }
 

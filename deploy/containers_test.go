@@ -24,7 +24,7 @@ func validate(t *testing.T, args ...string) (string, error) {
 			args[i] = path
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "go", append([]string{"run", "."}, args...)...) //nolint:gosec // our own
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"run", "."}, args...)...)
 	cmd.Dir = "validate"
 	cmd.Env = append(os.Environ(), "CLICKHOUSE_PASSWORD=secret")
 	out, err := cmd.CombinedOutput()
@@ -177,7 +177,7 @@ func TestSystemdUnitsVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", filepath.Join(dir, "wattline.service"), filepath.Join(dir, "wattline.socket")).CombinedOutput() //nolint:gosec // our own
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", filepath.Join(dir, "wattline.service"), filepath.Join(dir, "wattline.socket")).CombinedOutput()
 	if err != nil || len(bytes.TrimSpace(out)) != 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
@@ -201,7 +201,7 @@ func TestVariablesExist(t *testing.T) {
 
 func mustRead(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(path) //nolint:gosec // of this folder
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

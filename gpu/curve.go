@@ -70,10 +70,10 @@ func (c *curve) energy(t int64) float64 {
 		return 0
 	}
 	i := c.index(t)
-	switch {
-	case i == n:
+	switch i {
+	case n:
 		return c.cum[n-1] + float64(c.mw[n-1])*float64(t-c.at[n-1])/1e6
-	case i == 0:
+	case 0:
 		return c.cum[0] - float64(c.mw[0])*float64(c.at[0]-t)/1e6
 	}
 	part := float64(t-c.at[i-1]) / float64(c.at[i]-c.at[i-1])

@@ -1,5 +1,7 @@
 package gpu
 
+import "maps"
+
 // beginEpoch starts anew: nothing before this moment may be connected with what follows.
 func (r *runner) beginEpoch() {
 	r.epoch++
@@ -279,9 +281,7 @@ func (r *runner) publish(now int64, force bool) {
 	for c, v := range l.learnt {
 		s.Channels[c] = *v
 	}
-	for c, v := range l.demoted {
-		s.Demoted[c] = v
-	}
+	maps.Copy(s.Demoted, l.demoted)
 	r.info.Offers.groups(func(i int, g Want) {
 		c := &r.calls[i]
 		s.Calls[g.String()] = CallStats{Count: c.n, P50Ns: c.quantile(0.5), P99Ns: c.quantile(0.99), MaxNs: c.maxNs}

@@ -39,7 +39,7 @@ func (c *Candidate) lookInside() {
 	if err != nil {
 		return
 	}
-	defer d.Close()
+	defer d.Close() //nolint:errcheck // only read
 	c.Info = d.Info()
 	var r Reading
 	if err := d.Read(WantProcs, &r); err == nil {
@@ -72,7 +72,7 @@ func Mine(w Wish, all []Candidate) (chosen []int, why string, err error) {
 		return chosen, "named by gpus:", nil
 	}
 	if !w.Local {
-		return nil, "", fmt.Errorf("%w: it is on another machine; run a wattline there, or name devices of this machine with gpus:", ErrNotMine)
+		return nil, "", fmt.Errorf("%w: it is on another machine; run a wattline there, or name devices of this machine under `gpus`", ErrNotMine)
 	}
 	if len(all) == 0 {
 		return nil, "", fmt.Errorf("%w: there is no GPU that can be read here", ErrNotMine)

@@ -32,7 +32,7 @@ func NewRecorder(dir string) (*Recorder, error) {
 	}
 	rec := &Recorder{}
 	begin := func(name, header string) (*bufio.Writer, error) {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names it
 		if err != nil {
 			return nil, err
 		}

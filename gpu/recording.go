@@ -100,7 +100,7 @@ func readCSV(dir fs.FS, name, header, more string, line func([]Int) error) error
 	if err != nil {
 		return fmt.Errorf("recording: %w", err)
 	}
-	defer in.Close()
+	defer in.Close() //nolint:errcheck // only read
 	sc := bufio.NewScanner(in)
 	if !sc.Scan() || !strings.HasPrefix(sc.Text(), header) {
 		return errors.Join(fmt.Errorf("recording: %s does not begin with %q", name, header), sc.Err())

@@ -95,7 +95,7 @@ func readRecording(dir, requests string) (*recording.Device, *recording.Traffic,
 	d := &recording.Device{}
 	for _, k := range rec.Looks {
 		d.Readings = append(d.Readings, recording.Reading{
-			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.Tick.OK,
+			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.OK,
 			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.OK, TempC: k.TempC.V, HasTemp: k.TempC.OK,
 			Contended: k.Contended.V == 1, HasContended: k.Contended.OK, Lost: k.Lost,
 		})
@@ -130,7 +130,7 @@ const clientFile = "client.jsonl"
 
 // readOpening reads what the ledger began with in line; the zero Opening where the recording is not serve's.
 func readOpening(dir string) (o recording.Opening, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, openingFile))
+	text, err := os.ReadFile(filepath.Join(dir, openingFile)) //nolint:gosec // the user names it
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
 	}

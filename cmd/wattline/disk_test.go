@@ -32,7 +32,7 @@ func mounted(t *testing.T, cmd *exec.Cmd, dir, script string) *exec.Cmd {
 	if out, err := own(probe).CombinedOutput(); err != nil {
 		t.Skipf("no file system of its own can be mounted here: %v: %s", err, out)
 	}
-	inside := exec.Command("bash", append([]string{"-c", script + `; exec -a wattline "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)...) //nolint:noctx // ended by the test
+	inside := exec.Command("bash", append([]string{"-c", script + `; exec -a wattline "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)...)
 	inside.Env = cmd.Env
 	return own(inside)
 }
@@ -59,7 +59,7 @@ func (w *wattlineProcess) answers(t *testing.T, n int) (ids []string) {
 		}
 		ids = append(ids, r.id)
 	}
-	resp, err := http.Get(w.admin + "/healthz") //nolint:noctx // local
+	resp, err := http.Get(w.admin + "/healthz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 			err = errors.Join(err, started.sources.Close())
 		}
 	}()
-	if err = p.list(c.SysRoot); err != nil {
+	if err = p.list(); err != nil {
 		return nil, err
 	}
 	found, err := p.bind(c, routes)

@@ -88,7 +88,7 @@ type processor struct {
 }
 
 // list opens nothing and lists every device that could be sampled, the machine's processors last.
-func (p *power) list(sysRoot string) error {
+func (p *power) list() error {
 	for _, src := range p.sources.GPUs {
 		list, err := src.List()
 		if err != nil {

@@ -32,7 +32,7 @@ func TestDevicesAreFoundLater(t *testing.T) {
 			sources: &gpuSources{GPUs: []gpu.Source{cards[0], cards[1]}, root: t.TempDir()},
 		}
 		routes := []*servedRoute{{route: route{Name: "default", Upstream: "http://127.0.0.1:1"}}}
-		if err := p.list(p.sources.root); err != nil {
+		if err := p.list(); err != nil {
 			t.Fatal(err)
 		}
 		found, err := p.bind(&serveCmd{energyFlags: energyFlags{SysRoot: p.sources.root}}, routes)

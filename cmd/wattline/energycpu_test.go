@@ -31,7 +31,7 @@ func powercap(t *testing.T, watts int64) (root string) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() { // until the test ends, which waits
 		defer close(done)
-		defer f.Close() //nolint:errcheck // in a folder of the test's
+		defer f.Close()
 		begin, tick := time.Now(), time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for {

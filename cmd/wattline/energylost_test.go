@@ -63,7 +63,7 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 		sources: &gpuSources{GPUs: []gpu.Source{c.card}, root: t.TempDir()},
 	}
 	routes := []*servedRoute{{route: route{Name: "default", Upstream: "http://127.0.0.1:1"}}}
-	if err := c.list(c.sources.root); err != nil {
+	if err := c.list(); err != nil {
 		t.Fatal(err)
 	}
 	found, err := c.bind(&serveCmd{energyFlags: energyFlags{SysRoot: c.sources.root}}, routes)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"wattline/gpu"
 	"wattline/gpu/amd"
@@ -126,7 +127,7 @@ func readable(s gpu.Source) error {
 func (s *gpuSources) targets() ([]gpu.Target, error) {
 	sources := s.GPUs
 	if s.CPU != nil {
-		sources = append(sources[:len(sources):len(sources)], s.CPU)
+		sources = append(slices.Clip(sources), s.CPU)
 	}
 	var out []gpu.Target
 	for _, src := range sources {

@@ -110,12 +110,12 @@ func newPage(t *testing.T) *page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := &fasthttp.Server{Handler: e.Handler()}
-	go srv.Serve(ln) //nolint:errcheck // ends with Shutdown
+	go srv.Serve(ln)
 	t.Cleanup(func() { _ = srv.Shutdown() })
 	return &page{metrics: m, addr: ln.Addr().String()}
 }
@@ -137,7 +137,7 @@ func (p *page) step(t *testing.T) {
 	}
 	p.metrics.Power(&sink.Power{At: time.Now(), Device: "GPU-0", EnergyUj: some(300e6), MeanMw: some(300_000), TempC: some(60), LimitMw: some(400_000)})
 	p.metrics.Ledger(&sink.Ledger{Device: "GPU-0", CounterUj: some(300e6), RequestsActiveUj: some(200e6), RequestsIdleUj: some(50e6), PoolsUj: some(-1e6), IdleUj: some(41e6), ResidualUj: some(10e6)})
-	steps := uint64(p.steps) //nolint:gosec // small
+	steps := uint64(p.steps)
 	p.metrics.Watch(metrics.Sources{
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 2, Connections: 3}} },
 		Queue:  func() sink.Stats { return sink.Stats{Requests: sink.Counts{Dropped: steps}} },
@@ -177,7 +177,7 @@ func get(t *testing.T, where string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -235,12 +235,12 @@ func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 			t.Fatal(err)
 		}
 	}
-	fill := exec.CommandContext(t.Context(), filepath.Join(bin, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "samples"), filepath.Join(dir, "data")) //nolint:gosec // our own
+	fill := exec.CommandContext(t.Context(), filepath.Join(bin, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "samples"), filepath.Join(dir, "data"))
 	if out, err := fill.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"), //nolint:gosec // our own
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage") // as in compose.yaml
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	log, err := cmd.StderrPipe()

@@ -41,10 +41,10 @@ func TestDashboardsAreWritten(t *testing.T) {
 			}
 			path := filepath.Join(dir, d.Name+".json")
 			if *update {
-				if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // of the repository
+				if err := os.MkdirAll(dir, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(path, want, 0o644); err != nil { //nolint:gosec // likewise
+				if err := os.WriteFile(path, want, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -78,7 +78,7 @@ func TestEveryPanelsSQLAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer plain.Close() //nolint:errcheck // only read
+	defer plain.Close()
 	house := shipped(t, s)
 	answers := sqlAnswers()
 	for _, d := range grafana.Dashboards() {
@@ -122,7 +122,7 @@ func ask(t *testing.T, db *sql.DB, text string, engine grafana.Engine) []string 
 		t.Errorf("%v\n%s", err, expand(query))
 		return nil
 	}
-	defer rows.Close() //nolint:errcheck // read to its end
+	defer rows.Close()
 	columns, err := rows.Columns()
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ var ErrClaimed = errors.New("another wattline on this machine measures this devi
 // The claim is a socket in Linux's abstract namespace: it leaves nothing behind, and does not reach
 // into another container's network.
 func Claim(uuid string) (io.Closer, error) {
-	l, err := net.Listen("unix", "@wattline-device-"+uuid)
+	l, err := net.Listen("unix", "@wattline-device-"+uuid) //nolint:noctx // binding does not wait
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("host: %s: %w", uuid, ErrClaimed)
 	}
@@ -32,7 +32,7 @@ func IsLocal(name string) bool {
 	ips := []net.IP{net.ParseIP(name)}
 	if ips[0] == nil {
 		var err error
-		if ips, err = net.LookupIP(name); err != nil {
+		if ips, err = net.LookupIP(name); err != nil { //nolint:noctx // at start, once
 			return false
 		}
 	}

@@ -105,7 +105,7 @@ func (d *device) probePower() {
 	instant := gpu.Character{StepNs: 100e6, WindowNs: 25e6, LagNs: 60e6}
 	average := gpu.Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
 	var r gpu.Reading
-	d.readPower(&r)
+	_ = d.readPower(&r) // what it could not read it leaves out
 	if r.InstantMw.OK || r.AverageMw.OK {
 		in.Offers |= gpu.WantPower
 		if r.InstantMw.OK {
@@ -142,7 +142,7 @@ func (d *device) watchXID() nvml.Return {
 		return ret
 	}
 	if ret = d.h.RegisterEvents(nvml.EventTypeXidCriticalError, set); ret != nvml.SUCCESS {
-		set.Free()
+		_ = set.Free() // the first error is the one to tell
 		return ret
 	}
 	d.events = set

@@ -63,7 +63,7 @@ func (s *Source) once(args ...string) (string, error) {
 	const patience = 20 * time.Second // a driver that was not loaded takes some
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.cfg.Path, args...)
+	cmd := exec.CommandContext(ctx, s.cfg.Path, args...) //nolint:gosec // nvidia-smi, or what the user names
 	out, err := cmd.CombinedOutput()
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
@@ -218,7 +218,7 @@ func (s *Source) follow(ctx context.Context) (n int, err error) {
 	q := s.query
 	s.mu.Unlock()
 	ms := strconv.FormatInt(s.cfg.Period.Milliseconds(), 10)
-	cmd := exec.CommandContext(ctx, s.cfg.Path, q.arg(), "--format=csv,noheader,nounits", "-lms", ms)
+	cmd := exec.CommandContext(ctx, s.cfg.Path, q.arg(), "--format=csv,noheader,nounits", "-lms", ms) //nolint:gosec // likewise
 	cmd.WaitDelay = time.Second
 	var complaint bytes.Buffer
 	cmd.Stderr = &limited{w: &complaint, left: 4 << 10}
@@ -247,7 +247,7 @@ func (s *Source) follow(ctx context.Context) (n int, err error) {
 		s.changed()
 	}
 	err = cmd.Wait()
-	return n, fmt.Errorf("smi: nvidia-smi ended (%v) after %d lines, with %q: %w", err, n, firstLine(complaint.String()+"\n"+last), gpu.ErrLost)
+	return n, fmt.Errorf("smi: nvidia-smi ended (%w) after %d lines, with %q: %w", err, n, firstLine(complaint.String()+"\n"+last), gpu.ErrLost)
 }
 
 // limited passes on so many bytes and swallows the rest.

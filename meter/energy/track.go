@@ -1,7 +1,5 @@
 package energy
 
-import "math"
-
 // track scales the samples' integral to the counter. What was emitted so far and what the counter shows
 // differ for three reasons: the samples' scale is a little off, differently in each phase; the counter's
 // ticks are known in time only so well; and samples get lost. The first is to be corrected at once, the
@@ -26,7 +24,7 @@ func (k *track) pay(whole, owed, tickError float64) int64 {
 		k.scale, k.scaleDev = 1, firstScaleDev
 	}
 	expected := k.scale * whole
-	k.owed2 += math.Pow(k.scaleDev*expected, 2)
+	k.owed2 += (k.scaleDev * expected) * (k.scaleDev * expected)
 	gain := k.owed2 / (k.owed2 + tickError*tickError + 1)
 	if tickError == 0 {
 		gain = 1

@@ -73,7 +73,7 @@ func (c *client) stream(t *testing.T, key uint64, words, tokens int) {
 		t.Error(err)
 		return
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	q.Started(c.now())
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {

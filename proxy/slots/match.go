@@ -30,9 +30,8 @@ type candidate struct {
 	taken bool
 }
 
-// match finds the slots of those requests in reqs that have none yet, and returns how many certain ones
-// remain without. seen is the greatest task number of an earlier look that was answered at seenAt.
-func match(slots []Slot, reqs []*live, seen, seenAt int64) (unknown int) {
+// match finds the slots of those requests in reqs that have none yet; some may remain without. seen is the greatest task number of an earlier look that was answered at seenAt.
+func match(slots []Slot, reqs []*live, seen, seenAt int64) {
 	var free []candidate
 	held := map[int]bool{}
 	for _, r := range reqs {
@@ -54,12 +53,6 @@ func match(slots []Slot, reqs []*live, seen, seenAt int64) (unknown int) {
 	m := matching{free: free, reqs: reqs, open: open, seen: seen, seenAt: seenAt}
 	m.singles()
 	m.bySize()
-	for _, r := range open {
-		if r.slot < 0 && r.certain() {
-			unknown++
-		}
-	}
-	return unknown
 }
 
 // matching is one look's puzzle.

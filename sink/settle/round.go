@@ -17,7 +17,6 @@ type device struct {
 	source    string
 	processor bool
 	models    []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
-	kept      int64          // when what was learnt was last kept
 	ledger    *energy.Ledger // nil until its first reading tells what it can do
 	last      energy.Balance
 	wrote     int64 // when the last ledger row was written

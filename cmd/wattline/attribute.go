@@ -145,9 +145,9 @@ func readOpening(dir string) (o recording.Opening, err error) {
 
 // readTraffic reads path, or path.gz.
 func readTraffic(path string) (t *recording.Traffic, err error) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the user names it
 	if errors.Is(err, fs.ErrNotExist) {
-		z, zerr := os.Open(path + ".gz")
+		z, zerr := os.Open(path + ".gz") //nolint:gosec // likewise
 		if zerr != nil {
 			return nil, err
 		}

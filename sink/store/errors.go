@@ -64,7 +64,11 @@ func explain(op, path string, err error) error {
 }
 
 func kindOf(err error) error {
-	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
+	var lite interface {
+		error
+		Code() int // *sqlite.Error or *liteError
+	}
+	if errors.As(err, &lite) {
 		switch lite.Code() & 0xff { // the primary code; the rest says where it happened
 		case sqlite3.SQLITE_FULL:
 			return ErrFull

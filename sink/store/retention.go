@@ -215,7 +215,7 @@ func insertThinned[T any](ctx context.Context, conn *sql.Conn, t table[T], merge
 	}
 	insert := t.insert("")
 	for i, row := range merged {
-		args, err := t.arguments(nil, row)
+		args, err := t.arguments(row)
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ type Store struct {
 
 	mu      sync.Mutex // guards what follows: one transaction at a time
 	conn    *sql.Conn
-	write   statements
+	write   *inserts
 	shipSeq int64 // the last one given out and committed
 }
 
@@ -120,7 +120,14 @@ func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 		return err
 	}
 	s.reads.SetMaxOpenConns(2)
-	return s.write.prepare(ctx, s.conn)
+	on, err := openDirect(s.path, "busy_timeout(1000)", "synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
+	if err != nil {
+		return err
+	}
+	if s.write, err = newInserts(on); err != nil {
+		return errors.Join(err, on.close())
+	}
+	return nil
 }
 
 // Path returns the store's file.
@@ -138,7 +145,9 @@ func (s *Store) release() error {
 	if s.reads != nil {
 		errs = append(errs, s.reads.Close()) // before the writer, whose close can then fold the log in
 	}
-	errs = append(errs, s.write.close())
+	if s.write != nil {
+		errs = append(errs, s.write.on.close())
+	}
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
 	}

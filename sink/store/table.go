@@ -57,14 +57,25 @@ func (t table[T]) insert(conflict string) string {
 		strings.Repeat("?, ", len(t.columns)) + "?) " + conflict
 }
 
-// arguments appends the row's fields to args in column order.
-func (t table[T]) arguments(args []any, row *T) ([]any, error) {
+// add appends the row's fields to v in column order.
+func (t table[T]) add(v *values, row *T) error {
 	for _, c := range t.columns {
-		v, err := argument(c.Ptr(row))
-		if err != nil {
-			return nil, err
+		if err := v.add(c.Ptr(row)); err != nil {
+			return err
 		}
-		args = append(args, v)
+	}
+	return nil
+}
+
+// arguments are the row's fields as database/sql takes them, in column order.
+func (t table[T]) arguments(row *T) ([]any, error) {
+	var v values
+	if err := t.add(&v, row); err != nil {
+		return nil, err
+	}
+	args := make([]any, len(v.list))
+	for i := range v.list {
+		args[i] = v.any(i)
 	}
 	return args, nil
 }

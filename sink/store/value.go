@@ -13,61 +13,16 @@ import (
 // order, and the same literal compares in SQLite and in ClickHouse.
 const TimeLayout = "2006-01-02 15:04:05.000000"
 
-// argument turns a field, given by pointer as in Column.Ptr, into what the driver binds: int64, string or
-// nil for null.
-func argument(field any) (any, error) {
-	switch p := field.(type) {
-	case *meter.Int:
-		if !p.Valid {
-			return nil, nil
-		}
-		return p.V, nil
-	case *string:
-		return textOrNull(*p), nil
-	case *meter.Outcome:
-		return textOrNull(string(*p)), nil
-	case *time.Time:
-		if p.IsZero() {
-			return nil, nil
-		}
-		return literal(*p), nil
-	case *map[string]string:
-		return jsonOrNull(*p == nil, *p)
-	case *[]string:
-		return jsonOrNull(*p == nil, *p)
-	case *[]int64:
-		return jsonOrNull(*p == nil, *p)
-	case *[]uint32:
-		return jsonOrNull(*p == nil, *p)
-	}
-	return nil, fmt.Errorf("store: a column has a field of unknown type %T", field)
-}
-
 // Text is a field, given by pointer as in Column.Ptr, as the store would write it; "" for null.
 func Text(field any) (string, error) {
-	v, err := argument(field)
-	if v == nil || err != nil {
+	var v values
+	if err := v.add(field); err != nil || v.list[0].kind == isNull {
 		return "", err
 	}
-	return fmt.Sprint(v), nil
+	return fmt.Sprint(v.any(0)), nil
 }
 
 func literal(t time.Time) string { return t.UTC().Format(TimeLayout) }
-
-func textOrNull(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
-func jsonOrNull(null bool, v any) (any, error) {
-	if null {
-		return nil, nil
-	}
-	b, err := json.Marshal(v)
-	return string(b), err
-}
 
 // sqlType is the STRICT column type of a field, given by pointer.
 func sqlType(field any) string {
@@ -77,7 +32,7 @@ func sqlType(field any) string {
 	return "TEXT"
 }
 
-// cell reads one column of a result into a field, the inverse of argument. Without a field it reads nothing.
+// cell reads one column of a result into a field, the inverse of values.add. Without a field it reads nothing.
 type cell struct{ field any }
 
 var _ sql.Scanner = (*cell)(nil)

@@ -3,48 +3,50 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"strings"
 
 	"wattline/meter"
 	"wattline/sink"
 )
 
-// statements are the writer's prepared inserts.
-type statements struct {
-	request, settled, power, ledger, config, gaps, seq *sql.Stmt
+// inserts is what Write needs beside the rows: the connection, its prepared statements, and memory that
+// serves row after row.
+type inserts struct {
+	on                                                 *direct
+	request, settled, power, ledger, config, gaps, seq *statement
+	row                                                values
+
+	requestsTable table[meter.Record]
+	powerTable    table[sink.Power]
+	ledgerTable   table[sink.Ledger]
+	configsTable  table[sink.ServerConfig]
+	gapsTable     table[sink.Gaps]
+	energyColumns []meter.Column
 }
 
-func (w *statements) prepare(ctx context.Context, conn *sql.Conn) error {
+func newInserts(on *direct) (*inserts, error) {
+	w := &inserts{
+		on: on, requestsTable: requestsTable(), powerTable: powerTable(), ledgerTable: ledgerTable(), configsTable: configsTable(), gapsTable: gapsTable(),
+		energyColumns: energyColumns(),
+	}
 	for _, s := range []struct {
-		stmt **sql.Stmt
-		text string
+		to  **statement
+		sql string
 	}{
-		{&w.request, requestsTable().insert("ON CONFLICT DO NOTHING")},
+		{&w.request, w.requestsTable.insert("ON CONFLICT DO NOTHING")},
 		{&w.settled, settle()},
-		{&w.power, powerTable().insert("ON CONFLICT DO NOTHING")},
-		{&w.ledger, ledgerTable().insert("ON CONFLICT DO NOTHING")},
-		{&w.config, configsTable().insert("ON CONFLICT DO NOTHING")},
-		{&w.gaps, gapsTable().insert("ON CONFLICT DO NOTHING")},
+		{&w.power, w.powerTable.insert("ON CONFLICT DO NOTHING")},
+		{&w.ledger, w.ledgerTable.insert("ON CONFLICT DO NOTHING")},
+		{&w.config, w.configsTable.insert("ON CONFLICT DO NOTHING")},
+		{&w.gaps, w.gapsTable.insert("ON CONFLICT DO NOTHING")},
 		{&w.seq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
 	} {
-		stmt, err := conn.PrepareContext(ctx, s.text)
-		if err != nil {
-			return err
-		}
-		*s.stmt = stmt
-	}
-	return nil
-}
-
-func (w *statements) close() error {
-	var errs []error
-	for _, stmt := range []*sql.Stmt{w.request, w.settled, w.power, w.ledger, w.config, w.gaps, w.seq} {
-		if stmt != nil {
-			errs = append(errs, stmt.Close())
+		var err error
+		if *s.to, err = on.prepare(s.sql); err != nil {
+			return nil, err
 		}
 	}
-	return errors.Join(errs...)
+	return w, nil
 }
 
 // settle updates the energy columns of a row that Write put there before, and leaves alone one that may
@@ -63,7 +65,7 @@ func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seq := s.shipSeq
-	err := transact(ctx, s.conn, func() error { return s.insert(ctx, rows, &seq) })
+	err := s.write.on.transact(func() error { return s.write.all(ctx, rows, &seq, s.shipSeq) })
 	if err != nil {
 		return explain("write to", s.path, err)
 	}
@@ -76,46 +78,46 @@ func (s *Store) Settle(ctx context.Context, rec *meter.Record) error {
 	return s.Write(ctx, &sink.Rows{Settled: []*meter.Record{rec}})
 }
 
-func (s *Store) insert(ctx context.Context, rows *sink.Rows, seq *int64) error {
+// all writes rows, counting seq up from what it was.
+func (w *inserts) all(ctx context.Context, rows *sink.Rows, seq *int64, was int64) error {
 	final := func(r *meter.Record) bool { return r.EnergyQuality != meter.EnergyPending }
 	for _, err := range []error{
-		insertAll(ctx, s.write.request, requestsTable(), rows.Requests, seq, final),
-		s.settleAll(ctx, rows.Settled, seq),
-		insertAll(ctx, s.write.power, powerTable(), rows.Power, seq, always),
-		insertAll(ctx, s.write.ledger, ledgerTable(), rows.Ledger, seq, always),
-		insertAll(ctx, s.write.config, configsTable(), rows.Configs, seq, always),
-		insertAll(ctx, s.write.gaps, gapsTable(), rows.Gaps, seq, always),
+		insertAll(ctx, w, w.request, w.requestsTable, rows.Requests, seq, final),
+		w.settleAll(ctx, rows.Settled, seq),
+		insertAll(ctx, w, w.power, w.powerTable, rows.Power, seq, always),
+		insertAll(ctx, w, w.ledger, w.ledgerTable, rows.Ledger, seq, always),
+		insertAll(ctx, w, w.config, w.configsTable, rows.Configs, seq, always),
+		insertAll(ctx, w, w.gaps, w.gapsTable, rows.Gaps, seq, always),
 	} {
 		if err != nil {
 			return err
 		}
 	}
-	if *seq == s.shipSeq {
+	if *seq == was {
 		return nil
 	}
-	_, err := s.write.seq.ExecContext(ctx, *seq)
+	w.row.reset()
+	w.row.addInt(*seq)
+	_, err := w.seq.run(&w.row)
 	return err
 }
 
 // settleAll makes rows final. A row whose first insert was dropped by a full queue is inserted whole; one
 // that is final already stays as it is.
-func (s *Store) settleAll(ctx context.Context, recs []*meter.Record, seq *int64) error {
-	columns := energyColumns()
-	args := make([]any, 0, len(columns)+2)
-	row := uninterrupted(ctx)
-	for _, rec := range recs {
+func (w *inserts) settleAll(ctx context.Context, recs []*meter.Record, seq *int64) error {
+	for i, rec := range recs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		args = args[:0]
-		for _, c := range columns {
-			v, err := argument(c.Ptr(rec))
-			if err != nil {
+		w.row.reset()
+		for _, c := range w.energyColumns {
+			if err := w.row.add(c.Ptr(rec)); err != nil {
 				return err
 			}
-			args = append(args, v)
 		}
-		n, err := affected(s.write.settled.ExecContext(row, append(args, *seq+1, rec.ID)...))
+		w.row.addInt(*seq + 1)
+		w.row.addText(rec.ID)
+		n, err := w.settled.run(&w.row)
 		if err != nil {
 			return err
 		}
@@ -123,16 +125,12 @@ func (s *Store) settleAll(ctx context.Context, recs []*meter.Record, seq *int64)
 			*seq++
 			continue
 		}
-		if err := insertAll(ctx, s.write.request, requestsTable(), []*meter.Record{rec}, seq, always); err != nil {
+		if err := insertAll(ctx, w, w.request, w.requestsTable, recs[i:i+1], seq, always); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// uninterrupted is for statements of one row within a transaction, which wait for nothing: for one that
-// could be interrupted the driver starts a goroutine, which costs a fifth of an insert.
-func uninterrupted(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
 
 func affected(res sql.Result, err error) (int64, error) {
 	if err != nil {
@@ -144,24 +142,22 @@ func affected(res sql.Result, err error) (int64, error) {
 func always[T any](*T) bool { return true }
 
 // insertAll inserts rows, numbering the final ones from seq on.
-func insertAll[T any](ctx context.Context, stmt *sql.Stmt, t table[T], rows []*T, seq *int64, final func(*T) bool) error {
-	args := make([]any, 0, len(t.columns)+1)
-	one := uninterrupted(ctx)
+func insertAll[T any](ctx context.Context, w *inserts, into *statement, t table[T], rows []*T, seq *int64, final func(*T) bool) error {
 	for _, row := range rows {
-		err := ctx.Err()
-		if err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if args, err = t.arguments(args[:0], row); err != nil {
+		w.row.reset()
+		if err := t.add(&w.row, row); err != nil {
 			return err
 		}
 		if final(row) {
 			*seq++
-			args = append(args, *seq)
+			w.row.addInt(*seq)
 		} else {
-			args = append(args, nil)
+			w.row.addNull()
 		}
-		if _, err := stmt.ExecContext(one, args...); err != nil {
+		if _, err := into.run(&w.row); err != nil {
 			return err
 		}
 	}

@@ -76,15 +76,13 @@ func TestAFailedTransactionLeavesNothing(t *testing.T) {
 		{ErrReadOnly, "PRAGMA query_only = 1", "PRAGMA query_only = 0"},
 		{ErrFull, "PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1000000"},
 	} {
-		_, err := s.conn.ExecContext(t.Context(), c.before)
-		must(t, err)
-		err = s.Write(t.Context(), &sink.Rows{Requests: requests(2, 500)})
+		must(t, s.write.on.exec(c.before))
+		err := s.Write(t.Context(), &sink.Rows{Requests: requests(2, 500)})
 		var known *Error
 		if !errors.Is(err, c.kind) || !errors.As(err, &known) || !known.Retryable() {
 			t.Errorf("%s: %v", c.before, err)
 		}
-		_, err = s.conn.ExecContext(t.Context(), c.then)
-		must(t, err)
+		must(t, s.write.on.exec(c.then))
 		if n := len(shipSeqs(t, r)); n != 2 {
 			t.Errorf("%s: %d rows after the failure", c.before, n)
 		}

@@ -1,0 +1,68 @@
+package store
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wattline/meter"
+)
+
+// TestValues: what is written by hand is what encoding/json and fmt would write.
+func TestValues(t *testing.T) {
+	asJSON := func(v any) string {
+		b, err := json.Marshal(v)
+		must(t, err)
+		return string(b)
+	}
+	text, outcome, at, unset := "a", meter.OK, time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("", 3600)), time.Time{}
+	number, null, empty := meter.Some(math.MinInt64), meter.Int{V: 3}, ""
+	devices, odd, none := []string{"GPU-0", "GPU 1"}, []string{"a", "\"\\<>&\x00\u2028é", "\xff"}, []string(nil)
+	joules, gaps := []int64{math.MinInt64, 0, math.MaxInt64}, []uint32{0, math.MaxUint32}
+	labels := map[string]string{"b": "<1>", "a": ""}
+	noDevices, noLabels, noJoules := []string{}, map[string]string(nil), []int64(nil)
+	fields := []any{&text, &outcome, &at, &unset, &number, &null, &empty, &devices, &odd, &none, &noDevices, &joules, &noJoules, &gaps, &labels, &noLabels}
+	want := []any{
+		"a", "ok", "2026-01-02 02:04:05.000006", nil, int64(math.MinInt64), nil, nil, asJSON(devices), asJSON(odd), nil, "[]",
+		asJSON(joules), nil, asJSON(gaps), asJSON(labels), nil,
+	}
+	var v values
+	for range 2 { // the second time in used memory
+		v.reset()
+		var got []any
+		for i, f := range fields {
+			must(t, v.add(f))
+			got = append(got, v.any(i))
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+	if err := v.add(new(float64)); err == nil {
+		t.Error("a float64 was taken")
+	}
+}
+
+// TestTextsOfEverySize: texts longer than the memory that the last row left, and bytes of every kind,
+// arrive as they were.
+func TestTextsOfEverySize(t *testing.T) {
+	s := tempStore(t)
+	r := tempReader(t, s)
+	for i, n := range []int{0, 1, 4095, 4096, 4097, 100_000, 3} {
+		rec := request(i)
+		b := make([]byte, n)
+		for j := range b {
+			b[j] = byte(j)%127 + 1
+		}
+		rec.Details, rec.Error = string(b), "é\x00\xff and on"
+		must(t, s.Settle(t.Context(), rec))
+		got, err := r.Find(t.Context(), rec.ID)
+		must(t, err)
+		if d := cmp.Diff(rec, got); d != "" {
+			t.Errorf("%d bytes: %.300s", n, d)
+		}
+	}
+}

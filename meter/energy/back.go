@@ -27,6 +27,7 @@ type back struct {
 	peakMW   float64 // highest active power in a prefill
 	decodeAv float64 // usual active power of one decoding request
 
+	poured             int64 // in windows that are not settled yet
 	idleUJ, residualUJ int64
 	given              given // drawn by requests, with a result or without one yet
 	results            given // in results
@@ -52,6 +53,7 @@ func (l *Ledger) settleFull() {
 	for f.fill > 0 {
 		w := f.windows.pop()
 		f.fill--
+		l.back.poured -= w.uj
 		for l.queue.back < w.events {
 			l.replay(l.queue.at(l.queue.back))
 			l.queue.back++
@@ -63,12 +65,12 @@ func (l *Ledger) settleFull() {
 // replay applies an event to the state that shares are taken from.
 func (l *Ledger) replay(e *queued) {
 	b := &l.back
-	switch e.Kind {
+	switch e.kind {
 	case Temperature:
-		b.idle.temperature(float64(e.MilliC) / 1000)
+		b.idle.temperature(float64(e.n) / 1000)
 		return
 	case Contended:
-		b.contended = e.On
+		b.contended = e.on
 		return
 	case Lost:
 		b.sums.lost++
@@ -76,13 +78,13 @@ func (l *Ledger) replay(e *queued) {
 	}
 	i := e.req
 	r := &l.reqs[i]
-	if r.key != e.Request {
+	if r.key != e.request {
 		return // of a request that is over, whose place another has taken
 	}
-	if e.Kind.changesPhase() && e.Kind != Arrive && e.Kind != SlotSeen {
+	if e.kind.changesPhase() && e.kind != Arrive && e.kind != SlotSeen {
 		l.endRuns()
 	}
-	switch e.Kind {
+	switch e.kind {
 	case Arrive:
 		b.inFlight++
 		r.phase = waiting
@@ -91,32 +93,32 @@ func (l *Ledger) replay(e *queued) {
 	case SlotStart:
 		l.startPrefill(i, e)
 	case SlotSeen:
-		l.seeSlot(i, e.Slot)
+		l.seeSlot(i, int(e.n))
 	case presume:
 		if r.phase == waiting {
-			l.hold(i, e.At)
+			l.hold(i, e.at)
 			r.estimated, r.phase = true, decoding
 			b.decoding++
 			l.joinDecoders(i, r.guess)
-			l.compose(e.At)
+			l.compose(e.at)
 		}
 	case Progress:
-		if !r.known && e.Total > 0 && r.phase == prefilling {
-			r.prompt, r.known = e.Total, true
+		if !r.known && e.n > 0 && r.phase == prefilling {
+			r.prompt, r.known = e.n, true
 			l.countsKnown(i)
 		}
 	case Decode:
 		if r.phase == decoding {
-			b.countTokens(r, e.Tokens)
+			b.countTokens(r, e.n)
 		}
 	case FirstToken:
-		l.startDecode(i, e.At)
+		l.startDecode(i, e.at)
 	case End:
 		l.endRequest(i, e)
 	case SlotIdle, ghostEnd:
 		if r.ended && r.phase == prefilling && r.ghost {
-			l.endPrefill(i, e.At)
-			l.over(i, e.At)
+			l.endPrefill(i, e.at)
+			l.over(i, e.at)
 		}
 	}
 }
@@ -148,17 +150,17 @@ func (l *Ledger) startPrefill(i int32, e *queued) {
 	if r.phase != waiting {
 		return
 	}
-	l.succeed(r, e.At)
+	l.succeed(r, e.at)
 	l.endTail()
 	l.clearCells(r.group) // the server clears what others left before it starts a task
-	l.hold(i, e.At)
-	if e.SlotKnown {
-		r.slot = e.Slot
+	l.hold(i, e.at)
+	if e.on {
+		r.slot = int(e.n)
 	}
 	r.phase = prefilling
 	l.back.prefilling++
-	l.joinPool(i, e.At)
-	l.compose(e.At)
+	l.joinPool(i, e.at)
+	l.compose(e.at)
 }
 
 func (l *Ledger) seeSlot(i int32, slot int) {
@@ -207,8 +209,7 @@ func (l *Ledger) compose(now int64) {
 func (l *Ledger) endRequest(i int32, e *queued) {
 	b := &l.back
 	r := &l.reqs[i]
-	r.counts = e.Counts
-	if c := e.Counts; c.Known && !r.known {
+	if c := r.counts; c.Known && !r.known {
 		r.prompt, r.cached, r.known = c.PromptTokens, c.CachedTokens, true
 		l.countsKnown(i)
 	} else if !r.known {
@@ -218,14 +219,14 @@ func (l *Ledger) endRequest(i int32, e *queued) {
 	case waiting:
 		l.drawFlight(r)
 		b.inFlight--
-		l.close(i, e.At)
+		l.close(i, e.at)
 		return
 	case prefilling:
-		if e.On { // the server finishes it
+		if e.on { // the server finishes it
 			r.ghost = true
 			return
 		}
-		l.endPrefill(i, e.At)
+		l.endPrefill(i, e.at)
 	case decoding:
 		b.decoding--
 		r.edge2 += b.sums.edge2 - r.mark.edge2
@@ -235,7 +236,7 @@ func (l *Ledger) endRequest(i int32, e *queued) {
 		b.given.active += r.decodeUJ - before
 		l.change(r, b.decodeMW(1))
 	}
-	l.over(i, e.At)
+	l.over(i, e.at)
 }
 
 // over takes request i off its slot. It stays open a moment: it may own the tail.
@@ -320,13 +321,13 @@ func (b *back) close(l *Ledger) {
 		}
 		if !r.ghost {
 			r.partial = true
-			l.endRequest(int32(i), &queued{Event: Event{Kind: End, At: l.now}, req: int32(i)})
+			l.endRequest(int32(i), &queued{kind: End, at: l.now, req: int32(i)})
 		} else {
 			l.endPrefill(int32(i), l.now)
 			l.over(int32(i), l.now)
 		}
 	}
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		l.clearCells(g)
 	}
 	b.worked = l.now - tailTime
@@ -338,6 +339,7 @@ func (b *back) close(l *Ledger) {
 	for i := range l.front.windows.len() {
 		w := l.front.windows.at(i)
 		b.residual(w.uj)
+		b.poured -= w.uj
 		w.uj = 0
 	}
 	b.residual(l.src.total - l.src.handed)

@@ -101,3 +101,66 @@ func BenchmarkSample(b *testing.B) {
 		})
 	}
 }
+
+// late is a ledger in the midst of short unstreamed requests: n are in flight, one ends and one begins every
+// tenth of a millisecond, and their phases show at their ends.
+type late struct {
+	l    *Ledger
+	n    uint64
+	now  int64
+	uj   int64
+	next uint64
+}
+
+func newLate(n int) *late {
+	s := &late{l: New(Config{}), n: uint64(n), now: 10e9}
+	for range maxUpstreams { // as sink/settle registers them
+		s.l.AddUpstream(Coefficients{}, false)
+	}
+	for range 50_000 {
+		s.request()
+	}
+	return s
+}
+
+func (s *late) request() {
+	s.now += ms / 10
+	s.next++
+	s.l.Event(Event{Kind: Arrive, Request: s.next, At: s.now, PromptHint: 200, Late: true})
+	if s.next > s.n {
+		s.l.Event(Event{Kind: End, Request: s.next - s.n, At: s.now, Counts: Counts{
+			Known: true, PromptTokens: 48, OutputTokens: 16, Prefill: 10_000, Decode: 10_000,
+		}})
+	}
+	if s.now%(100*ms) != 0 {
+		return
+	}
+	for at := s.now - 100*ms + 20*ms; at <= s.now; at += 20 * ms {
+		s.l.Power(at, 400_000)
+	}
+	s.uj += 40e6
+	s.l.Counter(s.now, s.now+3*ms, s.uj)
+	s.l.Advance(s.now)
+	for _, ok := s.l.Next(); ok; _, ok = s.l.Next() {
+	}
+}
+
+func TestNoAllocationPerLateRequest(t *testing.T) {
+	s := newLate(32)
+	if a := testing.AllocsPerRun(20, func() {
+		for range 1000 {
+			s.request()
+		}
+	}); a > 0 {
+		t.Errorf("%.2f allocations per thousand unstreamed requests", a)
+	}
+}
+
+// BenchmarkLate32 is the cost of a short unstreamed request of 16 tokens, all its windows included.
+func BenchmarkLate32(b *testing.B) {
+	s := newLate(32)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.request()
+	}
+}

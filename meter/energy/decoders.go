@@ -13,7 +13,8 @@ type group struct {
 	index   int
 	model   model
 	sharing sharing
-	holding int // requests that hold a slot
+	busy    bool // it is in Ledger.busy
+	holding int  // requests that hold a slot
 
 	n       int // members
 	slotted int // of them with a known slot

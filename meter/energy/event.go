@@ -76,21 +76,3 @@ func (k Kind) changesPhase() bool {
 	}
 	return true
 }
-
-// before is the total order of events: by time, kind and request, then by what they say. It makes results
-// independent of the order in which events of one time stamp were handed over.
-func (e *Event) before(o *Event) bool {
-	if e.At != o.At {
-		return e.At < o.At
-	}
-	if e.Kind != o.Kind {
-		return e.Kind < o.Kind
-	}
-	if e.Request != o.Request {
-		return e.Request < o.Request
-	}
-	if e.On != o.On {
-		return o.On
-	}
-	return e.MilliC+e.Tokens+e.Total+int64(e.Slot) < o.MilliC+o.Tokens+o.Total+int64(o.Slot)
-}

@@ -1,6 +1,9 @@
 package energy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // window is a span of time in which no request changed its phase.
 type window struct {
@@ -8,13 +11,13 @@ type window struct {
 	events  uint64 // queue position one past its last event
 	uj      int64  // energy poured in so far
 	covered int64  // ns for which energy was poured in
-	filled  bool
 
 	inFlight, prefills, decoders int32                 // requests in each state
+	filled                       bool                  // its energy is complete
 	tail                         bool                  // nobody works, and somebody did less than tailTime ago
-	steps                        [maxUpstreams]float64 // decode steps of each group
-	prompts                      int                   // which of the spans of prefill it belongs to
 	estimated                    bool                  // some of its energy was shaped by the model alone, over a gap
+	prompts                      int                   // which of the spans of prefill it belongs to
+	steps                        [maxUpstreams]float64 // decode steps of each group
 }
 
 // front is the pass that cuts time into windows.
@@ -73,10 +76,21 @@ func (l *Ledger) arrive(e Event) {
 		slot: -1, arrived: e.At, prevShown: -1, nextShown: -1,
 	}
 	l.byKey[e.Request] = i
+	l.busyGroup(l.groups[e.Upstream])
 	if e.Late {
 		l.front.late.push(lateRequest{e.Request, i, max(e.At, l.front.open.t0)})
 	}
 	l.push(e, i)
+}
+
+// busyGroup notes that a group has requests.
+func (l *Ledger) busyGroup(g *group) {
+	if g.busy {
+		return
+	}
+	g.busy = true
+	at, _ := slices.BinarySearchFunc(l.busy, g, func(a, b *group) int { return a.index - b.index })
+	l.busy = slices.Insert(l.busy, at, g)
 }
 
 // observe takes every other event of a known request.
@@ -87,7 +101,7 @@ func (l *Ledger) observe(e Event, i int32) {
 		return
 	}
 	if e.Kind == End {
-		r.ended = true
+		r.ended, r.counts = true, e.Counts
 		if r.late {
 			l.observeLate(e, i)
 			return
@@ -129,7 +143,7 @@ func (l *Ledger) push(e Event, i int32) {
 		e.At = l.front.open.t0
 		l.back.stats.Late++
 	}
-	l.queue.push(queued{e, i})
+	l.queue.push(compact(&e, i))
 }
 
 // advanceFront cuts windows as far as events are known: up to now less the slack, and not past a
@@ -152,7 +166,7 @@ func (l *Ledger) advanceFront() {
 	q := &l.queue
 	for q.front < q.tail {
 		e := q.at(q.front)
-		if e.At > limit {
+		if e.at > limit {
 			break
 		}
 		l.frontEvent(e)
@@ -169,16 +183,16 @@ func (l *Ledger) advanceFront() {
 // frontEvent cuts the window where the event changes a phase and applies the change.
 func (l *Ledger) frontEvent(e *queued) {
 	f := &l.front
-	f.start(e.At)
-	f.roll(l.queue.front, e.At)
-	if e.Kind == Decode && l.reqs[e.req].fphase == decoding {
-		l.step(e.req, e.At, e.Tokens)
+	f.start(e.at)
+	f.roll(l.queue.front, e.at)
+	if e.kind == Decode && l.reqs[e.req].fphase == decoding {
+		l.step(e.req, e.at, e.n)
 	}
-	if !e.Kind.changesPhase() {
+	if !e.kind.changesPhase() {
 		return
 	}
-	f.cut(l.queue.front, e.At)
-	if e.req < 0 || l.reqs[e.req].key != e.Request { // of the device, or of a request that is over
+	f.cut(l.queue.front, e.at)
+	if e.req < 0 || l.reqs[e.req].key != e.request { // of the device, or of a request that is over
 		return
 	}
 	l.frontPhase(e, &l.reqs[e.req])
@@ -195,45 +209,45 @@ func (f *front) start(at int64) {
 func (l *Ledger) frontPhase(e *queued, r *request) {
 	o := &l.front.open
 	m := &r.group.model
-	switch e.Kind {
+	switch e.kind {
 	case Arrive:
 		o.inFlight++
 		r.guess = int64(float64(r.hint) * m.tokensPerHint())
 	case SlotStart:
 		if r.fphase == waiting {
-			r.fphase, r.fstart, r.flone = prefilling, e.At, o.prefills == 0
-			l.front.joinSpan(r, e.At)
+			r.fphase, r.fstart, r.flone = prefilling, e.at, o.prefills == 0
+			l.front.joinSpan(r, e.at)
 			o.prefills++
 		}
 	case presume:
 		if r.fphase == waiting {
-			r.fphase, r.flast = decoding, e.At
+			r.fphase, r.flast = decoding, e.at
 			o.decoders++
 		}
 	case FirstToken:
 		if r.fphase == prefilling {
 			r.fphase = decoding
-			l.front.leavePrefill(e.At)
+			l.front.leavePrefill(e.at)
 			o.decoders++
 			r.flone = r.flone && o.prefills == 0
-			r.ffirst, r.flast = e.At, e.At
+			r.ffirst, r.flast = e.at, e.at
 			l.show(e.req)
 		}
 	case End:
-		if e.Counts.Known && !l.cfg.Frozen {
-			m.learnPrompt(r, e.Counts)
+		if r.counts.Known && !l.cfg.Frozen {
+			m.learnPrompt(r, r.counts)
 		}
-		if e.Counts.Cancelled && r.fphase == prefilling {
-			if at := r.fstart + int64(min(m.prefillTime(r.guess), l.cfg.SettleMax)); at > e.At {
-				e.On = true // the server goes on
-				l.queue.push(queued{Event{Kind: ghostEnd, Request: e.Request, At: at}, e.req})
+		if r.counts.Cancelled && r.fphase == prefilling {
+			if at := r.fstart + int64(min(m.prefillTime(r.guess), l.cfg.SettleMax)); at > e.at {
+				e.on = true // the server goes on
+				l.queue.push(queued{at: at, request: e.request, req: e.req, kind: ghostEnd})
 				return
 			}
 		}
 		l.hide(e.req)
 		l.front.leave(r)
 	case SlotIdle, ghostEnd:
-		if r.fphase != done && (r.ended || e.Kind == ghostEnd) {
+		if r.fphase != done && (r.ended || e.kind == ghostEnd) {
 			l.front.leave(r)
 		}
 	}

@@ -25,7 +25,7 @@ const (
 func (l *Ledger) learnRun(w *window, active int64) {
 	b := &l.back
 	var g *group
-	for _, o := range l.groups {
+	for _, o := range l.busy {
 		if o.n > 0 && g != nil || o.inWindow > 0 && o.n == 0 {
 			l.resetRuns()
 			return
@@ -56,12 +56,15 @@ func (l *Ledger) learnRun(w *window, active int64) {
 
 // endRuns teaches what the run so far has shown; called before the composition changes.
 func (l *Ledger) endRuns() {
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		l.teach(g)
 	}
 }
 
 func (l *Ledger) teach(g *group) {
+	if g.run.ns == 0 {
+		return // nothing since the last change
+	}
 	n := g.run
 	g.run = run{}
 	if n.steps < runSteps || n.uj <= 0 {
@@ -74,8 +77,10 @@ func (l *Ledger) teach(g *group) {
 }
 
 func (l *Ledger) resetRuns() {
-	for _, g := range l.groups {
-		g.run = run{}
+	for _, g := range l.busy {
+		if g.run.ns != 0 {
+			g.run = run{}
+		}
 	}
 }
 

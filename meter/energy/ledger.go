@@ -83,6 +83,7 @@ type Ledger struct {
 	free   []int32
 	byKey  map[uint64]int32
 	groups []*group
+	busy   []*group // those that have had a request, in order: the others have nothing to divide
 
 	now     int64 // latest stamp of any event, or told by Advance
 	results []Result

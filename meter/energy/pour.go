@@ -41,6 +41,7 @@ func (l *Ledger) pour(p piece) {
 			upTo = p.uj
 		}
 		w.uj += upTo - given
+		l.back.poured += upTo - given
 		given = upTo
 		w.covered += int64(ov)
 		w.estimated = w.estimated || p.gap
@@ -72,7 +73,7 @@ func (l *Ledger) expectedMW(w *window) float64 {
 	ns := float64(w.t1 - w.t0)
 	var uj float64
 	if w.decoders > 0 {
-		for _, g := range l.groups {
+		for _, g := range l.busy {
 			uj += w.steps[g.index] * g.stepCost(float64(w.decoders))
 		}
 		if uj == 0 && w.prefills == 0 {

@@ -111,16 +111,13 @@ func (l *Ledger) Balance() Balance {
 		Idle:           b.idleUJ, Residual: b.residualUJ,
 		Phase: b.results.active + b.results.idle, Time: b.results.time, Token: b.results.token,
 	}
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		v.RequestsActive += g.pot.balance
 	}
 	for i := range b.pools {
 		v.Pools += b.pools[i].uj
 	}
-	for i := range l.front.windows.len() {
-		v.Pending += l.front.windows.at(i).uj
-	}
-	v.Pending += l.src.total - l.src.handed
+	v.Pending = b.poured + l.src.total - l.src.handed
 	return v
 }
 

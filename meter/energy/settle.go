@@ -14,7 +14,7 @@ func (l *Ledger) settleWindow(w *window) {
 	b.idle.window(mw, float64(ns)*1e-9, working)
 	l.count(w, ns)
 
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		g.inWindow = w.steps[g.index]
 		if g.n > 0 {
 			g.stepped += g.inWindow
@@ -132,7 +132,7 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		b.decodeAv = towards(b.decodeAv, one, min(1, float64(ns)/1e9))
 	}
 	if b.decoding == 1 {
-		for _, g := range l.groups {
+		for _, g := range l.busy {
 			if g.n == 1 {
 				l.reqs[g.who].aloneUJ += active
 			}
@@ -144,7 +144,7 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 func (l *Ledger) chargeAcross(w *window, prompt int64) int64 {
 	b := &l.back
 	var uj int64
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		part := l.acrossPrompt(g, w)
 		if g.n == 0 || part == 0 {
 			continue
@@ -169,7 +169,7 @@ func (l *Ledger) beside(w *window, active int64, cost float64) int64 {
 		return 0
 	}
 	var g *group
-	for _, o := range l.groups {
+	for _, o := range l.busy {
 		if o.n > 0 {
 			g = o
 		}
@@ -188,7 +188,7 @@ func (l *Ledger) beside(w *window, active int64, cost float64) int64 {
 // decodeCost is the modelled cost of the steps in the window, of all groups.
 func (l *Ledger) decodeCost() float64 {
 	var sum float64
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		if g.n > 0 {
 			sum += g.inWindow * g.stepUJ()
 		}
@@ -212,7 +212,7 @@ func (l *Ledger) bounded(active, ns int64) int64 {
 		times = 1.1
 	}
 	var most float64
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		if g.n == 0 {
 			continue
 		}
@@ -236,7 +236,7 @@ func (l *Ledger) bounded(active, ns int64) int64 {
 func (l *Ledger) chargeDecoders(uj int64, cost float64) {
 	left := uj
 	var last *group
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		if g.n == 0 {
 			continue
 		}

@@ -64,7 +64,7 @@ func (l *Ledger) clearCells(g *group) {
 
 // expireCells settles those whose cells have been there for longer than a result may wait.
 func (l *Ledger) expireCells(now int64) {
-	for _, g := range l.groups {
+	for _, g := range l.busy {
 		for len(g.left) > 0 && now-l.reqs[g.left[0]].end > int64(l.cfg.SettleMax) {
 			l.settleCells(g.left[0])
 			copy(g.left, g.left[1:])

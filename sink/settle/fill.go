@@ -15,10 +15,11 @@ const method = "phase"
 // the processor's joules are all there is, and the row's quality is theirs.
 func (s *Settler) fill(w *waiting) {
 	rec := w.rec
-	var gpus, processors []energy.Result
-	var source string
+	var room [2][4]energy.Result
+	gpus, processors := room[0][:0], room[1][:0]
+	var first *device
 	lacking := false
-	for i, at := range w.devices {
+	for i, at := range w.to.devices {
 		d := s.devices[at]
 		if d.processor {
 			if w.got[i] {
@@ -26,14 +27,14 @@ func (s *Settler) fill(w *waiting) {
 			}
 			continue
 		}
-		rec.GPUDevices = append(rec.GPUDevices, d.name)
-		if source == "" {
-			source = d.source
+		if first == nil || first.source == "" {
+			first = d
 		}
 		if lacking = lacking || !w.got[i]; w.got[i] {
 			gpus = append(gpus, w.results[i])
 		}
 	}
+	rec.GPUDevices = w.to.names
 	s.fillGauges(w)
 	rec.EnergyQuality = meter.EnergyUnavailable
 	s.fillProcessor(rec, processors, len(s.devices) == s.cfg.Processors)
@@ -49,13 +50,21 @@ func (s *Settler) fill(w *waiting) {
 	if sum.Quality == energy.Unavailable {
 		return
 	}
-	rec.EnergyMethod, rec.EnergySource = method, source+"/"+sum.Source
+	rec.EnergyMethod, rec.EnergySource = method, first.names(sum.Source)
 	Write(rec, &sum)
 	for _, r := range gpus {
 		if rec.GPUUj.Valid {
 			rec.GPUUjByDevice = append(rec.GPUUjByDevice, r.TotalUJ)
 		}
 	}
+}
+
+// names says where a device's joules come from: its driver and what of it.
+func (d *device) names(channel string) string {
+	if d.said == "" || d.told != channel {
+		d.told, d.said = channel, d.source+"/"+channel
+	}
+	return d.said
 }
 
 // processorSource is where a processor's joules come from.
@@ -84,7 +93,7 @@ func (s *Settler) fillProcessor(rec *meter.Record, results []energy.Result, alon
 func (s *Settler) fillGauges(w *waiting) {
 	var mem, limit int64
 	n, memKnown, limitKnown := 0, true, true
-	for _, i := range w.devices {
+	for _, i := range w.to.devices {
 		d := s.devices[i]
 		if d.processor {
 			continue

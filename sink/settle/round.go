@@ -15,6 +15,8 @@ type device struct {
 	name      string
 	cfg       *Config
 	source    string
+	told      string // the last channel that names was asked with, and what it said
+	said      string
 	processor bool
 	models    []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
 	ledger    *energy.Ledger // nil until its first reading tells what it can do
@@ -170,41 +172,52 @@ func (s *Settler) round(now int64) {
 
 func (s *Settler) take(st *step, now int64) {
 	if st.reading != nil {
-		d := s.devices[st.device]
-		d.read(st.reading)
-		for _, w := range s.waiting {
-			if slices.Contains(w.devices, st.device) && st.reading.TempC.Valid && st.reading.TempC.V > w.maxTemp.V {
-				w.maxTemp = st.reading.TempC
-			}
-		}
+		s.takeReading(s.devices[st.device], st.reading)
 		return
 	}
-	for _, i := range st.devices {
+	for _, i := range st.to.devices {
 		if d := s.devices[i]; d.ledger != nil {
 			d.ledger.Event(st.event)
 		}
 	}
 	if st.rec != nil && st.rec.Outcome == meter.OK {
-		for _, i := range st.devices {
+		for _, i := range st.to.devices {
 			s.devices[i].serves(st.event.Upstream, st.rec.Model)
 		}
 	}
 	switch {
 	case st.event.Kind == energy.Arrive:
-		w := newWaiting(st.devices)
-		for _, i := range st.devices {
+		w := s.wait(st.event.Request, st.to)
+		for _, i := range st.to.devices {
 			if t := s.devices[i].tempC; t.Valid && t.V > w.maxTemp.V {
 				w.maxTemp = t
 			}
 		}
-		s.waiting[st.event.Request] = w
 	case st.rec != nil:
 		w := s.waiting[st.event.Request]
 		if w == nil { // it was refused before it was sent: nothing is charged to it
-			w = newWaiting(st.devices)
-			s.waiting[st.event.Request] = w
+			w = s.wait(st.event.Request, st.to)
 		}
 		w.rec, w.until = st.rec, now+int64(s.cfg.MaxWait)
+		s.ended.push(st.event.Request)
+		if w.missing == 0 || !s.read(w) {
+			s.ready = append(s.ready, st.event.Request)
+		}
+	}
+}
+
+// takeReading feeds a reading to its device, and tells those who wait of a temperature that they have not
+// seen yet.
+func (s *Settler) takeReading(d *device, r *Reading) {
+	before := d.tempC
+	d.read(r)
+	if !r.TempC.Valid || r.TempC == before {
+		return
+	}
+	for _, w := range s.waiting {
+		if r.TempC.V > w.maxTemp.V && slices.Contains(w.to.devices, d.index) {
+			w.maxTemp = r.TempC
+		}
 	}
 }
 
@@ -215,7 +228,7 @@ func (s *Settler) collect(d *device) {
 		if w == nil {
 			continue
 		}
-		if i := slices.Index(w.devices, d.index); i >= 0 && !w.got[i] {
+		if i := slices.Index(w.to.devices, d.index); i >= 0 && !w.got[i] {
 			w.results[i], w.got[i] = r, true
 			w.missing--
 		}
@@ -227,19 +240,27 @@ func (s *Settler) collect(d *device) {
 
 // expire gives up on rows whose joules do not come: their device was never read, or never settled.
 func (s *Settler) expire(now int64) {
-	for key, w := range s.waiting {
-		if w.rec == nil {
-			continue
-		}
-		if w.missing == 0 || now > w.until || !s.read(w) {
+	for _, key := range s.ready {
+		if w := s.waiting[key]; w != nil && (w.missing == 0 || !s.read(w)) {
 			s.settle(key, w)
 		}
+	}
+	s.ready = s.ready[:0]
+	for key, ok := s.ended.first(); ok; key, ok = s.ended.first() {
+		w := s.waiting[key]
+		if w != nil && now <= w.until {
+			return // those behind it have more time still
+		}
+		if w != nil {
+			s.settle(key, w)
+		}
+		s.ended.pop()
 	}
 }
 
 // read reports whether every device of w has a ledger.
 func (s *Settler) read(w *waiting) bool {
-	return !slices.ContainsFunc(w.devices, func(i int) bool { return s.devices[i].ledger == nil })
+	return !slices.ContainsFunc(w.to.devices, func(i int) bool { return s.devices[i].ledger == nil })
 }
 
 // settle completes a row and hands it on.
@@ -248,6 +269,10 @@ func (s *Settler) settle(key uint64, w *waiting) {
 	s.open.Add(-1)
 	s.fill(w)
 	s.cfg.Rows.Settle(w.rec)
+	w.rec, w.to = nil, nil
+	if len(s.unused) < maxUnused {
+		s.unused = append(s.unused, w)
+	}
 }
 
 // finish closes the ledgers and settles what is left.

@@ -99,13 +99,16 @@ type Settler struct {
 	kept    int64 // when what was learnt was last kept
 	spare   []step
 	waiting map[uint64]*waiting
+	unused  []*waiting // settled ones, to be used again
+	ended   line       // requests that are over, in the order in which they ended
+	ready   []uint64   // of them, since the last look, those that may not have to wait
 }
 
 // step is one thing that happened, in the order in which it was told.
 type step struct {
 	device  int // of reading
 	reading *Reading
-	devices []int // of event
+	to      *Upstream // of event
 	event   energy.Event
 	rec     *meter.Record // with End: the row
 }
@@ -115,18 +118,54 @@ const maxSteps = 50000
 
 // waiting is a row whose joules are not final.
 type waiting struct {
-	rec     *meter.Record
-	devices []int
-	results []energy.Result // of devices, where got says so
+	rec     *meter.Record // nil until the request is over
+	to      *Upstream
+	results []energy.Result // of its devices, where got says so
 	got     []bool
 	missing int // results that have not come
 	until   int64
 	maxTemp meter.Int
 }
 
-func newWaiting(devices []int) *waiting {
-	n := len(devices)
-	return &waiting{devices: devices, results: make([]energy.Result, n), got: make([]bool, n), missing: n}
+// maxUnused is how many are kept to be used again: what a second of brisk traffic needs.
+const maxUnused = 1 << 14
+
+// wait begins to wait for a request's results.
+func (s *Settler) wait(key uint64, to *Upstream) *waiting {
+	var w *waiting
+	if n := len(s.unused); n > 0 {
+		w, s.unused = s.unused[n-1], s.unused[:n-1]
+	} else {
+		w = &waiting{}
+	}
+	n := len(to.devices)
+	*w = waiting{to: to, results: append(w.results[:0], make([]energy.Result, n)...), got: append(w.got[:0], make([]bool, n)...), missing: n}
+	s.waiting[key] = w
+	return w
+}
+
+// line is requests in the order in which they ended.
+type line struct {
+	keys []uint64
+	gone int // of them, from the front on
+}
+
+func (l *line) push(key uint64) { l.keys = append(l.keys, key) }
+
+// first returns the one that ended first.
+func (l *line) first() (uint64, bool) {
+	if l.gone == len(l.keys) {
+		return 0, false
+	}
+	return l.keys[l.gone], true
+}
+
+// pop takes it out; room that is not used any more is used again now and then.
+func (l *line) pop() {
+	if l.gone++; l.gone > 1024 && 2*l.gone > len(l.keys) {
+		l.keys = l.keys[:copy(l.keys, l.keys[l.gone:])]
+		l.gone = 0
+	}
 }
 
 // New returns a Settler for the named devices (as they stand in gpu_devices). Stop ends it.
@@ -153,18 +192,25 @@ func New(cfg Config, devices ...string) *Settler {
 }
 
 // Read hands a device's readings over. The Reading belongs to the Settler.
-func (s *Settler) Read(device int, r *Reading) { s.push(step{device: device, reading: r}) }
+func (s *Settler) Read(device int, r *Reading) { s.push(&step{device: device, reading: r}) }
 
 // Upstream is a server that runs on some of the devices.
 type Upstream struct {
 	s       *Settler
 	devices []int
+	names   []string // of those that are no processors: as it stands in its rows
 	index   int
 }
 
 // Upstream registers a server. No devices: its rows have no energy.
 func (s *Settler) Upstream(index int, devices ...int) *Upstream {
-	return &Upstream{s: s, devices: devices, index: index}
+	u := &Upstream{s: s, devices: devices, index: index}
+	for _, i := range devices {
+		if d := s.devices[i]; !d.processor {
+			u.names = append(u.names, d.name)
+		}
+	}
+	return u
 }
 
 // Observe tells of a request's step. Its key is the Event's Request, unique over all upstreams.
@@ -173,7 +219,7 @@ func (u *Upstream) Observe(e energy.Event) {
 		return
 	}
 	e.Upstream = u.index
-	u.s.push(step{devices: u.devices, event: e})
+	u.s.push(&step{to: u, event: e})
 }
 
 // Done takes a finished request's row, which belongs to the Settler from then on, with the End event that
@@ -189,19 +235,19 @@ func (u *Upstream) Done(rec *meter.Record, end energy.Event) {
 	u.s.cfg.Rows.Offer(rec)
 	u.s.open.Add(1)
 	end.Upstream = u.index
-	u.s.push(step{devices: u.devices, event: end, rec: &settled})
+	u.s.push(&step{to: u, event: end, rec: &settled})
 }
 
 // push appends a step. Ends and readings always find room, so that a flood of events costs accuracy
 // (which is counted) and never a row.
-func (s *Settler) push(st step) {
+func (s *Settler) push(st *step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.steps) >= maxSteps && st.rec == nil && st.reading == nil {
 		s.bounded++
 		return
 	}
-	s.steps = append(s.steps, st)
+	s.steps = append(s.steps, *st)
 }
 
 // Dropped is how many events did not fit.

@@ -77,6 +77,16 @@ func TestAdminListener(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		ids = append(ids, r.id)
+		w.row(t, r.id) // which waits until it is there: it comes behind the reply
+	}
+	for until := time.Now().Add(patience); ; { // so does the end of what is in flight
+		_, body := get(t, "GET", w.admin+"/api/inflight", "")
+		if strings.TrimSpace(body) == "[]" {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("/api/inflight: %s", body)
+		}
 	}
 	for _, c := range []struct {
 		method, path, host string
@@ -99,7 +109,6 @@ func TestAdminListener(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
 		}
 	}
-	w.row(t, ids[2]) // which waits until it is there
 	var recs []*meter.Record
 	if _, body := get(t, "GET", w.admin+"/api/requests?limit=2", ""); json.Unmarshal([]byte(body), &recs) != nil || len(recs) != 2 ||
 		recs[0].ID != ids[2] || recs[1].ID != ids[1] || recs[0].OutputTokens != meter.Some(7) {

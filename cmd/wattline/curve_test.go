@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -58,10 +59,12 @@ func TestACurveIsOnAGridWithItsLagRemoved(t *testing.T) {
 // A run in front of a simulated card has everything that energy gives: gross, attributed and idle joules,
 // temperature, throttling and stalls looked at, and a curve in the report.
 func TestReplayWithEnergy(t *testing.T) {
-	w := serve(t, llamatest.Start(t).URL(), "--gpu", "sim")
-	<-time.After(3 * time.Second) // the idle draw is learnt from quiet seconds
+	up := llamatest.Start(t, "-c", "131072")
+	tokens := llamatest.Tokens(t, up, 500*time.Millisecond, 400) // four of them make a curve of 50 points
+	w := serve(t, up.URL(), "--gpu", "sim")
+	w.awaitQuiet(t, 3)
 	dir := filepath.Join(t.TempDir(), "run")
-	got := wattline(t, "replay", "--endpoint", w.url, "--prompt-sizes", "300", "--output-tokens", "400", "--requests", "4", "--out", dir)
+	got := wattline(t, "replay", "--endpoint", w.url, "--prompt-sizes", "300", "--output-tokens", fmt.Sprint(tokens), "--requests", "4", "--out", dir)
 	if got.code != exitOK && got.code != exitInvalid { // a preempted server may be taken for a stall
 		t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
 	}

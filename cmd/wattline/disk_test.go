@@ -40,10 +40,10 @@ func mounted(t *testing.T, cmd *exec.Cmd, dir, script string) *exec.Cmd {
 // says waits until the process has written a text to its log.
 func (w *wattlineProcess) says(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for !strings.Contains(w.said(), text) {
 		if time.Now().After(deadline) {
-			t.Fatalf("wattline does not say %q within a minute", text)
+			t.Fatalf("wattline does not say %q within %v", text, patience)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
@@ -80,6 +80,7 @@ func TestAFullDiskDoesNotStopTraffic(t *testing.T) {
 		if ids = append(ids, w.answers(t, 10)...); len(ids) > 3000 {
 			t.Fatal("3000 rows did not fill the disk")
 		}
+		<-time.After(10 * time.Millisecond) // rows are written behind their replies
 	}
 	before := len(ids)
 	ids = append(ids, w.answers(t, 100)...)
@@ -104,9 +105,7 @@ func TestAReadOnlyDiskDoesNotStopTraffic(t *testing.T) {
 	w.stopped(t)
 
 	w = started(t, mounted(t, command(t, args...), dir, `mount --bind "$DISK" "$DISK"; mount -o remount,ro,bind "$DISK"`))
-	if !strings.Contains(w.said(), "cannot write "+w.store+": make the file and its folder writable for this user, or point --store elsewhere") {
-		t.Error("wattline does not say that the store cannot be written")
-	}
+	w.says(t, "cannot write "+w.store+": make the file and its folder writable for this user, or point --store elsewhere")
 	w.row(t, ids[0]) // what was there is still shown
 	ids = append(ids, w.answers(t, 50)...)
 	out, err := exec.CommandContext(t.Context(), "nsenter", "--target", fmt.Sprint(w.cmd.Process.Pid), "--user", "--preserve-credentials", "--mount", "mount", "-o", "remount,rw,bind", dir).CombinedOutput()

@@ -11,6 +11,7 @@ import (
 
 	"wattline/meter"
 	"wattline/proxy/llamatest"
+	"wattline/sink/store"
 )
 
 // TestEnergyFromSamplerToRow: a simulated card, a real llama-server, requests alone, together and
@@ -18,10 +19,12 @@ import (
 // microjoule, and what was recorded meanwhile gives the same joules offline.
 func TestEnergyFromSamplerToRow(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "recording")
-	w := serve(t, llamatest.Start(t, "-c", "32768").URL(), "--gpu", "sim", "--record", dir, "--price-per-kwh", "0.3")
-	<-time.After(4 * time.Second) // the idle draw is learnt from quiet seconds
+	up := llamatest.Start(t, "-c", "131072")
+	tokens := llamatest.Tokens(t, up, 200*time.Millisecond, 400) // longer than the card's power can be told apart in
+	w := serve(t, up.URL(), "--gpu", "sim", "--record", dir, "--price-per-kwh", "0.3")
+	w.awaitQuiet(t, 4)
 	stream := map[string]any{
-		"messages": []any{map[string]any{"role": "user", "content": "ba ce di fo gu"}}, "stream": true, "max_tokens": 400, "ignore_eos": true,
+		"messages": []any{map[string]any{"role": "user", "content": "ba ce di fo gu"}}, "stream": true, "max_tokens": tokens, "ignore_eos": true,
 	}
 	var mu sync.Mutex
 	var ids []string
@@ -40,7 +43,7 @@ func TestEnergyFromSamplerToRow(t *testing.T) {
 		wg.Go(func() { send("/v1/chat/completions", stream) })
 	}
 	wg.Wait()
-	send("/completion", map[string]any{"prompt": "ba ce di", "n_predict": 200, "ignore_eos": true})
+	send("/completion", map[string]any{"prompt": "ba ce di", "n_predict": tokens, "ignore_eos": true})
 	if r := w.post(t.Context(), "/tokenize", map[string]any{"content": "ba"}); r.err != nil {
 		t.Error(r.err)
 	}
@@ -77,6 +80,25 @@ func TestEnergyFromSamplerToRow(t *testing.T) {
 	saysSimulated(t, w.store, ids[0])
 	if got := answer(t, "requests", "--store", w.store); strings.Count(got, "simulated") != len(ids) {
 		t.Errorf("the table does not say everywhere that the joules are simulated:\n%s", got)
+	}
+}
+
+// awaitQuiet waits until so many seconds of power are stored: the idle draw is learnt from quiet ones.
+func (w *wattlineProcess) awaitQuiet(t *testing.T, seconds int) {
+	t.Helper()
+	r, err := store.OpenReader(t.Context(), w.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	n := 0
+	for deadline := time.Now().Add(patience); n < seconds; <-time.After(50 * time.Millisecond) {
+		if err := r.DB().QueryRowContext(t.Context(), "SELECT count(energy_uj) FROM power").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("only %d seconds of power are stored", n)
+		}
 	}
 }
 

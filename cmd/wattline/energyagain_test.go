@@ -31,13 +31,14 @@ func (w *wattlineProcess) terminate(t *testing.T) {
 // active from idle joules from the first request on, writes into its recording what it began with, so that
 // attribute comes to the same, and `wattline gpu` shows them.
 func TestARestartKnowsTheModel(t *testing.T) {
-	upstream := llamatest.Start(t, "-c", "32768").URL()
+	up := llamatest.Start(t, "-c", "131072")
+	upstream, tokens := up.URL(), llamatest.Tokens(t, up, 300*time.Millisecond, 600) // long enough to learn from
 	file := filepath.Join(t.TempDir(), "wattline.db")
 	stream := map[string]any{
-		"messages": []any{map[string]any{"role": "user", "content": "ba ce di fo gu"}}, "stream": true, "max_tokens": 600, "ignore_eos": true,
+		"messages": []any{map[string]any{"role": "user", "content": "ba ce di fo gu"}}, "stream": true, "max_tokens": tokens, "ignore_eos": true,
 	}
 	w := serve(t, upstream, "--gpu", "sim", "--store", file)
-	<-time.After(3 * time.Second) // quiet, to learn the idle draw
+	w.awaitQuiet(t, 3)
 	for range 3 {
 		if r := w.post(t.Context(), "/v1/chat/completions", stream); r.err != nil || r.status != 200 {
 			t.Fatalf("status %d, %v", r.status, r.err)

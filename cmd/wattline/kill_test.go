@@ -27,12 +27,18 @@ func TestKilledAtRandomMomentsSoak(t *testing.T) {
 	}
 	k := newKilled(t)
 	began := time.Now()
-	k.underLoad(t, 6*time.Second) // long enough for joules to become final
+	k.underLoad(t, func() { // until joules have become final and seconds of power are stored
+		for deadline := time.Now().Add(patience); len(k.ids(t, "SELECT id FROM requests WHERE energy_quality NOT IN ('pending', 'partial')")) == 0 || len(k.ids(t, "SELECT at FROM power")) < 3; <-time.After(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("no row becomes final")
+			}
+		}
+	})
 	for i := 1; i < kills; i++ {
 		if i%5 == 4 {
 			k.atStart(t)
 		} else {
-			k.underLoad(t, rand.N(2500*time.Millisecond))
+			k.underLoad(t, func() { <-time.After(rand.N(2500 * time.Millisecond)) })
 		}
 	}
 	k.srv.Plan(nil)
@@ -106,8 +112,8 @@ func (k *killed) atStart(t *testing.T) {
 	_ = cmd.Wait() // "signal: killed"
 }
 
-// underLoad kills a wattline in the middle of its work, so long after it began to serve.
-func (k *killed) underLoad(t *testing.T, life time.Duration) {
+// underLoad kills a wattline in the middle of its work, when life has ended, which begins as it serves.
+func (k *killed) underLoad(t *testing.T, life func()) {
 	t.Helper()
 	w := serve(t, k.upstream, k.args...)
 	ctx, stop := context.WithCancel(t.Context())
@@ -128,7 +134,7 @@ func (k *killed) underLoad(t *testing.T, life time.Duration) {
 			}
 		})
 	}
-	<-time.After(life)
+	life()
 	before := k.ids(t, "SELECT id FROM requests")
 	_ = w.cmd.Process.Kill()
 	<-w.waited
@@ -155,14 +161,14 @@ func (k *killed) drain(t *testing.T) {
 		}
 	}
 	w := serve(t, k.upstream, k.args...)
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(patience)
 	for {
 		left := k.ids(t, query+" UNION ALL SELECT id FROM requests WHERE ship_seq > (SELECT value FROM counters WHERE name = 'shipped_requests')")
 		if len(left) == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d rows still wait after two minutes", len(left))
+			t.Fatalf("%d rows still wait after %v", len(left), patience)
 		}
 		<-time.After(200 * time.Millisecond)
 	}

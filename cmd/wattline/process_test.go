@@ -74,7 +74,7 @@ func command(t testing.TB, args ...string) *exec.Cmd {
 }
 
 // patience bounds what these tests wait for; nothing takes so long unless it hangs.
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // rounds plays what a busy machine may spoil until one round holds, n times at most: what is really too
 // slow is so in every round.

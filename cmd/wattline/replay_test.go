@@ -33,8 +33,7 @@ type ended struct {
 	stdout, stderr string
 }
 
-// wattline runs the command to its end. With interrupt, it is sent SIGINT as soon as that text is on
-// its stderr.
+// wattline runs the command to its end.
 func wattline(t *testing.T, args ...string) ended {
 	t.Helper()
 	cmd := command(t, args...)
@@ -103,34 +102,42 @@ func TestReplayQuick(t *testing.T) {
 	}
 }
 
-// The same seed sends the same bytes in the same order; nothing in between has to be believed for it.
-func TestReplayIsDeterministic(t *testing.T) {
-	srv := llamatest.Start(t)
-	target, err := url.Parse(srv.URL())
+// tapped is a way to a server on which see is shown every request.
+func tapped(t *testing.T, server string, see func(r *http.Request, body []byte)) string {
+	t.Helper()
+	target, err := url.Parse(server)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	var bodies []string // of the measured requests
 	forward := httputil.NewSingleHostReverseProxy(target)
 	forward.Transport = &http.Transport{DisableKeepAlives: true} // this server closes behind a stream
 	tap := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		if err != nil {
+		if err != nil && r.Context().Err() == nil {
 			t.Error(err)
 		}
+		see(r, body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(tap.Close)
+	return tap.URL
+}
+
+// The same seed sends the same bytes in the same order; nothing in between has to be believed for it.
+func TestReplayIsDeterministic(t *testing.T) {
+	var mu sync.Mutex
+	var bodies []string // of the measured requests
+	tap := tapped(t, llamatest.Start(t).URL(), func(r *http.Request, body []byte) {
 		if strings.Contains(r.Header.Get("X-Request-Id"), "-m-") {
 			mu.Lock()
 			bodies = append(bodies, string(body))
 			mu.Unlock()
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		forward.ServeHTTP(w, r)
-	}))
-	defer tap.Close()
+	})
 	sent := func(seed string) (hash string, all []string) {
 		dir := filepath.Join(t.TempDir(), "run")
-		if got := wattline(t, "replay", "--endpoint", tap.URL, "--out", dir, "--prompt-sizes", "100,150", "--output-tokens", "4,8", "--trials", "2", "--seed", seed); got.code != exitOK {
+		if got := wattline(t, "replay", "--endpoint", tap, "--out", dir, "--prompt-sizes", "100,150", "--output-tokens", "4,8", "--trials", "2", "--seed", seed); got.code != exitOK {
 			t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
 		}
 		a, err := archive.Read(dir)
@@ -162,7 +169,7 @@ func TestReplayOtherWorkloads(t *testing.T) {
 		"warm":      {"--prompt-sizes", "300", "--output-tokens", "8", "--cache", "warm"},
 		"natural":   {"--prompt-sizes", "300", "--output-tokens", "8", "--cache", "natural", "--length", "natural"},
 		"full":      {"--full", "--prompt-sizes", "50,150,450", "--output-tokens", "4,16,32", "--requests", "1"},
-		"stress":    {"--stress", "--duration", "3", "--prompt-sizes", "100", "--output-tokens", "16"},
+		"stress":    {"--stress", "--duration", "3", "--prompt-sizes", "100", "--output-tokens", fmt.Sprint(llamatest.Tokens(t, srv, 30*time.Millisecond, 16))},
 	} {
 		file := filepath.Join(t.TempDir(), "results.json")
 		got := wattline(t, append([]string{"replay", "--endpoint", w.url, "--json-out", file}, args...)...)
@@ -216,32 +223,35 @@ func TestForeignTrafficIsSeen(t *testing.T) {
 
 // Ctrl-C keeps what was measured.
 func TestReplayInterrupted(t *testing.T) {
-	srv := llamatest.Start(t)
+	measured := make(chan struct{}, 1)
+	url := tapped(t, llamatest.Start(t).URL(), func(r *http.Request, _ []byte) {
+		if strings.Contains(r.Header.Get("X-Request-Id"), "-m-0-0-3") { // so three have been answered
+			select {
+			case measured <- struct{}{}:
+			default:
+			}
+		}
+	})
 	file := filepath.Join(t.TempDir(), "results.json")
-	cmd := command(t, "replay", "--endpoint", srv.URL(), "--prompt-sizes", "50", "--output-tokens", "16", "--duration", "600", "--json-out", file)
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	pipe, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cmd := command(t, "replay", "--endpoint", url, "--prompt-sizes", "50", "--output-tokens", "16", "--duration", "600", "--json-out", file)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var errs strings.Builder
-	buf := make([]byte, 4096)
-	for signalled := false; ; {
-		n, err := pipe.Read(buf)
-		errs.Write(buf[:n])
-		if !signalled && strings.Contains(errs.String(), "preparing") {
-			signalled = true
-			time.AfterFunc(6*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
-		}
-		if err != nil {
-			break
-		}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // its exit code is looked at
+	}()
+	select {
+	case <-measured:
+	case <-ended:
+	case <-time.After(patience):
+		t.Error("no request is measured")
 	}
-	_ = cmd.Wait() // its exit code is looked at
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	<-ended
 	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errs.String(), "interrupted") {
 		t.Fatalf("exit %d\n%s\n%s", code, out.String(), errs.String())
 	}

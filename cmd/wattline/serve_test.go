@@ -78,23 +78,22 @@ func TestOtherPathsPassWithoutTokens(t *testing.T) {
 
 // TestStopLosesNothing: SIGTERM while 20 streams are live; every one arrives whole, every row is there.
 func TestStopLosesNothing(t *testing.T) {
-	const streams, tokens = 20, 400 // long enough that all are live at once
-	up := llamatest.Start(t, "-np", fmt.Sprint(streams), "-c", "20480", "--threads-http", "64")
-	w := serve(t, up.URL(), "--stop-timeout", "5m") // a busy machine is no reason to cut a stream
-	body := map[string]any{
-		"messages": []any{map[string]any{"role": "user", "content": "ba ce di"}},
-		"stream":   true, "max_tokens": tokens, "ignore_eos": true,
-	}
-	replies := make([]reply, streams)
-	var wg sync.WaitGroup
-	for i := range replies {
-		wg.Go(func() { replies[i] = w.post(t.Context(), "/v1/chat/completions", body) })
-	}
-	w.awaitStreams(t, streams)
+	const streams = 20
+	up := llamatest.Start(t, "-np", fmt.Sprint(streams), "-c", "163840", "--threads-http", "64")
+	tokens := llamatest.Tokens(t, up, 60*time.Millisecond, 400) // alone: 20 share the server
+	w := serve(t, up.URL(), "--stop-timeout", "10m")            // a busy machine is no reason to cut a stream
+	var mu sync.Mutex
+	var replies []reply
+	tokens, done := w.together(t, streams, tokens, func(r reply) {
+		mu.Lock()
+		defer mu.Unlock()
+		replies = append(replies, r)
+	})
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	wg.Wait()
+	done()
+	replies = replies[len(replies)-streams:]
 	if err := <-w.waited; err != nil {
 		t.Errorf("wattline ended with %v", err)
 	}
@@ -104,10 +103,10 @@ func TestStopLosesNothing(t *testing.T) {
 			t.Errorf("stream %d is not whole: %v, %d bytes", i, r.err, len(r.body))
 			continue
 		}
-		if _, _, n := lastTimings(t, r.body); n != tokens {
+		if _, _, n := lastTimings(t, r.body); n != int64(tokens) {
 			t.Errorf("stream %d: the server generated %d tokens", i, n)
 		}
-		if rec := rows[r.id]; rec == nil || rec.Outcome != meter.OK || rec.OutputTokens != meter.Some(tokens) {
+		if rec := rows[r.id]; rec == nil || rec.Outcome != meter.OK || rec.OutputTokens != meter.Some(int64(tokens)) {
 			t.Errorf("stream %d has the row %+v", i, rec)
 		}
 	}
@@ -117,7 +116,7 @@ func TestStopLosesNothing(t *testing.T) {
 // 250 ms may be missing. What was seen committed before the kill is there in any case.
 func TestKillLosesLittle(t *testing.T) {
 	up := llamatest.Start(t)
-	rounds(t, 3, func() error { return killUnderLoad(t, serve(t, up.URL())) })
+	rounds(t, 10, func() error { return killUnderLoad(t, serve(t, up.URL())) })
 }
 
 func killUnderLoad(t *testing.T, w *wattlineProcess) error {

@@ -63,7 +63,7 @@ func realTraffic(t *testing.T, w *wattlineProcess) {
 	go func() {
 		answers <- w.post(t.Context(), "/v1/chat/completions", body(2000, strings.Repeat("ba ce di ", 200)))
 	}()
-	w.awaitStreams(t, 1)
+	w.awaitStreams(t, 1, nil)
 	go func() { answers <- w.post(t.Context(), "/v1/chat/completions", body(500, "fo gu")) }()
 	for range 2 {
 		if r := <-answers; r.err != nil || r.status != http.StatusOK {
@@ -73,7 +73,7 @@ func realTraffic(t *testing.T, w *wattlineProcess) {
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan reply, 1)
 	go func() { gone <- w.post(ctx, "/v1/chat/completions", body(5000, "ha je")) }()
-	w.awaitStreams(t, 1)
+	w.awaitStreams(t, 1, nil)
 	leave()
 	<-gone
 	if r := w.post(t.Context(), "/v1/chat/completions", map[string]any{"messages": "none"}); r.status < 400 {

@@ -48,7 +48,11 @@ var shorts = load{streams: 4, short: true, ramp: 1e6, window: 50e6}
 
 func TestLoadSeesWhatTheUpstreamWrote(t *testing.T) {
 	u := upstream(t)
+	// A machine that stands still through a window has nothing in it: the next one is twice as long.
 	got := drive(t, u.Addr(), streams)
+	for l := streams; len(got.latency) < 20 && l.window < 10e9; got = drive(t, u.Addr(), l) {
+		l.window *= 2
+	}
 	if got.failures != 0 || got.requests != 20 || len(got.ttft) != 20 {
 		t.Errorf("%d streams, %d first events, %d failed: %v", got.requests, len(got.ttft), got.failures, got.why)
 	}
@@ -56,11 +60,14 @@ func TestLoadSeesWhatTheUpstreamWrote(t *testing.T) {
 		t.Errorf("%d of %d events in the window", n, got.events)
 	}
 	for _, ns := range got.latency {
-		if ns <= 0 || ns > int64(10*time.Second) {
+		if ns <= 0 || ns > int64(time.Minute) {
 			t.Fatalf("an event took %d ns", ns)
 		}
 	}
 	got = drive(t, u.Addr(), shorts)
+	for l := shorts; len(got.rtt) == 0 && l.window < 10e9; got = drive(t, u.Addr(), l) {
+		l.window *= 2
+	}
 	if got.failures != 0 || got.requests < 4 || len(got.rtt) == 0 {
 		t.Errorf("%d short requests, %d failed: %v", got.requests, got.failures, got.why)
 	}
@@ -167,7 +174,7 @@ func TestProcessUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		u, err := p.usage()
 		if err == nil && u.cpu > 50*time.Millisecond && u.rss > 100<<10 {

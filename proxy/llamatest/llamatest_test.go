@@ -74,3 +74,28 @@ func TestSharedStopped(t *testing.T) {
 		t.Error("a stopped server would be handed out")
 	}
 }
+
+// TestTokensLast: a reply of so many tokens takes about as long as was asked for, and fits into a slot.
+func TestTokensLast(t *testing.T) {
+	srv := Start(t, "-c", "65536")
+	if n := Tokens(t, srv, 0, 77); n != 77 {
+		t.Errorf("%d tokens, 77 were enough", n)
+	}
+	const want = 200 * time.Millisecond
+	var took time.Duration
+	for range 5 { // what slows the first look down may be over when the reply is made
+		var err error
+		if took, err = generate(t.Context(), srv, Tokens(t, srv, want, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if took >= want/3 {
+			break
+		}
+	}
+	if took < want/3 {
+		t.Errorf("what was to last %v took %v", want, took)
+	}
+	if n := Tokens(t, Start(t, "-c", "1024"), time.Hour, 100); n != 256*7/8 {
+		t.Errorf("%d tokens for an hour: not what a slot has room for", n)
+	}
+}

@@ -47,7 +47,7 @@ type Props struct {
 }
 
 // stateTimeout bounds one question: a server whose HTTP threads are all taken does not answer.
-const stateTimeout = 10 * time.Second
+const stateTimeout = time.Minute
 
 // Slots reads the server's slots, in order of their ids.
 func Slots(t testing.TB, srv *llama.Server) []Slot {

@@ -3,9 +3,9 @@
 // once these are final; the client never waits for that.
 //
 // A Settler owns one goroutine and, per device, one energy.Ledger. Samplers and the data path only append
-// to a buffer under a short lock; every Pace the goroutine takes the buffer over, feeds the ledgers in
-// order, and hands on what has become final. What is offline or in line is thus the same code: see
-// meter/energy.
+// to a buffer under a short lock; when a device was read, the goroutine takes the buffer over, feeds the
+// ledgers in order, and hands on what has become final. What is offline or in line is thus the same code:
+// see meter/energy.
 //
 // Without a device there is nothing to wait for: rows are final at once, unavailable.
 package settle
@@ -50,7 +50,7 @@ type Config struct {
 	// Opened is told how a device's ledger begins, on the Settler's goroutine; nil: nobody asks.
 	Opened func(device int, with Opening)
 
-	Pace    time.Duration // between two looks at the buffer; 50 ms
+	Pace    time.Duration // from a reading to the look at the buffer; 250 ms
 	MaxWait time.Duration // longest wait for a row's joules; 45 s, above the ledger's own settle_max
 }
 
@@ -86,6 +86,8 @@ type (
 type Settler struct {
 	cfg     Config
 	devices []*device
+	called  chan struct{} // room for one: look at the buffer
+	crowded chan struct{} // room for one: at once
 	quit    chan struct{}
 	done    chan struct{}
 	once    sync.Once
@@ -113,7 +115,8 @@ type step struct {
 	rec     *meter.Record // with End: the row
 }
 
-// maxSteps bounds the buffer; at 50 ms a look that is a million events a second.
+// maxSteps bounds the buffer, which is taken over when crowd have come: the rest is for a goroutine that does
+// not get to run.
 const maxSteps = 50000
 
 // waiting is a row whose joules are not final.
@@ -171,7 +174,7 @@ func (l *line) pop() {
 // New returns a Settler for the named devices (as they stand in gpu_devices). Stop ends it.
 func New(cfg Config, devices ...string) *Settler {
 	if cfg.Pace <= 0 {
-		cfg.Pace = 50 * time.Millisecond
+		cfg.Pace = defaultPace
 	}
 	if cfg.MaxWait <= 0 {
 		cfg.MaxWait = 45 * time.Second
@@ -179,7 +182,10 @@ func New(cfg Config, devices ...string) *Settler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Settler{cfg: cfg, quit: make(chan struct{}), done: make(chan struct{}), waiting: map[uint64]*waiting{}}
+	s := &Settler{
+		cfg: cfg, called: make(chan struct{}, 1), crowded: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		waiting: map[uint64]*waiting{},
+	}
 	for i, name := range devices {
 		s.devices = append(s.devices, &device{index: i, name: name, processor: i >= len(devices)-cfg.Processors, models: make([]string, maxUpstreams), cfg: &s.cfg})
 	}
@@ -248,6 +254,9 @@ func (s *Settler) push(st *step) {
 		return
 	}
 	s.steps = append(s.steps, *st)
+	if size := len(s.steps); st.calls(size, s.open.Load()) {
+		s.call(size)
+	}
 }
 
 // Dropped is how many events did not fit.
@@ -257,22 +266,6 @@ func (s *Settler) Dropped() int64 {
 	return s.bounded
 }
 
-// run feeds the ledgers until Stop.
-func (s *Settler) run() {
-	defer close(s.done)
-	tick := time.NewTicker(s.cfg.Pace)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			s.round(s.cfg.Now())
-		case <-s.quit:
-			s.finish()
-			return
-		}
-	}
-}
-
 // Stop settles what can be settled until ctx ends; rows without joules then become partial.
 func (s *Settler) Stop(ctx context.Context) error {
 	if len(s.devices) == 0 {
@@ -280,7 +273,7 @@ func (s *Settler) Stop(ctx context.Context) error {
 	}
 	for s.Waiting() > 0 && ctx.Err() == nil {
 		select {
-		case <-time.After(s.cfg.Pace):
+		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 		}
 	}

@@ -19,6 +19,9 @@ type Config struct {
 	// Linger is how long the first row of a batch waits for company (default 50 ms). A row is committed
 	// within Linger plus one transaction, which bounds what a kill -9 can lose.
 	Linger time.Duration
+	// Patience is how long rows of tables power and ledger wait for company (default 2 s): they come every
+	// second, and a transaction of their own for each would be what wattline does most of on an idle machine.
+	Patience time.Duration
 	// Witness is shown every row; nil: nobody is.
 	Witness Witness
 	// Log receives one line when the store starts to fail, at most one every 30 s while it does, and one
@@ -29,6 +32,7 @@ type Config struct {
 const (
 	defaultCapacity = 8192
 	defaultLinger   = 50 * time.Millisecond
+	defaultPatience = 2 * time.Second
 )
 
 // Queue stands between the traffic and the store. Offering never blocks; a full queue drops the row and
@@ -38,9 +42,11 @@ type Queue struct {
 	witness  Witness
 	capacity int
 	linger   time.Duration
+	patience time.Duration
 	log      *slog.Logger
 
 	wake  chan struct{} // cap 1: there is something to write
+	later chan struct{} // cap 1: there is something to write that has time
 	hurry chan struct{} // cap 1: do not linger
 	done  chan struct{} // closed when the writer has ended
 
@@ -64,8 +70,10 @@ func New(cfg Config) *Queue {
 		witness:  cfg.Witness,
 		capacity: cfg.Capacity,
 		linger:   cfg.Linger,
+		patience: cfg.Patience,
 		log:      cfg.Log,
 		wake:     make(chan struct{}, 1),
+		later:    make(chan struct{}, 1),
 		hurry:    make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		passed:   make(chan struct{}),
@@ -75,6 +83,9 @@ func New(cfg Config) *Queue {
 	}
 	if q.linger <= 0 {
 		q.linger = defaultLinger
+	}
+	if q.patience <= 0 {
+		q.patience = defaultPatience
 	}
 	if q.witness == nil {
 		q.witness = nobody{}
@@ -91,39 +102,39 @@ func New(cfg Config) *Queue {
 // from then on: the caller may read it but not change it.
 func (q *Queue) Offer(rec *meter.Record) bool {
 	q.witness.Offered(rec)
-	return offer(q, &q.waiting.Requests, rec, &q.stats.Requests)
+	return offer(q, &q.waiting.Requests, rec, &q.stats.Requests, q.wake)
 }
 
 // Settle hands over a row whose energy columns have become final: the whole record, on the same terms as
 // Offer. It must be a copy where the queue was given the original.
 func (q *Queue) Settle(rec *meter.Record) bool {
 	q.witness.Settled(rec)
-	return offer(q, &q.waiting.Settled, rec, &q.stats.Settled)
+	return offer(q, &q.waiting.Settled, rec, &q.stats.Settled, q.wake)
 }
 
 // OfferPower hands over one row of table power, on the same terms as Offer.
 func (q *Queue) OfferPower(p *Power) bool {
 	q.witness.Power(p)
-	return offer(q, &q.waiting.Power, p, &q.stats.Samples)
+	return offer(q, &q.waiting.Power, p, &q.stats.Samples, q.later)
 }
 
 // OfferLedger hands over one row of table ledger, on the same terms as Offer.
 func (q *Queue) OfferLedger(l *Ledger) bool {
 	q.witness.Ledger(l)
-	return offer(q, &q.waiting.Ledger, l, &q.stats.Samples)
+	return offer(q, &q.waiting.Ledger, l, &q.stats.Samples, q.later)
 }
 
 // OfferConfig hands over one row of table configs, on the same terms as Offer.
 func (q *Queue) OfferConfig(c *ServerConfig) bool {
-	return offer(q, &q.waiting.Configs, c, &q.stats.Samples)
+	return offer(q, &q.waiting.Configs, c, &q.stats.Samples, q.wake)
 }
 
 // OfferGaps hands over one row of table itl_gaps, on the same terms as Offer.
 func (q *Queue) OfferGaps(g *Gaps) bool {
-	return offer(q, &q.waiting.Gaps, g, &q.stats.Samples)
+	return offer(q, &q.waiting.Gaps, g, &q.stats.Samples, q.wake)
 }
 
-func offer[T any](q *Queue, list *[]*T, row *T, counts *Counts) bool {
+func offer[T any](q *Queue, list *[]*T, row *T, counts *Counts, wake chan struct{}) bool {
 	q.mu.Lock()
 	counts.Offered++
 	if q.closed || len(*list) >= q.capacity {
@@ -135,7 +146,7 @@ func offer[T any](q *Queue, list *[]*T, row *T, counts *Counts) bool {
 	crowded := len(*list) == q.capacity/4
 	q.in++
 	q.mu.Unlock()
-	signal(q.wake)
+	signal(wake)
 	if crowded {
 		signal(q.hurry)
 	}
@@ -194,13 +205,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 func (q *Queue) run() {
 	defer close(q.done)
 	for {
-		<-q.wake
-		timer := time.NewTimer(q.linger)
-		select {
-		case <-timer.C:
-		case <-q.hurry:
-			timer.Stop()
-		}
+		q.await()
 		rows, last := q.take()
 		if rows.Len() > 0 {
 			q.write(rows)
@@ -212,8 +217,39 @@ func (q *Queue) run() {
 	}
 }
 
-// take empties the queue into a batch and says whether Stop has been called.
+// await waits for a row and then for company.
+func (q *Queue) await() {
+	wake, pause := q.wake, q.linger
+	select {
+	case <-q.wake:
+		wake = nil
+	case <-q.later:
+		pause = q.patience
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-q.hurry:
+			return
+		case <-wake: // a row that has no time came as well
+			wake = nil
+			timer.Reset(q.linger)
+		}
+	}
+}
+
+// take empties the queue into a batch and says whether Stop has been called. What called for the rows that
+// are in it shall not call again.
 func (q *Queue) take() (Rows, bool) {
+	for _, c := range []chan struct{}{q.wake, q.later} {
+		select {
+		case <-c:
+		default:
+		}
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	rows := q.waiting

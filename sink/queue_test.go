@@ -245,3 +245,42 @@ func TestOfferAllocatesNothingWhenFull(t *testing.T) {
 	close(block)
 	stop(t, q)
 }
+
+// TestSamplesAreWrittenTogether: the seconds of a device and of its ledger, which come apart, cost a
+// transaction every other second; a request's row takes along what waits.
+func TestSamplesAreWrittenTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeStore{}
+		q := sink.New(sink.Config{Store: s})
+		start := time.Now()
+		for range 10 {
+			q.OfferPower(&sink.Power{})
+			time.Sleep(250 * time.Millisecond)
+			q.OfferLedger(&sink.Ledger{})
+			time.Sleep(750 * time.Millisecond)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if len(s.at) > 6 || s.others != 20 {
+			t.Errorf("%d rows in %d transactions", s.others, len(s.at))
+		}
+		if first := s.at[0].Sub(start); first > 2*time.Second+time.Millisecond {
+			t.Errorf("the first was written after %v", first)
+		}
+		before := time.Now()
+		q.OfferPower(&sink.Power{})
+		q.Offer(row("a"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		last := s.at[len(s.at)-1].Sub(before)
+		if s.others != 21 || len(s.ids) != 1 || last > 51*time.Millisecond {
+			t.Errorf("%d and %v written, the last after %v", s.others, s.ids, last)
+		}
+		q.OfferPower(&sink.Power{})
+		before = time.Now()
+		if err := q.Flush(t.Context()); err != nil || time.Since(before) > time.Millisecond || s.others != 22 {
+			t.Errorf("a flush took %v, %d rows written: %v", time.Since(before), s.others, err)
+		}
+		stop(t, q)
+	})
+}

@@ -7,7 +7,7 @@ import "time"
 // nothing costs nothing here, and one stream costs no more passes than readings.
 const (
 	defaultPace = 250 * time.Millisecond // a pass waits so long for company; above the ledger's slack, 50 ms
-	crowd       = 1024                   // steps in the buffer that are taken over at once
+	crowd       = 2048                   // steps in the buffer that are taken over at once
 	overdue     = time.Second            // the longest between two passes while a row waits for its joules
 )
 

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -12,14 +13,16 @@ import (
 // bounded and no row is ever left out.
 const maxBacklog = 8192
 
-// backlog takes the recording of rows, some 10 us each, off the data path: handing one over costs an
+// backlog takes the recording of rows, some microseconds each, off the data path: handing one over costs an
 // append. Its goroutine is started by newBacklog; stop ends it and waits for it.
 type backlog struct {
 	record func(waiting)
+	end    func() // ends a batch
 
-	wake chan struct{} // cap 1: there is something to record
-	quit chan struct{} // closed by stop
-	done chan struct{} // closed when the goroutine has ended
+	wake  chan struct{} // cap 1: there is something to record
+	hurry chan struct{} // cap 1: there is much
+	quit  chan struct{} // closed by stop
+	done  chan struct{} // closed when the goroutine has ended
 
 	mu    sync.Mutex // guards rows
 	rows  []waiting
@@ -35,8 +38,8 @@ type waiting struct {
 	final bool
 }
 
-func newBacklog(record func(waiting)) *backlog {
-	b := &backlog{record: record, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+func newBacklog(record func(waiting), end func()) *backlog {
+	b := &backlog{record: record, end: end, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	go b.run()
 	return b
 }
@@ -46,11 +49,27 @@ func (b *backlog) run() {
 	for {
 		select {
 		case <-b.wake:
+			b.gather()
 			b.flush()
 		case <-b.quit:
 			b.flush()
 			return
 		}
+	}
+}
+
+// gatherTime is how long the first row of a batch waits for company: a batch wakes its goroutine once, and
+// adds to each counter once.
+const gatherTime = 50 * time.Millisecond
+
+// gather waits for a batch.
+func (b *backlog) gather() {
+	timer := time.NewTimer(gatherTime)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.hurry:
+	case <-b.quit: // run sees it as well
 	}
 }
 
@@ -60,13 +79,21 @@ func (b *backlog) add(w waiting) {
 	if room {
 		b.rows = append(b.rows, w)
 	}
+	first, crowded := len(b.rows) == 1, len(b.rows) == maxBacklog/4
 	b.mu.Unlock()
-	if !room {
+	switch {
+	case !room:
 		b.record(w)
-		return
+	case first:
+		tell(b.wake)
+	case crowded:
+		tell(b.hurry)
 	}
+}
+
+func tell(c chan struct{}) {
 	select {
-	case b.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default: // already told
 	}
 }
@@ -83,6 +110,7 @@ func (b *backlog) flush() {
 	for _, w := range rows {
 		b.record(w)
 	}
+	b.end()
 	clear(rows) // let the rows go
 	b.spare = rows[:0]
 }

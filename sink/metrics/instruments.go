@@ -53,20 +53,37 @@ func (in *instruments) all() []metric.Observable {
 	return out
 }
 
-// perRequest are the instruments that rows are recorded with, looked up once.
+// perRequest are the histograms that rows are recorded with, looked up once.
 type perRequest struct {
-	requests, stalls, tokens, failures, disputed               metric.Float64Counter
-	settled, energy, deviceShare                               metric.Float64Counter
 	duration, ttft, tpot, itl, phase, usage, overhead, jPerTok metric.Float64Histogram
 }
 
 func (in *instruments) perRequest() perRequest {
 	return perRequest{
-		requests: in.counters[semconv.MetricRequests], stalls: in.counters[semconv.MetricStalls], tokens: in.counters[semconv.MetricTokens],
-		failures: in.counters[semconv.MetricMeterFailures], disputed: in.counters[semconv.MetricDisputed], settled: in.counters[semconv.MetricSettled],
-		energy: in.counters[semconv.MetricEnergy], deviceShare: in.counters[semconv.MetricDeviceShare],
 		duration: in.histograms[semconv.MetricRequestDuration], ttft: in.histograms[semconv.MetricTTFT], tpot: in.histograms[semconv.MetricTPOT],
 		itl: in.histograms[semconv.MetricITL], phase: in.histograms[semconv.MetricPhase], usage: in.histograms[semconv.MetricTokenUsage],
 		overhead: in.histograms[semconv.MetricOverhead], jPerTok: in.histograms[semconv.MetricEnergyPerToken],
+	}
+}
+
+// The counters that rows are recorded with.
+const (
+	requestsCounter = iota
+	stallsCounter
+	tokensCounter
+	failuresCounter
+	disputedCounter
+	settledCounter
+	energyCounter
+	deviceShareCounter
+	rowCounters
+)
+
+// rowCounters are those counters, looked up once.
+func (in *instruments) rowCounters() [rowCounters]metric.Float64Counter {
+	return [rowCounters]metric.Float64Counter{
+		requestsCounter: in.counters[semconv.MetricRequests], stallsCounter: in.counters[semconv.MetricStalls], tokensCounter: in.counters[semconv.MetricTokens],
+		failuresCounter: in.counters[semconv.MetricMeterFailures], disputedCounter: in.counters[semconv.MetricDisputed], settledCounter: in.counters[semconv.MetricSettled],
+		energyCounter: in.counters[semconv.MetricEnergy], deviceShareCounter: in.counters[semconv.MetricDeviceShare],
 	}
 }

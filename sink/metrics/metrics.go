@@ -38,6 +38,7 @@ type Metrics struct {
 	provider  *sdkmetric.MeterProvider
 	in        *instruments
 	row       perRequest
+	due       sums
 	catalogue *catalogue
 	backlog   *backlog
 	stopped   sync.Once
@@ -45,7 +46,7 @@ type Metrics struct {
 	mu      sync.Mutex // guards what follows
 	sources Sources
 	devices map[string]*device
-	fixed   map[fixedKey]options
+	fixed   map[fixedKey]*options
 }
 
 // fixedKey names a set of attributes that no client can choose: two values, of two attributes.
@@ -69,7 +70,7 @@ func New(cfg Config) (*Metrics, error) {
 		opts = append(opts, sdkmetric.WithReader(r))
 	}
 	m := &Metrics{
-		provider: sdkmetric.NewMeterProvider(opts...), devices: map[string]*device{}, fixed: map[fixedKey]options{},
+		provider: sdkmetric.NewMeterProvider(opts...), devices: map[string]*device{}, fixed: map[fixedKey]*options{},
 		catalogue: newCatalogue(slices.Clone(cfg.Labels), cfg.MaxValues),
 	}
 	scope := m.provider.Meter(semconv.Scope, metric.WithInstrumentationVersion(cfg.Version), metric.WithSchemaURL(semconv.SchemaURL))
@@ -78,7 +79,8 @@ func New(cfg Config) (*Metrics, error) {
 		return nil, err
 	}
 	m.row = m.in.perRequest()
-	m.backlog = newBacklog(m.record)
+	m.due.counters = m.in.rowCounters()
+	m.backlog = newBacklog(m.record, m.due.pay)
 	if _, err := scope.RegisterCallback(m.observe, m.in.all()...); err != nil {
 		m.backlog.stop()
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -108,6 +110,8 @@ func (m *Metrics) Final(rec *meter.Record) {
 }
 
 func (m *Metrics) record(w waiting) {
+	m.due.mu.Lock()
+	defer m.due.mu.Unlock()
 	if w.final {
 		m.recordFinal(w.rec)
 		return
@@ -121,18 +125,18 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	if span.IsSampled() {
 		ctx = trace.ContextWithSpanContext(ctx, span)
 	}
-	m.row.requests.Add(ctx, 1, s.outcomes[rec.Outcome].add...)
+	m.due.add(ctx, requestsCounter, 1, s.of(s.outcomes, rec.Outcome))
 	if unread(rec) {
-		m.row.failures.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, semconv.Operation(rec.Dialect)).add...)
+		m.due.add(ctx, failuresCounter, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, semconv.Operation(rec.Dialect)))
 	}
 	for _, kind := range rec.Disputed() {
-		m.row.disputed.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind).add...)
+		m.due.add(ctx, disputedCounter, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind))
 	}
 	seconds(ctx, m.row.overhead, rec.ProxyOverheadUs, m.static(semconv.Route, rec.Route, "", ""))
 	if rec.Dialect == "" {
 		return
 	}
-	seconds(ctx, m.row.duration, rec.DurationUs, s.failed[rec.Outcome])
+	seconds(ctx, m.row.duration, rec.DurationUs, s.of(s.failed, rec.Outcome))
 	seconds(ctx, m.row.ttft, rec.TTFTUs, s.genAI)
 	if rec.DecodeUs.Valid && rec.OutputTokens.V >= 2 {
 		m.row.tpot.Record(ctx, float64(rec.DecodeUs.V)/1e6/float64(rec.OutputTokens.V-1), s.genAI.record...)
@@ -143,17 +147,17 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	seconds(ctx, m.row.phase, rec.QueueUs, s.values[phaseQueue])
 	seconds(ctx, m.row.phase, rec.PrefillUs, s.values[phasePrefill])
 	seconds(ctx, m.row.phase, rec.DecodeUs, s.values[phaseDecode])
-	count(ctx, m.row.stalls, rec.Stalls, 1, s.plain)
+	m.due.count(ctx, stallsCounter, rec.Stalls, 1, s.plain)
 	if rec.PromptTokens.Valid {
 		m.row.usage.Record(ctx, float64(rec.PromptTokens.V), s.input.record...)
 	}
 	if rec.OutputTokens.Valid {
 		m.row.usage.Record(ctx, float64(rec.OutputTokens.V), s.output.record...)
 	}
-	count(ctx, m.row.tokens, rec.PromptTokens, 1, s.values[tokensPrompt])
-	count(ctx, m.row.tokens, rec.CachedTokens, 1, s.values[tokensCached])
-	count(ctx, m.row.tokens, rec.OutputTokens, 1, s.values[tokensOutput])
-	count(ctx, m.row.tokens, rec.ReasoningTokens, 1, s.values[tokensThought])
+	m.due.count(ctx, tokensCounter, rec.PromptTokens, 1, s.values[tokensPrompt])
+	m.due.count(ctx, tokensCounter, rec.CachedTokens, 1, s.values[tokensCached])
+	m.due.count(ctx, tokensCounter, rec.OutputTokens, 1, s.values[tokensOutput])
+	m.due.count(ctx, tokensCounter, rec.ReasoningTokens, 1, s.values[tokensThought])
 }
 
 // unread reports whether an answered request on a metered path could not be metered: the row then has
@@ -164,7 +168,7 @@ func unread(rec *meter.Record) bool {
 
 func (m *Metrics) recordFinal(rec *meter.Record) {
 	ctx := context.Background()
-	m.row.settled.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality).add...)
+	m.due.add(ctx, settledCounter, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality))
 	if !rec.EnergyUj().Valid {
 		return
 	}
@@ -176,21 +180,21 @@ func (m *Metrics) recordFinal(rec *meter.Record) {
 		return
 	}
 	if rec.GPUPrefillUj.Valid && rec.GPUDecodeUj.Valid && rec.GPUIdleUj.Valid {
-		count(ctx, m.row.energy, rec.GPUPrefillUj, 1e6, s.values[phasePrefill])
-		count(ctx, m.row.energy, rec.GPUDecodeUj, 1e6, s.values[phaseDecode])
-		count(ctx, m.row.energy, rec.GPUIdleUj, 1e6, s.values[phaseIdle])
+		m.due.count(ctx, energyCounter, rec.GPUPrefillUj, 1e6, s.values[phasePrefill])
+		m.due.count(ctx, energyCounter, rec.GPUDecodeUj, 1e6, s.values[phaseDecode])
+		m.due.count(ctx, energyCounter, rec.GPUIdleUj, 1e6, s.values[phaseIdle])
 	} else {
-		count(ctx, m.row.energy, rec.GPUUj, 1e6, s.values[phaseUndivided])
+		m.due.count(ctx, energyCounter, rec.GPUUj, 1e6, s.values[phaseUndivided])
 	}
 	for i, name := range rec.GPUDevices {
 		if i < len(rec.GPUUjByDevice) {
-			count(ctx, m.row.deviceShare, meter.Some(rec.GPUUjByDevice[i]), 1e6, m.static(semconv.HWID, name, semconv.HWType, semconv.HWGPU))
+			m.due.count(ctx, deviceShareCounter, meter.Some(rec.GPUUjByDevice[i]), 1e6, m.static(semconv.HWID, name, semconv.HWType, semconv.HWGPU))
 		}
 	}
 }
 
 // static returns the attributes that no client can choose, so that they need no cap.
-func (m *Metrics) static(nameA, a, nameB, b string) options {
+func (m *Metrics) static(nameA, a, nameB, b string) *options {
 	k := fixedKey{nameA, a, nameB, b}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -210,17 +214,9 @@ func (m *Metrics) static(nameA, a, nameB, b string) options {
 }
 
 // seconds records a column of microseconds, null not at all.
-func seconds(ctx context.Context, h metric.Float64Histogram, us meter.Int, o options) {
+func seconds(ctx context.Context, h metric.Float64Histogram, us meter.Int, o *options) {
 	if us.Valid {
 		h.Record(ctx, float64(us.V)/1e6, o.record...)
-	}
-}
-
-// count adds a column that counts so many parts a unit, null not at all. A counter cannot go down:
-// negative values, which no column should have, are left out.
-func count(ctx context.Context, c metric.Float64Counter, v meter.Int, perUnit float64, o options) {
-	if v.Valid && v.V >= 0 {
-		c.Add(ctx, float64(v.V)/perUnit, o.add...)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 
 	"wattline/meter"
 	"wattline/sink/semconv"
@@ -23,24 +22,13 @@ type key struct {
 
 // series are a key's attributes, made once: making a set costs more than recording with it.
 type series struct {
-	plain    options
-	genAI    options
-	input    options // gen_ai.token.type
-	output   options
-	outcomes map[meter.Outcome]options
-	failed   map[meter.Outcome]options // genAI and error.type
-	values   map[string]options        // plain and one of the fixed values below
-}
-
-// options is one attribute set as every instrument takes it.
-type options struct {
-	add    []metric.AddOption
-	record []metric.RecordOption
-}
-
-func newOptions(kv ...attribute.KeyValue) options {
-	set := metric.WithAttributeSet(attribute.NewSet(kv...))
-	return options{[]metric.AddOption{set}, []metric.RecordOption{set}}
+	plain    *options
+	genAI    *options
+	input    *options // gen_ai.token.type
+	output   *options
+	outcomes map[meter.Outcome]*options
+	failed   map[meter.Outcome]*options // genAI and error.type
+	values   map[string]*options        // plain and one of the fixed values below
 }
 
 // Fixed values of attributes, beside a request's own.
@@ -74,7 +62,7 @@ func newSeries(k key, labels []string) *series {
 			base = append(base, attribute.String(semconv.LabelPrefix+l, k.labels[i]))
 		}
 	}
-	with := func(more ...attribute.KeyValue) options {
+	with := func(more ...attribute.KeyValue) *options {
 		return newOptions(append(append([]attribute.KeyValue(nil), base...), more...)...)
 	}
 	provider := attribute.String(semconv.GenAIProviderName, semconv.Provider)
@@ -82,7 +70,7 @@ func newSeries(k key, labels []string) *series {
 		plain: with(), genAI: with(provider),
 		input:    with(provider, attribute.String(semconv.GenAITokenType, semconv.TokenInput)),
 		output:   with(provider, attribute.String(semconv.GenAITokenType, semconv.TokenOutput)),
-		outcomes: map[meter.Outcome]options{}, failed: map[meter.Outcome]options{}, values: map[string]options{},
+		outcomes: map[meter.Outcome]*options{}, failed: map[meter.Outcome]*options{}, values: map[string]*options{},
 	}
 	for _, o := range []meter.Outcome{meter.OK, meter.Cancelled, meter.Truncated, meter.UpstreamError, meter.Rejected} {
 		s.outcomes[o] = with(attribute.String(semconv.Outcome, string(o)))
@@ -95,21 +83,32 @@ func newSeries(k key, labels []string) *series {
 	return s
 }
 
+// of is an outcome's set; of one that is not known the plain one.
+func (s *series) of(sets map[meter.Outcome]*options, o meter.Outcome) *options {
+	if set, ok := sets[o]; ok {
+		return set
+	}
+	return s.plain
+}
+
 // catalogue finds a request's series and bounds how many there are.
 type catalogue struct {
 	labels []string
-	byKey  sync.Map // key to *series; bounded, as every part of a key is
-
 	mu     sync.Mutex // guards what follows
 	max    int
 	models map[string]bool
 	values [maxLabels]map[string]bool
 
+	byKey map[key]*series // bounded, as every part of a key is
+
+	lastKey    key // of the last row: the next one's are nearly always the same
+	lastSeries *series
+
 	capped atomic.Uint64 // requests that were counted under "other"
 }
 
 func newCatalogue(labels []string, maxValues int) *catalogue {
-	c := &catalogue{labels: labels, max: maxValues, models: map[string]bool{}}
+	c := &catalogue{labels: labels, max: maxValues, models: map[string]bool{}, byKey: map[key]*series{}}
 	for i := range c.values {
 		c.values[i] = map[string]bool{}
 	}
@@ -121,6 +120,7 @@ func newCatalogue(labels []string, maxValues int) *catalogue {
 func (c *catalogue) of(rec *meter.Record, first bool) *series {
 	k := key{route: rec.Route, operation: semconv.Operation(rec.Dialect)}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	admit := rec.TTFBUs.Valid && rec.Status.V < 400 // an upstream accepted it
 	over := false
 	if k.operation != "" {
@@ -129,15 +129,18 @@ func (c *catalogue) of(rec *meter.Record, first bool) *series {
 	for i, l := range c.labels {
 		k.labels[i] = c.place(c.values[i], rec.Labels[l], admit, &over)
 	}
-	c.mu.Unlock()
 	if over && first {
 		c.capped.Add(1)
 	}
-	if s, ok := c.byKey.Load(k); ok {
-		return s.(*series) //nolint:forcetypeassert // nothing else is stored
+	if c.lastSeries == nil || c.lastKey != k {
+		s, ok := c.byKey[k]
+		if !ok {
+			s = newSeries(k, c.labels)
+			c.byKey[k] = s
+		}
+		c.lastKey, c.lastSeries = k, s
 	}
-	s, _ := c.byKey.LoadOrStore(k, newSeries(k, c.labels))
-	return s.(*series) //nolint:forcetypeassert // nothing else is stored
+	return c.lastSeries
 }
 
 // place gives a value its place among those that are told apart, or "other".

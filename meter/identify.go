@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // Modes of Identify.
@@ -30,9 +32,10 @@ type Identify struct {
 }
 
 // DefaultSessionHeaders returns the headers by which known clients name their session.
-func DefaultSessionHeaders() []string {
-	return []string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id"}
-}
+func DefaultSessionHeaders() []string { return slices.Clone(defaultSessionHeaders[:]) }
+
+//nolint:gochecknoglobals // a constant
+var defaultSessionHeaders = [...]string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id"}
 
 // Limits of what one request's headers may put into a row.
 const (
@@ -46,44 +49,86 @@ const (
 // host:port. A trace_id comes from the client's traceparent; labels stay as they are if the request
 // has none. The user whom the body names comes later, through Meter.Fill.
 func (id *Identify) Fill(rec *Record, header func(string) []byte, clientAddr string) {
+	id.FillAgain(rec, header, clientAddr, new(Known))
+}
+
+// FillAgain is Fill for whoever has more requests of the same client: known holds what the last one said and
+// what is kept of it, so that what is said again costs a comparison and no hash.
+func (id *Identify) FillAgain(rec *Record, header func(string) []byte, clientAddr string, known *Known) {
 	rec.ClientRequestID = clip(header("X-Request-Id"), identityBytes)
 	rec.TraceID = traceID(header("Traceparent"))
-	rec.Agent = product(header("User-Agent"))
+	if v := header("User-Agent"); !known.agent.is(v) {
+		known.agent.set(v, product(v))
+	}
 	if l := labels(header("X-Wattline-Labels")); len(l) > 0 {
 		rec.Labels = l
 	}
-	rec.Session = id.keep("session", id.session(header))
-	rec.User = id.person(clip(header("X-OpenWebUI-User-Id"), identityBytes))
-	rec.APIKeyID = id.apiKey(header)
-	rec.ClientAddr = id.keep("addr", host(clientAddr))
+	if v := id.session(header); !known.session.is(v) {
+		known.session.set(v, id.keep("session", clip(v, identityBytes)))
+	}
+	if v := header("X-OpenWebUI-User-Id"); !known.user.is(v) {
+		known.user.set(v, id.person(clip(v, identityBytes)))
+	}
+	if v := id.apiKey(header); !known.key.is(v) {
+		known.key.set(v, id.hash("key", string(v)))
+	}
+	if known.from != clientAddr {
+		known.from, known.addr = clientAddr, id.keep("addr", host(clientAddr))
+	}
+	rec.Agent, rec.Session, rec.User = known.agent.kept, known.session.kept, known.user.kept
+	rec.APIKeyID, rec.ClientAddr = known.key.kept, known.addr
 }
+
+// Known is what one client has said of itself, in its last request, beside what is kept of that. It belongs
+// to one Identify and one connection, and ends with that.
+type Known struct {
+	agent, session, user, key said
+	from, addr                string
+}
+
+// said is a header's value and what is kept of it.
+type said struct {
+	value []byte
+	kept  string
+}
+
+func (s *said) is(v []byte) bool { return bytes.Equal(s.value, v) }
+
+func (s *said) set(v []byte, kept string) { s.value, s.kept = append(s.value[:0], v...), kept }
 
 // person is how a user's name is kept.
 func (id *Identify) person(name string) string { return id.keep("user", name) }
 
-func (id *Identify) session(header func(string) []byte) string {
+// session is the first session header that says something.
+func (id *Identify) session(header func(string) []byte) []byte {
 	names := id.SessionHeaders
 	if names == nil {
-		names = DefaultSessionHeaders()
+		names = defaultSessionHeaders[:]
 	}
 	for _, name := range names {
-		if v := clip(header(name), identityBytes); v != "" {
+		if v := header(name); says(v) {
 			return v
 		}
 	}
-	return ""
+	return nil
+}
+
+// says reports whether clip leaves something of a value.
+func says(v []byte) bool {
+	v = bytes.TrimSpace(v)
+	return len(v) > 0 && (v[0] < utf8.RuneSelf || clip(v, identityBytes) != "")
 }
 
 // apiKey is never kept plain, whatever the mode.
-func (id *Identify) apiKey(header func(string) []byte) string {
+func (id *Identify) apiKey(header func(string) []byte) []byte {
 	if id.Mode == IdentifyNone {
-		return ""
+		return nil
 	}
 	key := bytes.TrimSpace(header("X-Api-Key"))
 	if auth := bytes.TrimSpace(header("Authorization")); hasPrefixFold(auth, "Bearer ") {
 		key = bytes.TrimSpace(auth[len("Bearer "):])
 	}
-	return id.hash("key", string(key))
+	return key
 }
 
 func (id *Identify) keep(column, v string) string {

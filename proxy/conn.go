@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"wattline/meter"
 )
 
 // fixedHead is what fasthttp is shown for every request. Its own reader would wait for up to 8 KiB of
@@ -32,6 +34,7 @@ type clientConn struct {
 	bufp   *[]byte // held only while something is in it or a request is awaited, not while a reply streams
 	r, w   int     // received and not yet used: (*bufp)[r:w]
 	head   head
+	reply  head      // the upstream's reply to the request that is being answered
 	arrive time.Time // P0: when the head was complete
 	last   int64     // R: arrival of the last byte of the request so far
 	left   int64     // bytes of a sized body not yet taken
@@ -46,6 +49,40 @@ type clientConn struct {
 
 	watch watchSlot
 	ended sync.Once
+
+	// What does not change from one request to the next, or seldom: made once.
+	get, replyGet func(name string) []byte // of head and reply
+	addr          string                   // of the client
+	known         meter.Known
+	method, path  string // of the last request
+}
+
+func newClientConn(nc net.Conn, srv *Server) *clientConn {
+	c := &clientConn{Conn: nc, srv: srv, quiet: newQuiet(nc)}
+	c.get, c.replyGet = c.head.get, c.reply.get
+	return c
+}
+
+// named returns the request's method and path.
+func (c *clientConn) named() (method, path string) {
+	if m := c.head.method(); string(m) != c.method {
+		c.method = string(m)
+	}
+	if p := c.head.path(); string(p) != c.path {
+		c.path = string(p)
+	}
+	return c.method, c.path
+}
+
+// host is the client's address without its port.
+func (c *clientConn) host() string {
+	if c.addr == "" {
+		c.addr = c.RemoteAddr().String()
+		if host, _, err := net.SplitHostPort(c.addr); err == nil {
+			c.addr = host
+		}
+	}
+	return c.addr
 }
 
 // Read gives fasthttp one fixed head for each request that was read and found valid.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -37,9 +36,9 @@ type exchange struct {
 	meter       *meter.Meter // from meters
 	rec         *meter.Record
 	traceparent string // the Tracer's; "": the client's own goes on
-	reply       head
-	replied     bool // a final head went to the client
-	resume      bool // X-Conversation-Id: the stream goes on without its client
+	reply       *head  // the connection's
+	replied     bool   // a final head went to the client
+	resume      bool   // X-Conversation-Id: the stream goes on without its client
 	echo        bool
 	keep        bool
 	clean       bool // the upstream ended its reply by its own framing
@@ -71,15 +70,15 @@ var meters = sync.Pool{New: func() any { return new(meter.Meter) }}
 // newExchange makes an exchange of the head that c has read. It is not pooled: the watcher may still
 // hold it when it is over.
 func newExchange(s *Server, c *clientConn) *exchange {
-	x := &exchange{srv: s, c: c, id: newID()}
-	x.meter = meters.Get().(*meter.Meter) //nolint:forcetypeassert // its New
-	x.meter.Reset()
+	c.reply.reset()
+	x := &exchange{srv: s, c: c, id: newID(), reply: &c.reply}
+	x.meter = meters.Get().(*meter.Meter) //nolint:forcetypeassert // its New; BeginRequest resets it
 	x.deaf.Store(s.cfg.Unmetered)
 	x.marks.P0 = s.at(c.arrive)
 	x.rec = &meter.Record{
 		ID: x.id, StartedAt: c.arrive, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),
-		Method: string(c.head.method()), Path: string(c.head.path()),
 	}
+	x.rec.Method, x.rec.Path = c.named()
 	s.identify(x.rec, c)
 	x.echo = string(c.head.get("X-Wattline-Echo")) == "1"
 	x.resume = c.head.get("X-Conversation-Id") != nil
@@ -88,11 +87,7 @@ func newExchange(s *Server, c *clientConn) *exchange {
 
 // identify fills the who columns.
 func (s *Server) identify(rec *meter.Record, c *clientConn) {
-	addr := c.RemoteAddr().String()
-	if host, _, err := net.SplitHostPort(addr); err == nil {
-		addr = host
-	}
-	s.cfg.Identify.Fill(rec, c.head.get, addr)
+	s.cfg.Identify.FillAgain(rec, c.get, c.host(), &c.known)
 	if rec.Labels == nil {
 		rec.Labels = s.cfg.Labels
 	}
@@ -105,11 +100,11 @@ func (x *exchange) run() (keep bool) {
 	x.c.watch.enter(x)
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Arrived, At: x.marks.P0})
 	if t := x.srv.cfg.Tracer; t != nil {
-		x.metered(func() { x.traceparent, x.rec.TraceID = t.Trace(x.seq, x.c.head.get) })
+		x.metered(func() { x.traceparent, x.rec.TraceID = t.Trace(x.seq, x.c.get) })
 	}
 	x.metered(func() {
 		x.meter.BeginRequest(meter.RequestHead{
-			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.head.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots,
+			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots,
 			KeepStamps: x.srv.cfg.KeepGaps,
 		})
 	})
@@ -141,8 +136,9 @@ func (x *exchange) forward() error {
 	if err != nil {
 		return err
 	}
-	msg := x.requestHead()
-	msg = append(msg, piece...)
+	room := smallBuffer()
+	defer putBuffer(room)
+	msg := append(x.requestHead((*room)[:0]), piece...)
 	if err := x.sendHead(msg); err != nil {
 		return err
 	}
@@ -159,9 +155,8 @@ func (x *exchange) forward() error {
 
 // requestHead builds what goes upstream: the received lines, end-to-end ones only, and where tracing
 // is on one traceparent in the place of the client's.
-func (x *exchange) requestHead() []byte {
+func (x *exchange) requestHead(msg []byte) []byte {
 	h := &x.c.head
-	msg := make([]byte, 0, len(h.raw)+len(x.c.buffered())+80)
 	drop := ""
 	if x.traceparent != "" {
 		drop = "traceparent"

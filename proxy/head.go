@@ -344,11 +344,15 @@ func (h *head) contradicts(name string, value []byte) bool {
 // their framing here.
 func (h *head) hopByHop(f field) bool {
 	name := h.name(f)
-	switch {
-	case equalFold(name, "connection"), equalFold(name, "keep-alive"), equalFold(name, "proxy-connection"):
-		return true
-	case equalFold(name, "upgrade"):
-		return !h.upgrade
+	switch len(name) { // few have one of these lengths
+	case len("connection"), len("proxy-connection"):
+		if equalFold(name, "connection") || equalFold(name, "keep-alive") || equalFold(name, "proxy-connection") {
+			return true
+		}
+	case len("upgrade"):
+		if equalFold(name, "upgrade") {
+			return !h.upgrade
+		}
 	}
 	for _, l := range h.listed {
 		listed := h.raw[l[0]:l[1]]

@@ -57,7 +57,7 @@ func (s *Server) refused(c *clientConn, why *refusal) {
 		Status: meter.Some(int64(why.status)), Outcome: meter.Rejected, Error: why.reason,
 	}
 	if c.head.methodEnd > 0 {
-		rec.Method, rec.Path = string(c.head.method()), string(c.head.path())
+		rec.Method, rec.Path = c.named()
 	}
 	s.identify(rec, c)
 	c.refuseWith(why, "")

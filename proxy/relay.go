@@ -114,7 +114,7 @@ func (x *exchange) relay() error {
 		return err
 	}
 	x.metered(func() {
-		x.meter.BeginReply(meter.ReplyHead{Status: x.reply.status, Header: x.reply.get, At: in.at})
+		x.meter.BeginReply(meter.ReplyHead{Status: x.reply.status, Header: x.c.replyGet, At: in.at})
 	})
 	if x.reply.status == 101 {
 		return x.tunnel(&in)
@@ -177,7 +177,8 @@ func (x *exchange) replyExtras() string {
 // relayBody sends the head with whatever of the body has come with it, and then every read as it comes:
 // read, stamp, write, stamp, and only then the meter.
 func (x *exchange) relayBody(in *inbox) error {
-	out := x.replyHead(make([]byte, 0, len(x.reply.raw)+in.w-in.r+128))
+	room := smallBuffer()
+	out := x.replyHead((*room)[:0])
 	body := replyBody{framing: x.reply.body, left: x.reply.length}
 	first := true
 	for {
@@ -194,7 +195,8 @@ func (x *exchange) relayBody(in *inbox) error {
 				return err
 			}
 			if first {
-				first, x.replied, out = false, true, nil
+				putBuffer(room)
+				first, x.replied, out, room = false, true, nil, nil
 				x.rec.Status = meter.Some(int64(x.reply.status))
 				x.dropHeads()
 			}

@@ -91,7 +91,7 @@ func TestParseAllocates(t *testing.T) {
 	defer client.Close()
 	c := server.(*clientConn)
 	defer c.Close()
-	if n := testing.AllocsPerRun(200, func() { meters.Put(parsed(t, s, c).meter) }); n > 24 {
+	if n := testing.AllocsPerRun(200, func() { meters.Put(parsed(t, s, c).meter) }); n > 8 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -6,18 +6,13 @@ import (
 	"strings"
 )
 
-// details is the row's column of that name: what the request asked for and the reply told beside the
+// details appends to the empty b the row's column of that name: what the request asked for and the reply told beside the
 // columns, as one JSON object that holds only what was there. DEFINITIONS.md lists the keys.
-func (f *Facts) details() string {
-	b := append(make([]byte, 0, 256), '{')
+func (f *Facts) details(b []byte) []byte {
+	b = append(b, '{')
 	text := func(key, v string) {
 		if v != "" {
-			b = appendKey(b, key)
-			q, err := json.Marshal(v)
-			if err != nil {
-				q = []byte(`""`) // a string always encodes
-			}
-			b = append(b, q...)
+			b = appendText(appendKey(b, key), v)
 		}
 	}
 	num := func(key string, v Int) {
@@ -71,9 +66,9 @@ func (f *Facts) details() string {
 	some("pings", f.Pings)
 	some("bad_events", f.BadEvents)
 	if len(b) == 1 {
-		return ""
+		return nil
 	}
-	return string(append(b, '}'))
+	return append(b, '}')
 }
 
 // disputedKey is the key under which details name the counts that two sources tell differently.
@@ -117,6 +112,22 @@ func truth(b bool) int64 {
 		return 1
 	}
 	return 0
+}
+
+// appendText appends a string as JSON. Nearly all are names without a character that JSON or HTML minds.
+func appendText(b []byte, v string) []byte {
+	for i := range len(v) {
+		if c := v[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			q, err := json.Marshal(v)
+			if err != nil {
+				q = []byte(`""`) // a string always encodes
+			}
+			return append(b, q...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, v...)
+	return append(b, '"')
 }
 
 func appendKey(b []byte, key string) []byte {

@@ -12,13 +12,17 @@ func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	m.fillTimes(rec, marks)
 	m.fillPhases(rec, marks)
 	if m.dialect != "" {
-		rec.Details = m.facts.details()
+		var room [512]byte
+		if b := m.facts.details(room[:0]); string(b) != m.lastDetails {
+			m.lastDetails = string(b)
+		}
+		rec.Details = m.lastDetails
 	}
 }
 
 func (m *Meter) fillRequest(rec *Record) {
 	q, f := &m.request, &m.facts
-	rec.Model = q.model.String()
+	rec.Model = q.model.again(&m.lastAsked)
 	rec.MaxTokens, rec.Messages, rec.Tools = q.limit, q.msgs, q.tools
 	if !rec.Messages.Valid && m.dialect == DialectResponses {
 		rec.Messages = q.inputs
@@ -40,10 +44,10 @@ func (m *Meter) fillRequest(rec *Record) {
 func (m *Meter) fillReply(rec *Record, clean bool) {
 	r, f := &m.reply, &m.facts
 	if len(r.model.b) > 0 {
-		rec.Model = r.model.String()
+		rec.Model = r.model.again(&m.lastServed)
 		f.ServedModel = rec.Model
 	}
-	rec.FinishReason = r.finishes.String()
+	rec.FinishReason = r.finishes.again(&m.lastFinish)
 	if generates(m.dialect) && m.status > 0 && m.status < 400 && r.mode != notMetered {
 		rec.Stream = Int{Valid: true}
 		if r.mode == eventStream {
@@ -59,7 +63,7 @@ func (m *Meter) fillReply(rec *Record, clean bool) {
 	case r.off != "":
 		rec.Error = firstOf(rec.Error, r.off)
 	}
-	f.Fingerprint, f.SlotID = r.fingerprint.String(), r.slot
+	f.Fingerprint, f.SlotID = r.fingerprint.again(&m.lastBuild), r.slot
 	f.Results, f.Counted = r.results, r.counted
 	if m.dialect == DialectTokenize {
 		f.Tokens = r.tokens // native replies have a member of the same name

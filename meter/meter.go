@@ -73,6 +73,9 @@ type Meter struct {
 	reply reply
 
 	facts Facts // valid from Fill to the next BeginRequest or Reset
+
+	// What the last exchanges' rows said: servers say the same again and again, and so it is one string.
+	lastAsked, lastServed, lastFinish, lastBuild, lastDetails string
 }
 
 // Reset forgets the exchange and keeps the buffers.

@@ -106,6 +106,14 @@ func (t *text) wipe() {
 
 func (t *text) String() string { return unescape(t.b) }
 
+// again is String for what is nearly always the same: last holds what it was the last time.
+func (t *text) again(last *string) string {
+	if string(t.b) != *last || !simple(t.b) {
+		*last = t.String()
+	}
+	return *last
+}
+
 // words is a text of distinct words, joined by commas.
 type words struct{ text }
 
@@ -144,6 +152,9 @@ var comma = []byte{','} //nolint:gochecknoglobals // a constant
 // unescape resolves a JSON string's escapes. What was cut off in the middle of an escape or of a
 // character is dropped, what is not UTF-8 replaced: the result is always valid.
 func unescape(p []byte) string {
+	if simple(p) {
+		return string(p)
+	}
 	var b strings.Builder
 	for i := 0; i < len(p); {
 		if p[i] != '\\' {
@@ -168,6 +179,16 @@ func unescape(p []byte) string {
 		}
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// simple reports whether a text is ASCII without escapes: it is then what it says.
+func simple(p []byte) bool {
+	for _, c := range p {
+		if c >= utf8.RuneSelf || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // escape reads the escape sequence that p begins with; n is 0 if it is incomplete.

@@ -131,10 +131,11 @@ func (w *watched) Observe(e proxy.Event) {
 		if w.slots != nil {
 			q.slot = w.slots.Sent(step.Request, step.At, q.work, e.Bytes)
 		}
-		w.tell(q, step, gpu.PhaseWaiting)
+		phase := gpu.PhaseWaiting
 		if !q.work.Streams { // its phases show only at its end; that it works now is still worth knowing
-			w.tell(q, step, gpu.PhasePrefill)
+			phase = gpu.PhasePrefill
 		}
+		w.tell(q, step, phase)
 	case proxy.Headed:
 		if q.work.Streams {
 			q.tape.headed = step.At

@@ -76,7 +76,7 @@ func busyRunner(tb testing.TB) *runner {
 		second(r)
 	}
 	for !r.learn.probeOver(r.cfg.Clock.Now()) {
-		r.learn.probeWant(r.cfg.Clock.Now())
+		r.learn.probe.want(r.info.Offers, r.cfg.Clock.Now())
 		r.cfg.Clock.wall += 1e9
 	}
 	for range 120 {

@@ -37,6 +37,7 @@ func (s span) known() bool       { return s.hi != 0 }
 func (s span) shift(d span) span { return span{s.lo + d.lo, s.hi + d.hi} }
 
 const (
+	edgeFirstNs  = 1e9   // no counter steps less often, as far as is known before it was seen to step
 	edgeDriftPPM = 20    // what two clocks may drift apart, always allowed for
 	edgeRoomNs   = 1e6   // a look is planned this far from where a step may be
 	edgeRenewNs  = 60e9  // a lock older than this is renewed
@@ -88,8 +89,8 @@ func (e *edgeTracker) seen(t Tick) span {
 	s := span{t.Before - e.period.hi, t.After}
 	switch {
 	case !e.prev.OK:
-		if !e.period.known() {
-			s.lo = t.Before
+		if !e.period.known() { // it may have stood there for long
+			s.lo = t.Before - max(e.often, edgeFirstNs)
 		}
 	case t.Uj != e.prev.Uj:
 		s.lo = e.prev.Before
@@ -158,23 +159,30 @@ func (e *edgeTracker) step(n int64) span {
 }
 
 // next returns when to look, given that a look is wanted at or after t: just after a step while the
-// rhythm is known; a pair of looks that halves or proves it when it is wide or old; in eighths of a
-// period, sooner than t, while it is lost.
-func (e *edgeTracker) next(now, t int64) int64 {
+// rhythm is known; a pair of looks that halves or proves it when it is wide or old. Where more looks can be
+// paid for, it is sooner than t while the rhythm is lost (in eighths of a period) or so young that at t it
+// would not tell one step from the next.
+func (e *edgeTracker) next(now, t int64, affords bool) int64 {
 	if !e.period.known() {
 		return t
 	}
 	if e.stillNs() > 3*e.period.hi { // it does not move: no use in hunting
 		return t
 	}
-	if !e.locked(now) {
-		return now + e.period.lo/8
+	if !e.locked(now) || e.stepAfter(now).width() > e.period.lo*3/4 { // lost, or one step cannot be told from the next
+		if e.pre = false; !affords {
+			return t
+		}
+		return min(t, now+e.period.lo/8)
 	}
 	if e.pre {
 		e.pre = false
 		return e.stepAfter(now).hi + edgeRoomNs
 	}
-	s := e.stepAfter(t)
+	if !affords {
+		return e.stepAfter(t).hi + edgeRoomNs
+	}
+	s := e.stepAfter(max(now, min(t, e.clear())))
 	switch {
 	case s.width() > max(e.period.lo/16, 6*edgeRoomNs): // halve it
 		e.pre = true
@@ -184,6 +192,12 @@ func (e *edgeTracker) next(now, t int64) int64 {
 		return max(now, s.lo-edgeRoomNs)
 	}
 	return s.hi + edgeRoomNs
+}
+
+// clear returns up to when the rhythm tells one step from the next with a half to spare.
+func (e *edgeTracker) clear() int64 {
+	n := (e.period.lo/2 - e.lock.width()) / max(1, e.period.width())
+	return e.lock.hi + max(1, n)*e.period.lo
 }
 
 // stepAfter returns the first step that ends after t.

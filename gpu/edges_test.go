@@ -44,7 +44,7 @@ func TestEdgeTracker(t *testing.T) {
 		}
 		var sharp, looks int
 		for range 300 {
-			now = max(now, e.next(now, now+1e9))
+			now = max(now, e.next(now, now+1e9, true))
 			tick, step := c.look(r, now, cost())
 			e.observe(&tick)
 			if step <= tick.Lo-1 || step > tick.Hi {
@@ -101,9 +101,13 @@ func TestEdgeTrackerNoRhythm(t *testing.T) {
 		t.Fatalf("found a period %+v (sure %v) in a counter that moved at every look", p, sure)
 	}
 	var e edgeTracker
+	first := looks[2]
+	if e.observe(&first); first.Lo > first.Before-1e9 {
+		t.Errorf("a first look says that the counter moved within %d ns before it", first.Before-first.Lo)
+	}
 	tick := looks[3]
 	e.observe(&tick)
-	if tick.Lo != tick.Before || tick.Hi != tick.After {
+	if tick.Lo != first.Before || tick.Hi != tick.After {
 		t.Errorf("step placed in (%d, %d], looked in [%d, %d]", tick.Lo, tick.Hi, tick.Before, tick.After)
 	}
 }
@@ -119,7 +123,7 @@ func TestEdgeTrackerStandsStill(t *testing.T) {
 			t.Fatalf("look %d: still for %d, want %d", i, e.stillNs(), want)
 		}
 	}
-	if next := e.next(3e9, 4e9); next != 4e9 {
+	if next := e.next(3e9, 4e9, true); next != 4e9 {
 		t.Errorf("next look at %d: a frozen counter must not be hunted", next)
 	}
 }

@@ -15,16 +15,14 @@ type learner struct {
 	edges  edgeTracker
 	knot   Tick // the last step that became a sample, where the counter gives the shape
 
-	probing   bool
-	probeNext int64
-	probeEnd  int64
-
+	probing    bool
+	probe      probe
 	probes     int
 	probeAgain int64 // when to probe once more, because the machine was too busy; 0: never
 
-	looks   []Tick
-	instant changes
-	average changes
+	budget  float64       // share of a core that looks at the counter may cost
+	extra   time.Duration // what looks beyond the regular pace may still cost
+	extraAt int64         // when that was last added to
 
 	shape      Channel
 	ringSpan   int64 // how much of the past the ring is taken to hold
@@ -43,9 +41,7 @@ type learner struct {
 }
 
 const (
-	probeNs      = 1200e6
-	probeEveryNs = 4e6
-	probeAgainNs = 20e9
+	probeAgainNs = 40e9 // by then a sixth of the budget has paid for a part of a probe
 	mostProbes   = 10
 
 	learnEveryNs  = 10e9
@@ -66,7 +62,10 @@ const (
 // agree gets another chance.
 func (l *learner) begin(info Info) {
 	was, lags, period, often := l.learnt, l.lags, l.edges.period, l.edges.often
-	*l = learner{offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions, energyCost: l.energyCost}
+	*l = learner{
+		offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions,
+		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt,
+	}
 	for c, e := range info.Expected {
 		l.learnt[c] = &Learnt{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
 		if old := was[c]; old != nil {
@@ -74,8 +73,10 @@ func (l *learner) begin(info Info) {
 		}
 	}
 	l.edges.period, l.edges.often = period, often
-	l.probing = was == nil && info.Offers&(WantEnergy|WantPower) != 0
 	l.choose()
+	if was == nil && info.Offers&(WantEnergy|WantPower) != 0 {
+		l.beginProbe()
+	}
 	l.lags = lags
 }
 
@@ -120,74 +121,81 @@ func (l *learner) choose() {
 	}
 }
 
-// probeWant asks for counter and power in quick succession.
-func (l *learner) probeWant(now int64) (Want, int64) {
-	if l.probeEnd == 0 {
-		l.probeEnd = now + probeNs
-	}
-	if now < l.probeNext {
-		return 0, l.probeNext
-	}
-	l.probeNext = now + probeEveryNs
-	return l.offers & (WantEnergy | WantPower), l.probeNext
-}
-
 // probeOver ends the probe in its time, and works out what it has shown.
 func (l *learner) probeOver(now int64) bool {
-	if l.probeEnd == 0 || now < l.probeEnd {
+	if !l.probing || !l.probe.over(now) {
 		return false
 	}
 	l.probing = false
+	p := &l.probe
 	if l.offers&WantEnergy != 0 {
-		p, sure := periodOf(l.looks)
-		if !sure && l.probes < mostProbes {
+		switch {
+		case p.found() && !p.failed:
+			l.edges.often = 0
+			l.edges.setPeriod(p.period)
+			l.ensure(ChannelCounter).StepNs = p.period.mid()
+			for i := range p.looks {
+				l.edges.observe(&p.looks[i])
+			}
+		case p.restless():
+			l.edges.often = oftenOf(p.looks)
+		case l.probes < mostProbes:
 			l.probeAgain = now + probeAgainNs
 		}
-		if sure && !p.known() {
-			l.edges.often = oftenOf(l.looks)
-		}
-		if p.known() {
-			l.edges.often = 0
-			l.edges.setPeriod(p)
-			l.ensure(ChannelCounter).StepNs = p.mid()
-			for i := range l.looks {
-				l.edges.observe(&l.looks[i])
+	}
+	if l.shape == ChannelInstant || l.shape == ChannelAverage { // watched closely enough to tell
+		for c, seen := range map[Channel]*changes{ChannelInstant: &p.instant, ChannelAverage: &p.average} {
+			if step := seen.step(); step > 0 && l.learnt[c] != nil {
+				l.learnt[c].StepNs = step
 			}
 		}
 	}
-	for c, seen := range map[Channel]*changes{ChannelInstant: &l.instant, ChannelAverage: &l.average} {
-		if step := seen.step(); step > 0 && l.learnt[c] != nil {
-			l.learnt[c].StepNs = step
-		}
-	}
-	l.looks, l.probeEnd = nil, 0
+	l.probe = probe{}
 	l.probes++
 	l.choose()
 	return true
 }
 
+// beginProbe starts to find out how often the channels update.
+func (l *learner) beginProbe() {
+	l.probing, l.probeAgain = true, 0
+	l.probe = newProbe(l.offers, l.shape, l.channel(ChannelCounter).StepNs)
+}
+
 // power is shown polled values.
 func (l *learner) power(r *Reading) {
 	if l.probing {
-		l.instant.see(r.PowerAt, r.InstantMw)
-		l.average.see(r.PowerAt, r.AverageMw)
+		l.probe.power(r)
 	}
+}
+
+// affords says whether a look beyond the regular pace can be paid for.
+func (l *learner) affords(now int64) bool {
+	if l.extraAt == 0 {
+		l.extra = probeCPU
+	} else {
+		l.extra = min(probeCPU, l.extra+time.Duration(float64(now-l.extraAt)*l.budget*extraShare))
+	}
+	l.extraAt = now
+	return l.extra > 0
 }
 
 // look is shown a tick, and places its step.
 func (l *learner) look(t *Tick) {
 	l.edges.observe(t)
-	if l.probing {
-		l.looks = append(l.looks, *t)
+	if l.probing && l.probe.counter {
+		l.probe.look(*t, l.affords(t.After))
 	}
 	if p := l.edges.period; p.known() {
 		l.ensure(ChannelCounter).StepNs = p.mid()
 	}
 }
 
-// costs is told the CPU time of a look; the price is that of the cheaper half, so that one preempted
-// call does not count.
-func (l *learner) costs(cpu time.Duration) {
+// costs is told the CPU time of a look, and whether it came sooner than the regular pace has it.
+func (l *learner) costs(cpu time.Duration, extra bool) {
+	if extra {
+		l.extra -= cpu
+	}
 	if l.energyCost == 0 {
 		l.energyCost = cpu
 	}
@@ -254,7 +262,7 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 		return ""
 	}
 	if l.probeAgain != 0 && now > l.probeAgain {
-		l.probing, l.probeAgain = true, 0
+		l.beginProbe()
 	}
 	if note = l.frozen(t); note != "" || now < l.nextTask {
 		return note
@@ -375,22 +383,6 @@ func (l *learner) compare(t *Trace) string {
 	}
 	l.disputed = disputed
 	return note
-}
-
-// changes collects when a polled value changed.
-type changes struct {
-	last  Int
-	times []int64
-}
-
-func (c *changes) see(at int64, v Int) {
-	if !v.OK {
-		return
-	}
-	if c.last.OK && c.last.V != v.V {
-		c.times = append(c.times, at)
-	}
-	c.last = v
 }
 
 // step returns the shortest usual time between two changes, 0 where fewer than four were seen: an update

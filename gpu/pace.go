@@ -6,12 +6,14 @@ import "time"
 const (
 	tailNs       = 2e9   // stay fast for so long after the last request
 	idlePollNs   = 200e6 // polled power while nothing is in flight
-	coalesceNs   = 20e6  // what is due this soon is asked for along with what is due now
+	coalesceNs   = 20e6  // what is due this soon is asked for along with what is due now,
+	coalescePart = 10    // or within this part of its own pace
 	maxRingPoll  = 1e9
 	statusBusyNs = 1e9
 	statusIdleNs = 2e9
 	procsBusyNs  = 10e9
 	procsIdleNs  = 30e9
+	idleLookNs   = 4e9 // at the counter; below what a second's energy waits for, and what the counter speaks for
 
 	recordedLookNs  = 25e6 // a quarter of an H100's tick
 	recordingBudget = 0.2
@@ -27,6 +29,7 @@ type paceFacts struct {
 	tickPeriod int64         // ns, 0 where the counter moves all the time
 	energyCost time.Duration // CPU time of one look at the counter
 	budget     float64       // share of one core that looks may cost
+	affords    bool          // looks sooner than the pace says can be paid for
 }
 
 // interval returns how often to ask for one group, in ns; 0 means not on its own.
@@ -44,17 +47,16 @@ func (f paceFacts) interval(w Want) int64 {
 		if f.recording { // whatever is in flight: what is quiet is measured too
 			return min(max(recordedLookNs, int64(float64(f.energyCost)/recordingBudget)), 100e6)
 		}
-		least := int64(200e6)
-		if f.shape == ChannelCounter {
+		least, most, idle := int64(200e6), int64(1e9), int64(1e9)
+		switch f.shape {
+		case ChannelCounter:
 			least = 20e6
+		case ChannelRing: // it scales the samples, whose sum is right by itself within a few tenths of a percent
+			least, most, idle = 1e9, 2500e6, idleLookNs
 		}
-		paid := int64(float64(f.energyCost) / f.budget)
+		paid := int64(float64(f.energyCost) / (f.budget * (1 - extraShare)))
 		least = max(least, f.tickPeriod)
-		most := int64(1e9)
-		if f.shape == ChannelRing { // it scales the samples, whose sum is right by itself within a few tenths of a percent
-			most = 2500e6
-		}
-		return pick(min(max(least, paid), most), min(max(1e9, paid), 4e9))
+		return pick(min(max(least, paid), most), min(max(idle, paid), idleLookNs))
 	case WantRing:
 		return pick(min(maxRingPoll, f.ringSpan*2/5), min(2*maxRingPoll, f.ringSpan*7/10))
 	case WantPower:
@@ -74,6 +76,8 @@ func (f paceFacts) interval(w Want) int64 {
 type pacer struct {
 	offers Want
 	due    [5]int64 // by bit of Want
+	every  [5]int64 // the pace that due came of
+	early  bool     // the next look at the counter is sooner than its pace has it
 }
 
 // groups calls f for every group in w.
@@ -107,7 +111,7 @@ func (p *pacer) take(groups Want, now int64) (w Want, next int64) {
 		return w, next
 	}
 	groups.groups(func(i int, g Want) {
-		if g != WantEnergy && p.due[i] <= now+coalesceNs {
+		if g != WantEnergy && p.due[i] <= now+max(coalesceNs, p.every[i]/coalescePart) {
 			w |= g
 		}
 	})
@@ -117,9 +121,12 @@ func (p *pacer) take(groups Want, now int64) (w Want, next int64) {
 // done sets when the groups of w are due again. The counter's edges choose the moment of a look.
 func (p *pacer) done(w Want, now int64, f paceFacts, edges *edgeTracker) {
 	w.groups(func(i int, g Want) {
-		p.due[i] = now + f.interval(g)
+		p.every[i] = f.interval(g)
+		p.due[i] = now + p.every[i]
 		if g == WantEnergy && !f.recording {
-			p.due[i] = edges.next(now, p.due[i])
+			regular := p.due[i]
+			p.due[i] = edges.next(now, regular, f.affords)
+			p.early = p.due[i] < regular
 		}
 	})
 }

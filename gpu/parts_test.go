@@ -72,6 +72,8 @@ func TestIntervals(t *testing.T) {
 	dear := busy
 	dear.energyCost = 3500 * time.Microsecond
 	cpu := paceFacts{busy: true, shape: ChannelCounter, energyCost: 10 * time.Microsecond, budget: 0.003}
+	coarse := busy
+	coarse.shape, coarse.energyCost = ChannelAverage, 100*time.Microsecond
 	polled := paceFacts{busy: true, shape: ChannelInstant, shapeStep: 100e6, budget: 0.003}
 	for _, x := range []struct {
 		name string
@@ -81,10 +83,11 @@ func TestIntervals(t *testing.T) {
 	}{
 		{"the ring once a second", busy, WantRing, 960e6},
 		{"before it overflows when idle", h100, WantRing, 1680e6},
-		{"the counter five times a second", busy, WantEnergy, 200e6},
-		{"less often where a look is dear", dear, WantEnergy, 1_166_666_666},
+		{"the counter once a second", busy, WantEnergy, 1e9},
+		{"five times where power is polled", coarse, WantEnergy, 200e6},
+		{"less often where a look is dear", dear, WantEnergy, 1_400_000_000},
 		{"a counter that is all there is", cpu, WantEnergy, 20e6},
-		{"idle", h100, WantEnergy, 1e9},
+		{"idle", h100, WantEnergy, 4e9},
 		{"polled power four times a step", polled, WantPower, 25e6},
 		{"power that is only shown", busy, WantPower, 1e9},
 		{"processes seldom", busy, WantProcs, 10e9},

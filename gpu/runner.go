@@ -72,6 +72,7 @@ func newRunner(cfg Config, i int, quit <-chan struct{}) *runner {
 		r.rec = cfg.Recorders[i]
 	}
 	r.trace = NewTrace(traceKeep)
+	r.learn.budget = cfg.Budget
 	r.state.Store(&State{Info: t.Info, Condition: Lost, Why: "not opened yet"})
 	return r
 }
@@ -215,6 +216,7 @@ func (r *runner) sample() bool {
 		now := r.cfg.Clock.Now()
 		if r.learn.probing && r.learn.probeOver(now) {
 			r.setCondition(Live, "")
+			r.pace.done(r.info.Offers&WantEnergy, now, r.facts(r.isBusy(now)), &r.learn.edges) // its rhythm is known now
 		}
 		want, next := r.due(now)
 		if want == 0 {
@@ -246,7 +248,7 @@ func (r *runner) due(now int64) (Want, int64) {
 		return r.pace.take(r.info.Offers, now)
 	}
 	want, next := r.pace.take(r.info.Offers&^(WantEnergy|WantPower), now)
-	fast, soon := r.learn.probeWant(now)
+	fast, soon := r.learn.probe.want(r.info.Offers, now)
 	return want | fast, min(next, soon)
 }
 
@@ -323,7 +325,7 @@ func (r *runner) read(want Want) (err error) {
 		}
 		r.calls[i].add(r.reading.After - r.reading.Before)
 		if g == WantEnergy {
-			r.learn.costs(threadCPU() - cpu)
+			r.learn.costs(threadCPU()-cpu, r.learn.probing || r.pace.early)
 		}
 	})
 	r.reading.Before = began
@@ -333,6 +335,7 @@ func (r *runner) read(want Want) (err error) {
 func (r *runner) facts(busy bool) paceFacts {
 	f := r.learn.facts()
 	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
+	f.affords = r.learn.affords(r.cfg.Clock.Now())
 	return f
 }
 

@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -38,8 +39,9 @@ type Trace struct {
 	epoch  int
 	began  bool
 
-	c     curve
-	knots []knot
+	c       curve
+	knots   []knot
+	doubted knot // the counter's last step, where it is not believed yet; hi 0: none
 
 	shape    Channel
 	shapeLag int64
@@ -61,12 +63,13 @@ type knot struct {
 	anchor bool // the shape is scaled between anchors
 }
 
-func (k knot) mid() int64 { return k.lo + (k.hi-k.lo)/2 }
+func (k knot) mid() int64    { return k.lo + (k.hi-k.lo)/2 }
+func (k knot) anchors() bool { return k.anchor }
 
 const (
 	anchorEveryNs   = 900e6
 	anchorSharp     = 30   // an anchor is placed to this part of its distance from the one before
-	counterSpeaksNs = 3e9  // for so long the samples go on with the counter's last gain
+	counterSpeaksNs = 5e9  // for so long the samples go on with the counter's last gain
 	gainErr         = 0.05 // what vendors state for a power reading
 )
 
@@ -80,7 +83,7 @@ func (t *Trace) Add(b *Batch) {
 	if !t.began || b.Epoch != t.epoch || b.Shape != t.shape {
 		t.c.reset()
 		if b.Epoch != t.epoch || !t.began {
-			t.knots = t.knots[:0]
+			t.knots, t.doubted = t.knots[:0], knot{}
 		}
 		t.began, t.epoch, t.shape, t.rms = true, b.Epoch, b.Shape, math.Inf(1)
 	}
@@ -114,8 +117,36 @@ func (t *Trace) addKnot(k Tick) {
 		}
 		return
 	}
-	t.knots = append(t.knots, knot{lo: k.Lo, hi: k.Hi, uj: k.Uj})
+	next := knot{lo: k.Lo, hi: k.Hi, uj: k.Uj}
+	if d := t.doubted; d.hi != 0 {
+		t.doubted = knot{}
+		if d.uj == next.uj { // it has not moved since; this look may know better when it did
+			if lo, hi := max(d.lo, next.lo), min(d.hi, next.hi); lo < hi {
+				d.lo, d.hi = lo, hi
+			}
+			next = d
+		} else { // it moves on: so it was right
+			t.knots = append(t.knots, d)
+			t.anchorLast()
+		}
+	}
+	if t.doubts(next) {
+		t.doubted = next
+		return
+	}
+	t.knots = append(t.knots, next)
 	t.anchorLast()
+}
+
+// doubts says whether a step is off by more than steps use to be from what the shape makes of those before it. A
+// counter that has come to a stand looks like that: its last value is taken for one that it took just now. Such a
+// step waits until the counter has moved again.
+func (t *Trace) doubts(k knot) bool {
+	if math.IsInf(t.rms, 1) || len(t.knots) == 0 {
+		return false
+	}
+	said, ok := t.scaled(k.mid() - t.tickLag)
+	return ok && math.Abs(said-float64(k.uj)) > t.rms
 }
 
 // anchorLast makes the last knot an anchor if it is far enough from the one before and placed sharply
@@ -137,6 +168,9 @@ func (t *Trace) anchorLast() {
 			return
 		}
 		k.anchor = apart >= anchorEveryNs && k.hi-k.lo <= apart/anchorSharp
+		if first := !slices.ContainsFunc(t.knots[:i], knot.anchors); first && a.hi-a.lo > apart/anchorSharp && a.hi-a.lo > 3*(k.hi-k.lo) {
+			a.anchor, k.anchor = false, true // made before the rhythm was known
+		}
 		return
 	}
 	k.anchor = true

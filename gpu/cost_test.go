@@ -59,7 +59,7 @@ func second(r *runner) {
 }
 
 func busyRunner(tb testing.TB) *runner {
-	cfg := Config{Clock: NewClock(), Budget: defaultBudget, WakeSleeping: true, Handle: func(*Batch) {}}
+	cfg := Config{Clock: NewClock(), Budget: defaultBudget, WakeSleeping: true, Handle: func(*Batch) {}, cpu: threadCPU}
 	src := busySource{}
 	cfg.Targets = []Target{{Source: &src, Info: src.info()}}
 	s, err := Start(Config{Clock: cfg.Clock})

@@ -272,7 +272,7 @@ func (r *runner) publish(now int64, force bool) {
 		Info: r.info, Condition: r.condition, Why: r.why, At: now, Epoch: r.epoch, Reopens: r.reopens,
 		Errors: r.errsTotal, Missed: r.missed, Demotions: l.demotions, Shape: l.shape, Disputed: l.disputed,
 		Channels: map[Channel]Learnt{}, Demoted: map[Channel]string{}, Calls: map[string]CallStats{},
-		Agreement: l.agreement, CPUNs: int64(threadCPU() - r.cpuBase), WallNs: now - r.startedAt,
+		Agreement: l.agreement, CPUNs: int64(r.cfg.cpu() - r.cpuBase), WallNs: now - r.startedAt,
 		InstantMw: r.seen.InstantMw, AverageMw: r.seen.AverageMw, Status: r.seen.Status, Contention: r.contention,
 	}
 	if r.seen.ProcsKnown {

@@ -106,7 +106,7 @@ func (r *runner) isBusy(now int64) bool {
 func (r *runner) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	r.cpuBase, r.startedAt = threadCPU(), r.cfg.Clock.Now()
+	r.cpuBase, r.startedAt = r.cfg.cpu(), r.cfg.Clock.Now()
 	defer func() {
 		if r.dev != nil {
 			r.end("stopped")
@@ -316,7 +316,7 @@ func (r *runner) read(want Want) (err error) {
 		if err != nil {
 			return
 		}
-		cpu := threadCPU()
+		cpu := r.cfg.cpu()
 		if err = r.dev.Read(g, &r.reading); err != nil {
 			return
 		}
@@ -325,7 +325,7 @@ func (r *runner) read(want Want) (err error) {
 		}
 		r.calls[i].add(r.reading.After - r.reading.Before)
 		if g == WantEnergy {
-			r.learn.costs(threadCPU()-cpu, r.learn.probing || r.pace.early)
+			r.learn.costs(r.cfg.cpu()-cpu, r.learn.probing || r.pace.early)
 		}
 	})
 	r.reading.Before = began

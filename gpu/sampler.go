@@ -34,6 +34,8 @@ type Config struct {
 	SysRoot      string
 
 	Log *slog.Logger // nil: silent
+
+	cpu func() time.Duration // the CPU time of the device's thread, for tests
 }
 
 // Target is one device to sample.
@@ -79,6 +81,9 @@ func Start(cfg Config) (*Sampler, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = discard()
+	}
+	if cfg.cpu == nil {
+		cfg.cpu = threadCPU
 	}
 	if cfg.SysRoot == "" {
 		cfg.SysRoot = "/sys"

@@ -1,0 +1,124 @@
+package gpu
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pricedSource is a card whose calls cost what they cost on the H100 of SAMPLING.md, in a bubble.
+type pricedSource struct {
+	clock Clock
+	r     *rand.Rand
+	spent atomic.Int64 // ns of CPU
+	calls [5]int
+	waken int
+}
+
+// What the groups cost there, in microseconds of CPU: the median, and what one call in ten costs. A look at the
+// counter took 3 to 6 ms.
+var h100Prices = map[Want]struct{ usual, tenth int64 }{
+	WantEnergy: {3600, 6000}, WantRing: {512, 2000}, WantPower: {4, 24}, WantStatus: {72, 109}, WantProcs: {208, 1465},
+}
+
+// wakePrice is what a round costs beside its calls: the thread's waking and the sampler's own work.
+const wakePrice = 100e3
+
+func (s *pricedSource) Name() string                { return "priced" }
+func (s *pricedSource) List() ([]Info, error)       { return []Info{s.info()}, nil }
+func (s *pricedSource) Close() error                { return nil }
+func (s *pricedSource) Open(string) (Device, error) { return &pricedDevice{s: s}, nil }
+func (s *pricedSource) cpu() time.Duration          { return time.Duration(s.spent.Load()) }
+func (s *pricedSource) info() Info                  { return busySource{}.info() }
+
+type pricedDevice struct {
+	s    *pricedSource
+	last int64
+	at   int64 // of the last call, to tell rounds apart
+}
+
+func (d *pricedDevice) Info() Info   { return d.s.info() }
+func (d *pricedDevice) Close() error { return nil }
+
+func (d *pricedDevice) Read(w Want, r *Reading) error {
+	s := d.s
+	r.Before = s.clock.Now()
+	if r.Before != d.at {
+		s.waken++
+		s.spent.Add(wakePrice)
+	}
+	price := h100Prices[w]
+	cost := price.usual * 1000
+	if s.r.IntN(10) == 0 {
+		cost = price.tenth * 1000
+	}
+	w.groups(func(i int, _ Want) { s.calls[i]++ })
+	time.Sleep(time.Duration(cost))
+	s.spent.Add(cost)
+	now := s.clock.Now()
+	r.After, d.at = now, now
+	switch w {
+	case WantEnergy:
+		r.Energy = Tick{Before: r.Before, After: now, Uj: (now - cost/2) / 1e8 * 30e6, OK: true}
+	case WantRing:
+		if d.last == 0 {
+			d.last = now/20e6*20e6 - 119*20e6
+		}
+		for ; d.last+20e6 < now; d.last += 20e6 {
+			r.Ring = append(r.Ring, Sample{At: d.last + 20e6, Mw: 300e3})
+		}
+	case WantPower:
+		r.PowerAt, r.InstantMw = now, Some(300e3)
+	case WantStatus:
+		r.Status = Status{TempC: Some(40), LimitMw: Some(700e3)}
+	case WantProcs:
+		r.ProcsKnown = true
+	}
+	return nil
+}
+
+// TestBudget: the calls that the sampler makes, at what they cost on an H100, are less than half a percent of a
+// core while requests are in flight, far less while none is, and the start has its own bound.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &pricedSource{clock: NewClock(), r: rand.New(rand.NewPCG(1, 2))}
+		sampler, err := Start(Config{Clock: s.clock, Targets: []Target{{Source: s, Info: s.info()}}, cpu: s.cpu})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spell := func(name string, most float64, during func()) {
+			before, calls, waken, began := s.cpu(), s.calls, s.waken, s.clock.Now()
+			during()
+			synctest.Wait()
+			d := time.Duration(s.clock.Now() - began)
+			part := 100 * float64(s.cpu()-before) / float64(d)
+			each := func(i int) float64 { return float64(s.calls[i]-calls[i]) / d.Seconds() }
+			t.Logf("%-22s %.3f %% of a core (%.0f ms in %v); a second: %.2f looks at the counter, %.2f rings, %.2f status, %.2f processes, %.1f wake-ups", name, part,
+				float64(s.cpu()-before)/1e6, d, each(0), each(1), each(3), each(4), float64(s.waken-waken)/d.Seconds())
+			if part > most {
+				t.Errorf("%s: %.3f %% of a core, at most %.2f", name, part, most)
+			}
+		}
+		tell := func(id uint64, phase Phase) {
+			sampler.Observe(Event{At: s.clock.Now(), Request: id, Phase: phase})
+		}
+		spell("the first ten seconds", 1.6, func() { time.Sleep(10 * time.Second) }) // 100 ms of them for the probe
+		spell("idle", 0.25, func() { time.Sleep(10 * time.Minute) })
+		spell("busy", 0.5, func() {
+			tell(1, PhaseDecode)
+			time.Sleep(10 * time.Minute)
+			tell(1, PhaseDone)
+		})
+		spell("short ones now and then", 0.5, func() {
+			for id := range uint64(100) {
+				tell(2+id, PhasePrefill)
+				time.Sleep(time.Second)
+				tell(2+id, PhaseDone)
+				time.Sleep(5 * time.Second)
+			}
+		})
+		sampler.Stop()
+	})
+}

@@ -19,11 +19,37 @@ import (
 	"wattline/sink/store"
 )
 
+// hasty is how soon an impatient client gives up on an insert. A busy machine may take longer for each, so
+// that nothing would ever arrive: what waits for rows gives it more time, step by step.
+const hasty = 300 * time.Millisecond
+
 // impatient makes a shipper and its client give up and try again within a test's time.
 func impatient(s *Shipper, c *Client) *Shipper {
-	c.insertTimeout, c.countTimeout = 300*time.Millisecond, 5*time.Second
+	c.insertTimeout, c.countTimeout = hasty, patience
 	s.firstPause, s.longestPause = 5*time.Millisecond, 100*time.Millisecond
 	return s
+}
+
+// untilDrained runs f beside the shipper and then waits until nothing is left in the store. Where that takes
+// more than some inserts that give up would, the client gets more patience; the shipper stands still meanwhile.
+func untilDrained(t testing.TB, sh *Shipper, c *Client, s *store.Store, f func()) {
+	t.Helper()
+	for limit := 30 * time.Second; ; limit *= 2 {
+		done := false
+		until(t, sh, func() {
+			f()
+			done = drainedIn(t, s, limit)
+		})
+		if done {
+			return
+		}
+		if c.insertTimeout > patience {
+			t.Fatalf("rows still wait although an insert may take %v: %s", c.insertTimeout, sh.Stats().LastError)
+		}
+		f = func() {}
+		c.insertTimeout *= 4
+		t.Logf("rows still wait: an insert may take %v now", c.insertTimeout)
+	}
 }
 
 // chaos is a plan that fails three of four inserts, each in a random way, and counts.
@@ -70,17 +96,20 @@ func TestEveryRowExactlyOnceUnderFaultsSoak(t *testing.T) {
 		sh.cfg.MaxRows = 150
 		must(t, sh.Flush(t.Context())) // creates the tables
 		w.srv.Plan(chaos(11))
-		until(t, sh, func() {
+		untilDrained(t, sh, c, s, func() {
 			inPieces(t, s, chtest.Rows(chtest.RowsConfig{Seed: 8, Requests: requests, Samples: 300, Every: 60 * 24 * time.Hour / time.Duration(requests),
 				From: time.Now().UTC().AddDate(0, 0, -70).Truncate(time.Hour)}), 100)
-			drained(t, s, 2*time.Minute+time.Duration(requests)*10*time.Millisecond)
 		})
+		// How many inserts that took depends on when they were killed: more rows come until each fault was met.
+		for seed := uint64(100); untried(w.srv) != "" && seed < 150; seed++ {
+			untilDrained(t, sh, c, s, func() {
+				inPieces(t, s, chtest.Rows(chtest.RowsConfig{Seed: seed, Requests: 100}), 100)
+			})
+		}
 		settleDown(t, w)
 		tried := w.srv.Tried()
-		for _, k := range []chtest.FaultKind{chtest.CutBefore, chtest.CutAfter, chtest.HangBefore, chtest.HangAfter, chtest.Late, chtest.Kill} {
-			if tried[k] == 0 {
-				t.Errorf("no insert met %q", k)
-			}
+		if k := untried(w.srv); k != "" {
+			t.Errorf("no insert met %q", k)
 		}
 		st := sh.Stats()
 		t.Logf("inserts tried: %v", tried)
@@ -89,16 +118,24 @@ func TestEveryRowExactlyOnceUnderFaultsSoak(t *testing.T) {
 	})
 }
 
+// untried is a fault that no insert has met, "" if there is none.
+func untried(srv *chtest.Server) chtest.FaultKind {
+	tried := srv.Tried()
+	for _, k := range []chtest.FaultKind{chtest.CutBefore, chtest.CutAfter, chtest.HangBefore, chtest.HangAfter, chtest.Late, chtest.Kill} {
+		if tried[k] == 0 {
+			return k
+		}
+	}
+	return ""
+}
+
 // settleDown waits for inserts that are still to be carried out late, and for a restart.
 func settleDown(t testing.TB, w *world) {
 	t.Helper()
 	w.srv.Plan(nil)
-	<-time.After(300 * time.Millisecond)
-	for {
-		if _, err := w.srv.Engine().Query(t.Context(), "SELECT 1"); err == nil {
-			return
-		}
-		<-time.After(20 * time.Millisecond)
+	w.srv.Settle()
+	if _, err := w.srv.Engine().Query(t.Context(), "SELECT 1"); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -154,6 +191,21 @@ func TestHalfABatch(t *testing.T) {
 	}
 }
 
+// complains waits until the shipper's last error says so.
+func complains(t testing.TB, sh *Shipper, says string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
+		last := sh.Stats().LastError
+		if strings.Contains(last, says) {
+			t.Log(last)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the sentence is %q, not one that says %q", last, says)
+		}
+	}
+}
+
 // A wrong password keeps the rows waiting, says so in a sentence, and appears nowhere.
 func TestWrongPassword(t *testing.T) {
 	t.Parallel()
@@ -177,12 +229,10 @@ func TestWrongPassword(t *testing.T) {
 		wrong := "sesame+shut/tight"
 		sh := attempt(wrong)
 		until(t, sh, func() {
-			for sh.Stats().LastError == "" {
-				<-time.After(5 * time.Millisecond)
-			}
+			complains(t, sh, `refused user "watt"`)
 		})
 		st := sh.Stats()
-		if !strings.Contains(st.LastError, `refused user "watt"`) || !strings.Contains(st.LastError, "--clickhouse-password-file") {
+		if !strings.Contains(st.LastError, "--clickhouse-password-file") {
 			t.Errorf("the sentence is %q", st.LastError)
 		}
 		t.Log(st.LastError)
@@ -197,16 +247,8 @@ func TestWrongPassword(t *testing.T) {
 			t.Errorf("%d requests wait, expected all 300", waiting.Requests)
 		}
 		right := attempt(secret)
-		for try := 1; ; try++ { // an impatient shipper gives up on an engine that a busy machine holds up
-			err := right.Flush(t.Context())
-			if err == nil {
-				break
-			}
-			if try == 20 {
-				t.Fatal(err)
-			}
-			t.Log(err)
-		}
+		right.cfg.Client.insertTimeout = patience
+		must(t, right.Flush(t.Context()))
 		w.exactlyOnce(s)
 	})
 }
@@ -221,18 +263,10 @@ func TestMissingTable(t *testing.T) {
 		sh := impatient(w.shipper(c, s), c)
 		must(t, sh.Flush(t.Context()))
 		w.query("DROP TABLE $db.requests")
-		until(t, sh, func() {
+		untilDrained(t, sh, c, s, func() {
 			must(t, s.Write(t.Context(), chtest.Rows(chtest.RowsConfig{Seed: 13, Requests: 800, Samples: 60})))
-			for sh.Stats().LastError == "" {
-				<-time.After(5 * time.Millisecond)
-			}
-			if e := sh.Stats().LastError; !strings.Contains(e, "wattline ddl --apply") {
-				t.Errorf("the sentence is %q", e)
-			} else {
-				t.Log(e)
-			}
+			complains(t, sh, "wattline ddl --apply")
 			must(t, c.Apply(t.Context(), ""))
-			drained(t, s, time.Minute)
 		})
 		w.exactlyOnce(s)
 	})

@@ -15,6 +15,9 @@ import (
 	"wattline/sink/store"
 )
 
+// patience bounds what these tests wait for; nothing takes so long unless it hangs.
+const patience = 5 * time.Minute
+
 var shared chtest.Shared //nolint:gochecknoglobals // the engine of this test binary
 
 func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
@@ -68,7 +71,7 @@ func (w *world) target(dsn string) *Target {
 	w.t.Helper()
 	target, err := Parse(dsn)
 	must(w.t, err)
-	target.options.DialTimeout = 2 * time.Second
+	target.options.DialTimeout = patience // nobody here is silent when dialled
 	return target
 }
 
@@ -121,17 +124,26 @@ func until(t testing.TB, s *Shipper, f func()) {
 }
 
 // drained waits until nothing waits in the store.
-func drained(t testing.TB, s *store.Store, patience time.Duration) {
+func drained(t testing.TB, s *store.Store) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	if !drainedIn(t, s, patience) {
+		w, err := s.Waiting(t.Context())
+		t.Fatalf("still waiting after %v: %+v, %v", patience, w, err)
+	}
+}
+
+// drainedIn waits until nothing waits in the store, or for so long.
+func drainedIn(t testing.TB, s *store.Store, limit time.Duration) bool {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		w, err := s.Waiting(t.Context())
 		must(t, err)
 		if w.Requests+w.Power+w.Ledger+w.Configs+w.Gaps == 0 {
-			return
+			return true
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("still waiting after %v: %+v", patience, w)
+			return false
 		}
 		<-time.After(20 * time.Millisecond)
 	}

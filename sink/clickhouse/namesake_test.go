@@ -33,7 +33,7 @@ func TestNamesakeIsNoticed(t *testing.T) {
 		s := outbox(t, &sink.Rows{Requests: requests})
 		c := w.client(false)
 		sh := w.shipper(c, s)
-		until(t, sh, func() { drained(t, s, 30*time.Second) })
+		until(t, sh, func() { drained(t, s) })
 		reader, err := store.OpenReader(t.Context(), s.Path())
 		must(t, err)
 		t.Cleanup(func() { _ = reader.Close() })

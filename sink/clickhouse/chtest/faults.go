@@ -36,7 +36,13 @@ type faults struct {
 	plan  func(insert int) Fault
 	count int
 	tried map[FaultKind]int
+
+	later sync.WaitGroup // what is still to be carried out: late INSERTs, restarts
 }
+
+// Settle waits until late INSERTs have been carried out and a killed engine was started again. No INSERT may
+// come meanwhile.
+func (s *Server) Settle() { s.faults.later.Wait() }
 
 // Plan sets what happens to the INSERTs from now on, which are numbered from 0. The function runs under a
 // lock, one call at a time. Nil means no faults.
@@ -67,7 +73,9 @@ func (f *faults) next() Fault {
 
 // executeLate carries the INSERT out f.After from now in a session of its own, whatever the client does.
 func (s *Server) executeLate(r request, f Fault) {
+	s.faults.later.Add(1)
 	time.AfterFunc(f.After, func() {
+		defer s.faults.later.Done()
 		ses, err := s.engine.session()
 		if err != nil {
 			return // killed meanwhile
@@ -89,5 +97,9 @@ func (s *Server) killDuring(ctx context.Context, ses *session, r request, f Faul
 	time.Sleep(f.After) // the moment of death is real time on purpose: the engine's work cannot be faked
 	s.engine.Kill()
 	<-done
-	time.AfterFunc(f.Down, func() { _ = s.engine.Restart() })
+	s.faults.later.Add(1)
+	time.AfterFunc(f.Down, func() {
+		defer s.faults.later.Done()
+		_ = s.engine.Restart()
+	})
 }

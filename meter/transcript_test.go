@@ -209,12 +209,12 @@ func present(v any) any {
 
 // send asks a server and records its reply. With tr.Cut the client leaves after so many reads.
 func (tr *transcript) send(addr string, cutAfter int) error {
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", addr, time.Minute)
 	if err != nil {
 		return fmt.Errorf("%s: %w", tr.Name, err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		return err
 	}
 	var req bytes.Buffer

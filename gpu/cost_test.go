@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -102,12 +103,16 @@ func TestCost(t *testing.T) {
 	if n := testing.AllocsPerRun(600, func() { second(r) }); n > 30 {
 		t.Errorf("a second allocates %g times", n)
 	}
-	began := time.Now()
 	const seconds = 600
-	for range seconds {
-		second(r)
+	best := time.Duration(math.MaxInt64) // of some rounds: whoever else uses the machine can only add
+	for range 5 {
+		began := time.Now()
+		for range seconds {
+			second(r)
+		}
+		best = min(best, time.Since(began)/seconds)
 	}
-	if each := time.Since(began) / seconds; each > 2*time.Millisecond {
-		t.Errorf("a second costs %v of a core", each)
+	if t.Logf("a second costs %v", best); best > 2*time.Millisecond {
+		t.Errorf("a second costs %v of a core", best)
 	}
 }

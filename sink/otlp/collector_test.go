@@ -16,7 +16,7 @@ func send(t *testing.T, raw string, protocol Protocol) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	client, err := e.Client(ctx)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait in these tests.
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // echoing is an upstream that answers a streamed chat with its own request head inside a comment, so
 // that a test sees what went upstream, and keeps the head.
@@ -58,7 +58,7 @@ const chatReply = `data: {"model":"m","choices":[{"index":0,"delta":{"content":"
 
 data: {"model":"m","choices":[{"index":0,"delta":{"content":"b"}}]}
 
-data: {"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"timings":{"cache_n":2,"prompt_n":5,"prompt_ms":0.01,"predicted_n":2,"predicted_ms":0.01}}
+data: {"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"timings":{"cache_n":2,"prompt_n":5,"prompt_ms":0.001,"predicted_n":2,"predicted_ms":0.001}}
 
 data: [DONE]
 

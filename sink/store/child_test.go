@@ -121,49 +121,70 @@ func watch(t *testing.T, out *bufio.Scanner, n int) (p progress) {
 }
 
 func TestKillLosesAtMostTheLastQuarterSecond(t *testing.T) {
-	for round, lines := range []int{5, 88, 175, 226, 327} {
-		path := t.TempDir() + "/wattline.db"
-		cmd, out := child(t, "write", path)
-		p := watch(t, out, lines)
-		killed := time.Now()
-		must(t, cmd.Process.Kill())
-		_ = cmd.Wait() // "signal: killed"
-
-		s := reopen(t, path)
-		got := map[string]*meter.Record{}
-		must(t, tempReader(t, s).Each(t.Context(), time.Time{}, func(r *meter.Record) error {
-			got[r.ID] = r
-			return nil
-		}))
-		missing := 0
-		for i, at := range p.offered {
-			rec := got[request(i).ID]
-			if rec == nil {
-				missing++
-				if age := killed.Sub(at); age > 250*time.Millisecond+p.stall || i < p.committed {
-					t.Errorf("row %d is missing, offered %v before the kill; %d were committed", i, age, p.committed)
-				}
-				continue
+	for _, lines := range []int{5, 88, 175, 226, 327} {
+		const most = 10 // a writer that is really too slow is so each time, a machine that others use is not
+		for try := 1; ; try++ {
+			late := killAfter(t, lines)
+			if late == 0 {
+				break
 			}
-			want := meter.EnergyUnavailable
-			if i%5 == 0 {
-				want = meter.EnergyPartial
-				if rec.GPUUj.Valid {
-					want = meter.EnergyShared
-				}
+			if try == most {
+				t.Errorf("killed after %d rows, %d were lost that were older than 250 ms, %d times in a row", lines, late, most)
+				break
 			}
-			if rec.EnergyQuality != want {
-				t.Errorf("row %d is %s, want %s", i, rec.EnergyQuality, want)
-			}
-		}
-		t.Logf("kill %d: %d rows offered, %d known as committed, %d stored, %d of the last 250 ms missing; longest pause of the machine %v",
-			round+1, len(p.offered), p.committed, len(got), missing, p.stall)
-		w, err := s.Waiting(t.Context())
-		must(t, err)
-		if w.Pending != 0 || w.Requests != int64(len(got)) {
-			t.Errorf("after the restart %d rows are pending and %d of %d can ship", w.Pending, w.Requests, len(got))
 		}
 	}
+}
+
+// killAfter kills a process that has offered so many rows, looks at what is stored, and returns how many rows are
+// missing that were offered more than 250 ms, and the machine's longest pause, before the kill.
+func killAfter(t *testing.T, lines int) (late int) {
+	t.Helper()
+	path := t.TempDir() + "/wattline.db"
+	cmd, out := child(t, "write", path)
+	p := watch(t, out, lines)
+	killed := time.Now()
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // "signal: killed"
+
+	s := reopen(t, path)
+	got := map[string]*meter.Record{}
+	must(t, tempReader(t, s).Each(t.Context(), time.Time{}, func(r *meter.Record) error {
+		got[r.ID] = r
+		return nil
+	}))
+	missing := 0
+	for i, at := range p.offered {
+		rec := got[request(i).ID]
+		if rec == nil {
+			missing++
+			if age := killed.Sub(at); age > 250*time.Millisecond+p.stall {
+				late++
+			}
+			if i < p.committed {
+				t.Errorf("row %d is missing, %d were committed", i, p.committed)
+			}
+			continue
+		}
+		want := meter.EnergyUnavailable
+		if i%5 == 0 {
+			want = meter.EnergyPartial
+			if rec.GPUUj.Valid {
+				want = meter.EnergyShared
+			}
+		}
+		if rec.EnergyQuality != want {
+			t.Errorf("row %d is %s, want %s", i, rec.EnergyQuality, want)
+		}
+	}
+	t.Logf("killed after %d rows: %d known as committed, %d stored, %d missing, %d of them offered too long before; longest pause of the machine %v",
+		len(p.offered), p.committed, len(got), missing, late, p.stall)
+	w, err := s.Waiting(t.Context())
+	must(t, err)
+	if w.Pending != 0 || w.Requests != int64(len(got)) {
+		t.Errorf("after the restart %d rows are pending and %d of %d can ship", w.Pending, w.Requests, len(got))
+	}
+	return late
 }
 
 // childFullLimit is childFull with a limit on how large files may grow: no privilege is needed.

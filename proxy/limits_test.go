@@ -108,7 +108,6 @@ func TestTooManyConnections(t *testing.T) {
 	told := 0
 	for range 20 {
 		nc := dial(t, f.addr)
-		_ = nc.SetDeadline(time.Now().Add(5 * time.Second))
 		if resp, err := http.ReadResponse(bufio.NewReader(nc), nil); err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
@@ -149,8 +148,8 @@ type idleCase struct {
 // play says the case's part and waits for the refusal.
 func (c idleCase) play(t *testing.T, nc net.Conn) (took time.Duration) {
 	t.Helper()
-	send(t, nc, c.raw)
 	began := time.Now()
+	send(t, nc, c.raw)
 	br := bufio.NewReader(nc)
 	resp, _ := readReply(t, br, http.MethodPost)
 	for resp.StatusCode == 100 {
@@ -184,7 +183,7 @@ func TestIdleDeadlines(t *testing.T) {
 	})
 	cases := idleCases(&cfg)
 	for _, c := range cases {
-		if took := c.play(t, dial(t, f.addr)); took < c.after-50*time.Millisecond { // began is behind the write
+		if took := c.play(t, dial(t, f.addr)); took < c.after {
 			t.Errorf("%s: let go after %v", c.name, took)
 		}
 	}
@@ -291,7 +290,7 @@ func TestSlowReader(t *testing.T) {
 		t.Errorf("grew by %d MB", grown>>20)
 	}
 
-	rounds(t, 3, func(round int) error { // the test's own stall would make it a client that reads nothing
+	rounds(t, 10, func(round int) error { // the test's own stall would make it a client that reads nothing
 		return readSlowly(t, f, fmt.Sprint("slow", round), idle, size)
 	})
 }

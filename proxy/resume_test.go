@@ -17,21 +17,37 @@ import (
 // server generates on, wattline reads to the end for the row's sake, and another request resumes the
 // stream (GET /v1/stream?conv_id=ID in build 11669), whose row has no tokens.
 func TestResumableStream(t *testing.T) {
-	srv := llamatest.Start(t, "-np", "1", "-c", "4096", "-t", "1", "-tb", "1")
+	srv := llamatest.Start(t, "-np", "1", "-c", "65536", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())
-	const tokens = 2000 // about a second: the client has to be gone well before their end
+	tokens := llamatest.Tokens(t, srv, 500*time.Millisecond, 2000) // the client has to be gone well before their end
+	for try := 0; !resumes(t, f, fmt.Sprint("talk", try), tokens); try++ {
+		if tokens *= 2; tokens > 50_000 {
+			t.Fatal("the stream is over before its client can leave")
+		}
+	}
+}
+
+// resumes leaves a stream and has another request resume it; false if it was over before the client had left.
+func resumes(t *testing.T, f *front, talk string, tokens int) bool {
+	t.Helper()
 	nc := dial(t, f.addr)
 	body := strings.Replace(chat(tokens, `,"ignore_eos":true`), "\n", "", 1)
-	send(t, nc, strings.Replace(postOf("/v1/chat/completions", "first", body), "\r\n", "\r\nX-Conversation-Id: talk\r\n", 1))
+	send(t, nc, strings.Replace(postOf("/v1/chat/completions", "first-"+talk, body), "\r\n", "\r\nX-Conversation-Id: "+talk+"\r\n", 1))
 	seen := untilMarker(t, nc, `"content":"`)
 	_ = nc.Close()
-	if f.Live() != 1 {
-		t.Error("the exchange ended with its client")
-	}
+	live := f.Live()
 
 	nc = dial(t, f.addr)
-	send(t, nc, "GET /v1/stream?conv_id=talk HTTP/1.1\r\nHost: x\r\nX-Request-Id: resumed\r\n\r\n")
+	send(t, nc, "GET /v1/stream?conv_id="+talk+" HTTP/1.1\r\nHost: x\r\nX-Request-Id: resumed-"+talk+"\r\n\r\n")
 	resp, rest := readReply(t, bufio.NewReader(nc), http.MethodGet)
+	first := f.rows.row(t, "first-"+talk)
+	if first.Outcome == meter.OK {
+		t.Logf("%d tokens were over before the client had left", tokens)
+		return false
+	}
+	if live != 1 {
+		t.Error("the exchange ended with its client")
+	}
 	if resp.StatusCode != 200 || !strings.HasSuffix(rest, "data: [DONE]\n\n") || !strings.Contains(rest, fmt.Sprintf(`"predicted_n":%d,`, tokens)) {
 		t.Fatalf("resumed: %s %s", resp.Status, short(rest))
 	}
@@ -39,14 +55,14 @@ func TestResumableStream(t *testing.T) {
 	if !strings.Contains(rest, id) {
 		t.Errorf("another stream was resumed: no %s", id)
 	}
-	first := f.rows.row(t, "first")
-	if first.Outcome != meter.Cancelled || first.OutputTokens != meter.Some(tokens) || !first.TTFTUs.Valid {
+	if first.Outcome != meter.Cancelled || first.OutputTokens != meter.Some(int64(tokens)) || !first.TTFTUs.Valid {
 		t.Errorf("row of the one that left: %s, %+v tokens, ttft %+v (%s)", first.Outcome, first.OutputTokens, first.TTFTUs, first.Error)
 	}
-	resumed := f.rows.row(t, "resumed")
+	resumed := f.rows.row(t, "resumed-"+talk)
 	if resumed.Outcome != meter.OK || resumed.Dialect != meter.DialectResume || resumed.OutputTokens.Valid || resumed.PromptTokens.Valid || resumed.TokenSource != "" {
 		t.Errorf("row of the one that came: %s, %s, %+v tokens, %+v prompt", resumed.Outcome, resumed.Dialect, resumed.OutputTokens, resumed.PromptTokens)
 	}
+	return true
 }
 
 // TestResumableAtAnyMoment: leaving before the head, twice noticed, or mid-upload.
@@ -65,19 +81,26 @@ func TestResumableAtAnyMoment(t *testing.T) {
 		{"mid-stream", func(e stub.Exchange) bool { return e.Output > 2 }},
 	} {
 		for _, how := range []string{"fin", "reset"} {
-			id := c.id + "-" + how
-			nc := dial(t, f.addr)
-			send(t, nc, resumable(id, chat(40, "")))
-			awaitStub(t, up, id, c.until)
-			if how == "reset" {
-				_ = nc.SetLinger(0)
-			}
-			_ = nc.Close()
-			ex := awaitStub(t, up, id, func(e stub.Exchange) bool { return !e.Ended.IsZero() })
-			rec := f.rows.row(t, id)
-			if !ex.Complete || ex.Output != 40 || rec.OutputTokens != meter.Some(40) || rec.Outcome != meter.Cancelled {
-				t.Errorf("%s: complete %v with %d tokens; row %s with %+v (%s)", id, ex.Complete, ex.Output, rec.Outcome, rec.OutputTokens, rec.Error)
-			}
+			rounds(t, 20, func(round int) error { // one that is over before its client could leave is none
+				id := fmt.Sprintf("%s-%s-%d", c.id, how, round)
+				const tokens = 100
+				nc := dial(t, f.addr)
+				send(t, nc, resumable(id, chat(tokens, "")))
+				awaitStub(t, up, id, c.until)
+				if how == "reset" {
+					_ = nc.SetLinger(0)
+				}
+				_ = nc.Close()
+				ex := awaitStub(t, up, id, func(e stub.Exchange) bool { return !e.Ended.IsZero() })
+				rec := f.rows.row(t, id)
+				if !ex.Complete || ex.Output != tokens || rec.OutputTokens != meter.Some(tokens) {
+					t.Errorf("%s: complete %v with %d tokens; row %s with %+v (%s)", id, ex.Complete, ex.Output, rec.Outcome, rec.OutputTokens, rec.Error)
+				}
+				if rec.Outcome != meter.Cancelled {
+					return fmt.Errorf("%s: row %s (%s)", id, rec.Outcome, rec.Error)
+				}
+				return nil
+			})
 		}
 	}
 

@@ -220,7 +220,7 @@ func TestUnixListener(t *testing.T) {
 // says cancelled.
 func leavesPromptly(t *testing.T, up *stub.Server, f *front, dial func() net.Conn, leave func(net.Conn)) {
 	t.Helper()
-	rounds(t, 5, func(round int) error {
+	rounds(t, 20, func(round int) error {
 		id := fmt.Sprintf("left%d-%d", len(f.rows.list()), round)
 		c := dial()
 		send(t, c, postOf("/completion", id, `{"prompt":"x","stream":true,"n_predict":100000}`))

@@ -27,6 +27,13 @@ build() { # arch cgo dir
     go build -trimpath -ldflags "-s -w -X main.release=$version" -o "$3/wattline" ./cmd/wattline
 }
 
+# What comes over a network may take a second try.
+for pause in 2 10 ''; do
+  $nfpm --version >/dev/null && break
+  [ -n "$pause" ] || { echo "release: there is no nfpm: $nfpm" >&2; exit 1; }
+  sleep "$pause"
+done
+
 rm -rf "$dist"
 mkdir -p "$dist"
 dist=$(cd "$dist" && pwd)

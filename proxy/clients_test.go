@@ -63,9 +63,9 @@ func npmClients(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(tmp, "package.json"), manifest, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--omit=optional", "--omit=peer")
+	cmd := exec.CommandContext(ctx, npm, "install", "--fetch-retries", "5", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--omit=optional", "--omit=peer")
 	cmd.Dir = tmp
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("npm install of the clients in testdata/clients/package.json (is the registry reachable?): %v\n%s", err, out)

@@ -318,10 +318,10 @@ func (p *prometheus) ask(t *testing.T, expr, legend string, at time.Time) (out [
 	return out
 }
 
-// await asks until the expression gives something, for half a minute: Prometheus scrapes once a second.
+// await asks until the expression gives something, for some minutes: Prometheus scrapes once a second.
 func (p *prometheus) await(t *testing.T, expr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -340,7 +340,7 @@ func (p *prometheus) awaitExemplar(t *testing.T, series, trace string) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	var text string
-	for range 150 {
+	for range 1500 {
 		now := time.Now().Unix()
 		form := url.Values{"query": {series}, "start": {strconv.FormatInt(now-600, 10)}, "end": {strconv.FormatInt(now+60, 10)}}
 		if text = get(t, p.url+"/api/v1/query_exemplars?"+form.Encode()); strings.Contains(text, `"trace_id":"`+trace+`"`) {

@@ -210,7 +210,7 @@ func shipped(t *testing.T, s *store.Store) *sql.DB {
 	if _, _, err := client.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cfg := clickhouse.Config{Client: client, Outbox: outbox{s, cancel}, Interval: 10 * time.Millisecond}
 	if err := clickhouse.NewShipper(cfg).Run(ctx); err != nil {

@@ -130,7 +130,7 @@ func fetchLibrary(ctx context.Context, log io.Writer, dir string) error {
 	defer func() { _ = os.RemoveAll(tmp) }()
 
 	_, _ = fmt.Fprintf(log, "chtest: downloading %s@%s with npm (167 MB, 559 MB unpacked) into %s\n", npmPackage, Version, dir)
-	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "--cache", filepath.Join(tmp, "npm"), //nolint:gosec // a constant package name
+	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "--fetch-retries", "5", "--cache", filepath.Join(tmp, "npm"), //nolint:gosec // a constant package name
 		"--pack-destination", tmp, npmPackage+"@"+Version)
 	cmd.Dir = tmp
 	if out, err := cmd.CombinedOutput(); err != nil {

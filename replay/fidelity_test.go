@@ -19,11 +19,11 @@ import (
 
 // The client against an upstream that was told its latencies and notes what it really did. Never early is
 // strict: no byte can be seen before it was written, no request sent before its time. How late is a matter
-// of the machine, so each median must be within a millisecond in the best of a few rounds: a busy
-// neighbour can only add. What the client adds to a time to first token is the way of the request
+// of the machine, so each median must be within a millisecond in the best of a few rounds, beside what the
+// machine itself takes in that round to hand a byte over loopback: a busy neighbour can only add. What the client adds to a time to first token is the way of the request
 // (connecting included) and the way of the token; how late the upstream's own timers are is not its doing.
 func TestFidelity(t *testing.T) {
-	faithful(t, 10, 4, func(n int) selftest.Told {
+	faithful(t, 15, 4, func(n int) selftest.Told {
 		if n > 32 { // as slow as keeps two cores from being the bottleneck
 			return selftest.Told{FirstToken: 200 * time.Millisecond, Gap: 100 * time.Millisecond}
 		}
@@ -53,9 +53,11 @@ func faithful(t *testing.T, rounds, tokens int, told func(n int) selftest.Told) 
 				best := fidelity{added: math.Inf(1), itl: math.Inf(1), lag: math.Inf(1)}
 				for round := 1; round <= rounds && best.worst() >= 1; round++ {
 					f := fidelityRound(t, name, n, open, told(n), tokens)
-					t.Logf("round %d, medians in ms: added to ttft %.3f (sent to arrived %.3f, written to seen %.3f; the upstream itself was %.3f late, ttft - told %.3f), itl - told %.3f, behind schedule %.3f; client CPU %.1f %%, %.0f us an event",
-						round, f.added, f.before, f.after, f.upstream, f.told, f.itl, f.lag, f.floor.CPUPercent.V, f.floor.CPUUsEvent.V)
-					best.added, best.itl, best.lag = min(best.added, f.added), min(best.itl, f.itl), min(best.lag, f.lag)
+					bare := handover(t)
+					t.Logf("round %d, medians in ms: added to ttft %.3f (sent to arrived %.3f, written to seen %.3f; the upstream itself was %.3f late, ttft - told %.3f), itl - told %.3f, behind schedule %.3f; client CPU %.1f %%, %.0f us an event; a bare byte takes %.3f",
+						round, f.added, f.before, f.after, f.upstream, f.told, f.itl, f.lag, f.floor.CPUPercent.V, f.floor.CPUUsEvent.V, bare)
+					// A first token has two ways, there and back; a gap and a sending hang on one waking each.
+					best.added, best.itl, best.lag = min(best.added, f.added-2*bare), min(best.itl, f.itl-bare), min(best.lag, f.lag-bare)
 				}
 				if best.worst() >= 1 {
 					t.Errorf("the best of %d rounds is %.3f ms off: %+v", rounds, best.worst(), best)
@@ -66,6 +68,45 @@ func faithful(t *testing.T, rounds, tokens int, told func(n int) selftest.Told) 
 }
 
 func (f fidelity) worst() float64 { return max(f.added, f.told, f.itl, f.lag) }
+
+// handover is the median time, in milliseconds, from a byte's write to its read by a sleeping reader on loopback.
+func handover(t *testing.T) float64 {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	from, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	to, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	read := make(chan time.Time)
+	go func() { // ends with to
+		for buf := make([]byte, 1); ; {
+			if _, err := to.Read(buf); err != nil {
+				return
+			}
+			read <- time.Now()
+		}
+	}()
+	var took []float64
+	for range 21 {
+		exactly(5 * time.Millisecond) // so that the reader sleeps
+		wrote := time.Now()
+		if _, err := from.Write([]byte{0}); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, float64((<-read).Sub(wrote))/1e6)
+	}
+	return replay.Median(took).V
+}
 
 // numbered makes prompts that differ and are of no size in particular, without asking anybody.
 type numbered struct{}

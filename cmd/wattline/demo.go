@@ -163,7 +163,7 @@ func (c *demoCmd) report(a *app, s *service) error {
 // awaitRows waits until the rows of these requests can be read: a client has its last byte a moment before
 // the row is handed over.
 func (s *service) awaitRows(ctx context.Context, ids []string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the requests' rows did not reach the store"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the requests' rows did not reach the store"))
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

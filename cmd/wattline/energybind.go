@@ -437,6 +437,19 @@ func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *host.Family) {
 	return w, family
 }
 
+// processesOf are the processes of an upstream on this machine; nil where they cannot be known.
+func processesOf(upstream string) (*host.Family, *host.Host) {
+	port, ok := localPort(upstream)
+	if !ok {
+		return nil, nil
+	}
+	machine, err := host.New("/proc")
+	if err != nil {
+		return nil, nil
+	}
+	return host.NewFamily(machine, port, residentWhose), machine
+}
+
 // localPort is the port of this machine that an upstream listens on.
 func localPort(upstream string) (port int, ok bool) {
 	u, err := url.Parse(upstream)

@@ -47,8 +47,9 @@ func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.U
 	if len(p.devices) > 0 && p.slots != "off" {
 		w.slots = slots.New(slots.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
 	}
-	w.resident = watchResident(route.Upstream)
-	w.facts = p.learnFacts(r, route, up, w.binding)
+	whose, machine := processesOf(route.Upstream)
+	w.resident = watchResident(whose, machine)
+	w.facts = p.learnFacts(r, up, w.binding, whose, machine)
 	p.watching = append(p.watching, w)
 	return w
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"net/url"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -23,36 +21,26 @@ type resident struct {
 	ended chan struct{}
 }
 
-// watchResident begins to read it; nil for an upstream that is not on this machine, or has no port.
-func watchResident(upstream string) *resident {
-	u, err := url.Parse(upstream)
-	if err != nil || !host.IsLocal(u.Hostname()) {
-		return nil
-	}
-	port, err := strconv.Atoi(u.Port())
-	if err != nil {
-		return nil
-	}
-	machine, err := host.New("/proc")
-	if err != nil {
+// watchResident begins to read it; nil where the upstream's processes cannot be known.
+func watchResident(whose *host.Family, machine *host.Host) *resident {
+	if whose == nil {
 		return nil
 	}
 	r := &resident{quit: make(chan struct{}), ended: make(chan struct{})}
-	go r.run(machine, port) // ends with stop, which waits
+	go r.run(whose, machine) // ends with stop, which waits
 	return r
 }
 
-func (r *resident) run(machine *host.Host, port int) {
+func (r *resident) run(whose *host.Family, machine *host.Host) {
 	defer close(r.ended)
-	family := host.NewFamily(machine, port, residentWhose)
 	tick := time.NewTicker(residentEvery)
 	defer tick.Stop()
 	for {
-		pids, err := family.PIDs()
-		if err != nil {
-			pids = nil
+		if pids, err := whose.PIDs(); err != nil {
+			r.bytes.Store(0)
+		} else {
+			r.bytes.Store(machine.Resident(pids).V)
 		}
-		r.bytes.Store(machine.Read(pids).ProcRSSB.V)
 		select {
 		case <-r.quit:
 			return

@@ -32,8 +32,8 @@ type facts struct {
 	route    string // address of the upstream, as rows have it
 	power    *power
 	binding  *binding
-	machine  *host.Host // nil: the upstream is not of this machine
-	port     int
+	machine  *host.Host
+	whose    *host.Family // the upstream's processes; nil: they cannot be known
 	instance string
 	log      *slog.Logger
 
@@ -55,18 +55,13 @@ type knownFacts struct {
 }
 
 // learnFacts begins to learn; stop ends it.
-func (p *power) learnFacts(r *rows, route *servedRoute, up proxy.Upstream, b *binding) *facts {
+func (p *power) learnFacts(r *rows, up proxy.Upstream, b *binding, whose *host.Family, machine *host.Host) *facts {
 	ctx, quit := context.WithCancel(context.Background())
 	f := &facts{
-		up: up, route: up.String(), power: p, binding: b, instance: r.instance, log: p.log,
+		up: up, route: up.String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
 		wake: make(chan struct{}, 1), quit: quit, ended: make(chan struct{}), limits: map[string]gpu.Int{},
 	}
 	f.known.Store(&knownFacts{})
-	if port, ok := localPort(route.Upstream); ok {
-		if machine, err := host.New("/proc"); err == nil {
-			f.machine, f.port = machine, port
-		}
-	}
 	go f.run(ctx) // ends with stop, which waits
 	return f
 }
@@ -157,10 +152,10 @@ func (f *facts) look(ctx context.Context) error {
 
 // process finds the server's process and its flags, where that can be seen from here.
 func (f *facts) process() (pid int, flags []string) {
-	if f.machine == nil {
+	if f.whose == nil {
 		return 0, nil
 	}
-	pids, err := f.machine.Upstream(f.port)
+	pids, err := f.whose.Renew()
 	if err != nil {
 		return 0, nil
 	}

@@ -2,7 +2,11 @@ package host
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -10,13 +14,16 @@ import (
 	"wattline/gpu"
 )
 
-// Host reads one machine's procfs. It is used by one goroutine at a time.
+// Host reads one machine's procfs. Read is for one goroutine at a time, the rest for any.
 type Host struct {
 	root string
 	fs   procfs.FS
 	busy float64 // CPU seconds of the machine at the last Read
 	all  float64
 }
+
+// procRoot is where the kernel that runs shows its processes.
+const procRoot = "/proc"
 
 // New opens the procfs at root, "/proc" but for tests.
 func New(root string) (*Host, error) {
@@ -67,6 +74,24 @@ func (h *Host) Read(pids []int) Stats {
 		s.ProcCPUNs = gpu.Some(s.ProcCPUNs.V + int64(stat.CPUTime()*float64(time.Second)))
 	}
 	return s
+}
+
+// Resident is the memory that processes hold, those that still live together; shared pages count in each. It is
+// null where none lives.
+func (h *Host) Resident(pids []int) (bytes gpu.Int) {
+	for _, pid := range pids {
+		text, err := os.ReadFile(filepath.Join(h.root, strconv.Itoa(pid), "statm"))
+		if err != nil {
+			continue
+		}
+		// size and resident set, in pages
+		if f := strings.Fields(string(text)); len(f) > 1 {
+			if pages, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+				bytes = gpu.Some(bytes.V + pages*int64(os.Getpagesize()))
+			}
+		}
+	}
+	return bytes
 }
 
 // CPUTime returns the CPU time in seconds that the processes pids and that all processes of the machine have

@@ -126,6 +126,42 @@ func TestReal(t *testing.T) {
 	if s := h.Read(pids); !s.ProcRSSB.OK || s.ProcRSSB.V < 1<<20 || !s.RAMTotalB.OK {
 		t.Errorf("%+v", s)
 	}
+	if mem := h.Resident(pids); !mem.OK || mem.V < 1<<20 {
+		t.Errorf("resident: %+v", mem)
+	}
+	if mem := h.Resident([]int{1 << 30}); mem.OK {
+		t.Errorf("of nobody: %+v", mem)
+	}
+}
+
+// TestKernelListsTheSameListeners: what the kernel says of a port is what its table says, on both versions of
+// IP, and a connection to it is no listener.
+func TestKernelListsTheSameListeners(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Logf("%s: %v", addr, err)
+			continue
+		}
+		defer l.Close()
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		port := l.Addr().(*net.TCPAddr).Port
+		h := open(t, "/proc")
+		tables := map[string]bool{}
+		h.listeners("tcp", port, tables)
+		h.listeners("tcp6", port, tables)
+		inodes, err := listening(port)
+		if errors.Is(err, errors.ErrUnsupported) {
+			t.Skip(err)
+		}
+		if err != nil || len(inodes) == 0 || len(inodes) != len(tables) || !tables[socketName(inodes[0])] {
+			t.Errorf("%s: the kernel says %v (%v), its tables %v", addr, inodes, err, tables)
+		}
+	}
 }
 
 // TestFamily: processes are looked up again when it is due, not at every question.

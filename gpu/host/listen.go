@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,21 +26,54 @@ var (
 // (llama-swap and Ollama start the server that uses the card). A listener that only forwards, such as
 // docker-proxy, counts as hidden.
 func (h *Host) Upstream(port int) ([]int, error) {
-	inodes := map[string]bool{}
-	for _, table := range []string{"tcp", "tcp6"} {
-		h.listeners(table, port, inodes)
-	}
-	if len(inodes) == 0 {
-		return nil, fmt.Errorf("host: port %d: %w", port, ErrNobody)
-	}
-	owners := h.owners(inodes)
-	if len(owners) == 0 {
-		return nil, fmt.Errorf("host: port %d: %w", port, ErrHidden)
-	}
-	return h.family(owners), nil
+	var l listeners
+	return h.upstream(port, &l)
 }
 
-// listeners adds the sockets that listen on a port, by the name under which a process holds them. Behind
+// listeners are the sockets that listen on a port, by the names under which processes hold them, and these
+// processes.
+type listeners struct {
+	sockets map[string]bool
+	owners  []int
+}
+
+// upstream is Upstream with a memory: while the same sockets listen and one of their owners lives, not every
+// process's files are looked through again.
+func (h *Host) upstream(port int, known *listeners) ([]int, error) {
+	sockets := h.sockets(port)
+	if len(sockets) == 0 {
+		*known = listeners{}
+		return nil, fmt.Errorf("host: port %d: %w", port, ErrNobody)
+	}
+	if !maps.Equal(sockets, known.sockets) || !slices.ContainsFunc(known.owners, h.Lives) {
+		*known = listeners{sockets: sockets, owners: h.owners(sockets)}
+	}
+	if len(known.owners) == 0 {
+		return nil, fmt.Errorf("host: port %d: %w", port, ErrHidden)
+	}
+	return h.family(known.owners), nil
+}
+
+// sockets returns the sockets that listen on a port.
+func (h *Host) sockets(port int) map[string]bool {
+	found := map[string]bool{}
+	if h.root == procRoot {
+		if inodes, err := listening(port); err == nil {
+			for _, i := range inodes {
+				found[socketName(i)] = true
+			}
+			return found
+		}
+	}
+	for _, table := range []string{"tcp", "tcp6"} {
+		h.listeners(table, port, found)
+	}
+	return found
+}
+
+func socketName[T string | uint32](inode T) string { return fmt.Sprintf("socket:[%v]", inode) }
+
+// listeners adds the sockets that a table says to listen on a port, where the kernel cannot be asked. Behind
 // thousands of streams the table has thousands of lines, so only what matters is taken from a line; a table
 // that is missing, as tcp6 is in a kernel without IPv6, adds nothing.
 func (h *Host) listeners(table string, port int, inodes map[string]bool) {
@@ -57,7 +91,7 @@ func (h *Host) listeners(table string, port int, inodes map[string]bool) {
 		}
 		// sl, local address, remote address, state, queues, timer, retransmits, uid, timeout, inode, ...
 		if c := bytes.Fields(lines.Bytes()); len(c) > 9 && bytes.HasSuffix(c[1], local[:5]) && string(c[3]) == listening {
-			inodes["socket:["+string(c[9])+"]"] = true
+			inodes[socketName(string(c[9]))] = true
 		}
 	}
 }
@@ -92,23 +126,30 @@ type Family struct {
 	every time.Duration
 
 	// mu guards the rest.
-	mu   sync.Mutex
-	at   time.Time
-	pids []int
-	err  error
+	mu    sync.Mutex
+	at    time.Time
+	known listeners
+	pids  []int
+	err   error
 }
 
-// NewFamily looks up who listens on port now, and from then on when asked after every has passed.
+// NewFamily remembers who listens on port. They are looked up when asked for, and again after every has passed.
 func NewFamily(h *Host, port int, every time.Duration) *Family {
-	f := &Family{host: h, port: port, every: every}
-	f.refresh(time.Now())
-	return f
+	return &Family{host: h, port: port, every: every}
 }
 
-// refresh looks them up. The caller holds mu or is alone.
+// Renew looks the processes up now and returns them, or why they are not known.
+func (f *Family) Renew() ([]int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refresh(time.Now())
+	return f.pids, f.err
+}
+
+// refresh looks them up. The caller holds mu.
 func (f *Family) refresh(now time.Time) {
 	f.at = now
-	f.pids, f.err = f.host.Upstream(f.port)
+	f.pids, f.err = f.host.upstream(f.port, &f.known)
 }
 
 // PIDs returns the processes, or why they are not known.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -48,7 +49,7 @@ func TestBrowser(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-extensions",
-		"--user-data-dir="+t.TempDir(), f.url()+"/index.html?report="+url.QueryEscape(collector.URL))
+		"--user-data-dir="+profile(t), f.url()+"/index.html?report="+url.QueryEscape(collector.URL))
 	var log logged
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.WaitDelay = 5 * time.Second
@@ -90,4 +91,19 @@ func TestBrowser(t *testing.T) {
 	if page.Outcome != meter.OK || page.Status != meter.Some(200) {
 		t.Errorf("row of the page: %s %+v", page.Outcome, page.Status)
 	}
+}
+
+// profile is a folder for a browser, whose processes may write into it a little longer than it lives.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for deadline := time.Now().Add(time.Minute); os.RemoveAll(dir) != nil && time.Now().Before(deadline); {
+			<-time.After(50 * time.Millisecond)
+		}
+	})
+	return dir
 }

@@ -124,9 +124,9 @@ func findBrowser() string {
 // render loads the page and returns its document after the scripts, and what the console says.
 func render(t *testing.T, browser, file string) (dom, complaints string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+profile(t),
 		"--enable-logging=stderr", "--v=0", "--window-size=1280,2400", "--virtual-time-budget=5000", "--dump-dom", "file://"+file)
 	cmd.WaitDelay = 5 * time.Second
 	var out, errs bytes.Buffer
@@ -140,4 +140,19 @@ func render(t *testing.T, browser, file string) (dom, complaints string) {
 		}
 	}
 	return out.String(), complaints
+}
+
+// profile is a folder for a browser, whose processes may write into it a little longer than it lives.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for deadline := time.Now().Add(time.Minute); os.RemoveAll(dir) != nil && time.Now().Before(deadline); {
+			<-time.After(50 * time.Millisecond)
+		}
+	})
+	return dir
 }

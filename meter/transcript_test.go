@@ -236,7 +236,11 @@ func (tr *transcript) send(addr string, cutAfter int) error {
 	}
 	tr.SentUs = time.Since(start).Microseconds()
 	tr.Raw, tr.Reads, tr.Cut = nil, nil, cutAfter > 0
-	for buf := make([]byte, 1<<18); cutAfter == 0 || len(tr.Reads) < cutAfter; {
+	size := 1 << 18
+	if tr.Cut {
+		size = 2 << 10 // so that few reads are not the whole, however late this client reads
+	}
+	for buf := make([]byte, size); cutAfter == 0 || len(tr.Reads) < cutAfter; {
 		n, err := conn.Read(buf)
 		if n > 0 {
 			tr.Reads = append(tr.Reads, [2]int64{time.Since(start).Microseconds(), int64(n)})

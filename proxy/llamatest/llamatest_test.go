@@ -26,7 +26,7 @@ func TestStateOfAFreshServer(t *testing.T) {
 }
 
 func TestSlotsShowARequest(t *testing.T) {
-	srv := Start(t, "-c", "65536") // room for seconds of tokens
+	srv := Start(t, "-np", "1", "-c", "131072") // room for seconds of tokens
 	body := `{"prompt":"hello","stream":true,"n_predict":1000000,"ignore_eos":true}`
 	resp, err := http.Post(srv.URL()+"/completion", "application/json", strings.NewReader(body))
 	if err != nil {

@@ -56,7 +56,7 @@ func (l *Ledger) settleFull() {
 		l.back.poured -= w.uj
 		for l.queue.back < w.events {
 			l.replay(l.queue.at(l.queue.back))
-			l.queue.back++
+			l.queue.drop()
 		}
 		l.settleWindow(&w)
 	}
@@ -77,7 +77,7 @@ func (l *Ledger) replay(e *queued) {
 		return
 	}
 	i := e.req
-	r := &l.reqs[i]
+	r := l.req(i)
 	if r.key != e.request {
 		return // of a request that is over, whose place another has taken
 	}
@@ -126,7 +126,7 @@ func (l *Ledger) replay(e *queued) {
 // hold gives request i a slot: from now on it owns a part of the idle draw of slot holders.
 func (l *Ledger) hold(i int32, now int64) {
 	b := &l.back
-	r := &l.reqs[i]
+	r := l.req(i)
 	l.drawFlight(r)
 	r.start = now
 	b.holding++
@@ -146,7 +146,7 @@ func (l *Ledger) drawFlight(r *request) {
 }
 
 func (l *Ledger) startPrefill(i int32, e *queued) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	if r.phase != waiting {
 		return
 	}
@@ -164,7 +164,7 @@ func (l *Ledger) startPrefill(i int32, e *queued) {
 }
 
 func (l *Ledger) seeSlot(i int32, slot int) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	if r.slot >= 0 || slot < 0 {
 		return
 	}
@@ -175,14 +175,14 @@ func (l *Ledger) seeSlot(i int32, slot int) {
 }
 
 func (l *Ledger) endPrefill(i int32, now int64) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	r.first = now
 	l.back.prefilling--
 	l.leavePool(i, now)
 }
 
 func (l *Ledger) startDecode(i int32, now int64) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	if r.phase != prefilling {
 		return
 	}
@@ -208,7 +208,7 @@ func (l *Ledger) compose(now int64) {
 
 func (l *Ledger) endRequest(i int32, e *queued) {
 	b := &l.back
-	r := &l.reqs[i]
+	r := l.req(i)
 	if c := r.counts; c.Known && !r.known {
 		r.prompt, r.cached, r.known = c.PromptTokens, c.CachedTokens, true
 		l.countsKnown(i)
@@ -242,7 +242,7 @@ func (l *Ledger) endRequest(i int32, e *queued) {
 // over takes request i off its slot. It stays open a moment: it may own the tail.
 func (l *Ledger) over(i int32, now int64) {
 	b := &l.back
-	r := &l.reqs[i]
+	r := l.req(i)
 	m := &r.mark
 	uj := b.holdIdle.take(b.holdIdle.sum - m.holdIdle)
 	r.idleUJ += uj
@@ -271,7 +271,7 @@ func (l *Ledger) over(i int32, now int64) {
 // close ends what every request has, slot or not.
 func (l *Ledger) close(i int32, now int64) {
 	b := &l.back
-	r := &l.reqs[i]
+	r := l.req(i)
 	tokens := r.tokens
 	if c := r.counts; c.Known {
 		tokens = c.PromptTokens - c.CachedTokens + c.OutputTokens
@@ -292,7 +292,7 @@ func (l *Ledger) close(i int32, now int64) {
 
 // finish emits request i's result once nothing more can be charged to it.
 func (l *Ledger) finish(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	if !r.used || r.phase != done || r.pools > 0 || r.tail || r.left {
 		return
 	}
@@ -312,19 +312,19 @@ func (l *Ledger) finish(i int32) {
 func (b *back) close(l *Ledger) {
 	for l.queue.back < l.queue.tail {
 		l.replay(l.queue.at(l.queue.back))
-		l.queue.back++
+		l.queue.drop()
 	}
-	for i := range l.reqs {
-		r := &l.reqs[i]
+	for i := range l.places {
+		r := l.req(i)
 		if !r.used || r.phase == done {
 			continue
 		}
 		if !r.ghost {
 			r.partial = true
-			l.endRequest(int32(i), &queued{kind: End, at: l.now, req: int32(i)})
+			l.endRequest(i, &queued{kind: End, at: l.now, req: i})
 		} else {
-			l.endPrefill(int32(i), l.now)
-			l.over(int32(i), l.now)
+			l.endPrefill(i, l.now)
+			l.over(i, l.now)
 		}
 	}
 	for _, g := range l.busy {

@@ -129,7 +129,7 @@ func (g *group) neighbours(slot int) int {
 
 // joinDecoders adds request i, whose context is ctx tokens now.
 func (l *Ledger) joinDecoders(i int32, ctx int64) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	g := r.group
 	g.n++
 	g.who ^= i
@@ -144,7 +144,7 @@ func (l *Ledger) joinDecoders(i int32, ctx int64) {
 
 // leaveDecoders takes request i out with its share.
 func (l *Ledger) leaveDecoders(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	g := r.group
 	l.accrue(i)
 	uj := g.pot.take(r.decodeF)
@@ -168,7 +168,7 @@ func (l *Ledger) emptyPot(g *group) {
 
 // accrue brings request i's share up to date with the running sums.
 func (l *Ledger) accrue(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	s, m := &r.group.sums, &r.dec
 	r.decodeF += r.reads*(s.read-m.read) + (s.split - m.split) + (s.token - m.token) +
 		r.ctx*(s.context-m.context) + (s.steps - m.steps)
@@ -178,7 +178,7 @@ func (l *Ledger) accrue(i int32) {
 // occupy notes request i's slot and brings its neighbours' shares up to date before their number of
 // neighbours changes.
 func (l *Ledger) occupy(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	g := r.group
 	if r.slot >= maxSlots {
 		return
@@ -200,7 +200,7 @@ func (l *Ledger) occupy(i int32) {
 }
 
 func (l *Ledger) vacate(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	if !r.placed {
 		return
 	}
@@ -219,7 +219,7 @@ func (l *Ledger) changeNeighbours(g *group, slot int, by float64) {
 		if s >= 0 && s < len(g.slots) && g.slots[s] >= 0 {
 			n := g.slots[s]
 			l.accrue(n)
-			l.reqs[n].reads += by
+			l.req(n).reads += by
 		}
 	}
 }

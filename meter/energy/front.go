@@ -68,10 +68,12 @@ func (l *Ledger) arrive(e Event) {
 		i = l.free[n-1]
 		l.free = l.free[:n-1]
 	} else {
-		l.reqs = append(l.reqs, request{})
-		i = int32(len(l.reqs) - 1)
+		i = l.places
+		if l.places++; int(i) == len(l.reqs)*chunkLen {
+			l.reqs = append(l.reqs, new([chunkLen]request))
+		}
 	}
-	l.reqs[i] = request{
+	*l.req(i) = request{
 		key: e.Request, group: l.groups[e.Upstream], hint: e.PromptHint, late: e.Late, used: true,
 		slot: -1, arrived: e.At, prevShown: -1, nextShown: -1,
 	}
@@ -95,7 +97,7 @@ func (l *Ledger) busyGroup(g *group) {
 
 // observe takes every other event of a known request.
 func (l *Ledger) observe(e Event, i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	if e.Kind == Decode && l.queue.len() >= maxQueue {
 		l.back.stats.Folded++
 		return
@@ -115,7 +117,7 @@ func (l *Ledger) observe(e Event, i int32) {
 
 // observeLate writes the phases of a request that tells them only at its end.
 func (l *Ledger) observeLate(e Event, i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	r.late = false
 	c := e.Counts
 	first := max(e.At-int64(c.Decode), r.arrived)
@@ -154,7 +156,7 @@ func (l *Ledger) advanceFront() {
 	limit := f.limit
 	for ; f.late.len() > 0; f.late.pop() {
 		o := *f.late.at(0)
-		if r := &l.reqs[o.req]; r.key != o.key || !r.late {
+		if r := l.req(o.req); r.key != o.key || !r.late {
 			continue // it has ended
 		}
 		if l.now-o.arrived <= int64(l.cfg.SettleMax) && !f.closing {
@@ -185,17 +187,17 @@ func (l *Ledger) frontEvent(e *queued) {
 	f := &l.front
 	f.start(e.at)
 	f.roll(l.queue.front, e.at)
-	if e.kind == Decode && l.reqs[e.req].fphase == decoding {
+	if e.kind == Decode && l.req(e.req).fphase == decoding {
 		l.step(e.req, e.at, e.n)
 	}
 	if !e.kind.changesPhase() {
 		return
 	}
 	f.cut(l.queue.front, e.at)
-	if e.req < 0 || l.reqs[e.req].key != e.request { // of the device, or of a request that is over
+	if e.req < 0 || l.req(e.req).key != e.request { // of the device, or of a request that is over
 		return
 	}
-	l.frontPhase(e, &l.reqs[e.req])
+	l.frontPhase(e, l.req(e.req))
 }
 
 // start opens the first window.

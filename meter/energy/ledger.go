@@ -79,8 +79,9 @@ type Ledger struct {
 	src   source
 	back  back
 
-	reqs   []request
-	free   []int32
+	reqs   []*[chunkLen]request // see req
+	places int32                // how many of them were ever used
+	free   []int32              // of those, the ones that are not now
 	byKey  map[uint64]int32
 	groups []*group
 	busy   []*group // those that have had a request, in order: the others have nothing to divide
@@ -94,7 +95,7 @@ type Ledger struct {
 // there is no counter).
 func New(cfg Config) *Ledger {
 	cfg = cfg.withDefaults()
-	l := &Ledger{cfg: cfg, queue: newQueue(), byKey: map[uint64]int32{}}
+	l := &Ledger{cfg: cfg, byKey: map[uint64]int32{}}
 	l.src = newSource(cfg)
 	l.back = newBack(cfg)
 	return l
@@ -179,7 +180,7 @@ func (l *Ledger) Event(e Event) {
 		l.push(e, -1)
 	default:
 		i, ok := l.byKey[e.Request]
-		if !ok || l.reqs[i].ended != (e.Kind == SlotIdle) {
+		if !ok || l.req(i).ended != (e.Kind == SlotIdle) {
 			l.back.stats.Unknown++
 			return
 		}

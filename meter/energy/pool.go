@@ -74,7 +74,7 @@ func (l *Ledger) openPool(now int64) {
 func (l *Ledger) addMember(i int32) {
 	b := &l.back
 	p := &b.pools[b.pool]
-	r := &l.reqs[i]
+	r := l.req(i)
 	if r.pools == maxPools { // cannot be while rotation is rarer than settle_max
 		r.estimated = true
 		return
@@ -96,7 +96,7 @@ func (l *Ledger) rotatePool(now int64) {
 	b.pool = -1
 	l.openPool(now)
 	for k := range b.pools[old].members {
-		if m := &b.pools[old].members[k]; l.reqs[m.req].phase == prefilling {
+		if m := &b.pools[old].members[k]; l.req(m.req).phase == prefilling {
 			m.cut = true
 			l.addMember(m.req)
 		}
@@ -108,7 +108,7 @@ func (l *Ledger) rotatePool(now int64) {
 // leavePool ends request i's prefill.
 func (l *Ledger) leavePool(i int32, now int64) {
 	b := &l.back
-	r := &l.reqs[i]
+	r := l.req(i)
 	if b.pool < 0 || r.pools == 0 || r.in[r.pools-1].pool != b.pool {
 		return
 	}
@@ -133,7 +133,7 @@ func (l *Ledger) closePool(n int, now int64) {
 // countsKnown tells request i's pools that its prompt is known, or never will be (it is guessed then).
 func (l *Ledger) countsKnown(i int32) {
 	b := &l.back
-	r := &l.reqs[i]
+	r := l.req(i)
 	for _, at := range r.in[:r.pools] {
 		p := &b.pools[at.pool]
 		if p.unknown--; p.unknown == 0 && p.closed > 0 {
@@ -186,7 +186,7 @@ func (l *Ledger) dividePool(n int) {
 	}
 	left := p.uj
 	for _, m := range p.members {
-		r := &l.reqs[m.req]
+		r := l.req(m.req)
 		if whole > 0 {
 			part := l.poolWork(m, p) / whole
 			uj := min(int64(float64(p.uj)*part+1e-6), left)
@@ -216,7 +216,7 @@ func (l *Ledger) apportion(p *pool) {
 	rest := float64(p.uj)
 	for k := range p.members {
 		m := &p.members[k]
-		r := &l.reqs[m.req]
+		r := l.req(m.req)
 		m.part = 1 - r.paid
 		if !m.cut {
 			rest -= l.promptWork(*m)
@@ -224,7 +224,7 @@ func (l *Ledger) apportion(p *pool) {
 	}
 	for k := range p.members {
 		m := &p.members[k]
-		r := &l.reqs[m.req]
+		r := l.req(m.req)
 		if work := l.promptWork(*m); m.cut && work > 0 {
 			m.part *= min(max(rest, 0)/work, 1)
 			rest -= work
@@ -236,7 +236,7 @@ func (l *Ledger) apportion(p *pool) {
 // boundPool is the most that the modelled work of a pool explains; the rest of the draw is another
 // process's.
 func (l *Ledger) boundPool(p *pool, whole float64) int64 {
-	fit := &l.reqs[p.members[0].req].group.model.prefill
+	fit := l.req(p.members[0].req).group.model.prefill
 	switch {
 	case whole <= 0 || !fit.learnt() || p.guessed:
 	case p.extra:
@@ -262,7 +262,7 @@ func (r *request) forget(pool int) {
 // terms in which it differs from its pool, whose sum is sum, and of what the decoders beside the pool
 // were given.
 func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [unknowns]float64) float64 {
-	model := &l.reqs[m.req].group.model.prefill
+	model := l.req(m.req).group.model.prefill
 	x := l.poolTerms(m, p)
 	for i := range x {
 		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / whole
@@ -273,7 +273,7 @@ func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [u
 
 // promptTerms are the regressors of the work that a member did while its pool was open.
 func (l *Ledger) promptTerms(m member) [unknowns]float64 {
-	r := &l.reqs[m.req]
+	r := l.req(m.req)
 	prompt, cached := r.prompt, r.cached
 	if !r.known {
 		prompt, cached = r.guess, 0
@@ -285,7 +285,7 @@ func (l *Ledger) promptTerms(m member) [unknowns]float64 {
 
 // promptWork is the modelled work that a member did while its pool was open.
 func (l *Ledger) promptWork(m member) float64 {
-	return dot(l.promptTerms(m), l.reqs[m.req].group.model.prefill.theta)
+	return dot(l.promptTerms(m), l.req(m.req).group.model.prefill.theta)
 }
 
 // countCells sums the members' tokens.
@@ -300,7 +300,7 @@ func (l *Ledger) countCells(p *pool) {
 
 // promptCells are a member's new and cached tokens.
 func (l *Ledger) promptCells(m member) (fresh, cached float64) {
-	r := &l.reqs[m.req]
+	r := l.req(m.req)
 	if !r.known {
 		return float64(r.guess) * m.part, 0
 	}
@@ -311,7 +311,7 @@ func (l *Ledger) promptCells(m member) (fresh, cached float64) {
 // later of two tokens passes over the earlier, whoever's it is: each side bears half of that.
 func (l *Ledger) poolTerms(m member, p *pool) [unknowns]float64 {
 	t := l.promptTerms(m)
-	if l.reqs[m.req].group.sharing == sharedCache {
+	if l.req(m.req).group.sharing == sharedCache {
 		fresh, cached := l.promptCells(m)
 		t[1] += (fresh*(p.fresh-fresh+p.cached-cached) + cached*(p.fresh-fresh)) / 2000
 	}
@@ -319,7 +319,7 @@ func (l *Ledger) poolTerms(m member, p *pool) [unknowns]float64 {
 }
 
 func (l *Ledger) poolWork(m member, p *pool) float64 {
-	return dot(l.poolTerms(m, p), l.reqs[m.req].group.model.prefill.theta)
+	return dot(l.poolTerms(m, p), l.req(m.req).group.model.prefill.theta)
 }
 
 // learnPool teaches the prompt model from a pool that is free of guesses: what was drawn in its windows,
@@ -329,10 +329,10 @@ func (l *Ledger) learnPool(p *pool) {
 	if l.cfg.Frozen || p.guessed || p.extra || p.raw || drawn <= 0 || len(p.members) == 0 {
 		return
 	}
-	g := l.reqs[p.members[0].req].group
+	g := l.req(p.members[0].req).group
 	x := [unknowns]float64{2: p.cost}
 	for _, m := range p.members {
-		r := &l.reqs[m.req]
+		r := l.req(m.req)
 		if !r.known || r.group != g || r.first == 0 {
 			return
 		}

@@ -4,10 +4,10 @@ package energy
 // over it: front, which cuts windows, and back, which settles them; an event leaves behind back.
 // Positions are absolute and never reused.
 type queue struct {
-	buf   []queued // ring, length a power of two
-	back  uint64   // next event for back
-	front uint64   // next event for front
-	tail  uint64   // one past the newest
+	events ring[queued]
+	back   uint64 // next event for back
+	front  uint64 // next event for front
+	tail   uint64 // one past the newest
 }
 
 // queued is what the passes need of an event. It is small, as those of some seconds lie in the queue: beyond
@@ -63,17 +63,13 @@ func (e *queued) before(o *queued) bool {
 // and not queued.
 const maxQueue = 1 << 16
 
-func newQueue() queue { return queue{buf: make([]queued, 1<<10)} }
+func (q *queue) at(i uint64) *queued { return q.events.at(int(i - q.back)) }
 
-func (q *queue) at(i uint64) *queued { return &q.buf[i&uint64(len(q.buf)-1)] }
-
-func (q *queue) len() int { return int(q.tail - q.back) }
+func (q *queue) len() int { return q.events.len() }
 
 // push inserts e behind every event that is not after it. Events come nearly sorted, so few move.
 func (q *queue) push(e queued) {
-	if q.len() == len(q.buf) {
-		q.grow()
-	}
+	q.events.push(e)
 	i := q.tail
 	for i > q.front && e.before(q.at(i-1)) {
 		*q.at(i) = *q.at(i - 1)
@@ -83,10 +79,9 @@ func (q *queue) push(e queued) {
 	q.tail++
 }
 
-func (q *queue) grow() {
-	bigger := make([]queued, 2*len(q.buf))
-	for i := q.back; i < q.tail; i++ {
-		bigger[i&uint64(len(bigger)-1)] = *q.at(i)
-	}
-	q.buf = bigger
+// drop takes the event out that back has dealt with.
+func (q *queue) drop() {
+	q.events.pop()
+	q.back++
+	q.front = max(q.front, q.back) // at the very end back sees what front has not
 }

@@ -10,6 +10,9 @@ const (
 	done
 )
 
+// req is the request in a place. Requests lie in chunks, which stay where they are when there are more.
+func (l *Ledger) req(i int32) *request { return &l.reqs[i/chunkLen][i%chunkLen] }
+
 // request is the ledger's state of one request. Fields under "front" belong to the pass that cuts
 // windows and those under "back" to the pass that settles them.
 type request struct {

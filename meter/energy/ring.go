@@ -1,30 +1,54 @@
 package energy
 
-// ring is a queue that grows to its greatest length and then allocates no more.
+// chunkLen is how many elements lie together.
+const chunkLen = 128
+
+// ring is a queue in chunks. It never moves an element, so that growing touches no more memory than what is
+// put in, and uses chunks again that have become empty: at its greatest length it allocates no more.
 type ring[T any] struct {
-	buf        []T // length zero or a power of two
-	head, tail uint64
+	chunks     []*[chunkLen]T // those from gone on
+	gone       int
+	head, tail uint64 // counted from the beginning of the first of them
+	spare      []*[chunkLen]T
 }
 
 func (r *ring[T]) len() int { return int(r.tail - r.head) }
 
 // at returns the i-th oldest element.
-func (r *ring[T]) at(i int) *T { return &r.buf[(r.head+uint64(i))&uint64(len(r.buf)-1)] }
+func (r *ring[T]) at(i int) *T {
+	k := r.head + uint64(i)
+	return &r.chunks[r.gone+int(k/chunkLen)][k%chunkLen]
+}
 
 func (r *ring[T]) push(v T) {
-	if r.len() == len(r.buf) {
-		bigger := make([]T, max(64, 2*len(r.buf)))
-		for i := range r.len() {
-			bigger[(r.head+uint64(i))&uint64(len(bigger)-1)] = *r.at(i)
-		}
-		r.buf = bigger
+	k := int(r.tail / chunkLen)
+	if r.gone+k == len(r.chunks) {
+		r.grow()
 	}
-	r.buf[r.tail&uint64(len(r.buf)-1)] = v
+	r.chunks[r.gone+k][r.tail%chunkLen] = v
 	r.tail++
 }
 
+// grow adds a chunk.
+func (r *ring[T]) grow() {
+	if len(r.chunks) == cap(r.chunks) && 4*r.gone > len(r.chunks) {
+		r.chunks = r.chunks[:copy(r.chunks, r.chunks[r.gone:])]
+		r.gone = 0
+	}
+	if n := len(r.spare); n > 0 {
+		r.chunks = append(r.chunks, r.spare[n-1])
+		r.spare = r.spare[:n-1]
+		return
+	}
+	r.chunks = append(r.chunks, new([chunkLen]T))
+}
+
 func (r *ring[T]) pop() T {
-	v := r.buf[r.head&uint64(len(r.buf)-1)]
-	r.head++
+	v := r.chunks[r.gone][r.head]
+	if r.head++; r.head == chunkLen {
+		r.spare = append(r.spare, r.chunks[r.gone])
+		r.gone++
+		r.head, r.tail = 0, r.tail-chunkLen
+	}
 	return v
 }

@@ -93,7 +93,7 @@ func (l *Ledger) tailMost() int64 {
 	l.findOwners()
 	mw := b.decodeMW(len(b.owners))
 	for _, i := range b.owners {
-		if l.reqs[i].decodeUJ == 0 {
+		if l.req(i).decodeUJ == 0 {
 			mw = b.prefillMW()
 		}
 	}
@@ -134,7 +134,7 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 	if b.decoding == 1 {
 		for _, g := range l.busy {
 			if g.n == 1 {
-				l.reqs[g.who].aloneUJ += active
+				l.req(g.who).aloneUJ += active
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func (g *group) contexts() float64 {
 
 // leave notes that request i has ended and that its cells stay.
 func (l *Ledger) leave(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	g := r.group
 	if g.holding == 0 {
 		l.clearCells(g)
@@ -65,7 +65,7 @@ func (l *Ledger) clearCells(g *group) {
 // expireCells settles those whose cells have been there for longer than a result may wait.
 func (l *Ledger) expireCells(now int64) {
 	for _, g := range l.busy {
-		for len(g.left) > 0 && now-l.reqs[g.left[0]].end > int64(l.cfg.SettleMax) {
+		for len(g.left) > 0 && now-l.req(g.left[0]).end > int64(l.cfg.SettleMax) {
 			l.settleCells(g.left[0])
 			copy(g.left, g.left[1:])
 			g.left = g.left[:len(g.left)-1]
@@ -75,7 +75,7 @@ func (l *Ledger) expireCells(now int64) {
 
 // settleCells draws what request i owes for its cells.
 func (l *Ledger) settleCells(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	g := r.group
 	uj := g.pot.take(r.ctx * (g.sums.left - r.dec.left))
 	r.decodeUJ += uj

@@ -115,9 +115,9 @@ func (l *Ledger) succeed(r *request, now int64) {
 	e := l.src.edge() * b.prefillMW() * 1e-6
 	r.sample2 += e * e
 	if n := b.enders.len(); n > 0 {
-		l.reqs[*b.enders.at(n - 1)].sample2 += e * e
+		l.req(*b.enders.at(n - 1)).sample2 += e * e
 	} else if n := len(b.owners); n > 0 {
-		l.reqs[b.owners[n-1]].sample2 += e * e / float64(n*n)
+		l.req(b.owners[n-1]).sample2 += e * e / float64(n*n)
 	}
 }
 

@@ -25,26 +25,26 @@ const (
 
 // show notes that request i showed a token: it moves to the young end of the list.
 func (l *Ledger) show(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	g := &r.group.steps
 	l.hide(i)
 	r.shown = true
 	r.lastStep = g.total
 	r.prevShown, r.nextShown = g.newest, -1
 	if g.newest >= 0 {
-		l.reqs[g.newest].nextShown = i
+		l.req(g.newest).nextShown = i
 	} else {
 		g.oldest = i
 	}
 	g.newest = i
 	g.showing++
-	for o := g.oldest; o != i && g.total-l.reqs[o].lastStep > silentSteps; o = g.oldest {
+	for o := g.oldest; o != i && g.total-l.req(o).lastStep > silentSteps; o = g.oldest {
 		l.hide(o)
 	}
 }
 
 func (l *Ledger) hide(i int32) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	if !r.shown {
 		return
 	}
@@ -52,12 +52,12 @@ func (l *Ledger) hide(i int32) {
 	r.shown = false
 	g.showing--
 	if r.prevShown >= 0 {
-		l.reqs[r.prevShown].nextShown = r.nextShown
+		l.req(r.prevShown).nextShown = r.nextShown
 	} else {
 		g.oldest = r.nextShown
 	}
 	if r.nextShown >= 0 {
-		l.reqs[r.nextShown].prevShown = r.prevShown
+		l.req(r.nextShown).prevShown = r.prevShown
 	} else {
 		g.newest = r.prevShown
 	}
@@ -65,7 +65,7 @@ func (l *Ledger) hide(i int32) {
 
 // step counts the tokens that request i showed at the moment at.
 func (l *Ledger) step(i int32, at, tokens int64) {
-	r := &l.reqs[i]
+	r := l.req(i)
 	g := r.group
 	l.show(i)
 	n := float64(tokens) / float64(g.steps.showing)

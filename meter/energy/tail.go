@@ -13,7 +13,7 @@ func (l *Ledger) chargeTail(uj int64) int64 {
 	}
 	each := uj / int64(len(b.owners))
 	for _, i := range b.owners {
-		r := &l.reqs[i]
+		r := l.req(i)
 		if r.first > 0 && r.decodeUJ > 0 {
 			r.decodeUJ += each
 		} else {
@@ -34,10 +34,10 @@ func (l *Ledger) findOwners() {
 	if len(b.owners) > 0 || n == 0 {
 		return
 	}
-	last := l.reqs[*b.enders.at(n - 1)].end
+	last := l.req(*b.enders.at(n - 1)).end
 	for b.enders.len() > 0 {
 		i := b.enders.pop()
-		if l.reqs[i].end >= last-enderSpan {
+		if l.req(i).end >= last-enderSpan {
 			b.owners = append(b.owners, i)
 		} else {
 			l.release(i)
@@ -47,7 +47,7 @@ func (l *Ledger) findOwners() {
 
 // release ends request i's claim on a tail.
 func (l *Ledger) release(i int32) {
-	l.reqs[i].tail = false
+	l.req(i).tail = false
 	l.finish(i)
 }
 
@@ -70,7 +70,7 @@ func (l *Ledger) releaseEnders(now int64) {
 	if b.prefilling+b.decoding == 0 {
 		return
 	}
-	for b.enders.len() > 0 && l.reqs[*b.enders.at(0)].end < now-enderSpan {
+	for b.enders.len() > 0 && l.req(*b.enders.at(0)).end < now-enderSpan {
 		l.release(b.enders.pop())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"wattline/gpu"
 	"wattline/gpu/amd"
@@ -28,6 +29,9 @@ type gpuSources struct {
 const sysTree = "/sys"
 
 // openGPUSources opens what --gpu asks for. auto takes NVML, else nvidia-smi, and the AMD cards beside
+// simKept is how much of a simulated card's past is remembered: more than a sampler that was held up looks back.
+const simKept = 30 * time.Second
+
 // them; that there is none is no error then. With wake, cards that are powered down are woken.
 func openGPUSources(kind string, clock gpu.Clock, wake bool, log *slog.Logger, sysRoot string) (*gpuSources, error) {
 	s := &gpuSources{Not: map[string]string{}, root: sysRoot}
@@ -36,7 +40,7 @@ func openGPUSources(kind string, clock gpu.Clock, wake bool, log *slog.Logger, s
 	case "none":
 		return s, nil
 	case "sim":
-		s.Sim = sim.New(sim.Config{Clock: clock})
+		s.Sim = sim.New(sim.Config{Clock: clock, Keep: simKept})
 		s.GPUs = []gpu.Source{s.Sim}
 		return s, nil
 	case "auto":

@@ -162,10 +162,7 @@ func (c *Curve) EnergyJ(t int64) float64 {
 
 // trim forgets segments that ended before t.
 func (c *Curve) trim(t int64) {
-	i := 0
-	for i+1 < len(c.segs) && c.segs[i+1].start < t {
-		i++
-	}
+	i := sort.Search(len(c.segs), func(i int) bool { return c.segs[i].start >= t }) - 1
 	if i > len(c.segs)/2 {
 		c.segs = append(c.segs[:0], c.segs[i:]...)
 	}

@@ -87,13 +87,11 @@ func startFlood(q *sink.Queue, rate int) *flood {
 		began, t := time.Now(), time.NewTicker(tick)
 		defer t.Stop()
 		var r floodReport
-		for {
+		for stopped := false; !stopped; {
 			select {
 			case <-t.C:
 			case <-f.stop:
-				r.Seconds = time.Since(began).Seconds()
-				f.done <- r
-				return
+				stopped = true
 			}
 			// By the clock, not by the ticks, of which a busy machine drops some.
 			for due := int(time.Since(began).Seconds() * float64(rate)); r.Offered < due; r.Offered++ {
@@ -107,6 +105,8 @@ func startFlood(q *sink.Queue, rate int) *flood {
 				}
 			}
 		}
+		r.Seconds = time.Since(began).Seconds()
+		f.done <- r
 	}()
 	return f
 }

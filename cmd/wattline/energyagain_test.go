@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,30 +76,33 @@ func TestARestartKnowsTheModel(t *testing.T) {
 // of requests and the simulated one: what serve records and what the client writes beside it make a
 // recording that attribute compares with measured shares. How far they are off means nothing here.
 func TestCoalitionsThroughServe(t *testing.T) {
-	w := serve(t, llamatest.Start(t, "-c", "32768").URL(), "--gpu", "sim", "--slots", "on", "--record", filepath.Join(t.TempDir(), "recording"))
-	dir := w.cmd.Args[len(w.cmd.Args)-1]
-	_, port, _ := strings.Cut(strings.TrimPrefix(w.url, "http://"), ":")
-	traffic := exec.CommandContext(t.Context(), "python3", filepath.Join("..", "..", "meter", "energy", "hardware", "traffic.py"), dir, port, "coalitions", "pair", "1")
-	if out, err := traffic.CombinedOutput(); err != nil {
-		t.Fatalf("traffic.py (it needs python3): %v\n%s", err, out)
-	}
-	w.terminate(t)
-	read, err := readTraffic(filepath.Join(dir, requestsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tagged, placed := 0, 0
-	for _, q := range read.Requests {
-		if q.Tag == "WX/0" && q.Who != "" && q.Timings != nil {
-			tagged++
+	up := llamatest.Start(t, "-c", "131072")
+	tokens := llamatest.Tokens(t, up, 500*time.Millisecond, 300) // of W; X comes after 100 ms, and a look at the slots 60 ms behind it
+	var dir string
+	rounds(t, 5, func() error {
+		tagged, placed := 0, 0
+		dir = pairThrough(t, up.URL(), tokens)
+		read, err := readTraffic(filepath.Join(dir, requestsFile))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if q.Slot != nil {
-			placed++
+		for _, q := range read.Requests {
+			if q.Tag == "WX/0" && q.Who != "" && q.Timings != nil {
+				tagged++
+			}
+			if q.Slot != nil {
+				placed++
+			}
 		}
-	}
-	if tagged != 2 || placed == 0 {
-		t.Errorf("of %d recorded requests %d are W and X together, and %d have a slot", len(read.Requests), tagged, placed)
-	}
+		if tagged != 2 {
+			t.Errorf("of %d recorded requests %d are W and X together", len(read.Requests), tagged)
+		}
+		if placed == 0 {
+			tokens = min(2*tokens, 28_000)
+			return fmt.Errorf("none of %d recorded requests has a slot", len(read.Requests))
+		}
+		return nil
+	})
 	for _, args := range [][]string{{}, {"--requests", clientFile}} {
 		cmd := command(t, append([]string{"attribute", dir, "--coalitions"}, args...)...)
 		var stderr bytes.Buffer
@@ -108,6 +112,21 @@ func TestCoalitionsThroughServe(t *testing.T) {
 			t.Errorf("attribute %v prints\n%s\n%s", args, got, stderr.String())
 		}
 	}
+}
+
+// pairThrough sends the pair's traffic through a wattline and returns what it recorded.
+func pairThrough(t *testing.T, upstream string, tokens int) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "recording")
+	w := serve(t, upstream, "--gpu", "sim", "--slots", "on", "--record", dir)
+	_, port, _ := strings.Cut(strings.TrimPrefix(w.url, "http://"), ":")
+	traffic := exec.CommandContext(t.Context(), "python3", filepath.Join("..", "..", "meter", "energy", "hardware", "traffic.py"), dir, port, "coalitions", "pair", "1")
+	traffic.Env = append(os.Environ(), fmt.Sprintf("TRAFFIC_SCALE=%g", float64(tokens)/300))
+	if out, err := traffic.CombinedOutput(); err != nil {
+		t.Fatalf("traffic.py (it needs python3): %v\n%s", err, out)
+	}
+	w.terminate(t)
+	return dir
 }
 
 // TestSlotsReachTheRecording: a request that insists on a slot has it from its start.

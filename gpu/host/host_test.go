@@ -180,9 +180,18 @@ func TestFamily(t *testing.T) {
 		if !f.Has(200) {
 			t.Error("looked again after 9 s")
 		}
+		if pids, err := f.Renew(); err != nil || slices.Contains(pids, 200) {
+			t.Errorf("200 is gone and still ours when asked for what is now: %v, %v", pids, err)
+		}
+		if err := os.RemoveAll(filepath.Join(root, "100")); err != nil {
+			t.Fatal(err)
+		}
+		if time.Sleep(9 * time.Second); !f.Has(100) {
+			t.Error("looked again after 9 s")
+		}
 		time.Sleep(time.Second)
-		if f.Has(200) {
-			t.Error("200 is gone and still ours after 10 s")
+		if f.Has(100) {
+			t.Error("100 is gone and still ours after 10 s")
 		}
 	})
 }

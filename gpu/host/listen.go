@@ -138,11 +138,16 @@ func NewFamily(h *Host, port int, every time.Duration) *Family {
 	return &Family{host: h, port: port, every: every}
 }
 
-// Renew looks the processes up now and returns them, or why they are not known.
+// Renew returns the processes as they are now, or why they are not known: looked up again, unless the same sockets
+// listen and all of them live. Only a descendant that has come since may be missing.
 func (f *Family) Renew() ([]int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.refresh(time.Now())
+	gone := func(pid int) bool { return !f.host.Lives(pid) }
+	now := time.Now()
+	if f.err != nil || now.Sub(f.at) >= f.every || slices.ContainsFunc(f.pids, gone) || !maps.Equal(f.host.sockets(f.port), f.known.sockets) {
+		f.refresh(now)
+	}
 	return f.pids, f.err
 }
 

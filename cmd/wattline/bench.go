@@ -19,14 +19,15 @@ import (
 
 // benchCmd says what wattline costs on this machine.
 type benchCmd struct {
-	Upstream    string `help:"Your server: it is asked directly and through a wattline that is started for it." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Concurrency []int  `help:"Streams at a time." default:"1,4"`
-	Requests    int    `help:"Requests of each client in a round." default:"4"`
-	MaxTokens   int    `help:"Length of each reply." default:"128"`
-	Model       string `help:"Model to ask for, where the server has several." placeholder:"NAME"`
-	GPU         string `name:"gpu" help:"As serve's." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
-	Rounds      int    `help:"How often everything is measured each way, alternating." default:"5"`
-	JSON        bool   `name:"json" help:"Print JSON."`
+	Upstream    string        `help:"Your server: it is asked directly and through a wattline that is started for it." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Concurrency []int         `help:"Streams at a time." default:"1,4"`
+	Requests    int           `help:"Requests of each client in a run." default:"1"`
+	MaxTokens   int           `help:"Length of each reply." default:"64"`
+	Model       string        `help:"Model to ask for, where the server has several." placeholder:"NAME"`
+	GPU         string        `name:"gpu" help:"As serve's." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
+	Rounds      int           `help:"How often everything is measured each way, alternating. Default: 5 with --proxies, else as often as --spend allows, at most 400."`
+	Spend       time.Duration `help:"At most so long at each concurrency." default:"100s"`
+	JSON        bool          `name:"json" help:"Print JSON."`
 
 	Proxies  bool          `help:"Instead: compare with a Go TCP relay, httputil.ReverseProxy, nginx and HAProxy, where installed, in front of a timed upstream (Linux)." group:"Comparison of proxies"`
 	Window   time.Duration `help:"How long each measurement lasts." default:"1500ms" group:"Comparison of proxies"`
@@ -39,8 +40,13 @@ type benchCmd struct {
 
 // Run measures.
 func (c *benchCmd) Run(a *app) error {
-	if c.Rounds < 1 {
-		return usageError("--rounds %d: at least one is needed", c.Rounds)
+	if c.Rounds == 0 {
+		if c.Rounds = 400; c.Proxies {
+			c.Rounds = 5
+		}
+	}
+	if c.Rounds < 1 || c.Spend <= 0 {
+		return usageError("--rounds %d, --spend %v: at least one round and some time are needed", c.Rounds, c.Spend)
 	}
 	if c.Proxies {
 		if c.Scale <= 0 || c.Scale > 1 || c.Window <= 0 {
@@ -70,7 +76,7 @@ func (c *benchCmd) compare(a *app) error {
 	}
 	defer stop()
 	out, err := bench.Compare(a.ctx, bench.CompareConfig{
-		Direct: c.Upstream, Proxied: url, Concurrency: c.Concurrency, Rounds: c.Rounds, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
+		Direct: c.Upstream, Proxied: url, Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
 		Progress: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	})
 	if err != nil {

@@ -97,7 +97,8 @@ func TestBenchBadInput(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"--rounds", "0"}, "--rounds 0", exitUsage},
+		{[]string{"--rounds=-1"}, "--rounds -1", exitUsage},
+		{[]string{"--spend", "0s"}, "--spend 0s", exitUsage},
 		{[]string{"--upstream", "nonsense"}, "has no scheme", exitUsage},
 		{[]string{"--concurrency", "0"}, "must be 1 or more", exitUsage},
 		{[]string{"--proxies", "--scale", "2"}, "--scale", exitUsage},

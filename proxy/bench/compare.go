@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,8 +22,9 @@ import (
 type CompareConfig struct {
 	Direct, Proxied string // base URLs
 	Concurrency     []int
-	Rounds          int // alternating: direct, proxied, proxied, direct, ...
-	Requests        int // per client and round
+	Rounds          int           // pairs of one run each way, one after the other, which first by the toss of a coin
+	Spend           time.Duration // at most so long at each concurrency, where there are three pairs; 0: no limit
+	Requests        int           // of each client in a run
 	MaxTokens       int
 	Model           string                        // "" sends none
 	Progress        func(format string, a ...any) // may be nil
@@ -43,7 +45,12 @@ type Pair struct {
 	TokensDelta Num     `json:"tokens_per_second_delta_percent"` // proxied against direct, medians
 	TTFTDelta   Num     `json:"ttft_p50_delta_us"`
 	LatDelta    Num     `json:"request_p50_delta_us"`
-	Band        float64 `json:"direct_band_percent"` // how far direct's rounds lie apart: less than that cannot be told
+	Band        float64 `json:"direct_band_percent"` // how far direct's rounds lie apart: single rounds tell no less than that
+
+	// What the pairs say, proxied against direct: tokens/s in percent, and the first token in microseconds.
+	Rate  Interval `json:"tokens_per_second_paired_percent"`
+	First Interval `json:"ttft_paired_us"`
+	Took  Interval `json:"request_paired_us"`
 }
 
 // Way is one round along one way.
@@ -58,30 +65,38 @@ type Way struct {
 	Why             error `json:"-"`
 }
 
-// Compare measures both ways, alternating.
+// Compare measures both ways, in pairs.
 func Compare(ctx context.Context, cfg CompareConfig) (*Comparison, error) {
 	out := &Comparison{Date: time.Now().UTC()}
 	short := &Pair{Concurrency: 1}
 	out.Short = short
+	toss := rand.New(rand.NewPCG(1, uint64(out.Date.UnixNano()))) //nolint:gosec // a coin
 	ask := func(clients int, p *Pair, one func(context.Context, *http.Client, string) sample) error {
-		for round := range 2 * cfg.Rounds {
-			base, to := cfg.Direct, &p.Direct
-			if round%4 == 1 || round%4 == 2 {
-				base, to = cfg.Proxied, &p.Proxied
+		began := time.Now()
+		for round := range cfg.Rounds {
+			if round >= 3 && cfg.Spend > 0 && time.Since(began) > cfg.Spend {
+				break
 			}
-			w := cfg.way(ctx, clients, base, one)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if w.Failures == w.Requests+w.Failures {
-				return fmt.Errorf("no request to %s succeeded: %w", base, w.Why)
-			}
-			*to = append(*to, w)
-			if cfg.Progress != nil {
-				cfg.Progress("%d at a time, %s: %s tokens/s, first token %s ms, request %s ms, %d failed", clients, base, figure(w.TokensPerSecond, 1), figure(w.TTFT/1e3, 2), figure(w.P50/1e3, 2), w.Failures)
+			first := toss.IntN(2)
+			for i := range 2 {
+				base, to := cfg.Direct, &p.Direct
+				if i != first {
+					base, to = cfg.Proxied, &p.Proxied
+				}
+				w := cfg.way(ctx, clients, base, one)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if w.Requests == 0 {
+					return fmt.Errorf("no request to %s succeeded: %w", base, w.Why)
+				}
+				*to = append(*to, w)
 			}
 		}
 		p.compare()
+		if cfg.Progress != nil {
+			cfg.Progress("%d at a time, %d pairs in %.0f s: tokens/s %s %%, first token %s us", clients, len(p.Direct), time.Since(began).Seconds(), p.Rate, p.First)
+		}
 		return nil
 	}
 	warm := cfg
@@ -271,10 +286,14 @@ func (p *Pair) compare() {
 	p.TokensDelta = Num(100 * (of(p.Proxied, rate) - d) / d)
 	p.TTFTDelta = Num(of(p.Proxied, func(w *Way) Num { return w.TTFT }) - of(p.Direct, func(w *Way) Num { return w.TTFT }))
 	p.LatDelta = Num(of(p.Proxied, took) - of(p.Direct, took))
-	var v []float64
-	for _, w := range p.Direct {
+	var v, rates, firsts, tooks []float64
+	for i, w := range p.Direct {
 		v = append(v, float64(w.P50))
+		q := p.Proxied[i]
+		rates = append(rates, 100*(float64(q.TokensPerSecond/w.TokensPerSecond)-1))
+		firsts, tooks = append(firsts, float64(q.TTFT-w.TTFT)), append(tooks, float64(q.P50-w.P50))
 	}
+	p.Rate, p.First, p.Took = paired(rates), paired(firsts), paired(tooks)
 	if lo, hi := spread(v); lo > 0 {
 		p.Band = math.Round(1000*(hi-lo)/of(p.Direct, took)) / 10
 	}
@@ -283,22 +302,22 @@ func (p *Pair) compare() {
 // Markdown writes the comparison for people.
 func (c *Comparison) Markdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. Medians over alternating rounds: direct / through wattline.\n\n", c.Date.Format("2006-01-02 15:04 MST"))
-	b.WriteString("| traffic | tokens/s | difference | first token p50 (ms) | difference (us) | request p50 (ms) | difference (us) | direct's own spread | failed |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	fmt.Fprintf(&b, "%s. Direct / through wattline: medians over runs that alternate at random. Differences: medians of pairs of neighbouring runs, with 95 %% intervals (bootstrap).\n\n", c.Date.Format("2006-01-02 15:04 MST"))
+	b.WriteString("| traffic | pairs | tokens/s | difference (%) | | first token p50 (ms) | difference (us) | request p50 (ms) | difference (us) | failed |\n|---|---:|---:|---:|---|---:|---:|---:|---:|---:|\n")
 	for i, p := range append([]*Pair{c.Short}, c.Levels...) {
 		name := fmt.Sprintf("streams, %d at a time", p.Concurrency)
-		rate, delta, tt, ttd := p.both(func(w *Way) Num { return w.TokensPerSecond }, 1, 1), figure(p.TokensDelta, 2)+" %", p.both(func(w *Way) Num { return w.TTFT }, 1e3, 2), figure(p.TTFTDelta, 0)
+		rate, delta, verdict := p.both(func(w *Way) Num { return w.TokensPerSecond }, 1, 1), p.Rate.String(), p.Rate.Verdict()
+		tt, ttd := p.both(func(w *Way) Num { return w.TTFT }, 1e3, 2), p.First.String()
 		if i == 0 {
-			name, rate, delta, tt, ttd = "GET /health", "-", "-", "-", "-"
+			name, rate, delta, verdict, tt, ttd = "GET /health", "-", "-", "", "-", "-"
 		}
 		failed := 0
 		for _, w := range append(slices.Clone(p.Direct), p.Proxied...) {
 			failed += w.Failures
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %.1f %% | %d |\n", name, rate, delta, tt, ttd,
-			p.both(func(w *Way) Num { return w.P50 }, 1e3, 3), figure(p.LatDelta, 0), p.Band, failed)
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %d |\n", name, len(p.Direct), rate, delta, verdict, tt, ttd,
+			p.both(func(w *Way) Num { return w.P50 }, 1e3, 3), p.Took, failed)
 	}
-	b.WriteString("\nA difference smaller than direct's own spread between its rounds cannot be told from none.\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -28,10 +28,10 @@ type gpuSources struct {
 // sysTree is where the kernel shows devices.
 const sysTree = "/sys"
 
-// openGPUSources opens what --gpu asks for. auto takes NVML, else nvidia-smi, and the AMD cards beside
 // simKept is how much of a simulated card's past is remembered: more than a sampler that was held up looks back.
 const simKept = 30 * time.Second
 
+// openGPUSources opens what --gpu asks for. auto takes NVML, else nvidia-smi, and the AMD cards beside
 // them; that there is none is no error then. With wake, cards that are powered down are woken.
 func openGPUSources(kind string, clock gpu.Clock, wake bool, log *slog.Logger, sysRoot string) (*gpuSources, error) {
 	s := &gpuSources{Not: map[string]string{}, root: sysRoot}

@@ -29,7 +29,7 @@ type Source struct {
 	faults Faults
 	procs  []gpu.Process
 	open   int
-	events int
+	events []gpu.Event // that the curve has not seen yet
 }
 
 // New makes a source. The curve begins now.
@@ -51,17 +51,26 @@ func New(cfg Config) *Source {
 func (s *Source) Observe(e gpu.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.curve.Apply(e)
-	if s.events++; s.events%1024 == 0 {
-		s.curve.trim(s.cfg.Clock.Now() - int64(s.cfg.Keep))
+	if s.events = append(s.events, e); len(s.events) == 1024 {
+		s.played().trim(s.cfg.Clock.Now() - int64(s.cfg.Keep))
 	}
+}
+
+// played is the curve with all events in it. They are played when somebody looks: whoever tells of them is on
+// the data path.
+func (s *Source) played() *Curve {
+	for _, e := range s.events {
+		s.curve.Apply(e)
+	}
+	s.events = s.events[:0]
+	return s.curve
 }
 
 // TruthUj returns the energy that one device took in [from, to], in microjoules.
 func (s *Source) TruthUj(from, to int64) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return (s.curve.EnergyJ(to) - s.curve.EnergyJ(from)) * 1e6
+	return (s.played().EnergyJ(to) - s.played().EnergyJ(from)) * 1e6
 }
 
 // SetFaults changes the sensors from now on.
@@ -216,10 +225,10 @@ func (d *device) counter(t int64) int64 {
 	}
 	_, at := f.Counter.update(t)
 	// A counter counts from when the driver was loaded, long before the curve began.
-	uj := 12345e9 + f.Counter.uj(d.s.curve, at)
+	uj := 12345e9 + f.Counter.uj(d.s.played(), at)
 	if f.CounterResetAt > 0 && t >= f.CounterResetAt {
 		_, reset := f.Counter.update(f.CounterResetAt)
-		uj = f.Counter.uj(d.s.curve, at) - f.Counter.uj(d.s.curve, reset)
+		uj = f.Counter.uj(d.s.played(), at) - f.Counter.uj(d.s.played(), reset)
 	}
 	if f.CounterJumpAt > 0 && t >= f.CounterJumpAt {
 		uj += 100e9
@@ -236,7 +245,7 @@ func (d *device) ring(now int64, r *gpu.Reading) {
 		at := k*int64(f.Ring.Period) + int64(f.Ring.Phase)
 		r.Ring = append(r.Ring, gpu.Sample{
 			At: at + int64(f.Ring.Lag), // the driver stamps what it reads when it reads it
-			Mw: f.Ring.mw(d.s.curve, d.s.cfg.Seed, k, at),
+			Mw: f.Ring.mw(d.s.played(), d.s.cfg.Seed, k, at),
 		})
 	}
 	d.seen = max(d.seen, newest)
@@ -250,7 +259,7 @@ func (d *device) power(now int64, r *gpu.Reading) {
 			return gpu.Int{}
 		}
 		k, at := x.update(now)
-		return gpu.Some(x.mw(d.s.curve, d.s.cfg.Seed+salt, k, at))
+		return gpu.Some(x.mw(d.s.played(), d.s.cfg.Seed+salt, k, at))
 	}
 	r.PowerAt, r.InstantMw, r.AverageMw = now, read(&f.Instant, 1), read(&f.Average, 2)
 }
@@ -259,7 +268,7 @@ func (d *device) power(now int64, r *gpu.Reading) {
 func (d *device) status(now int64, r *gpu.Reading) {
 	s := d.s
 	var util int64
-	for _, q := range s.curve.requests {
+	for _, q := range s.played().requests {
 		if q.phase == gpu.PhasePrefill || q.phase == gpu.PhaseDecode {
 			util = 100
 		}
@@ -268,7 +277,7 @@ func (d *device) status(now int64, r *gpu.Reading) {
 	r.Status = gpu.Status{
 		UtilPct: gpu.Some(util), MemUtilPct: gpu.Some(util / 2),
 		MemUsedB: gpu.Some(40 * gib), MemTotalB: gpu.Some(80 * gib),
-		TempC: gpu.Some(int64(s.curve.TempC(now))), SMClockMHz: gpu.Some(1980), MemClockMHz: gpu.Some(2619),
+		TempC: gpu.Some(int64(s.played().TempC(now))), SMClockMHz: gpu.Some(1980), MemClockMHz: gpu.Some(2619),
 		LimitMw: gpu.Some(700e3), Throttle: gpu.Some(0),
 	}
 }

@@ -3,6 +3,7 @@
 package gpu_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/nvml"
+	"wattline/gpu/sim"
 )
 
 // upstreamEnv names the llama-server that runs on the card, e.g. http://127.0.0.1:8080.
@@ -42,10 +44,36 @@ func TestRealCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &server{t: t, url: upstream, clock: clock}
-	b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}, counter: s.counter, mixed: s.mixed, steady: s.steady}
+	b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}, counter: s.counter, mixed: s.mixed, streams: s.streams}
 	s.warmUp()
 	verifyEnergy(t, b, time.Minute)
-	verifyCost(t, b, 30*time.Second, 4)
+	shown(t, verifyCost(t, b, 4, 2*time.Second, 40))
+}
+
+// TestRealServer is what of TestRealCard needs no card: a llama-server that computes on processors, beside the
+// simulated card. It rehearses the comparison; that the sampler costs little there is no news.
+func TestRealServer(t *testing.T) {
+	upstream := os.Getenv(upstreamEnv)
+	if upstream == "" {
+		t.Fatalf("set %s to a llama-server", upstreamEnv)
+	}
+	clock := gpu.NewClock()
+	src := sim.New(sim.Config{Clock: clock})
+	list, err := src.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, url: upstream, clock: clock}
+	b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}, streams: s.streams}
+	shown(t, verifyCost(t, b, 4, time.Second, 30))
+}
+
+// shown wants it shown that sampling costs less than half a percent of the tokens.
+func shown(t *testing.T, lost span) {
+	t.Helper()
+	if lost.hi > 0.5 {
+		t.Errorf("it is not shown that sampling costs less than 0.5 %% of the tokens: %v %%", lost)
+	}
 }
 
 // server is the llama-server under load.
@@ -143,11 +171,53 @@ func (s *server) mixed(ctx context.Context, tell gpu.Activity) (tokens int64) {
 	return tokens
 }
 
-func (s *server) steady(ctx context.Context, tell gpu.Activity) (tokens int64) {
-	for ctx.Err() == nil {
-		tokens += s.complete(ctx, tell, 100, 512)
+// streams has n streams run side by side, each asked for again when it has reached the end of its context.
+func (s *server) streams(ctx context.Context, tell gpu.Activity, n int, token func(stream int, at int64)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			for ctx.Err() == nil && !s.t.Failed() {
+				s.stream(ctx, tell, func(at int64) { token(i, at) })
+				token(i, 0)
+			}
+		})
 	}
-	return tokens
+	wg.Wait()
+}
+
+// stream tells of one stream's tokens until it or ctx ends.
+func (s *server) stream(ctx context.Context, tell gpu.Activity, token func(at int64)) {
+	id := s.id.Add(1)
+	body, err := json.Marshal(map[string]any{"prompt": fmt.Sprintf("w%d and some more", id), "n_predict": 3000, "ignore_eos": true, "cache_prompt": false, "stream": true})
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhaseDecode, Slot: -1})
+	defer func() { tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhaseDone, Slot: -1}) }()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/completion", bytes.NewReader(body))
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Close = true // llama-server closes behind a stream although it promises not to
+	resp, err := http.DefaultClient.Do(req)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Errorf("a stream: %v", err)
+		return
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if bytes.HasPrefix(lines.Bytes(), []byte("data: ")) {
+			token(s.clock.Now())
+		}
+	}
 }
 
 // warmUp has the driver compile its kernels for every batch width that is used.

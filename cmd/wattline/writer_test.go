@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,8 +21,9 @@ import (
 	"wattline/sink/clickhouse/chtest"
 )
 
-// flooded is `wattline serve` with a second source of rows: a line "RATE" on its standard input makes so
-// many a second, each settled a second later, until a line "0", which is answered with what became of them.
+// flooded is `wattline serve` with a second source of rows: the first line "RATE" on its standard input
+// prepares it, each later one makes so many a second, each settled a second later, until a line "0", which
+// is answered with what became of them.
 func flooded() {
 	ctx := context.Background()
 	c, _, _, err := parse(os.Args[1:], os.Stdout, os.Stderr)
@@ -38,13 +40,18 @@ func flooded() {
 	go func() { // ends with the process
 		in := bufio.NewScanner(os.Stdin)
 		var f *flood
+		var rows *floodRows
 		for in.Scan() {
 			var rate int
 			if _, err := fmt.Sscan(in.Text(), &rate); err != nil {
 				fatal(err)
 			}
-			if rate > 0 {
-				f = startFlood(s.rows.queue, rate)
+			switch {
+			case rate > 0 && rows == nil:
+				rows = newFloodRows(rate)
+				continue
+			case rate > 0:
+				f = startFlood(s.rows.queue, rows, rate)
 				continue
 			}
 			if err := json.NewEncoder(os.Stdout).Encode(f.end(s.rows.queue)); err != nil {
@@ -74,19 +81,40 @@ type floodReport struct {
 	Stats                     sink.Stats
 }
 
-func startFlood(q *sink.Queue, rate int) *flood {
-	f := &flood{make(chan struct{}), make(chan floodReport, 1)}
-	const tick = 10 * time.Millisecond
+// floodRows are the rows of a flood, made before it begins, so that making them takes nothing from the
+// traffic: what is left of the flood beside Offer and Settle is the store's writer. A row's place is used
+// again four seconds after it was offered: it is settled after one, and the queue holds less than two.
+type floodRows struct{ pending, settled []meter.Record }
+
+func newFloodRows(rate int) *floodRows {
 	like := chtest.Rows(chtest.RowsConfig{Seed: 1, Requests: 500}).Requests
-	row := func(began time.Time, i int, quality string) *meter.Record {
-		rec := *like[i%len(like)]
-		rec.ID, rec.StartedAt, rec.EnergyQuality = fmt.Sprintf("flood-%d-%d", began.UnixNano(), i), began.Add(time.Duration(i)*time.Second/time.Duration(rate)), quality
-		return &rec
+	r := &floodRows{make([]meter.Record, 4*rate), make([]meter.Record, 4*rate)}
+	for i := range r.pending {
+		r.pending[i], r.settled[i] = *like[i%len(like)], *like[i%len(like)]
+		r.pending[i].EnergyQuality, r.settled[i].EnergyQuality = meter.EnergyPending, meter.EnergyShared
 	}
+	return r
+}
+
+// at prepares the i-th row's place and returns the row as it is offered and as it is settled.
+func (r *floodRows) at(i int, name string, at time.Time) (pending, settled *meter.Record) {
+	i %= len(r.pending)
+	return named(&r.pending[i], name, at), named(&r.settled[i], name, at)
+}
+
+func named(rec *meter.Record, name string, at time.Time) *meter.Record {
+	rec.ID, rec.StartedAt = name, at
+	return rec
+}
+
+func startFlood(q *sink.Queue, rows *floodRows, rate int) *flood {
+	f := &flood{make(chan struct{}), make(chan floodReport, 1)}
+	const tick = 2 * time.Millisecond
 	go func() { // ends with f.stop
 		began, t := time.Now(), time.NewTicker(tick)
 		defer t.Stop()
 		var r floodReport
+		settled := make([]*meter.Record, 0, rate*100)
 		for stopped := false; !stopped; {
 			select {
 			case <-t.C:
@@ -95,12 +123,15 @@ func startFlood(q *sink.Queue, rate int) *flood {
 			}
 			// By the clock, not by the ticks, of which a busy machine drops some.
 			for due := int(time.Since(began).Seconds() * float64(rate)); r.Offered < due; r.Offered++ {
-				if !q.Offer(row(began, r.Offered, meter.EnergyPending)) {
+				at := began.Add(time.Duration(r.Offered) * time.Second / time.Duration(rate))
+				p, s := rows.at(r.Offered, "flood-"+strconv.FormatInt(at.UnixNano(), 36), at)
+				settled = append(settled, s)
+				if !q.Offer(p) {
 					r.Refused++
 				}
 			}
 			for due := r.Offered - rate; r.Settled < due; r.Settled++ {
-				if !q.Settle(row(began, r.Settled, meter.EnergyShared)) {
+				if !q.Settle(settled[r.Settled]) {
 					r.Refused++
 				}
 			}
@@ -146,6 +177,7 @@ func TestSoakTTFTBesideTheWriter(t *testing.T) {
 	}
 	w := started(t, cmd)
 	said := json.NewDecoder(out)
+	tell(t, in, rate) // prepare
 	var p99 [2][]float64
 	for i := range phases {
 		if i%2 == 1 {

@@ -27,15 +27,15 @@ func (d Dialect) String() string {
 // words are what differs between the dialects, as functions of a query's template.
 func (d Dialect) words() template.FuncMap {
 	return template.FuncMap{
-		"quantile": d.quantile,
-		"stddev":   d.stddev,
-		"day":      d.day,
-		"hour":     d.hour,
-		"an_hour":  d.anHour,
-		"by_label": d.byLabel,
-		"label":    d.label,
-		"reasons":  d.reasons,
-		"each_gap": d.eachGap,
+		"quantile":  d.quantile,
+		"stddev":    d.stddev,
+		"day":       d.day,
+		"hour":      d.hour,
+		"an_hour":   d.anHour,
+		"by_label":  d.byLabel,
+		"label":     d.label,
+		"reasons":   d.reasons,
+		"gap_stats": d.gapStats,
 	}
 }
 
@@ -107,12 +107,20 @@ func (d Dialect) reasons(since string) string {
 	return "(SELECT device AS r_device, " + d.hour("at") + " AS r_hour, coalesce(group_concat(DISTINCT w.value ORDER BY w.value), '') AS reasons FROM power LEFT JOIN json_each(power.throttle) AS w WHERE at >= " + since + " GROUP BY r_device, r_hour)"
 }
 
-// eachGap is a subquery of the raw gaps of requests that started since a time, one row each.
-func (d Dialect) eachGap(since string) string {
+// gapStats is a subquery of the raw gaps of requests that started since a time, one row a model: model_name,
+// n_requests, n_gaps, zeros, and max_us, p50_us, p90_us, p99_us of its gaps. Neither engine makes a row of
+// each gap: at a million requests there are ten million.
+func (d Dialect) gapStats(since string) string {
+	from := " FROM itl_gaps AS g LEFT JOIN requests AS q ON q.id = g.id WHERE g.started_at >= " + since
 	if d == ClickHouse {
-		return "(SELECT id AS gap_of, arrayJoin(gaps_us) / 1e3 AS gap_ms FROM itl_gaps WHERE started_at >= " + since + ")"
+		return "(SELECT coalesce(q.model, '-') AS model_name, count(*) AS n_requests, sum(length(gaps_us)) AS n_gaps, sum(countEqual(gaps_us, 0)) AS zeros, max(arrayMax(gaps_us)) AS max_us," +
+			" quantilesExactInclusiveArray(0.5, 0.9, 0.99)(gaps_us) AS of_gaps, of_gaps[1] AS p50_us, of_gaps[2] AS p90_us, of_gaps[3] AS p99_us" +
+			from + " AND notEmpty(gaps_us) GROUP BY model_name)"
 	}
-	return "(SELECT k.id AS gap_of, e.value / 1e3 AS gap_ms FROM itl_gaps AS k, json_each(k.gaps_us) AS e WHERE k.started_at >= " + since + ")"
+	return "(SELECT model_name, n_requests, of_gaps ->> 'n' AS n_gaps, of_gaps ->> 'zeros' AS zeros, of_gaps ->> 'max' AS max_us," +
+		" of_gaps ->> 'p50' AS p50_us, of_gaps ->> 'p90' AS p90_us, of_gaps ->> 'p99' AS p99_us" +
+		" FROM (SELECT coalesce(q.model, '-') AS model_name, count(*) AS n_requests, list_stats(gaps_us) AS of_gaps" +
+		from + " AND gaps_us <> '[]' GROUP BY model_name))"
 }
 
 // text is a string literal.

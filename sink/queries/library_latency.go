@@ -11,11 +11,9 @@ SELECT CASE WHEN prompt_tokens < 256 THEN '1: under 256' WHEN prompt_tokens < 10
 FROM efficiency WHERE started_at >= {{.Since}} AND prompt_tokens IS NOT NULL GROUP BY prompt_size ORDER BY prompt_size`},
 
 		{"gaps", "How are the raw gaps between output events spread? They are there where serve kept them (--keep-gaps).", `
-SELECT coalesce(q.model, '-') AS model_name, count(DISTINCT g.gap_of) AS n_requests, count(*) AS n_gaps,
-	{{quantile "0.5" "g.gap_ms"}} AS gap_ms_p50, {{quantile "0.9" "g.gap_ms"}} AS gap_ms_p90, {{quantile "0.99" "g.gap_ms"}} AS gap_ms_p99,
-	max(g.gap_ms) AS longest_gap_ms, sum(CASE WHEN g.gap_ms = 0 THEN 1e0 ELSE 0e0 END) / count(*) AS share_in_one_read
-FROM {{each_gap .Since}} AS g LEFT JOIN requests AS q ON q.id = g.gap_of
-GROUP BY model_name ORDER BY n_gaps DESC, model_name`},
+SELECT model_name, n_requests, n_gaps, p50_us / 1e3 AS gap_ms_p50, p90_us / 1e3 AS gap_ms_p90, p99_us / 1e3 AS gap_ms_p99,
+	max_us / 1e3 AS longest_gap_ms, zeros / (n_gaps + 0e0) AS share_in_one_read
+FROM {{gap_stats .Since}} AS g ORDER BY n_gaps DESC, model_name`},
 
 		{"slowest", "Which requests took the longest, and where was the time?", `
 SELECT id AS request, started_at AS began, model AS model_name, agent AS client, outcome AS ended, prompt_tokens AS n_prompt, output_tokens AS n_out,

@@ -17,6 +17,8 @@ import (
 //	median(x)        quantile(x, 0.5)
 //	p50(x), p90(x), p95(x), p99(x)
 //	stddev(x)        sample standard deviation, null for fewer than two values (ClickHouse: stddevSamp)
+//	list_stats(x)    of all the numbers in lists as gaps_us holds them: a JSON object of n, zeros, max, p50,
+//	                 p90 and p99, as quantile has them
 func registerFunctions(d *sqlite.Driver) error {
 	fixed := map[string]float64{"median": 0.5, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 	for name, p := range fixed {
@@ -25,6 +27,9 @@ func registerFunctions(d *sqlite.Driver) error {
 		}
 	}
 	if err := registerAggregate(d, "quantile", 2, func() aggregate { return &quantile{p: math.NaN()} }); err != nil {
+		return err
+	}
+	if err := registerListStats(d); err != nil {
 		return err
 	}
 	return registerAggregate(d, "stddev", 1, func() aggregate { return &stddev{} })
@@ -102,13 +107,18 @@ func (q *quantile) value() (driver.Value, error) {
 		return nil, nil
 	}
 	slices.Sort(q.values)
-	at := q.p * float64(len(q.values)-1)
+	return quantileOf(q.values, q.p), nil
+}
+
+// quantileOf is the p-quantile of sorted values, at least one.
+func quantileOf[T float64 | uint32](sorted []T, p float64) float64 {
+	at := p * float64(len(sorted)-1)
 	low := int(at)
-	v := q.values[low]
-	if low+1 < len(q.values) {
-		v += (at - float64(low)) * (q.values[low+1] - v)
+	v := float64(sorted[low])
+	if low+1 < len(sorted) {
+		v += (at - float64(low)) * (float64(sorted[low+1]) - v)
 	}
-	return v, nil
+	return v
 }
 
 // stddev is Welford's running variance.

@@ -12,7 +12,46 @@ import (
 type Curve struct {
 	model    Model
 	requests map[uint64]request
-	segs     []segment
+	segs     segments
+}
+
+// segments lie in chunks, so that growing moves none, and chunks are used again.
+type segments struct {
+	chunks [][]segment // all but the last are full
+	spare  [][]segment
+}
+
+const segmentChunk = 256
+
+func (s *segments) len() int {
+	n := len(s.chunks)
+	if n == 0 {
+		return 0
+	}
+	return (n-1)*segmentChunk + len(s.chunks[n-1])
+}
+
+func (s *segments) at(i int) *segment { return &s.chunks[i/segmentChunk][i%segmentChunk] }
+
+func (s *segments) push(v segment) {
+	n := len(s.chunks)
+	if n == 0 || len(s.chunks[n-1]) == segmentChunk {
+		if k := len(s.spare); k > 0 {
+			s.chunks, s.spare = append(s.chunks, s.spare[k-1][:0]), s.spare[:k-1]
+		} else {
+			s.chunks = append(s.chunks, make([]segment, 0, segmentChunk))
+		}
+		n++
+	}
+	s.chunks[n-1] = append(s.chunks[n-1], v)
+}
+
+// drop gives up those before the i-th, as far as they fill chunks.
+func (s *segments) drop(i int) {
+	if k := max(i, 0) / segmentChunk; k > 0 {
+		s.spare = append(s.spare, s.chunks[:k]...)
+		s.chunks = append(s.chunks[:0], s.chunks[k:]...)
+	}
 }
 
 // segment holds from start until the next segment's. Times in it are seconds since start.
@@ -68,7 +107,7 @@ func Schedule(m Model, start int64, events []gpu.Event, keep func(request uint64
 
 // Apply lets an event happen; one that is late happens at the last one's time.
 func (c *Curve) Apply(e gpu.Event) {
-	last := &c.segs[len(c.segs)-1]
+	last := c.segs.at(c.segs.len() - 1)
 	at := max(e.At, last.start)
 	if e.Phase == gpu.PhaseDone {
 		delete(c.requests, e.Request)
@@ -97,15 +136,15 @@ func (c *Curve) append(at int64, activeW, tempC float64) {
 		{target * m.DroopPart, m.DroopTau.Seconds()},
 		{activeW - target, m.RelaxTau.Seconds()},
 	}
-	if n := len(c.segs); n > 0 {
-		prev := &c.segs[n-1]
+	if n := c.segs.len(); n > 0 {
+		prev := c.segs.at(n - 1)
 		s.energy = prev.energy + prev.integral(float64(at-prev.start)/1e9)
 		if at == prev.start {
 			*prev = s
 			return
 		}
 	}
-	c.segs = append(c.segs, s)
+	c.segs.push(s)
 }
 
 func (s *segment) power(t float64) float64 {
@@ -134,8 +173,8 @@ func (s *segment) tempAt(t float64) float64 { return s.finalC + s.tempC.at(t) }
 
 // segment returns the one that holds at t; before the curve's start that is the first.
 func (c *Curve) segment(t int64) *segment {
-	i := sort.Search(len(c.segs), func(i int) bool { return c.segs[i].start > t }) - 1
-	return &c.segs[max(i, 0)]
+	i := sort.Search(c.segs.len(), func(i int) bool { return c.segs.at(i).start > t }) - 1
+	return c.segs.at(max(i, 0))
 }
 
 // PowerW returns the power at a moment; before the start, that of the start.
@@ -162,8 +201,5 @@ func (c *Curve) EnergyJ(t int64) float64 {
 
 // trim forgets segments that ended before t.
 func (c *Curve) trim(t int64) {
-	i := sort.Search(len(c.segs), func(i int) bool { return c.segs[i].start >= t }) - 1
-	if i > len(c.segs)/2 {
-		c.segs = append(c.segs[:0], c.segs[i:]...)
-	}
+	c.segs.drop(sort.Search(c.segs.len(), func(i int) bool { return c.segs.at(i).start >= t }) - 1)
 }

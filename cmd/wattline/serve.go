@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -79,15 +78,6 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	}
 	s.announce(a)
 	return s.run(a)
-}
-
-// frugal lets the heap grow by half instead of to the double between collections: thousands of streams
-// then take 30 KiB each instead of 34 (make bench-proxy), and streams allocate next to nothing that would
-// make collections frequent. GOGC decides where it is set.
-func frugal() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }
 
 // service is a running wattline: routes, the way of the rows, the admin listener.

@@ -13,8 +13,8 @@ type pricedSource struct {
 	clock Clock
 	r     *rand.Rand
 	spent atomic.Int64 // ns of CPU
-	calls [5]int
-	waken int
+	calls [5]atomic.Int64
+	waken atomic.Int64
 }
 
 // What the groups cost there, in microseconds of CPU: the median, and what one call in ten costs. A look at the
@@ -46,7 +46,7 @@ func (d *pricedDevice) Read(w Want, r *Reading) error {
 	s := d.s
 	r.Before = s.clock.Now()
 	if r.Before != d.at {
-		s.waken++
+		s.waken.Add(1)
 		s.spent.Add(wakePrice)
 	}
 	price := h100Prices[w]
@@ -54,7 +54,7 @@ func (d *pricedDevice) Read(w Want, r *Reading) error {
 	if s.r.IntN(10) == 0 {
 		cost = price.tenth * 1000
 	}
-	w.groups(func(i int, _ Want) { s.calls[i]++ })
+	w.groups(func(i int, _ Want) { s.calls[i].Add(1) })
 	time.Sleep(time.Duration(cost))
 	s.spent.Add(cost)
 	now := s.clock.Now()
@@ -89,14 +89,18 @@ func TestBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		spell := func(name string, most float64, during func()) {
-			before, calls, waken, began := s.cpu(), s.calls, s.waken, s.clock.Now()
+			before, waken, began := s.cpu(), s.waken.Load(), s.clock.Now()
+			var calls [5]int64
+			for i := range calls {
+				calls[i] = s.calls[i].Load()
+			}
 			during()
 			synctest.Wait()
 			d := time.Duration(s.clock.Now() - began)
 			part := 100 * float64(s.cpu()-before) / float64(d)
-			each := func(i int) float64 { return float64(s.calls[i]-calls[i]) / d.Seconds() }
+			each := func(i int) float64 { return float64(s.calls[i].Load()-calls[i]) / d.Seconds() }
 			t.Logf("%-22s %.3f %% of a core (%.0f ms in %v); a second: %.2f looks at the counter, %.2f rings, %.2f status, %.2f processes, %.1f wake-ups", name, part,
-				float64(s.cpu()-before)/1e6, d, each(0), each(1), each(3), each(4), float64(s.waken-waken)/d.Seconds())
+				float64(s.cpu()-before)/1e6, d, each(0), each(1), each(3), each(4), float64(s.waken.Load()-waken)/d.Seconds())
 			if part > most {
 				t.Errorf("%s: %.3f %% of a core, at most %.2f", name, part, most)
 			}

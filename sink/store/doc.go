@@ -6,6 +6,10 @@
 // gives a Reader, read-only and safe beside a writer in another process. The file is found through
 // nothing but its path; its schema is numbered (schema.go) and only ever moves forward.
 //
+// Write's inserts go over a connection of their own (direct.go), which calls SQLite without database/sql:
+// a row allocates nothing there. Everything rarer goes over database/sql, and one lock lets one of the
+// two in at a time.
+//
 // What goes wrong comes back as *Error, whose text says what to do next and whose kind (ErrFull,
 // ErrDamaged, ...) errors.Is finds.
 package store

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unsafe"
@@ -45,14 +46,19 @@ func (e *liteError) Code() int { return e.code }
 // openDirect opens an existing database for writing and runs the pragmas.
 func openDirect(path string, pragmas ...string) (*direct, error) {
 	d := &direct{tls: libc.NewTLS()}
+	if err := d.prepareAll(path, pragmas); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *direct) prepareAll(path string, pragmas []string) error {
 	if err := d.open(path); err != nil {
-		d.close()
-		return nil, err
+		return err
 	}
 	for _, p := range pragmas {
 		if err := d.exec("PRAGMA " + p); err != nil {
-			d.close()
-			return nil, err
+			return err
 		}
 	}
 	for _, s := range []struct {
@@ -61,11 +67,10 @@ func openDirect(path string, pragmas ...string) (*direct, error) {
 	}{{&d.begin, "BEGIN IMMEDIATE"}, {&d.commit, "COMMIT"}, {&d.rollback, "ROLLBACK"}} {
 		var err error
 		if *s.to, err = d.prepare(s.sql); err != nil {
-			d.close()
-			return nil, err
+			return err
 		}
 	}
-	return d, nil
+	return nil
 }
 
 func (d *direct) open(path string) error {
@@ -179,22 +184,26 @@ func (d *direct) copyText(b []byte) {
 		d.textSize = max(4096, 2*len(b))
 		d.text = libc.Xmalloc(d.tls, libc.Tsize_t(d.textSize))
 	}
-	copy(unsafe.Slice((*byte)(address(d.text)), d.textSize), b)
+	copy(unsafe.Slice((*byte)(address(d.text)), d.textSize), b) //nolint:gosec // textSize bytes are ours
 }
 
-// transact runs f between BEGIN IMMEDIATE and COMMIT, or ROLLBACK when f or the commit fails.
-func (d *direct) transact(f func() error) error {
+// transact runs f between BEGIN IMMEDIATE and COMMIT, or ROLLBACK when f or the commit fails or panics.
+func (d *direct) transact(f func() error) (err error) {
 	if _, err := d.begin.run(none()); err != nil {
 		return err
 	}
-	err := f()
-	if err == nil {
-		_, err = d.commit.run(none())
+	committed := false
+	defer func() {
+		if !committed {
+			// Its own error says nothing new: SQLite may have rolled back already.
+			_, _ = d.rollback.run(none())
+		}
+	}()
+	if err := f(); err != nil {
+		return err
 	}
-	if err != nil {
-		// Its own error says nothing new: SQLite may have rolled back already.
-		_, _ = d.rollback.run(none())
-	}
+	_, err = d.commit.run(none())
+	committed = err == nil
 	return err
 }
 

@@ -87,6 +87,11 @@ func TestAFailedTransactionLeavesNothing(t *testing.T) {
 			t.Errorf("%s: %d rows after the failure", c.before, n)
 		}
 	}
+	func() { // as the queue survives it
+		defer func() { _ = recover() }()
+		_ = s.Write(t.Context(), &sink.Rows{Requests: append(requests(2, 500), nil)})
+		t.Error("a row that is none was written")
+	}()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.Write(cancelled, &sink.Rows{Requests: requests(2, 500)}); !errors.Is(err, context.Canceled) {

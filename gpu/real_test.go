@@ -43,7 +43,7 @@ func TestRealCard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, url: upstream, clock: clock}
+	s := &server{t: t, url: upstream, clock: clock, length: 3000}
 	b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}, counter: s.counter, mixed: s.mixed, streams: s.streams}
 	s.warmUp()
 	verifyEnergy(t, b, time.Minute)
@@ -63,7 +63,7 @@ func TestRealServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, url: upstream, clock: clock}
+	s := &server{t: t, url: upstream, clock: clock, length: 200} // a small model's speed follows the context closely
 	b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}, streams: s.streams}
 	shown(t, verifyCost(t, b, 4, time.Second, 30))
 }
@@ -78,11 +78,12 @@ func shown(t *testing.T, lost span) {
 
 // server is the llama-server under load.
 type server struct {
-	t     *testing.T
-	url   string
-	clock gpu.Clock
-	id    atomic.Uint64
-	card  driver.Device
+	t      *testing.T
+	url    string
+	clock  gpu.Clock
+	length int // of a stream, tokens
+	id     atomic.Uint64
+	card   driver.Device
 }
 
 // counter looks at the card through the driver's library, not through the code under test.
@@ -188,7 +189,7 @@ func (s *server) streams(ctx context.Context, tell gpu.Activity, n int, token fu
 // stream tells of one stream's tokens until it or ctx ends.
 func (s *server) stream(ctx context.Context, tell gpu.Activity, token func(at int64)) {
 	id := s.id.Add(1)
-	body, err := json.Marshal(map[string]any{"prompt": fmt.Sprintf("w%d and some more", id), "n_predict": 3000, "ignore_eos": true, "cache_prompt": false, "stream": true})
+	body, err := json.Marshal(map[string]any{"prompt": fmt.Sprintf("w%d and some more", id), "n_predict": s.length, "ignore_eos": true, "cache_prompt": false, "stream": true})
 	if err != nil {
 		s.t.Error(err)
 		return

@@ -51,7 +51,7 @@ func listening(port int) (inodes []uint32, err error) {
 func listeningIn(fd int, family uint8, port int, inodes []uint32) ([]uint32, error) {
 	q := diagRequest{family: family, protocol: unix.IPPROTO_TCP, states: stateListen}
 	q.header = unix.NlMsghdr{Len: uint32(unsafe.Sizeof(q)), Type: diagByFamily, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP}
-	binary.BigEndian.PutUint16(q.port[:], uint16(port))                //nolint:gosec // a port
+	binary.BigEndian.PutUint16(q.port[:], uint16(port))
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&q)), unsafe.Sizeof(q)) //nolint:gosec // its bytes, as the kernel has them
 	if err := unix.Sendto(fd, raw, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, err
@@ -71,8 +71,8 @@ func listeningIn(fd int, family uint8, port int, inodes []uint32) ([]uint32, err
 			case m.Header.Type == unix.NLMSG_DONE:
 				return inodes, nil
 			case m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4:
-				return nil, syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data))) //nolint:gosec // so it is laid out
-			case m.Header.Type == diagByFamily && len(m.Data) >= diagInode+4 && binary.BigEndian.Uint16(m.Data[4:]) == uint16(port): //nolint:gosec // a port
+				return nil, syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
+			case m.Header.Type == diagByFamily && len(m.Data) >= diagInode+4 && binary.BigEndian.Uint16(m.Data[4:]) == uint16(port):
 				inodes = append(inodes, binary.NativeEndian.Uint32(m.Data[diagInode:]))
 			}
 		}

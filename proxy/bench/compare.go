@@ -70,7 +70,7 @@ func Compare(ctx context.Context, cfg CompareConfig) (*Comparison, error) {
 	out := &Comparison{Date: time.Now().UTC()}
 	short := &Pair{Concurrency: 1}
 	out.Short = short
-	toss := rand.New(rand.NewPCG(1, uint64(out.Date.UnixNano()))) //nolint:gosec // a coin
+	toss := rand.New(rand.NewPCG(1, uint64(out.Date.UnixNano())))
 	ask := func(clients int, p *Pair, one func(context.Context, *http.Client, string) sample) error {
 		began := time.Now()
 		for round := range cfg.Rounds {

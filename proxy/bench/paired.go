@@ -28,7 +28,7 @@ func paired(values []float64) Interval {
 	if len(v) < 3 {
 		return out
 	}
-	r := rand.New(rand.NewPCG(uint64(len(v)), 1)) //nolint:gosec // draws, no secrets; the same report from the same data
+	r := rand.New(rand.NewPCG(uint64(len(v)), 1)) // the same report from the same data
 	draw, medians := make([]float64, len(v)), make([]float64, resamples)
 	for i := range medians {
 		for j := range draw {
@@ -65,5 +65,6 @@ func (v Interval) Verdict() string {
 	case lo >= apart:
 		return "faster by more than 0.5 %"
 	}
-	return fmt.Sprintf("0.5 %% cannot be told: about %.0f pairs would", math.Ceil(float64(v.Pairs)*math.Pow((hi-lo)/2/(apart*0.8), 2)))
+	wide := (hi - lo) / 2 / (0.8 * apart)
+	return fmt.Sprintf("0.5 %% cannot be told: about %.0f pairs would", math.Ceil(float64(v.Pairs)*wide*wide))
 }

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,7 +143,9 @@ func (s *Settler) wait(key uint64, to *Upstream) *waiting {
 		w = &waiting{}
 	}
 	n := len(to.devices)
-	*w = waiting{to: to, results: append(w.results[:0], make([]energy.Result, n)...), got: append(w.got[:0], make([]bool, n)...), missing: n}
+	*w = waiting{to: to, results: slices.Grow(w.results[:0], n)[:n], got: slices.Grow(w.got[:0], n)[:n], missing: n}
+	clear(w.results)
+	clear(w.got)
 	s.waiting[key] = w
 	return w
 }

@@ -426,6 +426,24 @@ func TestTooManyLabelsAreRefused(t *testing.T) {
 
 // What the metrics cost a request, with one reader and with two: ns/op on the data path where there is
 // room to wait, cpu-ns/op in all.
+// TestARowsMetricsAllocateLittle is the guard on what a row costs in metrics, its share of a batch included.
+func TestARowsMetricsAllocateLittle(t *testing.T) {
+	const rows, runs, most = 1024, 5, 2.0
+	f := newFixture(t, Config{})
+	ended, final := randomRows(64)
+	perRun := testing.AllocsPerRun(runs, func() {
+		for i := range rows {
+			f.Ended(ended[i%64], trace.SpanContext{})
+			f.Final(final[i%64])
+		}
+		f.backlog.flush()
+	})
+	t.Logf("%.2f allocations a row", perRun/rows)
+	if perRun > most*rows {
+		t.Errorf("%.2f allocations a row, want at most %v", perRun/rows, most)
+	}
+}
+
 func BenchmarkMetrics(b *testing.B) {
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}, TraceFlags: trace.FlagsSampled})
 	for _, c := range []struct {

@@ -20,10 +20,11 @@ import (
 // The client against an upstream that was told its latencies and notes what it really did. Never early is
 // strict: no byte can be seen before it was written, no request sent before its time. How late is a matter
 // of the machine, so each median must be within a millisecond in the best of a few rounds, beside what the
-// machine itself takes in that round to hand a byte over loopback: a busy neighbour can only add. What the client adds to a time to first token is the way of the request
-// (connecting included) and the way of the token; how late the upstream's own timers are is not its doing.
+// machine itself takes in that round to hand a byte over loopback: a busy neighbour can only add. What the
+// client adds to a time to first token is the way of the request (connecting included) and the way of the
+// token; how late the upstream's own timers are is not its doing, and is held to nothing here.
 func TestFidelity(t *testing.T) {
-	faithful(t, 15, 4, func(n int) selftest.Told {
+	faithful(t, 15, 4, false, func(n int) selftest.Told {
 		if n > 32 { // as slow as keeps two cores from being the bottleneck
 			return selftest.Told{FirstToken: 200 * time.Millisecond, Gap: 100 * time.Millisecond}
 		}
@@ -31,18 +32,20 @@ func TestFidelity(t *testing.T) {
 	})
 }
 
-// The same with longer replies, and all medians within a millisecond in one and the same round.
+// The same with longer replies on a machine at rest: all medians within a millisecond of what the upstream
+// was told, its own lateness included and nothing taken off, in one and the same round.
 func TestFidelitySoak(t *testing.T) {
 	if os.Getenv("WATTLINE_SOAK") == "" {
 		t.Skip("part of make soak")
 	}
-	faithful(t, 1, 16, func(int) selftest.Told {
+	faithful(t, 1, 16, true, func(int) selftest.Told {
 		return selftest.Told{FirstToken: 300 * time.Millisecond, Gap: 100 * time.Millisecond}
 	})
 }
 
-// faithful holds every load against the upstream; of each figure the best of some rounds counts.
-func faithful(t *testing.T, rounds, tokens int, told func(n int) selftest.Told) {
+// faithful holds every load against the upstream; of each figure the best of some rounds counts. Strict is
+// against what the upstream was told, and makes the machine no allowance.
+func faithful(t *testing.T, rounds, tokens int, strict bool, told func(n int) selftest.Told) {
 	for _, n := range []int{1, 32, 256} {
 		for _, open := range []bool{false, true} {
 			name := fmt.Sprintf("closed, %d in flight", n)
@@ -56,6 +59,10 @@ func faithful(t *testing.T, rounds, tokens int, told func(n int) selftest.Told) 
 					bare := handover(t)
 					t.Logf("round %d, medians in ms: added to ttft %.3f (sent to arrived %.3f, written to seen %.3f; the upstream itself was %.3f late, ttft - told %.3f), itl - told %.3f, behind schedule %.3f; client CPU %.1f %%, %.0f us an event; a bare byte takes %.3f",
 						round, f.added, f.before, f.after, f.upstream, f.told, f.itl, f.lag, f.floor.CPUPercent.V, f.floor.CPUUsEvent.V, bare)
+					if strict {
+						bare = 0
+						best.told = math.Abs(f.told)
+					}
 					// A first token has two ways, there and back; a gap and a sending hang on one waking each.
 					best.added, best.itl, best.lag = min(best.added, f.added-2*bare), min(best.itl, f.itl-bare), min(best.lag, f.lag-bare)
 				}

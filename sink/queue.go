@@ -53,12 +53,13 @@ type Queue struct {
 	ctx    context.Context // ends when Stop's deadline has passed
 	cancel context.CancelFunc
 
-	mu      sync.Mutex // guards what follows
-	waiting Rows
-	closed  bool
-	passed  chan struct{} // closed and replaced each time rows left the queue for good
-	in, out uint64        // rows ever accepted, rows ever written or given up
-	stats   Stats
+	mu        sync.Mutex // guards what follows
+	waiting   Rows
+	closed    bool
+	passed    chan struct{} // closed and replaced each time rows left the queue for good or failed to
+	in, out   uint64        // rows ever accepted, rows ever written or given up
+	postponed uint64        // attempts to write that failed and will be made again
+	stats     Stats
 
 	failing failing // owned by the writer
 }
@@ -160,18 +161,23 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Flush waits until every row taken before the call has been written or given up, or until ctx ends.
+// Flush waits until every row taken before the call has been written or given up, until an attempt to write them has
+// failed (another follows), or until ctx ends.
 func (q *Queue) Flush(ctx context.Context) error {
 	q.mu.Lock()
-	target := q.in
+	target, before := q.in, q.postponed
 	q.mu.Unlock()
 	signal(q.hurry)
 	for {
 		q.mu.Lock()
 		behind, passed := q.out < target, q.passed
+		postponed, why := q.postponed > before, q.stats.LastError
 		q.mu.Unlock()
 		if !behind {
 			return nil
+		}
+		if postponed {
+			return fmt.Errorf("sink: flush: rows wait: %s", why)
 		}
 		select {
 		case <-passed:

@@ -193,9 +193,29 @@ func TestStopGivesUpAtTheDeadline(t *testing.T) {
 	})
 }
 
-func TestFlushEndsWithItsContext(t *testing.T) {
+func TestFlushDoesNotWaitForADiskToBeFreed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeStore{write: func() error { return passing{errors.New("disk full")} }}
+		q := sink.New(sink.Config{Store: s, Log: slog.New(slog.DiscardHandler)})
+		q.Offer(row("a"))
+		for range 3 { // also between two attempts that are seconds apart
+			before := time.Now()
+			if err := q.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "disk full") || time.Since(before) > time.Second {
+				t.Errorf("flush took %v: %v", time.Since(before), err)
+			}
+			time.Sleep(20 * time.Second)
+		}
+		s.set(nil)
+		if err := q.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		stop(t, q)
+	})
+}
+
+func TestFlushEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeStore{write: func() error { time.Sleep(10 * time.Second); return nil }}
 		q := sink.New(sink.Config{Store: s, Log: slog.New(slog.DiscardHandler)})
 		q.Offer(row("a"))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

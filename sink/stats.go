@@ -57,6 +57,11 @@ func (q *Queue) failed(err error, again bool) {
 	q.stats.StoreErrors++
 	q.stats.LastError = err.Error()
 	q.stats.LastErrorAt = now
+	if again {
+		q.postponed++
+		close(q.passed)
+		q.passed = make(chan struct{})
+	}
 	q.mu.Unlock()
 	f := &q.failing
 	f.now = true

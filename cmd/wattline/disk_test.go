@@ -106,8 +106,11 @@ func TestAReadOnlyDiskDoesNotStopTraffic(t *testing.T) {
 
 	w = started(t, mounted(t, command(t, args...), dir, `mount --bind "$DISK" "$DISK"; mount -o remount,ro,bind "$DISK"`))
 	w.says(t, "cannot write "+w.store+": make the file and its folder writable for this user, or point --store elsewhere")
-	w.row(t, ids[0]) // what was there is still shown
 	ids = append(ids, w.answers(t, 50)...)
+	w.row(t, ids[0]) // what was there is still shown, while other rows wait
+	if status, body := w.get(t, "/api/requests/"+ids[len(ids)-1]); status != http.StatusServiceUnavailable || !strings.Contains(body, "rows are waiting to be stored") {
+		t.Errorf("a row that waits: %d %s", status, body)
+	}
 	out, err := exec.CommandContext(t.Context(), "nsenter", "--target", fmt.Sprint(w.cmd.Process.Pid), "--user", "--preserve-credentials", "--mount", "mount", "-o", "remount,rw,bind", dir).CombinedOutput()
 	if err != nil {
 		out, err = exec.CommandContext(t.Context(), "nsenter", "--target", fmt.Sprint(w.cmd.Process.Pid), "--mount", "mount", "-o", "remount,rw,bind", dir).CombinedOutput()

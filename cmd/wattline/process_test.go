@@ -196,12 +196,13 @@ func (w *wattlineProcess) row(t *testing.T, id string) *meter.Record {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var rec meter.Record
-	if err := json.NewDecoder(resp.Body).Decode(&rec); err != nil {
-		t.Fatal(err)
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("the admin API has no row %s: %s %s %v", id, resp.Status, body, err)
 	}
-	if rec.ID != id {
-		t.Fatalf("the admin API has no row %s (status %s)", id, resp.Status)
+	var rec meter.Record
+	if err := json.Unmarshal(body, &rec); err != nil || rec.ID != id {
+		t.Fatalf("row %s: %v: %s", id, err, body)
 	}
 	return &rec
 }

@@ -136,16 +136,14 @@ func (s *Server) ready(ctx *fasthttp.RequestCtx) {
 
 // requests answers with the latest rows, newest first: ?limit=N (100), ?id=A&id=B for these alone.
 func (s *Server) requests(ctx *fasthttp.RequestCtx) {
-	c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	args, err := url.ParseQuery(string(ctx.QueryArgs().QueryString()))
 	if err != nil {
 		fail(ctx, 400, "the query is malformed")
 		return
 	}
-	if err := s.cfg.Flush(c); err != nil {
-		s.cfg.Log.Warn("rows are late for the admin API", "error", err)
-	}
+	s.catchUp()
+	c, cancel := context.WithTimeout(context.Background(), maxReading)
+	defer cancel()
 	if ids := args["id"]; len(ids) > 0 {
 		rows := make([]*meter.Record, 0, len(ids))
 		for _, id := range ids {
@@ -172,36 +170,48 @@ func (s *Server) requests(ctx *fasthttp.RequestCtx) {
 }
 
 func (s *Server) request(ctx *fasthttp.RequestCtx, id string) {
-	c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	rec, err := s.find(c, id)
-	if err != nil {
+	rec, late, err := s.find(id)
+	switch {
+	case err != nil:
 		fail(ctx, 500, err.Error())
-		return
-	}
-	if rec == nil {
+	case rec != nil:
+		s.reply(ctx, rec)
+	case late:
+		fail(ctx, 503, "no stored request has this id, and rows are waiting to be stored: ask again later, /api/status says what keeps them")
+	default:
 		fail(ctx, 404, "no request has this id")
-		return
 	}
-	s.reply(ctx, rec)
 }
 
 // find looks a row up. A client that has just read the last byte of its reply may ask before the row is
-// handed over, so an unknown id is looked for a little longer.
-func (s *Server) find(ctx context.Context, id string) (rec *meter.Record, err error) {
+// handed over, so an unknown id is looked for a little longer, but not where rows are late.
+func (s *Server) find(id string) (rec *meter.Record, late bool, err error) {
 	for try := 0; ; try++ {
-		if err := s.cfg.Flush(ctx); err != nil {
-			s.cfg.Log.Warn("rows are late for the admin API", "error", err)
+		late = s.catchUp()
+		ctx, cancel := context.WithTimeout(context.Background(), maxReading)
+		rec, err = s.cfg.Rows.Find(ctx, id)
+		cancel()
+		if rec != nil || err != nil || late || try == 50 {
+			return rec, late, err
 		}
-		if rec, err = s.cfg.Rows.Find(ctx, id); rec != nil || err != nil || try == 50 {
-			return rec, err
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, nil //nolint:nilnil // not found in time
-		}
+		<-time.After(10 * time.Millisecond)
 	}
+}
+
+const (
+	maxCatchUp = 10 * time.Second // for rows that wait to be written
+	maxReading = 10 * time.Second // for what is stored; a time of its own, since it can be read while nothing can be written
+)
+
+// catchUp waits for the rows that are on their way to the store and says whether any are late.
+func (s *Server) catchUp() (late bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), maxCatchUp)
+	defer cancel()
+	err := s.cfg.Flush(ctx)
+	if err != nil {
+		s.cfg.Log.Warn("rows are late for the admin API", "error", err)
+	}
+	return err != nil
 }
 
 func (s *Server) reply(ctx *fasthttp.RequestCtx, v any) {

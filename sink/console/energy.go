@@ -59,11 +59,9 @@ func (s *Server) energy(ctx *fasthttp.RequestCtx) {
 		fail(ctx, 400, "from must lie before to, by at most "+maxEnergySpan.String())
 		return
 	}
-	c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	s.catchUp()
+	c, cancel := context.WithTimeout(context.Background(), maxReading)
 	defer cancel()
-	if err := s.cfg.Flush(c); err != nil {
-		s.cfg.Log.Warn("rows are late for the admin API", "error", err)
-	}
 	e, err := s.cfg.Energy(c, from, to)
 	if err != nil {
 		fail(ctx, 500, err.Error())

@@ -70,13 +70,13 @@ func (c *benchCmd) compare(a *app) error {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // of the system's temporary folder
-	url, stop, err := c.front(a, dir)
+	f, err := c.front(a, dir)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer f.stop()
 	out, err := bench.Compare(a.ctx, bench.CompareConfig{
-		Direct: c.Upstream, Proxied: url, Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
+		Direct: c.Upstream, Proxied: f.url, Hold: holder(f.process), Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
 		Progress: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	})
 	if err != nil {
@@ -90,17 +90,29 @@ func (c *benchCmd) compare(a *app) error {
 
 var benchFront = regexp.MustCompile(`^wattline \S+: (http://\S+) -> `)
 
-// front starts a wattline of its own, with a store that goes with dir.
-func (c *benchCmd) front(a *app, dir string) (url string, stop func(), err error) {
+// front is a wattline of bench's own.
+type front struct {
+	url     string
+	process *os.Process
+	stop    func()
+}
+
+// front starts a wattline whose store goes with dir.
+func (c *benchCmd) front(a *app, dir string) (*front, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	cmd := exec.CommandContext(ctx, exe, "serve", "--upstream", c.Upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", //nolint:gosec // ourselves
 		"--store", filepath.Join(dir, "bench.db"), "--gpu", c.GPU, "--config", os.DevNull)
 	cmd.Args[0] = "wattline"
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Cancel = func() error {
+		if hold := holder(cmd.Process); hold != nil {
+			_ = hold(false)
+		}
+		return cmd.Process.Signal(os.Interrupt)
+	}
 	cmd.WaitDelay = 15 * time.Second
 	pipe, err := cmd.StderrPipe()
 	if err == nil {
@@ -108,9 +120,10 @@ func (c *benchCmd) front(a *app, dir string) (url string, stop func(), err error
 	}
 	if err != nil {
 		cancel()
-		return "", nil, fmt.Errorf("a wattline cannot be started: %w", err)
+		return nil, fmt.Errorf("a wattline cannot be started: %w", err)
 	}
-	stop = func() {
+	f := &front{process: cmd.Process}
+	f.stop = func() {
 		cancel()
 		_ = cmd.Wait()
 	}
@@ -128,12 +141,13 @@ func (c *benchCmd) front(a *app, dir string) (url string, stop func(), err error
 	select {
 	case url, ok := <-found:
 		if ok {
-			return url, stop, nil
+			f.url = url
+			return f, nil
 		}
-		stop()
-		return "", nil, errors.New(last)
+		f.stop()
+		return nil, errors.New(last)
 	case <-time.After(30 * time.Second):
-		stop()
-		return "", nil, errors.New("the wattline that was started does not say where it listens")
+		f.stop()
+		return nil, errors.New("the wattline that was started does not say where it listens")
 	}
 }

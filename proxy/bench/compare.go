@@ -27,12 +27,14 @@ type CompareConfig struct {
 	Requests        int           // of each client in a run
 	MaxTokens       int
 	Model           string                        // "" sends none
+	Hold            func(held bool) error         // keeps the proxy from running while the direct way is measured; may be nil
 	Progress        func(format string, a ...any) // may be nil
 }
 
 // Comparison is what Compare found.
 type Comparison struct {
 	Date   time.Time `json:"date"`
+	Held   bool      `json:"held"`  // nothing of the proxy ran while the direct way was measured
 	Short  *Pair     `json:"short"` // GET /health, one after the other
 	Levels []*Pair   `json:"levels"`
 }
@@ -67,7 +69,7 @@ type Way struct {
 
 // Compare measures both ways, in pairs.
 func Compare(ctx context.Context, cfg CompareConfig) (*Comparison, error) {
-	out := &Comparison{Date: time.Now().UTC()}
+	out := &Comparison{Date: time.Now().UTC(), Held: cfg.Hold != nil}
 	short := &Pair{Concurrency: 1}
 	out.Short = short
 	toss := rand.New(rand.NewPCG(1, uint64(out.Date.UnixNano())))
@@ -82,6 +84,11 @@ func Compare(ctx context.Context, cfg CompareConfig) (*Comparison, error) {
 				base, to := cfg.Direct, &p.Direct
 				if i != first {
 					base, to = cfg.Proxied, &p.Proxied
+				}
+				if cfg.Hold != nil {
+					if err := cfg.Hold(i == first); err != nil {
+						return err
+					}
 				}
 				w := cfg.way(ctx, clients, base, one)
 				if ctx.Err() != nil {
@@ -302,7 +309,11 @@ func (p *Pair) compare() {
 // Markdown writes the comparison for people.
 func (c *Comparison) Markdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. Direct / through wattline: medians over runs that alternate at random. Differences: medians of pairs of neighbouring runs, with 95 %% intervals (bootstrap).\n\n", c.Date.Format("2006-01-02 15:04 MST"))
+	fmt.Fprintf(&b, "%s. Direct / through wattline: medians over runs that alternate at random. Differences: medians of pairs of neighbouring runs, with 95 %% intervals (bootstrap).", c.Date.Format("2006-01-02 15:04 MST"))
+	if c.Held {
+		b.WriteString(" Nothing of wattline ran while the direct way was measured, and what of its sampling fell due then counts against the way through it.")
+	}
+	b.WriteString("\n\n")
 	b.WriteString("| traffic | pairs | tokens/s | difference (%) | | first token p50 (ms) | difference (us) | request p50 (ms) | difference (us) | failed |\n|---|---:|---:|---:|---|---:|---:|---:|---:|---:|\n")
 	for i, p := range append([]*Pair{c.Short}, c.Levels...) {
 		name := fmt.Sprintf("streams, %d at a time", p.Concurrency)

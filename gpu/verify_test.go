@@ -49,7 +49,7 @@ func (b *bench) step(t *testing.T) (at, half, uj int64) {
 
 // verifyEnergy samples a mixed load and compares the sampler's energy with the counter's delta between
 // two idle moments. It returns the sampler's last state.
-func verifyEnergy(t *testing.T, b *bench, span time.Duration) gpu.State {
+func verifyEnergy(t *testing.T, b *bench, span time.Duration) (busy float64) {
 	t.Helper()
 	trace := gpu.NewTrace(span + time.Minute)
 	var lag int64
@@ -62,11 +62,13 @@ func verifyEnergy(t *testing.T, b *bench, span time.Duration) gpu.State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Second)
+	time.Sleep(10 * time.Second) // past the probe
 	from, half, begin := b.step(t)
+	probed := s.States()[0]
 	ctx, cancel := context.WithTimeout(t.Context(), span)
 	tokens := b.mixed(ctx, s)
 	cancel()
+	worked := s.States()[0]
 	time.Sleep(2 * time.Second)
 	to, half2, end := b.step(t)
 	time.Sleep(5 * time.Second)
@@ -77,8 +79,9 @@ func verifyEnergy(t *testing.T, b *bench, span time.Duration) gpu.State {
 	off := float64(e.Uj)/want - 1
 	t.Logf("%.1f s, %d tokens: counter %.2f J, sampler %.2f J ± %.2f: %+.3f %% (the counter's steps are placed to %.1f and %.1f ms), marked %q",
 		float64(to-from)/1e9, tokens, want/1e6, float64(e.Uj)/1e6, float64(e.ErrorUj)/1e6, 100*off, float64(half)/1e6, float64(half2)/1e6, e.Marked)
-	t.Logf("%s, %s; agreement %d ppm; %d missed, %d errors; sampling took %.3f %% of one core", st.Info.Name, st.Info.Driver, st.Agreement.V, st.Missed, st.Errors,
-		100*float64(st.CPUNs)/float64(st.WallNs))
+	busy = share(probed, worked)
+	t.Logf("%s, %s; agreement %d ppm; %d missed, %d errors; sampling took %.3f %% of one core: %.3f %% in the first 10 s (%.0f ms), %.3f %% under load", st.Info.Name, st.Info.Driver, st.Agreement.V, st.Missed, st.Errors,
+		share(gpu.State{}, st), share(gpu.State{}, probed), float64(probed.CPUNs)/1e6, busy)
 	for name, c := range st.Calls {
 		t.Logf("%-9s %6d calls, p50 %.3f ms, p99 %.3f ms, max %.3f ms", name, c.Count, float64(c.P50Ns)/1e6, float64(c.P99Ns)/1e6, float64(c.MaxNs)/1e6)
 	}
@@ -91,7 +94,12 @@ func verifyEnergy(t *testing.T, b *bench, span time.Duration) gpu.State {
 	if st.Missed > 0 {
 		t.Errorf("%d samples were missed", st.Missed)
 	}
-	return st
+	return busy
+}
+
+// share is what sampling took of a core between two states, in percent.
+func share(from, to gpu.State) float64 {
+	return 100 * float64(to.CPUNs-from.CPUNs) / float64(to.WallNs-from.WallNs)
 }
 
 // TestVerification runs the verification of a real card on the simulated one.

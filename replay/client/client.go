@@ -196,7 +196,8 @@ func (c *Client) refused(err error) error {
 		return fmt.Errorf("no server answers at %s: start one, or name another with --endpoint (%w)", c.base, syscall.ECONNREFUSED)
 	case errors.As(err, &dns):
 		return fmt.Errorf("the host of %s is not known: correct --endpoint (%w)", c.base, err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		strings.Contains(err.Error(), "server closed idle connection"): // net/http's name for the same, which it does not export
 		return fmt.Errorf("%s closed the connection without an answer: it is no llama-server, or it has just ended (%w)", c.base, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s does not answer: is it a llama-server, and not overloaded? (%w)", c.base, err)

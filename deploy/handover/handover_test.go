@@ -57,7 +57,9 @@ func serve(addr string) error {
 		return err
 	}
 	fmt.Println(ln.Addr(), os.Getpid())
-	go func() { // ends with the process
+	answered := make(chan struct{})
+	go func() { // ends with the listener
+		defer close(answered)
 		for {
 			c, err := ln.Accept()
 			if err != nil {
@@ -72,7 +74,9 @@ func serve(addr string) error {
 		err := ls.Successor(ctx)
 		cancel()
 		if err == nil {
-			return ln.Close()
+			err = ln.Close()
+			<-answered // a connection that was accepted is answered
+			return err
 		}
 		fmt.Println("failed:", err)
 	}

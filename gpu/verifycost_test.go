@@ -171,7 +171,7 @@ func verifyCost(t *testing.T, b *bench, n int, each time.Duration, pairs int) sp
 	}
 	out := spanOf(lost)
 	t.Logf("%d streams, %d pairs of %v: a token every %v ms with sampling, %v without; sampling costs %v %% of the tokens", n, pairs, each, spanOf(with), spanOf(without), out)
-	t.Logf("meanwhile: %d looks at the counter in %.0f s, half of them with sampling; %.3f %% of one core", ended.Calls["energy"].Count-began.Calls["energy"].Count, float64(ended.WallNs-began.WallNs)/1e9, share(began, ended))
+	t.Logf("meanwhile: %d looks at the counter in %.0f s, the gate open for half of them; %.3f %% of one core", ended.Calls["energy"].Count-began.Calls["energy"].Count, float64(ended.WallNs-began.WallNs)/1e9, share(began, ended))
 	return out
 }
 

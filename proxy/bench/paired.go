@@ -64,6 +64,8 @@ func (v Interval) Verdict() string {
 		return "slower by more than 0.5 %"
 	case lo >= apart:
 		return "faster by more than 0.5 %"
+	case lo > -apart:
+		return "slower by less than 0.5 %, if at all"
 	}
 	wide := (hi - lo) / 2 / (0.8 * apart)
 	return fmt.Sprintf("0.5 %% cannot be told: about %.0f pairs would", math.Ceil(float64(v.Pairs)*wide*wide))

@@ -1,8 +1,11 @@
 package bench
 
 import (
+	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -47,6 +50,7 @@ func TestVerdicts(t *testing.T) {
 		"less than 0.5":  {Median: -0.1, Lo: -0.3, Hi: 0.1, Pairs: 50},
 		"slower by more": {Median: -1, Lo: -1.4, Hi: -0.6, Pairs: 50},
 		"faster by more": {Median: 1, Lo: 0.6, Hi: 1.4, Pairs: 50},
+		"if at all":      {Median: 0.4, Lo: -0.3, Hi: 1.1, Pairs: 50},
 		"cannot be told": {Median: -0.2, Lo: -1.2, Hi: 0.8, Pairs: 50},
 	} {
 		if got := v.Verdict(); !strings.Contains(got, want) {
@@ -55,5 +59,43 @@ func TestVerdicts(t *testing.T) {
 	}
 	if v := paired([]float64{1, math.NaN(), 2, 3}); v.Pairs != 3 || v.Median != 2 || v.Lo > v.Median || v.Hi < v.Median {
 		t.Errorf("%+v", v)
+	}
+}
+
+// TestTheH100: what `wattline bench` measured on the card of RESULTS.md, two series at each concurrency, and the series
+// together. Through wattline with everything on, tokens came slower by less than half a percent, if at all.
+func TestTheH100(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "h100-2026-11-28.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var series map[int][]*Pair
+	if err := json.Unmarshal(text, &series); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 4, 16} {
+		var all Pair
+		for i, p := range series[n] {
+			if p.Concurrency != n || len(p.Direct) != len(p.Proxied) {
+				t.Fatalf("series %d at %d is not whole", i, n)
+			}
+			was := p.Rate // of unrounded numbers
+			p.compare()
+			if p.Rate.Pairs != was.Pairs || math.Abs(float64(p.Rate.Median-was.Median)) > 0.02 || math.Abs(float64(p.Rate.Lo-was.Lo)) > 0.02 || math.Abs(float64(p.Rate.Hi-was.Hi)) > 0.02 {
+				t.Errorf("%d at a time: %s, printed there: %s", n, p.Rate, was)
+			}
+			t.Logf("%d at a time, series %d, %d pairs: %s %%", n, i+1, p.Rate.Pairs, p.Rate)
+			for _, w := range append(p.Direct, p.Proxied...) {
+				if w.Failures > 0 || w.Tokens != 64*n {
+					t.Errorf("%d at a time: %d failures, %d tokens", n, w.Failures, w.Tokens)
+				}
+			}
+			all.Direct, all.Proxied = append(all.Direct, p.Direct...), append(all.Proxied, p.Proxied...)
+		}
+		all.compare()
+		t.Logf("%d at a time, both, %d pairs: %s %%: %s", n, all.Rate.Pairs, all.Rate, all.Rate.Verdict())
+		if all.Rate.Lo <= -apart {
+			t.Errorf("%d at a time: it is not shown that tokens come slower by less than %v %%: %s", n, apart, all.Rate)
+		}
 	}
 }

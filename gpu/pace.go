@@ -30,6 +30,7 @@ type paceFacts struct {
 	energyCost time.Duration // CPU time of one look at the counter
 	budget     float64       // share of one core that looks may cost
 	affords    bool          // looks sooner than the pace says can be paid for
+	unsure     bool          // the samples have not proved themselves against the counter, or its last step is in doubt
 }
 
 // interval returns how often to ask for one group, in ns; 0 means not on its own.
@@ -53,6 +54,9 @@ func (f paceFacts) interval(w Want) int64 {
 			least = 20e6
 		case ChannelRing: // it scales the samples, whose sum is right by itself within a few tenths of a percent
 			least, most, idle = 1e9, 2500e6, idleLookNs
+			if f.unsure {
+				idle = least
+			}
 		}
 		paid := int64(float64(f.energyCost) / (f.budget * (1 - extraShare)))
 		least = max(least, f.tickPeriod)
@@ -129,6 +133,11 @@ func (p *pacer) done(w Want, now int64, f paceFacts, edges *edgeTracker) {
 			p.early = p.due[i] < regular
 		}
 	})
+}
+
+// look brings the next look at the counter forward to where the pace of f has it.
+func (p *pacer) look(now int64, f paceFacts) {
+	(p.offers & WantEnergy).groups(func(i int, g Want) { p.due[i] = min(p.due[i], now+f.interval(g)) })
 }
 
 // hurry brings forward what is due later than the pace of f allows: a request came in.

@@ -275,6 +275,9 @@ func (r *runner) round(want Want) (lost string) {
 		r.record(want) // behind take, which places the counter's step
 	}
 	r.emit()
+	if f := r.facts(busy); f.unsure {
+		r.pace.look(now, f)
+	}
 	r.publish(now, false)
 	return ""
 }
@@ -336,6 +339,7 @@ func (r *runner) facts(busy bool) paceFacts {
 	f := r.learn.facts()
 	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
 	f.affords = r.learn.affords(r.cfg.Clock.Now())
+	f.unsure = r.trace.unsure()
 	return f
 }
 

@@ -138,7 +138,7 @@ func (t *Trace) addKnot(k Tick) {
 	t.anchorLast()
 }
 
-// doubts says whether a step is off by more than steps use to be from what the shape makes of those before it. A
+// doubts says whether a step is off by more than three times what steps use to be from what the shape makes of those before it. A
 // counter that has come to a stand looks like that: its last value is taken for one that it took just now. Such a
 // step waits until the counter has moved again.
 func (t *Trace) doubts(k knot) bool {
@@ -146,7 +146,13 @@ func (t *Trace) doubts(k knot) bool {
 		return false
 	}
 	said, ok := t.scaled(k.mid() - t.tickLag)
-	return ok && math.Abs(said-float64(k.uj)) > t.rms
+	return ok && math.Abs(said-float64(k.uj)) > 3*t.rms
+}
+
+// unsure says whether a look at the counter would tell more than it usually does: whether samples follow it is not
+// known yet, or its last step is doubted.
+func (t *Trace) unsure() bool {
+	return t.shaped() && math.IsInf(t.rms, 1) || t.doubted.hi != 0
 }
 
 // anchorLast makes the last knot an anchor if it is far enough from the one before and placed sharply

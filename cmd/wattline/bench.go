@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"time"
 
@@ -79,6 +80,9 @@ func (c *benchCmd) compare(a *app) error {
 		Direct: c.Upstream, Proxied: f.url, Hold: holder(f.process), Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
 		Progress: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	})
+	if a.ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	if err != nil {
 		return err
 	}
@@ -94,7 +98,7 @@ var benchFront = regexp.MustCompile(`^wattline \S+: (http://\S+) -> `)
 type front struct {
 	url     string
 	process *os.Process
-	stop    func()
+	stop    func() // lets it go on, ends it and waits for it
 }
 
 // front starts a wattline whose store goes with dir.
@@ -108,16 +112,11 @@ func (c *benchCmd) front(a *app, dir string) (*front, error) {
 		"--store", filepath.Join(dir, "bench.db"), "--gpu", c.GPU, "--config", os.DevNull)
 	cmd.Args[0] = "wattline"
 	cmd.Cancel = func() error {
-		if hold := holder(cmd.Process); hold != nil {
-			_ = hold(false)
-		}
+		goOn(cmd.Process)
 		return cmd.Process.Signal(os.Interrupt)
 	}
 	cmd.WaitDelay = 15 * time.Second
-	pipe, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
+	said, ended, err := startTied(cmd)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("a wattline cannot be started: %w", err)
@@ -125,12 +124,14 @@ func (c *benchCmd) front(a *app, dir string) (*front, error) {
 	f := &front{process: cmd.Process}
 	f.stop = func() {
 		cancel()
-		_ = cmd.Wait()
+		goOn(cmd.Process) // it may have been held again after cmd.Cancel
+		<-ended
 	}
 	found, last := make(chan string, 1), ""
 	go func() { // ends with the process
 		defer close(found)
-		lines := bufio.NewScanner(pipe)
+		defer said.Close() //nolint:errcheck // read from only
+		lines := bufio.NewScanner(said)
 		for lines.Scan() {
 			last = lines.Text()
 			if m := benchFront.FindStringSubmatch(last); m != nil {
@@ -150,4 +151,38 @@ func (c *benchCmd) front(a *app, dir string) (*front, error) {
 		f.stop()
 		return nil, errors.New("the wattline that was started does not say where it listens")
 	}
+}
+
+// goOn lets a process that may be held go on.
+func goOn(p *os.Process) {
+	if hold := holder(p); hold != nil {
+		_ = hold(false) // gone is as good
+	}
+}
+
+// startTied starts a command that ends with this process, however this one ends (on Linux): a wattline that is held
+// would stand there for ever. What it says on stderr can be read from said; ended is closed when it is gone.
+func startTied(cmd *exec.Cmd) (said *os.File, ended <-chan struct{}, err error) {
+	said, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd.Stderr = w
+	dieWithParent(cmd)
+	started, done := make(chan error, 1), make(chan struct{})
+	go func() { // ends with the process
+		defer close(done)
+		runtime.LockOSThread() // the kernel takes the thread that forks for the parent
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		_ = w.Close()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is interrupted
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, nil, errors.Join(err, said.Close())
+	}
+	return said, done, nil
 }

@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -89,6 +91,65 @@ func TestBenchYourOwn(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestBenchLeavesNoWattline: however bench ends while the wattline that it started is held, that one goes too.
+func TestBenchLeavesNoWattline(t *testing.T) {
+	up := stub.New(stub.Config{Slots: 8, FirstToken: time.Millisecond, TokenGap: 2 * time.Millisecond})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go up.Serve(ln)
+	defer up.Close()
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
+		cmd := command(t, "bench", "--upstream", "http://"+ln.Addr().String(), "--concurrency", "1", "--max-tokens", "50", "--gpu", "none")
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for until := time.Now().Add(patience); held == 0 && time.Now().Before(until); {
+			for _, pid := range children(t, cmd.Process.Pid) {
+				if processState(pid) == "T" {
+					held = pid
+				}
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // looked at below
+		if held == 0 {
+			t.Fatalf("its wattline is never held:\n%s", errs.String())
+		}
+		for until := time.Now().Add(patience); processState(held) != ""; {
+			if time.Now().After(until) {
+				_ = syscall.Kill(held, syscall.SIGKILL)
+				t.Errorf("%v: the wattline that bench started is left behind, %s", sig, processState(held))
+				break
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+		if last := strings.TrimSpace(errs.String()); cmd.ProcessState.ExitCode() == exitFailed != strings.HasSuffix(last, "wattline: interrupted") {
+			t.Errorf("%v: %v, %q", sig, cmd.ProcessState, last)
+		}
+	}
+}
+
+// processState is the letter of /proc for a process, "" for one that is gone or only waits to be collected.
+func processState(pid int) string {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	if state, _, _ := strings.Cut(after, " "); state != "Z" && state != "X" {
+		return state
+	}
+	return ""
 }
 
 func TestBenchBadInput(t *testing.T) {

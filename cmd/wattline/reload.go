@@ -29,10 +29,10 @@ func (s *service) attend(a *app, failed <-chan error, signals <-chan os.Signal) 
 				continue
 			}
 			ctx, cancel := context.WithTimeout(a.ctx, successorTime)
-			err := s.listeners.Successor(ctx)
+			pid, err := s.listeners.Successor(ctx)
 			cancel()
 			if err == nil {
-				a.log.Info("a successor serves; live requests end here")
+				a.log.Info("a successor serves; live requests end here", "pid", pid)
 				return nil
 			}
 			a.log.Error("no successor; this process goes on", "error", err)

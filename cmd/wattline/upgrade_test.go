@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -80,7 +80,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 			t.Fatal(err)
 		}
-		pid = awaitSuccessor(t, w, pid)
+		pid = awaitSuccessor(t, w)
 	}
 	stop()
 	wg.Wait()
@@ -255,24 +255,30 @@ func (w *wattlineProcess) awaitStreams(t *testing.T, n int, over <-chan struct{}
 	return false
 }
 
-// awaitSuccessor waits until pid has a child that says that it serves.
-func awaitSuccessor(t *testing.T, w *wattlineProcess, pid int) int {
+// awaitSuccessor waits until a process says that its successor serves, and returns that one's pid. The process
+// itself may be gone by then, if its streams were over sooner.
+func awaitSuccessor(t *testing.T, w *wattlineProcess) int {
 	t.Helper()
-	var serving atomic.Int32
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
 		w.mu.Lock()
-		serving.Store(int32(strings.Count(w.stderr.String(), "a successor serves")))
+		said := successorLine.FindAllStringSubmatch(w.stderr.String(), -1)
 		w.mu.Unlock()
-		if kids := children(t, pid); len(kids) == 1 && int(serving.Load()) == w.handedOver+1 {
-			w.handedOver++
-			t.Cleanup(func() { _ = syscall.Kill(kids[0], syscall.SIGKILL) }) // gone already if all went well
-			return kids[0]
+		if len(said) <= w.handedOver {
+			continue
 		}
-		<-time.After(5 * time.Millisecond)
+		pid, err := strconv.Atoi(said[w.handedOver][1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.handedOver++
+		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) }) // gone already if all went well
+		return pid
 	}
 	t.Fatal("no successor in time")
 	return 0
 }
+
+var successorLine = regexp.MustCompile(`(?m)a successor serves.* pid=(\d+)`)
 
 // awaitEnd waits until a process that is not our child is gone.
 func awaitEnd(t *testing.T, pid int) {

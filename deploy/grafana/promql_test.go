@@ -257,17 +257,19 @@ func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 	return &prometheus{"http://" + readyAddr(t, log)}
 }
 
-// readyAddr reads the log for where it listens until it says that it is ready, and the rest away.
+// readyAddr reads the log until it has said, in whatever order, where it listens and that it is ready, and the rest away.
 func readyAddr(t *testing.T, log io.Reader) (addr string) {
 	t.Helper()
 	var all strings.Builder
+	ready := false
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		all.WriteString(lines.Text() + "\n")
 		if m := regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
 			addr = m[1]
 		}
-		if strings.Contains(lines.Text(), "ready to receive web requests") {
+		ready = ready || strings.Contains(lines.Text(), "ready to receive web requests")
+		if ready && addr != "" {
 			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
 			return addr
 		}

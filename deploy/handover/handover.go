@@ -5,7 +5,7 @@
 //	ln, err := ls.Listen("default", "tcp", "127.0.0.1:8080") // the inherited one, else a new one
 //	err = ls.Ready()                                          // serving: the predecessor may go
 //	...
-//	err = ls.Successor(ctx)                                   // start the program anew with the same listeners
+//	pid, err := ls.Successor(ctx)                             // start the program anew with the same listeners
 //
 // A successor is the same program with the same arguments; the file at its path may be a newer one. It
 // finds its listeners by name in WATTLINE_HANDOVER, says that it serves through a pipe, and until then
@@ -190,20 +190,20 @@ func (l *Listeners) Stopping() error {
 	return err
 }
 
-// Successor starts the program anew with this process's listeners and waits until it serves. After that
-// this process must stop accepting and let its connections end. If the successor ends before it serves,
-// or ctx does, the error says why and nothing has changed.
-func (l *Listeners) Successor(ctx context.Context) (err error) {
+// Successor starts the program anew with this process's listeners, waits until it serves and returns its
+// process id. After that this process must stop accepting and let its connections end. If the successor ends
+// before it serves, or ctx does, the error says why and nothing has changed.
+func (l *Listeners) Successor(ctx context.Context) (pid int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.following || l.ready != nil {
-		return errors.New("handover: one is under way already")
+		return 0, errors.New("handover: one is under way already")
 	}
 	l.following = true
 	defer func() { l.following = err == nil }()
 	r, w, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("handover: %w", err)
+		return 0, fmt.Errorf("handover: %w", err)
 	}
 	defer r.Close() //nolint:errcheck // read from only
 	files, given := []*os.File{w}, []string{fmt.Sprintf("%s=%d", readyName, firstFD)}
@@ -215,7 +215,7 @@ func (l *Listeners) Successor(ctx context.Context) (err error) {
 	for name, ln := range l.open {
 		f, err := file(ln)
 		if err != nil {
-			return fmt.Errorf("handover: %s: %w", name, err)
+			return 0, fmt.Errorf("handover: %s: %w", name, err)
 		}
 		given = append(given, fmt.Sprintf("%s=%d", name, firstFD+len(files)))
 		files = append(files, f)
@@ -224,13 +224,13 @@ func (l *Listeners) Successor(ctx context.Context) (err error) {
 	cmd.Env = append(os.Environ(), env+"="+strings.Join(given, ","))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdin, os.Stdout, os.Stderr, files
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("handover: cannot start %s: %w", l.program, err)
+		return 0, fmt.Errorf("handover: cannot start %s: %w", l.program, err)
 	}
 	if err := l.await(ctx, cmd, r, w); err != nil {
-		return err
+		return 0, err
 	}
 	l.keepSocketFiles()
-	return nil
+	return cmd.Process.Pid, nil
 }
 
 // await waits for the successor's word.

@@ -71,7 +71,7 @@ func serve(addr string) error {
 	}()
 	for range sig {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-		err := ls.Successor(ctx)
+		_, err := ls.Successor(ctx)
 		cancel()
 		if err == nil {
 			err = ln.Close()

@@ -202,7 +202,7 @@ func TestWrongEndpoints(t *testing.T) {
 		serve(502, `{"error":{"message":"no"}}`): "the server behind it is not",
 		serve(500, "oops"):                       "not as a llama-server should",
 		"http://" + closing.Addr().String():      "closed the connection without an answer",
-		"http://no-such-host.invalid:80":         "is not known",
+		"http://no..such.host:80":                "is not known", // no name at all, so no resolver is asked
 	} {
 		_, err := newClient(t, url).Server(t.Context(), nil)
 		if err == nil || !strings.Contains(err.Error(), says) {

@@ -176,7 +176,7 @@ func (q *Queue) Flush(ctx context.Context) error {
 		if !behind {
 			return nil
 		}
-		if postponed {
+		if postponed && why != "" { // else an attempt behind it has worked
 			return fmt.Errorf("sink: flush: rows wait: %s", why)
 		}
 		select {

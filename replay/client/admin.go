@@ -93,6 +93,9 @@ func (a *Admin) rows(ctx context.Context, list []*replay.Exchange) error {
 		return fmt.Errorf("the rows measured in line: %w", err)
 	}
 	for _, r := range rows {
+		if r == nil { // an older wattline's word for a row that it has not
+			continue
+		}
 		if e := byID[r.ID]; e != nil {
 			e.InLine = r
 		}

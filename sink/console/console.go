@@ -147,7 +147,12 @@ func (s *Server) requests(ctx *fasthttp.RequestCtx) {
 	if ids := args["id"]; len(ids) > 0 {
 		rows := make([]*meter.Record, 0, len(ids))
 		for _, id := range ids {
-			if rec, err := s.cfg.Rows.Find(c, id); err == nil {
+			rec, err := s.cfg.Rows.Find(c, id)
+			if err != nil {
+				notFound(ctx, err)
+				return
+			}
+			if rec != nil {
 				rows = append(rows, rec)
 			}
 		}
@@ -173,7 +178,7 @@ func (s *Server) request(ctx *fasthttp.RequestCtx, id string) {
 	rec, late, err := s.find(id)
 	switch {
 	case err != nil:
-		fail(ctx, 500, err.Error())
+		notFound(ctx, err)
 	case rec != nil:
 		s.reply(ctx, rec)
 	case late:
@@ -183,20 +188,36 @@ func (s *Server) request(ctx *fasthttp.RequestCtx, id string) {
 	}
 }
 
+// notFound answers where a look for a row failed: it is the client's to say more where several match.
+func notFound(ctx *fasthttp.RequestCtx, err error) {
+	status := 500
+	if a, ok := errors.AsType[interface {
+		error
+		Ambiguous() bool
+	}](err); ok && a.Ambiguous() {
+		status = 400
+	}
+	fail(ctx, status, err.Error())
+}
+
 // find looks a row up. A client that has just read the last byte of its reply may ask before the row is
-// handed over, so an unknown id is looked for a little longer, but not where rows are late.
+// handed over, so an unknown id is looked for a little longer, but not where rows are late, nor where a part
+// of an id is meant, which nobody has been given a moment ago.
 func (s *Server) find(id string) (rec *meter.Record, late bool, err error) {
 	for try := 0; ; try++ {
 		late = s.catchUp()
 		ctx, cancel := context.WithTimeout(context.Background(), maxReading)
 		rec, err = s.cfg.Rows.Find(ctx, id)
 		cancel()
-		if rec != nil || err != nil || late || try == 50 {
+		if rec != nil || err != nil || late || try == 50 || len(id) < idLength {
 			return rec, late, err
 		}
 		<-time.After(10 * time.Millisecond)
 	}
 }
+
+// idLength is that of a whole id.
+const idLength = 36
 
 const (
 	maxCatchUp = 10 * time.Second // for rows that wait to be written

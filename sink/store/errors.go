@@ -22,6 +22,7 @@ var (
 	ErrDisk        = errors.New("the disk fails")
 	ErrBusy        = errors.New("the store is locked")
 	ErrWriteDenied = errors.New("a reader does not write")
+	ErrAmbiguous   = errors.New("several rows match")
 )
 
 // Error is a failure with a sentence for the person who runs wattline.
@@ -47,6 +48,9 @@ func (e *Error) Unwrap() []error { return []error{e.Kind, e.cause} }
 func (e *Error) Retryable() bool {
 	return slices.Contains([]error{ErrFull, ErrReadOnly, ErrDisk, ErrBusy}, e.Kind)
 }
+
+// Ambiguous says that the question was not precise enough.
+func (e *Error) Ambiguous() bool { return e.Kind == ErrAmbiguous }
 
 // explain turns an error of SQLite or the file system into an *Error where it knows what to advise, and
 // otherwise only adds the operation and the path.

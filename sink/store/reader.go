@@ -110,11 +110,15 @@ func (r *Reader) Latest(ctx context.Context, limit int) ([]*meter.Record, error)
 	return recs, err
 }
 
+// idLength is that of a request's id, a UUID. No other id contains a whole one.
+const idLength = 36
+
 // Find returns the one request whose id is, begins with or ends with part. No such request is nil and no
-// error; several are an error that lists some of their ids.
+// error; several are an ErrAmbiguous that lists some of their ids. A part, unlike a whole id, is looked for
+// in every row.
 func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
 	found, _, err := r.requests(ctx, "WHERE id = ?", part)
-	if err == nil && len(found) == 0 {
+	if err == nil && len(found) == 0 && len(part) < idLength {
 		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(part)
 		found, _, err = r.requests(ctx, `WHERE rowid IN (SELECT rowid FROM requests WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4)`, like+"%", "%"+like)
 	}
@@ -126,7 +130,7 @@ func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
 		for i, rec := range found {
 			ids[i] = rec.ID
 		}
-		return nil, fmt.Errorf("several requests match %q: %s; give more of the id", part, strings.Join(ids, ", "))
+		return nil, &Error{Kind: ErrAmbiguous, Path: r.path, text: fmt.Sprintf("several requests match %q: %s; give more of the id", part, strings.Join(ids, ", "))}
 	}
 	return found[0], nil
 }

@@ -209,8 +209,16 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s finds %q, want %q", part, got, want)
 		}
 	}
-	if rec, err := r.Find(t.Context(), "0199"); err == nil {
-		t.Errorf("several: %v", rec.ID)
+	var several *Error
+	if rec, err := r.Find(t.Context(), "0199"); !errors.As(err, &several) || !several.Ambiguous() {
+		t.Errorf("several: %v, %v", rec, err)
+	}
+	// A whole id that is not there is not looked for in every row: it would be found as a part of this one.
+	longer := request(100)
+	longer.ID = "prefix-" + request(101).ID
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{longer}}))
+	if rec, err := r.Find(t.Context(), request(101).ID); err != nil || rec != nil {
+		t.Errorf("a whole id is looked for as a part: %v, %v", rec, err)
 	}
 }
 

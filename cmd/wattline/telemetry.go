@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/valyala/fasthttp"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
@@ -51,6 +52,7 @@ type telemetry struct {
 // openTelemetry connects to nothing yet: a collector may come later, or never.
 func openTelemetry(a *app, c *telemetryFlags, instance string) (*telemetry, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { a.log.Warn("OpenTelemetry", "error", err) })) // else it prints to stderr itself
+	otel.SetLogger(logr.FromSlogHandler(wordless{a.log.Handler()}))                                            // likewise
 	t := &telemetry{log: a.log}
 	var readers []sdkmetric.Reader
 	if c.Metrics != "off" {

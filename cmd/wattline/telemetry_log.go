@@ -97,3 +97,20 @@ func described(rec *meter.Record) []slog.Attr {
 	}
 	return out
 }
+
+// wordless writes what OpenTelemetry says of its own variables without their values, which it would cite:
+// OTEL_EXPORTER_OTLP_HEADERS holds credentials, and a malformed one holds them too.
+type wordless struct{ slog.Handler }
+
+// Handle writes the message alone.
+func (w wordless) Handle(ctx context.Context, rec slog.Record) error {
+	out := slog.NewRecord(rec.Time, rec.Level, "OpenTelemetry has trouble with a variable of its own (OTEL_...): correct it; what it holds is not shown, since it may be a secret", rec.PC)
+	out.AddAttrs(slog.String("trouble", rec.Message))
+	return w.Handler.Handle(ctx, out)
+}
+
+// WithAttrs leaves the attributes out.
+func (w wordless) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+// WithGroup leaves the group out.
+func (w wordless) WithGroup(string) slog.Handler { return w }

@@ -80,7 +80,8 @@ func summed(t *testing.T, page, series string) (sum float64) {
 	return sum
 }
 
-// awaitPage scrapes until a metric's series add up to want: a row comes behind the reply.
+// awaitPage scrapes until a metric's series add up to want, since a row comes behind the reply, and once more:
+// the first page to have it can be made while the rest of the row is being recorded.
 func (w *wattlineProcess) awaitPage(t *testing.T, name string, want float64) string {
 	t.Helper()
 	deadline := time.After(patience)
@@ -92,6 +93,7 @@ func (w *wattlineProcess) awaitPage(t *testing.T, name string, want float64) str
 			t.Fatalf("status %d: %s", status, page)
 		}
 		if summed(t, page, name+`(?:\{.*\})?`) == want {
+			_, page = w.get(t, "/metrics")
 			return page
 		}
 		select {
@@ -205,7 +207,8 @@ func TestMissingCollectorIsCounted(t *testing.T) {
 		}
 	}
 	w.awaitPage(t, "wattline_otlp_waiting", 1)
-	if status, text := w.get(t, "/readyz"); status != http.StatusOK || !strings.Contains(w.said(), "cannot be shipped") {
+	w.says(t, "cannot be shipped")
+	if status, text := w.get(t, "/readyz"); status != http.StatusOK {
 		t.Errorf("without a collector and a ClickHouse /readyz says %d %s; stderr:\n%s", status, text, w.said())
 	}
 	w.stopped(t)
@@ -251,6 +254,27 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	w.stopped(t)
 	if text := w.said(); strings.Contains(text, "sk-secret") {
 		t.Errorf("a secret was logged:\n%s", text)
+	}
+}
+
+// Credentials for a collector come in OpenTelemetry's own variables. However malformed those are, what they
+// hold is not logged; that they are malformed is.
+func TestMalformedCredentialsAreNotLogged(t *testing.T) {
+	for _, protocol := range []string{"grpc", "http"} {
+		t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer sk-secret")
+		t.Setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "Authorization=%zzsk-secret")
+		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:sk-secret@h:x/")
+		w := serve(t, stubbed(t), "--gpu", "none", "--otlp-endpoint", "http://127.0.0.1:1", "--otlp-protocol", protocol)
+		w.stopped(t)
+		text := w.said()
+		if strings.Contains(text, "sk-secret") {
+			t.Errorf("a secret was logged:\n%s", text)
+		}
+		for _, want := range []string{"OTEL_", "trouble=\"parse headers\"", "trouble=\"escape header value\"", "trouble=\"parse url\""} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the log does not say %q:\n%s", want, text)
+			}
+		}
 	}
 }
 

@@ -106,11 +106,12 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 			code, err = int(h), nil
 		}
 	}()
-	c, file, kctx, err := parse(args, stdout, stderr)
+	out := &results{w: stdout}
+	c, file, kctx, err := parse(args, out, stderr)
 	if err != nil {
 		return exitUsage, err
 	}
-	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, level: new(slog.LevelVar), routes: file.routes}
+	a := &app{ctx: ctx, stdout: out, stderr: stderr, level: new(slog.LevelVar), routes: file.routes}
 	a.log = newLog(stderr, c.LogFormat, a.level)
 	a.level.Set(c.level())
 	a.parse = func() (*cli, error) {
@@ -123,7 +124,26 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 		}
 		return exitFailed, err
 	}
+	if out.err != nil {
+		return exitFailed, fmt.Errorf("not everything could be written to standard output: %w", out.err)
+	}
 	return exitOK, nil
+}
+
+// results is standard output. It remembers that a write failed, which those who print tables do not look
+// for: a command whose results did not arrive has not succeeded.
+type results struct {
+	w   io.Writer
+	err error // the first
+}
+
+// Write passes on.
+func (r *results) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	return n, err
 }
 
 // parse reads the settings of one call.

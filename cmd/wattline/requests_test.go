@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,6 +128,26 @@ func TestWaterfall(t *testing.T) {
 	}
 }
 
+// A phase whose place, a sum of differences, reaches a little beyond the request is drawn up to its end.
+func TestWaterfallDrawsWhatReachesBeyondTheEnd(t *testing.T) {
+	at := time.Now()
+	streamed, whole := measured("0199-aaaa", at), measured("0199-bbbb", at)
+	streamed.DurationUs = meter.Some(1_351_000) // 1 ms less than ttft + decode
+	whole.Stream, whole.TTFTUs, whole.UpstreamTTFTUs = meter.Some(0), meter.Int{}, meter.Int{}
+	whole.DecodeUs, whole.PrefillUs = meter.Some(1_360_500), meter.Some(100)
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{streamed, whole}})
+	for id, want := range map[string]string{"aaaa": strings.Repeat(" ", 17) + strings.Repeat("█", 45), "bbbb": "  " + strings.Repeat("█", 60)} {
+		out, _ := output(t, 0, "requests", id, "--store", db)
+		drawn := false
+		for line := range strings.SplitSeq(out, "\n") {
+			drawn = drawn || strings.HasPrefix(line, "decode ") && strings.HasSuffix(line, "ms"+want)
+		}
+		if !drawn {
+			t.Errorf("decode of %s is not drawn as %q in\n%s", id, want, out)
+		}
+	}
+}
+
 func TestRequestsThatCannotBeShown(t *testing.T) {
 	at := time.Now()
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", at), unmetered("0199-bbbb", at)}})
@@ -142,6 +163,30 @@ func TestRequestsThatCannotBeShown(t *testing.T) {
 	} {
 		if _, errs := output(t, c.code, c.args...); !strings.Contains(errs, c.want) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%v: %q", c.args, errs)
+		}
+	}
+}
+
+// brokenOutput takes so many bytes and then fails, as a full disk does.
+type brokenOutput struct{ room int }
+
+func (b *brokenOutput) Write(p []byte) (int, error) {
+	if b.room -= len(p); b.room < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+// A command whose results could not be written says so in one sentence and fails.
+func TestResultsThatCannotBeWritten(t *testing.T) {
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", time.Now())}})
+	for _, args := range [][]string{
+		{"requests"}, {"requests", "--json"}, {"requests", "aaaa"}, {"usage"}, {"usage", "--json"}, {"export"}, {"export", "--format", "jsonl"},
+		{"query", "SELECT id FROM requests"}, {"query", "SELECT id FROM requests", "--format", "csv"}, {"query", "SELECT id FROM requests", "--format", "json"}, {"query", "--list"}, {"query", "--name", "idle", "--show"},
+	} {
+		var errs bytes.Buffer
+		if code := run(t.Context(), append(args, "--store", db), new(brokenOutput), &errs); code != 1 || !strings.Contains(errs.String(), "no space left") || strings.Count(errs.String(), "\n") != 1 {
+			t.Errorf("%v: exit %d, %q", args, code, errs.String())
 		}
 	}
 }

@@ -51,11 +51,15 @@ func (s *span) place(from meter.Int, known bool) {
 // waterfallWidth is how many characters the whole request takes.
 const waterfallWidth = 60
 
-// bar draws from..to of a whole of total microseconds; a phase too short for its cell still shows.
+// bar draws from..to of a whole of total microseconds; a phase too short for its cell still shows. What lies
+// outside is cut off: the places come out of differences, so that a decode phase, for one, is drawn later by
+// what the first flush took, and would end behind the end.
 func bar(from, to, total int64) string {
-	if total <= 0 || from < 0 || to > total {
+	if total <= 0 {
 		return ""
 	}
+	from = min(max(from, 0), total)
+	to = min(max(to, from), total)
 	left := int(from * waterfallWidth / total)
 	width := int(to*waterfallWidth/total) - left
 	if width < 1 {

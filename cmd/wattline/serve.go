@@ -67,6 +67,9 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	if err := a.excludes(kctx, "listen", "upstream", "labels"); err != nil {
 		return err
 	}
+	if err := c.check(); err != nil {
+		return err
+	}
 	frugal()
 	target, err := c.target(kctx)
 	if err != nil {

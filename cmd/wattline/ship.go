@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -20,6 +21,28 @@ type keepFlags struct {
 	KeepGaps               time.Duration `help:"Keep every stream's raw gaps between output events (table itl_gaps), and how long they stay in the store; ClickHouse drops them after 7 days. 0 keeps none." default:"0s" group:"Rows"`
 	MaxStoreBytes          int64         `help:"Room for all rows; beyond it the oldest go, and what was not shipped is counted as lost." default:"2147483648" group:"Rows"`
 }
+
+// check refuses what would keep nothing, or keep it for no time that anybody can mean.
+func (f *keepFlags) check() error {
+	for _, c := range []struct {
+		flag string
+		low  bool
+		says string
+	}{
+		{"--keep-requests", f.KeepRequests <= 0, "rows must stay for a time, such as 720h"},
+		{"--keep-samples", f.KeepSamples <= 0, "seconds must stay for a time, such as 24h"},
+		{"--keep-gaps", f.KeepGaps < 0, "it is a time such as 24h, or 0 to keep none"},
+		{"--max-store-bytes", f.MaxStoreBytes < leastStore, fmt.Sprintf("an empty store needs some hundred kilobytes; %d is the least", leastStore)},
+	} {
+		if c.low {
+			return usageError("%s is too small: %s", c.flag, c.says)
+		}
+	}
+	return nil
+}
+
+// leastStore is the smallest size limit that leaves room for rows.
+const leastStore = 1 << 20
 
 // target finds the ClickHouse to ship to; nil where none is configured.
 func (f *keepFlags) target(kctx *kong.Context) (*clickhouse.Target, error) {

@@ -100,6 +100,16 @@ func TestAPasswordOnTheCommandLineIsRefused(t *testing.T) {
 	}
 }
 
+// TestRetentionThatKeepsNothingIsRefused: it would be taken for the default, or drop every row at once.
+func TestRetentionThatKeepsNothingIsRefused(t *testing.T) {
+	for _, flag := range []string{"--keep-requests=0s", "--keep-requests=-1h", "--keep-samples=-5m", "--keep-gaps=-1h", "--max-store-bytes=0", "--max-store-bytes=-1", "--max-store-bytes=1000"} {
+		name, _, _ := strings.Cut(flag, "=")
+		if _, errs := output(t, exitUsage, "serve", "--gpu", "none", "--listen", "127.0.0.1:0", "--admin", "off", "--store", t.TempDir()+"/w.db", flag); !strings.Contains(errs, name+" is too small") || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: %s", flag, errs)
+		}
+	}
+}
+
 // answer runs a command and returns its stdout.
 func answer(t *testing.T, args ...string) string {
 	t.Helper()

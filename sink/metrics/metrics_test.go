@@ -379,6 +379,32 @@ func TestCardinalityIsBounded(t *testing.T) {
 	}
 }
 
+// Nor do combinations of names that are few each.
+func TestCombinationsAreBounded(t *testing.T) {
+	f := newFixture(t, Config{Labels: []string{"a", "b", "c", "d"}})
+	const n = 40_000
+	r := rand.New(rand.NewPCG(1, 2))
+	few := func() string { return fmt.Sprint("v", r.IntN(32)) }
+	for range n {
+		f.Ended(&meter.Record{
+			Route: "default", Dialect: meter.DialectChat, Model: few(), Labels: map[string]string{"a": few(), "b": few(), "c": few(), "d": few()},
+			Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1), DurationUs: meter.Some(1000), PromptTokens: meter.Some(1),
+		}, trace.SpanContext{})
+	}
+	f.backlog.flush()
+	if k := len(f.catalogue.byKey); k > maxSeries+1 {
+		t.Errorf("%d series are kept", k)
+	}
+	got := f.collect(t)
+	if v, _ := sum(got[semconv.MetricRequests]); v != n {
+		t.Errorf("%g requests are counted, there were %d", v, n)
+	}
+	// Nearly every request brought a combination of its own.
+	if v, _ := sum(got[semconv.MetricCapped]); v < n-2*maxSeries || v > n-maxSeries {
+		t.Errorf("%s is %g", semconv.MetricCapped, v)
+	}
+}
+
 // A name that only failed requests brought takes no place from those that work.
 func TestFailedRequestsNameNothing(t *testing.T) {
 	f := newFixture(t, Config{MaxValues: 2})

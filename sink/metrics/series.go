@@ -99,7 +99,7 @@ type catalogue struct {
 	models map[string]bool
 	values [maxLabels]map[string]bool
 
-	byKey map[key]*series // bounded, as every part of a key is
+	byKey map[key]*series // at most maxSeries, and few of "other" for each route and operation
 
 	lastKey    key // of the last row: the next one's are nearly always the same
 	lastSeries *series
@@ -129,18 +129,32 @@ func (c *catalogue) of(rec *meter.Record, first bool) *series {
 	for i, l := range c.labels {
 		k.labels[i] = c.place(c.values[i], rec.Labels[l], admit, &over)
 	}
-	if over && first {
-		c.capped.Add(1)
-	}
 	if c.lastSeries == nil || c.lastKey != k {
-		s, ok := c.byKey[k]
-		if !ok {
+		if _, known := c.byKey[k]; !known && len(c.byKey) >= maxSeries {
+			k, over = k.folded(), true
+		}
+		s, known := c.byKey[k]
+		if !known {
 			s = newSeries(k, c.labels)
 			c.byKey[k] = s
 		}
 		c.lastKey, c.lastSeries = k, s
 	}
+	if over && first {
+		c.capped.Add(1)
+	}
 	return c.lastSeries
+}
+
+// folded is the key under which combinations beyond maxSeries are counted. Each part of a key has few values,
+// but four labels and a model have millions of combinations.
+func (k key) folded() key {
+	for _, part := range []*string{&k.model, &k.labels[0], &k.labels[1], &k.labels[2], &k.labels[3]} {
+		if *part != "" {
+			*part = semconv.Other
+		}
+	}
+	return k
 }
 
 // place gives a value its place among those that are told apart, or "other".

@@ -9,7 +9,7 @@ type Phase uint8
 const (
 	Arrived  Phase = iota // P0
 	Sent                  // P1: the request is with the upstream
-	Headed                // H: the reply's head is here; for a stream of llama-server, a slot has started
+	Headed                // H: the reply's head is here; for a stream of llama-server that is not refused, a slot has started
 	Produced              // output events arrived; Progress says how many
 )
 
@@ -20,6 +20,7 @@ type Event struct {
 	At       int64          // monotonic nanoseconds of the Server's clock
 	Work     meter.Work     // with Sent: what was asked for
 	Bytes    int64          // with Sent: size of the request's body
+	Status   int            // with Headed: the reply's
 	Progress meter.Progress // with Produced
 }
 

@@ -109,7 +109,7 @@ func (x *exchange) relay() error {
 	}
 	x.marks.H = in.at
 	x.headedAt.Store(in.at)
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Headed, At: in.at})
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Headed, At: in.at, Status: x.reply.status})
 	if err := x.reply.replyFraming(x.c.head.method()); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +139,7 @@ func (w *watched) Observe(e proxy.Event) {
 		}
 		w.tell(q, step, phase)
 	case proxy.Headed:
-		if q.work.Streams {
+		if q.work.Streams && e.Status < 400 { // what is refused never got a slot
 			q.tape.headed = step.At
 			step.Kind, step.Slot, step.SlotKnown = energy.SlotStart, int(q.work.Slot.V), asksForSlot(q.work)
 			if step.SlotKnown {
@@ -192,6 +193,17 @@ func (w *watched) tell(q *liveRequest, step energy.Event, phase gpu.Phase) {
 	q.on.activity.Observe(gpu.Event{At: step.At, Request: step.Request, Phase: phase, Slot: -1})
 }
 
+// refused says that the server turned the request away before it computed anything. Streams are told so by
+// their head; an unstreamed 500 may be the end of work that failed.
+func refused(rec *meter.Record, streams bool) bool {
+	switch s := rec.Status.V; s {
+	case http.StatusNotImplemented, http.StatusServiceUnavailable:
+		return true
+	default:
+		return s >= 400 && (streams || s < 500)
+	}
+}
+
 // Done prices a finished row and hands it to the settler, with the counts that close its account.
 func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 	w.rows.price(rec)
@@ -210,8 +222,8 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 	end.Counts = energy.Counts{
 		Known:        rec.PromptTokens.Valid && rec.OutputTokens.Valid && rec.TokenSource != meter.TokensFromEvents,
 		PromptTokens: rec.PromptTokens.V, CachedTokens: rec.CachedTokens.V, OutputTokens: rec.OutputTokens.V,
-		Cancelled: rec.Outcome == meter.Cancelled,
-		Prefill:   time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
+		Cancelled: rec.Outcome == meter.Cancelled, Refused: refused(rec, q.work.Streams),
+		Prefill: time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
 	}
 	w.tell(q, end, gpu.PhaseDone)
 	if q.slot != nil {
@@ -219,7 +231,7 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 	}
 	w.slotOfReply(q, rec, end)
 	if w.power.recorder != nil {
-		w.power.recorder.request(w, q.on, end.Request, &q.tape, rec, end.At)
+		w.power.recorder.request(w, q, rec, end)
 	}
 	q.on.upstream.Done(rec, end)
 }

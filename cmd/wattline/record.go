@@ -11,6 +11,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/meter"
+	"wattline/meter/energy"
 	"wattline/meter/energy/recording"
 	"wattline/sink/settle"
 )
@@ -130,11 +131,12 @@ func (t *tape) produced(at int64, outputs int) {
 }
 
 // request writes one finished request. A disk that is full ends the recording, not the traffic.
-func (r *recorder) request(w *watched, on *bound, key uint64, t *tape, rec *meter.Record, end int64) {
-	cancelled := rec.Outcome == meter.Cancelled
+func (r *recorder) request(w *watched, live *liveRequest, rec *meter.Record, e energy.Event) {
+	t, end := &live.tape, e.At
 	q := recording.Request{
-		Tag: rec.ID, ID: rec.ID, Key: key, Upstream: w.index, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
-		Events: t.outputs, GapsUS: t.gapsUs, Outputs: &t.outputs, Cancelled: &cancelled,
+		Tag: rec.ID, ID: rec.ID, Key: e.Request, Upstream: w.index, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
+		Events: t.outputs, GapsUS: t.gapsUs, Outputs: &t.outputs,
+		Cancelled: &e.Counts.Cancelled, Refused: e.Counts.Refused, Streams: &live.work.Streams,
 	}
 	if tag := rec.Labels["tag"]; tag != "" {
 		q.Tag, q.Who = tag, rec.Labels["who"]
@@ -162,7 +164,7 @@ func (r *recorder) request(w *watched, on *bound, key uint64, t *tape, rec *mete
 			PromptMS: float64(rec.PrefillUs.V) / 1e3, PredictedMS: float64(rec.DecodeUs.V) / 1e3,
 		}
 	}
-	r.write(on, q)
+	r.write(live.on, q)
 }
 
 // idle notes that the slot of a request that was cancelled was seen idle.

@@ -63,6 +63,7 @@ type Counts struct {
 	CachedTokens int64 // of them reused from the cache
 	OutputTokens int64 // generated tokens
 	Cancelled    bool  // the client left
+	Refused      bool  // the server turned it away: it never computed
 
 	// Prefill and Decode are the server's own durations. Only requests whose phases are Late need them.
 	Prefill, Decode time.Duration

@@ -120,6 +120,10 @@ func (l *Ledger) observeLate(e Event, i int32) {
 	r := l.req(i)
 	r.late = false
 	c := e.Counts
+	if c.Refused {
+		l.push(e, i)
+		return
+	}
 	first := max(e.At-int64(c.Decode), r.arrived)
 	start := max(first-int64(c.Prefill), r.arrived)
 	if !c.Known || c.Decode == 0 {

@@ -93,13 +93,18 @@ func TestWhoDidNothingPaysNothingActive(t *testing.T) {
 			for seed := range uint64(40) {
 				r := rand.New(rand.NewPCG(seed, 10))
 				tl := randomTimeline(r, 2+r.IntN(12))
-				const idler = 1000
+				const idler, refused = 1000, 1001
 				at := int64(1e9) + r.Int64N(2e9)
 				tl.events = append(tl.events,
-					Event{Kind: Arrive, Request: idler, At: at}, Event{Kind: End, Request: idler, At: at + r.Int64N(3e9)})
+					Event{Kind: Arrive, Request: idler, At: at}, Event{Kind: End, Request: idler, At: at + r.Int64N(3e9)},
+					Event{Kind: Arrive, Request: refused, At: at, Late: true, PromptHint: 5000},
+					Event{Kind: End, Request: refused, At: at + r.Int64N(3e9), Counts: Counts{Refused: true}})
 				tl.sort()
-				if got := checkAll(t, tl, cfg)[idler]; got.ActiveUJ != 0 {
-					t.Fatalf("seed %d: a request that never had a slot is charged %+v", seed, got)
+				got := checkAll(t, tl, cfg)
+				for _, key := range []uint64{idler, refused} {
+					if got[key].Request != key || got[key].ActiveUJ != 0 {
+						t.Fatalf("seed %d: a request that never had a slot is charged %+v", seed, got[key])
+					}
 				}
 			}
 		})

@@ -44,6 +44,10 @@ type Request struct {
 	// Cancelled says whether the client left. Where it is not said, a request without timings is taken as
 	// such: the server sends them last.
 	Cancelled *bool `json:"cancelled,omitempty"`
+	// Streams says whether the reply was to be a stream. Where it is not said, one whose head's time is not known
+	// is taken for unstreamed, whose phases show only at its end.
+	Streams *bool `json:"streams,omitempty"`
+	Refused bool  `json:"refused,omitempty"` // the server turned it away before it computed
 }
 
 // Opening is what device.json holds, beside the recordings of wattline's own: whose power it is, and what
@@ -153,8 +157,11 @@ func (t *Traffic) idles() (events []energy.Event) {
 // events lists the request's events, in order.
 func (q *Request) events(key uint64, upstream int) []energy.Event {
 	late := q.Header == nil // an unstreamed reply: its phases show only at its end
+	if q.Streams != nil {
+		late = !*q.Streams
+	}
 	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words, Late: late}}
-	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Timings == nil}}
+	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Timings == nil, Refused: q.Refused}}
 	if q.Cancelled != nil {
 		end.Counts.Cancelled = *q.Cancelled
 	}

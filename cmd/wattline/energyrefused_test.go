@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"wattline/meter"
+	"wattline/proxy"
+	"wattline/proxy/llamatest"
+)
+
+// awaitInflight waits until the live requests are as wanted.
+func (w *wattlineProcess) awaitInflight(t *testing.T, what string, are func([]proxy.Inflight) bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
+		resp, err := http.Get(w.admin + "/api/inflight")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var live []proxy.Inflight
+		err = json.NewDecoder(resp.Body).Decode(&live)
+		if err := resp.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case are(live):
+			return
+		case time.Now().After(deadline):
+			t.Fatalf("%s: the live requests are %+v", what, live)
+		}
+	}
+}
+
+// TestRefusedAndQueuedRequestsPayNothing: beside one that has the server's only slot, a stream whose client leaves in
+// the queue, and requests that the server turns away. None of them computes, so none has active joules; what is not
+// a request for work has none at all. In line and offline agree on everybody.
+func TestRefusedAndQueuedRequestsPayNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recording")
+	w := serve(t, llamatest.Start(t, "-np", "1", "-c", "131072").URL(), "--gpu", "sim", "--record", dir)
+	w.awaitQuiet(t, 4) // until active and idle joules are told apart
+	generate := map[string]any{"prompt": "ba ce di", "n_predict": 120_000, "ignore_eos": true, "stream": true}
+	post := func(ctx context.Context, path string, body any) (leave func()) {
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { // until the client leaves
+			defer close(done)
+			w.post(ctx, path, body)
+		}()
+		return func() { cancel(); <-done }
+	}
+	works := post(t.Context(), "/completion", generate)
+	w.awaitInflight(t, "the one that works", func(live []proxy.Inflight) bool { return len(live) == 1 && live[0].Events > 0 })
+	queued := post(t.Context(), "/completion", generate)
+	w.awaitInflight(t, "the one that queues", func(live []proxy.Inflight) bool {
+		return slices.ContainsFunc(live, func(f proxy.Inflight) bool { return f.Phase == "waiting" })
+	})
+	none := map[string]string{}
+	for path, body := range map[string]map[string]any{
+		"/v1/embeddings":       {"input": "ba ce di"}, // 501: the server was started without them
+		"/v1/chat/completions": {"messages": "none", "stream": true},
+		"/infill":              {"input_prefix": 7},
+	} {
+		r := w.post(t.Context(), path, body)
+		if r.err != nil || r.status < 400 {
+			t.Fatalf("%s: status %d, %v", path, r.status, r.err)
+		}
+		none[r.id] = path
+	}
+	asks, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, w.url+"/v1/chat/completions", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.DefaultClient.Do(asks); err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("OPTIONS: %v, %v", resp, err)
+	}
+	queued()
+	w.awaitInflight(t, "after who queued has left", func(live []proxy.Inflight) bool { return len(live) == 1 })
+	works()
+	w.awaitInflight(t, "at the end", func(live []proxy.Inflight) bool { return len(live) == 0 })
+	w.terminate(t)
+	offline := attributedRows(t, dir)
+	left := 0
+	for id, rec := range w.stored(t, 100) {
+		switch {
+		case rec.Method == http.MethodOptions:
+			if rec.Dialect != "" || rec.GPUUj.Valid || rec.Error != "" || offline[id] != nil {
+				t.Errorf("a browser's OPTIONS is taken for work: %+v", rec)
+			}
+			continue
+		case none[id] != "" || rec.Outcome == meter.Cancelled && !rec.TTFTUs.Valid:
+			left++
+			if rec.GPUActiveUj.V != 0 || rec.GPUDecodeUj.V != 0 || offline[id] != nil && offline[id].GPUActiveUj.V != 0 {
+				t.Errorf("%s%s has active joules: %+v", none[id], rec.Outcome, rec.GPUActiveUj)
+			}
+		}
+		sameJoules(t, id, rec, offline[id])
+	}
+	if left != len(none)+1 {
+		t.Errorf("%d rows of those that never computed, want %d", left, len(none)+1)
+	}
+}

@@ -23,8 +23,22 @@ const (
 // dialectOf tells what a path speaks. The routes are those that llama-server registers (its
 // tools/server/server.cpp) and the OpenAI-compatible ones of vLLM, SGLang and Ollama. A prefix before
 // them (--api-prefix, a gateway's mount point) does not matter; /v1 is optional as llama-server has it,
-// except that its /v1/completions and /completions are two dialects.
-func dialectOf(path string) string {
+// except that its /v1/completions and /completions are two dialects. OPTIONS, which
+// browsers send ahead of a request, and HEAD ask for no work, and GET only for the rest of a stream.
+func dialectOf(method, path string) string {
+	dialect := dialectOfPath(path)
+	switch method {
+	case "OPTIONS", "HEAD":
+		return ""
+	case "GET":
+		if dialect != DialectResume {
+			return ""
+		}
+	}
+	return dialect
+}
+
+func dialectOfPath(path string) string {
 	path = strings.TrimRight(path, "/")
 	last := path[strings.LastIndexByte(path, '/')+1:]
 	parent := strings.TrimSuffix(path[:len(path)-len(last)], "/")

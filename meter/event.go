@@ -11,6 +11,7 @@ type event struct {
 	said        []byte // the last of these, as the scanner gave it; valid until the event ends
 	outputs     [eventOutputs]output
 	noChoices   bool // an empty list of choices: the event that carries the totals
+	nChoices    int64
 	toolItem    bool // a tool call's block or item
 	delta       bool // Responses' delta, a string
 	model       text
@@ -86,7 +87,7 @@ func eventKindOf(name []byte) eventKind {
 // reset forgets the event. The texts' bytes may stay: only their lengths count.
 func (e *event) reset() {
 	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs = kindUntyped, 0, output{}, false, 0
-	e.noChoices, e.toolItem, e.delta, e.failed = false, false, false, false
+	e.noChoices, e.toolItem, e.delta, e.failed, e.nChoices = false, false, false, false, 0
 	e.slot, e.says, e.said = Int{}, 0, nil
 	e.model.empty()
 	e.fingerprint.empty()
@@ -116,7 +117,7 @@ func (e *event) close(f field, n int64) {
 	case repChoice:
 		e.endChoice(e.choice.choice)
 	case repChoices:
-		e.noChoices = n == 0
+		e.noChoices, e.nChoices = n == 0, n
 	case repResults:
 		e.results, e.numbers = Some(n), true
 	case repTokens:

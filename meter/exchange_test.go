@@ -457,6 +457,45 @@ func TestDialects(t *testing.T) {
 	}
 }
 
+// TestOnlyWorkIsMetered: browsers send OPTIONS ahead of a request from another origin.
+func TestOnlyWorkIsMetered(t *testing.T) {
+	for _, c := range []struct{ method, path, want string }{
+		{"POST", chat, meter.DialectChat}, {"OPTIONS", chat, ""}, {"HEAD", chat, ""}, {"GET", "/v1/messages", ""},
+		{"GET", "/v1/stream", meter.DialectResume}, {"OPTIONS", "/v1/stream/abc", ""},
+	} {
+		var m meter.Meter
+		rec := meter.Record{}
+		m.BeginRequest(meter.RequestHead{Method: c.method, Path: c.path})
+		m.BeginReply(meter.ReplyHead{Status: 200, At: 5e6, Header: func(n string) []byte {
+			return []byte(map[string]string{"Content-Type": "text/html"}[n])
+		}})
+		m.Fill(&rec, meter.Marks{P0: 1e6, P1: 2e6, H: 5e6, E: 9e6}, true)
+		if rec.Dialect != c.want || c.want == "" && (m.Work().Computes || rec.Error != "") {
+			t.Errorf("%s %s: dialect %q, error %q, work %+v", c.method, c.path, rec.Dialect, rec.Error, m.Work())
+		}
+	}
+}
+
+// TestUnstreamedChoicesAreCounted: whatever made a server give several completions, counts that are the first one's are no
+// sum: n is one name for it, n_cmpl llama-server's own, and the reply shows how many there are.
+func TestUnstreamedChoicesAreCounted(t *testing.T) {
+	const counts = `"usage":{"prompt_tokens":10,"completion_tokens":4},"timings":{"cache_n":2,"prompt_n":8,"prompt_ms":1,"predicted_n":4,"predicted_ms":2}}`
+	const choice = `{"index":0,"finish_reason":"length","message":{"content":"a"}}`
+	for _, c := range []struct {
+		request, choices string
+		output, covered  int64
+	}{
+		{`{"n":2}`, choice + "," + choice, -1, 1},
+		{`{"n_cmpl":2}`, choice + "," + choice, -1, 1},
+		{`{}`, choice + "," + choice, -1, 1},
+		{`{}`, choice, 4, -1},
+	} {
+		o := exchange{request: c.request, kind: "application/json", headMs: 40, pieces: []timed{{40, `{"choices":[` + c.choices + `],` + counts}}}.run()
+		wantInt(t, c.request+" output_tokens", o.Record.OutputTokens, c.output)
+		wantInt(t, c.request+" covered", o.Facts.Covered, c.covered)
+	}
+}
+
 // TestUploadBesideReply: a server may answer while the request still uploads. Run with -race.
 func TestUploadBesideReply(t *testing.T) {
 	var m meter.Meter

@@ -132,8 +132,8 @@ func (m *Meter) onlySome(rec *Record, clean bool) {
 		if clean || r.done {
 			return // a server may tell all completions' sum once
 		}
-	} else if !f.Timings.Output.Valid {
-		return
+	} else if expected = max(expected, r.answers); !f.Timings.Output.Valid {
+		return // whoever sends no timings tells the sum
 	}
 	if expected < 2 || told >= expected {
 		return

@@ -82,6 +82,7 @@ func suite() map[*flavour][]kind {
 			{name: "chat_stream_n2", path: chat, body: `{` + hello + `,"stream":true,"max_tokens":4,"n":2}`},
 			{name: "chat_stream_n2_usage", path: chat, body: `{` + hello + `,"stream":true,"max_tokens":4,"n":2,"stream_options":{"include_usage":true}}`},
 			{name: "chat_n2", path: chat, body: `{` + hello + `,"max_tokens":4,"n":2}`},
+			{name: "chat_n_cmpl", path: chat, body: `{` + hello + `,"max_tokens":4,"n_cmpl":2}`},
 			{name: "chat_stream_utf8", path: chat, body: `{` + hello + `,"stream":true,"max_tokens":20,"grammar":"root ::= \"éß€\"+"}`},
 			{name: "chat_stream_stop", path: chat, body: `{` + hello + `,"stream":true,"max_tokens":200,"stop":["ba"],"seed":3}`},
 			{name: "chat_stream_cut", path: chat, body: `{` + hello + `,"stream":true,"max_tokens":2000,"timings_per_token":true}`, cut: 9},

@@ -89,7 +89,7 @@ func (m *Meter) Reset() {
 // BeginRequest is called once, when the request's head is known.
 func (m *Meter) BeginRequest(h RequestHead) {
 	m.Reset()
-	m.dialect = dialectOf(h.Path)
+	m.dialect = dialectOf(h.Method, h.Path)
 	m.identify, m.slots = h.Identify, h.Slots
 	m.reply.time.keep = h.KeepStamps
 	m.request.begin(h)

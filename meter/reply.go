@@ -45,6 +45,8 @@ type replyState struct {
 	tokens   Int
 	counted  Int
 	tools    bool // a tool call was among the output
+
+	answers int64 // most completions in one event or document
 }
 
 type replyMode uint8
@@ -178,6 +180,7 @@ func (r *reply) commit() {
 		r.fingerprint.copyFrom(&e.fingerprint)
 	}
 	r.finishes.merge(&e.finish)
+	r.answers = max(r.answers, e.nChoices)
 	if e.slot.Valid { // while it runs llama-server says -1
 		r.slot, r.answered.Slot = e.slot, e.slot
 	}

@@ -170,6 +170,7 @@ var requestSchema = object(reqDoc,
 	member{"temperature", leaf(reqTemperature)},
 	member{"seed", leaf(reqSeed)},
 	member{"n", leaf(reqN)},
+	member{"n_cmpl", leaf(reqN)}, // llama-server's own name for it, which it takes on every route
 	member{"prompt", list(reqPrompt, leaf(reqPromptElem))},
 	member{"input", list(reqInput, object(none, member{"content", parts}))},
 	member{"content", list(reqInput, nil)},

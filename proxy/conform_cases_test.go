@@ -50,6 +50,7 @@ func framingCases() []conformance {
 		simple("early hints", "GET", "/hints", ""),
 		{name: "reply until the close", say: []string{"GET /until-close HTTP/1.1\r\nHost: llama\r\n\r\n"}, replies: []string{"GET"}, ends: true},
 		{name: "HTTP/1.0", say: []string{"GET /until-close HTTP/1.0\r\n\r\n"}, replies: []string{"GET"}, ends: true},
+		{name: "HTTP/1.0 kept alive, and a chunked reply", say: []string{"GET /chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"}, replies: []string{"GET"}, ends: true},
 		{name: "HTTP/1.0 with a length", say: []string{"POST /echo HTTP/1.0\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"}, replies: []string{"POST"}, ends: true},
 		{name: "HTTP/1.0 in two pieces", say: []string{"POST /echo HTTP/1.0\r\nContent-Le", "ngth: 4\r\n\r\na", "bcd"}, replies: []string{"POST"}, ends: true},
 	}

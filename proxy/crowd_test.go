@@ -175,6 +175,39 @@ func TestShutdownWithIdleConnections(t *testing.T) {
 	})
 }
 
+// TestShutdownKeepsItsPromise: a reply that began before the stop has not said that its connection closes, so
+// the request that the client sends behind it is answered, and its reply says so. In a bubble: the stream ends
+// long after idle connections were closed.
+func TestShutdownKeepsItsPromise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := stub.New(stub.Config{FirstToken: 20 * time.Millisecond, TokenGap: 100 * time.Millisecond})
+		f, dial := bubbleFront(t, stubOn(t, up))
+		nc := dial()
+		send(t, nc, postOf("/v1/chat/completions", "promised", chat(30, "")))
+		time.Sleep(time.Second)
+		ended := make(chan error, 1)
+		go func() { ended <- f.Shutdown(t.Context()) }()
+		br := bufio.NewReader(nc)
+		if resp, body := readReply(t, br, http.MethodPost); resp.Close || !strings.HasSuffix(body, "data: [DONE]\n\n") {
+			t.Fatalf("close %v: %s", resp.Close, short(body))
+		}
+		time.Sleep(lameDuckTime / 2)
+		send(t, nc, postOf("/completion", "behind", `{"prompt":"x","n_predict":1}`))
+		if resp, body := readReply(t, br, http.MethodPost); resp.StatusCode != 200 || !resp.Close {
+			t.Errorf("behind it: %s, close %v: %s", resp.Status, resp.Close, body)
+		}
+		if _, err := br.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("behind the last: %v", err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if n := len(f.rows.list()); n != 2 {
+			t.Errorf("%d rows when Shutdown returned", n)
+		}
+	})
+}
+
 // TestShutdownDeadline: what has not ended by then is cut, at once, and its rows are there.
 func TestShutdownDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -53,7 +53,7 @@ func (x *exchange) finish(panicked any) bool {
 	if !x.deaf.Load() || x.srv.cfg.Unmetered { // what a failed one holds is not known
 		meters.Put(x.meter)
 	}
-	keep := x.keep && x.state.Load() == finished && !x.srv.stop.Load()
+	keep := x.keep && x.state.Load() == finished
 	if !keep && x.replied && !x.c.bodyDone() {
 		x.c.linger()
 	}

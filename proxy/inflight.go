@@ -21,11 +21,10 @@ type Inflight struct {
 
 // Inflight lists the live requests, oldest first.
 func (s *Server) Inflight() []Inflight {
-	now := s.now()
 	s.mu.Lock()
 	out := make([]Inflight, 0, len(s.live))
 	for _, x := range s.live {
-		out = append(out, x.snapshot(now))
+		out = append(out, x.snapshot())
 	}
 	s.mu.Unlock()
 	slices.SortFunc(out, func(a, b Inflight) int { return a.StartedAt.Compare(b.StartedAt) })
@@ -33,19 +32,20 @@ func (s *Server) Inflight() []Inflight {
 }
 
 // snapshot is what Inflight shows; called under the Server's lock, beside the relaying goroutine.
-func (x *exchange) snapshot(now int64) Inflight {
+func (x *exchange) snapshot() Inflight {
 	f := Inflight{
 		ID: x.id, Route: x.srv.cfg.Name, StartedAt: x.rec.StartedAt, Method: x.rec.Method, Path: x.rec.Path,
-		Agent: x.rec.Agent, AgeUs: (now - x.entered) / 1000, Events: x.events.Load(), Phase: "sending",
+		Agent: x.rec.Agent, Events: x.events.Load(), Phase: "sending",
 	}
 	switch first := x.firstAt.Load(); {
 	case first > 0:
-		us := (first - x.entered) / 1000
+		us := (first - x.marks.P0) / 1000
 		f.TTFTUs, f.Phase = &us, "producing"
 	case x.headedAt.Load() > 0:
 		f.Phase = "headed"
 	case x.sentAt.Load() > 0:
 		f.Phase = "waiting"
 	}
+	f.AgeUs = (x.srv.now() - x.marks.P0) / 1000 // behind the rest: no age is below its ttft_us
 	return f
 }

@@ -148,7 +148,8 @@ func (x *exchange) readReplyHead(in *inbox) error {
 func (x *exchange) replyHead(dst []byte) []byte {
 	h := &x.c.head
 	uploading := x.uploaded != nil && !x.received.Load()
-	x.keep = !h.closing && (!h.http10 || h.keepAlive) && x.reply.body != untilClose && !uploading && !x.srv.stop.Load()
+	ends := x.reply.body == untilClose || h.http10 && (!h.keepAlive || x.reply.body == chunked) // HTTP/1.0 knows no chunks: it reads on
+	x.keep = !h.closing && !ends && !uploading && !x.srv.stop.Load()
 	dst = x.reply.appendEndToEnd(dst, "")
 	switch {
 	case x.reply.status == 101:

@@ -247,8 +247,9 @@ func (s *Server) Live() int {
 // Conns is the number of client connections.
 func (s *Server) Conns() int { return int(s.conns.Load()) }
 
-// handle is fasthttp's handler: it is called once for each head that clientConn read. fasthttp lets a
-// panic end the process; here it ends the connection.
+// handle is fasthttp's handler: it is called for the head that clientConn read. fasthttp lets a panic end
+// the process; here it ends the connection. While it stops, fasthttp closes a connection behind its request,
+// also one whose reply has not said so: there the next request may be on its way, and is awaited here.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer s.rescue("a request failed", ctx.SetConnectionClose)
 	c, ok := ctx.Conn().(*clientConn)
@@ -256,9 +257,15 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetConnectionClose()
 		return
 	}
-	if !newExchange(s, c).run() {
-		ctx.SetConnectionClose()
+	for newExchange(s, c).run() {
+		if !s.stop.Load() {
+			return
+		}
+		if c.readHead() != nil {
+			break
+		}
 	}
+	ctx.SetConnectionClose()
 }
 
 // rescue, deferred, keeps a panic from ending more than what it happened in.

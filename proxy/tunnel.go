@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -51,8 +52,8 @@ type tunnelled struct {
 	last atomic.Int64 // when bytes last passed, either way
 }
 
-// pump copies one direction until its source ends or the tunnel is idle, then closes the destination's
-// half. It returns the bytes copied.
+// pump copies one direction until its source ends, and then closes the destination's half; a source that
+// was reset, or is idle, is gone in both directions. It returns the bytes copied.
 func (t *tunnelled) pump(dst, src net.Conn) (total int64) {
 	bp := largeBuffer()
 	defer putBuffer(bp)
@@ -72,8 +73,11 @@ func (t *tunnelled) pump(dst, src net.Conn) (total int64) {
 		if errors.Is(err, os.ErrDeadlineExceeded) && t.now()-t.last.Load() < int64(t.idle) {
 			continue // the other direction is alive
 		}
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			closeHalf(dst)
+			return total
+		} else if err != nil {
+			_ = dst.Close()
 			return total
 		}
 	}

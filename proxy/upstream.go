@@ -23,6 +23,12 @@ type Upstream struct {
 // ParseUpstream reads an upstream's URL. The errors are sentences for the user.
 func ParseUpstream(s string) (Upstream, error) {
 	u, err := url.Parse(s)
+	if err != nil && strings.Contains(s, "://") {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err
+		}
+		return Upstream{}, fmt.Errorf("upstream %q cannot be read (%v): write it as http://HOST:PORT, https://HOST:PORT or unix:///PATH", s, err)
+	}
 	if err != nil || u.Scheme == "" || !strings.Contains(s, "://") {
 		return Upstream{}, fmt.Errorf("upstream %q has no scheme: write it as http://HOST:PORT, https://HOST:PORT or unix:///PATH", s)
 	}
@@ -47,8 +53,8 @@ func ParseUpstream(s string) (Upstream, error) {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return Upstream{}, fmt.Errorf("upstream %q has no valid port: ports go up to 65535", s)
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return Upstream{}, fmt.Errorf("upstream %q has no valid port: ports go from 1 to 65535", s)
 	}
 	up.addr = net.JoinHostPort(u.Hostname(), port)
 	if u.Scheme == "https" {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -86,6 +87,26 @@ func TestWebSocket(t *testing.T) {
 			t.Errorf("row: %s %+v, %+v bytes there, %+v back", rec.Outcome, rec.Status, rec.RequestBytes, rec.ResponseBytes)
 		}
 	}
+}
+
+// TestTunnelThatIsReset: a client that resets its connection is gone in both directions, so that a
+// silent upstream does not hold the tunnel open for as long as it may be silent.
+func TestTunnelThatIsReset(t *testing.T) {
+	over := make(chan struct{})
+	url := rawUpstream(t, func(nc *net.TCPConn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err == nil {
+			_, _ = io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhello")
+			<-over // says nothing more and does not close
+		}
+	})
+	defer close(over)
+	f := startFront(t, url)
+	nc := dial(t, f.addr)
+	send(t, nc, "GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: reset\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	untilMarker(t, nc, "hello")
+	_ = nc.SetLinger(0)
+	_ = nc.Close()
+	f.rows.row(t, "reset")
 }
 
 func receive(t *testing.T, ws *websocket.Conn) string {

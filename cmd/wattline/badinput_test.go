@@ -2,12 +2,17 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"wattline/proxy"
 	"wattline/sink"
 )
 
@@ -42,6 +47,24 @@ func TestBadInputIsOneSentence(t *testing.T) {
 		{"port in use", 1, taken + " is taken by another process: stop that one or choose another address", serve("--listen", taken)},
 		{"admin port in use", 1, "--admin " + taken + " is taken", serve("--admin", taken)},
 		{"no scheme", 2, "write it as http://HOST:PORT", serve("--upstream", "127.0.0.1:8080")},
+		{"a port that is none", 2, "cannot be read", serve("--upstream", "http://127.0.0.1:abc")},
+		{"no port", 2, "--listen is empty: write it as HOST:PORT", serve("--listen", "")},
+		{"no admin port", 2, "--admin is empty: write it as HOST:PORT, or off", serve("--admin=")},
+		{"a socket in no folder", 1, "its folder must be there", serve("--listen", "unix://"+dir+"/none/x.sock")},
+		{"no connection", 2, "--max-conns is 0 and must be at least 1", serve("--max-conns", "0")},
+		{"no request", 2, "--max-requests is -3", serve("--max-requests=-3")},
+		{"no head", 2, "--max-header-bytes is 10", serve("--max-header-bytes", "10")},
+		{"less than no body", 2, "--max-body-bytes is -1", serve("--max-body-bytes=-1")},
+		{"no time", 2, "--header-idle is 0s", serve("--header-idle", "0s")},
+		{"time that runs back", 2, "--stop-timeout is -1s", serve("--stop-timeout=-1s")},
+		{"a price that is no number", 2, "--price-per-kwh is NaN", serve("--price-per-kwh", "NaN")},
+		{"a price without end", 2, "--gco2-per-kwh is +Inf", serve("--gco2-per-kwh", "Inf")},
+		{"YAML: time without a unit", 2, `--header-idle: expected duration but got "5"`, serve("--config", file("unit.yaml", "header-idle: 5\n"))},
+		{"YAML: a port alone", 2, `--listen "8080" is not an address to listen on`, []string{"--config", file("port.yaml", "listen: 8080\nadmin: off\n"), "serve"}},
+		{"YAML: a list for one", 2, "--listen takes one value", []string{"--config", file("list.yaml", "listen: [a, b]\n"), "serve"}},
+		{"YAML: keys for a value", 2, "--listen takes one value", []string{"--config", file("map.yaml", "listen: {a: b}\n"), "serve"}},
+		{"YAML: a key in two spellings", 2, `sets "max-conns" twice`, serve("--config", file("twice.yaml", "max-conns: 5\nmax_conns: 6\n"))},
+		{"YAML: two documents", 2, "several YAML documents", serve("--config", file("docs.yaml", "max-conns: 5\n---\nmax-requests: 6\n"))},
 		{"store in no folder", 1, "point --store elsewhere", serve("--store", "/proc/none/wattline.db")},
 		{"store below a file", 1, "point --store elsewhere", serve("--store", file("plain", "")+"/wattline.db")},
 		{"store that is none", 1, "not a wattline store", serve("--store", file("notes.txt", strings.Repeat("x", 100)))},
@@ -67,5 +90,55 @@ func TestBadInputIsOneSentence(t *testing.T) {
 				t.Errorf("it says too much: %s", text)
 			}
 		})
+	}
+}
+
+// TestAFileIsReadAsFlagsAre: what YAML reads as numbers, lists and maps counts as the same text on the command line.
+func TestAFileIsReadAsFlagsAre(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	text := "\ufeffinstance: 7\nmax-body-bytes: 1048576\nprice_per_kwh: 0.25\npprof: yes\nheader-idle: 90s\nlabels: {team: a, size: 1, odd: \"b;c=d\"}\n" +
+		"session-headers: [X-A, \"X-B\"]\ngpus: [0, 1]\nstore:\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, _, _, err := parse([]string{"--config", path, "serve"}, os.Stdout, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.Serve
+	if s.Instance != "7" || s.MaxBodyBytes != 1<<20 || s.PricePerKWh == nil || *s.PricePerKWh != 0.25 || !s.Pprof || s.HeaderIdle != 90*time.Second || s.Store != "" {
+		t.Errorf("%+v", s)
+	}
+	if !maps.Equal(s.Labels, map[string]string{"team": "a", "size": "1", "odd": "b;c=d"}) || !slices.Equal(s.SessionHeaders, []string{"X-A", "X-B"}) || !slices.Equal(s.GPUs, []string{"0", "1"}) {
+		t.Errorf("labels %v, session headers %v, gpus %v", s.Labels, s.SessionHeaders, s.GPUs)
+	}
+}
+
+// TestLeadsTo: an upstream that is the listener itself is known by any of its names.
+func TestLeadsTo(t *testing.T) {
+	for _, c := range []struct {
+		upstream, listener string
+		own                bool
+	}{
+		{"http://127.0.0.1:80", "127.0.0.1:80", true}, {"https://127.0.0.1:80", "127.0.0.1:80", true}, {"http://localhost:80", "127.0.0.1:80", true},
+		{"http://localhost", "[::]:80", true}, {"http://127.0.0.1:80", "[::]:80", true}, {"http://127.0.0.1:80", "0.0.0.0:80", true},
+		{"http://0.0.0.0:80", "127.0.0.1:80", true}, {"http://[::1]:80", "[::1]:80", true}, {"http://127.0.0.2:80", "0.0.0.0:80", true},
+		{"http://127.0.0.1:81", "127.0.0.1:80", false}, {"http://127.0.0.2:80", "127.0.0.1:80", false}, {"http://192.0.2.1:80", "0.0.0.0:80", false},
+		{"http://example.org:80", "0.0.0.0:80", false}, {"http://localhost:80", "192.0.2.1:80", false}, {"http://[::1]:80", "127.0.0.1:80", false},
+	} {
+		up, err := proxy.ParseUpstream(c.upstream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := leadsTo(up, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.listener))); got != c.own {
+			t.Errorf("%s to a listener on %s: %v", c.upstream, c.listener, got)
+		}
+	}
+	up, err := proxy.ParseUpstream("unix:///a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !leadsTo(up, &net.UnixAddr{Net: "unix", Name: "/a/b"}) || leadsTo(up, &net.UnixAddr{Net: "unix", Name: "/a/c"}) {
+		t.Error("a socket's path is not heeded")
 	}
 }

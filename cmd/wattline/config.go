@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,6 +50,10 @@ func readConfig(args []string) (*configFile, error) {
 		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
 	}
 	f := &configFile{path: path}
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors' byte order mark
+	if doc, err := parser.ParseBytes(text, 0); err == nil && len(doc.Docs) > 1 && doc.Docs[1].Body != nil {
+		return nil, fmt.Errorf("the configuration file %s holds several YAML documents, of which only the first would count: leave one", path)
+	}
 	if err := yaml.Unmarshal(text, &f.values); err != nil {
 		return nil, fmt.Errorf("the configuration file %s is not valid YAML of the form key: value; correct %s", path, yamlComplaint(err))
 	}
@@ -134,10 +139,15 @@ func (f *configFile) Validate(app *kong.Application) error {
 		}
 	}
 	visit(app.Node)
+	seen := map[string]bool{}
 	for k := range f.values {
 		if !known[flagName(k)] || k == "config" {
 			return fmt.Errorf("the configuration file %s has the key %q, which is no flag of wattline", f.path, k)
 		}
+		if seen[flagName(k)] {
+			return fmt.Errorf("the configuration file %s sets %q twice, once with - and once with _: leave one", f.path, flagName(k))
+		}
+		seen[flagName(k)] = true
 	}
 	return nil
 }
@@ -151,10 +161,41 @@ func (f *configFile) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 	}
 	for k, v := range f.values {
 		if flagName(k) == flag.Name {
-			return v, nil
+			return asWritten(v, flag)
 		}
 	}
 	return nil, nil //nolint:nilnil // kong's way to say: not from here
+}
+
+// asWritten gives a value of the file the form that it would have on the command line, so that kong reads it by the
+// same rules: a YAML number as a duration would else be nanoseconds.
+func asWritten(v any, flag *kong.Flag) (any, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil //nolint:nilnil // the key stands there without a value
+	case []any:
+		if !flag.IsSlice() {
+			return nil, fmt.Errorf("--%s takes one value, and the configuration file has a list", flag.Name)
+		}
+		parts := make([]string, len(v))
+		for i, e := range v {
+			parts[i] = kong.JoinEscaped([]string{fmt.Sprint(e)}, flag.Tag.Sep)
+		}
+		return strings.Join(parts, string(flag.Tag.Sep)), nil
+	case map[string]any:
+		if !flag.IsMap() {
+			return nil, fmt.Errorf("--%s takes one value, and the configuration file has keys below it", flag.Name)
+		}
+		parts := make([]string, 0, len(v))
+		for k, e := range v {
+			parts = append(parts, kong.JoinEscaped([]string{k + "=" + fmt.Sprint(e)}, flag.Tag.MapSep))
+		}
+		return strings.Join(parts, string(flag.Tag.MapSep)), nil
+	case string:
+		return v, nil
+	default:
+		return fmt.Sprint(v), nil
+	}
 }
 
 // flagName reads price_per_kwh and price-per-kwh alike.

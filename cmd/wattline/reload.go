@@ -46,6 +46,9 @@ func (s *service) attend(a *app, failed <-chan error, signals <-chan os.Signal) 
 func (s *service) reload(a *app) {
 	next, err := a.parse()
 	if err == nil {
+		err = next.Serve.checkPrices()
+	}
+	if err == nil {
 		err = s.loadPair(&next.Serve)
 	}
 	if err != nil {

@@ -191,7 +191,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 	if s.adminLn != nil {
 		cfg.Admin = "http://" + s.adminLn.Addr().String()
 	}
-	if up.String() == "http://"+r.ln.Addr().String() {
+	if leadsTo(up, r.ln.Addr()) {
 		return usageError("--upstream %s is wattline's own listener: it would forward to itself", up)
 	}
 	if c.TLSCert != "" {
@@ -225,6 +225,8 @@ func listen(from *handover.Listeners, name, addr, flag string) (net.Listener, er
 		return nil, fmt.Errorf("%s %s needs rights that this user does not have: choose a port above 1023", flag, addr)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("%s %s is no address of this machine", flag, addr)
+	case network == "unix":
+		return nil, fmt.Errorf("%s %s cannot be listened on: its folder must be there and writable for this user (%w)", flag, addr, err)
 	default:
 		return nil, usageError("%s %q is not an address to listen on: write it as HOST:PORT (%v)", flag, addr, err)
 	}

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func ParseObjectives(list []string) ([]Objective, error) {
 		name, limit, ok := strings.Cut(text, ":")
 		ms, err := strconv.ParseFloat(limit, 64)
 		m, known := metrics[name]
-		if !ok || err != nil || ms <= 0 || !known {
+		if !ok || err != nil || !(ms > 0) || math.IsInf(ms, 1) || !known {
 			return nil, fmt.Errorf("%q is no objective: write ttft:500, tpot:50 or latency:10000, in milliseconds", text)
 		}
 		if slices.ContainsFunc(out, func(o Objective) bool { return o.Metric == m.name }) {

@@ -1,8 +1,10 @@
 package replay
 
 import (
+	"math"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseSize(t *testing.T) {
@@ -52,9 +54,10 @@ func TestReadSpec(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"unknown key": "promt_sizes: 1k", "bad size": "prompt_sizes: 128K", "no mapping": "- 1", "bad yaml": "a: [", "bad time": "duration: soon",
+		"two documents": "prompt_sizes: 1k\n---\nprompt_sizes: 2k\n",
 	} {
-		if s, err := ReadSpec([]byte(text)); err == nil {
-			t.Errorf("%s was read: %+v", name, s)
+		if s, err := ReadSpec([]byte(text)); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s was read, or its error is no sentence: %+v, %v", name, s, err)
 		}
 	}
 }
@@ -69,8 +72,15 @@ func TestSpecRefusals(t *testing.T) {
 		"forced, natural":          {Length: "long"},
 		"poisson, constant, gamma": {Arrival: "bus"},
 		"give one of them":         {Rate: 1, Concurrency: 1},
-		"cannot be negative":       {Rate: -1},
+		"above 0":                  {Rate: -1},
+		"numbers above":            {Rate: math.NaN()},
+		"rate and burstiness":      {Rate: 1, Burstiness: math.NaN()},
+		"burstiness are":           {Rate: 1, Burstiness: math.Inf(1)},
+		"cannot be negative":       {Requests: -1},
 		"at most":                  {Concurrency: 1 << 20},
+		"1000000 requests":         {Requests: 1e12},
+		"10000 trials":             {Trials: 1e9},
+		"rate x duration":          {Rate: 1000, Duration: Seconds(time.Hour)},
 	} {
 		if _, err := s.Complete(tasks); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%+v: %v, want %q in it", s, err, says)

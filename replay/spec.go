@@ -2,7 +2,10 @@ package replay
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -135,9 +138,13 @@ func Stress(slots int) Spec {
 
 // ReadSpec reads a workload from YAML or JSON. Keys are those of the flags, with _ or -.
 func ReadSpec(text []byte) (Spec, error) {
-	var raw map[string]any
-	if err := yaml.Unmarshal(text, &raw); err != nil {
-		return Spec{}, fmt.Errorf("it is neither YAML nor JSON:\n%s", yaml.FormatError(err, false, true))
+	var raw, more map[string]any
+	documents := yaml.NewDecoder(bytes.NewReader(text))
+	if err := documents.Decode(&raw); err != nil && !errors.Is(err, io.EOF) {
+		return Spec{}, fmt.Errorf("it is neither YAML nor JSON of the form key: value; correct %s", complaint(err))
+	}
+	if _ = documents.Decode(&more); len(more) > 0 {
+		return Spec{}, errors.New("it holds more than one document, and a run has one workload")
 	}
 	alias := map[string]string{"task": "tasks", "max_output_tokens": "output_tokens", "prompt_tokens": "prompt_sizes"}
 	keyed := map[string]any{}
@@ -157,9 +164,30 @@ func ReadSpec(text []byte) (Spec, error) {
 	}
 	s := Spec{Name: "custom"}
 	if err := yaml.NewDecoder(bytes.NewReader(again), yaml.Strict()).Decode(&s); err != nil {
-		return Spec{}, fmt.Errorf("it is not a workload:\n%s", yaml.FormatError(err, false, false))
+		return Spec{}, fmt.Errorf("it is not a workload: %s", message(err))
 	}
 	return s, nil
+}
+
+// complaint is an error of the YAML library in one line: where, and what is wrong there.
+func complaint(err error) string {
+	var e yaml.Error
+	if errors.As(err, &e) && e.GetToken() != nil {
+		at := e.GetToken().Position
+		return fmt.Sprintf("line %d, column %d: %s", at.Line, at.Column, message(err))
+	}
+	return message(err)
+}
+
+// message is what is wrong, without where.
+func message(err error) string {
+	var e yaml.Error
+	text := err.Error()
+	if errors.As(err, &e) {
+		text = e.GetMessage()
+	}
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }
 
 // Complete fills in defaults and refuses what makes no sense. tasks are the known ones.
@@ -205,19 +233,26 @@ func (s *Spec) refuse(tasks []string) error {
 		return fmt.Errorf("there is no length %q; there are: forced, natural", s.Length)
 	case s.Arrival != Poisson && s.Arrival != Constant && s.Arrival != Gamma:
 		return fmt.Errorf("there is no arrival process %q; there are: poisson, constant, gamma", s.Arrival)
-	case s.Rate < 0 || s.Burstiness <= 0 || s.Concurrency < 0 || s.Requests < 0 || s.Trials < 0:
-		return fmt.Errorf("rate, burstiness, concurrency, requests and trials cannot be negative")
+	case !(s.Rate >= 0) || !(s.Burstiness > 0) || math.IsInf(s.Burstiness, 1): // NaN too
+		return fmt.Errorf("rate and burstiness are numbers above 0")
+	case s.Concurrency < 0 || s.Requests < 0 || s.Trials < 0:
+		return fmt.Errorf("concurrency, requests and trials cannot be negative")
 	case s.Rate > 0 && s.Concurrency > 0:
 		return fmt.Errorf("a closed loop has a concurrency, an open loop a rate: give one of them")
 	case s.Concurrency > maxConcurrency || s.Rate > maxRate:
 		return fmt.Errorf("concurrency is at most %d and rate at most %d a second", maxConcurrency, maxRate)
+	case s.Requests > maxRequests || s.Trials > maxTrials || s.Rate*time.Duration(s.Duration).Seconds() > maxRequests:
+		return fmt.Errorf("a cell has at most %d requests (or rate x duration), and there are at most %d trials", maxRequests, maxTrials)
 	}
 	return nil
 }
 
+// What a plan and its prompts, which are made beforehand, may ask of memory.
 const (
 	maxConcurrency = 4096
 	maxRate        = 10000
+	maxRequests    = 1_000_000
+	maxTrials      = 10_000
 )
 
 func orDefault[T ~[]E, E any](v, def T) T {

@@ -66,10 +66,11 @@ func (c *replayRunCmd) Run(a *app) error {
 		return err
 	}
 	results := run.Results()
-	if err := s.write(a, run, results); err != nil {
+	err = s.write(a, run, results) // first: a terminal may be gone by now
+	report.Terminal(a.stdout, s.labelled(a, run, results))
+	if err != nil {
 		return err
 	}
-	report.Terminal(a.stdout, s.labelled(a, run, results))
 	if run.Interrupted {
 		return &exitError{exitFailed, errors.New("interrupted; what had been measured is above")}
 	}
@@ -213,6 +214,13 @@ func (c *replayRunCmd) outputs() error {
 		if err := archive.Free(c.Out); err != nil {
 			return usageError("--out: %w", err)
 		}
+		there := filepath.Clean(c.Out)
+		for there != filepath.Dir(there) && !exists(there) {
+			there = filepath.Dir(there)
+		}
+		if err := writable(there); err != nil {
+			return usageError("--out %s: %w", c.Out, err)
+		}
 	}
 	if c.JSONOut == "" {
 		return nil
@@ -221,5 +229,25 @@ func (c *replayRunCmd) outputs() error {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usageError("--json-out %s: there is no folder %s", c.JSONOut, dir)
 	}
+	if info, err := os.Stat(c.JSONOut); err == nil && info.IsDir() {
+		return usageError("--json-out %s is a folder: name a file", c.JSONOut)
+	}
+	if err := writable(dir); err != nil {
+		return usageError("--json-out %s: %w", c.JSONOut, err)
+	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// writable makes something in a folder and takes it away again.
+func writable(dir string) error {
+	probe, err := os.MkdirTemp(dir, ".wattline-")
+	if err != nil {
+		return fmt.Errorf("nothing can be written there: %w", err)
+	}
+	return os.Remove(probe)
 }

@@ -89,12 +89,20 @@ func Write(dir string, m Manifest, run *replay.Run, results *replay.Results) err
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		create(filepath.Join(dir, RequestsFile), func(w io.Writer) error { return writeRequests(w, run) }),
-		create(filepath.Join(dir, SeriesFile), func(w io.Writer) error { return writeSeries(w, run) }),
-		create(filepath.Join(dir, ManifestFile), func(w io.Writer) error { return writeAll(w, append(manifest, '\n')) }),
-		create(filepath.Join(dir, ResultsFile), func(w io.Writer) error { return writeAll(w, text) }),
-	)
+	for _, f := range []struct {
+		name string
+		fill func(io.Writer) error
+	}{
+		{RequestsFile, func(w io.Writer) error { return writeRequests(w, run) }},
+		{SeriesFile, func(w io.Writer) error { return writeSeries(w, run) }},
+		{ManifestFile, func(w io.Writer) error { return writeAll(w, append(manifest, '\n')) }},
+		{ResultsFile, func(w io.Writer) error { return writeAll(w, text) }},
+	} {
+		if err := create(filepath.Join(dir, f.name), f.fill); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeAll(w io.Writer, b []byte) error {

@@ -32,7 +32,7 @@ func (f *keepFlags) check() error {
 		{"--keep-requests", f.KeepRequests <= 0, "rows must stay for a time, such as 720h"},
 		{"--keep-samples", f.KeepSamples <= 0, "seconds must stay for a time, such as 24h"},
 		{"--keep-gaps", f.KeepGaps < 0, "it is a time such as 24h, or 0 to keep none"},
-		{"--max-store-bytes", f.MaxStoreBytes < leastStore, fmt.Sprintf("an empty store needs some hundred kilobytes; %d is the least", leastStore)},
+		{"--max-store-bytes", f.MaxStoreBytes < leastStore, fmt.Sprintf("an empty store takes a hundred kilobytes; %d is the least", leastStore)},
 	} {
 		if c.low {
 			return usageError("%s is too small: %s", c.flag, c.says)

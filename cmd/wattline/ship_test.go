@@ -64,6 +64,15 @@ func TestServeShipsToClickHouse(t *testing.T) {
 	if here != there || strings.Count(here, "\n") != 2 {
 		t.Errorf("of the raw gaps the store says\n%s\nClickHouse says\n%s", here, there)
 	}
+	for statement, want := range map[string]string{
+		"SELECT nope FROM requests": "`nope`", "INSERT INTO requests (id) VALUES ('x')": "this connection only reads", "SELECT 1 FROM nix": "nix",
+	} {
+		cmd := command(t, "query", statement)
+		out, err := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); err == nil || code != exitFailed || !strings.Contains(string(out), want) || strings.Contains(string(out), password) {
+			t.Errorf("%s: exit %d, %s", statement, code, out)
+		}
+	}
 	w.tellsNo(t, password)
 }
 

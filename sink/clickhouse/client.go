@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -51,8 +52,23 @@ func (t *Target) DB() *sql.DB {
 	return driver.OpenDB(&o)
 }
 
-// Explain turns an error of a statement run on DB into a sentence without any password.
-func (t *Target) Explain(op string, err error) error { return t.wrap(op, err) }
+// Explain turns an error of a statement run on DB into a sentence without any password. The statement may be
+// the user's own, so a name that is unknown is not taken for a gap in the schema.
+func (t *Target) Explain(op string, err error) error {
+	hint := ""
+	if exception, ok := errors.AsType[*driver.Exception](err); ok {
+		switch exception.Code {
+		case codeNoSuchColumn, codeUnknownIdent:
+			hint = "tables: requests, power, ledger, configs, itl_gaps, view: efficiency, columns: `DESCRIBE requests`; where a database is older, `wattline ddl --verify` says what it lacks"
+		case codeReadOnly:
+			hint = "this connection only reads: use SELECT; rows are written by `wattline serve` alone"
+		}
+		if hint != "" {
+			return &Error{Op: op, Code: exception.Code, text: t.redact(exception.Message) + "; " + hint}
+		}
+	}
+	return t.wrap(op, err)
+}
 
 // exec runs one statement that returns nothing.
 func (c *Client) exec(ctx context.Context, op, statement string) error {

@@ -133,6 +133,26 @@ func TestErrorsAreSentencesWithoutPasswords(t *testing.T) {
 	}
 }
 
+// A user's own statement that names what is not there says nothing about the schema, and needs no GRANT.
+func TestExplainIsAboutTheStatement(t *testing.T) {
+	target, err := Parse("http://u@h/db")
+	must(t, err)
+	target = target.WithPassword("s3cret")
+	for code, says := range map[int32]string{
+		codeUnknownIdent: "DESCRIBE requests", codeNoSuchColumn: "tables: requests", codeReadOnly: "this connection only reads: use SELECT",
+		codeUnknownDatabase: "wattline ddl --apply", codeUnknownTable: "wattline ddl --apply", codeAuthentication: "refused user",
+	} {
+		err := target.Explain("query", &driver.Exception{Code: code, Message: "about nope and s3cret"})
+		var e *Error
+		if !errors.As(err, &e) || e.Code != code || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "about nope") || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "GRANT") {
+			t.Errorf("code %d: %v", code, err)
+		}
+	}
+	if target.Explain("query", nil) != nil {
+		t.Error("no error became one")
+	}
+}
+
 func TestPasswordSources(t *testing.T) {
 	dir := t.TempDir()
 	file, empty := filepath.Join(dir, "p"), filepath.Join(dir, "empty")

@@ -357,7 +357,7 @@ func stormLeaver(addr, id string, rng *rand.Rand) fate {
 		return leftInHead
 	}
 	defer c.Close()
-	msg := postOf("/v1/chat/completions", id, chat(1000, ""))
+	msg := postOf("/v1/chat/completions", id, chat(100_000, ""))
 	within := rng.IntN(4)
 	if within == 0 { // within the request
 		n := rng.IntN(len(msg))

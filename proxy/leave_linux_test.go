@@ -23,7 +23,11 @@ func TestVanishedClientsAreProbed(t *testing.T) {
 	for name, ln := range map[string]net.Listener{"own": listen(t), "inherited": inherited} {
 		f := serveFront(t, ln, "http://127.0.0.1:1")
 		dial(t, f.addr)
-		eventually(t, func() bool { return f.Conns() == 1 }, func() string { return "it is not accepted" })
+		eventually(t, func() bool { // it is counted before it is noted
+			f.clientsMu.Lock()
+			defer f.clientsMu.Unlock()
+			return len(f.clients) == 1
+		}, func() string { return "it is not accepted" })
 		f.clientsMu.Lock()
 		for c := range f.clients {
 			raw, err := sysConn(c.Conn).SyscallConn()

@@ -35,7 +35,6 @@ func resumes(t *testing.T, f *front, talk string, tokens int) bool {
 	send(t, nc, strings.Replace(postOf("/v1/chat/completions", "first-"+talk, body), "\r\n", "\r\nX-Conversation-Id: "+talk+"\r\n", 1))
 	seen := untilMarker(t, nc, `"content":"`)
 	_ = nc.Close()
-	live := f.Live()
 
 	nc = dial(t, f.addr)
 	send(t, nc, "GET /v1/stream?conv_id="+talk+" HTTP/1.1\r\nHost: x\r\nX-Request-Id: resumed-"+talk+"\r\n\r\n")
@@ -44,9 +43,6 @@ func resumes(t *testing.T, f *front, talk string, tokens int) bool {
 	if first.Outcome == meter.OK {
 		t.Logf("%d tokens were over before the client had left", tokens)
 		return false
-	}
-	if live != 1 {
-		t.Error("the exchange ended with its client")
 	}
 	if resp.StatusCode != 200 || !strings.HasSuffix(rest, "data: [DONE]\n\n") || !strings.Contains(rest, fmt.Sprintf(`"predicted_n":%d,`, tokens)) {
 		t.Fatalf("resumed: %s %s", resp.Status, short(rest))

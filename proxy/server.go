@@ -153,7 +153,7 @@ func (s *Server) Clock() (wall time.Time, mono int64) { return s.epoch, 1 }
 
 // Serve accepts connections from ln until Shutdown; then it returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	l := &listener{Listener: ln, srv: s}
+	l := &listener{Listener: Patient(ln, s.cfg.Log), srv: s}
 	s.mu.Lock()
 	s.listeners = append(s.listeners, l)
 	s.mu.Unlock()

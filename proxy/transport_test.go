@@ -247,7 +247,7 @@ func TestRealServerOnASocket(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "llama.sock")
 	ctx, stop := context.WithCancel(t.Context())
-	cmd := exec.CommandContext(ctx, bin.Path, "--host", path, "-m", model, "--no-webui", "-np", "2", "-c", "2048")
+	cmd := exec.CommandContext(ctx, bin.Path, "--host", path, "-m", model, "--no-webui", "-np", "2", "-c", "2048", "-t", "1", "-tb", "1")
 	var log logged
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {

@@ -96,3 +96,22 @@ func ofThisMachine(ip netip.Addr) bool {
 	}
 	return false
 }
+
+// keptFiles are the descriptors that are left for what is no connection of a client's or to an upstream.
+const keptFiles = 128
+
+// connsOfARoute is --max-conns, or what this process may have open files for, two a connection: above it clients
+// are told 503 instead of waiting for a descriptor.
+func (c *serveCmd) connsOfARoute(a *app, routes int) int {
+	files, ok := openFilesLimit()
+	if !ok {
+		return c.MaxConns
+	}
+	most := max(1, (files-keptFiles)/2/routes)
+	if most >= c.MaxConns {
+		return c.MaxConns
+	}
+	a.log.Info("the limit of open files holds fewer connections than --max-conns; raise it (ulimit -n) if they are needed",
+		"open_files", files, "connections", most)
+	return most
+}

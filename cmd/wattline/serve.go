@@ -53,7 +53,7 @@ type serveCmd struct {
 type limitFlags struct {
 	MaxHeaderBytes int           `help:"Largest request head; 431 above." default:"65536" group:"Limits"`
 	MaxBodyBytes   int64         `help:"Largest request body; 413 above; 0 leaves it to the upstream." default:"0" group:"Limits"`
-	MaxConns       int           `help:"Client connections; 503 above." default:"16384" group:"Limits"`
+	MaxConns       int           `help:"Client connections; 503 above. Open files bound them too, two a connection." default:"16384" group:"Limits"`
 	MaxRequests    int           `help:"Requests in flight; 503 above." default:"4096" group:"Limits"`
 	KeepAliveIdle  time.Duration `help:"Client silent between requests." default:"75s" group:"Limits"`
 	HeaderIdle     time.Duration `help:"Client silent within a head." default:"30s" group:"Limits"`
@@ -184,7 +184,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 	watch := s.power.watch(a, s.rows, index, r, up)
 	cfg := proxy.Config{
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
-		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.MaxConns, MaxRequests: c.MaxRequests,
+		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsOfARoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
 		KeepAliveIdle: c.KeepAliveIdle, HeaderIdle: c.HeaderIdle, BodyIdle: c.BodyIdle, WriteIdle: c.WriteIdle,
 		UpstreamIdle: c.UpstreamIdle, Observer: watch, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
 	}
@@ -260,7 +260,7 @@ func (s *service) run(a *app) error {
 		go func() { failed <- r.proxy.Serve(r.ln) }() // ends with Shutdown
 	}
 	if s.admin != nil {
-		go func() { failed <- s.admin.Serve(s.adminLn) }() // ends with Shutdown
+		go func() { failed <- s.admin.Serve(proxy.Patient(s.adminLn, a.log)) }() // ends with Shutdown
 	}
 	// Before Ready: who is told of it may signal at once, and by default these signals end a process.
 	signals := make(chan os.Signal, 1)

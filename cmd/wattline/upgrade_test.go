@@ -280,11 +280,13 @@ func awaitSuccessor(t *testing.T, w *wattlineProcess) int {
 
 var successorLine = regexp.MustCompile(`(?m)a successor serves.* pid=(\d+)`)
 
-// awaitEnd waits until a process that is not our child is gone.
+// awaitEnd waits until a process that is not our child has ended: it is gone, or a zombie where whoever inherited it
+// (a container's first process) does not wait for its children.
 func awaitEnd(t *testing.T, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if syscall.Kill(pid, 0) != nil {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " Z") {
 			return
 		}
 		<-time.After(5 * time.Millisecond)

@@ -229,6 +229,25 @@ func TestWhatIsNoLie(t *testing.T) {
 	}
 }
 
+// Where requests pass a tenth of the client's time on their way to the proxy and back, its gauge shows a tenth less:
+// nothing was lost. A third less is more than that.
+func TestTheGaugeSeesWhatIsAtTheProxy(t *testing.T) {
+	for empty, want := range map[int]replay.State{10: replay.Passed, 3: replay.Failed} { // every so manyth reading
+		run := quick(func(s *replay.Spec) { s.Requests = 10 })
+		for _, e := range run.Exchanges {
+			e.InLine.DurationUs.V = e.EndUs.V * 9 / 10
+		}
+		for i := range run.Gauge {
+			if i%empty == 0 {
+				run.Gauge[i].InFlight = 0
+			}
+		}
+		if got := stateOf(t, run.Results(), "Little's law"); got != want {
+			t.Errorf("every %dth reading shows nothing: %s, want %s", empty, got, want)
+		}
+	}
+}
+
 // A curve that begins in the middle of the run has not seen what went before.
 func TestHalfACurveIsNoProofAgainstStalls(t *testing.T) {
 	run := quick(nil)

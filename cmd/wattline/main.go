@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -79,8 +80,9 @@ func usageError(format string, args ...any) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal, or one that nobody waits for, ends the process at once.
-	context.AfterFunc(ctx, stop)
+	// A second signal, or one that nobody waits for, ends the process at once; not one that comes with the first, as
+	// from a terminal and from what was started in it (timeout, make).
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -250,7 +250,9 @@ func TestReplayInterrupted(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("no request is measured")
 	}
-	_ = cmd.Process.Signal(syscall.SIGINT)
+	for range 2 { // as with timeout -s INT, which sends it to its child and to its group
+		_ = cmd.Process.Signal(syscall.SIGINT)
+	}
 	<-ended
 	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errs.String(), "interrupted") {
 		t.Fatalf("exit %d\n%s\n%s", code, out.String(), errs.String())

@@ -312,8 +312,8 @@ func TestInterruptedKeepsWhatWasMeasured(t *testing.T) {
 		}
 		cancelled, stop := context.WithCancel(t.Context())
 		stop()
-		if _, err := Run(cancelled, Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Exactly: time.Sleep}); err == nil {
-			t.Error("a run that was interrupted at once measured something")
+		if _, err := Run(cancelled, Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Exactly: time.Sleep}); err == nil || !strings.HasPrefix(err.Error(), "interrupted before") {
+			t.Errorf("a run that was interrupted at once: %v", err)
 		}
 	})
 }

@@ -81,7 +81,9 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 	}
 	r := &Runner{cfg: cfg, began: time.Now()}
 	if !cfg.NoWarmup {
-		if err := r.warmUp(ctx); err != nil {
+		if err := r.warmUp(ctx); ctx.Err() != nil {
+			return nil, errInterrupted
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -102,10 +104,12 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 		out.Failure = err.Error()
 	}
 	if out.Interrupted && len(r.exchanges) == 0 {
-		return nil, errors.New("interrupted before anything was measured")
+		return nil, errInterrupted
 	}
 	return out, nil
 }
+
+var errInterrupted = errors.New("interrupted before anything was measured")
 
 // trials runs every cell of every trial.
 func (r *Runner) trials(ctx context.Context, chosen map[int]bool) error {

@@ -43,6 +43,9 @@ func TestTheBoundIsKnownSoon(t *testing.T) {
 		if len(rows) < rest+60 {
 			t.Fatalf("%d rows", len(rows))
 		}
+		for rows[len(rows)-1].Marked == "stopped" { // what no sample had come for
+			rows = rows[:len(rows)-1]
+		}
 		for i, r := range rows[1 : len(rows)-1] { // those at the ends are not whole
 			if r.Marked != "" {
 				t.Errorf("second %d is marked %q", i+1, r.Marked)

@@ -126,3 +126,47 @@ func TestBudget(t *testing.T) {
 		sampler.Stop()
 	})
 }
+
+// TestStepsArePlacedOnABudget: at an H100's prices a rhythm is kept as well, not only where looks cost nothing: a
+// step is known to a fraction of the 100 ms between two, whatever is in flight.
+func TestStepsArePlacedOnABudget(t *testing.T) {
+	for _, busy := range []bool{true, false} {
+		var placed, looks int
+		for seed := range uint64(12) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &pricedSource{clock: NewClock(), r: rand.New(rand.NewPCG(seed, 2))}
+				begin := s.clock.Now()
+				var widths []int64
+				var last int64
+				sampler, err := Start(Config{Clock: s.clock, Targets: []Target{{Source: s, Info: s.info()}}, cpu: s.cpu, Handle: func(b *Batch) {
+					for _, k := range b.Ticks {
+						if k.Before < begin+20e9 {
+							continue
+						}
+						if n := len(widths); n > 0 && k.Before-last < 50e6 {
+							widths = widths[:n-1] // the first of a pair is there to be wide
+						}
+						widths, last = append(widths, k.Hi-k.Lo), k.Before
+					}
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if busy {
+					sampler.Observe(Event{At: s.clock.Now(), Request: 1, Phase: PhaseDecode})
+				}
+				time.Sleep(5 * time.Minute)
+				sampler.Stop()
+				for _, w := range widths {
+					if looks++; w < 40e6 {
+						placed++
+					}
+				}
+			})
+		}
+		t.Logf("busy %v: %d of %d looks place their step within 40 ms", busy, placed, looks)
+		if placed < looks*3/4 {
+			t.Errorf("busy %v: only %d of %d looks place their step within 40 ms", busy, placed, looks)
+		}
+	}
+}

@@ -22,6 +22,9 @@ type edgeTracker struct {
 	ref   span  // the first one of this rhythm
 	steps int64 // steps from ref to lock
 	pre   bool  // the last look was meant to be just before a step
+	paced bool  // that pair takes the place of two regular looks
+	free  bool  // so what next returned last is no look beyond the pace, though it is soon,
+	owes  bool  // and the one behind it comes a regular look later
 
 	since int64 // After of the first look that saw prev's value
 }
@@ -39,6 +42,8 @@ func (s span) shift(d span) span { return span{s.lo + d.lo, s.hi + d.hi} }
 const (
 	edgeFirstNs  = 1e9   // no counter steps less often, as far as is known before it was seen to step
 	edgeDriftPPM = 20    // what two clocks may drift apart, always allowed for
+	edgeKeptPart = 3     // of a period: a step that is placed no better is placed anew
+	pacedPairNs  = 8e9   // the most that may lie between two pairs that take the place of regular looks
 	edgeRoomNs   = 1e6   // a look is planned this far from where a step may be
 	edgeRenewNs  = 60e9  // a lock older than this is renewed
 	edgeForgetNs = 600e9 // and not believed when older than this
@@ -158,33 +163,53 @@ func (e *edgeTracker) step(n int64) span {
 	return e.lock.shift(span{n * e.period.lo, n * e.period.hi})
 }
 
+// means says which looks beyond the regular pace can be paid for.
+type means struct {
+	spare bool // one or two
+	hunt  bool // as many as it takes to find a lost rhythm
+	rich  bool // those that are not needed to keep the rhythm, only to know it better
+}
+
 // next returns when to look, given that a look is wanted at or after t: just after a step while the
 // rhythm is known; a pair of looks that halves or proves it when it is wide or old. Where more looks can be
 // paid for, it is sooner than t while the rhythm is lost (in eighths of a period) or so young that at t it
-// would not tell one step from the next.
-func (e *edgeTracker) next(now, t int64, affords bool) int64 {
-	if !e.period.known() {
+// would not tell one step from the next. Where they cannot, a pair takes the place of two regular looks.
+func (e *edgeTracker) next(now, t int64, m means) int64 {
+	if e.free = false; !e.period.known() {
 		return t
 	}
 	if e.stillNs() > 3*e.period.hi { // it does not move: no use in hunting
 		return t
 	}
 	if !e.locked(now) || e.stepAfter(now).width() > e.period.lo*3/4 { // lost, or one step cannot be told from the next
-		if e.pre = false; !affords {
+		if e.pre, e.paced, e.owes = false, false, false; !m.hunt {
 			return t
 		}
 		return min(t, now+e.period.lo/8)
 	}
 	if e.pre {
-		e.pre = false
+		e.pre, e.free, e.owes, e.paced = false, e.paced, e.paced, false
 		return e.stepAfter(now).hi + edgeRoomNs
 	}
-	if !affords {
-		return e.stepAfter(t).hi + edgeRoomNs
+	if e.owes {
+		e.owes = false
+		t += t - now
+	}
+	most := e.period.lo / edgeKeptPart // wider than that it is about to be lost
+	if m.rich {
+		most = max(e.period.lo/16, 6*edgeRoomNs)
+	}
+	if !m.spare {
+		s := e.stepAfter(t)
+		if s.width() > most && s.width() <= e.period.lo*3/4 && 2*(t-now) <= pacedPairNs {
+			e.pre, e.paced = true, true
+			return s.mid()
+		}
+		return s.hi + edgeRoomNs
 	}
 	s := e.stepAfter(max(now, min(t, e.clear())))
 	switch {
-	case s.width() > max(e.period.lo/16, 6*edgeRoomNs): // halve it
+	case s.width() > most: // halve it
 		e.pre = true
 		return max(now, s.mid())
 	case t-e.lock.hi > edgeRenewNs: // prove it

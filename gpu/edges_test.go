@@ -44,7 +44,7 @@ func TestEdgeTracker(t *testing.T) {
 		}
 		var sharp, looks int
 		for range 300 {
-			now = max(now, e.next(now, now+1e9, true))
+			now = max(now, e.next(now, now+1e9, means{true, true, true}))
 			tick, step := c.look(r, now, cost())
 			e.observe(&tick)
 			if step <= tick.Lo-1 || step > tick.Hi {
@@ -123,7 +123,7 @@ func TestEdgeTrackerStandsStill(t *testing.T) {
 			t.Fatalf("look %d: still for %d, want %d", i, e.stillNs(), want)
 		}
 	}
-	if next := e.next(3e9, 4e9, true); next != 4e9 {
+	if next := e.next(3e9, 4e9, means{true, true, true}); next != 4e9 {
 		t.Errorf("next look at %d: a frozen counter must not be hunted", next)
 	}
 }

@@ -23,6 +23,7 @@ type learner struct {
 	budget  float64       // share of a core that looks at the counter may cost
 	extra   time.Duration // what looks beyond the regular pace may still cost
 	extraAt int64         // when that was last added to
+	saving  bool          // it was spent: none is made until it pays for a hunt
 
 	shape      Channel
 	ringSpan   int64 // how much of the past the ring is taken to hold
@@ -64,7 +65,7 @@ func (l *learner) begin(info Info) {
 	was, lags, period, often := l.learnt, l.lags, l.edges.period, l.edges.often
 	*l = learner{
 		offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions,
-		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt,
+		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt, saving: l.saving,
 	}
 	for c, e := range info.Expected {
 		l.learnt[c] = &Learnt{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
@@ -167,6 +168,19 @@ func (l *learner) power(r *Reading) {
 	if l.probing {
 		l.probe.power(r)
 	}
+}
+
+// huntLooks is about how many looks it takes to find a lost rhythm again and to sharpen it until a look at the regular
+// pace tells one step from the next: eight at most to see one, and three pairs.
+const huntLooks = 14
+
+// means says what looks beyond the regular pace can be paid for. A look now and then, as the account fills, would not
+// find a lost rhythm: it is saved until it pays for a hunt.
+func (l *learner) means(now int64) means {
+	spare := l.affords(now)
+	rich := l.extra >= min(probeCPU/2, huntLooks*l.energyCost)
+	l.saving = !spare || l.saving && !rich
+	return means{spare: spare, hunt: !l.saving, rich: rich}
 }
 
 // affords says whether a look beyond the regular pace can be paid for.

@@ -29,7 +29,7 @@ type paceFacts struct {
 	tickPeriod int64         // ns, 0 where the counter moves all the time
 	energyCost time.Duration // CPU time of one look at the counter
 	budget     float64       // share of one core that looks may cost
-	affords    bool          // looks sooner than the pace says can be paid for
+	means      means         // for looks sooner than the pace says
 	unsure     bool          // the samples have not proved themselves against the counter, or its last step is in doubt
 }
 
@@ -129,15 +129,10 @@ func (p *pacer) done(w Want, now int64, f paceFacts, edges *edgeTracker) {
 		p.due[i] = now + p.every[i]
 		if g == WantEnergy && !f.recording {
 			regular := p.due[i]
-			p.due[i] = edges.next(now, regular, f.affords)
-			p.early = p.due[i] < regular
+			p.due[i] = edges.next(now, regular, f.means)
+			p.early = p.due[i] < regular && !edges.free
 		}
 	})
-}
-
-// look brings the next look at the counter forward to where the pace of f has it.
-func (p *pacer) look(now int64, f paceFacts) {
-	(p.offers & WantEnergy).groups(func(i int, g Want) { p.due[i] = min(p.due[i], now+f.interval(g)) })
 }
 
 // hurry brings forward what is due later than the pace of f allows: a request came in.

@@ -260,8 +260,8 @@ func (r *runner) round(want Want) (lost string) {
 	}
 	err := r.read(want)
 	now := r.cfg.Clock.Now()
-	r.pace.done(want, now, r.facts(busy), &r.learn.edges)
 	if err != nil {
+		r.pace.done(want, now, r.facts(busy), &r.learn.edges)
 		return r.failed(err)
 	}
 	r.errs = 0
@@ -271,13 +271,11 @@ func (r *runner) round(want Want) (lost string) {
 		r.beginEpoch()
 		r.take(want, now)
 	}
+	r.pace.done(want, now, r.facts(busy), &r.learn.edges) // behind take, which places the counter's step, and may doubt it
 	if r.rec != nil {
 		r.record(want) // behind take, which places the counter's step
 	}
 	r.emit()
-	if f := r.facts(busy); f.unsure {
-		r.pace.look(now, f)
-	}
 	r.publish(now, false)
 	return ""
 }
@@ -338,7 +336,7 @@ func (r *runner) read(want Want) (err error) {
 func (r *runner) facts(busy bool) paceFacts {
 	f := r.learn.facts()
 	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
-	f.affords = r.learn.affords(r.cfg.Clock.Now())
+	f.means = r.learn.means(r.cfg.Clock.Now())
 	f.unsure = r.trace.unsure()
 	return f
 }

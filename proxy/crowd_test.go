@@ -292,9 +292,10 @@ func TestStorm(t *testing.T) {
 // checkFates compares the rows with what the clients did, when nothing is live any more.
 func checkFates(t *testing.T, f *front, fates []fate) {
 	t.Helper()
-	rows := map[string][]meter.Outcome{}
+	rows, errs := map[string][]meter.Outcome{}, map[string]string{}
 	for _, r := range f.rows.list() {
 		rows[r.ClientRequestID] = append(rows[r.ClientRequestID], r.Outcome)
+		errs[r.ClientRequestID] = r.Error
 	}
 	var count [4]int
 	for i, fate := range fates {
@@ -306,7 +307,7 @@ func checkFates(t *testing.T, f *front, fates []fate) {
 		case fate == leftInHead && len(got) == 0:
 		case fate == leftUnheard && (len(got) == 0 || len(got) == 1 && got[0] == meter.Cancelled):
 		default:
-			t.Errorf("storm%d, fate %d, has the rows %v", i, fate, got)
+			t.Errorf("storm%d, fate %d, has the rows %v %s", i, fate, got, errs[fmt.Sprint("storm", i)])
 		}
 	}
 	t.Logf("%d stayed, %d left, %d of them within their head, %d perhaps before it was read; %d rows",

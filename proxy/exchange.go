@@ -177,6 +177,9 @@ func (x *exchange) sendHead(msg []byte) error {
 	for fresh := false; ; fresh = true {
 		up, err := x.srv.pool.get(x.srv.cfg.DialTimeout, fresh)
 		if err != nil {
+			if x.state.Load() == cancelled { // nobody is left to be told
+				return errLeft
+			}
 			x.failure = dialError(x.srv.cfg.Upstream, err)
 			return &refusal{502, x.failure}
 		}

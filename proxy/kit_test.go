@@ -114,7 +114,7 @@ func serveFront(t testing.TB, ln net.Listener, upstream string, changes ...func(
 		t.Fatal(err)
 	}
 	f := &front{rows: newRows(), addr: ln.Addr().String()}
-	cfg := Config{Name: "test", Upstream: up, Observer: f.rows}
+	cfg := Config{Name: "test", Upstream: up, Observer: f.rows, DialTimeout: patience}
 	for _, change := range changes {
 		change(&cfg)
 	}

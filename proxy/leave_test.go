@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -137,6 +139,34 @@ func TestClientThatLeavesMidUpload(t *testing.T) {
 		t.Logf("upstream closed %v after the FIN", took)
 		return prompt(took - 100*time.Millisecond) // 300 kB have to pass first
 	})
+}
+
+// TestLeavingWhileDialling: whether the upstream can be had is not known yet when the client goes, and its row says
+// that it went, not that the upstream failed.
+func TestLeavingWhileDialling(t *testing.T) {
+	fail := make(chan struct{})
+	f := startFront(t, "http://127.0.0.1:1", func(c *Config) {
+		c.Dial = func(context.Context, string, string) (net.Conn, error) {
+			<-fail
+			return nil, errors.New("it fails")
+		}
+	})
+	nc := dial(t, f.addr)
+	send(t, nc, postOf("/completion", "dialling", chat(1, "")))
+	f.awaitLive(t, 1)
+	_ = nc.Close()
+	eventually(t, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, x := range f.live {
+			return x.state.Load() == cancelled
+		}
+		return false
+	}, func() string { return "nobody notices that the client has left" })
+	close(fail)
+	if rec := f.rows.row(t, "dialling"); rec.Outcome != meter.Cancelled {
+		t.Errorf("row: %s %q", rec.Outcome, rec.Error)
+	}
 }
 
 // TestLeavingFreesTheSlot: mid-decode, the real server's slot is free within 250 ms of the client's

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"math"
 	"net"
 	"net/netip"
@@ -97,6 +98,9 @@ func ofThisMachine(ip netip.Addr) bool {
 	return false
 }
 
+// defaultMaxConns is --max-conns' default.
+const defaultMaxConns = 16384
+
 // keptFiles are the descriptors that are left for what is no connection of a client's or to an upstream.
 const keptFiles = 128
 
@@ -111,7 +115,11 @@ func (c *serveCmd) connsOfARoute(a *app, routes int) int {
 	if most >= c.MaxConns {
 		return c.MaxConns
 	}
-	a.log.Info("the limit of open files holds fewer connections than --max-conns; raise it (ulimit -n) if they are needed",
+	level := slog.LevelInfo
+	if c.MaxConns == defaultMaxConns { // nobody asked for so many
+		level = slog.LevelDebug
+	}
+	a.log.Log(a.ctx, level, "the limit of open files holds fewer connections than --max-conns; raise it (ulimit -n) if they are needed",
 		"open_files", files, "connections", most)
 	return most
 }

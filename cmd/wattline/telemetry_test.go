@@ -14,6 +14,7 @@ import (
 
 	"wattline/meter"
 	"wattline/proxy/stub"
+	"wattline/sink/clickhouse/chtest"
 	"wattline/sink/otlp/otlptest"
 )
 
@@ -181,12 +182,8 @@ func TestTelemetryAgreesWithTheRows(t *testing.T) {
 // A collector that is not there is said and counted, and the process stops in time with exit code 0. Neither
 // it nor a ClickHouse that is not there makes wattline unready.
 func TestMissingCollectorIsCounted(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = ln.Close()
-	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+ln.Addr().String(), "--otlp-protocol", "http", "--gpu", "none", "--clickhouse", "http://nobody@"+ln.Addr().String()+"/wattline")
+	nowhere := chtest.FreeAddr(t)
+	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+nowhere, "--otlp-protocol", "http", "--gpu", "none", "--clickhouse", "http://nobody@"+nowhere+"/wattline")
 	if r := w.post(t.Context(), "/v1/chat/completions", chatBody); r.err != nil || r.status != http.StatusOK {
 		t.Fatalf("status %d, %v", r.status, r.err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -390,5 +391,38 @@ func TestEngineDiesWithItsParent(t *testing.T) {
 			t.Fatalf("engine %d lives on", pid)
 		}
 		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// A reserved port refuses connections, can be listened on again and again, and is given to nobody else.
+func TestFreeAddrStaysFree(t *testing.T) {
+	addr := FreeAddr(t)
+	for range 3 {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			_ = c.Close()
+			t.Fatal("somebody listens on it")
+		}
+		for range 2000 {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Addr().String() == addr {
+				t.Error("another listener got it")
+			}
+			_ = l.Close()
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatalf("it cannot be listened on: %v", err)
+		}
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

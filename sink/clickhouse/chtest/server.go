@@ -49,26 +49,13 @@ type Server struct {
 	sessions map[string]*httpSession
 }
 
-const anyPort = "127.0.0.1:0"
-
-// FreeAddr returns a loopback address that nobody listens on, for a server that must be known before it starts.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", anyPort) //nolint:noctx // loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // NewServer serves the engine until the test ends.
 func NewServer(t testing.TB, e *Engine, o Options) *Server {
 	t.Helper()
 	if o.Users == nil {
 		o.Users = map[string]string{"default": ""}
 	}
-	s := &Server{engine: e, opts: o, log: t.Logf, httpAddr: anyPort, nativeAddr: cmp.Or(o.NativeAddr, anyPort), sessions: map[string]*httpSession{}}
+	s := &Server{engine: e, opts: o, log: t.Logf, httpAddr: FreeAddr(t), nativeAddr: cmp.Or(o.NativeAddr, FreeAddr(t)), sessions: map[string]*httpSession{}}
 	s.faults.tried = map[FaultKind]int{}
 	if o.TLS {
 		s.borrowCertificate()
@@ -125,7 +112,7 @@ func (s *Server) NativeDSN(database string) string {
 	return u.String()
 }
 
-// listen opens both ports: any free ones the first time, the same ones after a Refuse.
+// listen opens both ports, the same ones after a Refuse.
 func (s *Server) listen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

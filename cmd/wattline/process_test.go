@@ -188,23 +188,22 @@ func (w *wattlineProcess) postBy(ctx context.Context, client *http.Client, path 
 	return out
 }
 
-// row asks the admin API for one row.
+// row asks the admin API for one row. The API waits half a second for one that is on its way; a machine that
+// stands still for longer is asked again.
 func (w *wattlineProcess) row(t *testing.T, id string) *meter.Record {
 	t.Helper()
-	resp, err := http.Get(w.admin + "/api/requests/" + id)
-	if err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(patience); ; {
+		status, body := w.get(t, "/api/requests/"+id)
+		if coming := status == http.StatusNotFound || status == http.StatusServiceUnavailable; coming && time.Now().Before(deadline) {
+			<-time.After(20 * time.Millisecond)
+			continue
+		}
+		var rec meter.Record
+		if err := json.Unmarshal([]byte(body), &rec); status != http.StatusOK || err != nil || rec.ID != id {
+			t.Fatalf("the admin API has no row %s: %d %v: %s", id, status, err, body)
+		}
+		return &rec
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("the admin API has no row %s: %s %s %v", id, resp.Status, body, err)
-	}
-	var rec meter.Record
-	if err := json.Unmarshal(body, &rec); err != nil || rec.ID != id {
-		t.Fatalf("row %s: %v: %s", id, err, body)
-	}
-	return &rec
 }
 
 // stored reads the rows as a user would, with `wattline requests --json`, whether or not serve runs.

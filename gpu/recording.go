@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -102,6 +103,7 @@ func readCSV(dir fs.FS, name, header, more string, line func([]Int) error) error
 	}
 	defer in.Close() //nolint:errcheck // only read
 	sc := bufio.NewScanner(in)
+	sc.Split(wholeLines)
 	if !sc.Scan() || !strings.HasPrefix(sc.Text(), header) {
 		return errors.Join(fmt.Errorf("recording: %s does not begin with %q", name, header), sc.Err())
 	}
@@ -121,6 +123,15 @@ func readCSV(dir fs.FS, name, header, more string, line func([]Int) error) error
 		return fmt.Errorf("recording: read %s: %w", name, err)
 	}
 	return nil
+}
+
+// wholeLines splits as bufio.ScanLines does, but for what follows the last newline: a recording that was cut short (the
+// disk was full, the recorder was killed) ends in a part of a line, whose last number may be a part of a number.
+func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if atEOF && bytes.IndexByte(data, '\n') < 0 {
+		return len(data), nil, nil
+	}
+	return bufio.ScanLines(data, atEOF)
 }
 
 // parseInts fills out with the comma-separated integers of s; an empty field is null.

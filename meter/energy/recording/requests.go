@@ -95,17 +95,17 @@ func ReadRequests(f io.Reader) (*Traffic, error) {
 	var t Traffic
 	lines := bufio.NewReader(f)
 	for n := 1; ; n++ {
-		line, err := lines.ReadBytes('\n')
+		line, readErr := lines.ReadBytes('\n')
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			if err := t.add(line); err != nil {
+			if err := t.add(line); err != nil && !errors.Is(readErr, io.EOF) { // else a recording that was cut short ends in it
 				return nil, fmt.Errorf("recording: requests.jsonl line %d: %w", n, err)
 			}
 		}
-		if errors.Is(err, io.EOF) {
+		if errors.Is(readErr, io.EOF) {
 			return &t, nil
 		}
-		if err != nil {
-			return nil, fmt.Errorf("recording: read requests.jsonl: %w", err)
+		if readErr != nil {
+			return nil, fmt.Errorf("recording: read requests.jsonl: %w", readErr)
 		}
 	}
 }

@@ -44,6 +44,14 @@ type demoRequest struct {
 // Run starts a llama-server and wattline in front of it, sends a few requests and prints their rows, and
 // drives the guide's quick benchmark through it.
 func (c *demoCmd) Run(a *app) error {
+	err := c.run(a)
+	if err != nil && a.ctx.Err() != nil { // whatever that made fail
+		return errors.New("interrupted")
+	}
+	return err
+}
+
+func (c *demoCmd) run(a *app) error {
 	srv, err := c.startServer(a)
 	if err != nil {
 		return err

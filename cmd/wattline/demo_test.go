@@ -39,6 +39,7 @@ func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, e
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("STATE_DIRECTORY", "")
+	t.Setenv("LLAMA_ARG_THREADS", "1") // several wait for each other at every step, for seconds on a busy machine
 	c.listen, c.admin, c.rowsOnly = "127.0.0.1:0", "127.0.0.1:0", true // TestDemo is about the benchmark and --exit
 	out, errs = new(screen), new(screen)
 	done := make(chan error, 1)
@@ -112,6 +113,16 @@ func TestDemoWithYourModel(t *testing.T) {
 	tryWhatItSays(t, said[strings.Index(said, stays):])
 	interrupt()
 	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// TestDemoInterrupted: Ctrl-C before the report is there is no fault of anything that was under way.
+func TestDemoInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	_, _, ended := runDemo(t, ctx, demoCmd{})
+	if err := <-ended; err == nil || err.Error() != "interrupted" {
 		t.Errorf("it ended with %v", err)
 	}
 }

@@ -51,7 +51,7 @@ func Comparison(w io.Writer, runs []Labelled) error {
 	fmt.Fprintf(b, "# %s Performance Comparison\n\n## Test Date: %s\n\n", r.Model, r.Timestamp.Format("2006-01-02"))
 	b.WriteString("| Configuration | Tokens/sec | tokens/W | Latency | VRAM |\n|---------------|------------|----------|---------|------|\n")
 	for _, run := range runs {
-		fmt.Fprintf(b, "| %s |", run.Label)
+		fmt.Fprintf(b, "| %s |", strings.ReplaceAll(run.Label, "|", `\|`))
 		for _, c := range columns {
 			v := number(c.value(run.Results))
 			if v != absent {

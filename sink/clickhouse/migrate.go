@@ -151,6 +151,7 @@ func (c *Client) verify(ctx context.Context, s schema, l Layout) ([]string, erro
 		out = append(out, t.compare(t.name, found[t.name])...)
 		if l.Cluster != "" {
 			out = append(out, t.compare(t.name+localSuffix, found[t.name+localSuffix])...)
+			out = append(out, checkEngine(t.name+localSuffix, found, Layout{})...) // the rows are there
 		}
 		out = append(out, checkEngine(t.name, found, l)...)
 	}

@@ -114,6 +114,12 @@ func TestClusterTables(t *testing.T) {
 	if len(findings) > 0 {
 		t.Errorf("verify: %q", findings)
 	}
+	w.query("ALTER TABLE $db.requests_local MODIFY SETTING non_replicated_deduplication_window = 0")
+	findings, err = c.Verify(t.Context(), "gpus")
+	must(t, err)
+	if len(findings) != 1 || !strings.HasPrefix(findings[0], "table requests_local keeps no deduplication log") {
+		t.Errorf("verify: %q", findings)
+	}
 }
 
 // Where another replica may have what this one lacks, missing rows are waited for before they are sent again.

@@ -49,13 +49,17 @@ const (
 	keepEvery = time.Minute
 )
 
-// Keep applies a retention once a minute until ctx ends. It logs what was lost, and trouble at most
-// once an hour.
+// Keep applies a retention once a minute until ctx ends. It logs what was lost, and trouble, a file that
+// somebody took away included, at most once an hour.
 func (s *Store) Keep(ctx context.Context, r Retention) {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
-	var saidAt time.Time
+	var saidAt, goneAt time.Time
 	for {
+		if s.gone() && time.Since(goneAt) > time.Hour {
+			s.log.Error("the store's file was moved or deleted: rows still go into it, where nobody finds them; put it back or start wattline again", "path", s.path)
+			goneAt = time.Now()
+		}
 		done, err := s.Retire(ctx, time.Now(), r)
 		if done.Lost > 0 {
 			s.log.Warn("the store reached its size limit: the oldest rows were dropped before they were shipped",

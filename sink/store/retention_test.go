@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -258,5 +260,31 @@ func TestKeepSaysWhatWasLost(t *testing.T) {
 	s.Keep(ctx, Retention{MaxBytes: 500 << 10})
 	if ctx.Err() != context.Canceled {
 		t.Errorf("nothing was said: %q", log.String())
+	}
+}
+
+// A file that is moved or deleted under the writer is said; one that is where it was is not.
+func TestAFileThatIsTakenAwayIsSaid(t *testing.T) {
+	var log bytes.Buffer
+	s, err := Open(t.Context(), Config{Path: t.TempDir() + "/wattline.db", Log: slog.New(slog.NewTextHandler(&log, nil))})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	look := func() string {
+		log.Reset()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // one look
+		s.Keep(ctx, Retention{})
+		return log.String()
+	}
+	if said := look(); strings.Contains(said, "moved or deleted") {
+		t.Errorf("of a file that is there: %s", said)
+	}
+	must(t, os.Rename(s.Path(), s.Path()+".old"))
+	if said := look(); !strings.Contains(said, "moved or deleted") || !strings.Contains(said, s.Path()) {
+		t.Errorf("of a file that was moved: %q", said)
+	}
+	must(t, os.WriteFile(s.Path(), nil, 0o600))
+	if said := look(); !strings.Contains(said, "moved or deleted") {
+		t.Errorf("of a file that was replaced: %q", said)
 	}
 }

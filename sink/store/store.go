@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -30,6 +31,7 @@ type Store struct {
 	path  string
 	log   *slog.Logger
 	lock  *os.File
+	file  os.FileInfo // of path, when it was opened
 	db    *sql.DB
 	reads *sql.DB // for what must not keep Write waiting
 
@@ -77,7 +79,16 @@ func open(ctx context.Context, cfg Config, steps []string) (*Store, error) {
 	if err := s.connect(ctx, steps); err != nil {
 		return nil, errors.Join(explain("open", cfg.Path, err), s.release())
 	}
+	if s.file, err = os.Stat(cfg.Path); err != nil {
+		return nil, errors.Join(explain("open", cfg.Path, err), s.release())
+	}
 	return s, nil
+}
+
+// gone reports whether the file is no longer where it was opened. SQLite writes on to one that was deleted.
+func (s *Store) gone() bool {
+	now, err := os.Stat(s.path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(s.file, now)
 }
 
 // prepareFile creates the file, and folders above it, closed to other users; SQLite gives its -wal and

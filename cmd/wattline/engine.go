@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -27,6 +29,39 @@ type engine struct {
 
 // Close ends the reading.
 func (e *engine) Close() error { return e.close() }
+
+// columnsOf names a statement's columns where its result did not: ClickHouse's answer by HTTP is empty, names
+// and all, when there are no rows. nil where it cannot be told, as of a statement that is no SELECT.
+func (e *engine) columnsOf(ctx context.Context, statement string) (names []string) {
+	if e.dialect != queries.ClickHouse {
+		return nil
+	}
+	rows, err := e.db.QueryContext(ctx, "DESCRIBE TABLE ("+strings.TrimRight(statement, "; \n\t")+"\n)")
+	if err != nil {
+		return nil
+	}
+	defer rows.Close() //nolint:errcheck // read to its end
+	told, err := rows.Columns()
+	if err != nil || len(told) == 0 {
+		return nil
+	}
+	cells := make([]any, len(told)) // the first is the name
+	for i := range cells {
+		cells[i] = new(any)
+	}
+	for rows.Next() {
+		var name string
+		cells[0] = &name
+		if rows.Scan(cells...) != nil {
+			return nil
+		}
+		names = append(names, name)
+	}
+	if rows.Err() != nil {
+		return nil
+	}
+	return names
+}
 
 func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
 	named := onCommandLine(kctx, "clickhouse")

@@ -72,7 +72,7 @@ func (c *queryCmd) print(a *app, e *engine, text string) (err error) {
 	rows, err := e.db.QueryContext(ctx, text)
 	if err == nil {
 		defer closing(rows, &err)
-		err = printRows(rows, c.Format, a.stdout)
+		err = printRows(rows, func() []string { return e.columnsOf(ctx, text) }, c.Format, a.stdout)
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -113,10 +113,13 @@ func newResultWriter(format string, w io.Writer, columns []string) (resultWriter
 }
 
 // printRows writes a whole result.
-func printRows(rows *sql.Rows, format string, w io.Writer) error {
+func printRows(rows *sql.Rows, named func() []string, format string, w io.Writer) error {
 	columns, err := rows.Columns()
 	if err != nil {
 		return err
+	}
+	if len(columns) == 0 {
+		columns = named()
 	}
 	out, err := newResultWriter(format, w, columns)
 	if err != nil {

@@ -64,6 +64,10 @@ func TestServeShipsToClickHouse(t *testing.T) {
 	if here != there || strings.Count(here, "\n") != 2 {
 		t.Errorf("of the raw gaps the store says\n%s\nClickHouse says\n%s", here, there)
 	}
+	none := "SELECT path AS a, count(*) AS n FROM requests WHERE path = 'nix' GROUP BY path;"
+	if here, there = answer(t, "query", "--format", "csv", "--store", w.store, none), answer(t, "query", "--format", "csv", none); here != "a,n\n" || there != here {
+		t.Errorf("of no rows the store says %q, ClickHouse %q", here, there)
+	}
 	for statement, want := range map[string]string{
 		"SELECT nope FROM requests": "`nope`", "INSERT INTO requests (id) VALUES ('x')": "this connection only reads", "SELECT 1 FROM nix": "nix",
 	} {

@@ -183,12 +183,18 @@ func TestDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	await(t, changes, 3)
-	var r gpu.Reading
-	if err := d.Read(gpu.WantPower, &r); !errors.Is(err, gpu.ErrLost) || r.AverageMw.OK {
-		t.Errorf("error %v, %+v", err, r)
+	for round := range 5 { // it is started again after a second: a test that was held up for so long looks again
+		await(t, changes, 3)
+		var r gpu.Reading
+		err := d.Read(gpu.WantPower, &r)
+		if errors.Is(err, gpu.ErrLost) && !r.AverageMw.OK {
+			break
+		}
+		if round == 4 {
+			t.Errorf("error %v, %+v", err, r)
+		}
 	}
-	await(t, changes, 2) // started again after a second
+	await(t, changes, 2) // started again
 }
 
 func TestNoProgram(t *testing.T) {

@@ -31,7 +31,7 @@ func realServer(t *testing.T, cfg Config) (*Server, error) {
 			t.Fatal(err)
 		}
 	}
-	cfg.Args = append([]string{"--no-webui", "-np", "4", "-c", "8192"}, cfg.Args...)
+	cfg.Args = append([]string{"--no-webui", "-np", "4", "-c", "8192", "--threads", "1"}, cfg.Args...)
 	return Start(t.Context(), bin, cfg)
 }
 

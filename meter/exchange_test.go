@@ -496,6 +496,21 @@ func TestUnstreamedChoicesAreCounted(t *testing.T) {
 	}
 }
 
+// TestSeveralCompletionsAreKnownBeforehand: from the request alone, for who divides energy.
+func TestSeveralCompletionsAreKnownBeforehand(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"n":2}`: true, `{"n":1}`: false, `{"prompt":"a"}`: false, `{"prompt":["a","b"]}`: true, `{"prompt":[1,2,3]}`: false, `{"prompt":["a"],"n_cmpl":3}`: true,
+		`{"prompt":[[1,2],[3]]}`: true, `{"messages":[{"content":"n"},{"content":"m"}]}`: false, `{"prompt":[1,"a",2]}`: false,
+	} {
+		var m meter.Meter
+		m.BeginRequest(meter.RequestHead{Method: "POST", Path: "/completion"})
+		m.RequestBody([]byte(body))
+		if got := m.Work().Several; got != want {
+			t.Errorf("%s: %v, want %v", body, got, want)
+		}
+	}
+}
+
 // TestUploadBesideReply: a server may answer while the request still uploads. Run with -race.
 func TestUploadBesideReply(t *testing.T) {
 	var m meter.Meter

@@ -7,6 +7,7 @@ type Work struct {
 	Computes  bool   // the model runs for it
 	Slot      Int    // the slot that the request asks for (id_slot); llama-server lets it wait for just that one
 	MaxTokens Int    // what the client allows to generate; null where it does not say
+	Several   bool   // it asks for several completions (n, several prompts): the server takes a slot for each
 }
 
 // Work returns it. It is called by the goroutine that shows the request's body.
@@ -14,6 +15,7 @@ func (m *Meter) Work() Work {
 	return Work{
 		Dialect: m.dialect, Computes: computes(m.dialect),
 		Streams: m.request.stream.Valid && m.request.stream.V == 1, Slot: m.request.slot, MaxTokens: m.request.limit,
+		Several: max(m.request.n.V, 1)*max(m.request.prompts.V, 1) > 1,
 	}
 }
 

@@ -222,7 +222,7 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 	end.Counts = energy.Counts{
 		Known:        rec.PromptTokens.Valid && rec.OutputTokens.Valid && rec.TokenSource != meter.TokensFromEvents,
 		PromptTokens: rec.PromptTokens.V, CachedTokens: rec.CachedTokens.V, OutputTokens: rec.OutputTokens.V,
-		Cancelled: rec.Outcome == meter.Cancelled, Refused: refused(rec, q.work.Streams),
+		Cancelled: rec.Outcome == meter.Cancelled, Refused: refused(rec, q.work.Streams), Several: q.work.Several,
 		Prefill: time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
 	}
 	w.tell(q, end, gpu.PhaseDone)

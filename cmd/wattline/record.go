@@ -136,7 +136,7 @@ func (r *recorder) request(w *watched, live *liveRequest, rec *meter.Record, e e
 	q := recording.Request{
 		Tag: rec.ID, ID: rec.ID, Key: e.Request, Upstream: w.index, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
 		Events: t.outputs, GapsUS: t.gapsUs, Outputs: &t.outputs,
-		Cancelled: &e.Counts.Cancelled, Refused: e.Counts.Refused, Streams: &live.work.Streams,
+		Cancelled: &e.Counts.Cancelled, Refused: e.Counts.Refused, Several: e.Counts.Several, Streams: &live.work.Streams,
 	}
 	if tag := rec.Labels["tag"]; tag != "" {
 		q.Tag, q.Who = tag, rec.Labels["who"]

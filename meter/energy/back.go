@@ -281,7 +281,8 @@ func (l *Ledger) close(i int32, now int64) {
 	r.partial = r.partial || b.sums.lost > r.mark.lost
 	r.unmetered = now > r.arrived && b.sums.metered == r.mark.metered
 	r.contended = b.sums.contended > r.mark.contended
-	r.estimated = r.estimated || b.sums.gap > r.mark.gap
+	r.estimated = r.estimated || b.sums.gap > r.mark.gap ||
+		r.counts.Several && r.shared // it is one decoder here, and beside others that is too few
 	if b.inFlight == 0 {
 		b.residual(b.flightIdle.empty())
 		b.flightTime.empty()

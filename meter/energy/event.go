@@ -64,6 +64,7 @@ type Counts struct {
 	OutputTokens int64 // generated tokens
 	Cancelled    bool  // the client left
 	Refused      bool  // the server turned it away: it never computed
+	Several      bool  // it had several completions, which the server decodes in a slot each
 
 	// Prefill and Decode are the server's own durations. Only requests whose phases are Late need them.
 	Prefill, Decode time.Duration

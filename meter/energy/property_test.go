@@ -111,6 +111,42 @@ func TestWhoDidNothingPaysNothingActive(t *testing.T) {
 	}
 }
 
+// Several completions of one request sit in a slot each: beside others that is not seen here, and the result says so.
+func TestSeveralCompletionsAreEstimated(t *testing.T) {
+	for _, beside := range []bool{false, true} {
+		l := New(Config{Frozen: true, FixedLag: true, NoCounter: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
+		c := defaultCoefficients()
+		c.Decode, c.Prefill = 100, 100
+		l.AddUpstream(c, false)
+		for key := uint64(1); key == 1 || beside && key == 2; key++ {
+			l.Event(Event{Kind: Arrive, Request: key, At: 1e9})
+			l.Event(Event{Kind: SlotStart, Request: key, At: 1e9})
+			l.Event(Event{Kind: FirstToken, Request: key, At: 1010 * ms})
+			for at := 1020 * ms; at < 3000*ms; at += 10 * ms {
+				l.Event(Event{Kind: Decode, Request: key, At: at, Tokens: 1})
+			}
+			l.Event(Event{Kind: End, Request: key, At: 3e9, Counts: Counts{Known: true, PromptTokens: 10, OutputTokens: 199, Several: key == 1}})
+		}
+		for at := 900 * ms; at < 4e9; at += 20 * ms {
+			mw := int64(100_000)
+			if at > 1e9 && at <= 3e9 {
+				mw = 200_000
+			}
+			l.Power(at, mw)
+		}
+		l.Close(4e9)
+		for r, ok := l.Next(); ok; r, ok = l.Next() {
+			want := map[uint64]Quality{1: Measured, 2: Shared}[r.Request]
+			if beside && r.Request == 1 {
+				want = Estimated
+			}
+			if r.Quality != want {
+				t.Errorf("beside others %v: request %d is %v, want %v", beside, r.Request, r.Quality, want)
+			}
+		}
+	}
+}
+
 // A request that finds its whole prompt cached shares a pool with one that does not: all of it is the other's.
 func TestCachedPromptPaysNothing(t *testing.T) {
 	l := New(Config{NoCounter: true, FixedLag: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})

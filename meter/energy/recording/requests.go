@@ -48,6 +48,7 @@ type Request struct {
 	// is taken for unstreamed, whose phases show only at its end.
 	Streams *bool `json:"streams,omitempty"`
 	Refused bool  `json:"refused,omitempty"` // the server turned it away before it computed
+	Several bool  `json:"several,omitempty"` // it asked for several completions
 }
 
 // Opening is what device.json holds, beside the recordings of wattline's own: whose power it is, and what
@@ -161,7 +162,7 @@ func (q *Request) events(key uint64, upstream int) []energy.Event {
 		late = !*q.Streams
 	}
 	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words, Late: late}}
-	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Timings == nil, Refused: q.Refused}}
+	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Timings == nil, Refused: q.Refused, Several: q.Several}}
 	if q.Cancelled != nil {
 		end.Counts.Cancelled = *q.Cancelled
 	}

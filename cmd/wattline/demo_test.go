@@ -39,7 +39,7 @@ func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, e
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("STATE_DIRECTORY", "")
-	t.Setenv("LLAMA_ARG_THREADS", "1") // several wait for each other at every step, for seconds on a busy machine
+	t.Setenv("LLAMA_ARG_THREADS", "1")                                 // several wait for each other at every step, for seconds on a busy machine
 	c.listen, c.admin, c.rowsOnly = "127.0.0.1:0", "127.0.0.1:0", true // TestDemo is about the benchmark and --exit
 	out, errs = new(screen), new(screen)
 	done := make(chan error, 1)

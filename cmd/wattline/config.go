@@ -51,19 +51,42 @@ func readConfig(args []string) (*configFile, error) {
 	}
 	f := &configFile{path: path}
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors' byte order mark
-	if doc, err := parser.ParseBytes(text, 0); err == nil && len(doc.Docs) > 1 && doc.Docs[1].Body != nil {
+	if severalDocuments(text) {
 		return nil, fmt.Errorf("the configuration file %s holds several YAML documents, of which only the first would count: leave one", path)
 	}
-	if err := yaml.Unmarshal(text, &f.values); err != nil {
+	if err := survived(func() error { return yaml.Unmarshal(text, &f.values) }); err != nil {
 		return nil, fmt.Errorf("the configuration file %s is not valid YAML of the form key: value; correct %s", path, yamlComplaint(err))
 	}
 	if _, ok := f.values["routes"]; ok {
-		if f.routes, err = readRoutes(text); err != nil {
+		if err := survived(func() (err error) { f.routes, err = readRoutes(text); return err }); err != nil {
 			return nil, fmt.Errorf("routes in %s must be a list of {name, listen, upstream, gpus, labels}; correct %s", path, yamlComplaint(err))
 		}
 		delete(f.values, "routes")
 	}
 	return f, nil
+}
+
+// errUnreadable stands for a panic of the YAML library, which some malformed texts cause.
+var errUnreadable = errors.New("what stands there, which cannot be read as YAML")
+
+// survived runs a piece of the YAML library.
+func survived(f func() error) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errUnreadable
+		}
+	}()
+	return f()
+}
+
+// severalDocuments reports whether a second YAML document with content follows the first.
+func severalDocuments(text []byte) (several bool) {
+	_ = survived(func() error { // what cannot be parsed is complained of where it is decoded
+		doc, err := parser.ParseBytes(text, 0)
+		several = err == nil && len(doc.Docs) > 1 && doc.Docs[1].Body != nil
+		return err
+	})
+	return several
 }
 
 // readRoutes decodes routes from the file's own text, so that a complaint names the right line.

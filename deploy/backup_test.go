@@ -3,9 +3,9 @@ package deploy_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Through nginx and through HAProxy, as configured here, clients reach wattline while it is there and the
@@ -65,6 +67,12 @@ func TestTheWayPastADeadWattline(t *testing.T) {
 			if wattline.died.Load() != 1 || server.died.Load() != 0 {
 				t.Errorf("a POST that was sent was sent again: %d and %d times", wattline.died.Load(), server.died.Load())
 			}
+			if balancer.program == "haproxy" { // right behind a check is the worst moment: the next one is far
+				seen := wattline.checks.Load()
+				for until := time.Now().Add(5 * time.Minute); wattline.checks.Load() == seen && time.Now().Before(until); {
+					<-time.After(time.Millisecond)
+				}
+			}
 			wattline.server.CloseClientConnections()
 			wattline.server.Close()
 			for range 5 {
@@ -81,14 +89,16 @@ func TestTheWayPastADeadWattline(t *testing.T) {
 type backend struct {
 	server *httptest.Server
 	addr   string
+	checks atomic.Int64 // of a balancer
 	died   atomic.Int64 // POSTs to /die, which are taken and not answered
 }
 
 func newBackend(t *testing.T, name string) *backend {
 	t.Helper()
 	var open atomic.Pointer[chan struct{}]
+	b := &backend{}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) { b.checks.Add(1) })
 	mux.HandleFunc("POST /{rest...}", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
 	mux.HandleFunc("POST /stream", func(w http.ResponseWriter, r *http.Request) {
 		next := make(chan struct{})
@@ -102,7 +112,6 @@ func newBackend(t *testing.T, name string) *backend {
 		}
 	})
 	mux.HandleFunc("POST /seen", func(http.ResponseWriter, *http.Request) { close(*open.Load()) })
-	b := &backend{}
 	mux.HandleFunc("POST /die", func(http.ResponseWriter, *http.Request) {
 		b.died.Add(1)
 		panic(http.ErrAbortHandler) // cuts the connection
@@ -187,14 +196,28 @@ func run(t *testing.T, program string, args ...string) {
 	})
 }
 
+// freeAddr is an address of loopback that nobody else is given while the test runs: a socket that does not listen is
+// bound to it, and lets in who asks for that port with SO_REUSEADDR or SO_REUSEPORT, as balancers do.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	unix.CloseOnExec(fd)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	err = errors.Join(
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), // before the options: nobody shares it by chance
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
 }
 
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }

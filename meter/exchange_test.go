@@ -511,6 +511,28 @@ func TestSeveralCompletionsAreKnownBeforehand(t *testing.T) {
 	}
 }
 
+// TestANativeStreamTellsItsEnd: a client that leaves at "stop":true has had all; not before the last completion's.
+func TestANativeStreamTellsItsEnd(t *testing.T) {
+	const output, stop = "data: {\"index\":%d,\"content\":\"x\",\"stop\":false,\"tokens_predicted\":1}\n\n", "data: {\"index\":%d,\"content\":\"\",\"stop\":true,\"stop_type\":\"limit\",\"tokens_predicted\":1}\n\n"
+	for _, c := range []struct {
+		request string
+		most    int // ends after which it is over; 0: that is never known
+	}{
+		{`{"prompt":"a"}`, 1}, {`{"prompt":["a","b"]}`, 2}, {`{"prompt":["a","b"],"n":2}`, 4}, {`{"prompt":["a`, 0},
+	} {
+		m := streaming("/completion")
+		m.RequestBody([]byte(c.request))
+		for i := range 4 {
+			if p := m.ReplyBody(fmt.Appendf(nil, output, i), 6e6, 6e6); p.Done != (c.most > 0 && i >= c.most) {
+				t.Errorf("%s: output of completion %d: done %v", c.request, i, p.Done)
+			}
+			if p := m.ReplyBody(fmt.Appendf(nil, stop, i), 7e6, 7e6); p.Done != (c.most > 0 && i+1 >= c.most) {
+				t.Errorf("%s: end of completion %d: done %v", c.request, i, p.Done)
+			}
+		}
+	}
+}
+
 // TestUploadBesideReply: a server may answer while the request still uploads. Run with -race.
 func TestUploadBesideReply(t *testing.T) {
 	var m meter.Meter

@@ -41,7 +41,7 @@ type Facts struct {
 	BadEvents      int64 // of them, those that were not whole JSON: not counted into anything
 	Unfinished     bool  // the stream ended within an event
 	Clean          bool  // the upstream ended the reply by its own framing
-	Finished       bool  // the stream's own end mark came: [DONE], message_stop, response.completed
+	Finished       bool  // the stream's own end mark came: [DONE], message_stop, response.completed, native "stop":true of the last completion
 	Pings          int64 // SSE comments
 	OutputReads    int64 // reads that brought output
 	MaxOutputsRead int64 // most outputs that one read brought

@@ -124,7 +124,7 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 // prompts, which are the first one's (its timings betray it; others send no timings).
 func (m *Meter) onlySome(rec *Record, clean bool) {
 	q, r, f := &m.request, &m.reply, &m.facts
-	expected := max(q.n.V, 1) * max(q.prompts.V, 1)
+	expected := q.asks()
 	told := r.timings.completions()
 	if r.mode == eventStream {
 		expected = max(expected, r.time.started())

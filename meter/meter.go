@@ -104,6 +104,7 @@ func (m *Meter) RequestBody(p []byte) { m.request.body(p) }
 // BeginReply is called when the final (not 1xx) reply head is known.
 func (m *Meter) BeginReply(h ReplyHead) {
 	m.status = h.Status
+	m.reply.asked = &m.request.completions
 	m.reply.begin(h, m.dialect)
 }
 

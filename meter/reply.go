@@ -1,5 +1,7 @@
 package meter
 
+import "sync/atomic"
+
 // reply reads a reply's body as it passes: one document, several, or the events of a stream. What an
 // event holds is collected in ev and counts only when the event is complete.
 type reply struct {
@@ -32,7 +34,7 @@ type replyState struct {
 	events    int64 // complete events with data, or documents
 	badEvents int64 // of them, those that were not JSON
 	blockedNs int64
-	done      bool // "[DONE]", message_stop or response.completed was seen
+	done      bool // "[DONE]", message_stop, response.completed or the last completion's "stop":true was seen
 	pieces    int  // of the event's data
 	doneMatch int  // bytes of the event's data that fit "[DONE]"; -1: none
 
@@ -46,7 +48,8 @@ type replyState struct {
 	counted  Int
 	tools    bool // a tool call was among the output
 
-	answers int64 // most completions in one event or document
+	answers int64         // most completions in one event or document
+	asked   *atomic.Int64 // completions that the request asks for, 0 while that is not known
 }
 
 type replyMode uint8
@@ -188,9 +191,18 @@ func (r *reply) commit() {
 		r.counts(e, streamed)
 		r.plain(e)
 	}
-	if e.kind == kindMessageStop || e.kind == kindResponseEnd {
+	if e.kind == kindMessageStop || e.kind == kindResponseEnd || streamed && r.nativeEnd(e) {
 		r.done = true
 	}
+}
+
+// nativeEnd reports the event that ends llama-server's own stream, which has no other mark: that of the last completion.
+func (r *reply) nativeEnd(e *event) bool {
+	if !e.native.Output.Valid || len(e.finish.b) == 0 || r.asked == nil {
+		return false
+	}
+	n := r.asked.Load()
+	return n > 0 && r.native.n[final] >= n
 }
 
 // outputs puts what the event generated on the timeline.

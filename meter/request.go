@@ -1,5 +1,7 @@
 package meter
 
+import "sync/atomic"
+
 // request reads a request's body as it passes. It is touched by RequestBody alone until the exchange
 // ends, because an upload may still run when the reply begins.
 type request struct {
@@ -7,6 +9,10 @@ type request struct {
 	model text
 	user  text
 	owner text // metadata.user_id
+
+	// completions is how many the request asks for, from when its body was read to the end; 0 before. The
+	// reply's side reads it.
+	completions atomic.Int64
 
 	requestState
 }
@@ -54,6 +60,7 @@ func (r *request) forget() {
 	r.user.wipe()
 	r.owner.wipe()
 	r.scan.wipe()
+	r.completions.Store(0)
 	r.requestState = requestState{}
 }
 
@@ -76,6 +83,7 @@ func (r *request) close(f field, n int64) {
 	switch f {
 	case reqDoc:
 		r.done = true
+		r.completions.Store(r.asks())
 	case reqMessages:
 		r.msgs = Some(n)
 	case reqTools:
@@ -134,6 +142,9 @@ func (r *request) scalar(f field, v value) {
 		r.slot = v.count() // -1: any
 	}
 }
+
+// asks is how many completions the request asks for.
+func (r *request) asks() int64 { return max(r.n.V, 1) * max(r.prompts.V, 1) }
 
 // part counts an image or audio among a message's content parts, by the names of all three dialects.
 func (r *request) part(v value) {

@@ -15,7 +15,7 @@ func (m *Meter) Work() Work {
 	return Work{
 		Dialect: m.dialect, Computes: computes(m.dialect),
 		Streams: m.request.stream.Valid && m.request.stream.V == 1, Slot: m.request.slot, MaxTokens: m.request.limit,
-		Several: max(m.request.n.V, 1)*max(m.request.prompts.V, 1) > 1,
+		Several: m.request.asks() > 1,
 	}
 }
 

@@ -286,7 +286,7 @@ func TestSlowReader(t *testing.T) {
 	if rec.WriteBlockedUs.V < idle.Microseconds()/2 {
 		t.Errorf("write_blocked_us is %+v", rec.WriteBlockedUs)
 	}
-	if grown := memory(t, "VmHWM") - before; grown > 30<<20 {
+	if grown := memory(t, "VmHWM") - before; grown > shadow*30<<20 {
 		t.Errorf("grew by %d MB", grown>>20)
 	}
 
@@ -355,7 +355,7 @@ func TestSlowOnesCostLittle(t *testing.T) {
 			}, func() string { return fmt.Sprintf("%d connections, %d requests", f.Conns(), f.Live()) })
 			each := (memory(t, "VmHWM") - before) / n
 			t.Logf("%d bytes a connection, the test's and the stub's own part included", each)
-			if each > 160<<10 {
+			if each > shadow*160<<10 {
 				t.Errorf("%d bytes a connection", each)
 			}
 			for _, nc := range conns {

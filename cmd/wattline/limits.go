@@ -45,6 +45,9 @@ func (c *serveCmd) check() error {
 	if c.StopTimeout < 0 {
 		return usageError("--stop-timeout is %v and cannot be negative", c.StopTimeout)
 	}
+	if err := c.checkKeep(); err != nil {
+		return err
+	}
 	return c.checkPrices()
 }
 

@@ -58,7 +58,9 @@ func storeOf(t *testing.T, rows sink.Rows) string {
 func output(t *testing.T, code int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	if got := run(t.Context(), args, &out, &errs); got != code {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // one that should have refused would serve for ever
+	defer cancel()
+	if got := run(ctx, args, &out, &errs); got != code {
 		t.Fatalf("wattline %s: exit %d, want %d\n%s%s", strings.Join(args, " "), got, code, out.String(), errs.String())
 	}
 	return out.String(), errs.String()

@@ -22,8 +22,8 @@ type keepFlags struct {
 	MaxStoreBytes          int64         `help:"Room for all rows; beyond it the oldest go, and what was not shipped is counted as lost." default:"2147483648" group:"Rows"`
 }
 
-// check refuses what would keep nothing, or keep it for no time that anybody can mean.
-func (f *keepFlags) check() error {
+// checkKeep refuses what would keep nothing, or keep it for no time that anybody can mean.
+func (f *keepFlags) checkKeep() error {
 	for _, c := range []struct {
 		flag string
 		low  bool

@@ -50,7 +50,7 @@ func (e *Error) Retryable() bool {
 }
 
 // Ambiguous says that the question was not precise enough.
-func (e *Error) Ambiguous() bool { return e.Kind == ErrAmbiguous }
+func (e *Error) Ambiguous() bool { return errors.Is(e.Kind, ErrAmbiguous) }
 
 // explain turns an error of SQLite or the file system into an *Error where it knows what to advise, and
 // otherwise only adds the operation and the path.

@@ -102,7 +102,7 @@ func (d *loader) close() {
 }
 
 // overtime is how long after the window the last stream may end.
-const overtime = 10e9
+const overtime = 60e9
 
 func (d *loader) loop(ctx context.Context) error {
 	last := d.end + overtime

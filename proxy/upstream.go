@@ -27,7 +27,7 @@ func ParseUpstream(s string) (Upstream, error) {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err
 		}
-		return Upstream{}, fmt.Errorf("upstream %q cannot be read (%v): write it as http://HOST:PORT, https://HOST:PORT or unix:///PATH", s, err)
+		return Upstream{}, fmt.Errorf("upstream %q cannot be read (%w): write it as http://HOST:PORT, https://HOST:PORT or unix:///PATH", s, err)
 	}
 	if err != nil || u.Scheme == "" || !strings.Contains(s, "://") {
 		return Upstream{}, fmt.Errorf("upstream %q has no scheme: write it as http://HOST:PORT, https://HOST:PORT or unix:///PATH", s)

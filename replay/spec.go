@@ -181,9 +181,8 @@ func complaint(err error) string {
 
 // message is what is wrong, without where.
 func message(err error) string {
-	var e yaml.Error
 	text := err.Error()
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[yaml.Error](err); ok {
 		text = e.GetMessage()
 	}
 	first, _, _ := strings.Cut(text, "\n")

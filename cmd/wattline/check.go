@@ -58,7 +58,7 @@ func (c *checkCmd) Run(a *app) error {
 		k.line("tokens per watt", k.tokensPerWatt)
 	}
 	if k.failed > 0 {
-		return fmt.Errorf("%d checks failed", k.failed)
+		return fmt.Errorf("checks that failed: %d", k.failed)
 	}
 	return nil
 }

@@ -108,6 +108,9 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 			code, err = int(h), nil
 		}
 	}()
+	if len(args) == 1 && args[0] == "--version" { // as everybody tries it
+		args = []string{"version"}
+	}
 	out := &results{w: stdout}
 	c, file, kctx, err := parse(args, out, stderr)
 	if err != nil {

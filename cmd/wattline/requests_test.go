@@ -215,3 +215,10 @@ func TestExport(t *testing.T) {
 		}
 	}
 }
+
+func TestVersionAsEverybodyTriesIt(t *testing.T) {
+	flag, _ := output(t, exitOK, "--version")
+	if said, _ := output(t, exitOK, "version"); flag != said || !strings.HasPrefix(said, "wattline ") {
+		t.Errorf("%q and %q", flag, said)
+	}
+}

@@ -17,7 +17,7 @@ import (
 	"wattline/meter"
 	ledger "wattline/meter/energy"
 	"wattline/meter/energy/recording"
-	"wattline/sink/settle"
+	"wattline/sink/attribution"
 )
 
 type attributeCmd struct {
@@ -30,7 +30,7 @@ type attributeCmd struct {
 	Shape      string `help:"Use only some of what was recorded: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
 }
 
-// maxUpstreams is how many upstreams a ledger tells apart, as sink/settle has it.
+// maxUpstreams is how many upstreams a ledger tells apart, as sink/attribution has it.
 const maxUpstreams = 8
 
 // attributed is one request of a recording with its energy columns.
@@ -169,7 +169,7 @@ func readTraffic(path string) (t *recording.Traffic, err error) {
 // joules, nor an error: those columns are null then.
 func fillEnergy(rec *meter.Record, r *ledger.Result, rule, source string) {
 	if r.Quality != ledger.Unavailable {
-		settle.Write(rec, r)
+		attribution.Write(rec, r)
 		total := rec.GPUUj
 		switch rule {
 		case "time":

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"wattline/proxy"
-	"wattline/proxy/bench"
+	"wattline/replay/proxies"
 )
 
 // benchCmd says what wattline costs on this machine.
@@ -76,7 +76,7 @@ func (c *benchCmd) compare(a *app) error {
 		return err
 	}
 	defer f.stop()
-	out, err := bench.Compare(a.ctx, bench.CompareConfig{
+	out, err := proxies.Compare(a.ctx, proxies.CompareConfig{
 		Direct: c.Upstream, Proxied: f.url, Hold: holder(f.process), Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
 		Progress: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	})

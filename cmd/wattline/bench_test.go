@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"wattline/proxy/bench"
 	"wattline/proxy/stub"
+	"wattline/replay/proxies"
 )
 
 // TestBenchProxiesTiny runs the whole comparison at a fiftieth of its size: every load with every contender
@@ -32,7 +32,7 @@ func TestBenchProxiesTiny(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r bench.Report
+	var r proxies.Report
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
@@ -41,8 +41,8 @@ func TestBenchProxiesTiny(t *testing.T) {
 	}
 	for _, s := range r.Sections {
 		for _, row := range s.Rows {
-			ours := strings.HasPrefix(row.Name, bench.Wattline)
-			if s.Idle && row.Name == bench.Direct {
+			ours := strings.HasPrefix(row.Name, proxies.Wattline)
+			if s.Idle && row.Name == proxies.Direct {
 				continue
 			}
 			if len(row.Rounds) != 1 || row.Median.Requests == 0 {
@@ -77,7 +77,7 @@ func TestBenchYourOwn(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit code %d: %s", code, errs.String())
 	}
-	var c bench.Comparison
+	var c proxies.Comparison
 	if err := json.Unmarshal(out.Bytes(), &c); err != nil {
 		t.Fatal(err)
 	}

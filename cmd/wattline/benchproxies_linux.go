@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"wattline/proxy/bench"
+	"wattline/replay/proxies"
 )
 
 // proxies compares hops between a timed upstream and a load generator.
@@ -16,13 +16,13 @@ func (c *benchCmd) proxies(a *app) error {
 	if err != nil {
 		return err
 	}
-	cfg := bench.Config{
+	cfg := proxies.Config{
 		Executable: exe, RoleArgs: []string{"bench-role"}, Rounds: c.Rounds, Scale: c.Scale, Only: c.Only, Profiles: c.Profiles,
-		Scenarios: bench.Scenarios(c.Window, c.Scale),
+		Scenarios: proxies.Scenarios(c.Window, c.Scale),
 		Progress:  func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	}
 	if len(c.Loads) > 0 {
-		if cfg.Scenarios, err = bench.Choose(cfg.Scenarios, c.Loads); err != nil {
+		if cfg.Scenarios, err = proxies.Choose(cfg.Scenarios, c.Loads); err != nil {
 			return usageError("--loads: %w", err)
 		}
 	}
@@ -31,7 +31,7 @@ func (c *benchCmd) proxies(a *app) error {
 			return err
 		}
 	}
-	report, err := bench.Run(a.ctx, cfg)
+	report, err := proxies.Run(a.ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (c *benchCmd) proxies(a *app) error {
 }
 
 // writeBench keeps a report as bench.md and bench.json.
-func writeBench(r *bench.Report, dir string) error {
+func writeBench(r *proxies.Report, dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
@@ -74,5 +74,5 @@ type benchRoleCmd struct {
 
 // Run plays the role until it is ended.
 func (c *benchRoleCmd) Run(a *app) error {
-	return bench.Serve(a.ctx, c.Role, c.Upstream, a.stdout)
+	return proxies.Serve(a.ctx, c.Role, c.Upstream, a.stdout)
 }

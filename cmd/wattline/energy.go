@@ -12,8 +12,8 @@ import (
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/sink"
+	"wattline/sink/attribution"
 	"wattline/sink/metrics"
-	"wattline/sink/settle"
 )
 
 // energyFlags say which devices' power is read.
@@ -32,7 +32,7 @@ type power struct {
 	sources  *gpuSources
 	devices  []*powered
 	bindings []*binding // by route
-	settler  *settle.Settler
+	settler  *attribution.Settler
 	recorder *recorder // nil: nothing is recorded
 	queue    *sink.Queue
 	instance string
@@ -73,7 +73,7 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 			return nil, err
 		}
 	}
-	p.settler = settle.New(p.settling(a, routes, state), p.names(routes)...)
+	p.settler = attribution.New(p.settling(a, routes, state), p.names(routes)...)
 	for i, devices := range found {
 		if err = p.attach(p.bindings[i], devices); err != nil {
 			return nil, err
@@ -87,17 +87,17 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, insta
 const memoryName = "energy.json"
 
 // settling configures the settler.
-func (p *power) settling(a *app, routes []*servedRoute, state string) settle.Config {
-	memory, err := settle.OpenMemory(filepath.Join(state, memoryName))
+func (p *power) settling(a *app, routes []*servedRoute, state string) attribution.Config {
+	memory, err := attribution.OpenMemory(filepath.Join(state, memoryName))
 	if err != nil {
 		a.log.Warn("coefficients and idle draw will be learnt anew", "error", err)
 	}
-	cfg := settle.Config{Rows: p.queue, Instance: p.instance, Now: p.clock.Now, Wall: p.clock.Time, Log: a.log, Memory: memory}
+	cfg := attribution.Config{Rows: p.queue, Instance: p.instance, Now: p.clock.Now, Wall: p.clock.Time, Log: a.log, Memory: memory}
 	for _, r := range routes {
 		cfg.Upstreams = append(cfg.Upstreams, r.Upstream)
 	}
 	if p.recorder != nil {
-		cfg.Opened = func(device int, with settle.Opening) {
+		cfg.Opened = func(device int, with attribution.Opening) {
 			if device < len(p.devices) {
 				p.recorder.opened(device, p.devices[device].target.Info, with)
 			}
@@ -140,7 +140,7 @@ func (p *power) handle(place int, b *gpu.Batch) {
 		p.divideProcessor(b)
 		return
 	}
-	r := &settle.Reading{
+	r := &attribution.Reading{
 		Source: b.Info.Source, Shape: shape(b.Shape), Average: time.Duration(b.WindowNs),
 		At: b.At, Lost: b.Ended != "",
 		TempC: optional(b.Status.TempC), MemB: optional(b.Status.MemUsedB), LimitMw: optional(b.Status.LimitMw),
@@ -153,11 +153,11 @@ func (p *power) handle(place int, b *gpu.Batch) {
 	case gpu.ContentionUnknown:
 	}
 	for _, t := range b.Ticks {
-		r.Ticks = append(r.Ticks, settle.Tick{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: t.Uj / 1000 * 1000})
+		r.Ticks = append(r.Ticks, attribution.Tick{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: t.Uj / 1000 * 1000})
 	}
 	if b.Shape != gpu.ChannelCounter {
 		for _, s := range b.Samples {
-			r.Samples = append(r.Samples, settle.Sample{At: s.At / 1000 * 1000, MW: s.Mw})
+			r.Samples = append(r.Samples, attribution.Sample{At: s.At / 1000 * 1000, MW: s.Mw})
 		}
 	}
 	if b.OursMemB.OK { // else what everybody's processes hold

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"wattline/gpu"
-	"wattline/gpu/host"
+	"wattline/gpu/discover"
 	"wattline/meter/energy"
-	"wattline/sink/settle"
+	"wattline/sink/attribution"
 )
 
 // powered is one device that can be sampled. It is, from when a route is bound to it.
@@ -60,9 +60,9 @@ type binding struct {
 	index  int // of the route
 	name   string
 	wish   gpu.Wish
-	family *host.Family // the upstream's processes; nil where they cannot be known
-	cpu    *processor   // nil: the machine counts no CPU energy, or the upstream is elsewhere
-	why    string       // how the devices were found; "" while they were not
+	family *discover.Family // the upstream's processes; nil where they cannot be known
+	cpu    *processor       // nil: the machine counts no CPU energy, or the upstream is elsewhere
+	why    string           // how the devices were found; "" while they were not
 	bound  atomic.Pointer[bound]
 }
 
@@ -70,15 +70,15 @@ type binding struct {
 type bound struct {
 	gpus     []int // places among power's devices
 	devices  []int // those, and the route's processor, as the settler counts them
-	upstream *settle.Upstream
+	upstream *attribution.Upstream
 	activity gpu.Activities
 }
 
 // processor divides the machine's CPU energy between a route's upstream and the rest of the host.
 type processor struct {
 	device int // as the settler counts
-	family *host.Family
-	host   *host.Host
+	family *discover.Family
+	host   *discover.Host
 
 	// Owned by the goroutine of the processors' device.
 	share       energy.Processor
@@ -375,11 +375,11 @@ func newProcessor(r *servedRoute, device int) *processor {
 	if !ok {
 		return nil
 	}
-	machine, err := host.New("/proc")
+	machine, err := discover.New("/proc")
 	if err != nil {
 		return nil
 	}
-	return &processor{device: device, family: host.NewFamily(machine, port, 10*time.Second), host: machine}
+	return &processor{device: device, family: discover.NewFamily(machine, port, 10*time.Second), host: machine}
 }
 
 // divideEvery is how often CPU time is read: it is told in hundredths of a second.
@@ -397,21 +397,21 @@ func (p *power) divideProcessor(b *gpu.Batch) {
 }
 
 // divide takes one look at the counter and returns what the server's part of it was.
-func (c *processor) divide(b *gpu.Batch, t gpu.Tick) *settle.Reading {
+func (c *processor) divide(b *gpu.Batch, t gpu.Tick) *attribution.Reading {
 	pids, _ := c.family.PIDs() // none while nothing listens there: all is the host's then
 	theirs, all, ok := c.host.CPUTime(pids)
 	if c.at > 0 && ok && t.Uj >= c.last {
 		c.share.Add(t.Uj-c.last, theirs-c.theirs, all-c.all)
 	}
 	c.last, c.at, c.theirs, c.all = t.Uj, t.After, theirs, all
-	return &settle.Reading{
+	return &attribution.Reading{
 		Source: b.Info.Source, Shape: energy.ShapeCounter, At: b.At, Lost: b.Ended != "",
-		Ticks: []settle.Tick{{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: c.share.Server}},
+		Ticks: []attribution.Tick{{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: c.share.Server}},
 	}
 }
 
 // wishOf says what is known of where a route's upstream computes.
-func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *host.Family) {
+func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *discover.Family) {
 	w := gpu.Wish{GPUs: r.GPUs}
 	if len(w.GPUs) == 0 {
 		w.GPUs = flag
@@ -423,37 +423,37 @@ func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *host.Family) {
 	if err != nil {
 		return w, nil
 	}
-	w.Local = u.Scheme == "unix" || host.IsLocal(u.Hostname())
+	w.Local = u.Scheme == "unix" || discover.IsLocal(u.Hostname())
 	port, ok := localPort(r.Upstream)
 	if !ok {
 		return w, nil
 	}
-	machine, err := host.New("/proc")
+	machine, err := discover.New("/proc")
 	if err != nil {
 		return w, nil
 	}
-	family := host.NewFamily(machine, port, 10*time.Second)
+	family := discover.NewFamily(machine, port, 10*time.Second)
 	w.Ours = family.Has
 	return w, family
 }
 
 // processesOf are the processes of an upstream on this machine; nil where they cannot be known.
-func processesOf(upstream string) (*host.Family, *host.Host) {
+func processesOf(upstream string) (*discover.Family, *discover.Host) {
 	port, ok := localPort(upstream)
 	if !ok {
 		return nil, nil
 	}
-	machine, err := host.New("/proc")
+	machine, err := discover.New("/proc")
 	if err != nil {
 		return nil, nil
 	}
-	return host.NewFamily(machine, port, residentWhose), machine
+	return discover.NewFamily(machine, port, residentWhose), machine
 }
 
 // localPort is the port of this machine that an upstream listens on.
 func localPort(upstream string) (port int, ok bool) {
 	u, err := url.Parse(upstream)
-	if err != nil || u.Scheme == "unix" || !host.IsLocal(u.Hostname()) {
+	if err != nil || u.Scheme == "unix" || !discover.IsLocal(u.Hostname()) {
 		return 0, false
 	}
 	port, err = strconv.Atoi(u.Port())
@@ -462,7 +462,7 @@ func localPort(upstream string) (port int, ok bool) {
 
 // claim tells other wattlines that this one measures the device, and says if another does.
 func (p *power) claim(uuid string) {
-	held, err := host.Claim(uuid)
+	held, err := discover.Claim(uuid)
 	if err != nil {
 		p.log.Warn("two wattlines count the same joules", "device", uuid, "error", err)
 		return

@@ -12,7 +12,7 @@ import (
 	"wattline/gpu/sim"
 	"wattline/meter/energy"
 	"wattline/sink"
-	"wattline/sink/settle"
+	"wattline/sink/attribution"
 )
 
 // nowhere is a store that forgets.
@@ -39,7 +39,7 @@ func TestDevicesAreFoundLater(t *testing.T) {
 		if err != nil || len(found[0]) != 0 {
 			t.Fatalf("bound to %v, %v", found, err)
 		}
-		p.settler = settle.New(settle.Config{Rows: p.queue, Now: clock.Now, Wall: clock.Time}, p.names(routes)...)
+		p.settler = attribution.New(attribution.Config{Rows: p.queue, Now: clock.Now, Wall: clock.Time}, p.names(routes)...)
 		b := p.bindings[0]
 		b.wish.Ours = func(pid int) bool { return pid == 42 }
 		elsewhere := map[*binding]int{}

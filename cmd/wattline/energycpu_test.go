@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"wattline/gpu/host"
+	"wattline/gpu/discover"
 	"wattline/proxy/llamatest"
 )
 
@@ -68,7 +68,7 @@ func TestCPUJoules(t *testing.T) {
 	root, stall := powercap(t, watts)
 	w := serve(t, up.URL(), "--gpu", "auto", "--sys-root", root)
 	w.awaitQuiet(t, 3) // until the counter's pace is known, and what it counts while nothing runs
-	machine, err := host.New("/proc")
+	machine, err := discover.New("/proc")
 	if err != nil {
 		t.Fatal(err)
 	}

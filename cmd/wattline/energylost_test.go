@@ -15,13 +15,13 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wattline/gpu"
-	"wattline/gpu/host"
+	"wattline/gpu/discover"
 	"wattline/gpu/sim"
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/sink"
+	"wattline/sink/attribution"
 	"wattline/sink/metrics"
-	"wattline/sink/settle"
 )
 
 // keeping is a store that keeps what it is given.
@@ -70,7 +70,7 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.settler = settle.New(settle.Config{Rows: c.queue, Now: clock.Now, Wall: clock.Time}, c.names(routes)...)
+	c.settler = attribution.New(attribution.Config{Rows: c.queue, Now: clock.Now, Wall: clock.Time}, c.names(routes)...)
 	if err := c.attach(c.bindings[0], found[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestContended(t *testing.T) {
 		c := newWatchedCard(t, &faults)
 		own, other := gpu.Process{PID: os.Getpid(), MemB: gpu.Some(5 << 30)}, gpu.Process{PID: os.Getppid(), MemB: gpu.Some(1 << 30)}
 		const elsewhere = 1 << 30 // no process of this machine
-		know := func(ours func(int) bool, family *host.Family) {
+		know := func(ours func(int) bool, family *discover.Family) {
 			d, b := c.devices[0], c.bindings[0]
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -229,11 +229,11 @@ func TestContended(t *testing.T) {
 		play(2, "beside", own, other)
 		play(3, "alone again", own)
 		play(4, "another namespace", own, gpu.Process{PID: elsewhere})
-		machine, err := host.New("/proc")
+		machine, err := discover.New("/proc")
 		if err != nil {
 			t.Fatal(err)
 		}
-		know(func(int) bool { return false }, host.NewFamily(machine, 1, time.Hour)) // nobody listens on port 1
+		know(func(int) bool { return false }, discover.NewFamily(machine, 1, time.Hour)) // nobody listens on port 1
 		play(5, "upstream not seen", own)
 		time.Sleep(10 * time.Second)
 		if err := c.stop(t.Context()); err != nil {

@@ -11,8 +11,8 @@ import (
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/proxy"
-	"wattline/proxy/slots"
-	"wattline/sink/settle"
+	"wattline/proxy/llama"
+	"wattline/sink/attribution"
 )
 
 // watched is a route's exchanges as energy sees them: it is the route's proxy.Observer.
@@ -23,11 +23,11 @@ type watched struct {
 	index    int    // of the route
 	name     string // of the route
 	binding  *binding
-	nowhere  *settle.Upstream // takes the rows of requests that no device is known of
-	slots    *slots.Reader    // nil: slots are not asked for
-	resident *resident        // nil: the upstream is not of this machine
-	facts    *facts           // what the upstream is
-	offset   int64            // from the proxy's clock to power's
+	nowhere  *attribution.Upstream // takes the rows of requests that no device is known of
+	slots    *llama.Reader         // nil: slots are not asked for
+	resident *resident             // nil: the upstream is not of this machine
+	facts    *facts                // what the upstream is
+	offset   int64                 // from the proxy's clock to power's
 
 	mu   sync.Mutex // guards live; a request's entry is used by one goroutine at a time
 	live map[uint64]*liveRequest
@@ -38,7 +38,7 @@ type liveRequest struct {
 	on   *bound
 	work meter.Work
 	tape tape
-	slot *slots.Request // nil: slots are not asked for
+	slot *llama.Request // nil: slots are not asked for
 }
 
 // watch makes a route's observer.
@@ -46,7 +46,7 @@ func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.U
 	w := &watched{rows: r, power: p, index: index, name: route.Name, binding: p.bindings[index], route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
 	w.nowhere = p.settler.Upstream(index)
 	if len(p.devices) > 0 && p.slots != "off" {
-		w.slots = slots.New(slots.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
+		w.slots = llama.New(llama.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
 	}
 	whose, machine := processesOf(route.Upstream)
 	w.resident = watchResident(whose, machine)
@@ -57,7 +57,7 @@ func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.U
 
 // sighted is told that a request was seen in a slot, or its slot idle. The lock makes sure that nothing
 // is told of a request behind its end, in the ledger as in the recording.
-func (w *watched) sighted(s slots.Sighting) {
+func (w *watched) sighted(s llama.Sighting) {
 	step := energy.Event{Kind: energy.SlotSeen, Request: s.Request, At: s.At, Slot: s.Slot}
 	if s.Idle {
 		step.Kind = energy.SlotIdle

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"wattline/gpu"
-	"wattline/gpu/host"
-	"wattline/sink/settle"
+	"wattline/gpu/discover"
+	"wattline/sink/attribution"
 )
 
 type gpuCmd struct {
@@ -30,10 +30,10 @@ type gpuCmd struct {
 
 // gpuReport is what "wattline gpu --json" prints.
 type gpuReport struct {
-	Devices []gpu.State       `json:"devices"`
-	Learnt  []settle.Learnt   `json:"learnt"`             // by serve, of these devices and the models that they served
-	Not     map[string]string `json:"not_read,omitempty"` // by source
-	Host    *host.Stats       `json:"host"`
+	Devices []gpu.State          `json:"devices"`
+	Learnt  []attribution.Learnt `json:"learnt"`             // by serve, of these devices and the models that they served
+	Not     map[string]string    `json:"not_read,omitempty"` // by source
+	Host    *discover.Stats      `json:"host"`
 }
 
 // Run shows what the devices of this machine tell about power, and how well.
@@ -78,7 +78,7 @@ func (c *gpuCmd) Run(a *app) error {
 
 // once prints everything after a look.
 func (c *gpuCmd) once(a *app, s *gpu.Sampler, not map[string]string) error {
-	machine, err := host.New("/proc")
+	machine, err := discover.New("/proc")
 	if err != nil {
 		a.log.Warn("the machine's own state is not shown", "err", err)
 	} else {
@@ -89,8 +89,8 @@ func (c *gpuCmd) once(a *app, s *gpu.Sampler, not map[string]string) error {
 		return a.ctx.Err()
 	case <-time.After(c.Look):
 	}
-	report := gpuReport{Devices: s.States(), Not: not, Learnt: []settle.Learnt{}}
-	memory, err := settle.OpenMemory(filepath.Join(filepath.Dir(a.storePath(c.Store)), memoryName))
+	report := gpuReport{Devices: s.States(), Not: not, Learnt: []attribution.Learnt{}}
+	memory, err := attribution.OpenMemory(filepath.Join(filepath.Dir(a.storePath(c.Store)), memoryName))
 	if err != nil {
 		a.log.Warn("what serve has learnt is not shown", "err", err)
 	}
@@ -185,7 +185,7 @@ func (r *gpuReport) print(w io.Writer) {
 	}
 }
 
-func printDevice(w io.Writer, d *gpu.State, learnt []settle.Learnt) {
+func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 	in := &d.Info
 	simulated := ""
 	if in.Simulated {
@@ -237,7 +237,7 @@ func printDevice(w io.Writer, d *gpu.State, learnt []settle.Learnt) {
 }
 
 // printLearnt prints what work with a model costs on a device.
-func printLearnt(line func(what, format string, args ...any), l *settle.Learnt) {
+func printLearnt(line func(what, format string, args ...any), l *attribution.Learnt) {
 	c, b := &l.Coefficients, &l.Baseline
 	j := func(uj float64) string { return significant(uj/1e6) + " J" }
 	line("learnt", "%s, %s", l.Model, l.At.Local().Format(time.DateTime))

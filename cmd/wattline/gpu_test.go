@@ -15,7 +15,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/meter/energy"
-	"wattline/sink/settle"
+	"wattline/sink/attribution"
 )
 
 // runGPU runs the command in a bubble, until it ends or for the time given, and returns what it printed.
@@ -50,11 +50,11 @@ func TestGPUPrints(t *testing.T) {
 // TestGPUShowsWhatWasLearnt: coefficients and idle draw that serve has kept, of the devices that are shown.
 func TestGPUShowsWhatWasLearnt(t *testing.T) {
 	dir := t.TempDir()
-	m, err := settle.OpenMemory(filepath.Join(dir, memoryName))
+	m, err := attribution.OpenMemory(filepath.Join(dir, memoryName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := settle.Learnt{
+	l := attribution.Learnt{
 		Device: "SIM-0", Model: "glm", At: time.Now(), Baseline: energy.Baseline{BaseMW: 119_900, SlopeMW: 770, RefC: 38, SigmaMW: 400, Windows: 90},
 		Coefficients: energy.Coefficients{PrefillUJ: 34_000, PositionUJ: 5_000, StepUJ: 440_000, TokenUJ: 320_000, ContextUJ: 37_000, Rho: 0.021, Decode: 50, Prefill: 7},
 	}
@@ -73,7 +73,7 @@ func TestGPUShowsWhatWasLearnt(t *testing.T) {
 	}
 	c.JSON = true
 	out, _ = runGPU(t, c, time.Minute)
-	var r struct{ Learnt []settle.Learnt }
+	var r struct{ Learnt []attribution.Learnt }
 	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Learnt) != 1 || r.Learnt[0].Coefficients.StepUJ != 440_000 {
 		t.Errorf("%+v, %v", r, err)
 	}

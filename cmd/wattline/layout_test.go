@@ -16,17 +16,18 @@ import (
 // mayImport is ARCHITECTURE.md's "Who may import whom", for non-test files: a package may import what
 // the longest matching entry lists, and its own parents. cmd may import everything.
 var mayImport = map[string][]string{
-	"meter":           {},
-	"gpu":             {},
-	"proxy":           {"meter"},
-	"proxy/llamatest": {"deploy/llama"},
-	"sink":            {"meter"},
-	"sink/settle":     {"meter", "meter/energy"},
-	"sink/clickhouse": {"meter", "sink/store"},
-	"sink/otlp":       {"meter", "sink/semconv"},
-	"sink/metrics":    {"meter", "sink/semconv"},
-	"replay":          {"meter"},
-	"deploy":          {},
+	"meter":            {},
+	"gpu":              {"meter"},
+	"proxy":            {"meter"},
+	"proxy/llamatest":  {"deploy/llama"},
+	"sink":             {"meter"},
+	"sink/attribution": {"meter", "meter/energy"},
+	"sink/clickhouse":  {"meter", "sink/store"},
+	"sink/otlp":        {"meter", "sink/semconv"},
+	"sink/metrics":     {"meter", "sink/semconv"},
+	"replay":           {"meter"},
+	"replay/proxies":   {"meter", "proxy", "proxy/stub"},
+	"deploy":           {},
 }
 
 // reserved are package names that say nothing about what is inside.

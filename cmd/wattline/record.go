@@ -13,7 +13,7 @@ import (
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/meter/energy/recording"
-	"wattline/sink/settle"
+	"wattline/sink/attribution"
 )
 
 // recorder writes what `wattline attribute` reads: per device counter.csv and ring.csv, and one
@@ -68,7 +68,7 @@ func (r *recorder) of(place int) *gpu.Recorder {
 const openingFile = "device.json"
 
 // opened writes what a device's ledger begins with.
-func (r *recorder) opened(place int, in gpu.Info, with settle.Opening) {
+func (r *recorder) opened(place int, in gpu.Info, with attribution.Opening) {
 	device := slices.Index(r.places, place)
 	if device < 0 {
 		return

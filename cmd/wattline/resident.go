@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"wattline/gpu/host"
+	"wattline/gpu/discover"
 	"wattline/meter"
 )
 
@@ -22,7 +22,7 @@ type resident struct {
 }
 
 // watchResident begins to read it; nil where the upstream's processes cannot be known.
-func watchResident(whose *host.Family, machine *host.Host) *resident {
+func watchResident(whose *discover.Family, machine *discover.Host) *resident {
 	if whose == nil {
 		return nil
 	}
@@ -31,7 +31,7 @@ func watchResident(whose *host.Family, machine *host.Host) *resident {
 	return r
 }
 
-func (r *resident) run(whose *host.Family, machine *host.Host) {
+func (r *resident) run(whose *discover.Family, machine *discover.Host) {
 	defer close(r.ended)
 	tick := time.NewTicker(residentEvery)
 	defer tick.Stop()

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"wattline/gpu"
-	"wattline/gpu/host"
+	"wattline/gpu/discover"
 	"wattline/meter"
 	"wattline/proxy"
-	"wattline/proxy/props"
+	"wattline/proxy/llama"
 	"wattline/sink"
 )
 
@@ -32,8 +32,8 @@ type facts struct {
 	route    string // address of the upstream, as rows have it
 	power    *power
 	binding  *binding
-	machine  *host.Host
-	whose    *host.Family // the upstream's processes; nil: they cannot be known
+	machine  *discover.Host
+	whose    *discover.Family // the upstream's processes; nil: they cannot be known
 	instance string
 	log      *slog.Logger
 
@@ -55,7 +55,7 @@ type knownFacts struct {
 }
 
 // learnFacts begins to learn; stop ends it.
-func (p *power) learnFacts(r *rows, up proxy.Upstream, b *binding, whose *host.Family, machine *host.Host) *facts {
+func (p *power) learnFacts(r *rows, up proxy.Upstream, b *binding, whose *discover.Family, machine *discover.Host) *facts {
 	ctx, quit := context.WithCancel(context.Background())
 	f := &facts{
 		up: up, route: up.String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
@@ -90,7 +90,7 @@ func (f *facts) run(ctx context.Context) {
 		pause := factsEvery
 		if err := f.look(ctx); err != nil {
 			f.log.Debug("the upstream does not say what it is", "upstream", f.route, "error", err)
-			if errors.Is(err, props.ErrNotReady) {
+			if errors.Is(err, llama.ErrNotReady) {
 				pause = factsRetry
 				f.known.Store(&knownFacts{})
 			}
@@ -131,7 +131,7 @@ func (f *facts) await(ctx context.Context, pause time.Duration) bool {
 func (f *facts) look(ctx context.Context) error {
 	c := &sink.ServerConfig{At: time.Now().UTC(), Instance: f.instance, Upstream: f.route, WattlineVersion: version()}
 	c.GPUs, c.Driver, c.GPUPowerLimitMw = f.devices(ctx)
-	said, err := props.Ask(ctx, f.up)
+	said, err := llama.AskInfo(ctx, f.up)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,36 @@
+package llama
+
+import (
+	"testing"
+	"time"
+
+	"wattline/gpu/discover"
+	"wattline/proxy"
+	"wattline/proxy/llamatest"
+)
+
+// BenchmarkLook: what one look costs a real llama-server with four slots, in CPU time of its own.
+func BenchmarkLook(b *testing.B) {
+	srv := llamatest.Start(b)
+	up, err := proxy.ParseUpstream(srv.URL())
+	if err != nil {
+		b.Fatal(err)
+	}
+	machine, err := discover.New("/proc")
+	if err != nil {
+		b.Fatal(err)
+	}
+	begin := time.Now()
+	r := New(Config{Upstream: up, Now: func() int64 { return int64(time.Since(begin)) + 1 }, Seen: func(Sighting) {}})
+	defer r.Stop()
+	before, _, _ := machine.CPUTime([]int{srv.PID()})
+	n := 0
+	for b.Loop() {
+		if err := r.look(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	after, _, _ := machine.CPUTime([]int{srv.PID()})
+	b.ReportMetric(1e6*(after-before)/float64(n), "server-us/look")
+}

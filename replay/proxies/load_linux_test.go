@@ -1,0 +1,189 @@
+package proxies
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// upstream is a running Upstream.
+func upstream(t *testing.T) *Upstream {
+	t.Helper()
+	u, err := NewUpstream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- u.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return u
+}
+
+func drive(t *testing.T, addr string, l load) *tally {
+	t.Helper()
+	to, err := loopback(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.to, l.host, l.onWindow = to, addr, func(int64, int64) {}
+	got, err := l.run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+var streams = load{streams: 20, gap: 5e6, ramp: 10e6, settle: 10e6, window: 100e6, quick: 2}
+var shorts = load{streams: 4, short: true, ramp: 1e6, window: 50e6}
+
+func TestLoadSeesWhatTheUpstreamWrote(t *testing.T) {
+	u := upstream(t)
+	// A machine that stands still through a window has nothing in it: the next one is twice as long.
+	got := drive(t, u.Addr(), streams)
+	for l := streams; len(got.latency) < 20 && l.window < 10e9; got = drive(t, u.Addr(), l) {
+		l.window *= 2
+	}
+	if got.failures != 0 || got.requests != 20 || len(got.ttft) != 20 {
+		t.Errorf("%d streams, %d first events, %d failed: %v", got.requests, len(got.ttft), got.failures, got.why)
+	}
+	if n := len(got.latency); n < 20 || n > got.events {
+		t.Errorf("%d of %d events in the window", n, got.events)
+	}
+	for _, ns := range got.latency {
+		if ns <= 0 || ns > int64(time.Minute) {
+			t.Fatalf("an event took %d ns", ns)
+		}
+	}
+	got = drive(t, u.Addr(), shorts)
+	for l := shorts; len(got.rtt) == 0 && l.window < 10e9; got = drive(t, u.Addr(), l) {
+		l.window *= 2
+	}
+	if got.failures != 0 || got.requests < 4 || len(got.rtt) == 0 {
+		t.Errorf("%d short requests, %d failed: %v", got.requests, got.failures, got.why)
+	}
+}
+
+// spoil is a relay that passes replies through a change.
+func spoil(t *testing.T, upstream string, change func([]byte) []byte) string {
+	t.Helper()
+	ln, err := listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", upstream)
+			if err != nil {
+				c.Close()
+				return
+			}
+			go func() { io.Copy(up, c); up.Close() }()
+			go func() {
+				defer c.Close()
+				defer up.Close()
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := up.Read(buf)
+					if n > 0 {
+						c.Write(change(bytes.Clone(buf[:n])))
+					}
+					if err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// TestLoadNoticesDamage: a hop that loses, doubles, changes or cuts is found out.
+func TestLoadNoticesDamage(t *testing.T) {
+	u := upstream(t)
+	for name, c := range map[string]struct {
+		load   load
+		change func([]byte) []byte
+	}{
+		"an event lost": {streams, func(p []byte) []byte {
+			if bytes.Contains(p, []byte(".000003\"")) {
+				return nil
+			}
+			return p
+		}},
+		"an event twice": {streams, func(p []byte) []byte {
+			if bytes.Contains(p, []byte(".000003\"")) {
+				return append(p, p...)
+			}
+			return p
+		}},
+		"the end missing": {streams, func(p []byte) []byte { return bytes.Replace(p, []byte("[DONE]"), []byte("[GONE]"), 1) }},
+		"an error status": {streams, func(p []byte) []byte { return bytes.Replace(p, []byte("200 OK"), []byte("502 No"), 1) }},
+		"another body":    {shorts, func(p []byte) []byte { return bytes.Replace(p, []byte("every byte"), []byte("every bite"), 1) }},
+		"a shorter length": {shorts, func(p []byte) []byte {
+			return bytes.Replace(p, []byte("Content-Length: "), []byte("Content-Length: 1"), 1)
+		}},
+	} {
+		if got := drive(t, spoil(t, u.Addr(), c.change), c.load); got.failures == 0 {
+			t.Errorf("%s: nothing is noticed", name)
+		}
+	}
+}
+
+func TestDechunkerAtAnySplit(t *testing.T) {
+	whole := string(chunk("one")) + string(chunk(strings.Repeat("x", 300))) + "0\r\n\r\n"
+	want := "one" + strings.Repeat("x", 300)
+	for step := 1; step <= len(whole); step++ {
+		var c dechunker
+		var got []byte
+		for at := 0; at < len(whole); at += step {
+			p := []byte(whole[at:min(at+step, len(whole))])
+			for len(p) > 0 {
+				n, data, err := c.next(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, data...)
+				p = p[n:]
+			}
+		}
+		if string(got) != want || !c.done {
+			t.Fatalf("pieces of %d: %d bytes, done %v", step, len(got), c.done)
+		}
+	}
+}
+
+// TestProcessUsage: CPU time and memory of a process and its children are counted.
+func TestProcessUsage(t *testing.T) {
+	p, err := start(t.Context(), nil, "sh", "-c", "sh -c 'while :; do :; done'; true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	deadline := time.After(2 * time.Minute)
+	for {
+		u, err := p.usage()
+		if err == nil && u.cpu > 50*time.Millisecond && u.rss > 100<<10 {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("a child that spins shows %+v: %v", u, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package attribution
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wattline/meter"
+	"wattline/meter/energy"
+	"wattline/sink"
+)
+
+// kept is a Rows that keeps what it is given.
+type kept struct {
+	mu      sync.Mutex
+	offered []*meter.Record
+	settled map[string]*meter.Record
+	ledger  []*sink.Ledger
+}
+
+func (k *kept) Offer(r *meter.Record) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.offered = append(k.offered, r)
+	return true
+}
+
+func (k *kept) Settle(r *meter.Record) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.settled[r.ID] = r
+	return true
+}
+
+func (k *kept) OfferLedger(l *sink.Ledger) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ledger = append(k.ledger, l)
+	return true
+}
+
+// plant is a device whose draw a test sets: idle milliwatts, and more while busy.
+type plant struct {
+	idle, busy int64
+	from, to   int64 // busy
+}
+
+func (p plant) mw(at int64) int64 {
+	if at > p.from && at <= p.to {
+		return p.idle + p.busy
+	}
+	return p.idle
+}
+
+// feed reads the plant from start to end every 20 ms, handing over a reading a second as a sampler does.
+func (p plant) feed(s *Settler, device int, start, end int64) { feed(s, device, start, end, p.mw) }
+
+func feed(s *Settler, device int, start, end int64, draw func(at int64) int64) {
+	const step = int64(20 * time.Millisecond)
+	var uj int64
+	r := &Reading{Source: "test", At: start, TempC: meter.Some(40), LimitMw: meter.Some(700000)}
+	r.Ticks = append(r.Ticks, Tick{Before: start, After: start})
+	for at := start + step; at <= end; at += step {
+		mw := draw(at)
+		uj += mw * (step / 1e6)
+		r.Samples = append(r.Samples, Sample{at, mw})
+		r.Ticks = append(r.Ticks, Tick{Before: at, After: at, UJ: uj})
+	}
+	s.Read(device, r)
+}
+
+// bubble runs f with a Settler on fake time and returns what it kept.
+func bubble(t *testing.T, devices []string, f func(s *Settler, now func() int64)) *kept {
+	t.Helper()
+	k := &kept{settled: map[string]*meter.Record{}}
+	synctest.Test(t, func(t *testing.T) {
+		epoch := time.Now()
+		now := func() int64 { return int64(time.Since(epoch)) + 1 }
+		s := New(Config{Rows: k, Instance: "test", Now: now, Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) }}, devices...)
+		f(s, now)
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	return k
+}
+
+// sec is a stamp.
+func sec(s float64) int64 { return int64(s * 1e9) }
+
+// request plays one request of 100 prompt and 50 output tokens through an upstream.
+func request(u *Upstream, key uint64, id string, start, first, end float64) {
+	u.Observe(energy.Event{Kind: energy.Arrive, Request: key, At: sec(start)})
+	u.Observe(energy.Event{Kind: energy.SlotStart, Request: key, At: sec(start), Slot: -1})
+	u.Observe(energy.Event{Kind: energy.FirstToken, Request: key, At: sec(first)})
+	for i := range 50 {
+		u.Observe(energy.Event{Kind: energy.Decode, Request: key, At: sec(first + (end-first)*float64(i)/50), Tokens: 1})
+	}
+	u.Done(&meter.Record{ID: id}, energy.Event{
+		Kind: energy.End, Request: key, At: sec(end),
+		Counts: energy.Counts{Known: true, PromptTokens: 100, OutputTokens: 50},
+	})
+}
+
+// TestARowIsPendingAndThenHasItsJoules: one request alone; its joules are the draw above idle plus its
+// idle share, the ledger's rows balance, and their sum is the counter's delta.
+func TestARowIsPendingAndThenHasItsJoules(t *testing.T) {
+	k := bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(20))
+		request(s.Upstream(0, 0), 7, "a", 10, 10.5, 13)
+		time.Sleep(25 * time.Second)
+	})
+	if len(k.offered) != 1 || k.offered[0].EnergyQuality != meter.EnergyPending {
+		t.Fatalf("offered %+v", k.offered)
+	}
+	rec := k.settled["a"]
+	if rec == nil {
+		t.Fatal("the row was not settled")
+	}
+	const want = 3 * 300_000_000 // 3 s at 300 W
+	if got := rec.GPUUj.V; !rec.GPUUj.Valid || got < want*97/100 || got > want*103/100 {
+		t.Errorf("gpu_uj is %+v, the plant drew %d", rec.GPUUj, want)
+	}
+	if rec.GPUUj.V != rec.GPUActiveUj.V+rec.GPUIdleUj.V || rec.GPUActiveUj.V != rec.GPUPrefillUj.V+rec.GPUDecodeUj.V {
+		t.Errorf("parts do not add up: %+v", rec)
+	}
+	if rec.GPUTempC != meter.Some(40) || rec.GPUPowerLimitMw != meter.Some(700000) || len(rec.GPUDevices) != 1 {
+		t.Errorf("gauges: %+v", rec)
+	}
+	balances(t, k.ledger)
+}
+
+// balances checks every row and that rows were written.
+func balances(t *testing.T, rows []*sink.Ledger) {
+	t.Helper()
+	if len(rows) == 0 {
+		t.Fatal("the ledger left no row")
+	}
+	for _, l := range rows {
+		sum := l.RequestsActiveUj.V + l.RequestsIdleUj.V + l.PoolsUj.V + l.IdleUj.V + l.ResidualUj.V
+		if sum != l.CounterUj.V {
+			t.Errorf("row at %v: parts sum to %d, the counter says %d", l.At, sum, l.CounterUj.V)
+		}
+	}
+}
+
+// TestTwoDevicesAreSummed: the row has the sum and each device's part.
+func TestTwoDevicesAreSummed(t *testing.T) {
+	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(20))
+		p.busy = 100_000
+		p.feed(s, 1, sec(0.02), sec(20))
+		request(s.Upstream(0, 0, 1), 7, "a", 10, 10.5, 13)
+		time.Sleep(25 * time.Second)
+	})
+	rec := k.settled["a"]
+	if rec == nil || len(rec.GPUUjByDevice) != 2 || rec.GPUUjByDevice[0]+rec.GPUUjByDevice[1] != rec.GPUUj.V {
+		t.Fatalf("row %+v", rec)
+	}
+	if rec.GPUUjByDevice[0] <= rec.GPUUjByDevice[1] {
+		t.Errorf("by device %v, the first drew more", rec.GPUUjByDevice)
+	}
+}
+
+// TestNoDeviceNoWait: rows are final at once; a device that was never read makes them so at the next look.
+func TestNoDeviceNoWait(t *testing.T) {
+	k := bubble(t, nil, func(s *Settler, _ func() int64) { request(s.Upstream(0), 7, "a", 1, 2, 3) })
+	if len(k.offered) != 1 || k.offered[0].EnergyQuality != meter.EnergyUnavailable {
+		t.Errorf("offered %+v", k.offered)
+	}
+	k = bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+		request(s.Upstream(0, 0), 7, "b", 1, 2, 3)
+		time.Sleep(time.Second)
+	})
+	if rec := k.settled["b"]; rec == nil || rec.EnergyQuality != meter.EnergyUnavailable || rec.GPUUj.Valid {
+		t.Errorf("settled %+v", rec)
+	}
+}
+
+// TestStopMakesTheRestPartial: readings end while a request is still on; Stop does not wait for ever.
+func TestStopMakesTheRestPartial(t *testing.T) {
+	k := bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(12))
+		request(s.Upstream(0, 0), 7, "a", 10, 10.5, 13)
+		time.Sleep(14 * time.Second)
+	})
+	rec := k.settled["a"]
+	if rec == nil || (rec.EnergyQuality != meter.EnergyPartial && rec.EnergyQuality != meter.EnergyUnavailable) {
+		t.Errorf("settled %+v", rec)
+	}
+	balances(t, k.ledger)
+}
+
+// TestAProcessor: a machine without a GPU has its energy from the processor; beside a GPU, even one that the
+// request's upstream is not known to use, the processor's joules are only cpu_uj.
+func TestAProcessor(t *testing.T) {
+	run := func(devices []string, on ...int) *meter.Record {
+		k := &kept{settled: map[string]*meter.Record{}}
+		synctest.Test(t, func(t *testing.T) {
+			epoch := time.Now()
+			s := New(Config{
+				Rows: k, Processors: 1, Now: func() int64 { return int64(time.Since(epoch)) + 1 },
+				Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) },
+			}, devices...)
+			p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+			for i := range devices {
+				p.feed(s, i, sec(0.02), sec(20))
+			}
+			request(s.Upstream(0, on...), 7, "a", 10, 10.5, 13)
+			time.Sleep(25 * time.Second)
+			if err := s.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		return k.settled["a"]
+	}
+	alone, beside, unknown := run([]string{"RAPL"}, 0), run([]string{"GPU-0", "RAPL"}, 0, 1), run([]string{"GPU-0", "RAPL"}, 1)
+	for _, r := range []*meter.Record{alone, beside, unknown} {
+		if r == nil || r.CPUUj.V < 850e6 || r.CPUUj.V > 950e6 {
+			t.Fatalf("cpu_uj of %+v", r)
+		}
+	}
+	if alone.EnergySource != "rapl/ring" || alone.EnergyQuality != "measured" || alone.GPUUj.Valid || alone.EnergyUj() != alone.CPUUj {
+		t.Errorf("without a GPU: %+v", alone)
+	}
+	if beside.EnergySource != "test/ring" || !beside.GPUUj.Valid || beside.EnergyUj() != beside.GPUUj || len(beside.GPUDevices) != 1 || len(beside.GPUUjByDevice) != 1 {
+		t.Errorf("beside a GPU: %+v", beside)
+	}
+	if unknown.EnergyQuality != meter.EnergyUnavailable || unknown.EnergyUj().Valid {
+		t.Errorf("on a GPU that cannot be told: %+v", unknown)
+	}
+}
+
+// TestDevicesKeepTheirOrder: results come in whatever order, gpu_uj_by_device is gpu_devices'.
+func TestDevicesKeepTheirOrder(t *testing.T) {
+	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *Settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(20))
+		p.busy = 100_000
+		p.feed(s, 1, sec(0.02), sec(20))
+		request(s.Upstream(0, 1, 0), 7, "a", 10, 10.5, 13)
+		time.Sleep(25 * time.Second)
+	})
+	r := k.settled["a"]
+	if r == nil || r.GPUDevices[0] != "GPU-1" || r.GPUUjByDevice[0] >= r.GPUUjByDevice[1] {
+		t.Errorf("row %+v", r)
+	}
+}

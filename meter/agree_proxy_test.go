@@ -19,7 +19,7 @@ import (
 
 // rowsByID is the proxy's Observer: it hands a row to whoever waits for it.
 type rowsByID struct {
-	proxy.Deaf
+	proxy.NopObserver
 	mu   sync.Mutex // guards rows
 	rows map[string]chan *meter.Record
 }

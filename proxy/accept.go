@@ -8,31 +8,32 @@ import (
 	"time"
 )
 
-// acceptPause is how long nothing is accepted where the system cannot give a connection.
+// acceptPause is the wait after a temporary accept error.
 const acceptPause = 50 * time.Millisecond
 
-// Patient wraps a listener so that Accept waits out what is the moment's trouble: no descriptor or memory left, or a
-// client that went before it was accepted. For fasthttp each of these is a listener's end, and with it the process's.
-func Patient(ln net.Listener, log *slog.Logger) net.Listener { return patient{ln, log} }
+// RetryListener wraps a listener so that Accept retries after a temporary error: no file descriptor or
+// memory left, or a client that disconnected before it was accepted. fasthttp would take any error for the
+// end of the listener.
+func RetryListener(ln net.Listener, log *slog.Logger) net.Listener { return retryListener{ln, log} }
 
-type patient struct {
+type retryListener struct {
 	net.Listener
 	log *slog.Logger
 }
 
-func (l patient) Accept() (net.Conn, error) {
+func (l retryListener) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
-		if err == nil || !passes(err) {
+		if err == nil || !isTemporary(err) {
 			return nc, err //nolint:wrapcheck // the listener's own
 		}
-		l.log.Warn("for the moment no connection can be accepted; those that come wait", "error", err)
+		l.log.Warn("cannot accept connections for the moment; retrying", "error", err)
 		time.Sleep(acceptPause)
 	}
 }
 
-// passes reports whether an error of Accept says nothing about the listener itself.
-func passes(err error) bool {
+// isTemporary reports whether an error of Accept says nothing about the listener itself.
+func isTemporary(err error) bool {
 	for _, e := range []error{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.EPERM,
 	} {

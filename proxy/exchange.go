@@ -98,7 +98,7 @@ func (x *exchange) run() (keep bool) {
 	defer func() { keep = x.finish(recover()) }()
 	live := x.srv.enter(x)
 	x.c.watch.enter(x)
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Arrived, At: x.marks.P0})
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: RequestArrived, At: x.marks.P0})
 	if t := x.srv.cfg.Tracer; t != nil {
 		x.metered(func() { x.traceparent, x.rec.TraceID = t.Trace(x.seq, x.c.get) })
 	}
@@ -238,7 +238,7 @@ func (x *exchange) sent(at int64) {
 	x.sentAt.Store(at)
 	var work meter.Work
 	x.metered(func() { work = x.meter.Work() })
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Sent, At: at, Work: work, Bytes: x.inBytes.Load()})
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: RequestSent, At: at, Work: work, Bytes: x.inBytes.Load()})
 }
 
 // metered runs a piece of metering. A panic in it ends the metering of this exchange and nothing else.

@@ -449,7 +449,7 @@ func (p *panicky) at(what string) {
 }
 
 func (p *panicky) Observe(e Event) {
-	if e.Phase == Arrived {
+	if e.Step == RequestArrived {
 		p.at("arrived")
 	}
 }

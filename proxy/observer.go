@@ -2,49 +2,48 @@ package proxy
 
 import "wattline/meter"
 
-// Phase is a step of an exchange that matters to whoever divides energy.
-type Phase uint8
+// Step is a point in an exchange at which an Observer is called.
+type Step uint8
 
-// The phases, in the order in which they can happen.
+// The steps, in the order in which they can happen. P0, P1 and H are the marks of meter/DEFINITIONS.md.
 const (
-	Arrived  Phase = iota // P0
-	Sent                  // P1: the request is with the upstream
-	Headed                // H: the reply's head is here; for a stream of llama-server that is not refused, a slot has started
-	Produced              // output events arrived; Progress says how many
+	RequestArrived  Step = iota // P0: the request's head is complete
+	RequestSent                 // P1: the last byte of the request was written to the upstream
+	HeadersReceived             // H: the reply's head arrived; for a stream that llama-server accepts, a slot has started
+	OutputReceived              // output events arrived; Progress says how many
 )
 
-// Event tells an Observer of a step. Seq names the exchange within this Server.
+// Event is one step of one exchange.
 type Event struct {
-	Seq      uint64
-	Phase    Phase
+	Seq      uint64 // of the exchange, unique within its Server
+	Step     Step
 	At       int64          // monotonic nanoseconds of the Server's clock
-	Work     meter.Work     // with Sent: what was asked for
-	Bytes    int64          // with Sent: size of the request's body
-	Status   int            // with Headed: the reply's
-	Progress meter.Progress // with Produced
+	Work     meter.Work     // with RequestSent: what was asked for
+	Bytes    int64          // with RequestSent: size of the request's body
+	Status   int            // with HeadersReceived: the reply's
+	Progress meter.Progress // with OutputReceived
 }
 
-// Observer is told of every exchange. Its methods are called on the data path: they must not block,
-// and are called for one exchange in order. Done hands the finished row over.
+// Observer is told of every exchange. Its methods run on the data path and must not block. For one
+// exchange they are called in order; Done is the last call and hands over the finished row.
 type Observer interface {
 	Observe(Event)
 	Done(seq uint64, at int64, rec *meter.Record)
 }
 
-// Tracer gives the traceparent that goes upstream. It decides everything; the proxy only replaces the
-// header. It is asked once for each request whose head was read, before anything else is decided about
-// it, so that one which is refused belongs to its client's trace too; it is on the data path and must not
-// block. header reads the client's headers; the returned trace id goes into the row. An empty traceparent
-// leaves the client's own untouched.
+// Tracer chooses the traceparent that is sent upstream. It is asked once for each request with a valid
+// head, before the request can be refused, so that a refusal is part of the client's trace too. It runs on
+// the data path and must not block. header reads the client's headers; traceID goes into the row. With an
+// empty traceparent the client's own header is passed on unchanged.
 type Tracer interface {
 	Trace(seq uint64, header func(name string) []byte) (traceparent, traceID string)
 }
 
-// Deaf is an Observer that drops everything.
-type Deaf struct{}
+// NopObserver is an Observer that does nothing.
+type NopObserver struct{}
 
-// Observe does nothing.
-func (Deaf) Observe(Event) {}
+// Observe implements Observer.
+func (NopObserver) Observe(Event) {}
 
-// Done does nothing.
-func (Deaf) Done(uint64, int64, *meter.Record) {}
+// Done implements Observer.
+func (NopObserver) Done(uint64, int64, *meter.Record) {}

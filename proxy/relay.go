@@ -109,7 +109,7 @@ func (x *exchange) relay() error {
 	}
 	x.marks.H = in.at
 	x.headedAt.Store(in.at)
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Headed, At: in.at, Status: x.reply.status})
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: HeadersReceived, At: in.at, Status: x.reply.status})
 	if err := x.reply.replyFraming(x.c.head.method()); err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (x *exchange) progressed(p meter.Progress, at int64) {
 		x.firstAt.Store(at)
 	}
 	x.events.Add(int64(p.Outputs))
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Phase: Produced, At: at, Progress: p})
+	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: OutputReceived, At: at, Progress: p})
 }
 
 // replyBody follows a reply's body through its framing.

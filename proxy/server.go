@@ -45,7 +45,7 @@ type Config struct {
 
 	Unmetered bool // bytes pass, rows have times and sizes only: what metering costs is the difference
 
-	Observer Observer        // nil: Deaf
+	Observer Observer        // nil: NopObserver
 	Tracer   Tracer          // nil: off
 	Identify *meter.Identify // what is kept of who asked; nil: nothing that names a person
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -76,7 +76,7 @@ func (c *Config) setDefaults() {
 		c.MaxRequests = 4096
 	}
 	if c.Observer == nil {
-		c.Observer = Deaf{}
+		c.Observer = NopObserver{}
 	}
 	if c.Identify == nil {
 		c.Identify = &meter.Identify{Mode: meter.IdentifyNone}
@@ -153,7 +153,7 @@ func (s *Server) Clock() (wall time.Time, mono int64) { return s.epoch, 1 }
 
 // Serve accepts connections from ln until Shutdown; then it returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	l := &listener{Listener: Patient(ln, s.cfg.Log), srv: s}
+	l := &listener{Listener: RetryListener(ln, s.cfg.Log), srv: s}
 	s.mu.Lock()
 	s.listeners = append(s.listeners, l)
 	s.mu.Unlock()

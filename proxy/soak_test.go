@@ -33,7 +33,9 @@ func TestSoakNothingGrows(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	f := startFront(t, "http://"+ln.Addr().String(), func(c *Config) { c.Observer, c.UpstreamIdle, c.PoolIdle = Deaf{}, time.Second, 200*time.Millisecond })
+	f := startFront(t, "http://"+ln.Addr().String(), func(c *Config) {
+		c.Observer, c.UpstreamIdle, c.PoolIdle = NopObserver{}, time.Second, 200*time.Millisecond
+	})
 	var goroutines, files int
 	var held int64
 	for round := range rounds {

@@ -116,7 +116,7 @@ func (w *watched) Observe(e proxy.Event) {
 		return
 	}
 	w.mu.Lock()
-	if e.Phase == proxy.Sent && e.Work.Computes {
+	if e.Step == proxy.RequestSent && e.Work.Computes {
 		w.live[e.Seq] = &liveRequest{on: on, work: e.Work}
 	}
 	q := w.live[e.Seq]
@@ -125,8 +125,8 @@ func (w *watched) Observe(e proxy.Event) {
 		return
 	}
 	step := energy.Event{Request: w.route | e.Seq, At: w.stamp(e.At)}
-	switch e.Phase {
-	case proxy.Sent:
+	switch e.Step {
+	case proxy.RequestSent:
 		q.tape.sent = step.At
 		step.Kind, step.Late, step.PromptHint = energy.Arrive, !q.work.Streams, e.Bytes
 		q.on.upstream.Observe(step)
@@ -138,7 +138,7 @@ func (w *watched) Observe(e proxy.Event) {
 			phase = gpu.PhasePrefill
 		}
 		w.tell(q, step, phase)
-	case proxy.Headed:
+	case proxy.HeadersReceived:
 		if q.work.Streams && e.Status < 400 { // what is refused never got a slot
 			q.tape.headed = step.At
 			step.Kind, step.Slot, step.SlotKnown = energy.SlotStart, int(q.work.Slot.V), asksForSlot(q.work)
@@ -151,7 +151,7 @@ func (w *watched) Observe(e proxy.Event) {
 			}
 			w.tell(q, step, gpu.PhasePrefill)
 		}
-	case proxy.Produced:
+	case proxy.OutputReceived:
 		if e.Progress.Outputs > 0 {
 			if w.power.recorder != nil {
 				q.tape.produced(step.At, e.Progress.Outputs)
@@ -161,7 +161,7 @@ func (w *watched) Observe(e proxy.Event) {
 			}
 		}
 		w.produced(q, step, e.Progress)
-	case proxy.Arrived:
+	case proxy.RequestArrived:
 	}
 }
 

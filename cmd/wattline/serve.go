@@ -260,7 +260,7 @@ func (s *service) run(a *app) error {
 		go func() { failed <- r.proxy.Serve(r.ln) }() // ends with Shutdown
 	}
 	if s.admin != nil {
-		go func() { failed <- s.admin.Serve(proxy.Patient(s.adminLn, a.log)) }() // ends with Shutdown
+		go func() { failed <- s.admin.Serve(proxy.RetryListener(s.adminLn, a.log)) }() // ends with Shutdown
 	}
 	// Before Ready: who is told of it may signal at once, and by default these signals end a process.
 	signals := make(chan os.Signal, 1)

@@ -129,7 +129,7 @@ type followed struct {
 
 // Observe passes an event on.
 func (f *followed) Observe(e proxy.Event) {
-	if e.Phase == proxy.Sent {
+	if e.Step == proxy.RequestSent {
 		f.route.Sent(e.Seq, e.At)
 	}
 	f.next.Observe(e)

@@ -134,7 +134,7 @@ type traced struct {
 }
 
 func (x *traced) Observe(e proxy.Event) {
-	if e.Phase == proxy.Sent {
+	if e.Step == proxy.RequestSent {
 		x.route.Sent(e.Seq, e.At)
 	}
 }

@@ -35,7 +35,7 @@ type Identify struct {
 func DefaultSessionHeaders() []string { return slices.Clone(defaultSessionHeaders[:]) }
 
 //nolint:gochecknoglobals // a constant
-var defaultSessionHeaders = [...]string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id"}
+var defaultSessionHeaders = [...]string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id", "X-Session-Id"}
 
 // Limits of what one request's headers may put into a row.
 const (

@@ -3,6 +3,7 @@ package meter_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,6 +161,44 @@ func TestIdentityIsBounded(t *testing.T) {
 		id.Fill(&r, header(bad), "")
 		if r.TraceID != "" {
 			t.Errorf("traceparent %q gives %q", bad, r.TraceID)
+		}
+	}
+}
+
+// TestEqualValuesHashDifferently: a user, a session and a key of the same name must not be seen to be equal.
+func TestEqualValuesHashDifferently(t *testing.T) {
+	id := meter.Identify{Key: []byte("install")}
+	var r meter.Record
+	id.Fill(&r, func(name string) []byte {
+		switch name {
+		case "X-Wattline-Session", "X-OpenWebUI-User-Id", "X-Api-Key":
+			return []byte("alice")
+		}
+		return nil
+	}, "alice")
+	hashes := map[string]bool{r.Session: true, r.User: true, r.APIKeyID: true, r.ClientAddr: true}
+	if len(hashes) != 4 {
+		t.Errorf("session %s, user %s, key %s and address %s of one name share a hash", r.Session, r.User, r.APIKeyID, r.ClientAddr)
+	}
+}
+
+// TestDefaultSessionHeaders: each of the default headers names the session, the first present wins.
+func TestDefaultSessionHeaders(t *testing.T) {
+	id := meter.Identify{Mode: meter.IdentifyPlain}
+	names := meter.DefaultSessionHeaders()
+	if len(names) != 5 {
+		t.Errorf("default headers: %v", names)
+	}
+	for i := range names {
+		var r meter.Record
+		id.Fill(&r, func(name string) []byte {
+			if slices.Contains(names[i:], name) {
+				return []byte(name)
+			}
+			return nil
+		}, "")
+		if r.Session != names[i] {
+			t.Errorf("of the headers %v the session is %q", names[i:], r.Session)
 		}
 	}
 }

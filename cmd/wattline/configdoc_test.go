@@ -60,7 +60,7 @@ func TestTheConfigurationFileIsAccepted(t *testing.T) {
 
 func configDocument(t *testing.T) string {
 	t.Helper()
-	parser, err := kong.New(&cli{}, kong.Name("wattline"), kong.DefaultEnvars("WATTLINE"))
+	parser, err := kong.New(&cli{}, kong.Name("wattline"), kong.DefaultEnvars("WATTLINE"), flagDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,10 +11,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"wattline/meter"
 )
 
 // Exit codes of every command.
@@ -151,6 +154,11 @@ func (r *results) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// flagDefaults are the defaults that another package defines.
+func flagDefaults() kong.Vars {
+	return kong.Vars{"session_headers": strings.Join(meter.DefaultSessionHeaders(), ",")}
+}
+
 // parse reads the settings of one call.
 func parse(args []string, stdout, stderr io.Writer) (*cli, *configFile, *kong.Context, error) {
 	file, err := readConfig(args)
@@ -165,6 +173,7 @@ func parse(args []string, stdout, stderr io.Writer) (*cli, *configFile, *kong.Co
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(helpExit(code)) }),
 		kong.DefaultEnvars("WATTLINE"),
+		flagDefaults(),
 		kong.Resolvers(file),
 	)
 	if err != nil {

@@ -35,7 +35,7 @@ type serveCmd struct {
 	TLSKey   string `name:"tls-key" help:"Key file (PEM) of the certificate." placeholder:"FILE"`
 
 	Identify       string            `help:"How user, session, API key and address are kept: ${enum}. hash is keyed with a secret of this installation." enum:"hash,plain,none" default:"hash"`
-	SessionHeaders []string          `help:"Headers that name a session; the first present counts." default:"X-Wattline-Session,X-Claude-Code-Session-Id,X-Session-Affinity,X-OpenWebUI-Chat-Id,X-Session-Id"`
+	SessionHeaders []string          `help:"Headers that name a session; the first present counts." default:"${session_headers}"`
 	Labels         map[string]string `help:"Labels of every row whose request brings no X-Wattline-Labels: k=v;k=v." placeholder:"K=V"`
 	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of a kWh, stored in each row. Unset: no cost is shown."`
 	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e a kWh, stored in each row. Unset: none is shown."`

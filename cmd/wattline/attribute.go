@@ -13,10 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"wattline/cmd/wattline/internal/term"
 	"wattline/gpu"
 	"wattline/meter"
 	ledger "wattline/meter/energy"
 	"wattline/meter/energy/recording"
+	"wattline/replay/table"
 	"wattline/sink/attribution"
 )
 
@@ -248,7 +250,7 @@ func writeAttributed(w io.Writer, rows []attributed, total ledgerLine) error {
 }
 
 func printAttributed(w io.Writer, requests []recording.Request, rows []attributed, total ledgerLine, rule string) {
-	t := newTable(w, "#", "tag", "tokens in", "out", "seconds", "joules", "± σ", "active", "idle", "prefill", "decode", "J/token", "by time", "by token", "quality")
+	t := table.New(w, "#", "tag", "tokens in", "out", "seconds", "joules", "± σ", "active", "idle", "prefill", "decode", "J/token", "by time", "by token", "quality")
 	for i := range rows {
 		q, r := &requests[i], &rows[i].rec
 		var in, out, perToken meter.Int
@@ -258,13 +260,13 @@ func printAttributed(w io.Writer, requests []recording.Request, rows []attribute
 				perToken = meter.Some(r.GPUUj.V / m.PredictedN)
 			}
 		}
-		t.AppendRow([]any{
-			i, orAbsent(rows[i].tag), count(in), count(out), fmt.Sprintf("%.2f", time.Duration(q.End-q.Send).Seconds()),
+		t.Row(
+			i, table.OrAbsent(rows[i].tag), term.Count(in), term.Count(out), fmt.Sprintf("%.2f", time.Duration(q.End-q.Send).Seconds()),
 			joules(r.GPUUj), joules(r.GPUSigmaUj), joules(r.GPUActiveUj), joules(r.GPUIdleUj), joules(r.GPUPrefillUj),
 			joules(r.GPUDecodeUj), joules(perToken), joules(r.GPUTimeUj), joules(r.GPUTokenUj), r.EnergyQuality,
-		})
+		)
 	}
-	rightAligned(t, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+	t.AlignRight(1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
 	t.Render()
 	j := func(uj int64) string { return fmt.Sprintf("%.1f J", float64(uj)/1e6) }
 	fmt.Fprintf(w, "\nBy %s: requests %s + idle %s + residual %s = counter's delta %s\n",
@@ -273,9 +275,9 @@ func printAttributed(w io.Writer, requests []recording.Request, rows []attribute
 
 func joules(v meter.Int) string {
 	if !v.Valid {
-		return absent
+		return table.Absent
 	}
-	return significant(float64(v.V) / 1e6)
+	return table.Number(float64(v.V) / 1e6)
 }
 
 // compareCoalitions prints the ledger's shares beside the measured ones, and fails where they are farther
@@ -286,15 +288,15 @@ func compareCoalitions(w io.Writer, d *recording.Device, traffic *recording.Traf
 		return fmt.Errorf("attribute: %w", err)
 	}
 	percent := func(off float64) string { return fmt.Sprintf("%+.1f %%", 100*off) }
-	t := newTable(w, "together", "request", "true J", "± error", "phase J", "off", "worst run", "by time", "by token")
+	t := table.New(w, "together", "request", "true J", "± error", "phase J", "off", "worst run", "by time", "by token")
 	for i := range shares {
 		s := &shares[i]
-		t.AppendRow([]any{
-			s.Coalition, s.Who, significant(s.True), significant(s.Error), significant(s.Phase), percent(s.Off(s.Phase)),
+		t.Row(
+			s.Coalition, s.Who, table.Number(s.True), table.Number(s.Error), table.Number(s.Phase), percent(s.Off(s.Phase)),
 			percent(s.Off(s.WorstRun)), percent(s.Off(s.Time)), percent(s.Off(s.Token)),
-		})
+		)
 	}
-	rightAligned(t, 3, 4, 5, 6, 7, 8, 9)
+	t.AlignRight(3, 4, 5, 6, 7, 8, 9)
 	t.Render()
 	fmt.Fprintf(w, "\nrms: phase %.1f %%, time %.1f %%, token %.1f %%\n",
 		100*recording.RMS(shares, func(s *recording.Share) float64 { return s.Phase }),

@@ -7,10 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"wattline/cmd/wattline/internal/term"
 	"wattline/meter"
 	"wattline/replay"
 	"wattline/replay/load"
 	"wattline/replay/prompt"
+	"wattline/replay/table"
 )
 
 // checkCmd is the guide's quick verification of an endpoint: one line a check.
@@ -126,9 +128,9 @@ func (k *checks) completion() (string, error) {
 	case !ex.TTFTUs.Valid:
 		return "", errors.New("a reply without any text came")
 	case ex.OutputTokens != meter.Some(tokens):
-		return "", fmt.Errorf("%d tokens were asked for, the server counted %s", tokens, count(ex.OutputTokens))
+		return "", fmt.Errorf("%d tokens were asked for, the server counted %s", tokens, term.Count(ex.OutputTokens))
 	}
-	return fmt.Sprintf("%d tokens to a prompt of %s, the first after %s", tokens, count(ex.PromptTokens()), inUnit(ex.TTFTUs, 1e3, "ms")), nil
+	return fmt.Sprintf("%d tokens to a prompt of %s, the first after %s", tokens, term.Count(ex.PromptTokens()), term.InUnit(ex.TTFTUs, 1e3, "ms")), nil
 }
 
 // benchmark is three requests of 200 tokens with 64 tokens of reply.
@@ -201,7 +203,7 @@ func (k *checks) gpu() (string, error) {
 		if s.Source == "sim" {
 			device += " (SIMULATED)"
 		}
-		lines = append(lines, fmt.Sprintf("%s: %s, %s, %s of memory in use", device, inUnit(s.MeanMw, 1e3, "W"), inUnit(s.TempC, 1, "°C"), inUnit(s.VRAMBytes, 1<<30, "GiB")))
+		lines = append(lines, fmt.Sprintf("%s: %s, %s, %s of memory in use", device, term.InUnit(s.MeanMw, 1e3, "W"), term.InUnit(s.TempC, 1, "°C"), term.InUnit(s.VRAMBytes, 1<<30, "GiB")))
 	}
 	return strings.Join(lines, "; "), nil
 }
@@ -220,7 +222,7 @@ func (k *checks) tokensPerWatt() (string, error) {
 // number prints a number of a result, or - where it was not obtained.
 func number(n replay.Num) string {
 	if !n.Valid {
-		return absent
+		return table.Absent
 	}
-	return significant(n.V)
+	return table.Number(n.V)
 }

@@ -15,6 +15,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/discover"
+	"wattline/replay/table"
 	"wattline/sink/attribution"
 )
 
@@ -159,7 +160,7 @@ func printRow(w io.Writer, name string, r gpu.Row) error {
 // reading prints v / unit, or a dash.
 func reading(v gpu.Int, unit float64, format string) string {
 	if !v.OK {
-		return absent
+		return table.Absent
 	}
 	return fmt.Sprintf(format, float64(v.V)/unit)
 }
@@ -195,7 +196,7 @@ func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 	line := func(what, format string, args ...any) {
 		fmt.Fprintf(w, "  %-18s %s\n", what, fmt.Sprintf(format, args...))
 	}
-	line("identity", "%s  %s  driver %s", in.UUID, orAbsent(in.PCI), orAbsent(in.Driver))
+	line("identity", "%s  %s  driver %s", in.UUID, table.OrAbsent(in.PCI), table.OrAbsent(in.Driver))
 	if d.Condition != gpu.Live {
 		line("state", "%s: %s", d.Condition, d.Why)
 	}
@@ -239,7 +240,7 @@ func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 // printLearnt prints what work with a model costs on a device.
 func printLearnt(line func(what, format string, args ...any), l *attribution.Learnt) {
 	c, b := &l.Coefficients, &l.Baseline
-	j := func(uj float64) string { return significant(uj/1e6) + " J" }
+	j := func(uj float64) string { return table.Number(uj/1e6) + " J" }
 	line("learnt", "%s, %s", l.Model, l.At.Local().Format(time.DateTime))
 	if c.Prefill > 0 {
 		line("", "a prompt token %s, and %s more for each 1k before it (%d prompts)", j(c.PrefillUJ), j(c.PositionUJ), c.Prefill)
@@ -263,7 +264,7 @@ func printNow(line func(what, format string, args ...any), d *gpu.State) {
 	line("power", "%s instant, %s average, limit %s", reading(d.InstantMw, 1e3, "%.1f W"), reading(d.AverageMw, 1e3, "%.1f W"), reading(s.LimitMw, 1e3, "%.0f W"))
 	line("load", "%s busy, memory %s of %s, memory bus %s", reading(s.UtilPct, 1, "%.0f %%"), reading(s.MemUsedB, 1<<30, "%.1f"), reading(s.MemTotalB, 1<<30, "%.1f GiB"), reading(s.MemUtilPct, 1, "%.0f %%"))
 	line("temperature", "%s, memory %s, fan %s", reading(s.TempC, 1, "%.0f C"), reading(s.MemTempC, 1, "%.0f C"), reading(s.FanPct, 1, "%.0f %%"))
-	throttle := absent
+	throttle := table.Absent
 	if s.Throttle.OK {
 		throttle = "none"
 		if names := gpu.Throttle(s.Throttle.V).Strings(); len(names) > 0 {
@@ -314,7 +315,7 @@ func milliseconds(ns int64) string { return fmt.Sprintf("%.4g ms", float64(ns)/1
 func processName(pid int) string {
 	b, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "comm"))
 	if err != nil {
-		return absent
+		return table.Absent
 	}
 	return strings.TrimSpace(string(b))
 }

@@ -26,6 +26,8 @@ var mayImport = map[string][]string{
 	"sink/otlp":        {"meter", "sink/semconv"},
 	"sink/metrics":     {"meter", "sink/semconv"},
 	"replay":           {"meter"},
+	"replay/report":    {"meter", "replay/table"},
+	"replay/selftest":  {"meter", "replay/table"},
 	"replay/proxies":   {"meter", "proxy", "proxy/stub"},
 	"deploy":           {},
 }

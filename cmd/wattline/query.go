@@ -8,6 +8,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/cmd/wattline/internal/term"
+	"wattline/replay/table"
 	"wattline/sink/queries"
 )
 
@@ -72,7 +74,7 @@ func (c *queryCmd) print(a *app, e *engine, text string) (err error) {
 	rows, err := e.db.QueryContext(ctx, text)
 	if err == nil {
 		defer closing(rows, &err)
-		err = printRows(rows, func() []string { return e.columnsOf(ctx, text) }, c.Format, a.stdout)
+		err = term.Rows(a.stdout, rows, func() []string { return e.columnsOf(ctx, text) }, c.Format)
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -81,9 +83,9 @@ func (c *queryCmd) print(a *app, e *engine, text string) (err error) {
 }
 
 func listQueries(w io.Writer) error {
-	t := newTable(w, "name", "question")
+	t := table.New(w, "name", "question")
 	for _, q := range queries.All() {
-		t.AppendRow([]any{q.Name, q.Question})
+		t.Row(q.Name, q.Question)
 	}
 	t.Render()
 	_, err := fmt.Fprintln(w, "\nwattline query --name NAME runs one, with --show it prints its SQL; --since 7d narrows it.")

@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 
+	"wattline/cmd/wattline/internal/term"
 	"wattline/meter"
 	"wattline/sink/store"
 )
@@ -41,7 +41,7 @@ func (c *requestsCmd) Run(a *app) (err error) {
 		_, err = fmt.Fprintf(a.stderr, "No request has been measured yet in %s.\n", r.Path())
 		return err
 	}
-	printRequests(a.stdout, recs)
+	term.Requests(a.stdout, recs)
 	return nil
 }
 
@@ -56,7 +56,12 @@ func (c *requestsCmd) one(a *app, r *store.Reader) error {
 	if c.JSON {
 		return writeJSONLines(a.stdout, []*meter.Record{rec})
 	}
-	return waterfall(a, r, rec)
+	derived, err := r.Efficiency(a.ctx, rec.ID)
+	if err != nil {
+		return err
+	}
+	term.Waterfall(a.stdout, rec, derived)
+	return nil
 }
 
 // closing closes c and reports its error where there is no earlier one.
@@ -75,46 +80,4 @@ func writeJSONLines(w io.Writer, recs []*meter.Record) error {
 		}
 	}
 	return nil
-}
-
-// shortID is enough of a UUIDv7 to find it again: its end is the random part.
-func shortID(id string) string { return id[max(0, len(id)-8):] }
-
-func printRequests(w io.Writer, recs []*meter.Record) {
-	t := newTable(w, "started", "id", "model", "path", "outcome", "in", "cached", "out", "queue", "ttft", "decode", "total", "energy")
-	for _, r := range recs {
-		t.AppendRow([]any{
-			r.StartedAt.Local().Format("01-02 15:04:05.000"), shortID(r.ID), orAbsent(r.Model), orAbsent(r.Path), outcome(r),
-			count(r.PromptTokens), count(r.CachedTokens), count(r.OutputTokens),
-			ms(r.QueueUs), ms(r.TTFTUs), ms(r.DecodeUs), ms(r.DurationUs), energyOf(r),
-		})
-	}
-	rightAligned(t, 6, 7, 8, 9, 10, 11, 12, 13)
-	t.Render()
-}
-
-// outcome is ok, or what went wrong and with which status.
-func outcome(r *meter.Record) string {
-	if r.Outcome == meter.OK || !r.Status.Valid {
-		return orAbsent(string(r.Outcome))
-	}
-	return fmt.Sprintf("%s %d", r.Outcome, r.Status.V)
-}
-
-// energyOf is a request's joules with their error, or why there are none.
-func energyOf(r *meter.Record) string {
-	if !r.GPUUj.Valid {
-		if uj := r.EnergyUj(); uj.Valid {
-			return inUnit(uj, 1e6, "J CPU")
-		}
-		return orAbsent(r.EnergyQuality)
-	}
-	text := inUnit(r.GPUUj, 1e6, "J")
-	if r.GPUSigmaUj.Valid {
-		text = inUnit(r.GPUUj, 1e6, "") + "± " + inUnit(r.GPUSigmaUj, 1e6, "J")
-	}
-	if strings.HasPrefix(r.EnergySource, "sim/") {
-		text += " simulated"
-	}
-	return text
 }

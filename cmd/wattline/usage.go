@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/cmd/wattline/internal/term"
 	"wattline/sink/queries"
 )
 
@@ -46,7 +46,7 @@ func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	if c.JSON {
 		return writeUsageJSON(a.stdout, u)
 	}
-	c.print(a.stdout, u)
+	term.Usage(a.stdout, u, c.Currency)
 	return nil
 }
 
@@ -66,41 +66,6 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 		}
 	}
 	return time.Time{}, usageError("--since %q is neither a span (90m, 24h, 7d) nor a date (2026-11-01)", s)
-}
-
-func (c *usageCmd) print(w io.Writer, u *queries.Usage) {
-	cost := "cost"
-	if c.Currency != "" {
-		cost += " " + c.Currency
-	}
-	t := newTable(w, u.By, "requests", "in", "cached", "out", "kWh", "± kWh", "idle share", cost, "ttft p50 ms")
-	line := func(name string, g queries.Consumption) {
-		t.AppendRow([]any{
-			name, g.Requests, nullInt(g.InTokens), nullInt(g.CachedTokens), nullInt(g.OutTokens),
-			nullFloat(g.EnergyKWh), nullFloat(g.SigmaKWh), idleShare(g), nullFloat(g.Cost), nullFloat(g.TTFTms),
-		})
-	}
-	for _, g := range u.Groups {
-		line(orAbsent(g.Key.V), g)
-	}
-	line("all", u.Total)
-	t.AppendRow([]any{"idle", "", "", "", "", nullFloat(u.IdleKWh), nullFloat(u.IdleSigmaKWh)})
-	t.AppendRow([]any{"residual", "", "", "", "", nullFloat(u.ResidualKWh)})
-	rightAligned(t, 2, 3, 4, 5, 6, 7, 8, 9, 10)
-	t.Render()
-	fmt.Fprintf(w, "\nSince %s. kWh is what the GPU spent on the requests, known of %d of %d; idle: nothing in flight; residual: charged to nobody.\n",
-		u.Since.Local().Format(time.DateTime), u.Total.Measured, u.Total.Requests)
-	if n := u.Total.Simulated.V; n > 0 {
-		fmt.Fprintf(w, "SIMULATED: the energy of %d of the requests is a simulated device's.\n", n)
-	}
-}
-
-// idleShare is the part of a group's energy that is its share of the loaded-idle draw.
-func idleShare(g queries.Consumption) string {
-	if !g.IdleKWh.Valid || !g.EnergyKWh.Valid || g.EnergyKWh.V == 0 {
-		return absent
-	}
-	return significant(100*g.IdleKWh.V/g.EnergyKWh.V) + " %"
 }
 
 // usageLine is one line of usage --json. Kind is group, all, idle or residual.

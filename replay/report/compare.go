@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wattline/replay"
+	"wattline/replay/table"
 )
 
 // Labelled is a run with the name under which it is compared.
@@ -54,7 +55,7 @@ func Comparison(w io.Writer, runs []Labelled) error {
 		fmt.Fprintf(b, "| %s |", strings.ReplaceAll(run.Label, "|", `\|`))
 		for _, c := range columns {
 			v := number(c.value(run.Results))
-			if v != absent {
+			if v != table.Absent {
 				v += c.unit
 			}
 			fmt.Fprintf(b, " %s |", v)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"wattline/replay"
+	"wattline/replay/table"
 )
 
 // LlamaBench writes the runs as llama-bench's table, for sharing where those are compared. Its tests are
@@ -54,7 +55,7 @@ func line(b *strings.Builder, run Labelled, test string, v replay.Stat, done map
 	}
 	done[test] = true
 	r := run.Results
-	model, size, params := r.Model, absent, absent
+	model, size, params := r.Model, table.Absent, table.Absent
 	if s := r.Server; s != nil {
 		model = strings.TrimSuffix(r.Model, ".gguf")
 		if s.ModelBytes > 0 {
@@ -95,12 +96,12 @@ func backend(run Labelled) string {
 			return "ROCm"
 		}
 	}
-	return absent
+	return table.Absent
 }
 
 func orAbsent(s string) string {
 	if s == "" {
-		return absent
+		return table.Absent
 	}
 	return s
 }

@@ -3,54 +3,25 @@ package report
 import (
 	"fmt"
 	"io"
-	"strconv"
-
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 
 	"wattline/replay"
+	"wattline/replay/table"
 )
-
-// absent is what people see where a value was not obtained.
-const absent = "-"
 
 // number prints three significant digits, or all whole ones.
 func number(n replay.Num) string {
 	if !n.Valid {
-		return absent
+		return table.Absent
 	}
-	rounded, err := strconv.ParseFloat(strconv.FormatFloat(n.V, 'g', 3, 64), 64)
-	if err != nil || rounded >= 1000 || rounded <= -1000 {
-		return strconv.FormatFloat(n.V, 'f', 0, 64)
-	}
-	return strconv.FormatFloat(rounded, 'f', -1, 64)
+	return table.Number(n.V)
 }
 
 // withUnit is number with its unit.
 func withUnit(n replay.Num, unit string) string {
 	if !n.Valid {
-		return absent
+		return table.Absent
 	}
 	return number(n) + " " + unit
-}
-
-// newTable is a table without lines; all columns but the first are numbers.
-func newTable(w io.Writer, header ...any) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	style := table.StyleLight
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	style.Format.Header = text.FormatDefault
-	t.SetStyle(style)
-	t.SuppressTrailingSpaces()
-	t.AppendHeader(header)
-	var right []table.ColumnConfig
-	for i := 2; i <= len(header); i++ {
-		right = append(right, table.ColumnConfig{Number: i, Align: text.AlignRight, AlignHeader: text.AlignRight})
-	}
-	t.SetColumnConfigs(right)
-	return t
 }
 
 // spread prints a mean over trials with its interval.
@@ -82,12 +53,12 @@ func Terminal(w io.Writer, run Labelled) {
 
 // cells is the latency and throughput of each cell.
 func cells(w io.Writer, r *replay.Results) {
-	t := newTable(w, "task, prompt x output", "n", "ttft ms", "tokens/s", "decode tok/s", "prefill tok/s", "tpot ms", "itl p50", "itl p99")
+	t := table.NewNumeric(w, "task, prompt x output", "n", "ttft ms", "tokens/s", "decode tok/s", "prefill tok/s", "tpot ms", "itl p50", "itl p99")
 	for _, c := range r.Cells {
-		t.AppendRow([]any{
+		t.Row(
 			c.String(), count(c), spread(c.TTFTTrials), spread(c.TPSTrials), spread(c.DecodeTrials), number(c.PrefillTPS.Mean),
 			number(c.TPOTMs.Mean), number(c.ITLMs.P50.Value), number(c.ITLMs.P99.Value),
-		})
+		)
 	}
 	t.Render()
 	if len(r.Cells) > 0 && r.Cells[0].TTFTTrials.Trials > 1 {
@@ -105,12 +76,12 @@ func energyCells(w io.Writer, r *replay.Results) {
 		return
 	}
 	fmt.Fprintln(w)
-	t := newTable(w, "task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W")
+	t := table.NewNumeric(w, "task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W")
 	for _, c := range r.Cells {
-		t.AppendRow([]any{
+		t.Row(
 			c.String(), number(c.Joules.Mean), number(c.PrefillJ.Mean), number(c.DecodeJ.Mean), number(c.IdleJ.Mean),
 			number(c.TokensPerJoule), number(c.TokensPerWatt.Mean),
-		})
+		)
 	}
 	t.Render()
 }
@@ -121,9 +92,9 @@ func series(w io.Writer, r *replay.Results) {
 		return
 	}
 	fmt.Fprintln(w)
-	t := newTable(w, "series", "n", "ttft ms", "tokens/s", "decode tok/s", "tokens/J", "tokens/W")
+	t := table.NewNumeric(w, "series", "n", "ttft ms", "tokens/s", "decode tok/s", "tokens/J", "tokens/W")
 	for _, s := range r.Series {
-		t.AppendRow([]any{s.Name, s.Requests, number(s.TTFTMs), number(s.TokensPerSecond), number(s.DecodeTPS), number(s.TokensPerJoule), number(s.TokensPerWatt)})
+		t.Row(s.Name, s.Requests, number(s.TTFTMs), number(s.TokensPerSecond), number(s.DecodeTPS), number(s.TokensPerJoule), number(s.TokensPerWatt))
 	}
 	t.Render()
 }
@@ -135,9 +106,9 @@ func waterfall(w io.Writer, r *replay.Results) {
 		return
 	}
 	fmt.Fprintf(w, "Measured twice: %d requests by the client and in line. Medians in ms, client's start to last token:\n", r.InLine.Joined)
-	t := newTable(w, "task, prompt x output", "ttft client", "ttft in line", "network", "upload", "proxy", "queue", "prefill", "server", "decode")
+	t := table.NewNumeric(w, "task, prompt x output", "ttft client", "ttft in line", "network", "upload", "proxy", "queue", "prefill", "server", "decode")
 	row := func(name string, f replay.Waterfall) {
-		t.AppendRow([]any{name, number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode)})
+		t.Row(name, number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode))
 	}
 	for _, c := range r.Cells {
 		row(c.String(), c.Waterfall)
@@ -147,9 +118,9 @@ func waterfall(w io.Writer, r *replay.Results) {
 
 // headline is the guide's figures, each with its formula.
 func headline(w io.Writer, r *replay.Results) {
-	t := newTable(w, "figure", "value", "", "", "formula")
+	t := table.NewNumeric(w, "figure", "value", "", "", "formula")
 	row := func(name string, v replay.Num, unit, key string) {
-		t.AppendRow([]any{name, number(v), unit, "", r.Definitions[key]})
+		t.Row(name, number(v), unit, "", r.Definitions[key])
 	}
 	row("throughput", r.Throughput.MeanTokensPerSecond, "tokens/s", "tokens_per_second")
 	row("  of the whole system", r.Throughput.SystemTokensPerSecond, "tokens/s", "system_tokens_per_second")
@@ -164,7 +135,7 @@ func headline(w io.Writer, r *replay.Results) {
 	row("GPU energy, all", r.Energy.GPUEnergyWh, "Wh", "gpu_energy_wh")
 	row("GPU energy, attributed", r.Energy.GPUAttributedWh, "Wh", "gpu_attributed_wh")
 	row("  of it idle draw", r.Energy.GPUIdleWh, "Wh", "gpu_idle_wh")
-	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
+	t.AlignRight(2)
 	t.Render()
 	if g := r.Goodput; g != nil {
 		fmt.Fprintf(w, "Goodput: %s\n", goodput(g))

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wattline/replay"
+	"wattline/replay/table"
 )
 
 // Tile is one figure for the head of a page.
@@ -97,7 +98,7 @@ func cellTable(r *replay.Results) Table {
 // quantile prints a quantile with its interval.
 func quantile(q replay.Quantile) string {
 	if !q.Value.Valid {
-		return absent
+		return table.Absent
 	}
 	return fmt.Sprintf("%s (%s..%s)", number(q.Value), number(q.Low), number(q.High))
 }

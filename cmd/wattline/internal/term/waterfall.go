@@ -1,47 +1,49 @@
-package main
+package term
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"wattline/meter"
+	"wattline/replay/table"
 	"wattline/sink"
-	"wattline/sink/store"
 )
 
-// span is one bar of the waterfall: from and to in microseconds after P0.
-type span struct {
+// phase is one row of the waterfall. Times are in microseconds after P0.
+type phase struct {
 	name, formula string
 	from, to      int64
-	length        meter.Int // as stored; a bar is only drawn where it and its place are known
-	placed        bool
+	length        meter.Int // as stored
+	placed        bool      // from and to are known, so a bar can be drawn
 }
 
-// spans places a request's phases on the time since P0. Marks are not stored, the differences between
-// them are: P1 = ttft - upstream_ttft, S = P1 + queue, T1 = ttft; of a request that was not streamed,
+// phases places a request's phases on the time since P0. Marks are not stored, the differences between
+// them are: P1 = ttft - upstream_ttft, S = P1 + queue, T1 = ttft. For a request that was not streamed,
 // S = duration - decode - prefill.
-func spans(r *meter.Record) []span {
-	queue := span{name: "queue", formula: "S - P1", length: r.QueueUs}
-	prefill := span{name: "prefill", formula: "server's prompt_ms", length: r.PrefillUs}
-	decode := span{name: "decode", formula: "Tn - T1", length: r.DecodeUs}
+func phases(r *meter.Record) []phase {
+	queue := phase{name: "queue", formula: "S - P1", length: r.QueueUs}
+	prefill := phase{name: "prefill", formula: "server's prompt_ms", length: r.PrefillUs}
+	decode := phase{name: "decode", formula: "Tn - T1", length: r.DecodeUs}
 	if r.Stream.Valid && r.Stream.V == 0 {
 		decode.formula = "server's predicted_ms"
 		decode.place(meter.Some(r.DurationUs.V-r.DecodeUs.V), r.DurationUs.Valid && r.DecodeUs.Valid)
 		prefill.place(meter.Some(decode.from-r.PrefillUs.V), decode.placed)
 		queue.place(meter.Some(prefill.from-r.QueueUs.V), prefill.placed)
-		return []span{queue, prefill, decode}
+		return []phase{queue, prefill, decode}
 	}
 	sent := meter.Int{V: r.TTFTUs.V - r.UpstreamTTFTUs.V, Valid: r.TTFTUs.Valid && r.UpstreamTTFTUs.Valid}
 	queue.place(sent, sent.Valid)
 	prefill.place(meter.Some(queue.to), queue.placed)
 	decode.place(r.TTFTUs, r.TTFTUs.Valid)
-	return []span{queue, prefill, decode}
+	return []phase{queue, prefill, decode}
 }
 
-func (s *span) place(from meter.Int, known bool) {
+// place sets from and to where both the start and the length are known.
+func (s *phase) place(from meter.Int, known bool) {
 	if !known || !from.Valid || !s.length.Valid {
 		return
 	}
@@ -51,9 +53,9 @@ func (s *span) place(from meter.Int, known bool) {
 // waterfallWidth is how many characters the whole request takes.
 const waterfallWidth = 60
 
-// bar draws from..to of a whole of total microseconds; a phase too short for its cell still shows. What lies
-// outside is cut off: the places come out of differences, so that a decode phase, for one, is drawn later by
-// what the first flush took, and would end behind the end.
+// bar draws the part from..to of total microseconds. A phase shorter than one character still shows. What lies
+// outside 0..total is cut off: places are computed from differences, so a decode phase can be drawn later by
+// the time of the first flush, and would end after the request.
 func bar(from, to, total int64) string {
 	if total <= 0 {
 		return ""
@@ -68,9 +70,9 @@ func bar(from, to, total int64) string {
 	return strings.Repeat(" ", left) + strings.Repeat("█", width)
 }
 
-// waterfall prints one request: when what happened, how much, and what it cost.
-func waterfall(a *app, r *store.Reader, rec *meter.Record) error {
-	w := a.stdout
+// Waterfall prints one request: when each phase began and ended, and each figure with its formula. derived are the
+// columns of view efficiency for this request, by name.
+func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	fmt.Fprintf(w, "request %s\n", rec.ID)
 	for _, line := range [][2]string{
 		{"started", rec.StartedAt.Local().Format(time.RFC3339Nano)},
@@ -84,18 +86,18 @@ func waterfall(a *app, r *store.Reader, rec *meter.Record) error {
 		}
 	}
 	fmt.Fprintln(w)
-	t := newTable(w, "mark or phase", "formula", "length", "0 "+strings.Repeat("-", waterfallWidth-4-len(ms(rec.DurationUs)))+" "+ms(rec.DurationUs))
-	row := func(s span) {
+	t := table.New(w, "mark or phase", "formula", "length", "0 "+strings.Repeat("-", waterfallWidth-4-len(ms(rec.DurationUs)))+" "+ms(rec.DurationUs))
+	row := func(s phase) {
 		drawn := ""
 		if s.placed {
 			drawn = bar(s.from, s.to, rec.DurationUs.V)
 		}
-		t.AppendRow([]any{s.name, s.formula, ms(s.length), drawn})
+		t.Row(s.name, s.formula, ms(s.length), drawn)
 	}
 	mark := func(name, formula string, at meter.Int) {
-		row(span{name: name, formula: formula, from: at.V, to: at.V, length: at, placed: at.Valid})
+		row(phase{name: name, formula: formula, from: at.V, to: at.V, length: at, placed: at.Valid})
 	}
-	for _, s := range spans(rec) {
+	for _, s := range phases(rec) {
 		row(s)
 	}
 	mark("head (ttfb)", "H - P0", rec.TTFBUs)
@@ -104,12 +106,13 @@ func waterfall(a *app, r *store.Reader, rec *meter.Record) error {
 		mark("first answer (ttfo)", "O1 - P0", rec.TTFOUs)
 	}
 	mark("end (duration)", "E - P0", rec.DurationUs)
-	rightAligned(t, 3)
+	t.AlignRight(3)
 	t.Render()
 	fmt.Fprintln(w)
-	return details(a, r, rec)
+	figures(w, rec, derived)
 }
 
+// who lists what is known of the client.
 func who(r *meter.Record) string {
 	var parts []string
 	for _, p := range [][2]string{{"agent", r.Agent}, {"session", r.Session}, {"user", r.User}, {"key", r.APIKeyID}, {"client", r.ClientAddr}} {
@@ -123,36 +126,31 @@ func who(r *meter.Record) string {
 	return strings.Join(parts, ", ")
 }
 
-// details prints what view efficiency derives from the row, each figure beside its formula, and the
-// token counts. Figures already drawn as bars, and those not obtained, are left out.
-func details(a *app, r *store.Reader, rec *meter.Record) error {
-	derived, err := r.Efficiency(a.ctx, rec.ID)
-	if err != nil {
-		return err
-	}
-	t := newTable(a.stdout, "figure", "value", "unit", "formula")
+// figures prints the token counts and the derived columns with their formulas. Columns already drawn as bars,
+// and those not obtained, are left out.
+func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
+	t := table.New(w, "figure", "value", "unit", "formula")
 	for _, c := range []struct {
 		name, doc string
 		n         meter.Int
 	}{
 		{"prompt tokens", "cached ones included", rec.PromptTokens},
 		{"cached tokens", "reused from the cache", rec.CachedTokens},
-		{"output tokens", "counted by: " + orAbsent(rec.TokenSource), rec.OutputTokens},
+		{"output tokens", "counted by: " + table.OrAbsent(rec.TokenSource), rec.OutputTokens},
 	} {
-		t.AppendRow([]any{c.name, count(c.n), "", c.doc})
+		t.Row(c.name, Count(c.n), "", c.doc)
 	}
 	drawn := []string{"ttfb_ms", "ttft_ms", "ttfo_ms", "duration_ms", "queue_ms", "prefill_ms", "decode_ms"}
 	for _, c := range sink.EfficiencyColumns() {
 		if v, ok := derived[c.Name]; ok && !slices.Contains(drawn, c.Name) {
-			t.AppendRow([]any{c.Name, significant(v), c.Unit, c.Doc})
+			t.Row(c.Name, table.Number(v), c.Unit, c.Doc)
 		}
 	}
 	from := strings.TrimSpace(rec.EnergyMethod + " " + rec.EnergySource)
 	if strings.HasPrefix(rec.EnergySource, "sim/") {
 		from += ", simulated"
 	}
-	t.AppendRow([]any{"energy quality", orAbsent(rec.EnergyQuality), "", from})
-	rightAligned(t, 2)
+	t.Row("energy quality", table.OrAbsent(rec.EnergyQuality), "", from)
+	t.AlignRight(2)
 	t.Render()
-	return nil
 }

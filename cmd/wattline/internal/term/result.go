@@ -1,4 +1,6 @@
-package main
+// Package term prints what wattline has measured for people at a terminal: SQL results, lists of requests,
+// the waterfall of one, usage, power devices.
+package term
 
 import (
 	"database/sql"
@@ -10,86 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
-
-	"wattline/meter"
+	"wattline/replay/table"
 	"wattline/sink/queries"
 )
-
-// absent is what people are shown where a value was not obtained. Machines get null.
-const absent = "-"
-
-// newTable is a table without lines, its numbers aligned to the right.
-func newTable(w io.Writer, header ...any) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	style := table.StyleLight
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	style.Format.Header = text.FormatDefault
-	t.SetStyle(style)
-	t.SuppressTrailingSpaces()
-	t.AppendHeader(header)
-	return t
-}
-
-// rightAligned aligns the columns with these numbers, from 1, to the right.
-func rightAligned(t table.Writer, columns ...int) {
-	configs := make([]table.ColumnConfig, len(columns))
-	for i, n := range columns {
-		configs[i] = table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight}
-	}
-	t.SetColumnConfigs(configs)
-}
-
-func orAbsent(s string) string {
-	if s == "" {
-		return absent
-	}
-	return s
-}
-
-// inUnit prints v/scale with three significant digits or all its whole ones, and the unit.
-func inUnit(v meter.Int, scale float64, unit string) string {
-	if !v.Valid {
-		return absent
-	}
-	return significant(float64(v.V)/scale) + " " + unit
-}
-
-func ms(v meter.Int) string { return inUnit(v, 1e3, "ms") }
-
-func count(v meter.Int) string {
-	if !v.Valid {
-		return absent
-	}
-	return strconv.FormatInt(v.V, 10)
-}
-
-// significant prints three significant digits, never an exponent, and never cuts whole ones.
-func significant(f float64) string {
-	rounded, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', 3, 64), 64)
-	if err != nil || rounded >= 1000 || rounded <= -1000 {
-		rounded = f
-		return strconv.FormatFloat(rounded, 'f', 0, 64)
-	}
-	return strconv.FormatFloat(rounded, 'f', -1, 64)
-}
-
-func nullFloat(v sql.Null[float64]) string {
-	if !v.Valid {
-		return absent
-	}
-	return significant(v.V)
-}
-
-func nullInt(v sql.Null[int64]) string {
-	if !v.Valid {
-		return absent
-	}
-	return strconv.FormatInt(v.V, 10)
-}
 
 // resultWriter prints the rows of an SQL result.
 type resultWriter interface {
@@ -109,17 +34,18 @@ func newResultWriter(format string, w io.Writer, columns []string) (resultWriter
 	for i, c := range columns {
 		header[i] = c
 	}
-	return &tableResult{t: newTable(w, header...), numeric: make([]bool, len(columns))}, nil
+	return &tableResult{t: table.New(w, header...), numeric: make([]bool, len(columns))}, nil
 }
 
-// printRows writes a whole result.
-func printRows(rows *sql.Rows, named func() []string, format string, w io.Writer) error {
+// Rows prints a whole result in a format of query --format: table, json or csv. columnsOf names the columns of
+// a result that does not name them itself.
+func Rows(w io.Writer, rows *sql.Rows, columnsOf func() []string, format string) error {
 	columns, err := rows.Columns()
 	if err != nil {
 		return err
 	}
 	if len(columns) == 0 {
-		columns = named()
+		columns = columnsOf()
 	}
 	out, err := newResultWriter(format, w, columns)
 	if err != nil {
@@ -199,20 +125,19 @@ func (c *csvResult) end() error {
 
 // tableResult collects the rows, as a table's widths depend on all of them.
 type tableResult struct {
-	t       table.Writer
+	t       *table.Table
 	numeric []bool
-	rows    int
 }
 
 func (t *tableResult) row(values []any) error {
-	cells := make(table.Row, len(values))
+	cells := make([]any, len(values))
 	for i, v := range values {
 		switch v := v.(type) {
 		case nil:
-			cells[i] = absent
+			cells[i] = table.Absent
 			continue
 		case float64:
-			cells[i] = significant(v)
+			cells[i] = table.Number(v)
 		default:
 			cells[i] = plain(v)
 		}
@@ -220,8 +145,7 @@ func (t *tableResult) row(values []any) error {
 			t.numeric[i] = true
 		}
 	}
-	t.t.AppendRow(cells)
-	t.rows++
+	t.t.Row(cells...)
 	return nil
 }
 
@@ -232,7 +156,7 @@ func (t *tableResult) end() error {
 			right = append(right, i+1)
 		}
 	}
-	rightAligned(t.t, right...)
+	t.t.AlignRight(right...)
 	t.t.Render()
 	return nil
 }

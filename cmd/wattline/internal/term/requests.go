@@ -1,0 +1,53 @@
+package term
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"wattline/meter"
+	"wattline/replay/table"
+)
+
+// shortID is enough of a UUIDv7 to find the request again: the end is random, the beginning is the time.
+func shortID(id string) string { return id[max(0, len(id)-8):] }
+
+// Requests lists requests, one a line.
+func Requests(w io.Writer, recs []*meter.Record) {
+	t := table.New(w, "started", "id", "model", "path", "outcome", "in", "cached", "out", "queue", "ttft", "decode", "total", "energy")
+	for _, r := range recs {
+		t.Row(
+			r.StartedAt.Local().Format("01-02 15:04:05.000"), shortID(r.ID), table.OrAbsent(r.Model), table.OrAbsent(r.Path), outcome(r),
+			Count(r.PromptTokens), Count(r.CachedTokens), Count(r.OutputTokens),
+			ms(r.QueueUs), ms(r.TTFTUs), ms(r.DecodeUs), ms(r.DurationUs), energyOf(r),
+		)
+	}
+	t.AlignRight(6, 7, 8, 9, 10, 11, 12, 13)
+	t.Render()
+}
+
+// outcome is ok, or the kind of failure with its status code.
+func outcome(r *meter.Record) string {
+	if r.Outcome == meter.OK || !r.Status.Valid {
+		return table.OrAbsent(string(r.Outcome))
+	}
+	return fmt.Sprintf("%s %d", r.Outcome, r.Status.V)
+}
+
+// energyOf is a request's joules with their standard error, or the quality that says why there are none.
+func energyOf(r *meter.Record) string {
+	if !r.GPUUj.Valid {
+		if uj := r.EnergyUj(); uj.Valid {
+			return InUnit(uj, 1e6, "J CPU")
+		}
+		return table.OrAbsent(r.EnergyQuality)
+	}
+	text := InUnit(r.GPUUj, 1e6, "J")
+	if r.GPUSigmaUj.Valid {
+		text = InUnit(r.GPUUj, 1e6, "") + "± " + InUnit(r.GPUSigmaUj, 1e6, "J")
+	}
+	if strings.HasPrefix(r.EnergySource, "sim/") {
+		text += " simulated"
+	}
+	return text
+}

@@ -1,0 +1,75 @@
+// Package table prints aligned tables for a terminal, and numbers as people read them.
+package table
+
+import (
+	"io"
+	"strconv"
+
+	pretty "github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// Absent is printed where a value was not obtained.
+const Absent = "-"
+
+// Table collects rows, as the widths of columns depend on all of them; Render prints it.
+type Table struct {
+	writer pretty.Writer
+}
+
+// New is a table without lines. The columns of the header are aligned to the left.
+func New(w io.Writer, header ...any) *Table {
+	t := pretty.NewWriter()
+	t.SetOutputMirror(w)
+	style := pretty.StyleLight
+	style.Options = pretty.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
+	t.AppendHeader(header)
+	return &Table{t}
+}
+
+// NewNumeric is a table whose columns, except the first, hold numbers.
+func NewNumeric(w io.Writer, header ...any) *Table {
+	t := New(w, header...)
+	var right []int
+	for i := 2; i <= len(header); i++ {
+		right = append(right, i)
+	}
+	t.AlignRight(right...)
+	return t
+}
+
+// AlignRight aligns the columns with these numbers, counted from 1, to the right, and all others to the left.
+func (t *Table) AlignRight(columns ...int) {
+	configs := make([]pretty.ColumnConfig, len(columns))
+	for i, n := range columns {
+		configs[i] = pretty.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight}
+	}
+	t.writer.SetColumnConfigs(configs)
+}
+
+// Row appends a row. It may have fewer cells than the header.
+func (t *Table) Row(cells ...any) { t.writer.AppendRow(cells) }
+
+// Render prints the table.
+func (t *Table) Render() { t.writer.Render() }
+
+// Number prints three significant digits, never an exponent, and never rounds whole digits away.
+func Number(f float64) string {
+	rounded, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', 3, 64), 64)
+	if err != nil || rounded >= 1000 || rounded <= -1000 {
+		return strconv.FormatFloat(f, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(rounded, 'f', -1, 64)
+}
+
+// OrAbsent is s, or a dash where it is empty.
+func OrAbsent(s string) string {
+	if s == "" {
+		return Absent
+	}
+	return s
+}

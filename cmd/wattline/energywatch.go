@@ -133,9 +133,9 @@ func (w *watched) Observe(e proxy.Event) {
 		if w.slots != nil {
 			q.slot = w.slots.Sent(step.Request, step.At, q.work, e.Bytes)
 		}
-		phase := gpu.PhaseWaiting
+		phase := meter.PhaseWaiting
 		if !q.work.Streams { // its phases show only at its end; that it works now is still worth knowing
-			phase = gpu.PhasePrefill
+			phase = meter.PhasePrefill
 		}
 		w.tell(q, step, phase)
 	case proxy.HeadersReceived:
@@ -149,7 +149,7 @@ func (w *watched) Observe(e proxy.Event) {
 			if q.slot != nil {
 				q.slot.Started(step.At)
 			}
-			w.tell(q, step, gpu.PhasePrefill)
+			w.tell(q, step, meter.PhasePrefill)
 		}
 	case proxy.OutputReceived:
 		if e.Progress.Outputs > 0 {
@@ -180,7 +180,7 @@ func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) 
 	if p.First {
 		step.Kind = energy.FirstToken
 		q.on.upstream.Observe(step)
-		w.tell(q, step, gpu.PhaseDecode)
+		w.tell(q, step, meter.PhaseDecode)
 		n--
 	}
 	for range n { // one by one, as a recording has them
@@ -189,7 +189,7 @@ func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) 
 	}
 }
 
-func (w *watched) tell(q *liveRequest, step energy.Event, phase gpu.Phase) {
+func (w *watched) tell(q *liveRequest, step energy.Event, phase meter.Phase) {
 	q.on.activity.Observe(gpu.Event{At: step.At, Request: step.Request, Phase: phase, Slot: -1})
 }
 
@@ -225,7 +225,7 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 		Cancelled: rec.Outcome == meter.Cancelled, Refused: refused(rec, q.work.Streams), Several: q.work.Several,
 		Prefill: time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
 	}
-	w.tell(q, end, gpu.PhaseDone)
+	w.tell(q, end, meter.PhaseDone)
 	if q.slot != nil {
 		q.slot.Ended(end.At, end.Counts.Cancelled)
 	}

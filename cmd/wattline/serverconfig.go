@@ -43,9 +43,9 @@ type facts struct {
 	ended chan struct{}
 
 	// Owned by the goroutine.
-	offered string             // the last row that was handed over
-	pid     int                // the server's process; 0: not known
-	limits  map[string]gpu.Int // last known, by device
+	offered string               // the last row that was handed over
+	pid     int                  // the server's process; 0: not known
+	limits  map[string]meter.Int // last known, by device
 }
 
 // knownFacts is what a finished row needs of them.
@@ -59,7 +59,7 @@ func (p *power) learnFacts(r *rows, up proxy.Upstream, b *binding, whose *discov
 	ctx, quit := context.WithCancel(context.Background())
 	f := &facts{
 		up: up, route: up.String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
-		wake: make(chan struct{}, 1), quit: quit, ended: make(chan struct{}), limits: map[string]gpu.Int{},
+		wake: make(chan struct{}, 1), quit: quit, ended: make(chan struct{}), limits: map[string]meter.Int{},
 	}
 	f.known.Store(&knownFacts{})
 	go f.run(ctx) // ends with stop, which waits
@@ -177,7 +177,7 @@ func (f *facts) devices(ctx context.Context) (names []string, driver string, lim
 		if in.Driver != "" && !slices.Contains(drivers, in.Driver) {
 			drivers = append(drivers, in.Driver)
 		}
-		limit.V, limit.Valid = limit.V+mw.V, limit.Valid && mw.OK
+		limit.V, limit.Valid = limit.V+mw.V, limit.Valid && mw.Valid
 	}
 	if !limit.Valid {
 		limit.V = 0
@@ -186,20 +186,20 @@ func (f *facts) devices(ctx context.Context) (names []string, driver string, lim
 }
 
 // device returns a device's facts and its power limit, the last known one where it does not answer now.
-func (f *facts) device(ctx context.Context, d *powered) (in gpu.Info, limit gpu.Int) {
+func (f *facts) device(ctx context.Context, d *powered) (in gpu.Info, limit meter.Int) {
 	id := d.target.Info.UUID
 	in, limit = d.now()
 	if _, asked := f.limits[id]; !asked {
 		ctx, cancel := context.WithTimeout(ctx, factsLimit)
 		defer cancel()
-		for tick := time.Tick(50 * time.Millisecond); !limit.OK && ctx.Err() == nil; in, limit = d.now() {
+		for tick := time.Tick(50 * time.Millisecond); !limit.Valid && ctx.Err() == nil; in, limit = d.now() {
 			select {
 			case <-tick:
 			case <-ctx.Done():
 			}
 		}
 	}
-	if !limit.OK {
+	if !limit.Valid {
 		limit = f.limits[id]
 	}
 	f.limits[id] = limit
@@ -207,11 +207,11 @@ func (f *facts) device(ctx context.Context, d *powered) (in gpu.Info, limit gpu.
 }
 
 // now is what the device's sampler knows: its facts, and the power limit once it has read it.
-func (d *powered) now() (gpu.Info, gpu.Int) {
+func (d *powered) now() (gpu.Info, meter.Int) {
 	if s := d.sampler.Load(); s != nil {
 		if st := s.States(); len(st) > 0 { // one device each
 			return st[0].Info, st[0].Status.LimitMw
 		}
 	}
-	return d.target.Info, gpu.Int{}
+	return d.target.Info, meter.Int{}
 }

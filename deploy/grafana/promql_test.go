@@ -26,6 +26,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"wattline/deploy/debian"
 	"wattline/deploy/grafana"
 	"wattline/meter"
 	"wattline/sink"
@@ -213,14 +214,7 @@ type prometheus struct{ url string }
 // and scrapes addr as deploy/prometheus/prometheus.yml does.
 func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 	t.Helper()
-	fetch := exec.CommandContext(t.Context(), "../prometheus/fetch.sh")
-	var said bytes.Buffer
-	fetch.Stderr = &said
-	found, err := fetch.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, said.String())
-	}
-	bin, dir := strings.TrimSpace(string(found)), t.TempDir()
+	dir := t.TempDir()
 	config, err := os.ReadFile("../prometheus/prometheus.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -235,12 +229,12 @@ func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 			t.Fatal(err)
 		}
 	}
-	fill := exec.CommandContext(t.Context(), filepath.Join(bin, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "samples"), filepath.Join(dir, "data"))
+	fill := exec.CommandContext(t.Context(), debian.Need(t, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "samples"), filepath.Join(dir, "data"))
 	if out, err := fill.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"),
+	cmd := exec.CommandContext(ctx, debian.Need(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage") // as in compose.yaml
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	log, err := cmd.StderrPipe()

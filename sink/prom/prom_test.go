@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"wattline/deploy/debian"
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/metrics"
@@ -102,14 +102,7 @@ func record(m *metrics.Metrics) {
 
 // Prometheus's own tool, fetched where there is none, finds nothing to say.
 func TestPromtoolCheckMetricsPasses(t *testing.T) {
-	var said bytes.Buffer
-	fetch := exec.Command("../../deploy/prometheus/fetch.sh")
-	fetch.Stderr = &said
-	dir, err := fetch.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, said.String())
-	}
-	promtool := filepath.Join(strings.TrimSpace(string(dir)), "promtool")
+	promtool := debian.Need(t, "promtool")
 	check := exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader(scraped(t, ""))
 	out, err := check.CombinedOutput()

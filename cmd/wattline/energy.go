@@ -242,7 +242,7 @@ func (p *power) slotReads() (out []metrics.Slots) {
 		}
 		s := w.slots.Stats()
 		out = append(out, metrics.Slots{
-			Route: w.name, Looks: s.Looks, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.Unknown, Waited: s.Waited,
+			Route: w.name, Looks: s.Polls, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.NotFound, Waited: s.PollTime,
 		})
 	}
 	return out

@@ -12,7 +12,6 @@ import (
 	"wattline/gpu"
 	"wattline/gpu/discover"
 	"wattline/meter"
-	"wattline/proxy"
 	"wattline/proxy/llama"
 	"wattline/sink"
 )
@@ -28,7 +27,7 @@ const (
 // facts learns a route's row of table configs. It asks at the start, and then behind the first request that
 // finishes when what it knows is old; once a local server's process has ended, nothing is known of the next.
 type facts struct {
-	up       proxy.Upstream
+	client   *llama.Client
 	route    string // address of the upstream, as rows have it
 	power    *power
 	binding  *binding
@@ -55,10 +54,10 @@ type knownFacts struct {
 }
 
 // learnFacts begins to learn; stop ends it.
-func (p *power) learnFacts(r *rows, up proxy.Upstream, b *binding, whose *discover.Family, machine *discover.Host) *facts {
+func (p *power) learnFacts(r *rows, route *servedRoute, b *binding, whose *discover.Family, machine *discover.Host) *facts {
 	ctx, quit := context.WithCancel(context.Background())
 	f := &facts{
-		up: up, route: up.String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
+		client: route.client, route: route.client.Upstream().String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
 		wake: make(chan struct{}, 1), quit: quit, ended: make(chan struct{}), limits: map[string]meter.Int{},
 	}
 	f.known.Store(&knownFacts{})
@@ -89,7 +88,11 @@ func (f *facts) run(ctx context.Context) {
 	for {
 		pause := factsEvery
 		if err := f.look(ctx); err != nil {
-			f.log.Debug("the upstream does not say what it is", "upstream", f.route, "error", err)
+			level := slog.LevelDebug
+			if errors.Is(err, llama.ErrReplyTooLong) {
+				level = slog.LevelWarn
+			}
+			f.log.Log(ctx, level, "cannot learn what the upstream is", "upstream", f.route, "error", err)
 			if errors.Is(err, llama.ErrNotReady) {
 				pause = factsRetry
 				f.known.Store(&knownFacts{})
@@ -131,7 +134,7 @@ func (f *facts) await(ctx context.Context, pause time.Duration) bool {
 func (f *facts) look(ctx context.Context) error {
 	c := &sink.ServerConfig{At: time.Now().UTC(), Instance: f.instance, Upstream: f.route, WattlineVersion: version()}
 	c.GPUs, c.Driver, c.GPUPowerLimitMw = f.devices(ctx)
-	said, err := llama.AskInfo(ctx, f.up)
+	said, err := f.client.Info(ctx)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	}
 	c.page, c.tel = tel.handler(), tel
 	c.power = &power{
-		clock: clock, log: log, slots: "off", instance: "test", queue: sink.New(sink.Config{Store: c.store, Witness: tel, Log: log}),
+		clock: clock, log: log, slots: "off", instance: "test", queue: sink.New(sink.Config{Store: c.store, Observer: tel, Log: log}),
 		sources: &gpuSources{GPUs: []gpu.Source{c.card}, root: t.TempDir()},
 	}
 	routes := []*servedRoute{{route: route{Name: "default", Upstream: "http://127.0.0.1:1"}}}
@@ -74,7 +74,7 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	if err := c.attach(c.bindings[0], found[0]); err != nil {
 		t.Fatal(err)
 	}
-	tel.metrics.Watch(metrics.Sources{Devices: c.deviceStates})
+	tel.metrics.SetSources(metrics.Sources{Devices: c.deviceStates})
 	return c
 }
 

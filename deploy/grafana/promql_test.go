@@ -31,7 +31,6 @@ import (
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/metrics"
-	"wattline/sink/prom"
 )
 
 // Every panel's PromQL gives the known answer on a real Prometheus. Its data are pages of wattline's own
@@ -103,7 +102,7 @@ type page struct {
 
 func newPage(t *testing.T) *page {
 	t.Helper()
-	e, err := prom.New(slog.New(slog.DiscardHandler))
+	e, err := metrics.NewPrometheusExporter(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,12 +133,12 @@ func (p *page) step(t *testing.T) {
 		case 1:
 			rec.Error = "not JSON"
 		}
-		p.metrics.Ended(rec, sampled())
+		p.metrics.RecordEnded(rec, sampled())
 	}
 	p.metrics.Power(&sink.Power{At: time.Now(), Device: "GPU-0", EnergyUj: some(300e6), MeanMw: some(300_000), TempC: some(60), LimitMw: some(400_000)})
 	p.metrics.Ledger(&sink.Ledger{Device: "GPU-0", CounterUj: some(300e6), RequestsActiveUj: some(200e6), RequestsIdleUj: some(50e6), PoolsUj: some(-1e6), IdleUj: some(41e6), ResidualUj: some(10e6)})
 	steps := uint64(p.steps)
-	p.metrics.Watch(metrics.Sources{
+	p.metrics.SetSources(metrics.Sources{
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 2, Connections: 3}} },
 		Queue:  func() sink.Stats { return sink.Stats{Requests: sink.Counts{Dropped: steps}} },
 		Outbox: func() (metrics.Outbox, bool) { return metrics.Outbox{Requests: 5, Power: 6, Ledger: 7, Gaps: 8}, true },

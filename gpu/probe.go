@@ -1,10 +1,6 @@
 package gpu
 
-import (
-	"time"
-
-	"wattline/meter"
-)
+import "time"
 
 // probe finds out how often a device's channels update, just after it was opened.
 //
@@ -202,15 +198,15 @@ func (p *probe) plan(t Tick) int64 {
 
 // changes collects when a polled value changed.
 type changes struct {
-	last  meter.Int
+	last  Int
 	times []int64
 }
 
-func (c *changes) see(at int64, v meter.Int) {
-	if !v.Valid {
+func (c *changes) see(at int64, v Int) {
+	if !v.OK {
 		return
 	}
-	if c.last.Valid && c.last.V != v.V {
+	if c.last.OK && c.last.V != v.V {
 		c.times = append(c.times, at)
 	}
 	c.last = v

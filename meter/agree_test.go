@@ -32,10 +32,10 @@ func TestServerAgrees(t *testing.T) {
 		for i := range *agree {
 			bare = append(bare, askSlots(t, addr))
 			o := askMixed(t, rng, addr, i)
-			if o.Facts.Disagree {
-				t.Errorf("request %d: sources disagree: %+v", i, o.Facts)
+			if o.disputed() {
+				t.Errorf("request %d: sources disagree: %+v", i, o.Observations)
 			}
-			r, f := o.Record, o.Facts
+			r, f := o.Record, o.Observations
 			first = append(first, micro(r.UpstreamTTFTUs.V-f.Timings.PromptUs.V))
 			head = append(head, time.Duration(f.FirstNs.V)-micro(r.TTFBUs.V+f.Timings.PromptUs.V))
 			rest = append(rest, micro(r.DecodeUs.V-f.Timings.PredictedUs.V))
@@ -66,7 +66,7 @@ func TestServerAgrees(t *testing.T) {
 					}
 					o := tr.play(t, new(meter.Meter), &slots)
 					mu.Lock()
-					start := o.Facts.FirstNs.V - 1e3*o.Facts.Timings.PromptUs.V
+					start := o.Observations.FirstNs.V - 1e3*o.Observations.Timings.PromptUs.V
 					heads = append(heads, time.Duration(1e3*o.Record.TTFBUs.V-start))
 					if waited(o.Record, idleQueue) {
 						queued++
@@ -128,7 +128,7 @@ func askMixed(t *testing.T, rng *rand.Rand, addr string, i int) outcome {
 	r := tr.reply(t)
 	o := tr.playBody(new(meter.Meter), nil, &r)
 	checkCounts(t, tr, &r, o)
-	if o.Record.Stream.V != 1 || !o.Facts.Timings.PromptUs.Valid || !o.Record.DecodeUs.Valid {
+	if o.Record.Stream.V != 1 || !o.Observations.Timings.PromptUs.Valid || !o.Record.DecodeUs.Valid {
 		t.Fatalf("%s: %s", tr.Name, o.json(t))
 	}
 	return o

@@ -113,6 +113,8 @@ func (c Column) Null(r *Record) bool {
 		return *p == nil
 	case *[]int64:
 		return *p == nil
+	case **Details:
+		return *p == nil
 	}
 	panic("meter: column " + c.Name + " has a field of an unknown type")
 }

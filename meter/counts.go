@@ -13,6 +13,9 @@ type Counts struct {
 	PredictedUs   Int // the server's predicted_ms
 }
 
+// tokens are the counts of which there is one a column.
+func (c *Counts) tokens() TokenCounts { return TokenCounts{c.Prompt, c.Cached, c.Output} }
+
 // stage says how far a count holds.
 type stage uint8
 

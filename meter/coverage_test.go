@@ -28,7 +28,7 @@ const (
 var coverageColumns = []string{"model", "finish", "prompt", "cached", "output", "draft", "ttft", "ttfo", "queue", "prefill", "decode", "itl", "source", "error"}
 
 func coverageOf(tr *transcript, o outcome) coverage {
-	r, f := o.Record, o.Facts
+	r, d := o.Record, o.details()
 	output := have(r.OutputTokens.Valid)
 	if r.TokenSource == meter.TokensFromEvents {
 		output = bound
@@ -43,7 +43,7 @@ func coverageOf(tr *transcript, o outcome) coverage {
 		return derived
 	}
 	queue := absent
-	if r.QueueUs.Valid || f.NegativeQueue {
+	if r.QueueUs.Valid || d.NegativeQueue.Valid {
 		queue = derived
 	}
 	source := r.TokenSource
@@ -57,7 +57,7 @@ func coverageOf(tr *transcript, o outcome) coverage {
 	return coverage{strings.TrimPrefix(tr.Name, "llama-server/"), dialect, []string{
 		have(r.Model != ""), have(r.FinishReason != ""), have(r.PromptTokens.Valid), have(r.CachedTokens.Valid), output,
 		have(r.DraftTokens.Valid && r.DraftAcceptedTokens.Valid), have(r.TTFTUs.Valid), have(r.TTFOUs.Valid), queue,
-		phase(r.PrefillUs, f.PrefillSource), phase(r.DecodeUs, f.DecodeSource), have(r.ITLP50Us.Valid), source, have(r.Error != ""),
+		phase(r.PrefillUs, d.PrefillSource), phase(r.DecodeUs, d.DecodeSource), have(r.ITLP50Us.Valid), source, have(r.Error != ""),
 	}}
 }
 

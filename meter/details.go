@@ -6,77 +6,211 @@ import (
 	"strings"
 )
 
-// details appends to the empty b the row's column of that name: what the request asked for and the reply told beside the
-// columns, as one JSON object that holds only what was there. DEFINITIONS.md lists the keys.
-func (f *Facts) details(b []byte) []byte {
-	b = append(b, '{')
-	text := func(key, v string) {
-		if v != "" {
-			b = appendText(appendKey(b, key), v)
-		}
-	}
-	num := func(key string, v Int) {
-		if v.Valid {
-			b = strconv.AppendInt(appendKey(b, key), v.V, 10)
-		}
-	}
-	some := func(key string, v int64) { num(key, Int{V: v, Valid: v != 0}) }
-	if f.RequestedModel != f.ServedModel {
-		text("requested_model", f.RequestedModel)
-	}
-	if f.Temperature.Valid {
-		b = strconv.AppendFloat(appendKey(b, "temperature"), f.Temperature.V, 'g', -1, 64)
-	}
-	num("seed", f.Seed)
-	num("n", f.Completions)
-	num("prompts", f.Prompts)
-	num("inputs", f.Inputs)
-	num("documents", f.Documents)
-	some("images", f.Images)
-	some("audios", f.Audios)
-	num("include_usage", f.IncludeUsage)
-	num("timings_per_token", f.TimingsPerToken)
-	num("return_progress", f.ReturnProgress)
-	num("cache_prompt", f.CachePrompt)
-	num("asked_slot", f.AskedSlot)
-	text("server_build", f.Fingerprint)
-	num("slot", f.SlotID)
-	num("results", f.Results)
-	num("tokens", f.Tokens)
-	num("counted_tokens", f.Counted)
-	num("covered_completions", f.Covered)
-	num("output_at_least", f.AtLeast)
-	text("queue_from", f.QueueSource)
-	text("prefill_from", f.PrefillSource)
-	text("decode_from", f.DecodeSource)
-	some("negative_queue", truth(f.NegativeQueue))
-	if f.Disagree {
-		text(disputedKey, strings.Join(f.disputed(), ","))
-		for _, s := range []struct {
-			name string
-			c    Counts
-		}{{"usage", f.Usage}, {"timings", f.Timings}, {"native", f.Native}} {
-			num(s.name+"_prompt_tokens", s.c.Prompt)
-			num(s.name+"_cached_tokens", s.c.Cached)
-			num(s.name+"_output_tokens", s.c.Output)
-		}
-	}
-	some("output_reads", f.OutputReads)
-	some("max_outputs_per_read", f.MaxOutputsRead)
-	some("pings", f.Pings)
-	some("bad_events", f.BadEvents)
-	if len(b) == 1 {
-		return nil
-	}
-	return append(b, '}')
+// Details is what the request asked for and the reply told beside the columns. A null Int, a null Float and an
+// empty string were not told. DEFINITIONS.md explains each. Once a Record refers to it, it is not changed:
+// several rows may share one.
+type Details struct {
+	// What the request asked for.
+	RequestedModel  string // where the reply names another
+	Temperature     Float
+	Seed            Int
+	Completions     Int // n
+	Prompts         Int // prompts in one request: elements of an array prompt
+	Inputs          Int // texts to embed or tokenise, questions to decide, or items of a Responses input
+	Documents       Int // to rerank
+	Images, Audios  Int
+	IncludeUsage    Int // stream_options.include_usage, 0 or 1
+	TimingsPerToken Int
+	ReturnProgress  Int
+	CachePrompt     Int
+	RequestedSlot   Int // id_slot
+
+	// What the reply told.
+	ServerBuild string // system_fingerprint: llama-server's build
+	Slot        Int    // which of the server's slots served it
+	Results     Int    // embeddings, documents ranked, or questions answered
+	Tokens      Int    // tokens that /tokenize returned
+	Counted     Int    // prompt tokens that a counting route returned
+	Covered     Int    // completions that the counts cover, where fewer than the exchange had: no sum exists
+	AtLeast     Int    // output tokens that a stream told before it was cut
+
+	// Where each phase came from: SourceHead, SourceServer, SourceProgress or SourceMarks; "" where it is null.
+	QueueSource   string
+	PrefillSource string
+	DecodeSource  string
+	NegativeQueue Int // 1: S lay before P1, so queue_us is null
+
+	// Disputed names the counts (prompt, cached, output) that two sources tell differently, joined by commas. Only
+	// then are the sources' counts set.
+	Disputed               string
+	Usage, Timings, Native TokenCounts
+
+	// What the meter saw.
+	OutputReads       Int // reads that brought output
+	MaxOutputsPerRead Int
+	Pings             Int // SSE comments
+	BadEvents         Int // events whose data was not whole JSON: not counted into anything
+	UncountedOutputs  Int // outputs beyond the 16th of one event: not on the timeline
+
+	stored string // the text that it was read from: it may be another version's
 }
 
-// disputedKey is the key under which details name the counts that two sources tell differently.
-const disputedKey = "disputed"
+// Where a phase came from.
+const (
+	SourceHead     = "head"     // the reply's head marks the slot's start
+	SourceServer   = "server"   // the server's prompt_ms and predicted_ms
+	SourceProgress = "progress" // the server's prefill progress
+	SourceMarks    = "marks"    // our stamps
+)
 
-// disputed names the token counts that two sources tell differently.
-func (f *Facts) disputed() (names []string) {
-	u, t, n := &f.Usage, &f.Timings, &f.Native
+// TokenCounts are one source's numbers of tokens.
+type TokenCounts struct{ Prompt, Cached, Output Int }
+
+// Float is a number that may be absent. The zero value is null.
+type Float struct {
+	V     float64
+	Valid bool
+}
+
+// detail is one member of the column's JSON object. ptr returns a *string, *Int or *Float.
+type detail struct {
+	key string
+	ptr func(*Details) any
+}
+
+//nolint:gochecknoglobals // a constant table
+var detailTable = [...]detail{
+	{"requested_model", func(d *Details) any { return &d.RequestedModel }},
+	{"temperature", func(d *Details) any { return &d.Temperature }},
+	{"seed", func(d *Details) any { return &d.Seed }},
+	{"n", func(d *Details) any { return &d.Completions }},
+	{"prompts", func(d *Details) any { return &d.Prompts }},
+	{"inputs", func(d *Details) any { return &d.Inputs }},
+	{"documents", func(d *Details) any { return &d.Documents }},
+	{"images", func(d *Details) any { return &d.Images }},
+	{"audios", func(d *Details) any { return &d.Audios }},
+	{"include_usage", func(d *Details) any { return &d.IncludeUsage }},
+	{"timings_per_token", func(d *Details) any { return &d.TimingsPerToken }},
+	{"return_progress", func(d *Details) any { return &d.ReturnProgress }},
+	{"cache_prompt", func(d *Details) any { return &d.CachePrompt }},
+	{"asked_slot", func(d *Details) any { return &d.RequestedSlot }},
+	{"server_build", func(d *Details) any { return &d.ServerBuild }},
+	{"slot", func(d *Details) any { return &d.Slot }},
+	{"results", func(d *Details) any { return &d.Results }},
+	{"tokens", func(d *Details) any { return &d.Tokens }},
+	{"counted_tokens", func(d *Details) any { return &d.Counted }},
+	{"covered_completions", func(d *Details) any { return &d.Covered }},
+	{"output_at_least", func(d *Details) any { return &d.AtLeast }},
+	{"queue_from", func(d *Details) any { return &d.QueueSource }},
+	{"prefill_from", func(d *Details) any { return &d.PrefillSource }},
+	{"decode_from", func(d *Details) any { return &d.DecodeSource }},
+	{"negative_queue", func(d *Details) any { return &d.NegativeQueue }},
+	{"disputed", func(d *Details) any { return &d.Disputed }},
+	{"usage_prompt_tokens", func(d *Details) any { return &d.Usage.Prompt }},
+	{"usage_cached_tokens", func(d *Details) any { return &d.Usage.Cached }},
+	{"usage_output_tokens", func(d *Details) any { return &d.Usage.Output }},
+	{"timings_prompt_tokens", func(d *Details) any { return &d.Timings.Prompt }},
+	{"timings_cached_tokens", func(d *Details) any { return &d.Timings.Cached }},
+	{"timings_output_tokens", func(d *Details) any { return &d.Timings.Output }},
+	{"native_prompt_tokens", func(d *Details) any { return &d.Native.Prompt }},
+	{"native_cached_tokens", func(d *Details) any { return &d.Native.Cached }},
+	{"native_output_tokens", func(d *Details) any { return &d.Native.Output }},
+	{"output_reads", func(d *Details) any { return &d.OutputReads }},
+	{"max_outputs_per_read", func(d *Details) any { return &d.MaxOutputsPerRead }},
+	{"pings", func(d *Details) any { return &d.Pings }},
+	{"bad_events", func(d *Details) any { return &d.BadEvents }},
+	{"uncounted_outputs", func(d *Details) any { return &d.UncountedOutputs }},
+}
+
+// AppendText appends the column's text: one JSON object that holds only what was told.
+func (d *Details) AppendText(b []byte) ([]byte, error) {
+	if d.stored != "" {
+		return append(b, d.stored...), nil
+	}
+	separator := byte('{')
+	for _, m := range detailTable {
+		key := len(b)
+		b = append(append(append(b, separator, '"'), m.key...), '"', ':')
+		value := len(b)
+		switch p := m.ptr(d).(type) {
+		case *Int:
+			if p.Valid {
+				b = strconv.AppendInt(b, p.V, 10)
+			}
+		case *Float:
+			if p.Valid {
+				b = strconv.AppendFloat(b, p.V, 'g', -1, 64)
+			}
+		case *string:
+			if *p != "" {
+				b = appendJSONString(b, *p)
+			}
+		}
+		if len(b) == value {
+			b = b[:key]
+			continue
+		}
+		separator = ','
+	}
+	if separator == '{' {
+		b = append(b, '{')
+	}
+	return append(b, '}'), nil
+}
+
+// Equal reports whether two rows' details have the same text.
+func (d *Details) Equal(o *Details) bool {
+	if d == nil || o == nil {
+		return d == o
+	}
+	a, _ := d.MarshalText()
+	b, _ := o.MarshalText()
+	return string(a) == string(b)
+}
+
+// MarshalText returns the column's text. In a JSON document it is therefore a string, as every engine has it.
+func (d *Details) MarshalText() ([]byte, error) { return d.AppendText(nil) }
+
+// UnmarshalText reads a column's text, as a store or another process gives it. The text itself is kept: what
+// this version does not know of it is not lost when the row is written again.
+func (d *Details) UnmarshalText(text []byte) error {
+	*d = Details{stored: string(text)}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return nil // kept as it is
+	}
+	for _, m := range detailTable {
+		raw, ok := members[m.key]
+		if !ok {
+			continue
+		}
+		switch p := m.ptr(d).(type) { // a member of another type stays null
+		case *Float:
+			p.Valid = json.Unmarshal(raw, &p.V) == nil
+		case *Int:
+			if p.UnmarshalJSON(raw) != nil {
+				*p = Int{}
+			}
+		case *string:
+			if json.Unmarshal(raw, p) != nil {
+				*p = ""
+			}
+		}
+	}
+	return nil
+}
+
+// Disputed returns the token counts (prompt, cached, output) of which two of the reply's sources told
+// different numbers. Details has them all; the columns have the best source's.
+func (r *Record) Disputed() []string {
+	if r.Details == nil || r.Details.Disputed == "" {
+		return nil
+	}
+	return strings.Split(r.Details.Disputed, ",")
+}
+
+// disputedCounts names the token counts that two sources tell differently.
+func disputedCounts(u, t, n *Counts) (names []string) {
 	differ := func(a, b Int) bool { return a.Valid && b.Valid && a.V != b.V }
 	for _, c := range [...]struct {
 		name                   string
@@ -93,29 +227,11 @@ func (f *Facts) disputed() (names []string) {
 	return names
 }
 
-// Disputed returns the token counts (prompt, cached, output) of which two of the reply's sources told
-// different numbers. Details has them all; the columns have the best source's.
-func (r *Record) Disputed() []string {
-	if !strings.Contains(r.Details, `"`+disputedKey+`"`) {
-		return nil // nearly always; no value can hold the key, as its quotes would be escaped
-	}
-	var d map[string]any
-	if json.Unmarshal([]byte(r.Details), &d) != nil {
-		return nil
-	}
-	names, _ := d[disputedKey].(string)
-	return strings.FieldsFunc(names, func(c rune) bool { return c == ',' })
-}
+// nonZero is a number that is null when it is 0.
+func nonZero(n int64) Int { return Int{V: n, Valid: n != 0} }
 
-func truth(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// appendText appends a string as JSON. Nearly all are names without a character that JSON or HTML minds.
-func appendText(b []byte, v string) []byte {
+// appendJSONString appends a string as JSON. Nearly all are names that need no escape.
+func appendJSONString(b []byte, v string) []byte {
 	for i := range len(v) {
 		if c := v[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			q, err := json.Marshal(v)
@@ -128,13 +244,4 @@ func appendText(b []byte, v string) []byte {
 	b = append(b, '"')
 	b = append(b, v...)
 	return append(b, '"')
-}
-
-func appendKey(b []byte, key string) []byte {
-	if len(b) > 1 {
-		b = append(b, ',')
-	}
-	b = append(b, '"')
-	b = append(b, key...)
-	return append(b, '"', ':')
 }

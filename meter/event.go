@@ -7,6 +7,7 @@ type event struct {
 	choice      output // being read
 	choiceFull  bool   // it holds output
 	nOutputs    int
+	uncounted   int64  // outputs that had no room
 	says        int    // strings with output in them
 	said        []byte // the last of these, as the scanner gave it; valid until the event ends
 	outputs     [eventOutputs]output
@@ -35,8 +36,8 @@ type event struct {
 	counted     Int
 }
 
-// eventOutputs bounds the completions that one event may carry output of; further ones are not seen.
-// llama-server puts one in an event, other servers rarely more.
+// eventOutputs bounds the completions that one event may carry output of; further ones are only counted, in
+// Details.UncountedOutputs. llama-server puts one in an event, other servers rarely more.
 const eventOutputs = 16
 
 // output is a piece of generated output.
@@ -86,7 +87,7 @@ func eventKindOf(name []byte) eventKind {
 
 // reset forgets the event. The texts' bytes may stay: only their lengths count.
 func (e *event) reset() {
-	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs = kindUntyped, 0, output{}, false, 0
+	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs, e.uncounted = kindUntyped, 0, output{}, false, 0, 0
 	e.noChoices, e.toolItem, e.delta, e.failed, e.nChoices = false, false, false, false, 0
 	e.slot, e.says, e.said = Int{}, 0, nil
 	e.model.empty()
@@ -127,7 +128,11 @@ func (e *event) close(f field, n int64) {
 
 // endChoice notes the output that was read for one completion.
 func (e *event) endChoice(index int64) {
-	if e.choiceFull && e.nOutputs < eventOutputs {
+	switch {
+	case !e.choiceFull:
+	case e.nOutputs == eventOutputs:
+		e.uncounted++
+	default:
 		e.choice.choice = index
 		e.outputs[e.nOutputs] = e.choice
 		e.nOutputs++

@@ -111,8 +111,8 @@ func TestFirstTokenIsGeneratedOutput(t *testing.T) {
 	wantInt(t, "output_events", o.Record.OutputEvents, 2)
 	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, 20_000)
 	wantInt(t, "write_blocked_us", o.Record.WriteBlockedUs, 9*flushNs/1e3)
-	if o.Facts.Pings != 6 || o.Facts.QueueSource != meter.SourceHead || o.Facts.PrefillSource != meter.SourceServer {
-		t.Errorf("facts %+v", o.Facts)
+	if o.details().Pings != meter.Some(6) || o.details().QueueSource != meter.SourceHead || o.details().PrefillSource != meter.SourceServer {
+		t.Errorf("observations %+v", o.Observations)
 	}
 }
 
@@ -259,8 +259,8 @@ func TestCounts(t *testing.T) {
 		wantInt(t, c.name+": prompt_tokens", o.Record.PromptTokens, c.prompt)
 		wantInt(t, c.name+": cached_tokens", o.Record.CachedTokens, c.cached)
 		wantInt(t, c.name+": output_tokens", o.Record.OutputTokens, c.output)
-		if o.Record.TokenSource != c.source || o.Facts.Disagree != c.disagree {
-			t.Errorf("%s: source %q disagree %v, want %q %v", c.name, o.Record.TokenSource, o.Facts.Disagree, c.source, c.disagree)
+		if o.Record.TokenSource != c.source || o.disputed() != c.disagree {
+			t.Errorf("%s: source %q disagree %v, want %q %v", c.name, o.Record.TokenSource, o.disputed(), c.source, c.disagree)
 		}
 	}
 }
@@ -270,8 +270,8 @@ func TestLowerBoundIsKeptApart(t *testing.T) {
 		`{"choices":[{"index":0,"delta":{"content":"x"}}],"timings":{"predicted_n":7}}`)}}.run()
 	wantInt(t, "output_tokens", o.Record.OutputTokens, -1)
 	wantInt(t, "output_events", o.Record.OutputEvents, 3)
-	wantInt(t, "AtLeast", o.Facts.AtLeast, 7)
-	if o.Record.TokenSource != meter.TokensFromEvents || o.Record.Outcome != meter.Truncated || o.Facts.Clean {
+	wantInt(t, "AtLeast", o.details().AtLeast, 7)
+	if o.Record.TokenSource != meter.TokensFromEvents || o.Record.Outcome != meter.Truncated {
 		t.Errorf("source %q, outcome %q", o.Record.TokenSource, o.Record.Outcome)
 	}
 }
@@ -279,9 +279,9 @@ func TestLowerBoundIsKeptApart(t *testing.T) {
 // TestReadsAndEvents tells outputs that came in one read from outputs that came apart.
 func TestReadsAndEvents(t *testing.T) {
 	o := exchange{pieces: []timed{at(10, role, token), at(30, token, token, token), {31, ": ping\n\n"}, at(40, token)}}.run()
-	f := o.Facts
-	if f.OutputReads != 3 || f.MaxOutputsRead != 3 || len(f.Stamps) != 3 {
-		t.Fatalf("%d reads, at most %d outputs, stamps %v", f.OutputReads, f.MaxOutputsRead, f.Stamps)
+	f, d := o.Observations, o.details()
+	if d.OutputReads.V != 3 || d.MaxOutputsPerRead.V != 3 || len(f.Stamps) != 3 {
+		t.Fatalf("%d reads, at most %d outputs, stamps %v", d.OutputReads.V, d.MaxOutputsPerRead.V, f.Stamps)
 	}
 	for i, want := range []meter.Stamp{{AtNs: 10e6, Outputs: 1}, {AtNs: 30e6, Outputs: 3}, {AtNs: 40e6, Outputs: 1}} {
 		if f.Stamps[i] != want {
@@ -312,8 +312,8 @@ func TestGapsOfSeveralCompletions(t *testing.T) {
 	if o.Record.GapsUs != nil {
 		t.Errorf("raw gaps %v across two completions", o.Record.GapsUs)
 	}
-	if o.Facts.Started != 2 {
-		t.Errorf("%d completions, want 2", o.Facts.Started)
+	if o.Observations.Started != 2 {
+		t.Errorf("%d completions, want 2", o.Observations.Started)
 	}
 	// Beyond what is tracked, outputs still count.
 	o = exchange{pieces: []timed{piece(1, 1000), piece(2, 1000)}}.run()
@@ -367,8 +367,8 @@ func TestProgress(t *testing.T) {
 	m.Fill(&rec, meter.Marks{P0: 1e6, P1: 2e6, H: 5e6, E: 9e6}, false)
 	wantInt(t, "prefill_us of a cut stream", rec.PrefillUs, 300_000)
 	wantInt(t, "prompt_tokens of a cut stream", rec.PromptTokens, 100)
-	if f := m.Facts(); f.PrefillSource != meter.SourceProgress || f.Progress.Events != 3 {
-		t.Errorf("%q, %+v", f.PrefillSource, f.Progress)
+	if f := m.Observations(); rec.Details.PrefillSource != meter.SourceProgress || f.Progress.Events != 3 {
+		t.Errorf("%q, %+v", rec.Details.PrefillSource, f.Progress)
 	}
 }
 
@@ -387,7 +387,7 @@ func TestUnstreamed(t *testing.T) {
 func TestNegativeQueueIsNull(t *testing.T) {
 	o := exchange{headMs: 1, pieces: []timed{at(9, token, last(1, 8))}}.run() // the head came before P1 = 2 ms
 	wantInt(t, "queue_us", o.Record.QueueUs, -1)
-	if !o.Facts.NegativeQueue {
+	if !o.details().NegativeQueue.Valid {
 		t.Error("not counted")
 	}
 }
@@ -398,9 +398,9 @@ func TestRequestBody(t *testing.T) {
 		"messages":[{"role":"user","content":[{"type":"image"},{"type":"text"},{"type":"image_url"},{"type":"input_audio"}]},{"role":"user","content":"x"}],
 		"stream_options":{"include_usage":true},"return_progress":true,"timings_per_token":false,"cache_prompt":false,"n":2}`,
 		status: 503, kind: "application/json", pieces: []timed{{9, `{"error":{"message":"Loading model"}}`}}}.run()
-	r, f := o.Record, o.Facts
-	if r.Model != "asked" || f.RequestedModel != "asked" || f.ServedModel != "" || r.Error != "Loading model" {
-		t.Errorf("model %q, asked %q, served %q, error %q", r.Model, f.RequestedModel, f.ServedModel, r.Error)
+	r, f := o.Record, o.details()
+	if r.Model != "asked" || f.RequestedModel != "asked" || r.Error != "Loading model" {
+		t.Errorf("model %q, asked %q, error %q", r.Model, f.RequestedModel, r.Error)
 	}
 	wantInt(t, "max_tokens", r.MaxTokens, -1)
 	wantInt(t, "stream", r.Stream, 1)
@@ -412,12 +412,12 @@ func TestRequestBody(t *testing.T) {
 	wantInt(t, "return_progress", f.ReturnProgress, 1)
 	wantInt(t, "timings_per_token", f.TimingsPerToken, 0)
 	wantInt(t, "cache_prompt", f.CachePrompt, 0)
-	if f.Temperature != (meter.Float{V: 0.25, Valid: true}) || f.Images != 2 || f.Audios != 1 {
-		t.Errorf("temperature %v, %d images, %d audios", f.Temperature, f.Images, f.Audios)
+	if f.Temperature != (meter.Float{V: 0.25, Valid: true}) || f.Images.V != 2 || f.Audios.V != 1 {
+		t.Errorf("temperature %v, %d images, %d audios", f.Temperature, f.Images.V, f.Audios.V)
 	}
 	for body, want := range map[string]int64{`"one"`: 1, `["one","two"]`: 2, `[1,2,3]`: 1, `[[1,2],[3]]`: 2, `[1,"mixed",2]`: 1, `[]`: 1} {
 		o := exchange{path: "/completion", request: `{"prompt":` + body + `}`, pieces: []timed{at(9, token)}}.run()
-		wantInt(t, "prompts in "+body, o.Facts.Prompts, want)
+		wantInt(t, "prompts in "+body, o.details().Prompts, want)
 	}
 }
 
@@ -430,8 +430,8 @@ func TestRequestBodyNotRead(t *testing.T) {
 		r := reply{status: 200, header: http.Header{"Content-Type": {"application/json"}}, at: epochNs + 1, clean: true,
 			body: []piece{{[]byte(`{"text":"hello","usage":{"type":"tokens","input_tokens":14,"output_tokens":3}}`), epochNs + 2}}, end: epochNs + 3}
 		o := tr.playBody(new(meter.Meter), nil, &r)
-		if o.Facts.RequestOff != name || o.Record.Model != "" || o.Record.Dialect != meter.DialectTranscription {
-			t.Errorf("%q: off %q, model %q, dialect %q", name, o.Facts.RequestOff, o.Record.Model, o.Record.Dialect)
+		if o.Observations.RequestSkipped != name || o.Record.Model != "" || o.Record.Dialect != meter.DialectTranscription {
+			t.Errorf("%q: off %q, model %q, dialect %q", name, o.Observations.RequestSkipped, o.Record.Model, o.Record.Dialect)
 		}
 		wantInt(t, "output_tokens", o.Record.OutputTokens, 3)
 	}
@@ -499,8 +499,9 @@ func TestDisputedCounts(t *testing.T) {
 		{`{}`, `"usage":{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":3}},"timings":{"cache_n":2,"prompt_n":8,"predicted_n":4}`, []string{"cached"}, `"disputed":"cached"`},
 	} {
 		o := exchange{request: c.request, pieces: []timed{at(9, token, `{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],`+c.end+`}`, done)}}.run()
-		if got := o.Record.Disputed(); !slices.Equal(got, c.want) || !strings.Contains(o.Record.Details, c.keys) || !json.Valid([]byte(o.Record.Details)) {
-			t.Errorf("%s: disputed %q, want %q; details %s", c.end, got, c.want, o.Record.Details)
+		text, err := o.Record.Details.MarshalText()
+		if got := o.Record.Disputed(); err != nil || !slices.Equal(got, c.want) || !strings.Contains(string(text), c.keys) || !json.Valid(text) {
+			t.Errorf("%s: disputed %q, want %q; details %s, %v", c.end, got, c.want, text, err)
 		}
 	}
 }
@@ -510,8 +511,8 @@ func TestDisputedCounts(t *testing.T) {
 func TestDecision(t *testing.T) {
 	o := exchange{path: "/v1/systemone", kind: "application/json", headMs: 40, pieces: []timed{{40, `{"model":"m","answers":{"a":{"type":"noul","noul":0.25},"b":{"type":"score"}},"usage":{"input_tokens":57,"output_tokens":0}}`}},
 		request: `{"model":"m","state":{"messages":[1,2]},"questions":{"a":{"type":"noul","instructions":"x"},"b":{"type":"score","criteria":["x","y"]}}}`}.run()
-	wantInt(t, "inputs", o.Facts.Inputs, 2)
-	wantInt(t, "results", o.Facts.Results, 2)
+	wantInt(t, "inputs", o.details().Inputs, 2)
+	wantInt(t, "results", o.details().Results, 2)
 	wantInt(t, "prompt_tokens", o.Record.PromptTokens, 57)
 	wantInt(t, "stream", o.Record.Stream, -1)
 	wantInt(t, "queue_us", o.Record.QueueUs, -1)

@@ -1,5 +1,7 @@
 package meter
 
+import "strings"
+
 // Fill ends the exchange and writes all that the bytes and marks tell into rec. clean says that the
 // upstream ended its reply by its own framing. Outcome, Status, identity and byte counts are the
 // caller's, except that an error inside a stream sets Outcome and Error, and that User is set from the
@@ -7,21 +9,27 @@ package meter
 func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	rec.Dialect = m.dialect
 	m.fillRequest(rec)
-	m.fillReply(rec, clean)
+	m.fillReply(rec)
 	m.fillCounts(rec, clean)
 	m.fillTimes(rec, marks)
 	m.fillPhases(rec, marks)
-	if m.dialect != "" {
-		var room [512]byte
-		if b := m.facts.details(room[:0]); string(b) != m.lastDetails {
-			m.lastDetails = string(b)
-		}
-		rec.Details = m.lastDetails
+	rec.Details = m.sharedDetails()
+}
+
+// sharedDetails returns the details, the last row's if they are the same.
+func (m *Meter) sharedDetails() *Details {
+	if m.dialect == "" || m.details == (Details{}) {
+		return nil
 	}
+	if m.lastDetails == nil || *m.lastDetails != m.details {
+		d := m.details
+		m.lastDetails = &d
+	}
+	return m.lastDetails
 }
 
 func (m *Meter) fillRequest(rec *Record) {
-	q, f := &m.request, &m.facts
+	q, d := &m.request, &m.details
 	rec.Model = q.model.again(&m.lastAsked)
 	rec.MaxTokens, rec.Messages, rec.Tools = q.limit, q.msgs, q.tools
 	if !rec.Messages.Valid && m.dialect == DialectResponses {
@@ -33,19 +41,21 @@ func (m *Meter) fillRequest(rec *Record) {
 	if rec.User == "" && m.identify != nil {
 		rec.User = m.identify.person(q.person())
 	}
-	f.RequestedModel = rec.Model
-	f.Temperature, f.Seed, f.Completions, f.Prompts = q.temp, q.seed, q.n, q.prompts
-	f.Inputs, f.Documents, f.Images, f.Audios = q.inputs, q.docs, q.images, q.audios
-	f.IncludeUsage, f.TimingsPerToken, f.ReturnProgress, f.CachePrompt = q.usage, q.perTok, q.progr, q.cache
-	f.AskedSlot = q.slot
-	f.RequestOff = q.off
+	d.RequestedModel = rec.Model
+	d.Temperature, d.Seed, d.Completions, d.Prompts = q.temp, q.seed, q.n, q.prompts
+	d.Inputs, d.Documents, d.Images, d.Audios = q.inputs, q.docs, nonZero(q.images), nonZero(q.audios)
+	d.IncludeUsage, d.TimingsPerToken, d.ReturnProgress, d.CachePrompt = q.usage, q.perTok, q.progr, q.cache
+	d.RequestedSlot = q.slot
+	m.observations.RequestSkipped = q.off
 }
 
-func (m *Meter) fillReply(rec *Record, clean bool) {
-	r, f := &m.reply, &m.facts
+func (m *Meter) fillReply(rec *Record) {
+	r, d, o := &m.reply, &m.details, &m.observations
 	if len(r.model.b) > 0 {
 		rec.Model = r.model.again(&m.lastServed)
-		f.ServedModel = rec.Model
+		if rec.Model == d.RequestedModel {
+			d.RequestedModel = ""
+		}
 	}
 	rec.FinishReason = r.finishes.again(&m.lastFinish)
 	if generates(m.dialect) && m.status > 0 && m.status < 400 && r.mode != notMetered {
@@ -63,15 +73,16 @@ func (m *Meter) fillReply(rec *Record, clean bool) {
 	case r.off != "":
 		rec.Error = firstOf(rec.Error, r.off)
 	}
-	f.Fingerprint, f.SlotID = r.fingerprint.again(&m.lastBuild), r.slot
-	f.Results, f.Counted = r.results, r.counted
+	d.ServerBuild, d.Slot = r.fingerprint.again(&m.lastBuild), r.slot
+	d.Results, d.Counted = r.results, r.counted
 	if m.dialect == DialectTokenize {
-		f.Tokens = r.tokens // native replies have a member of the same name
+		d.Tokens = r.tokens // native replies have a member of the same name
 	}
-	f.Progress = Progression{Done: r.progress.done, Total: r.progress.total, Cached: r.progress.cached, Events: r.progress.n}
-	f.Events, f.BadEvents, f.Pings = r.events, r.badEvents, r.sse.pings
-	f.Unfinished = r.mode == eventStream && r.sse.unfinished() || r.mode == document && !r.scan.idle()
-	f.Finished, f.Clean = r.done, clean
+	o.Progress = PrefillProgress{Done: r.progress.done, Total: r.progress.total, Cached: r.progress.cached, Events: r.progress.n}
+	o.Events, d.BadEvents, d.Pings = r.events, nonZero(r.badEvents), nonZero(r.sse.pings)
+	d.UncountedOutputs = nonZero(r.uncounted)
+	o.Unfinished = r.mode == eventStream && r.sse.unfinished() || r.mode == document && !r.scan.idle()
+	o.Finished = r.done
 }
 
 func firstOf(a, b string) string {
@@ -83,17 +94,18 @@ func firstOf(a, b string) string {
 
 // fillCounts chooses among the sources, best first, and keeps them all.
 func (m *Meter) fillCounts(rec *Record, clean bool) {
-	r, f := &m.reply, &m.facts
-	f.Usage = r.usage.sum()
-	f.Timings = r.timings.sum()
-	f.Native = r.native.sum()
-	f.Disagree = len(f.disputed()) > 0
+	r, d, o := &m.reply, &m.details, &m.observations
+	o.Usage, o.Timings, o.Native = r.usage.sum(), r.timings.sum(), r.native.sum()
+	if names := disputedCounts(&o.Usage, &o.Timings, &o.Native); len(names) > 0 {
+		d.Disputed = strings.Join(names, ",")
+		d.Usage, d.Timings, d.Native = o.Usage.tokens(), o.Timings.tokens(), o.Native.tokens()
+	}
 
 	best := Counts{}
 	for _, s := range []struct {
 		name   string
 		counts *Counts
-	}{{TokensFromNative, &f.Native}, {TokensFromTimings, &f.Timings}, {TokensFromUsage, &f.Usage}} {
+	}{{TokensFromNative, &o.Native}, {TokensFromTimings, &o.Timings}, {TokensFromUsage, &o.Usage}} {
 		best.overlay(s.counts) // the best source comes last and wins
 		if s.counts.Output.Valid || s.counts.Prompt.Valid && !best.Output.Valid {
 			rec.TokenSource = s.name
@@ -105,7 +117,7 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 	rec.PromptTokens, rec.CachedTokens = best.Prompt, best.Cached
 	rec.OutputTokens, rec.ReasoningTokens = best.Output, best.Reasoning
 	rec.DraftTokens, rec.DraftAcceptedTokens = best.Draft, best.DraftAccepted
-	m.onlySome(rec, clean)
+	m.dropPartialCounts(rec, clean)
 	if r.mode == eventStream && generates(m.dialect) {
 		rec.OutputEvents = Some(r.time.events)
 		if !rec.OutputTokens.Valid && r.time.events > 0 {
@@ -114,16 +126,16 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 	}
 	for _, t := range []*tally{&r.native, &r.timings, &r.usage} {
 		if b := t.lowerBound(); b.Valid && !rec.OutputTokens.Valid {
-			f.AtLeast = Some(max(b.V, f.AtLeast.V))
+			d.AtLeast = Some(max(b.V, d.AtLeast.V))
 		}
 	}
 }
 
-// onlySome drops counts that do not cover all completions of the exchange: those of a stream that was cut
+// dropPartialCounts drops counts that do not cover all completions of the exchange: those of a stream that was cut
 // before all had ended, and those that llama-server tells in unstreamed replies to n > 1 and to several
 // prompts, which are the first one's (its timings betray it; others send no timings).
-func (m *Meter) onlySome(rec *Record, clean bool) {
-	q, r, f := &m.request, &m.reply, &m.facts
+func (m *Meter) dropPartialCounts(rec *Record, clean bool) {
+	q, r, d := &m.request, &m.reply, &m.details
 	expected := q.asks()
 	told := r.timings.completions()
 	if r.mode == eventStream {
@@ -132,15 +144,15 @@ func (m *Meter) onlySome(rec *Record, clean bool) {
 		if clean || r.done {
 			return // a server may tell all completions' sum once
 		}
-	} else if expected = max(expected, r.answers); !f.Timings.Output.Valid {
+	} else if expected = max(expected, r.answers); !m.observations.Timings.Output.Valid {
 		return // whoever sends no timings tells the sum
 	}
 	if expected < 2 || told >= expected {
 		return
 	}
-	f.Covered = Some(told)
+	d.Covered = Some(told)
 	if r.mode == eventStream {
-		f.AtLeast = rec.OutputTokens
+		d.AtLeast = rec.OutputTokens
 	}
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens = Int{}, Int{}, Int{}
 	rec.ReasoningTokens, rec.DraftTokens, rec.DraftAcceptedTokens = Int{}, Int{}, Int{}

@@ -112,9 +112,9 @@ func TestUserOfTheBody(t *testing.T) {
 		if rec.User != c.want {
 			t.Errorf("%s: user %q, want %q", c.name, rec.User, c.want)
 		}
-		facts, _ := json.Marshal(m.Facts())
-		if row, _ := json.Marshal(&rec); c.id != plain && strings.Contains(string(row)+string(facts), "secret") {
-			t.Errorf("%s: plain text in %s %s", c.name, row, facts)
+		observations, _ := json.Marshal(m.Observations())
+		if row, _ := json.Marshal(&rec); c.id != plain && strings.Contains(string(row)+string(observations), "secret") {
+			t.Errorf("%s: plain text in %s %s", c.name, row, observations)
 		}
 		m.BeginRequest(meter.RequestHead{Path: chat, Identify: plain})
 		rec = meter.Record{}

@@ -11,7 +11,7 @@ type RequestHead struct {
 	Identify *Identify
 	// Slots is shared by the exchanges of one upstream; nil: each exchange judges for itself.
 	Slots *SlotClock
-	// KeepStamps keeps the arrival of up to so many reads that brought output, in Facts.Stamps.
+	// KeepStamps keeps the arrival of up to so many reads that brought output, in Observations.Stamps.
 	KeepStamps int
 }
 
@@ -72,10 +72,12 @@ type Meter struct {
 	// Owned by BeginReply and ReplyBody until Fill.
 	reply reply
 
-	facts Facts // valid from Fill to the next BeginRequest or Reset
+	details      Details      // copied by Fill
+	observations Observations // valid from Fill to the next BeginRequest or Reset
 
 	// What the last exchanges' rows said: servers say the same again and again, and so it is one string.
-	lastAsked, lastServed, lastFinish, lastBuild, lastDetails string
+	lastAsked, lastServed, lastFinish, lastBuild string
+	lastDetails                                  *Details
 }
 
 // Reset forgets the exchange and keeps the buffers.
@@ -83,7 +85,7 @@ func (m *Meter) Reset() {
 	m.dialect, m.identify, m.slots, m.status = "", nil, nil, 0
 	m.request.forget()
 	m.reply.forget()
-	m.facts = Facts{}
+	m.details, m.observations = Details{}, Observations{}
 }
 
 // BeginRequest is called once, when the request's head is known.
@@ -117,9 +119,9 @@ func (m *Meter) ReplyBody(p []byte, read, written int64) Progress {
 	return progress
 }
 
-// Facts returns what the exchange showed beside its row. Call it after Fill; it holds until the next
+// Observations returns what the exchange showed beside its row. Call it after Fill; it holds until the next
 // BeginRequest or Reset.
-func (m *Meter) Facts() *Facts { return &m.facts }
+func (m *Meter) Observations() *Observations { return &m.observations }
 
 // Gaps returns the distribution of the gaps between output events of each completion, nil if there
 // were none. It may be merged into another Sketch, and holds until the next BeginRequest or Reset.

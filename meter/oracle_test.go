@@ -195,7 +195,7 @@ func checkCounts(t testing.TB, tr *transcript, r *reply, o outcome) {
 	if rec.Stream.V == 1 && rec.OutputEvents != meter.Some(int64(want.events)) {
 		t.Errorf("%s: output_events %v, the reply has %d", tr.Name, rec.OutputEvents, want.events)
 	}
-	if !want.ended || o.Facts.Covered.Valid {
+	if !want.ended || o.details().Covered.Valid {
 		if rec.OutputTokens.Valid {
 			t.Errorf("%s: output_tokens %v although the reply tells no whole count", tr.Name, rec.OutputTokens)
 		}
@@ -211,8 +211,8 @@ func checkCounts(t testing.TB, tr *transcript, r *reply, o outcome) {
 	equal("output_tokens", rec.OutputTokens, want.output)
 	equal("draft_tokens", rec.DraftTokens, want.drafted)
 	equal("draft_accepted_tokens", rec.DraftAcceptedTokens, want.accepted)
-	if o.Facts.Disagree {
-		t.Errorf("%s: sources disagree: %+v", tr.Name, o.Facts)
+	if o.disputed() {
+		t.Errorf("%s: sources disagree: %+v", tr.Name, o.Observations)
 	}
 	if rec.Stream.V == 1 && rec.OutputEvents.V > rec.OutputTokens.V {
 		t.Errorf("%s: %d events of output, %d tokens: not a lower bound", tr.Name, rec.OutputEvents.V, rec.OutputTokens.V)

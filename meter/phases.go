@@ -4,16 +4,16 @@ import "math"
 
 // fillTimes writes what follows from the marks alone.
 func (m *Meter) fillTimes(rec *Record, k Marks) {
-	t, f := &m.reply.time, &m.facts
+	t, d, o := &m.reply.time, &m.details, &m.observations
 	rec.TTFBUs = between(k.P0, k.H)
 	rec.DurationUs = between(k.P0, k.E)
 	if k.H != 0 && !rec.WriteBlockedUs.Valid { // the relay may know better: it saw the head's flush too
 		rec.WriteBlockedUs = Some(m.reply.blockedNs / 1e3)
 	}
-	f.OutputReads, f.MaxOutputsRead, f.Started = t.reads, t.maxInRead, t.started()
-	f.Stamps = sincePass(t.stamps, k.P0)
-	if f.Started == 1 {
-		rec.GapsUs = gapsOf(f.Stamps, t.keep)
+	d.OutputReads, d.MaxOutputsPerRead, o.Started = nonZero(t.reads), nonZero(t.maxInRead), t.started()
+	o.Stamps = sincePass(t.stamps, k.P0)
+	if o.Started == 1 {
+		rec.GapsUs = gapsOf(o.Stamps, t.keep)
 	}
 	if t.events == 0 {
 		return
@@ -21,7 +21,7 @@ func (m *Meter) fillTimes(rec *Record, k Marks) {
 	rec.TTFTUs = between(k.P0, t.firstOut)
 	rec.UpstreamTTFTUs = between(k.P1, t.first)
 	rec.TTFOUs = between(k.P0, t.answer)
-	f.FirstNs, f.LastNs, f.LastWrittenNs = since(k.P0, t.first), since(k.P0, t.last), since(k.P0, t.lastOut)
+	o.FirstNs, o.LastNs, o.LastWrittenNs = since(k.P0, t.first), since(k.P0, t.last), since(k.P0, t.lastOut)
 	if k.P1 != 0 && k.P0 != 0 {
 		rec.ProxyOverheadUs = Some((k.P1 - max(k.P0, k.R) + t.firstOut - t.first) / 1e3)
 	}
@@ -38,37 +38,37 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 	if !generates(m.dialect) || m.dialect == DialectResume || m.status >= 400 {
 		return // a resumed stream's phases were its first request's
 	}
-	f, t := &m.facts, &m.reply.time
-	promptUs, predictedUs := f.Timings.PromptUs, f.Timings.PredictedUs
-	if f.Covered.Valid {
+	d, o, t := &m.details, &m.observations, &m.reply.time
+	promptUs, predictedUs := o.Timings.PromptUs, o.Timings.PredictedUs
+	if d.Covered.Valid {
 		promptUs, predictedUs = Int{}, Int{}
 	}
 	if promptUs.Valid {
-		rec.PrefillUs, f.PrefillSource = promptUs, SourceServer
+		rec.PrefillUs, d.PrefillSource = promptUs, SourceServer
 	} else if p := m.reply.progress; p.us.Valid && p.done.V == p.total.V {
-		rec.PrefillUs, f.PrefillSource = p.us, SourceProgress
+		rec.PrefillUs, d.PrefillSource = p.us, SourceProgress
 	}
 	var start int64
 	if m.reply.mode == eventStream {
 		start = m.streamStart(k, promptUs)
 		if t.events > 0 {
-			rec.DecodeUs, f.DecodeSource = between(t.first, t.last), SourceMarks
+			rec.DecodeUs, d.DecodeSource = between(t.first, t.last), SourceMarks
 		}
 	} else if promptUs.Valid && predictedUs.Valid && k.E != 0 {
 		start = k.E - 1e3*(promptUs.V+predictedUs.V)
-		f.QueueSource = SourceServer
-		rec.DecodeUs, f.DecodeSource = predictedUs, SourceServer
+		d.QueueSource = SourceServer
+		rec.DecodeUs, d.DecodeSource = predictedUs, SourceServer
 	}
 	if start == 0 || k.P1 == 0 {
-		f.QueueSource = ""
+		d.QueueSource = ""
 		return
 	}
-	f.SlotStartNs = since(k.P0, start)
+	o.SlotStartNs = since(k.P0, start)
 	if !rec.PrefillUs.Valid && t.events > 0 {
-		rec.PrefillUs, f.PrefillSource = between(start, t.first), SourceMarks
+		rec.PrefillUs, d.PrefillSource = between(start, t.first), SourceMarks
 	}
 	if rec.QueueUs = between(k.P1, start); !rec.QueueUs.Valid {
-		f.NegativeQueue, f.QueueSource = true, ""
+		d.NegativeQueue, d.QueueSource = Some(1), ""
 	}
 }
 
@@ -76,12 +76,12 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 // than the tolerance cannot be the slot's start. One that came before it may be: a parser that
 // withholds the first tokens moves T1; there the recent streams of the same upstream decide.
 func (m *Meter) streamStart(k Marks, promptUs Int) int64 {
-	t, f := &m.reply.time, &m.facts
+	t, d := &m.reply.time, &m.details
 	single := t.started() == 1
 	trusted, known := m.slots.verdict()
 	if t.events == 0 || !promptUs.Valid || !single {
 		if trusted || !known && m.reply.llama {
-			f.QueueSource = SourceHead
+			d.QueueSource = SourceHead
 			return k.H
 		}
 		return 0
@@ -92,10 +92,10 @@ func (m *Meter) streamStart(k Marks, promptUs Int) int64 {
 		trusted, known = m.slots.verdict()
 	}
 	if near(k.H, start) && (trusted || !known) || k.H < start && trusted {
-		f.QueueSource = SourceHead
+		d.QueueSource = SourceHead
 		return k.H
 	}
-	f.QueueSource = SourceServer
+	d.QueueSource = SourceServer
 	return start
 }
 

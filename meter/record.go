@@ -74,7 +74,7 @@ const (
 
 // Record is one request's row. Every field but GapsUs is one column of every engine; Columns lists them
 // with their names, units and formulas. Integer columns end in their unit (_us microseconds, _uj
-// microjoules, _mw milliwatts); an empty string, nil map or nil slice is null.
+// microjoules, _mw milliwatts); an empty string, nil map, nil slice or nil Details is null.
 type Record struct {
 	// What was asked of whom, and how it ended.
 	ID           string // UUIDv7
@@ -134,8 +134,8 @@ type Record struct {
 	Tools               Int
 	RequestBytes        Int
 	ResponseBytes       Int
-	MeanConcurrency     Int    // thousandths: 1500 is 1.5 requests in flight on average
-	Details             string // JSON: what was asked and told beside the columns
+	MeanConcurrency     Int      // thousandths: 1500 is 1.5 requests in flight on average
+	Details             *Details // what was asked and told beside the columns; nil is null
 
 	// GapsUs are the gaps behind the quantiles, in order, where RequestHead.KeepStamps asked for them and
 	// the exchange had one completion. They are no column: table itl_gaps has them.
@@ -169,7 +169,7 @@ type Record struct {
 
 // Column describes one column: its name in every engine and every JSON object, its unit ("" where
 // it has none), and what it means. Ptr returns a pointer to the field: *string, *Outcome, *time.Time,
-// *Int, *map[string]string, *[]string or *[]int64, which is also how an engine learns the type.
+// *Int, *map[string]string, *[]string, *[]int64 or **Details, which is also how an engine learns the type.
 type Column struct {
 	Name string
 	Unit string

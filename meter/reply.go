@@ -32,6 +32,7 @@ type replyState struct {
 	failed    bool
 	slot      Int
 	events    int64 // complete events with data, or documents
+	uncounted int64 // outputs that an event had no room for
 	badEvents int64 // of them, those that were not JSON
 	blockedNs int64
 	done      bool // "[DONE]", message_stop, response.completed or the last completion's "stop":true was seen
@@ -207,6 +208,7 @@ func (r *reply) nativeEnd(e *event) bool {
 
 // outputs puts what the event generated on the timeline.
 func (r *reply) outputs(e *event) {
+	r.uncounted += e.uncounted
 	for i := range e.outputs[:e.nOutputs] {
 		r.output(&e.outputs[i])
 	}

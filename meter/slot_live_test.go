@@ -30,7 +30,7 @@ func TestSlotsLive(t *testing.T) {
 		r := tr.reply(t)
 		o := tr.playBody(&m, nil, &r)
 		wantInt(t, c.body+": asked", m.Work().Slot, c.slot)
-		wantInt(t, c.body+": told", o.Facts.SlotID, c.slot)
+		wantInt(t, c.body+": told", o.details().Slot, c.slot)
 	}
 }
 

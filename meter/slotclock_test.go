@@ -24,15 +24,15 @@ func TestSlotStartOfACurrentServer(t *testing.T) {
 	// A parser withheld the first 300 ms of a tool call: T1 - prompt_ms would call them queueing.
 	o = stream(&slots, 5, 405, 100, tool)
 	wantInt(t, "queue_us behind a withheld token", o.Record.QueueUs, 3_000)
-	if o.Facts.QueueSource != meter.SourceHead {
-		t.Errorf("source %q", o.Facts.QueueSource)
+	if o.details().QueueSource != meter.SourceHead {
+		t.Errorf("source %q", o.details().QueueSource)
 	}
 	// Without prompt_ms, a stream of the same server has its head.
 	o = exchange{slots: &slots, headMs: 50, path: "/v1/messages", pieces: []timed{at(100, `{"type":"content_block_delta","delta":{"text":"x"}}`)}}.run()
 	wantInt(t, "queue_us without timings", o.Record.QueueUs, 48_000)
 	wantInt(t, "prefill_us without timings", o.Record.PrefillUs, 50_000)
-	if o.Facts.PrefillSource != meter.SourceMarks {
-		t.Errorf("source %q", o.Facts.PrefillSource)
+	if o.details().PrefillSource != meter.SourceMarks {
+		t.Errorf("source %q", o.details().PrefillSource)
 	}
 }
 
@@ -42,8 +42,8 @@ func TestSlotStartOfAnOldServer(t *testing.T) {
 	for range 3 {
 		o := stream(&slots, 1000, 1001, 600, token)
 		wantInt(t, "queue_us", o.Record.QueueUs, 1001_000-600_000-2_000)
-		if o.Facts.QueueSource != meter.SourceServer {
-			t.Errorf("source %q", o.Facts.QueueSource)
+		if o.details().QueueSource != meter.SourceServer {
+			t.Errorf("source %q", o.details().QueueSource)
 		}
 	}
 	o := exchange{slots: &slots, headMs: 500, pieces: []timed{at(501, token)}, unclean: true}.run()

@@ -30,16 +30,27 @@ type transcript struct {
 	SentUs  int64             `json:"sent_us"` // request written, since its first byte
 	Reads   [][2]int64        `json:"reads"`   // time in us and bytes of each read
 	Cut     bool              `json:"cut,omitempty"`
-	Want    json.RawMessage   `json:"want,omitempty"` // the outcome: record and facts
+	Want    json.RawMessage   `json:"want,omitempty"` // the outcome: record and observations
 	Raw     []byte            `json:"-"`
 	keep    int               // reads whose stamps are kept
 }
 
 // outcome is what the meter made of a transcript.
 type outcome struct {
-	Record *meter.Record `json:"record"`
-	Facts  *meter.Facts  `json:"facts"`
+	Record       *meter.Record       `json:"record"`
+	Observations *meter.Observations `json:"observations"`
 }
+
+// details are the record's, empty where it has none.
+func (o outcome) details() meter.Details {
+	if o.Record.Details == nil {
+		return meter.Details{}
+	}
+	return *o.Record.Details
+}
+
+// disputed reports whether two sources told different counts.
+func (o outcome) disputed() bool { return len(o.Record.Disputed()) > 0 }
 
 // Marks of a replayed transcript: P0 lies at epochNs, a flush takes flushNs.
 const (
@@ -144,7 +155,7 @@ func (tr *transcript) playBody(m *meter.Meter, slots *meter.SlotClock, r *reply)
 	rec := &meter.Record{Method: tr.Method, Path: pathOf(tr.Path), Status: meter.Some(int64(r.status)), Outcome: outcomeOf(r)}
 	marks := meter.Marks{P0: epochNs, R: epochNs + 1e3*tr.SentUs/2, P1: epochNs + 1e3*tr.SentUs, H: r.at, E: r.end}
 	m.Fill(rec, marks, r.clean)
-	return outcome{rec, m.Facts()}
+	return outcome{rec, m.Observations()}
 }
 
 // outcomeOf is what a relay would say.

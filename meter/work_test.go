@@ -42,7 +42,7 @@ func TestUnstreamedChoicesAreCounted(t *testing.T) {
 	} {
 		o := exchange{request: c.request, kind: "application/json", headMs: 40, pieces: []timed{{40, `{"choices":[` + c.choices + `],` + counts}}}.run()
 		wantInt(t, c.request+" output_tokens", o.Record.OutputTokens, c.output)
-		wantInt(t, c.request+" covered", o.Facts.Covered, c.covered)
+		wantInt(t, c.request+" covered", o.details().Covered, c.covered)
 	}
 }
 

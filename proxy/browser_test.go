@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"wattline/deploy/debian"
 	"wattline/meter"
 	"wattline/proxy/llamatest"
 )
@@ -21,7 +20,16 @@ import (
 // TestBrowser: a page that llama-server serves (--path) is loaded through wattline by a headless
 // Chromium, reads a stream with fetch, and aborts another.
 func TestBrowser(t *testing.T) {
-	browser := debian.Need(t, "chromium")
+	var browser string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			browser = path
+			break
+		}
+	}
+	if browser == "" {
+		t.Fatal("this test needs Chromium: apt-get install chromium")
+	}
 	dir, err := filepath.Abs("testdata/page")
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,6 @@ import (
 
 	"wattline/deploy/handover"
 	"wattline/proxy"
-	"wattline/proxy/llama"
 	"wattline/sink/clickhouse"
 	"wattline/sink/console"
 )
@@ -100,7 +99,6 @@ type service struct {
 type servedRoute struct {
 	route
 	proxy  *proxy.Server
-	client *llama.Client // asks the upstream about itself
 	ln     net.Listener
 	scheme string
 }
@@ -183,8 +181,7 @@ func (s *service) listenAdmin(a *app) (err error) {
 
 func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (err error) {
 	r := s.routes[index]
-	r.client = llama.NewClient(up)
-	watch := s.power.watch(a, s.rows, index, r)
+	watch := s.power.watch(a, s.rows, index, r, up)
 	cfg := proxy.Config{
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsOfARoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
@@ -240,7 +237,7 @@ func (s *service) announce(a *app) {
 	for _, r := range s.routes {
 		state := ""
 		ctx, cancel := context.WithTimeout(a.ctx, time.Second)
-		if err := r.client.Ready(ctx); err != nil {
+		if err := r.proxy.Ready(ctx); err != nil {
 			state = " (" + err.Error() + ")"
 		}
 		cancel()
@@ -347,7 +344,7 @@ func (s *service) inflight() []any {
 
 func (s *service) ready(ctx context.Context) error {
 	for _, r := range s.routes {
-		if err := r.client.Ready(ctx); err != nil {
+		if err := r.proxy.Ready(ctx); err != nil {
 			return err
 		}
 	}

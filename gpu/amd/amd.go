@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"wattline/gpu"
-	"wattline/meter"
 )
 
 // Source is a gpu.Source of the machine's AMD cards.
@@ -116,27 +115,27 @@ var files = []struct {
 	what  string // as Info.Lacks names it
 	path  string // below the card's folder; * in it is the hwmon folder's number
 	scale int64
-	value func(d *device) *meter.Int
+	value func(d *device) *gpu.Int
 }{
-	{"instant power", "hwmon/hwmon*/power1_input", -1000, func(d *device) *meter.Int { return &d.instant }},
-	{"average power", "hwmon/hwmon*/power1_average", -1000, func(d *device) *meter.Int { return &d.average }},
-	{"energy counter", "hwmon/hwmon*/energy1_input", 1, func(d *device) *meter.Int { return &d.energy }},
-	{"power limit", "hwmon/hwmon*/power1_cap", -1000, func(d *device) *meter.Int { return &d.status.LimitMw }},
-	{"utilisation", "gpu_busy_percent", 1, func(d *device) *meter.Int { return &d.status.UtilPct }},
-	{"memory utilisation", "mem_busy_percent", 1, func(d *device) *meter.Int { return &d.status.MemUtilPct }},
-	{"memory", "mem_info_vram_used", 1, func(d *device) *meter.Int { return &d.status.MemUsedB }},
-	{"memory size", "mem_info_vram_total", 1, func(d *device) *meter.Int { return &d.status.MemTotalB }},
-	{"temperature", "hwmon/hwmon*/temp1_input", -1000, func(d *device) *meter.Int { return &d.status.TempC }},
-	{"memory temperature", "hwmon/hwmon*/temp3_input", -1000, func(d *device) *meter.Int { return &d.status.MemTempC }},
-	{"SM clock", "hwmon/hwmon*/freq1_input", -1_000_000, func(d *device) *meter.Int { return &d.status.SMClockMHz }},
-	{"memory clock", "hwmon/hwmon*/freq2_input", -1_000_000, func(d *device) *meter.Int { return &d.status.MemClockMHz }},
+	{"instant power", "hwmon/hwmon*/power1_input", -1000, func(d *device) *gpu.Int { return &d.instant }},
+	{"average power", "hwmon/hwmon*/power1_average", -1000, func(d *device) *gpu.Int { return &d.average }},
+	{"energy counter", "hwmon/hwmon*/energy1_input", 1, func(d *device) *gpu.Int { return &d.energy }},
+	{"power limit", "hwmon/hwmon*/power1_cap", -1000, func(d *device) *gpu.Int { return &d.status.LimitMw }},
+	{"utilisation", "gpu_busy_percent", 1, func(d *device) *gpu.Int { return &d.status.UtilPct }},
+	{"memory utilisation", "mem_busy_percent", 1, func(d *device) *gpu.Int { return &d.status.MemUtilPct }},
+	{"memory", "mem_info_vram_used", 1, func(d *device) *gpu.Int { return &d.status.MemUsedB }},
+	{"memory size", "mem_info_vram_total", 1, func(d *device) *gpu.Int { return &d.status.MemTotalB }},
+	{"temperature", "hwmon/hwmon*/temp1_input", -1000, func(d *device) *gpu.Int { return &d.status.TempC }},
+	{"memory temperature", "hwmon/hwmon*/temp3_input", -1000, func(d *device) *gpu.Int { return &d.status.MemTempC }},
+	{"SM clock", "hwmon/hwmon*/freq1_input", -1_000_000, func(d *device) *gpu.Int { return &d.status.SMClockMHz }},
+	{"memory clock", "hwmon/hwmon*/freq2_input", -1_000_000, func(d *device) *gpu.Int { return &d.status.MemClockMHz }},
 }
 
 // held is one open file.
 type held struct {
 	file  *gpu.SysNumber
 	scale int64
-	value *meter.Int
+	value *gpu.Int
 }
 
 // device is an opened card.
@@ -146,8 +145,8 @@ type device struct {
 	dir  string
 
 	power, counter, state []held
-	instant, average      meter.Int // mW
-	energy                meter.Int // uJ
+	instant, average      gpu.Int // mW
+	energy                gpu.Int // uJ
 	status                gpu.Status
 }
 
@@ -182,7 +181,7 @@ func (s *Source) open(c card) (gpu.Device, error) {
 
 // hold opens one file. A file that is there but cannot be read (a sensor that the firmware lacks answers
 // with an error) counts as missing.
-func (d *device) hold(pattern string, scale int64, v *meter.Int) (held, string) {
+func (d *device) hold(pattern string, scale int64, v *gpu.Int) (held, string) {
 	found, err := filepath.Glob(filepath.Join(d.dir, pattern))
 	if err != nil || len(found) == 0 {
 		return held{}, "not shown by the driver for this card"
@@ -242,7 +241,7 @@ func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
 		if err != nil {
 			return err
 		}
-		t.Uj, t.OK = d.energy.V, d.energy.Valid
+		t.Uj, t.OK = d.energy.V, d.energy.OK
 		r.Energy = t
 	}
 	if w&gpu.WantPower != 0 && len(d.power) > 0 {
@@ -269,7 +268,7 @@ func read(hs []held) error {
 		v, err := h.file.Read()
 		if err != nil {
 			failed, last = failed+1, err
-			*h.value = meter.Int{}
+			*h.value = gpu.Int{}
 			continue
 		}
 		if h.scale < 0 {
@@ -277,7 +276,7 @@ func read(hs []held) error {
 		} else {
 			v *= h.scale
 		}
-		*h.value = meter.Some(v)
+		*h.value = gpu.Some(v)
 	}
 	if failed == len(hs) {
 		return fmt.Errorf("amd: %w: %w", gpu.ErrLost, last)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"wattline/gpu"
-	"wattline/meter"
 )
 
 // device is one card of the running process.
@@ -86,7 +85,7 @@ func (d *device) listProcs(now int64) {
 		}
 		p := gpu.Process{PID: pid}
 		if mib, ok := number(strings.TrimSpace(cells[2])); ok {
-			p.MemB = meter.Some(int64(mib) << 20)
+			p.MemB = gpu.Some(int64(mib) << 20)
 		}
 		d.procs = append(d.procs, p)
 	}

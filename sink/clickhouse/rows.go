@@ -69,6 +69,8 @@ func (r *batchRows) value(row int, column string, nullable bool) any {
 		return text(*p, nullable)
 	case *meter.Outcome:
 		return text(string(*p), nullable)
+	case **meter.Details:
+		return text(detailsText(*p), nullable)
 	case *time.Time:
 		return p.UTC()
 	case *map[string]string:
@@ -85,6 +87,14 @@ func (r *batchRows) value(row int, column string, nullable bool) any {
 	default:
 		panic(fmt.Sprintf("clickhouse: column %s has a field of unknown type %T", column, p))
 	}
+}
+
+func detailsText(d *meter.Details) string {
+	if d == nil {
+		return ""
+	}
+	b, _ := d.MarshalText() // cannot fail
+	return string(b)
 }
 
 func text(s string, nullable bool) any {

@@ -109,6 +109,8 @@ func fill(r *meter.Record) {
 			*p = []string{"a", "b"}
 		case *[]int64:
 			*p = []int64{1, -1 << 60}
+		case **meter.Details:
+			*p = &meter.Details{RequestedModel: "it's \\ ✓", Slot: meter.Some(0)}
 		}
 	}
 }
@@ -121,6 +123,14 @@ func scanCell(field any) (cell any, done func()) {
 		return v, func() {
 			if *v != nil {
 				*p = **v
+			}
+		}
+	case **meter.Details:
+		v := new(*string)
+		return v, func() {
+			if *v != nil {
+				*p = new(meter.Details)
+				_ = (*p).UnmarshalText([]byte(**v)) // cannot fail
 			}
 		}
 	case *meter.Outcome:

@@ -142,7 +142,7 @@ func typeOf(field any, key, free bool) (ctype, codec string) {
 		return "Nullable(Int64)", codecInt
 	case *time.Time:
 		return timeType, codecInt
-	case *string, *meter.Outcome:
+	case *string, *meter.Outcome, **meter.Details:
 		ctype = "String"
 		if !key {
 			ctype = "Nullable(String)"

@@ -67,11 +67,14 @@ func randomRow(r *rand.Rand, i int) *meter.Record {
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens, rec.ReasoningTokens = maybe(r, 60_000), maybe(r, 9_000), maybe(r, 2_000), maybe(r, 500)
 	switch r.IntN(20) {
 	case 0:
-		rec.Details = `{"requested_model":"disputed","disputed":"output","usage_output_tokens":5,"timings_output_tokens":6}`
+		rec.Details = &meter.Details{
+			RequestedModel: "disputed", Disputed: "output",
+			Usage: meter.TokenCounts{Output: meter.Some(5)}, Timings: meter.TokenCounts{Output: meter.Some(6)},
+		}
 	case 1:
-		rec.Details = `{"disputed":"prompt,output"}`
+		rec.Details = &meter.Details{Disputed: "prompt,output"}
 	case 2:
-		rec.Details = `{"requested_model":"\"disputed\":\"cached\""}`
+		rec.Details = &meter.Details{RequestedModel: `"disputed":"cached"`}
 	}
 	return rec
 }

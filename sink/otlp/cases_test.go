@@ -30,7 +30,10 @@ func ok() meter.Record {
 		GPUUj: some(210_500_000), GPUActiveUj: some(90_500_000), GPUIdleUj: some(120_000_000), GPUPrefillUj: some(37_000_000),
 		GPUDecodeUj: some(53_500_000), GPUSigmaUj: some(4_000_000), EnergyQuality: meter.EnergyMeasured, EnergyMethod: "phase",
 		EnergySource: "nvml/ring", GPUMeanMw: some(201_350), GPUPowerLimitMw: some(700_000),
-		Details: `{"temperature":0.7,"seed":7,"slot":2,"queue_from":"head","prefill_from":"server","decode_from":"marks"}`,
+		Details: &meter.Details{
+			Temperature: meter.Float{V: 0.7, Valid: true}, Seed: some(7), Slot: some(2),
+			QueueSource: meter.SourceHead, PrefillSource: meter.SourceServer, DecodeSource: meter.SourceMarks,
+		},
 	}
 }
 
@@ -53,7 +56,7 @@ func requests() []aRequest {
 	cancelled.Outcome, cancelled.FinishReason, cancelled.OutputTokens, cancelled.OutputEvents = meter.Cancelled, "", meter.Int{}, some(31)
 	cancelled.DecodeUs, cancelled.DurationUs, cancelled.TokenSource = some(300_000), some(345_700), meter.TokensFromEvents
 	cancelled.PromptTokens, cancelled.CachedTokens = meter.Int{}, meter.Int{}
-	cancelled.Details = `{"seed":`
+	cancelled.Details = nil
 
 	truncated := withoutEnergy(ok())
 	truncated.Outcome, truncated.FinishReason, truncated.Error = meter.Truncated, "", "the upstream http://127.0.0.1:8080 ended its reply early: end of stream"
@@ -79,14 +82,19 @@ func requests() []aRequest {
 	two := ok()
 	two.FinishReason, two.OutputTokens, two.OutputEvents, two.ITLP50Us = "stop,length", some(200), some(200), some(5_000)
 	two.EnergyQuality = meter.EnergyEstimated
-	two.Details = `{"requested_model":"fast","n":2,"queue_from":"head","prefill_from":"server","decode_from":"marks"}`
+	two.Details = &meter.Details{
+		RequestedModel: "fast", Completions: some(2),
+		QueueSource: meter.SourceHead, PrefillSource: meter.SourceServer, DecodeSource: meter.SourceMarks,
+	}
 
 	whole := withoutEnergy(ok())
 	whole.Stream, whole.TTFTUs, whole.TTFOUs, whole.UpstreamTTFTUs, whole.ProxyOverheadUs = some(0), meter.Int{}, meter.Int{}, meter.Int{}, meter.Int{}
 	whole.TTFBUs, whole.DurationUs, whole.QueueUs = some(1_045_300), some(1_045_300), some(5_100)
 	whole.ITLP50Us, whole.ITLP90Us, whole.ITLP99Us, whole.ITLMaxUs, whole.Stalls = meter.Int{}, meter.Int{}, meter.Int{}, meter.Int{}, meter.Int{}
 	whole.OutputEvents = meter.Int{}
-	whole.Details = `{"seed":7,"queue_from":"server","prefill_from":"server","decode_from":"server"}`
+	whole.Details = &meter.Details{
+		Seed: some(7), QueueSource: meter.SourceServer, PrefillSource: meter.SourceServer, DecodeSource: meter.SourceServer,
+	}
 
 	other := meter.Record{
 		ID: ok().ID, StartedAt: ok().StartedAt, Instance: "desk", Route: "default", Upstream: "unix:///run/llama.sock", Method: "BREW",

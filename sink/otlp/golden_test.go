@@ -187,8 +187,10 @@ func TestDocumentationListsTheAttributes(t *testing.T) {
 			if *p == "" {
 				*p = "x"
 			}
-			if c.Name == "details" {
-				*p = `{"requested_model":"a","temperature":1,"seed":1,"n":2,"slot":0,"queue_from":"head","prefill_from":"server","decode_from":"marks"}`
+		case **meter.Details:
+			*p = &meter.Details{
+				RequestedModel: "a", Temperature: meter.Float{V: 1, Valid: true}, Seed: some(1), Completions: some(2), Slot: some(0),
+				QueueSource: meter.SourceHead, PrefillSource: meter.SourceServer, DecodeSource: meter.SourceMarks,
 			}
 		}
 	}

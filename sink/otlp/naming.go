@@ -80,7 +80,7 @@ func serverAttributes(rec *meter.Record, scheme string) attributes {
 	return a
 }
 
-func clientAttributes(rec *meter.Record, d *details) attributes {
+func clientAttributes(rec *meter.Record, d *meter.Details) attributes {
 	var a attributes
 	httpAttributes(&a, rec)
 	upstreamAddress(&a, rec.Upstream)
@@ -132,11 +132,26 @@ func answered(rec *meter.Record) bool {
 	return rec.TTFBUs.Valid && rec.Status.Valid && rec.Status.V < 400
 }
 
-func genAIAttributes(a *attributes, rec *meter.Record, d *details) {
+// modelAttributes writes the model's: column model is what a successful reply named, else what was asked for.
+func modelAttributes(a *attributes, rec *meter.Record, d *meter.Details) {
+	if !answered(rec) {
+		a.text(semconv.GenAIRequestModel, rec.Model)
+		return
+	}
+	a.text(semconv.GenAIRequestModel, d.RequestedModel)
+	a.text(semconv.GenAIResponseModel, rec.Model)
+}
+
+func genAIAttributes(a *attributes, rec *meter.Record, d *meter.Details) {
 	a.text(semconv.GenAIOperationName, semconv.Operation(rec.Dialect))
 	a.text(semconv.GenAIProviderName, semconv.Provider)
-	d.models(a, rec)
-	d.asked(a)
+	modelAttributes(a, rec, d)
+	if d.Temperature.Valid {
+		a.number(semconv.GenAIRequestTemperature, d.Temperature.V)
+	}
+	a.integer(semconv.GenAIRequestSeed, d.Seed)
+	a.integer(semconv.GenAIRequestChoices, d.Completions)
+	a.integer(semconv.Slot, d.Slot)
 	a.integer(semconv.GenAIRequestMaxTokens, rec.MaxTokens)
 	a.flag(semconv.GenAIRequestStream, rec.Stream)
 	if rec.FinishReason != "" {
@@ -178,21 +193,21 @@ func energyAttributes(a *attributes, rec *meter.Record) {
 	a.parts(semconv.EnergyPowerLimitW, rec.GPUPowerLimitMw, 1e3)
 }
 
-func queueAttributes(_ *meter.Record, d *details) (a attributes) {
-	a.text(semconv.PhaseFrom, d.QueueFrom)
+func queueAttributes(_ *meter.Record, d *meter.Details) (a attributes) {
+	a.text(semconv.PhaseFrom, d.QueueSource)
 	return a
 }
 
-func prefillAttributes(rec *meter.Record, d *details) (a attributes) {
-	a.text(semconv.PhaseFrom, d.PrefillFrom)
+func prefillAttributes(rec *meter.Record, d *meter.Details) (a attributes) {
+	a.text(semconv.PhaseFrom, d.PrefillSource)
 	a.integer(semconv.GenAIUsageInputTokens, rec.PromptTokens)
 	a.integer(semconv.GenAIUsageCacheReadTokens, rec.CachedTokens)
 	a.parts(semconv.EnergyPrefillJ, rec.GPUPrefillUj, 1e6)
 	return a
 }
 
-func decodeAttributes(rec *meter.Record, d *details) (a attributes) {
-	a.text(semconv.PhaseFrom, d.DecodeFrom)
+func decodeAttributes(rec *meter.Record, d *meter.Details) (a attributes) {
+	a.text(semconv.PhaseFrom, d.DecodeSource)
 	a.integer(semconv.GenAIUsageOutputTokens, rec.OutputTokens)
 	a.parts(semconv.EnergyDecodeJ, rec.GPUDecodeUj, 1e6)
 	return a

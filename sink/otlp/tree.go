@@ -152,8 +152,11 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 		return spans
 	}
 	client := b.span(clientName(rec), tracepb.Span_SPAN_KIND_CLIENT, n.client, n.server, at.client.lasting(at.server))
-	d := detailsOf(rec)
-	client.Attributes, client.Status = clientAttributes(rec, &d), clientStatus(rec)
+	d := rec.Details
+	if d == nil {
+		d = new(meter.Details)
+	}
+	client.Attributes, client.Status = clientAttributes(rec, d), clientStatus(rec)
 	if at.hasFirst {
 		client.Events = []*tracepb.Span_Event{{Name: semconv.EventFirst, TimeUnixNano: b.time(at.first)}}
 	}
@@ -162,7 +165,7 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 		name string
 		has  bool
 		at   interval
-		say  func(*meter.Record, *details) attributes
+		say  func(*meter.Record, *meter.Details) attributes
 	}{
 		{semconv.SpanQueue, at.hasQueue, at.queue, queueAttributes},
 		{semconv.SpanPrefill, at.hasPrefill, at.prefill, prefillAttributes},
@@ -172,7 +175,7 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 			continue
 		}
 		s := b.span(phase.name, tracepb.Span_SPAN_KIND_INTERNAL, newSpanID(), n.client, phase.at.lasting(at.client))
-		s.Attributes = phase.say(rec, &d)
+		s.Attributes = phase.say(rec, d)
 		spans = append(spans, s)
 	}
 	return spans

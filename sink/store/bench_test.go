@@ -23,6 +23,11 @@ func whole(i int) *meter.Record {
 			if *p == "" && j%2 == 0 {
 				*p = "text of " + c.Name
 			}
+		case **meter.Details:
+			*p = &meter.Details{
+				Temperature: meter.Float{V: 0.7, Valid: true}, Seed: meter.Some(7), ServerBuild: "b11669-Debian", QueueSource: meter.SourceHead,
+				PrefillSource: meter.SourceServer, DecodeSource: meter.SourceMarks, OutputReads: meter.Some(200), MaxOutputsPerRead: meter.Some(1),
+			}
 		}
 	}
 	return rec

@@ -81,6 +81,9 @@ func full(t *testing.T) *meter.Record {
 			*p = []string{"GPU-0", ""}
 		case *[]int64:
 			*p = []int64{0, -1, 1 << 60}
+		case **meter.Details:
+			*p = new(meter.Details)
+			must(t, (*p).UnmarshalText([]byte("text of "+c.Name))) // no object: a store keeps what it was given
 		default:
 			t.Fatalf("column %s has an unknown type", c.Name)
 		}

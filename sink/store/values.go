@@ -70,6 +70,8 @@ func (v *values) add(field any) error {
 		return v.addJSON(*p == nil, p)
 	case *[]string:
 		return v.addTexts(*p)
+	case **meter.Details:
+		return v.addDetails(*p)
 	case *[]int64:
 		addIntegers(v, *p)
 	case *[]uint32:
@@ -103,6 +105,17 @@ func (v *values) addJSON(null bool, p any) error {
 	v.text = append(v.text, b...)
 	v.endText(from)
 	return nil
+}
+
+func (v *values) addDetails(d *meter.Details) (err error) {
+	if d == nil {
+		v.addNull()
+		return nil
+	}
+	from := len(v.text)
+	v.text, err = d.AppendText(v.text)
+	v.endText(from)
+	return err
 }
 
 // addTexts adds a list as JSON, as json.Marshal writes it.

@@ -57,12 +57,31 @@ func TestTextsOfEverySize(t *testing.T) {
 		for j := range b {
 			b[j] = byte(j)%127 + 1
 		}
-		rec.Details, rec.Error = string(b), "é\x00\xff and on"
+		rec.FinishReason, rec.Error = string(b), "é\x00\xff and on"
 		must(t, s.Settle(t.Context(), rec))
 		got, err := r.Find(t.Context(), rec.ID)
 		must(t, err)
 		if d := cmp.Diff(rec, got); d != "" {
 			t.Errorf("%d bytes: %.300s", n, d)
 		}
+	}
+}
+
+// TestDetailsAreTypedAgain: the column holds JSON; a reader finds the same values.
+func TestDetailsAreTypedAgain(t *testing.T) {
+	s := tempStore(t)
+	r := tempReader(t, s)
+	rec := request(1)
+	rec.Details = &meter.Details{RequestedModel: "é\"<", Slot: meter.Some(0), Temperature: meter.Float{V: 0.1, Valid: true}}
+	must(t, s.Settle(t.Context(), rec))
+	got, err := r.Find(t.Context(), rec.ID)
+	must(t, err)
+	text, err := Text(&got.Details)
+	must(t, err)
+	if text != `{"requested_model":"é\"\u003c","temperature":0.1,"slot":0}` {
+		t.Errorf("the column holds %s", text)
+	}
+	if d := got.Details; d.RequestedModel != rec.Details.RequestedModel || d.Slot != meter.Some(0) || d.Temperature != rec.Details.Temperature {
+		t.Errorf("read back %+v", d)
 	}
 }

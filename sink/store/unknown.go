@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// MissingIDs returns those of the ids that no request of the store has.
-func (r *Reader) MissingIDs(ctx context.Context, ids []string) (missing []string, err error) {
+// Unknown returns those of the ids that no request of the store has.
+func (r *Reader) Unknown(ctx context.Context, ids []string) (unknown []string, err error) {
 	list, err := json.Marshal(ids)
 	if err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func (r *Reader) MissingIDs(ctx context.Context, ids []string) (missing []string
 		if err := rows.Scan(&id); err != nil {
 			return nil, explain("read", r.path, err)
 		}
-		missing = append(missing, id)
+		unknown = append(unknown, id)
 	}
-	return missing, explain("read", r.path, rows.Err())
+	return unknown, explain("read", r.path, rows.Err())
 }

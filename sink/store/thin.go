@@ -10,14 +10,14 @@ import (
 	"wattline/sink"
 )
 
-// downsampledSpan is what a row of power or ledger covers once it is old.
-const downsampledSpan = time.Minute
+// thinnedSpan is what a row of power or ledger covers once it is old.
+const thinnedSpan = time.Minute
 
-// downsamplePower merges rows of the same instance, device and minute: energies and times add up, means are
+// thinPower merges rows of the same instance, device and minute: energies and times add up, means are
 // weighted by time, extremes, the last known settings and every reason for doubt remain. rows must be in order of time; the
 // second result says for each input row which output row it went into.
-func downsamplePower(rows []*sink.Power) ([]*sink.Power, []int) {
-	return downsample(rows, func(p *sink.Power) (string, time.Time) { return p.Instance + "|" + p.Device, p.At }, func(to, p *sink.Power) {
+func thinPower(rows []*sink.Power) ([]*sink.Power, []int) {
+	return thin(rows, func(p *sink.Power) (string, time.Time) { return p.Instance + "|" + p.Device, p.At }, func(to, p *sink.Power) {
 		to.MeanMw = weighted(to.MeanMw, to.SpanUs, p.MeanMw, p.SpanUs)
 		to.UtilPermille = weighted(to.UtilPermille, to.SpanUs, p.UtilPermille, p.SpanUs)
 		to.MemUtilPermille = weighted(to.MemUtilPermille, to.SpanUs, p.MemUtilPermille, p.SpanUs)
@@ -48,10 +48,10 @@ func downsamplePower(rows []*sink.Power) ([]*sink.Power, []int) {
 	})
 }
 
-// downsampleLedger merges rows as downsamplePower does. Every part adds up, so the balance of the rows holds for
+// thinLedger merges rows as thinPower does. Every part adds up, so the balance of the rows holds for
 // their sum.
-func downsampleLedger(rows []*sink.Ledger) ([]*sink.Ledger, []int) {
-	return downsample(rows, func(l *sink.Ledger) (string, time.Time) { return l.Instance + "|" + l.Device, l.At }, func(to, l *sink.Ledger) {
+func thinLedger(rows []*sink.Ledger) ([]*sink.Ledger, []int) {
+	return thin(rows, func(l *sink.Ledger) (string, time.Time) { return l.Instance + "|" + l.Device, l.At }, func(to, l *sink.Ledger) {
 		to.SpanUs = sum(to.SpanUs, l.SpanUs)
 		to.CounterUj = sum(to.CounterUj, l.CounterUj)
 		to.RequestsActiveUj = sum(to.RequestsActiveUj, l.RequestsActiveUj)
@@ -64,7 +64,7 @@ func downsampleLedger(rows []*sink.Ledger) ([]*sink.Ledger, []int) {
 	})
 }
 
-func downsample[T any](rows []*T, key func(*T) (string, time.Time), merge func(to, row *T)) (merged []*T, into []int) {
+func thin[T any](rows []*T, key func(*T) (string, time.Time), merge func(to, row *T)) (merged []*T, into []int) {
 	type group struct {
 		device string
 		minute int64
@@ -72,7 +72,7 @@ func downsample[T any](rows []*T, key func(*T) (string, time.Time), merge func(t
 	groups := map[group]int{}
 	for _, row := range rows {
 		device, at := key(row)
-		g := group{device, at.Truncate(downsampledSpan).Unix()}
+		g := group{device, at.Truncate(thinnedSpan).Unix()}
 		i, ok := groups[g]
 		if ok {
 			merge(merged[i], row)

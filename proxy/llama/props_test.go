@@ -13,17 +13,17 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-func newClient(t *testing.T, url string) *Client {
+func upstream(t *testing.T, url string) proxy.Upstream {
 	t.Helper()
 	up, err := proxy.ParseUpstream(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewClient(up)
+	return up
 }
 
-func TestInfoOfARealServer(t *testing.T) {
-	f, err := newClient(t, llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny").URL()).Info(t.Context())
+func TestARealServerSaysWhatItIs(t *testing.T) {
+	f, err := AskInfo(t.Context(), upstream(t, llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny").URL()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +33,8 @@ func TestInfoOfARealServer(t *testing.T) {
 	t.Logf("%+v", f)
 }
 
-// TestInfoOfOtherServers: a router, an old llama-server, a server that knows only /v1/models, one with a key.
-func TestInfoOfOtherServers(t *testing.T) {
+// TestWhatOthersSay: a router, an old llama-server, a server that knows only /v1/models, one with a key.
+func TestWhatOthersSay(t *testing.T) {
 	for name, c := range map[string]struct {
 		props, models string // "" is a 404
 		want          ServerInfo
@@ -62,15 +62,15 @@ func TestInfoOfOtherServers(t *testing.T) {
 				_, _ = w.Write([]byte(text))
 			}))
 			defer srv.Close()
-			if f, err := newClient(t, srv.URL).Info(t.Context()); err != nil || f != c.want {
+			if f, err := AskInfo(t.Context(), upstream(t, srv.URL)); err != nil || f != c.want {
 				t.Errorf("%+v, %v; want %+v", f, err, c.want)
 			}
 		})
 	}
 }
 
-// TestInfoNotReady: nothing listens, or the server is loading. That is an error, not an empty ServerInfo.
-func TestInfoNotReady(t *testing.T) {
+// TestNotReady: nobody listens, or a server that loads. Nothing is learnt then, which is not "null".
+func TestNotReady(t *testing.T) {
 	loading := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, `{"error":{"message":"Loading model"}}`, http.StatusServiceUnavailable)
 	}))
@@ -81,7 +81,7 @@ func TestInfoNotReady(t *testing.T) {
 	}
 	ln.Close()
 	for _, url := range []string{loading.URL, "http://" + ln.Addr().String(), "unix://" + t.TempDir() + "/none"} {
-		if f, err := newClient(t, url).Info(t.Context()); !errors.Is(err, ErrNotReady) || f != (ServerInfo{}) {
+		if f, err := AskInfo(t.Context(), upstream(t, url)); !errors.Is(err, ErrNotReady) || f != (ServerInfo{}) {
 			t.Errorf("%s: %+v, %v", url, f, err)
 		}
 	}

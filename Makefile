@@ -38,6 +38,10 @@ test: ## vet, build with and without cgo, every test
 soak: ## the tests that take longer than 30 s
 	WATTLINE_SOAK=1 $(GO) test -count=1 -timeout 60m -run Soak -v ./...
 
+.PHONY: mutants
+mutants: ## small wrong edits, one at a time: does the test that should notice fail? (lists: */testdata/mutants.txt)
+	$(GO) run ./deploy/mutants
+
 truth: ## the simulated cards' truth against sampler and ledger: the tables of gpu/SAMPLING.md and meter/energy/LEDGER.md; ~15 min
 	$(GO) test ./gpu -count=1 -timeout 60m -v -run Never -cards 3000
 	$(GO) test ./meter/energy -count=1 -timeout 60m -v -run TestTruth -mixes 1000

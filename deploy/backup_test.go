@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wattline/deploy/debian"
 )
 
 // Through nginx and through HAProxy, as configured here, clients reach wattline while it is there and the
@@ -31,10 +33,7 @@ func TestTheWayPastADeadWattline(t *testing.T) {
 		{"haproxy", "haproxy.cfg", "CONFIG", func(c string) []string { return []string{"-db", "-f", c} }},
 	} {
 		t.Run(balancer.program, func(t *testing.T) {
-			program, err := exec.LookPath(balancer.program)
-			if err != nil {
-				t.Skipf("%s is not installed (apt-get install nginx-light haproxy)", balancer.program)
-			}
+			program := debian.Need(t, balancer.program)
 			config, err := os.ReadFile(balancer.config)
 			if err != nil {
 				t.Fatal(err)

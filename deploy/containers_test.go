@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"wattline/deploy/debian"
 )
 
 // validate runs the program of that name, a module of its own.
@@ -163,9 +165,7 @@ func TestProvisionedDataSources(t *testing.T) {
 
 // systemd finds nothing to say about the units.
 func TestSystemdUnitsVerify(t *testing.T) {
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("systemd-analyze is not installed")
-	}
+	analyze := debian.Need(t, "systemd-analyze")
 	dir := t.TempDir()
 	for _, name := range []string{"wattline.service", "wattline.socket"} {
 		text, err := os.ReadFile(filepath.Join("systemd", name))
@@ -177,7 +177,7 @@ func TestSystemdUnitsVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", filepath.Join(dir, "wattline.service"), filepath.Join(dir, "wattline.socket")).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), analyze, "verify", filepath.Join(dir, "wattline.service"), filepath.Join(dir, "wattline.socket")).CombinedOutput()
 	if err != nil || len(bytes.TrimSpace(out)) != 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}

@@ -8,24 +8,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-)
 
-// prometheusDir has prometheus and promtool, fetched from Debian's archive where they are not installed.
-func prometheusDir(t *testing.T) string {
-	t.Helper()
-	var said bytes.Buffer
-	fetch := exec.CommandContext(t.Context(), "prometheus/fetch.sh")
-	fetch.Stderr = &said
-	dir, err := fetch.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, said.String())
-	}
-	return strings.TrimSpace(string(dir))
-}
+	"wattline/deploy/debian"
+)
 
 func promtool(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(prometheusDir(t), "promtool"), args...)
+	cmd := exec.CommandContext(t.Context(), debian.Need(t, "promtool"), args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -1,21 +1,12 @@
 package gpu
 
-// Phase is what a request makes a device do.
-type Phase uint8
-
-// The phases of a request, in order. A request may skip some and may end from any.
-const (
-	PhaseWaiting Phase = iota // sent upstream, no slot yet: costs nothing
-	PhasePrefill              // holds a slot, its prompt is processed
-	PhaseDecode               // generates
-	PhaseDone                 // holds no slot any more
-)
+import "wattline/meter"
 
 // Event is one request's change of phase.
 type Event struct {
 	At      int64  // ns on the sampler's Clock
 	Request uint64 // any number that tells requests apart while they are in flight
-	Phase   Phase
+	Phase   meter.Phase
 	Slot    int // the server's slot, -1 where unknown
 	Tokens  int // with PhasePrefill: prompt tokens to process, 0 where unknown; with PhaseDecode: context length
 }

@@ -1,5 +1,7 @@
 package gpu
 
+import "wattline/meter"
+
 // Channel is one way in which a device reports power or energy.
 type Channel string
 
@@ -70,8 +72,8 @@ type Batch struct {
 	Status   Status
 
 	Contention Contention
-	OursMemB   Int   // device memory of the upstream's processes, as far as it is known
-	Rows       []Row // completed seconds
+	OursMemB   meter.Int // device memory of the upstream's processes, as far as it is known
+	Rows       []Row     // completed seconds
 }
 
 // Row is one second of one device (the table `power`). What was not obtained is null.
@@ -82,14 +84,14 @@ type Row struct {
 	Epoch      int        `json:"epoch"`
 	From       int64      `json:"from_ns"` // Clock stamp of the second's start, a whole second of wall time
 	DurationNs int64      `json:"duration_ns"`
-	MeanMw     Int        `json:"mean_mw"`
-	MinMw      Int        `json:"min_mw"`
-	MaxMw      Int        `json:"max_mw"`
-	EnergyUj   Int        `json:"energy_uj"`        // null unless the whole second is covered
-	ErrorUj    Int        `json:"error_uj"`         // bound on |EnergyUj - truth|
+	MeanMw     meter.Int  `json:"mean_mw"`
+	MinMw      meter.Int  `json:"min_mw"`
+	MaxMw      meter.Int  `json:"max_mw"`
+	EnergyUj   meter.Int  `json:"energy_uj"`        // null unless the whole second is covered
+	ErrorUj    meter.Int  `json:"error_uj"`         // bound on |EnergyUj - truth|
 	Channel    Channel    `json:"channel"`          // where the energy comes from
 	Marked     string     `json:"marked,omitempty"` // why the energy is to be taken with care
 	Contention Contention `json:"contention"`
-	OursMemB   Int        `json:"ours_mem_b"` // device memory of the upstream's processes
+	OursMemB   meter.Int  `json:"ours_mem_b"` // device memory of the upstream's processes
 	Status
 }

@@ -7,6 +7,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // TestTheBoundIsKnownSoon: a sound card at rest, at work and between. Ten seconds after the start a second of rest is
@@ -25,7 +26,7 @@ func TestTheBoundIsKnownSoon(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tell := func(id uint64, p gpu.Phase) {
+		tell := func(id uint64, p meter.Phase) {
 			e := gpu.Event{At: clock.Now(), Request: id, Phase: p}
 			s.Observe(e)
 			src.Observe(e)
@@ -33,9 +34,9 @@ func TestTheBoundIsKnownSoon(t *testing.T) {
 		const rest = 120
 		time.Sleep(rest * time.Second)
 		for id := range uint64(10) {
-			tell(1+id, gpu.PhaseDecode)
+			tell(1+id, meter.PhaseDecode)
 			time.Sleep(1500 * time.Millisecond)
-			tell(1+id, gpu.PhaseDone)
+			tell(1+id, meter.PhaseDone)
 			time.Sleep(time.Second)
 		}
 		time.Sleep(time.Minute)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"wattline/meter"
 )
 
 // pricedSource is a card whose calls cost what they cost on the H100 of SAMPLING.md, in a bubble.
@@ -70,9 +72,9 @@ func (d *pricedDevice) Read(w Want, r *Reading) error {
 			r.Ring = append(r.Ring, Sample{At: d.last + 20e6, Mw: 300e3})
 		}
 	case WantPower:
-		r.PowerAt, r.InstantMw = now, Some(300e3)
+		r.PowerAt, r.InstantMw = now, meter.Some(300e3)
 	case WantStatus:
-		r.Status = Status{TempC: Some(40), LimitMw: Some(700e3)}
+		r.Status = Status{TempC: meter.Some(40), LimitMw: meter.Some(700e3)}
 	case WantProcs:
 		r.ProcsKnown = true
 	}
@@ -105,21 +107,21 @@ func TestBudget(t *testing.T) {
 				t.Errorf("%s: %.3f %% of a core, at most %.2f", name, part, most)
 			}
 		}
-		tell := func(id uint64, phase Phase) {
+		tell := func(id uint64, phase meter.Phase) {
 			sampler.Observe(Event{At: s.clock.Now(), Request: id, Phase: phase})
 		}
 		spell("the first ten seconds", 1.6, func() { time.Sleep(10 * time.Second) }) // 100 ms of them for the probe
 		spell("idle", 0.25, func() { time.Sleep(10 * time.Minute) })
 		spell("busy", 0.5, func() {
-			tell(1, PhaseDecode)
+			tell(1, meter.PhaseDecode)
 			time.Sleep(10 * time.Minute)
-			tell(1, PhaseDone)
+			tell(1, meter.PhaseDone)
 		})
 		spell("short ones now and then", 0.5, func() {
 			for id := range uint64(100) {
-				tell(2+id, PhasePrefill)
+				tell(2+id, meter.PhasePrefill)
 				time.Sleep(time.Second)
-				tell(2+id, PhaseDone)
+				tell(2+id, meter.PhaseDone)
 				time.Sleep(5 * time.Second)
 			}
 		})
@@ -153,7 +155,7 @@ func TestStepsArePlacedOnABudget(t *testing.T) {
 					t.Fatal(err)
 				}
 				if busy {
-					sampler.Observe(Event{At: s.clock.Now(), Request: 1, Phase: PhaseDecode})
+					sampler.Observe(Event{At: s.clock.Now(), Request: 1, Phase: meter.PhaseDecode})
 				}
 				time.Sleep(5 * time.Minute)
 				sampler.Stop()

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"wattline/meter"
 )
 
 // busySource is a source of one device with an H100's ring and counter, whose calls cost nothing: what
@@ -44,7 +46,7 @@ func (d *busyDevice) Read(w Want, r *Reading) error {
 		}
 	}
 	if w&WantStatus != 0 {
-		r.Status = Status{TempC: Some(40), LimitMw: Some(700e3)}
+		r.Status = Status{TempC: meter.Some(40), LimitMw: meter.Some(700e3)}
 	}
 	return nil
 }
@@ -53,10 +55,10 @@ func (d *busyDevice) Read(w Want, r *Reading) error {
 // status, and the row that comes of it.
 func second(r *runner) {
 	r.cfg.Clock.wall += 1e9
-	r.Observe(Event{At: r.cfg.Clock.Now(), Request: 1, Phase: PhaseDecode})
+	r.Observe(Event{At: r.cfg.Clock.Now(), Request: 1, Phase: meter.PhaseDecode})
 	r.round(WantRing | WantPower | WantStatus)
 	r.round(WantEnergy)
-	r.Observe(Event{At: r.cfg.Clock.Now(), Request: 1, Phase: PhaseDone})
+	r.Observe(Event{At: r.cfg.Clock.Now(), Request: 1, Phase: meter.PhaseDone})
 }
 
 func busyRunner(tb testing.TB) *runner {

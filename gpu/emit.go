@@ -1,6 +1,10 @@
 package gpu
 
-import "maps"
+import (
+	"maps"
+
+	"wattline/meter"
+)
 
 // beginEpoch starts anew: nothing before this moment may be connected with what follows.
 func (r *runner) beginEpoch() {
@@ -89,7 +93,7 @@ func (r *runner) discontinuity(e Tick) string {
 		return ""
 	}
 	most := int64(maxDrawMw)
-	if limit := r.seen.Status.LimitMw; limit.OK && limit.V > 0 {
+	if limit := r.seen.Status.LimitMw; limit.Valid && limit.V > 0 {
 		most = 2*limit.V + 100e3
 	}
 	span := e.After - last.Before + max(r.learn.edges.period.hi, 1e8)
@@ -118,7 +122,7 @@ func (r *runner) samples(want Want) []Sample {
 		if r.learn.shape == ChannelAverage {
 			mw = r.reading.AverageMw
 		}
-		if want&WantPower == 0 || !mw.OK || r.reading.PowerAt <= r.lastSample {
+		if want&WantPower == 0 || !mw.Valid || r.reading.PowerAt <= r.lastSample {
 			return nil
 		}
 		own = append(own, Sample{At: r.reading.PowerAt, Mw: mw.V})
@@ -171,7 +175,7 @@ func (r *runner) contend(want Want) {
 	if want&WantProcs == 0 {
 		return
 	}
-	r.contention, r.oursMem = ContentionUnknown, Int{}
+	r.contention, r.oursMem = ContentionUnknown, meter.Int{}
 	r.seen.Procs = append(r.seen.Procs[:0], r.reading.Procs...)
 	r.seen.ProcsKnown = r.reading.ProcsKnown
 	if !r.reading.ProcsKnown || r.target.Ours == nil {
@@ -182,8 +186,8 @@ func (r *runner) contend(want Want) {
 	var stranger int
 	for _, p := range r.reading.Procs {
 		if r.target.Ours(p.PID) {
-			if p.MemB.OK {
-				r.oursMem = Some(r.oursMem.V + p.MemB.V)
+			if p.MemB.Valid {
+				r.oursMem = meter.Some(r.oursMem.V + p.MemB.V)
 			}
 			continue
 		}
@@ -244,10 +248,10 @@ func (r *runner) seenLast(want Want) {
 	if want&WantStatus == 0 {
 		return
 	}
-	if xid := r.reading.Status.XID; xid.OK && xid != r.seen.Status.XID {
+	if xid := r.reading.Status.XID; xid.Valid && xid != r.seen.Status.XID {
 		r.log.Warn("the driver reports an error of the device (XID; see NVIDIA's list and dmesg)", "xid", xid.V)
 	}
-	if ecc, was := r.reading.Status.ECCErrors, r.seen.Status.ECCErrors; ecc.OK && was.OK && ecc.V > was.V {
+	if ecc, was := r.reading.Status.ECCErrors, r.seen.Status.ECCErrors; ecc.Valid && was.Valid && ecc.V > was.V {
 		r.log.Warn("the device's memory has new uncorrected errors", "ecc_errors", ecc.V)
 	}
 	r.seen.Status = r.reading.Status
@@ -287,7 +291,7 @@ func (r *runner) publish(now int64, force bool) {
 		s.Calls[g.String()] = CallStats{Count: c.n, P50Ns: c.quantile(0.5), P99Ns: c.quantile(0.99), MaxNs: c.maxNs}
 	})
 	if r.lastTick.OK {
-		s.EnergyUj = Some(r.lastTick.Uj)
+		s.EnergyUj = meter.Some(r.lastTick.Uj)
 	}
 	if row := r.rows.last; row.DurationNs > 0 {
 		s.Row = &row

@@ -12,6 +12,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // ends returns why epochs ended.
@@ -53,10 +54,10 @@ func TestLostAndBack(t *testing.T) {
 				t.Errorf("rows at %d and %d", w.rows[i-1].From, r.From)
 			}
 			during := r.From+1e9 > lost && r.From < back
-			if during && r.EnergyUj.OK {
+			if during && r.EnergyUj.Valid {
 				t.Errorf("the second from %d has energy while the device was gone", (r.From-start)/1e9)
 			}
-			if !r.EnergyUj.OK {
+			if !r.EnergyUj.Valid {
 				empty++
 				if r.Marked == "" {
 					t.Errorf("the second from %d has no energy and no reason", (r.From-start)/1e9)
@@ -119,7 +120,7 @@ func TestCounterBreaks(t *testing.T) {
 				}
 				for _, row := range w.rows {
 					truth := w.source.TruthUj(row.From, row.From+1e9)
-					if row.EnergyUj.OK && row.Marked == "" && abs(float64(row.EnergyUj.V)-truth) > float64(row.ErrorUj.V) {
+					if row.EnergyUj.Valid && row.Marked == "" && abs(float64(row.EnergyUj.V)-truth) > float64(row.ErrorUj.V) {
 						t.Errorf("the second from %.0f: %d ± %d, truth %.0f", float64(row.From-start)/1e9, row.EnergyUj.V, row.ErrorUj.V, truth)
 					}
 				}
@@ -132,22 +133,22 @@ func TestCounterBreaks(t *testing.T) {
 func TestContended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, sim.Config{})
-		w.source.SetProcs(gpu.Process{PID: 1, MemB: gpu.Some(5)})
+		w.source.SetProcs(gpu.Process{PID: 1, MemB: meter.Some(5)})
 		time.Sleep(40 * time.Second)
 		if c := w.sampler.States()[0].Contention; c != gpu.ContentionNone {
 			t.Errorf("alone: %v", c)
 		}
-		w.source.SetProcs(gpu.Process{PID: 1, MemB: gpu.Some(5)}, gpu.Process{PID: 2})
+		w.source.SetProcs(gpu.Process{PID: 1, MemB: meter.Some(5)}, gpu.Process{PID: 2})
 		time.Sleep(40 * time.Second)
 		st := w.sampler.States()[0]
 		if st.Contention != gpu.ContentionOther || len(st.Procs) != 2 {
 			t.Errorf("with a stranger: %v, %v", st.Contention, st.Procs)
 		}
-		w.source.SetProcs(gpu.Process{PID: 1, MemB: gpu.Some(5)})
+		w.source.SetProcs(gpu.Process{PID: 1, MemB: meter.Some(5)})
 		time.Sleep(40 * time.Second)
 		w.sampler.Stop()
 		last := w.rows[len(w.rows)-10] // before what Stop cut short
-		if last.Contention != gpu.ContentionNone || last.OursMemB != gpu.Some(5) {
+		if last.Contention != gpu.ContentionNone || last.OursMemB != meter.Some(5) {
 			t.Errorf("alone again: %v, our memory %+v", last.Contention, last.OursMemB)
 		}
 		seen := map[gpu.Contention]int{}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"wattline/meter"
 )
 
 // phaseMark is a named moment of the H100 recording, in its own clock.
@@ -60,10 +62,10 @@ func h100(t testing.TB) (*Recording, []phaseMark, []Event) {
 		}
 		start := l.First - int64(l.Timing.PromptMS*1e6)
 		events = append(events,
-			Event{At: l.Send, Request: n, Phase: PhaseWaiting, Slot: -1},
-			Event{At: start, Request: n, Phase: PhasePrefill, Slot: -1, Tokens: l.Timing.PromptN},
-			Event{At: l.First, Request: n, Phase: PhaseDecode, Slot: -1, Tokens: l.Timing.PromptN},
-			Event{At: l.Last, Request: n, Phase: PhaseDone, Slot: -1})
+			Event{At: l.Send, Request: n, Phase: meter.PhaseWaiting, Slot: -1},
+			Event{At: start, Request: n, Phase: meter.PhasePrefill, Slot: -1, Tokens: l.Timing.PromptN},
+			Event{At: l.First, Request: n, Phase: meter.PhaseDecode, Slot: -1, Tokens: l.Timing.PromptN},
+			Event{At: l.Last, Request: n, Phase: meter.PhaseDone, Slot: -1})
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
@@ -169,7 +171,7 @@ func checkRows(t *testing.T, rec *Recording, rows []Row, shift int64) {
 		if i > 0 && r.From != rows[i-1].From+rows[i-1].DurationNs {
 			t.Errorf("row %d begins at %d, the one before ended at %d", i, r.From, rows[i-1].From+rows[i-1].DurationNs)
 		}
-		if !r.EnergyUj.OK {
+		if !r.EnergyUj.Valid {
 			continue
 		}
 		if n++; first == 0 {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"wattline/meter"
 )
 
 // learner finds out about a device's channels while it is sampled: periods by a short probe after the
@@ -33,7 +35,7 @@ type learner struct {
 	demoted   map[Channel]string // reason
 	demotions int
 	disputed  bool
-	agreement Int
+	agreement meter.Int
 
 	lags     []int64 // of the shape, the latest last
 	lagUntil int64   // the end of the window that the latest was found in
@@ -118,7 +120,7 @@ func (l *learner) choose() {
 	}
 	if was != l.shape {
 		l.lags = l.lags[:0]
-		l.disputed, l.agreement = false, Int{}
+		l.disputed, l.agreement = false, meter.Int{}
 	}
 }
 
@@ -286,7 +288,7 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 	if first {
 		return ""
 	}
-	if c := l.channel(l.shape); (c.LagLearnt && l.agreement.OK) || l.tasks > eagerTasks {
+	if c := l.channel(l.shape); (c.LagLearnt && l.agreement.Valid) || l.tasks > eagerTasks {
 		l.nextTask = now + relearnNs
 	}
 	l.tasks++
@@ -385,7 +387,7 @@ func (l *learner) compare(t *Trace) string {
 		}
 		return ""
 	}
-	l.agreement = Some(int64(math.Round(slope * 1e6)))
+	l.agreement = meter.Some(int64(math.Round(slope * 1e6)))
 	if rms > agreeRmsS*total/seconds {
 		return l.demote(l.shape, "its integral does not follow the energy counter")
 	}

@@ -1,20 +1,22 @@
 package gpu
 
+import "wattline/meter"
+
 // load is the history of what is in flight on a device as a step function of time, for learning lags:
 // its level follows power roughly (a prefill draws about three times what a decoding request adds).
 type load struct {
 	at    []int64
 	level []float64
-	phase map[uint64]Phase
+	phase map[uint64]meter.Phase
 	cur   float64
 }
 
 // What a request adds to the level.
-func phaseLevel(p Phase) float64 {
+func phaseLevel(p meter.Phase) float64 {
 	switch p {
-	case PhasePrefill:
+	case meter.PhasePrefill:
 		return 3
-	case PhaseDecode:
+	case meter.PhaseDecode:
 		return 1
 	}
 	return 0
@@ -23,16 +25,16 @@ func phaseLevel(p Phase) float64 {
 // observe takes an event; it returns whether anything holds a slot or waits for one.
 func (l *load) observe(e Event) (busy bool) {
 	if l.phase == nil {
-		l.phase = map[uint64]Phase{}
+		l.phase = map[uint64]meter.Phase{}
 	}
 	before, known := l.phase[e.Request]
-	if e.Phase == PhaseDone {
+	if e.Phase == meter.PhaseDone {
 		delete(l.phase, e.Request)
 	} else {
 		l.phase[e.Request] = e.Phase
 	}
 	if !known {
-		before = PhaseDone
+		before = meter.PhaseDone
 	}
 	// One weight read serves all who decode: power grows less than their number. Only whether the
 	// level moves with power matters here.

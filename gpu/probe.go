@@ -1,6 +1,10 @@
 package gpu
 
-import "time"
+import (
+	"time"
+
+	"wattline/meter"
+)
 
 // probe finds out how often a device's channels update, just after it was opened.
 //
@@ -198,15 +202,15 @@ func (p *probe) plan(t Tick) int64 {
 
 // changes collects when a polled value changed.
 type changes struct {
-	last  Int
+	last  meter.Int
 	times []int64
 }
 
-func (c *changes) see(at int64, v Int) {
-	if !v.OK {
+func (c *changes) see(at int64, v meter.Int) {
+	if !v.Valid {
 		return
 	}
-	if c.last.OK && c.last.V != v.V {
+	if c.last.Valid && c.last.V != v.V {
 		c.times = append(c.times, at)
 	}
 	c.last = v

@@ -1,5 +1,7 @@
 package gpu
 
+import "wattline/meter"
+
 // Reading is what one Read brought. The caller owns it and passes it again, so that reading allocates
 // nothing; Ring and Procs are only valid until the next Read.
 type Reading struct {
@@ -8,9 +10,9 @@ type Reading struct {
 	Energy Tick     // Energy.OK false: not obtained
 	Ring   []Sample // samples newer than those of the Read before, ascending
 
-	PowerAt   int64 // ns, when InstantMw and AverageMw were obtained
-	InstantMw Int   // the driver's shortest window
-	AverageMw Int   // the driver's averaged power (1 s on current NVIDIA cards)
+	PowerAt   int64     // ns, when InstantMw and AverageMw were obtained
+	InstantMw meter.Int // the driver's shortest window
+	AverageMw meter.Int // the driver's averaged power (1 s on current NVIDIA cards)
 
 	Status Status
 
@@ -29,7 +31,7 @@ func (r *Reading) stamp() int64 {
 	switch {
 	case r.Energy.OK:
 		return r.Energy.After
-	case r.InstantMw.OK || r.AverageMw.OK:
+	case r.InstantMw.Valid || r.AverageMw.Valid:
 		return r.PowerAt
 	}
 	return r.After
@@ -55,25 +57,25 @@ type Sample struct {
 
 // Status is what a device tells beside power.
 type Status struct {
-	UtilPct     Int `json:"util_pct"`     // share of time with a kernel running
-	MemUtilPct  Int `json:"mem_util_pct"` // share of time with memory being read or written
-	MemUsedB    Int `json:"mem_used_b"`
-	MemTotalB   Int `json:"mem_total_b"`
-	TempC       Int `json:"temp_c"`
-	MemTempC    Int `json:"mem_temp_c"`
-	SMClockMHz  Int `json:"sm_clock_mhz"`
-	MemClockMHz Int `json:"mem_clock_mhz"`
-	LimitMw     Int `json:"limit_mw"`   // enforced power limit
-	Throttle    Int `json:"throttle"`   // Throttle bits
-	ECCErrors   Int `json:"ecc_errors"` // uncorrected, since the driver was loaded
-	XID         Int `json:"xid"`        // number of the last driver error since Open
-	FanPct      Int `json:"fan_pct"`
+	UtilPct     meter.Int `json:"util_pct"`     // share of time with a kernel running
+	MemUtilPct  meter.Int `json:"mem_util_pct"` // share of time with memory being read or written
+	MemUsedB    meter.Int `json:"mem_used_b"`
+	MemTotalB   meter.Int `json:"mem_total_b"`
+	TempC       meter.Int `json:"temp_c"`
+	MemTempC    meter.Int `json:"mem_temp_c"`
+	SMClockMHz  meter.Int `json:"sm_clock_mhz"`
+	MemClockMHz meter.Int `json:"mem_clock_mhz"`
+	LimitMw     meter.Int `json:"limit_mw"`   // enforced power limit
+	Throttle    meter.Int `json:"throttle"`   // Throttle bits
+	ECCErrors   meter.Int `json:"ecc_errors"` // uncorrected, since the driver was loaded
+	XID         meter.Int `json:"xid"`        // number of the last driver error since Open
+	FanPct      meter.Int `json:"fan_pct"`
 }
 
 // Process computes on a device.
 type Process struct {
-	PID  int `json:"pid"`
-	MemB Int `json:"mem_b"`
+	PID  int       `json:"pid"`
+	MemB meter.Int `json:"mem_b"`
 }
 
 // Throttle are the reasons why clocks are held back, in NVML's own bits (nvmlClocksEventReasons).

@@ -22,6 +22,7 @@ import (
 	"wattline/gpu"
 	"wattline/gpu/nvml"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // upstreamEnv names the llama-server that runs on the card, e.g. http://127.0.0.1:8080.
@@ -119,8 +120,8 @@ func (s *server) complete(ctx context.Context, tell gpu.Activity, words, tokens 
 		return 0
 	}
 	if tell != nil {
-		tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhasePrefill, Slot: -1, Tokens: words})
-		defer func() { tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhaseDone, Slot: -1}) }()
+		tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: meter.PhasePrefill, Slot: -1, Tokens: words})
+		defer func() { tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: meter.PhaseDone, Slot: -1}) }()
 	}
 	// A request that was begun is finished: what the card does must be told to the end.
 	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, s.url+"/completion", bytes.NewReader(body))
@@ -196,8 +197,8 @@ func (s *server) stream(ctx context.Context, tell gpu.Activity, token func(at in
 		s.t.Error(err)
 		return
 	}
-	tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhaseDecode, Slot: -1})
-	defer func() { tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: gpu.PhaseDone, Slot: -1}) }()
+	tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: meter.PhaseDecode, Slot: -1})
+	defer func() { tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: meter.PhaseDone, Slot: -1}) }()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/completion", bytes.NewReader(body))
 	if err != nil {
 		s.t.Error(err)

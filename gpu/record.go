@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"wattline/meter"
 )
 
 // Recorder writes what is read of one device as counter.csv and ring.csv, which ReadRecording reads. A
@@ -59,19 +61,19 @@ func (rec *Recorder) Lost(at int64) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if rec.err == nil && rec.counter != nil {
-		rec.look(&Reading{After: at}, Int{}, Some(1))
+		rec.look(&Reading{After: at}, meter.Int{}, meter.Some(1))
 	}
 }
 
 // Add writes one reading, and whether another process computes on the device where that was looked at.
-func (rec *Recorder) Add(r *Reading, contended Int) {
+func (rec *Recorder) Add(r *Reading, contended meter.Int) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if rec.err != nil || rec.counter == nil {
 		return
 	}
-	if r.Energy.OK || r.InstantMw.OK || r.AverageMw.OK || r.Status.TempC.OK || contended.OK {
-		rec.look(r, contended, Int{})
+	if r.Energy.OK || r.InstantMw.Valid || r.AverageMw.Valid || r.Status.TempC.Valid || contended.Valid {
+		rec.look(r, contended, meter.Int{})
 	}
 	for _, s := range r.Ring {
 		rec.line = strconv.AppendInt(rec.line[:0], s.At/1000, 10)
@@ -86,23 +88,23 @@ func (rec *Recorder) Add(r *Reading, contended Int) {
 }
 
 // look writes a line of counter.csv.
-func (rec *Recorder) look(r *Reading, contended, lost Int) {
+func (rec *Recorder) look(r *Reading, contended, lost meter.Int) {
 	e := r.Energy
 	if !e.OK {
 		e.Before, e.After = r.stamp(), r.stamp()
 	}
 	s := &r.Status
 	rec.line = rec.line[:0]
-	fields := [...]Int{
-		Some(e.Before), Some(e.After), {V: e.Uj / 1000, OK: e.OK}, r.AverageMw, r.InstantMw,
+	fields := [...]meter.Int{
+		meter.Some(e.Before), meter.Some(e.After), {V: e.Uj / 1000, Valid: e.OK}, r.AverageMw, r.InstantMw,
 		s.TempC, s.MemUsedB, s.SMClockMHz, s.Throttle,
-		{V: e.Lo, OK: e.OK && e.Lo > 0}, {V: e.Hi, OK: e.OK && e.Hi > 0}, contended, lost,
+		{V: e.Lo, Valid: e.OK && e.Lo > 0}, {V: e.Hi, Valid: e.OK && e.Hi > 0}, contended, lost,
 	}
 	for i, v := range fields {
 		if i > 0 {
 			rec.line = append(rec.line, ',')
 		}
-		if v.OK {
+		if v.Valid {
 			rec.line = strconv.AppendInt(rec.line, v.V, 10)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // TestRecordAndReplay: what a sampler has recorded can be read, and a sampler that is given the
@@ -108,7 +109,7 @@ func TestReadRecording(t *testing.T) {
 		t.Fatalf("%+v, %v", rec, err)
 	}
 	a, b := rec.Looks[0], rec.Looks[1]
-	if !a.OK || a.Uj != 3000 || a.AverageMw.OK || a.InstantMw != gpu.Some(5) || b.OK || b.AverageMw != gpu.Some(6) || b.TempC != gpu.Some(37) || b.Throttle != gpu.Some(4) {
+	if !a.OK || a.Uj != 3000 || a.AverageMw.Valid || a.InstantMw != meter.Some(5) || b.OK || b.AverageMw != meter.Some(6) || b.TempC != meter.Some(37) || b.Throttle != meter.Some(4) {
 		t.Errorf("%+v and %+v", a, b)
 	}
 	if rec.Ring[1] != (gpu.Sample{At: 2000, Mw: 200}) {

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"wattline/meter"
 )
 
 // The files of a recording and their first lines. An empty field is a value that was not obtained.
@@ -28,10 +30,10 @@ const (
 // Look is one line of counter.csv: what the device told when it was polled.
 type Look struct {
 	Tick
-	AverageMw, InstantMw, TempC, MemUsedB, SMClockMHz, Throttle Int
+	AverageMw, InstantMw, TempC, MemUsedB, SMClockMHz, Throttle meter.Int
 
-	Contended Int  // 1: another process computes on the device, 0: none does
-	Lost      bool // the device was lost, or its counter is not continuous
+	Contended meter.Int // 1: another process computes on the device, 0: none does
+	Lost      bool      // the device was lost, or its counter is not continuous
 }
 
 // Recording is what was recorded of one device. Times are nanoseconds of the recording host's
@@ -45,12 +47,12 @@ type Recording struct {
 // missing; a device without a ring has none.
 func ReadRecording(dir fs.FS) (*Recording, error) {
 	rec := &Recording{}
-	err := readCSV(dir, counterFile, counterHeader, moreColumns, func(f []Int) error {
-		if !f[0].OK || !f[1].OK {
+	err := readCSV(dir, counterFile, counterHeader, moreColumns, func(f []meter.Int) error {
+		if !f[0].Valid || !f[1].Valid {
 			return errors.New("no time")
 		}
 		l := Look{
-			Tick:      Tick{Before: f[0].V, After: f[1].V, Uj: f[2].V * 1000, OK: f[2].OK},
+			Tick:      Tick{Before: f[0].V, After: f[1].V, Uj: f[2].V * 1000, OK: f[2].Valid},
 			AverageMw: f[3], InstantMw: f[4], TempC: f[5], MemUsedB: f[6], SMClockMHz: f[7], Throttle: f[8],
 		}
 		if len(f) > 9 {
@@ -65,8 +67,8 @@ func ReadRecording(dir fs.FS) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = readCSV(dir, ringFile, ringHeader, "", func(f []Int) error {
-		if !f[0].OK || !f[1].OK {
+	err = readCSV(dir, ringFile, ringHeader, "", func(f []meter.Int) error {
+		if !f[0].Valid || !f[1].Valid {
 			return errors.New("empty field")
 		}
 		s := Sample{At: f[0].V * 1000, Mw: f[1].V}
@@ -96,7 +98,7 @@ func (r *Recording) Span() (from, to int64) {
 // readCSV calls line for every data line of name or name.gz in dir, with as many fields as header has, and
 // as more has where the file's header goes on with it. Columns after those are a later version's and are
 // ignored.
-func readCSV(dir fs.FS, name, header, more string, line func([]Int) error) error {
+func readCSV(dir fs.FS, name, header, more string, line func([]meter.Int) error) error {
 	in, err := openPlainOrGzip(dir, name)
 	if err != nil {
 		return fmt.Errorf("recording: %w", err)
@@ -110,7 +112,7 @@ func readCSV(dir fs.FS, name, header, more string, line func([]Int) error) error
 	if strings.HasPrefix(sc.Text(), header+more) {
 		header += more
 	}
-	fields := make([]Int, strings.Count(header, ",")+1)
+	fields := make([]meter.Int, strings.Count(header, ",")+1)
 	for n := 2; sc.Scan(); n++ {
 		if err := parseInts(sc.Text(), fields); err != nil {
 			return fmt.Errorf("recording: %s line %d: %w", name, n, err)
@@ -135,13 +137,13 @@ func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) 
 }
 
 // parseInts fills out with the comma-separated integers of s; an empty field is null.
-func parseInts(s string, out []Int) error {
+func parseInts(s string, out []meter.Int) error {
 	for i := range out {
 		field, rest, more := strings.Cut(s, ",")
 		if !more && i < len(out)-1 {
 			return fmt.Errorf("%d fields, want %d", i+1, len(out))
 		}
-		out[i], s = Int{}, rest
+		out[i], s = meter.Int{}, rest
 		if field == "" {
 			continue
 		}
@@ -149,7 +151,7 @@ func parseInts(s string, out []Int) error {
 		if err != nil {
 			return fmt.Errorf("field %d: %w", i+1, err)
 		}
-		out[i] = Some(v)
+		out[i] = meter.Some(v)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (p *Replay) info() Info {
 			in.Offers |= WantEnergy
 			in.Expected[ChannelCounter] = Character{LagNs: 20e6}
 		}
-		if l.InstantMw.OK || l.AverageMw.OK {
+		if l.InstantMw.Valid || l.AverageMw.Valid {
 			in.Offers |= WantPower
 		}
 	}

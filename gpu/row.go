@@ -1,6 +1,10 @@
 package gpu
 
-import "math"
+import (
+	"math"
+
+	"wattline/meter"
+)
 
 const secondNs = 1e9
 
@@ -33,8 +37,8 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 		row := m.blank(r.info, r.epoch)
 		row.Contention, row.OursMemB, row.Status = r.contention, r.oursMem, r.seen.Status
 		if e.OK {
-			row.EnergyUj, row.ErrorUj = Some(e.Uj), Some(e.ErrorUj)
-			row.MeanMw = Some((e.Uj + 500) / 1000) // microjoules in one second
+			row.EnergyUj, row.ErrorUj = meter.Some(e.Uj), meter.Some(e.ErrorUj)
+			row.MeanMw = meter.Some((e.Uj + 500) / 1000) // microjoules in one second
 			row.Channel, row.Marked = e.Channel, e.Marked
 			row.MinMw, row.MaxMw = r.trace.Extremes(row.From, row.From+secondNs)
 		} else {
@@ -71,14 +75,14 @@ func (m *rowMaker) blank(info Info, epoch int) Row {
 
 // Extremes returns the lowest and highest power of the load in [from, to], as its channel shows it,
 // scaled to the counter like the energy.
-func (t *Trace) Extremes(from, to int64) (low, high Int) {
+func (t *Trace) Extremes(from, to int64) (low, high meter.Int) {
 	if t.shaped() && t.c.covers(from+t.shapeLag) && t.c.covers(to+t.shapeLag) {
 		l, h := t.c.extremes(from+t.shapeLag, to+t.shapeLag)
 		gain := 1.0
 		if e := t.Energy(from, to); e.OK {
 			gain = float64(e.Uj) / (t.c.energy(to+t.shapeLag) - t.c.energy(from+t.shapeLag))
 		}
-		return Some(int64(math.Floor(float64(l) * gain))), Some(int64(math.Ceil(float64(h) * gain)))
+		return meter.Some(int64(math.Floor(float64(l) * gain))), meter.Some(int64(math.Ceil(float64(h) * gain)))
 	}
 	for i := 1; i < len(t.knots); i++ {
 		a, b := t.knots[i-1], t.knots[i]
@@ -86,11 +90,11 @@ func (t *Trace) Extremes(from, to int64) (low, high Int) {
 			continue
 		}
 		mw := int64(float64(b.uj-a.uj) * 1e6 / float64(b.mid()-a.mid()))
-		if !low.OK || mw < low.V {
-			low = Some(mw)
+		if !low.Valid || mw < low.V {
+			low = meter.Some(mw)
 		}
-		if !high.OK || mw > high.V {
-			high = Some(mw)
+		if !high.Valid || mw > high.V {
+			high = meter.Some(mw)
 		}
 	}
 	return low, high

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wattline/meter"
 )
 
 // runner is the sampling of one device.
@@ -44,7 +46,7 @@ type runner struct {
 	ownSamples []Sample // made from polled values
 	ownTick    [1]Tick
 	contention Contention
-	oursMem    Int
+	oursMem    meter.Int
 	calls      [5]callStats
 	reopens    int
 	errs       int // since the last success
@@ -282,9 +284,9 @@ func (r *runner) round(want Want) (lost string) {
 
 // record writes the reading down as it was handed on.
 func (r *runner) record(want Want) {
-	var contended Int
+	var contended meter.Int
 	if want&WantProcs != 0 && r.contention != ContentionUnknown {
-		contended = Some(int64(r.contention - ContentionNone))
+		contended = meter.Some(int64(r.contention - ContentionNone))
 	}
 	if r.learn.demoted[ChannelCounter] != "" {
 		r.reading.Energy.OK = false

@@ -11,6 +11,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // TestSeveralDevices: two devices are sampled at once; a request that is bound to one makes only that
@@ -94,7 +95,7 @@ func TestConfig(t *testing.T) {
 func BenchmarkSimulated(b *testing.B) {
 	clock := gpu.NewClock()
 	src := sim.New(sim.Config{Clock: clock})
-	src.Observe(gpu.Event{At: clock.Now(), Request: 1, Phase: gpu.PhaseDecode})
+	src.Observe(gpu.Event{At: clock.Now(), Request: 1, Phase: meter.PhaseDecode})
 	d, err := src.Open("SIM-0")
 	if err != nil {
 		b.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // schedule makes random traffic for about seconds from start: requests alone and together, pauses.
@@ -25,9 +26,9 @@ func schedule(r *rand.Rand, start int64, seconds float64) []gpu.Event {
 		done := prefill + 50e6 + int64(r.ExpFloat64()*1.5e9)
 		tokens := 200 + r.IntN(8000)
 		out = append(out,
-			gpu.Event{At: at, Request: id, Phase: gpu.PhasePrefill, Slot: slot, Tokens: tokens},
-			gpu.Event{At: prefill, Request: id, Phase: gpu.PhaseDecode, Slot: slot, Tokens: tokens},
-			gpu.Event{At: done, Request: id, Phase: gpu.PhaseDone, Slot: slot})
+			gpu.Event{At: at, Request: id, Phase: meter.PhasePrefill, Slot: slot, Tokens: tokens},
+			gpu.Event{At: prefill, Request: id, Phase: meter.PhaseDecode, Slot: slot, Tokens: tokens},
+			gpu.Event{At: done, Request: id, Phase: meter.PhaseDone, Slot: slot})
 		switch r.IntN(3) {
 		case 0:
 			at = done + int64(r.ExpFloat64()*1.5e9)

@@ -1,5 +1,7 @@
 package gpu
 
+import "wattline/meter"
+
 // Condition is how a device is doing.
 type Condition string
 
@@ -31,14 +33,14 @@ type State struct {
 	Calls    map[string]CallStats `json:"calls"`
 
 	// Agreement is the counter's joules per joule of the integrated shape, in parts per million.
-	Agreement Int `json:"agreement_ppm"`
+	Agreement meter.Int `json:"agreement_ppm"`
 
 	CPUNs  int64 `json:"cpu_ns"`  // CPU time of the device's thread
 	WallNs int64 `json:"wall_ns"` // since the thread began
 
-	InstantMw  Int        `json:"instant_mw"`
-	AverageMw  Int        `json:"average_mw"`
-	EnergyUj   Int        `json:"energy_uj"`
+	InstantMw  meter.Int  `json:"instant_mw"`
+	AverageMw  meter.Int  `json:"average_mw"`
+	EnergyUj   meter.Int  `json:"energy_uj"`
 	Status     Status     `json:"status"`
 	Procs      []Process  `json:"processes"` // null where they could not be listed
 	Contention Contention `json:"contention"`

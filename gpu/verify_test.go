@@ -9,6 +9,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // bench is a device with a load on it, whose sampling is to be verified: a real card (real_test.go) or
@@ -130,11 +131,11 @@ func TestVerification(t *testing.T) {
 					all = append(all, tell)
 				}
 				for id := uint64(1); ctx.Err() == nil; id++ {
-					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: gpu.PhasePrefill, Tokens: 1000})
+					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: meter.PhasePrefill, Tokens: 1000})
 					time.Sleep(prefill)
-					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: gpu.PhaseDecode, Tokens: 1000})
+					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: meter.PhaseDecode, Tokens: 1000})
 					time.Sleep(decode)
-					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: gpu.PhaseDone})
+					all.Observe(gpu.Event{At: clock.Now(), Request: id, Phase: meter.PhaseDone})
 					time.Sleep(pause)
 					tokens += int64(decode / (10 * time.Millisecond))
 				}

@@ -13,6 +13,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/meter"
 )
 
 // gate is a source whose devices can be kept from being asked: nothing reaches the driver then, as if nothing
@@ -225,7 +226,7 @@ func TestCostIsTold(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			b := &bench{clock: clock, target: gpu.Target{Source: d, Info: list[0]}}
 			b.streams = func(ctx context.Context, tell gpu.Activity, n int, token func(int, int64)) {
-				tell.Observe(gpu.Event{At: clock.Now(), Request: 1, Phase: gpu.PhaseDecode})
+				tell.Observe(gpu.Event{At: clock.Now(), Request: 1, Phase: meter.PhaseDecode})
 				level, until := 1.0, int64(0)
 				for began := clock.Now(); ctx.Err() == nil; {
 					now := clock.Now()

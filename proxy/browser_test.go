@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/deploy/debian"
 	"wattline/meter"
 	"wattline/proxy/llamatest"
 )
@@ -20,16 +21,7 @@ import (
 // TestBrowser: a page that llama-server serves (--path) is loaded through wattline by a headless
 // Chromium, reads a stream with fetch, and aborts another.
 func TestBrowser(t *testing.T) {
-	var browser string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-			break
-		}
-	}
-	if browser == "" {
-		t.Fatal("this test needs Chromium: apt-get install chromium")
-	}
+	browser := debian.Need(t, "chromium")
 	dir, err := filepath.Abs("testdata/page")
 	if err != nil {
 		t.Fatal(err)

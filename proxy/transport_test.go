@@ -258,17 +258,14 @@ func TestRealServerOnASocket(t *testing.T) {
 		_ = cmd.Wait() // killed
 	}()
 	f := startFront(t, "unix://"+path)
-	ready, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for f.Ready(ready) != nil {
-		select {
-		case <-tick.C:
-		case <-ready.Done():
-			t.Fatalf("not ready: %v\n%s", f.Ready(t.Context()), log.String())
+	eventually(t, func() bool {
+		resp, err := http.Get(f.url() + "/health")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}, func() string { return "llama-server is not ready:\n" + log.String() })
 	c := dial(t, f.addr)
 	send(t, c, postOf("/v1/chat/completions", "real", chat(8, "")))
 	if resp, body := readReply(t, bufio.NewReader(c), http.MethodPost); resp.StatusCode != 200 || !strings.HasSuffix(body, "data: [DONE]\n\n") {

@@ -8,5 +8,5 @@
 //
 // Sub-packages: store (SQLite, also the outbox for shipping), settle (joins rows with joules), queries
 // (the named queries, in both engines' dialects), clickhouse, otlp (traces, and metrics pushed to a
-// collector), prom (/metrics), metrics (the one definition behind both), semconv (their names) and console.
+// collector), metrics (one definition for OTLP and Prometheus), semconv (their names) and console.
 package sink

@@ -16,34 +16,34 @@ type Config struct {
 	Store Store
 	// Capacity is how many rows of each kind wait at most (default 8192, about 2 KB each).
 	Capacity int
-	// Linger is how long the first row of a batch waits for company (default 50 ms). A row is committed
-	// within Linger plus one transaction, which bounds what a kill -9 can lose.
-	Linger time.Duration
-	// Patience is how long rows of tables power and ledger wait for company (default 2 s): they come every
+	// FlushInterval is how long the first row of a batch waits for company (default 50 ms). A row is committed
+	// within FlushInterval plus one transaction, which bounds what a kill -9 can lose.
+	FlushInterval time.Duration
+	// MaxWait is how long rows of tables power and ledger wait for company (default 2 s): they come every
 	// second, and a transaction of their own for each would be what wattline does most of on an idle machine.
-	Patience time.Duration
-	// Witness is shown every row; nil: nobody is.
-	Witness Witness
+	MaxWait time.Duration
+	// Observer is shown every row; nil: nobody is.
+	Observer Observer
 	// Log receives one line when the store starts to fail, at most one every 30 s while it does, and one
 	// when it works again. Default: slog.Default().
 	Log *slog.Logger
 }
 
 const (
-	defaultCapacity = 8192
-	defaultLinger   = 50 * time.Millisecond
-	defaultPatience = 2 * time.Second
+	defaultCapacity      = 8192
+	defaultFlushInterval = 50 * time.Millisecond
+	defaultMaxWait       = 2 * time.Second
 )
 
 // Queue stands between the traffic and the store. Offering never blocks; a full queue drops the row and
 // counts it. New starts one goroutine, which writes; Stop ends it and waits for it.
 type Queue struct {
-	store    Store
-	witness  Witness
-	capacity int
-	linger   time.Duration
-	patience time.Duration
-	log      *slog.Logger
+	store         Store
+	observer      Observer
+	capacity      int
+	flushInterval time.Duration
+	maxWait       time.Duration
+	log           *slog.Logger
 
 	wake  chan struct{} // cap 1: there is something to write
 	later chan struct{} // cap 1: there is something to write that has time
@@ -67,29 +67,29 @@ type Queue struct {
 // New returns a Queue whose writer runs until Stop.
 func New(cfg Config) *Queue {
 	q := &Queue{
-		store:    cfg.Store,
-		witness:  cfg.Witness,
-		capacity: cfg.Capacity,
-		linger:   cfg.Linger,
-		patience: cfg.Patience,
-		log:      cfg.Log,
-		wake:     make(chan struct{}, 1),
-		later:    make(chan struct{}, 1),
-		hurry:    make(chan struct{}, 1),
-		done:     make(chan struct{}),
-		passed:   make(chan struct{}),
+		store:         cfg.Store,
+		observer:      cfg.Observer,
+		capacity:      cfg.Capacity,
+		flushInterval: cfg.FlushInterval,
+		maxWait:       cfg.MaxWait,
+		log:           cfg.Log,
+		wake:          make(chan struct{}, 1),
+		later:         make(chan struct{}, 1),
+		hurry:         make(chan struct{}, 1),
+		done:          make(chan struct{}),
+		passed:        make(chan struct{}),
 	}
 	if q.capacity <= 0 {
 		q.capacity = defaultCapacity
 	}
-	if q.linger <= 0 {
-		q.linger = defaultLinger
+	if q.flushInterval <= 0 {
+		q.flushInterval = defaultFlushInterval
 	}
-	if q.patience <= 0 {
-		q.patience = defaultPatience
+	if q.maxWait <= 0 {
+		q.maxWait = defaultMaxWait
 	}
-	if q.witness == nil {
-		q.witness = nobody{}
+	if q.observer == nil {
+		q.observer = nopObserver{}
 	}
 	if q.log == nil {
 		q.log = slog.Default()
@@ -102,26 +102,26 @@ func New(cfg Config) *Queue {
 // Offer hands over a new request's row and reports whether it was taken. The row belongs to the queue
 // from then on: the caller may read it but not change it.
 func (q *Queue) Offer(rec *meter.Record) bool {
-	q.witness.Offered(rec)
+	q.observer.Offered(rec)
 	return offer(q, &q.waiting.Requests, rec, &q.stats.Requests, q.wake)
 }
 
 // Settle hands over a row whose energy columns have become final: the whole record, on the same terms as
 // Offer. It must be a copy where the queue was given the original.
 func (q *Queue) Settle(rec *meter.Record) bool {
-	q.witness.Settled(rec)
+	q.observer.Settled(rec)
 	return offer(q, &q.waiting.Settled, rec, &q.stats.Settled, q.wake)
 }
 
 // OfferPower hands over one row of table power, on the same terms as Offer.
 func (q *Queue) OfferPower(p *Power) bool {
-	q.witness.Power(p)
+	q.observer.Power(p)
 	return offer(q, &q.waiting.Power, p, &q.stats.Samples, q.later)
 }
 
 // OfferLedger hands over one row of table ledger, on the same terms as Offer.
 func (q *Queue) OfferLedger(l *Ledger) bool {
-	q.witness.Ledger(l)
+	q.observer.Ledger(l)
 	return offer(q, &q.waiting.Ledger, l, &q.stats.Samples, q.later)
 }
 
@@ -225,12 +225,12 @@ func (q *Queue) run() {
 
 // await waits for a row and then for company.
 func (q *Queue) await() {
-	wake, pause := q.wake, q.linger
+	wake, pause := q.wake, q.flushInterval
 	select {
 	case <-q.wake:
 		wake = nil
 	case <-q.later:
-		pause = q.patience
+		pause = q.maxWait
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -242,7 +242,7 @@ func (q *Queue) await() {
 			return
 		case <-wake: // a row that has no time came as well
 			wake = nil
-			timer.Reset(q.linger)
+			timer.Reset(q.flushInterval)
 		}
 	}
 }

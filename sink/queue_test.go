@@ -234,7 +234,7 @@ func TestFlushEndsWithItsContext(t *testing.T) {
 func TestManyOfferAtOnce(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	s := &fakeStore{}
-	q := sink.New(sink.Config{Store: s, Capacity: 500, Linger: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	q := sink.New(sink.Config{Store: s, Capacity: 500, FlushInterval: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -255,7 +255,7 @@ func TestManyOfferAtOnce(t *testing.T) {
 func TestOfferAllocatesNothingWhenFull(t *testing.T) {
 	block := make(chan struct{})
 	s := &fakeStore{write: func() error { <-block; return nil }}
-	q := sink.New(sink.Config{Store: s, Capacity: 1, Linger: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	q := sink.New(sink.Config{Store: s, Capacity: 1, FlushInterval: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	rec := row("x")
 	for q.Offer(rec) {
 	}

@@ -98,8 +98,8 @@ func readRecording(dir, requests string) (*recording.Device, *recording.Traffic,
 	for _, k := range rec.Looks {
 		d.Readings = append(d.Readings, recording.Reading{
 			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.OK,
-			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.OK, TempC: k.TempC.V, HasTemp: k.TempC.OK,
-			Contended: k.Contended.V == 1, HasContended: k.Contended.OK, Lost: k.Lost,
+			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.Valid, TempC: k.TempC.V, HasTemp: k.TempC.Valid,
+			Contended: k.Contended.V == 1, HasContended: k.Contended.Valid, Lost: k.Lost,
 		})
 	}
 	for _, s := range rec.Ring {

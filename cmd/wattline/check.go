@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"wattline/replay"
 	"wattline/replay/load"
 	"wattline/replay/prompt"
+	"wattline/replay/session"
 	"wattline/replay/table"
 )
 
@@ -37,7 +39,7 @@ func (e *errNone) Error() string { return e.why }
 // checks is what a run of the command knows so far.
 type checks struct {
 	app     *app
-	session *replaySession
+	session *session.Session
 	run     *replay.Run
 	failed  int
 }
@@ -47,7 +49,7 @@ func (c *checkCmd) Run(a *app) error {
 	k := &checks{app: a}
 	defer func() {
 		if k.session != nil {
-			k.session.close()
+			k.session.Close()
 		}
 	}()
 	if k.line("server", func() (string, error) { return k.server(c) }) {
@@ -88,25 +90,20 @@ func (k *checks) server(c *checkCmd) (string, error) {
 		Task: []string{"coding"}, PromptSizes: []string{"200"}, OutputTokens: []string{"64"}, Requests: 3,
 	}
 	quiet := *k.app
-	quiet.stderr = discard{}
-	s, err := run.session(&quiet)
+	quiet.stderr = io.Discard
+	s, err := run.open(&quiet)
 	if err != nil {
 		return "", err
 	}
 	k.session = s
-	if err := s.findAdmin(&quiet); err != nil {
+	if err := s.FindAdmin(k.app.ctx); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s serves %s: %d slots of %d tokens, build %s", s.server.Endpoint, s.server.Model, s.server.Slots, s.server.ContextTokens, s.server.Build), nil
+	return fmt.Sprintf("%s serves %s: %d slots of %d tokens, build %s", s.Server.Endpoint, s.Server.Model, s.Server.Slots, s.Server.ContextTokens, s.Server.Build), nil
 }
 
-// discard swallows the talk of a run.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
 func (k *checks) models() (string, error) {
-	ids, err := k.session.client.Models(k.app.ctx)
+	ids, err := k.session.Client.Models(k.app.ctx)
 	if err != nil {
 		return "", err
 	}
@@ -119,7 +116,7 @@ func (k *checks) models() (string, error) {
 // completion is one streamed reply to a short question.
 func (k *checks) completion() (string, error) {
 	const tokens = 16
-	ex := k.session.client.Send(k.app.ctx, &replay.Request{
+	ex := k.session.Client.Send(k.app.ctx, &replay.Request{
 		Cell: replay.Cell{OutputTokens: tokens}, Prompt: "Say hello.", Cache: replay.Cold, Forced: true,
 	})
 	switch {
@@ -136,19 +133,19 @@ func (k *checks) completion() (string, error) {
 // benchmark is three requests of 200 tokens with 64 tokens of reply.
 func (k *checks) benchmark() (string, error) {
 	s := k.session
-	maker := &prompt.Maker{Counter: s.client}
+	maker := &prompt.Maker{Counter: s.Client}
 	run, err := load.Run(k.app.ctx, load.Config{
-		Plan: s.plan, Sender: s.client, Prompts: maker, Slots: s.server.Slots, Offset: func(n int) { maker.Offset += n },
+		Plan: s.Plan, Sender: s.Client, Prompts: maker, Slots: s.Server.Slots, Offset: func(n int) { maker.Offset += n },
 	})
 	if err != nil {
 		return "", err
 	}
-	run.Server = s.server
-	if run.After, err = s.client.Server(k.app.ctx, nil); err != nil {
+	run.Server = s.Server
+	if run.After, err = s.Client.Server(k.app.ctx, nil); err != nil {
 		return "", err
 	}
-	if s.admin != nil {
-		s.join(context.WithoutCancel(k.app.ctx), k.app, run)
+	if s.Admin != nil {
+		s.Join(context.WithoutCancel(k.app.ctx), run)
 	}
 	k.run = run
 	r := run.Results()
@@ -157,7 +154,7 @@ func (k *checks) benchmark() (string, error) {
 			return "", fmt.Errorf("%s: %s", c.Name, c.Detail)
 		}
 	}
-	seen := fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms", r.PromptsTested, s.plan.Cells[0],
+	seen := fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms", r.PromptsTested, s.Plan.Cells[0],
 		number(r.Throughput.MeanTokensPerSecond), number(r.Latency.TimeToFirstTokenMs))
 	if decode := r.Throughput.DecodeTokensPerSecond; decode.Valid {
 		seen += fmt.Sprintf(", then %s tokens/s", number(decode))
@@ -168,26 +165,26 @@ func (k *checks) benchmark() (string, error) {
 // inLine is whether wattline stands in between and its rows can be read.
 func (k *checks) inLine() (string, error) {
 	switch {
-	case k.session.admin == nil:
+	case k.session.Admin == nil:
 		return "", &errNone{"no wattline in between, or none whose admin listener is reachable (--admin)"}
 	case k.run == nil:
 		return "", &errNone{"nothing was sent"}
 	}
 	in := k.run.Results().InLine
 	if in.Joined == 0 || in.Missing > 0 {
-		return "", fmt.Errorf("%d of %d requests have a row at %s", in.Joined, in.Joined+in.Missing, k.session.admin.Address())
+		return "", fmt.Errorf("%d of %d requests have a row at %s", in.Joined, in.Joined+in.Missing, k.session.Admin.Address())
 	}
 	return fmt.Sprintf("%d requests have their rows; added by wattline before the first token: %s ms", in.Joined, number(in.Overhead.Median)), nil
 }
 
 // gpu is what the device shows just now.
 func (k *checks) gpu() (string, error) {
-	if k.session.admin == nil {
+	if k.session.Admin == nil {
 		return "", &errNone{"only wattline reads the GPU, and it is not in between"}
 	}
 	const recent = 15 * time.Second
 	now := time.Now()
-	p, err := k.session.admin.Energy(k.app.ctx, now.Add(-recent), now)
+	p, err := k.session.Admin.Energy(k.app.ctx, now.Add(-recent), now)
 	if err != nil {
 		return "", err
 	}

@@ -45,7 +45,7 @@ func (c *ddlCmd) Run(a *app, kctx *kong.Context) (err error) {
 		if err := client.Apply(a.ctx, c.Cluster); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(a.stdout, "%s is at schema version %d\n", target, clickhouse.Version); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%s is at schema version %d\n", target, clickhouse.SchemaVersion); err != nil {
 			return err
 		}
 	}
@@ -79,7 +79,7 @@ func (c *ddlCmd) verify(a *app, client *clickhouse.Client) error {
 
 // clickhouseTarget reads a DSN and finds its password, and refuses one that every user of the machine could read.
 func clickhouseTarget(kctx *kong.Context, dsn, passwordFile string) (*clickhouse.Target, error) {
-	target, err := clickhouse.Parse(dsn)
+	target, err := clickhouse.ParseDSN(dsn)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}

@@ -143,7 +143,7 @@ func (p *power) handle(place int, b *gpu.Batch) {
 	r := &attribution.Reading{
 		Source: b.Info.Source, Shape: shape(b.Shape), Average: time.Duration(b.WindowNs),
 		At: b.At, Lost: b.Ended != "",
-		TempC: optional(b.Status.TempC), MemB: optional(b.Status.MemUsedB), LimitMw: optional(b.Status.LimitMw),
+		TempC: b.Status.TempC, MemB: b.Status.MemUsedB, LimitMw: b.Status.LimitMw,
 	}
 	switch b.Contention {
 	case gpu.ContentionNone:
@@ -160,25 +160,23 @@ func (p *power) handle(place int, b *gpu.Batch) {
 			r.Samples = append(r.Samples, attribution.Sample{At: s.At / 1000 * 1000, MW: s.Mw})
 		}
 	}
-	if b.OursMemB.OK { // else what everybody's processes hold
-		r.MemB = optional(b.OursMemB)
+	if b.OursMemB.Valid { // else what everybody's processes hold
+		r.MemB = b.OursMemB
 	}
 	p.settler.Read(place, r)
 }
 
-func optional(v gpu.Int) meter.Int { return meter.Int{V: v.V, Valid: v.OK} }
-
 // tenfold is a percentage in thousandths.
-func tenfold(pct gpu.Int) meter.Int { return meter.Int{V: pct.V * 10, Valid: pct.OK} }
+func tenfold(pct meter.Int) meter.Int { return meter.Int{V: pct.V * 10, Valid: pct.Valid} }
 
 // powerRow is one second for table power.
 func (p *power) powerRow(r *gpu.Row) *sink.Power {
 	row := &sink.Power{
 		At: p.clock.Time(r.From).UTC(), Instance: p.instance, Device: r.Device, Source: r.Source, Channel: string(r.Channel), Marked: r.Marked,
-		SpanUs: meter.Some(r.DurationNs / 1000), EnergyUj: optional(r.EnergyUj), ErrorUj: optional(r.ErrorUj),
-		MeanMw: optional(r.MeanMw), MinMw: optional(r.MinMw), MaxMw: optional(r.MaxMw), LimitMw: optional(r.LimitMw),
-		TempC: optional(r.TempC), MemTempC: optional(r.MemTempC), SMClockMHz: optional(r.SMClockMHz), MemClockMHz: optional(r.MemClockMHz),
-		VRAMBytes: optional(r.MemUsedB), UpstreamVRAMBytes: optional(r.OursMemB),
+		SpanUs: meter.Some(r.DurationNs / 1000), EnergyUj: r.EnergyUj, ErrorUj: r.ErrorUj,
+		MeanMw: r.MeanMw, MinMw: r.MinMw, MaxMw: r.MaxMw, LimitMw: r.LimitMw,
+		TempC: r.TempC, MemTempC: r.MemTempC, SMClockMHz: r.SMClockMHz, MemClockMHz: r.MemClockMHz,
+		VRAMBytes: r.MemUsedB, UpstreamVRAMBytes: r.OursMemB,
 		UtilPermille: tenfold(r.UtilPct), MemUtilPermille: tenfold(r.MemUtilPct), Simulated: meter.Some(0),
 	}
 	if r.Simulated {
@@ -191,7 +189,7 @@ func (p *power) powerRow(r *gpu.Row) *sink.Power {
 		row.Contended = meter.Some(1)
 	case gpu.ContentionUnknown:
 	}
-	if r.Throttle.OK {
+	if r.Throttle.Valid {
 		row.Throttle = gpu.Throttle(r.Throttle.V).Strings()
 		row.ThrottledUs = meter.Some(0)
 		if len(row.Throttle) > 0 {
@@ -229,7 +227,7 @@ func (p *power) deviceStates() (out []metrics.Device) {
 	for _, st := range p.states() {
 		out = append(out, metrics.Device{
 			ID: st.Info.UUID, Kind: string(st.Info.Kind), Readable: st.Condition == gpu.Live || st.Condition == gpu.Probing,
-			AgreementPPM: optional(st.Agreement), Reopened: st.Reopens, Errors: st.Errors, Missed: st.Missed, Demoted: st.Demotions,
+			AgreementPPM: st.Agreement, Reopened: st.Reopens, Errors: st.Errors, Missed: st.Missed, Demoted: st.Demotions,
 			CPU: time.Duration(st.CPUNs),
 		})
 	}
@@ -244,7 +242,7 @@ func (p *power) slotReads() (out []metrics.Slots) {
 		}
 		s := w.slots.Stats()
 		out = append(out, metrics.Slots{
-			Route: w.name, Looks: s.Looks, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.Unknown, Waited: s.Waited,
+			Route: w.name, Looks: s.Polls, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.NotFound, Waited: s.PollTime,
 		})
 	}
 	return out

@@ -59,7 +59,7 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	}
 	c.page, c.tel = tel.handler(), tel
 	c.power = &power{
-		clock: clock, log: log, slots: "off", instance: "test", queue: sink.New(sink.Config{Store: c.store, Witness: tel, Log: log}),
+		clock: clock, log: log, slots: "off", instance: "test", queue: sink.New(sink.Config{Store: c.store, Observer: tel, Log: log}),
 		sources: &gpuSources{GPUs: []gpu.Source{c.card}, root: t.TempDir()},
 	}
 	routes := []*servedRoute{{route: route{Name: "default", Upstream: "http://127.0.0.1:1"}}}
@@ -74,7 +74,7 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	if err := c.attach(c.bindings[0], found[0]); err != nil {
 		t.Fatal(err)
 	}
-	tel.metrics.Watch(metrics.Sources{Devices: c.deviceStates})
+	tel.metrics.SetSources(metrics.Sources{Devices: c.deviceStates})
 	return c
 }
 
@@ -89,22 +89,22 @@ func (c *watchedCard) scraped() string {
 // request plays one request of four seconds from now on.
 func (c *watchedCard) request(key uint64, id string) {
 	to := c.bindings[0].bound.Load()
-	tell := func(k energy.Kind, p gpu.Phase) {
+	tell := func(k energy.Kind, p meter.Phase) {
 		e := energy.Event{Kind: k, Request: key, At: c.clock.Now(), Tokens: 1}
 		to.upstream.Observe(e)
 		g := gpu.Event{At: e.At, Request: key, Phase: p, Slot: -1}
 		to.activity.Observe(g)
 		c.card.Observe(g)
 	}
-	tell(energy.Arrive, gpu.PhaseWaiting)
-	tell(energy.SlotStart, gpu.PhasePrefill)
+	tell(energy.Arrive, meter.PhaseWaiting)
+	tell(energy.SlotStart, meter.PhasePrefill)
 	time.Sleep(time.Second)
-	tell(energy.FirstToken, gpu.PhaseDecode)
+	tell(energy.FirstToken, meter.PhaseDecode)
 	for range 300 {
 		time.Sleep(10 * time.Millisecond)
 		to.upstream.Observe(energy.Event{Kind: energy.Decode, Request: key, At: c.clock.Now(), Tokens: 1})
 	}
-	done := gpu.Event{At: c.clock.Now(), Request: key, Phase: gpu.PhaseDone, Slot: -1}
+	done := gpu.Event{At: c.clock.Now(), Request: key, Phase: meter.PhaseDone, Slot: -1}
 	to.activity.Observe(done)
 	c.card.Observe(done)
 	to.upstream.Done(&meter.Record{ID: id}, energy.Event{
@@ -211,7 +211,7 @@ func TestContended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		faults := sim.Sound()
 		c := newWatchedCard(t, &faults)
-		own, other := gpu.Process{PID: os.Getpid(), MemB: gpu.Some(5 << 30)}, gpu.Process{PID: os.Getppid(), MemB: gpu.Some(1 << 30)}
+		own, other := gpu.Process{PID: os.Getpid(), MemB: meter.Some(5 << 30)}, gpu.Process{PID: os.Getppid(), MemB: meter.Some(1 << 30)}
 		const elsewhere = 1 << 30 // no process of this machine
 		know := func(ours func(int) bool, family *discover.Family) {
 			d, b := c.devices[0], c.bindings[0]

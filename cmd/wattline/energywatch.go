@@ -22,7 +22,7 @@ type watched struct {
 	name     string // of the route
 	binding  *binding
 	nowhere  *attribution.Upstream // takes the rows of requests that no device is known of
-	slots    *llama.Reader         // nil: slots are not asked for
+	slots    *llama.SlotTracker    // nil: slots are not asked for
 	resident *resident             // nil: the upstream is not of this machine
 	facts    *facts                // what the upstream is
 	offset   int64                 // from the proxy's clock to power's
@@ -36,26 +36,26 @@ type liveRequest struct {
 	on   *bound
 	work meter.Work
 	tape tape
-	slot *llama.Request // nil: slots are not asked for
+	slot *llama.TrackedRequest // nil: slots are not asked for
 }
 
 // watch makes a route's observer.
-func (p *power) watch(a *app, r *rows, index int, route *servedRoute, up proxy.Upstream) *watched {
+func (p *power) watch(a *app, r *rows, index int, route *servedRoute) *watched {
 	w := &watched{rows: r, power: p, index: index, name: route.Name, binding: p.bindings[index], route: uint64(index+1) << 48, live: map[uint64]*liveRequest{}}
 	w.nowhere = p.settler.Upstream(index)
 	if len(p.devices) > 0 && p.slots != "off" {
-		w.slots = llama.New(llama.Config{Upstream: up, Now: p.clock.Now, Seen: w.sighted, Insist: p.slots == "on", Log: a.log})
+		w.slots = llama.NewSlotTracker(llama.SlotTrackerConfig{Client: route.client, Now: p.clock.Now, Observe: w.sighted, Always: p.slots == "on", Log: a.log})
 	}
 	whose, machine := processesOf(route.Upstream)
 	w.resident = watchResident(whose, machine)
-	w.facts = p.learnFacts(r, up, w.binding, whose, machine)
+	w.facts = p.learnFacts(r, route, w.binding, whose, machine)
 	p.watching = append(p.watching, w)
 	return w
 }
 
 // sighted is told that a request was seen in a slot, or its slot idle. The lock makes sure that nothing
 // is told of a request behind its end, in the ledger as in the recording.
-func (w *watched) sighted(s llama.Sighting) {
+func (w *watched) sighted(s llama.SlotObservation) {
 	step := energy.Event{Kind: energy.SlotSeen, Request: s.Request, At: s.At, Slot: s.Slot}
 	if s.Idle {
 		step.Kind = energy.SlotIdle
@@ -124,11 +124,11 @@ func (w *watched) Observe(e proxy.Event) {
 		step.Kind, step.Late, step.PromptHint = energy.Arrive, !q.work.Streams, e.Bytes
 		q.on.upstream.Observe(step)
 		if w.slots != nil {
-			q.slot = w.slots.Sent(step.Request, step.At, q.work, e.Bytes)
+			q.slot = w.slots.RequestSent(step.Request, step.At, q.work, e.Bytes)
 		}
-		phase := gpu.PhaseWaiting
+		phase := meter.PhaseWaiting
 		if !q.work.Streams { // its phases show only at its end; that it works now is still worth knowing
-			phase = gpu.PhasePrefill
+			phase = meter.PhasePrefill
 		}
 		w.tell(q, step, phase)
 	case proxy.HeadersReceived:
@@ -140,9 +140,9 @@ func (w *watched) Observe(e proxy.Event) {
 			}
 			q.on.upstream.Observe(step)
 			if q.slot != nil {
-				q.slot.Started(step.At)
+				q.slot.SlotStarted(step.At)
 			}
-			w.tell(q, step, gpu.PhasePrefill)
+			w.tell(q, step, meter.PhasePrefill)
 		}
 	case proxy.OutputReceived:
 		if e.Progress.Outputs > 0 {
@@ -150,7 +150,7 @@ func (w *watched) Observe(e proxy.Event) {
 				q.tape.produced(step.At, e.Progress.Outputs)
 			}
 			if q.slot != nil {
-				q.slot.Produced(e.Progress.Outputs)
+				q.slot.OutputReceived(e.Progress.Outputs)
 			}
 		}
 		w.produced(q, step, e.Progress)
@@ -173,7 +173,7 @@ func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) 
 	if p.First {
 		step.Kind = energy.FirstToken
 		q.on.upstream.Observe(step)
-		w.tell(q, step, gpu.PhaseDecode)
+		w.tell(q, step, meter.PhaseDecode)
 		n--
 	}
 	for range n { // one by one, as a recording has them
@@ -182,7 +182,7 @@ func (w *watched) produced(q *liveRequest, step energy.Event, p meter.Progress) 
 	}
 }
 
-func (w *watched) tell(q *liveRequest, step energy.Event, phase gpu.Phase) {
+func (w *watched) tell(q *liveRequest, step energy.Event, phase meter.Phase) {
 	q.on.activity.Observe(gpu.Event{At: step.At, Request: step.Request, Phase: phase, Slot: -1})
 }
 
@@ -218,7 +218,7 @@ func (w *watched) Done(seq uint64, at int64, rec *meter.Record) {
 		Cancelled: rec.Outcome == meter.Cancelled, Refused: refused(rec, q.work.Streams), Several: q.work.Several,
 		Prefill: time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
 	}
-	w.tell(q, end, gpu.PhaseDone)
+	w.tell(q, end, meter.PhaseDone)
 	if q.slot != nil {
 		q.slot.Ended(end.At, end.Counts.Cancelled)
 	}

@@ -49,7 +49,7 @@ func exportCSV(a *app, r *store.Reader, since time.Time) error {
 	}
 	err := r.Each(a.ctx, since, func(rec *meter.Record) error {
 		for i, c := range meter.Columns() {
-			v, err := store.Text(c.Ptr(rec))
+			v, err := store.FieldText(c.Ptr(rec))
 			if err != nil {
 				return err
 			}

@@ -15,6 +15,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/discover"
+	"wattline/meter"
 	"wattline/replay/table"
 	"wattline/sink/attribution"
 )
@@ -158,8 +159,8 @@ func printRow(w io.Writer, name string, r gpu.Row) error {
 }
 
 // reading prints v / unit, or a dash.
-func reading(v gpu.Int, unit float64, format string) string {
-	if !v.OK {
+func reading(v meter.Int, unit float64, format string) string {
+	if !v.Valid {
 		return table.Absent
 	}
 	return fmt.Sprintf(format, float64(v.V)/unit)
@@ -209,14 +210,14 @@ func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 		}
 	}
 	switch {
-	case d.Agreement.OK && d.Disputed:
+	case d.Agreement.Valid && d.Disputed:
 		line("agreement", "DISPUTED: the energy counter says %+.2f %% of what %s power adds up to", float64(d.Agreement.V-1e6)/1e4, d.Shape)
-	case d.Agreement.OK:
+	case d.Agreement.Valid:
 		line("agreement", "the energy counter and %s power differ by %+.2f %%", d.Shape, float64(d.Agreement.V-1e6)/1e4)
 	case d.Channels[gpu.ChannelCounter] != (gpu.Learnt{}) && d.Shape != gpu.ChannelCounter:
 		line("agreement", "of counter and power not known yet: look longer, e.g. --look 15s")
 	}
-	if row := d.Row; row != nil && row.EnergyUj.OK {
+	if row := d.Row; row != nil && row.EnergyUj.Valid {
 		line("last second", "%s J ± %s, %s to %s W, from the %s", reading(row.EnergyUj, 1e6, "%.2f"), reading(row.ErrorUj, 1e6, "%.2f"), reading(row.MinMw, 1e3, "%.1f"), reading(row.MaxMw, 1e3, "%.1f"), row.Channel)
 		if row.Marked != "" {
 			line("", "%s", row.Marked)
@@ -265,7 +266,7 @@ func printNow(line func(what, format string, args ...any), d *gpu.State) {
 	line("load", "%s busy, memory %s of %s, memory bus %s", reading(s.UtilPct, 1, "%.0f %%"), reading(s.MemUsedB, 1<<30, "%.1f"), reading(s.MemTotalB, 1<<30, "%.1f GiB"), reading(s.MemUtilPct, 1, "%.0f %%"))
 	line("temperature", "%s, memory %s, fan %s", reading(s.TempC, 1, "%.0f C"), reading(s.MemTempC, 1, "%.0f C"), reading(s.FanPct, 1, "%.0f %%"))
 	throttle := table.Absent
-	if s.Throttle.OK {
+	if s.Throttle.Valid {
 		throttle = "none"
 		if names := gpu.Throttle(s.Throttle.V).Strings(); len(names) > 0 {
 			throttle = strings.Join(names, ", ")

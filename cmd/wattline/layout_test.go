@@ -27,7 +27,8 @@ var mayImport = map[string][]string{
 	"sink/metrics":     {"meter", "sink/semconv"},
 	"replay":           {"meter"},
 	"replay/report":    {"meter", "replay/table"},
-	"replay/selftest":  {"meter", "replay/table"},
+	"replay/selftest":  {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
+	"replay/session":   {"meter", "replay/client", "replay/load", "replay/prompt", "replay/serverflags", "replay/watch"},
 	"replay/proxies":   {"meter", "proxy", "proxy/stub"},
 	"deploy":           {},
 }

@@ -3,14 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"wattline/replay"
 	"wattline/replay/archive"
 	"wattline/replay/prompt"
 	"wattline/replay/report"
+	"wattline/replay/session"
 )
 
 // replayCmd is `wattline replay`, which runs a workload, and `wattline replay selftest`.
@@ -56,18 +59,20 @@ type replayRunCmd struct {
 
 // Run does everything in the order in which a user would want to hear of trouble.
 func (c *replayRunCmd) Run(a *app) error {
-	s, err := c.session(a)
+	s, err := c.open(a)
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	run, err := s.run(a)
+	defer s.Close()
+	run, err := s.Run(a.ctx)
 	if err != nil {
 		return err
 	}
 	results := run.Results()
-	err = s.write(a, run, results) // first: a terminal may be gone by now
-	report.Terminal(a.stdout, s.labelled(a, run, results))
+	l := report.Labelled{Label: "this run", Results: results, Run: run, Devices: run.Power.Devices}
+	l.Flags, l.Settings = s.ServerFlags(a.ctx)
+	err = c.write(&l) // first: the terminal may be gone by now
+	report.Terminal(a.stdout, l)
 	if err != nil {
 		return err
 	}
@@ -80,30 +85,79 @@ func (c *replayRunCmd) Run(a *app) error {
 	return nil
 }
 
-// write leaves what was asked for on disk, each file whole or not at all.
-func (s *replaySession) write(a *app, run *replay.Run, r *replay.Results) error {
-	if dir := s.cmd.Out; dir != "" {
-		m := archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost()}
-		m.ServerFlags, m.Settings = s.serverFlags(a)
-		if err := archive.Write(dir, m, run, r); err != nil {
+// open asks the server and makes the plan that the flags describe.
+func (c *replayRunCmd) open(a *app) (*session.Session, error) {
+	spec, err := c.spec()
+	if err != nil {
+		return nil, usageError("%w", err)
+	}
+	if err := c.checkOutputs(); err != nil {
+		return nil, err
+	}
+	key, err := readKey(c.APIKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	cfg := session.Config{
+		Endpoint: c.Endpoint, Admin: c.Admin, APIKey: key, Agent: "wattline-replay/" + version(), LoadTimeout: c.LoadTimeout,
+		Spec: spec, Stress: c.Stress, Budget: c.budget(spec.Name), Rest: c.Rest, Objectives: c.objectives,
+		Say: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }, Log: a.log,
+	}
+	if !c.Quiet && isTerminal(a.stderr) {
+		cfg.Progress = a.stderr
+	}
+	s, err := session.Open(a.ctx, cfg)
+	if _, ok := errors.AsType[*session.SettingError](err); ok {
+		return nil, &exitError{exitUsage, err}
+	}
+	return s, err
+}
+
+func readKey(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the user names it
+	if err != nil {
+		return "", fmt.Errorf("--api-key-file cannot be read: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// isTerminal reports whether a line can be drawn over itself there.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// budget is what --budget says, else 10 minutes for the quick grid and none for any other workload.
+func (c *replayRunCmd) budget(workload string) time.Duration {
+	if c.Budget == 0 && workload == "quick" {
+		return 10 * time.Minute
+	}
+	return time.Duration(c.Budget)
+}
+
+// write writes the files that --out and --json-out ask for, each whole or not at all.
+func (c *replayRunCmd) write(l *report.Labelled) error {
+	if c.Out != "" {
+		m := archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost(), ServerFlags: l.Flags, Settings: l.Settings}
+		if err := archive.Write(c.Out, m, l.Run, l.Results); err != nil {
 			return err
 		}
 	}
-	if s.cmd.JSONOut == "" {
+	if c.JSONOut == "" {
 		return nil
 	}
-	text, err := r.JSON()
+	text, err := l.Results.JSON()
 	if err != nil {
 		return err
 	}
-	return writeWhole(s.cmd.JSONOut, text)
-}
-
-// labelled is the run as reports want it.
-func (s *replaySession) labelled(a *app, run *replay.Run, r *replay.Results) report.Labelled {
-	l := report.Labelled{Label: "this run", Results: r, Run: run, Devices: run.Power.Devices}
-	l.Flags, l.Settings = s.serverFlags(a)
-	return l
+	return writeWhole(c.JSONOut, text)
 }
 
 // writeWhole replaces a file in one step.
@@ -165,6 +219,14 @@ func (c *replayRunCmd) spec() (replay.Spec, error) {
 		return s, fmt.Errorf("--goodput: %w", err)
 	}
 	c.override(&s)
+	if c.Stress {
+		if s.Rate == 0 {
+			s.Concurrency = c.Concurrency // 0: twice the slots of the server, which are not known yet
+		}
+		if s.Duration == 0 {
+			s.Duration = replay.Seconds(defaultStress)
+		}
+	}
 	_, err = s.Complete(prompt.Tasks()) // what can be refused before the server is asked
 	return s, err
 }
@@ -195,21 +257,11 @@ func set[T comparable](to *T, v T) {
 	}
 }
 
-// stress completes the stress workload, which depends on the server's slots.
-func (c *replayRunCmd) stress(s replay.Spec, slots int) replay.Spec {
-	if c.Concurrency == 0 && s.Rate == 0 {
-		s.Concurrency = replay.Stress(slots).Concurrency
-	}
-	if s.Duration == 0 {
-		s.Duration = replay.Seconds(defaultStress)
-	}
-	return s
-}
-
+// defaultStress is --duration of a stress run.
 const defaultStress = 5 * time.Minute
 
-// outputs refuses places that cannot be written, before anything is run.
-func (c *replayRunCmd) outputs() error {
+// checkOutputs refuses places that cannot be written, before anything is run.
+func (c *replayRunCmd) checkOutputs() error {
 	if c.Out != "" {
 		if err := archive.Free(c.Out); err != nil {
 			return usageError("--out: %w", err)

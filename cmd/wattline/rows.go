@@ -20,7 +20,7 @@ import (
 // rows is the way of finished rows: priced, queued, stored, and from the store shipped and shown.
 type rows struct {
 	queue    *sink.Queue
-	store    *store.Late
+	store    *store.LazyStore
 	reader   *store.Reader
 	keeper   *keeper
 	identify meter.Identify
@@ -49,7 +49,7 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	}
 	r.prices.Store(c.prices())
 	path := a.storePath(c.Store)
-	r.store = store.OpenLate(store.Config{Path: path, SetAside: true, Log: a.log})
+	r.store = store.OpenLazy(store.Config{Path: path, SetAside: true, Log: a.log})
 	if !predecessor {
 		if _, err = r.store.Open(a.ctx); err != nil && !mayPass(path, err) {
 			return nil, err
@@ -71,7 +71,7 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	if r.outside, err = openTelemetry(a, &c.telemetryFlags, r.instance); err != nil {
 		return nil, errors.Join(err, r.keeper.stop(), r.reader.Close(), r.store.Close())
 	}
-	r.queue = sink.New(sink.Config{Store: r.store, Witness: r.outside, Log: a.log})
+	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.outside, Log: a.log})
 	return r, nil
 }
 

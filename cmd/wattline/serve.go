@@ -20,6 +20,7 @@ import (
 
 	"wattline/deploy/handover"
 	"wattline/proxy"
+	"wattline/proxy/llama"
 	"wattline/sink/clickhouse"
 	"wattline/sink/console"
 )
@@ -99,6 +100,7 @@ type service struct {
 type servedRoute struct {
 	route
 	proxy  *proxy.Server
+	client *llama.Client // asks the upstream about itself
 	ln     net.Listener
 	scheme string
 }
@@ -181,7 +183,8 @@ func (s *service) listenAdmin(a *app) (err error) {
 
 func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (err error) {
 	r := s.routes[index]
-	watch := s.power.watch(a, s.rows, index, r, up)
+	r.client = llama.NewClient(up)
+	watch := s.power.watch(a, s.rows, index, r)
 	cfg := proxy.Config{
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsOfARoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
@@ -237,7 +240,7 @@ func (s *service) announce(a *app) {
 	for _, r := range s.routes {
 		state := ""
 		ctx, cancel := context.WithTimeout(a.ctx, time.Second)
-		if err := r.proxy.Ready(ctx); err != nil {
+		if err := r.client.Ready(ctx); err != nil {
 			state = " (" + err.Error() + ")"
 		}
 		cancel()
@@ -344,7 +347,7 @@ func (s *service) inflight() []any {
 
 func (s *service) ready(ctx context.Context) error {
 	for _, r := range s.routes {
-		if err := r.proxy.Ready(ctx); err != nil {
+		if err := r.client.Ready(ctx); err != nil {
 			return err
 		}
 	}

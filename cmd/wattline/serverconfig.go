@@ -12,7 +12,6 @@ import (
 	"wattline/gpu"
 	"wattline/gpu/discover"
 	"wattline/meter"
-	"wattline/proxy"
 	"wattline/proxy/llama"
 	"wattline/sink"
 )
@@ -28,7 +27,7 @@ const (
 // facts learns a route's row of table configs. It asks at the start, and then behind the first request that
 // finishes when what it knows is old; once a local server's process has ended, nothing is known of the next.
 type facts struct {
-	up       proxy.Upstream
+	client   *llama.Client
 	route    string // address of the upstream, as rows have it
 	power    *power
 	binding  *binding
@@ -43,9 +42,9 @@ type facts struct {
 	ended chan struct{}
 
 	// Owned by the goroutine.
-	offered string             // the last row that was handed over
-	pid     int                // the server's process; 0: not known
-	limits  map[string]gpu.Int // last known, by device
+	offered string               // the last row that was handed over
+	pid     int                  // the server's process; 0: not known
+	limits  map[string]meter.Int // last known, by device
 }
 
 // knownFacts is what a finished row needs of them.
@@ -55,11 +54,11 @@ type knownFacts struct {
 }
 
 // learnFacts begins to learn; stop ends it.
-func (p *power) learnFacts(r *rows, up proxy.Upstream, b *binding, whose *discover.Family, machine *discover.Host) *facts {
+func (p *power) learnFacts(r *rows, route *servedRoute, b *binding, whose *discover.Family, machine *discover.Host) *facts {
 	ctx, quit := context.WithCancel(context.Background())
 	f := &facts{
-		up: up, route: up.String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
-		wake: make(chan struct{}, 1), quit: quit, ended: make(chan struct{}), limits: map[string]gpu.Int{},
+		client: route.client, route: route.client.Upstream().String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
+		wake: make(chan struct{}, 1), quit: quit, ended: make(chan struct{}), limits: map[string]meter.Int{},
 	}
 	f.known.Store(&knownFacts{})
 	go f.run(ctx) // ends with stop, which waits
@@ -89,7 +88,11 @@ func (f *facts) run(ctx context.Context) {
 	for {
 		pause := factsEvery
 		if err := f.look(ctx); err != nil {
-			f.log.Debug("the upstream does not say what it is", "upstream", f.route, "error", err)
+			level := slog.LevelDebug
+			if errors.Is(err, llama.ErrReplyTooLong) {
+				level = slog.LevelWarn
+			}
+			f.log.Log(ctx, level, "cannot learn what the upstream is", "upstream", f.route, "error", err)
 			if errors.Is(err, llama.ErrNotReady) {
 				pause = factsRetry
 				f.known.Store(&knownFacts{})
@@ -131,7 +134,7 @@ func (f *facts) await(ctx context.Context, pause time.Duration) bool {
 func (f *facts) look(ctx context.Context) error {
 	c := &sink.ServerConfig{At: time.Now().UTC(), Instance: f.instance, Upstream: f.route, WattlineVersion: version()}
 	c.GPUs, c.Driver, c.GPUPowerLimitMw = f.devices(ctx)
-	said, err := llama.AskInfo(ctx, f.up)
+	said, err := f.client.Info(ctx)
 	if err != nil {
 		return err
 	}
@@ -177,7 +180,7 @@ func (f *facts) devices(ctx context.Context) (names []string, driver string, lim
 		if in.Driver != "" && !slices.Contains(drivers, in.Driver) {
 			drivers = append(drivers, in.Driver)
 		}
-		limit.V, limit.Valid = limit.V+mw.V, limit.Valid && mw.OK
+		limit.V, limit.Valid = limit.V+mw.V, limit.Valid && mw.Valid
 	}
 	if !limit.Valid {
 		limit.V = 0
@@ -186,20 +189,20 @@ func (f *facts) devices(ctx context.Context) (names []string, driver string, lim
 }
 
 // device returns a device's facts and its power limit, the last known one where it does not answer now.
-func (f *facts) device(ctx context.Context, d *powered) (in gpu.Info, limit gpu.Int) {
+func (f *facts) device(ctx context.Context, d *powered) (in gpu.Info, limit meter.Int) {
 	id := d.target.Info.UUID
 	in, limit = d.now()
 	if _, asked := f.limits[id]; !asked {
 		ctx, cancel := context.WithTimeout(ctx, factsLimit)
 		defer cancel()
-		for tick := time.Tick(50 * time.Millisecond); !limit.OK && ctx.Err() == nil; in, limit = d.now() {
+		for tick := time.Tick(50 * time.Millisecond); !limit.Valid && ctx.Err() == nil; in, limit = d.now() {
 			select {
 			case <-tick:
 			case <-ctx.Done():
 			}
 		}
 	}
-	if !limit.OK {
+	if !limit.Valid {
 		limit = f.limits[id]
 	}
 	f.limits[id] = limit
@@ -207,11 +210,11 @@ func (f *facts) device(ctx context.Context, d *powered) (in gpu.Info, limit gpu.
 }
 
 // now is what the device's sampler knows: its facts, and the power limit once it has read it.
-func (d *powered) now() (gpu.Info, gpu.Int) {
+func (d *powered) now() (gpu.Info, meter.Int) {
 	if s := d.sampler.Load(); s != nil {
 		if st := s.States(); len(st) > 0 { // one device each
 			return st[0].Info, st[0].Status.LimitMw
 		}
 	}
-	return d.target.Info, gpu.Int{}
+	return d.target.Info, meter.Int{}
 }

@@ -75,7 +75,7 @@ func startKeeper(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*kee
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():
-			r.store.Store().Keep(ctx, retention)
+			r.store.Store().RunRetention(ctx, retention)
 		case <-ctx.Done():
 		}
 	})
@@ -91,13 +91,13 @@ func startKeeper(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*kee
 		case <-ctx.Done():
 		}
 	})
-	namesake := &clickhouse.Namesake{Client: k.client, Instance: r.instance, Since: time.Now(), Unknown: r.reader.Unknown, Log: a.log}
-	k.wg.Go(func() { namesake.Run(ctx) })
+	conflict := &clickhouse.InstanceConflict{Client: k.client, Instance: r.instance, Since: time.Now(), MissingIDs: r.reader.MissingIDs, Log: a.log}
+	k.wg.Go(func() { conflict.Run(ctx) })
 	return k, nil
 }
 
 // lateOutbox is the outbox of a store that is open by the time somebody ships.
-type lateOutbox struct{ store *store.Late }
+type lateOutbox struct{ store *store.LazyStore }
 
 func (o *lateOutbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
 	return o.store.Store().NextBatch(ctx, maxRows)

@@ -147,7 +147,7 @@ func BenchmarkSamples(b *testing.B) {
 // shipAll empties a store into ClickHouse.
 func shipAll(tb testing.TB, s *store.Store, srv *chtest.Server) {
 	tb.Helper()
-	target, err := clickhouse.Parse(srv.DSN("wattline"))
+	target, err := clickhouse.ParseDSN(srv.DSN("wattline"))
 	if err != nil {
 		tb.Fatal(err)
 	}

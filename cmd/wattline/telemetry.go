@@ -19,7 +19,6 @@ import (
 	"wattline/sink"
 	"wattline/sink/metrics"
 	"wattline/sink/otlp"
-	"wattline/sink/prom"
 )
 
 // telemetryFlags say where traces and metrics go.
@@ -37,13 +36,13 @@ type telemetryFlags struct {
 const pushEvery = 15 * time.Second
 
 // telemetry sends rows out as traces, metrics and, some of them, lines of the log. It is the queue's
-// sink.Witness.
+// sink.Observer.
 type telemetry struct {
 	endpoint string // "": no collector
 	tracer   *otlp.Tracer
 	client   otlptrace.Client
 	push     *otlp.MetricReader
-	page     *prom.Exporter
+	page     *metrics.PrometheusExporter
 	metrics  *metrics.Metrics
 	teller   *teller
 	log      *slog.Logger
@@ -56,7 +55,7 @@ func openTelemetry(a *app, c *telemetryFlags, instance string) (*telemetry, erro
 	t := &telemetry{log: a.log}
 	var readers []sdkmetric.Reader
 	if c.Metrics != "off" {
-		page, err := prom.New(a.log)
+		page, err := metrics.NewPrometheusExporter(a.log)
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +112,7 @@ func (t *telemetry) connect(a *app, c *telemetryFlags, instance string) error {
 // follow makes a route's requests traced: it gives the proxy a Tracer and stands before its Observer.
 func (t *telemetry) follow(cfg *proxy.Config, scheme string) {
 	if t.tracer == nil {
-		cfg.Tracer = otlp.Passive{}
+		cfg.Tracer = otlp.PassthroughTracer{}
 		return
 	}
 	route := t.tracer.Route(scheme)
@@ -145,7 +144,7 @@ func (f *followed) Done(seq uint64, at int64, rec *meter.Record) {
 func (t *telemetry) Offered(rec *meter.Record) {
 	t.teller.offer(rec)
 	if t.metrics != nil {
-		t.metrics.Ended(rec, t.tracer.Span(rec.ID))
+		t.metrics.RecordEnded(rec, t.tracer.Span(rec.ID))
 	}
 	if rec.EnergyQuality != meter.EnergyPending {
 		t.Settled(rec)
@@ -155,10 +154,10 @@ func (t *telemetry) Offered(rec *meter.Record) {
 // Settled is shown a row whose energy is final.
 func (t *telemetry) Settled(rec *meter.Record) {
 	if t.metrics != nil {
-		t.metrics.Final(rec)
+		t.metrics.RecordSettled(rec)
 	}
 	if t.tracer != nil {
-		t.tracer.Final(rec)
+		t.tracer.Settled(rec)
 	}
 }
 
@@ -197,7 +196,7 @@ func (t *telemetry) watch(s *service, shipping bool) {
 			return metrics.Export{Sent: st.Sent, Failed: st.Failed}
 		}
 	}
-	t.metrics.Watch(src)
+	t.metrics.SetSources(src)
 }
 
 func (s *service) routeStates() []metrics.Route {

@@ -87,7 +87,7 @@ type usageLine struct {
 }
 
 func writeUsageJSON(w io.Writer, u *queries.Usage) error {
-	line := func(kind string, g queries.Consumption) usageLine {
+	line := func(kind string, g queries.UsageGroup) usageLine {
 		return usageLine{
 			kind, u.By, pointer(g.Key), &g.Requests, pointer(g.InTokens), pointer(g.CachedTokens), pointer(g.OutTokens), &g.Measured,
 			pointer(g.EnergyKWh), pointer(g.SigmaKWh), pointer(g.IdleKWh), pointer(g.Cost), pointer(g.TTFTms), pointer(g.Simulated),

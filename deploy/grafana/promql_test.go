@@ -26,11 +26,11 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"wattline/deploy/debian"
 	"wattline/deploy/grafana"
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/metrics"
-	"wattline/sink/prom"
 )
 
 // Every panel's PromQL gives the known answer on a real Prometheus. Its data are pages of wattline's own
@@ -102,7 +102,7 @@ type page struct {
 
 func newPage(t *testing.T) *page {
 	t.Helper()
-	e, err := prom.New(slog.New(slog.DiscardHandler))
+	e, err := metrics.NewPrometheusExporter(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,12 +133,12 @@ func (p *page) step(t *testing.T) {
 		case 1:
 			rec.Error = "not JSON"
 		}
-		p.metrics.Ended(rec, sampled())
+		p.metrics.RecordEnded(rec, sampled())
 	}
 	p.metrics.Power(&sink.Power{At: time.Now(), Device: "GPU-0", EnergyUj: some(300e6), MeanMw: some(300_000), TempC: some(60), LimitMw: some(400_000)})
 	p.metrics.Ledger(&sink.Ledger{Device: "GPU-0", CounterUj: some(300e6), RequestsActiveUj: some(200e6), RequestsIdleUj: some(50e6), PoolsUj: some(-1e6), IdleUj: some(41e6), ResidualUj: some(10e6)})
 	steps := uint64(p.steps)
-	p.metrics.Watch(metrics.Sources{
+	p.metrics.SetSources(metrics.Sources{
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 2, Connections: 3}} },
 		Queue:  func() sink.Stats { return sink.Stats{Requests: sink.Counts{Dropped: steps}} },
 		Outbox: func() (metrics.Outbox, bool) { return metrics.Outbox{Requests: 5, Power: 6, Ledger: 7, Gaps: 8}, true },
@@ -213,14 +213,7 @@ type prometheus struct{ url string }
 // and scrapes addr as deploy/prometheus/prometheus.yml does.
 func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 	t.Helper()
-	fetch := exec.CommandContext(t.Context(), "../prometheus/fetch.sh")
-	var said bytes.Buffer
-	fetch.Stderr = &said
-	found, err := fetch.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, said.String())
-	}
-	bin, dir := strings.TrimSpace(string(found)), t.TempDir()
+	dir := t.TempDir()
 	config, err := os.ReadFile("../prometheus/prometheus.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -235,12 +228,12 @@ func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 			t.Fatal(err)
 		}
 	}
-	fill := exec.CommandContext(t.Context(), filepath.Join(bin, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "samples"), filepath.Join(dir, "data"))
+	fill := exec.CommandContext(t.Context(), debian.Need(t, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "samples"), filepath.Join(dir, "data"))
 	if out, err := fill.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"),
+	cmd := exec.CommandContext(ctx, debian.Need(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage") // as in compose.yaml
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	log, err := cmd.StderrPipe()

@@ -150,7 +150,7 @@ func ask(t *testing.T, db *sql.DB, text string, engine grafana.Engine) []string 
 
 // cell brings a value of either engine to the same text.
 func cell(column string, v any) string {
-	v = queries.Value(v)
+	v = queries.NormalizeValue(v)
 	switch x := v.(type) {
 	case nil:
 		return "null"
@@ -199,7 +199,7 @@ func storeOf(t *testing.T) (*store.Store, *store.Reader) {
 func shipped(t *testing.T, s *store.Store) *sql.DB {
 	t.Helper()
 	srv := chtest.NewServer(t, shared.Engine(t), chtest.Options{})
-	target, err := clickhouse.Parse(srv.DSN("panels"))
+	target, err := clickhouse.ParseDSN(srv.DSN("panels"))
 	if err != nil {
 		t.Fatal(err)
 	}

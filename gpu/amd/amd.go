@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // Source is a gpu.Source of the machine's AMD cards.
@@ -115,27 +116,27 @@ var files = []struct {
 	what  string // as Info.Lacks names it
 	path  string // below the card's folder; * in it is the hwmon folder's number
 	scale int64
-	value func(d *device) *gpu.Int
+	value func(d *device) *meter.Int
 }{
-	{"instant power", "hwmon/hwmon*/power1_input", -1000, func(d *device) *gpu.Int { return &d.instant }},
-	{"average power", "hwmon/hwmon*/power1_average", -1000, func(d *device) *gpu.Int { return &d.average }},
-	{"energy counter", "hwmon/hwmon*/energy1_input", 1, func(d *device) *gpu.Int { return &d.energy }},
-	{"power limit", "hwmon/hwmon*/power1_cap", -1000, func(d *device) *gpu.Int { return &d.status.LimitMw }},
-	{"utilisation", "gpu_busy_percent", 1, func(d *device) *gpu.Int { return &d.status.UtilPct }},
-	{"memory utilisation", "mem_busy_percent", 1, func(d *device) *gpu.Int { return &d.status.MemUtilPct }},
-	{"memory", "mem_info_vram_used", 1, func(d *device) *gpu.Int { return &d.status.MemUsedB }},
-	{"memory size", "mem_info_vram_total", 1, func(d *device) *gpu.Int { return &d.status.MemTotalB }},
-	{"temperature", "hwmon/hwmon*/temp1_input", -1000, func(d *device) *gpu.Int { return &d.status.TempC }},
-	{"memory temperature", "hwmon/hwmon*/temp3_input", -1000, func(d *device) *gpu.Int { return &d.status.MemTempC }},
-	{"SM clock", "hwmon/hwmon*/freq1_input", -1_000_000, func(d *device) *gpu.Int { return &d.status.SMClockMHz }},
-	{"memory clock", "hwmon/hwmon*/freq2_input", -1_000_000, func(d *device) *gpu.Int { return &d.status.MemClockMHz }},
+	{"instant power", "hwmon/hwmon*/power1_input", -1000, func(d *device) *meter.Int { return &d.instant }},
+	{"average power", "hwmon/hwmon*/power1_average", -1000, func(d *device) *meter.Int { return &d.average }},
+	{"energy counter", "hwmon/hwmon*/energy1_input", 1, func(d *device) *meter.Int { return &d.energy }},
+	{"power limit", "hwmon/hwmon*/power1_cap", -1000, func(d *device) *meter.Int { return &d.status.LimitMw }},
+	{"utilisation", "gpu_busy_percent", 1, func(d *device) *meter.Int { return &d.status.UtilPct }},
+	{"memory utilisation", "mem_busy_percent", 1, func(d *device) *meter.Int { return &d.status.MemUtilPct }},
+	{"memory", "mem_info_vram_used", 1, func(d *device) *meter.Int { return &d.status.MemUsedB }},
+	{"memory size", "mem_info_vram_total", 1, func(d *device) *meter.Int { return &d.status.MemTotalB }},
+	{"temperature", "hwmon/hwmon*/temp1_input", -1000, func(d *device) *meter.Int { return &d.status.TempC }},
+	{"memory temperature", "hwmon/hwmon*/temp3_input", -1000, func(d *device) *meter.Int { return &d.status.MemTempC }},
+	{"SM clock", "hwmon/hwmon*/freq1_input", -1_000_000, func(d *device) *meter.Int { return &d.status.SMClockMHz }},
+	{"memory clock", "hwmon/hwmon*/freq2_input", -1_000_000, func(d *device) *meter.Int { return &d.status.MemClockMHz }},
 }
 
 // held is one open file.
 type held struct {
 	file  *gpu.SysNumber
 	scale int64
-	value *gpu.Int
+	value *meter.Int
 }
 
 // device is an opened card.
@@ -145,8 +146,8 @@ type device struct {
 	dir  string
 
 	power, counter, state []held
-	instant, average      gpu.Int // mW
-	energy                gpu.Int // uJ
+	instant, average      meter.Int // mW
+	energy                meter.Int // uJ
 	status                gpu.Status
 }
 
@@ -181,7 +182,7 @@ func (s *Source) open(c card) (gpu.Device, error) {
 
 // hold opens one file. A file that is there but cannot be read (a sensor that the firmware lacks answers
 // with an error) counts as missing.
-func (d *device) hold(pattern string, scale int64, v *gpu.Int) (held, string) {
+func (d *device) hold(pattern string, scale int64, v *meter.Int) (held, string) {
 	found, err := filepath.Glob(filepath.Join(d.dir, pattern))
 	if err != nil || len(found) == 0 {
 		return held{}, "not shown by the driver for this card"
@@ -241,7 +242,7 @@ func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
 		if err != nil {
 			return err
 		}
-		t.Uj, t.OK = d.energy.V, d.energy.OK
+		t.Uj, t.OK = d.energy.V, d.energy.Valid
 		r.Energy = t
 	}
 	if w&gpu.WantPower != 0 && len(d.power) > 0 {
@@ -268,7 +269,7 @@ func read(hs []held) error {
 		v, err := h.file.Read()
 		if err != nil {
 			failed, last = failed+1, err
-			*h.value = gpu.Int{}
+			*h.value = meter.Int{}
 			continue
 		}
 		if h.scale < 0 {
@@ -276,7 +277,7 @@ func read(hs []held) error {
 		} else {
 			v *= h.scale
 		}
-		*h.value = gpu.Some(v)
+		*h.value = meter.Some(v)
 	}
 	if failed == len(hs) {
 		return fmt.Errorf("amd: %w: %w", gpu.ErrLost, last)

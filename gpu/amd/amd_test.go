@@ -9,6 +9,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // unpack lays a golden tree out in a folder.
@@ -63,12 +64,12 @@ func TestCard(t *testing.T) {
 	if err := d.Read(all, &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.AverageMw != gpu.Some(213_000) || r.InstantMw.OK || r.Energy.Uj != 918_273_645 || !r.Energy.OK {
+	if r.AverageMw != meter.Some(213_000) || r.InstantMw.Valid || r.Energy.Uj != 918_273_645 || !r.Energy.OK {
 		t.Errorf("power %+v %+v, energy %+v", r.InstantMw, r.AverageMw, r.Energy)
 	}
 	want := gpu.Status{
-		UtilPct: gpu.Some(87), MemUtilPct: gpu.Some(41), MemUsedB: gpu.Some(17_179_869_184), MemTotalB: gpu.Some(25_753_026_560),
-		TempC: gpu.Some(61), MemTempC: gpu.Some(78), SMClockMHz: gpu.Some(2371), MemClockMHz: gpu.Some(1249), LimitMw: gpu.Some(327_000),
+		UtilPct: meter.Some(87), MemUtilPct: meter.Some(41), MemUsedB: meter.Some(17_179_869_184), MemTotalB: meter.Some(25_753_026_560),
+		TempC: meter.Some(61), MemTempC: meter.Some(78), SMClockMHz: meter.Some(2371), MemClockMHz: meter.Some(1249), LimitMw: meter.Some(327_000),
 	}
 	if r.Status != want {
 		t.Errorf("status %+v, want %+v", r.Status, want)
@@ -88,7 +89,7 @@ func TestAPU(t *testing.T) {
 	if err := d.Read(all, &r); err != nil {
 		t.Fatal(err)
 	}
-	if in.UUID != "AMD-0000:c4:00.0" || r.Energy.OK || r.AverageMw.OK || r.InstantMw != gpu.Some(9113) || r.Status.MemUsedB.OK {
+	if in.UUID != "AMD-0000:c4:00.0" || r.Energy.OK || r.AverageMw.Valid || r.InstantMw != meter.Some(9113) || r.Status.MemUsedB.Valid {
 		t.Errorf("%s: %+v", in.UUID, r)
 	}
 }
@@ -104,7 +105,7 @@ func TestGone(t *testing.T) {
 	}
 	spoil("gpu_busy_percent")
 	var r gpu.Reading
-	if err := d.Read(gpu.WantStatus, &r); err != nil || r.Status.UtilPct.OK || !r.Status.TempC.OK {
+	if err := d.Read(gpu.WantStatus, &r); err != nil || r.Status.UtilPct.Valid || !r.Status.TempC.Valid {
 		t.Errorf("error %v, status %+v", err, r.Status)
 	}
 	spoil("hwmon/hwmon4/power1_average")

@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/procfs"
 
-	"wattline/gpu"
+	"wattline/meter"
 )
 
 // Host reads one machine's procfs. Read is for one goroutine at a time, the rest for any.
@@ -36,11 +36,11 @@ func New(root string) (*Host, error) {
 
 // Stats is the machine at a moment, and what some of its processes take. What could not be read is null.
 type Stats struct {
-	CPUPermille gpu.Int `json:"cpu_permille"` // busy share of all processors since the Read before; null at the first
-	RAMUsedB    gpu.Int `json:"ram_used_b"`   // total less available
-	RAMTotalB   gpu.Int `json:"ram_total_b"`
-	ProcRSSB    gpu.Int `json:"proc_rss_b"`  // resident memory of the processes; shared pages count in each
-	ProcCPUNs   gpu.Int `json:"proc_cpu_ns"` // CPU time that the processes have used since they began
+	CPUPermille meter.Int `json:"cpu_permille"` // busy share of all processors since the Read before; null at the first
+	RAMUsedB    meter.Int `json:"ram_used_b"`   // total less available
+	RAMTotalB   meter.Int `json:"ram_total_b"`
+	ProcRSSB    meter.Int `json:"proc_rss_b"`  // resident memory of the processes; shared pages count in each
+	ProcCPUNs   meter.Int `json:"proc_cpu_ns"` // CPU time that the processes have used since they began
 }
 
 // Read returns the machine's state, and that of the processes pids together (those that still live).
@@ -51,14 +51,14 @@ func (h *Host) Read(pids []int) Stats {
 		busy := c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal
 		all := busy + c.Idle + c.Iowait
 		if h.all > 0 && all > h.all {
-			s.CPUPermille = gpu.Some(int64(1000*(busy-h.busy)/(all-h.all) + 0.5))
+			s.CPUPermille = meter.Some(int64(1000*(busy-h.busy)/(all-h.all) + 0.5))
 		}
 		h.busy, h.all = busy, all
 	}
 	if m, err := h.fs.Meminfo(); err == nil && m.MemTotalBytes != nil {
-		s.RAMTotalB = gpu.Some(int64(*m.MemTotalBytes))
+		s.RAMTotalB = meter.Some(int64(*m.MemTotalBytes))
 		if m.MemAvailableBytes != nil {
-			s.RAMUsedB = gpu.Some(int64(*m.MemTotalBytes - *m.MemAvailableBytes))
+			s.RAMUsedB = meter.Some(int64(*m.MemTotalBytes - *m.MemAvailableBytes))
 		}
 	}
 	for _, pid := range pids {
@@ -70,15 +70,15 @@ func (h *Host) Read(pids []int) Stats {
 		if err != nil {
 			continue
 		}
-		s.ProcRSSB = gpu.Some(s.ProcRSSB.V + int64(stat.ResidentMemory()))
-		s.ProcCPUNs = gpu.Some(s.ProcCPUNs.V + int64(stat.CPUTime()*float64(time.Second)))
+		s.ProcRSSB = meter.Some(s.ProcRSSB.V + int64(stat.ResidentMemory()))
+		s.ProcCPUNs = meter.Some(s.ProcCPUNs.V + int64(stat.CPUTime()*float64(time.Second)))
 	}
 	return s
 }
 
 // Resident is the memory that processes hold, those that still live together; shared pages count in each. It is
 // null where none lives.
-func (h *Host) Resident(pids []int) (bytes gpu.Int) {
+func (h *Host) Resident(pids []int) (bytes meter.Int) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(filepath.Join(h.root, strconv.Itoa(pid), "statm"))
 		if err != nil {
@@ -87,7 +87,7 @@ func (h *Host) Resident(pids []int) (bytes gpu.Int) {
 		// size and resident set, in pages
 		if f := strings.Fields(string(text)); len(f) > 1 {
 			if pages, err := strconv.ParseInt(f[1], 10, 64); err == nil {
-				bytes = gpu.Some(bytes.V + pages*int64(os.Getpagesize()))
+				bytes = meter.Some(bytes.V + pages*int64(os.Getpagesize()))
 			}
 		}
 	}

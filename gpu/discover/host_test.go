@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
-	"wattline/gpu"
+	"wattline/meter"
 )
 
 // golden unpacks the proc tree and adds the links that an archive cannot hold.
@@ -78,18 +78,18 @@ func TestStats(t *testing.T) {
 	root := golden(t)
 	h := open(t, root)
 	s := h.Read([]int{200, 201, 99999})
-	if s.CPUPermille.OK {
+	if s.CPUPermille.Valid {
 		t.Errorf("the first look gave a CPU use of %d", s.CPUPermille.V)
 	}
 	page := int64(os.Getpagesize())
-	if s.RAMTotalB != gpu.Some(16_000_000<<10) || s.RAMUsedB != gpu.Some(4_000_000<<10) || s.ProcRSSB != gpu.Some(1100*page) || s.ProcCPUNs != gpu.Some(35*1e9) {
+	if s.RAMTotalB != meter.Some(16_000_000<<10) || s.RAMUsedB != meter.Some(4_000_000<<10) || s.ProcRSSB != meter.Some(1100*page) || s.ProcCPUNs != meter.Some(35*1e9) {
 		t.Errorf("%+v", s)
 	}
 	stat := "cpu  1250 0 250 9500 0 0 0 0 0 0\n"
 	if err := os.WriteFile(filepath.Join(root, "stat"), []byte(stat), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s = h.Read(nil); s.CPUPermille != gpu.Some(500) || s.ProcRSSB.OK {
+	if s = h.Read(nil); s.CPUPermille != meter.Some(500) || s.ProcRSSB.Valid {
 		t.Errorf("half busy: %+v", s)
 	}
 }
@@ -123,13 +123,13 @@ func TestReal(t *testing.T) {
 	if err != nil || !slices.Contains(pids, os.Getpid()) || !slices.Contains(pids, child.Process.Pid) {
 		t.Errorf("%v, %v; want %d and %d in it", pids, err, os.Getpid(), child.Process.Pid)
 	}
-	if s := h.Read(pids); !s.ProcRSSB.OK || s.ProcRSSB.V < 1<<20 || !s.RAMTotalB.OK {
+	if s := h.Read(pids); !s.ProcRSSB.Valid || s.ProcRSSB.V < 1<<20 || !s.RAMTotalB.Valid {
 		t.Errorf("%+v", s)
 	}
-	if mem := h.Resident(pids); !mem.OK || mem.V < 1<<20 {
+	if mem := h.Resident(pids); !mem.Valid || mem.V < 1<<20 {
 		t.Errorf("resident: %+v", mem)
 	}
-	if mem := h.Resident([]int{1 << 30}); mem.OK {
+	if mem := h.Resident([]int{1 << 30}); mem.Valid {
 		t.Errorf("of nobody: %+v", mem)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // device is one opened card. One goroutine uses it at a time.
@@ -26,7 +27,7 @@ type device struct {
 	averaged bool // which then is an average
 	has      map[string]bool
 	events   nvml.EventSet
-	xid      gpu.Int
+	xid      meter.Int
 }
 
 // What can be missing, as Info.Lacks names it.
@@ -106,14 +107,14 @@ func (d *device) probePower() {
 	average := gpu.Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
 	var r gpu.Reading
 	_ = d.readPower(&r) // what it could not read it leaves out
-	if r.InstantMw.OK || r.AverageMw.OK {
+	if r.InstantMw.Valid || r.AverageMw.Valid {
 		in.Offers |= gpu.WantPower
-		if r.InstantMw.OK {
+		if r.InstantMw.Valid {
 			in.Expected[gpu.ChannelInstant] = instant
 		} else {
 			in.Lacks[lackInstant] = "not supported by this card or driver"
 		}
-		if r.AverageMw.OK {
+		if r.AverageMw.Valid {
 			in.Expected[gpu.ChannelAverage] = average
 		}
 		return
@@ -280,9 +281,9 @@ func (d *device) readPower(r *gpu.Reading) nvml.Return {
 			return ret
 		}
 		if d.averaged {
-			r.AverageMw = gpu.Some(int64(mw))
+			r.AverageMw = meter.Some(int64(mw))
 		} else {
-			r.InstantMw = gpu.Some(int64(mw))
+			r.InstantMw = meter.Some(int64(mw))
 		}
 		return ret
 	}
@@ -292,10 +293,10 @@ func (d *device) readPower(r *gpu.Reading) nvml.Return {
 	}
 	r.PowerAt = d.s.clock.Now()
 	if mw, ret := d.taken(0); ret == nvml.SUCCESS {
-		r.InstantMw = gpu.Some(mw)
+		r.InstantMw = meter.Some(mw)
 	}
 	if mw, ret := d.taken(1); ret == nvml.SUCCESS {
-		r.AverageMw = gpu.Some(mw)
+		r.AverageMw = meter.Some(mw)
 	}
 	return nvml.SUCCESS
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // card is a mocked card, that answers like an H100 until a field says otherwise.
@@ -152,7 +153,7 @@ func TestRead(t *testing.T) {
 	if !r.Energy.OK || r.Energy.Uj != 24_247_006_000 || r.Energy.Before > r.Energy.After || r.Before > r.Energy.Before {
 		t.Errorf("energy %+v", r.Energy)
 	}
-	if r.InstantMw != gpu.Some(129_978) || r.AverageMw != gpu.Some(141_382) {
+	if r.InstantMw != meter.Some(129_978) || r.AverageMw != meter.Some(141_382) {
 		t.Errorf("power %+v %+v", r.InstantMw, r.AverageMw)
 	}
 	if len(r.Ring) != 119 || r.Ring[118].Mw != 120_118 || r.Ring[118].At-r.Ring[117].At < 19e6 {
@@ -162,21 +163,21 @@ func TestRead(t *testing.T) {
 		t.Errorf("newest sample is %d ns old", age)
 	}
 	want := gpu.Status{
-		UtilPct: gpu.Some(98), MemUtilPct: gpu.Some(55), MemUsedB: gpu.Some(42_210_230_272), MemTotalB: gpu.Some(85e9),
-		TempC: gpu.Some(37), MemTempC: gpu.Some(45), SMClockMHz: gpu.Some(1980), MemClockMHz: gpu.Some(2619),
-		LimitMw: gpu.Some(700_000), Throttle: gpu.Some(4), ECCErrors: gpu.Some(0), XID: gpu.Some(48),
+		UtilPct: meter.Some(98), MemUtilPct: meter.Some(55), MemUsedB: meter.Some(42_210_230_272), MemTotalB: meter.Some(85e9),
+		TempC: meter.Some(37), MemTempC: meter.Some(45), SMClockMHz: meter.Some(1980), MemClockMHz: meter.Some(2619),
+		LimitMw: meter.Some(700_000), Throttle: meter.Some(4), ECCErrors: meter.Some(0), XID: meter.Some(48),
 	}
 	if r.Status != want {
 		t.Errorf("status %+v, want %+v", r.Status, want)
 	}
-	if len(r.Procs) != 2 || r.Procs[0] != (gpu.Process{PID: 4711, MemB: gpu.Some(16_900_000_000)}) || r.Procs[1].MemB.OK {
+	if len(r.Procs) != 2 || r.Procs[0] != (gpu.Process{PID: 4711, MemB: meter.Some(16_900_000_000)}) || r.Procs[1].MemB.Valid {
 		t.Errorf("processes %+v", r.Procs)
 	}
 	r.Reset()
 	if err := d.Read(gpu.WantRing, &r); err != nil || len(r.Ring) != 0 {
 		t.Errorf("second fetch: %d samples, error %v: nothing is new", len(r.Ring), err)
 	}
-	if r.Energy.OK || r.InstantMw.OK || r.ProcsKnown {
+	if r.Energy.OK || r.InstantMw.Valid || r.ProcsKnown {
 		t.Errorf("asked for the ring alone, got %+v", r)
 	}
 }
@@ -211,7 +212,7 @@ func TestMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r.Energy.OK || len(r.Ring) != 0 || !r.InstantMw.OK || calls != 1 {
+	if r.Energy.OK || len(r.Ring) != 0 || !r.InstantMw.Valid || calls != 1 {
 		t.Errorf("energy %+v, %d samples, instant %+v, %d calls", r.Energy, len(r.Ring), r.InstantMw, calls)
 	}
 }
@@ -241,7 +242,7 @@ func TestOldDriver(t *testing.T) {
 		if err := d.Read(gpu.WantPower, &r); err != nil {
 			t.Fatal(err)
 		}
-		if r.AverageMw.OK != x.averaged || r.InstantMw.OK == x.averaged {
+		if r.AverageMw.Valid != x.averaged || r.InstantMw.Valid == x.averaged {
 			t.Errorf("%s: instant %+v, average %+v", x.name, r.InstantMw, r.AverageMw)
 		}
 	}
@@ -264,7 +265,7 @@ func TestLost(t *testing.T) {
 				t.Errorf("%v, group %v: error %v, want a lost device", ret, w, err)
 			}
 		}
-		if r.Energy.OK || r.InstantMw.OK || r.Status.TempC.OK {
+		if r.Energy.OK || r.InstantMw.Valid || r.Status.TempC.Valid {
 			t.Errorf("%v: a lost card told %+v", ret, r)
 		}
 	}
@@ -304,7 +305,7 @@ func TestTrouble(t *testing.T) {
 	if err := d.Read(gpu.WantEnergy, &r); err == nil || errors.Is(err, gpu.ErrLost) || r.Energy.OK {
 		t.Errorf("error %v, energy %+v", err, r.Energy)
 	}
-	if err := d.Read(gpu.WantStatus, &r); err != nil || r.Status.TempC.OK || r.Status.SMClockMHz != gpu.Some(1980) {
+	if err := d.Read(gpu.WantStatus, &r); err != nil || r.Status.TempC.Valid || r.Status.SMClockMHz != meter.Some(1980) {
 		t.Errorf("error %v, status %+v", err, r.Status)
 	}
 }

@@ -8,19 +8,20 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // readStatus reads what the card has beside power. A call that fails leaves its value null; the return is
 // not SUCCESS where one says that the card is gone.
 func (d *device) readStatus(r *gpu.Reading) (gone nvml.Return) {
 	gone = nvml.SUCCESS
-	set := func(what string, v *gpu.Int, call func() (int64, nvml.Return)) {
+	set := func(what string, v *meter.Int, call func() (int64, nvml.Return)) {
 		if !d.has[what] {
 			return
 		}
 		x, ret := call()
 		if ret == nvml.SUCCESS {
-			*v = gpu.Some(x)
+			*v = meter.Some(x)
 			return
 		}
 		if errors.Is(failure(d.s.lib, ret), gpu.ErrLost) {
@@ -32,14 +33,14 @@ func (d *device) readStatus(r *gpu.Reading) (gone nvml.Return) {
 	set(lackUtil, &s.UtilPct, func() (int64, nvml.Return) {
 		u, ret := d.h.GetUtilizationRates()
 		if ret == nvml.SUCCESS {
-			s.MemUtilPct = gpu.Some(int64(u.Memory))
+			s.MemUtilPct = meter.Some(int64(u.Memory))
 		}
 		return int64(u.Gpu), ret
 	})
 	set(lackMemory, &s.MemUsedB, func() (int64, nvml.Return) {
 		m, ret := d.h.GetMemoryInfo()
 		if ret == nvml.SUCCESS {
-			s.MemTotalB = gpu.Some(int64(m.Total))
+			s.MemTotalB = meter.Some(int64(m.Total))
 		}
 		return int64(m.Used), ret
 	})
@@ -71,7 +72,7 @@ func (d *device) readXID() {
 			return
 		}
 		if e.EventType == nvml.EventTypeXidCriticalError {
-			d.xid = gpu.Some(int64(e.EventData))
+			d.xid = meter.Some(int64(e.EventData))
 		}
 	}
 }
@@ -87,7 +88,7 @@ func (d *device) readProcs(r *gpu.Reading) nvml.Return {
 	for _, p := range procs {
 		q := gpu.Process{PID: int(p.Pid)}
 		if p.UsedGpuMemory != 0 && int64(p.UsedGpuMemory) != nvml.VALUE_NOT_AVAILABLE {
-			q.MemB = gpu.Some(int64(p.UsedGpuMemory))
+			q.MemB = meter.Some(int64(p.UsedGpuMemory))
 		}
 		r.Procs = append(r.Procs, q)
 	}

@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // Curve is the exact power of a schedule of requests: a sequence of segments, each the sum of a
@@ -109,7 +110,7 @@ func Schedule(m Model, start int64, events []gpu.Event, keep func(request uint64
 func (c *Curve) Apply(e gpu.Event) {
 	last := c.segs.at(c.segs.len() - 1)
 	at := max(e.At, last.start)
-	if e.Phase == gpu.PhaseDone {
+	if e.Phase == meter.PhaseDone {
 		delete(c.requests, e.Request)
 	} else {
 		c.requests[e.Request] = request{phase: e.Phase, slot: e.Slot, context: float64(e.Tokens), since: at}

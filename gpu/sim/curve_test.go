@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // randomEvents is a schedule of n requests on four slots.
@@ -21,13 +22,13 @@ func randomEvents(r *rand.Rand, n int) []gpu.Event {
 	for i := range n {
 		at += r.Int64N(2e9)
 		for len(ends) > 0 && ends[0].at < at {
-			out = append(out, gpu.Event{At: ends[0].at, Request: ends[0].id, Phase: gpu.PhaseDone})
+			out = append(out, gpu.Event{At: ends[0].at, Request: ends[0].id, Phase: meter.PhaseDone})
 			ends = ends[1:]
 		}
 		id := uint64(i)
-		out = append(out, gpu.Event{At: at, Request: id, Phase: gpu.PhasePrefill, Slot: i % 4, Tokens: 1000})
+		out = append(out, gpu.Event{At: at, Request: id, Phase: meter.PhasePrefill, Slot: i % 4, Tokens: 1000})
 		at += r.Int64N(1e9)
-		out = append(out, gpu.Event{At: at, Request: id, Phase: gpu.PhaseDecode, Slot: i % 4, Tokens: 1000})
+		out = append(out, gpu.Event{At: at, Request: id, Phase: meter.PhaseDecode, Slot: i % 4, Tokens: 1000})
 		end := at + r.Int64N(3e9)
 		if len(ends) > 0 {
 			end = max(end, ends[len(ends)-1].at)
@@ -35,7 +36,7 @@ func randomEvents(r *rand.Rand, n int) []gpu.Event {
 		ends = append(ends, ending{end, id})
 	}
 	for _, e := range ends {
-		out = append(out, gpu.Event{At: max(e.at, out[len(out)-1].At), Request: e.id, Phase: gpu.PhaseDone})
+		out = append(out, gpu.Event{At: max(e.at, out[len(out)-1].At), Request: e.id, Phase: meter.PhaseDone})
 	}
 	return out
 }
@@ -68,7 +69,7 @@ func TestContinuous(t *testing.T) {
 
 // TestLevels: the default model stands where the recorded H100 stood.
 func TestLevels(t *testing.T) {
-	at := func(phases ...gpu.Phase) float64 {
+	at := func(phases ...meter.Phase) float64 {
 		c := NewCurve(Model{}, 0)
 		for i, p := range phases {
 			c.Apply(gpu.Event{At: 1e9, Request: uint64(i), Phase: p, Slot: i, Tokens: 1000})
@@ -81,21 +82,21 @@ func TestLevels(t *testing.T) {
 		low, top float64
 	}{
 		{"idle", at(), 115, 125},
-		{"waiting costs nothing", at(gpu.PhaseWaiting), 115, 125},
-		{"decode", at(gpu.PhaseDecode), 200, 230},
-		{"prefill", at(gpu.PhasePrefill), 550, 650},
+		{"waiting costs nothing", at(meter.PhaseWaiting), 115, 125},
+		{"decode", at(meter.PhaseDecode), 200, 230},
+		{"prefill", at(meter.PhasePrefill), 550, 650},
 	} {
 		if x.got < x.low || x.got > x.top {
 			t.Errorf("%s: %.1f W, want %.0f to %.0f", x.name, x.got, x.low, x.top)
 		}
 	}
-	one, two := at(gpu.PhaseDecode)-at(), at(gpu.PhaseDecode, gpu.PhaseDecode)-at()
+	one, two := at(meter.PhaseDecode)-at(), at(meter.PhaseDecode, meter.PhaseDecode)-at()
 	if two > 1.6*one {
 		t.Errorf("two neighbours decode at %.0f W, one at %.0f: the weight read is not shared", two, one)
 	}
 	apart := NewCurve(Model{}, 0)
 	for i, slot := range []int{0, 2} {
-		apart.Apply(gpu.Event{At: 1e9, Request: uint64(i), Phase: gpu.PhaseDecode, Slot: slot, Tokens: 1000})
+		apart.Apply(gpu.Event{At: 1e9, Request: uint64(i), Phase: meter.PhaseDecode, Slot: slot, Tokens: 1000})
 	}
 	if gap := apart.PowerW(2e9) - at(); gap < 1.3*two {
 		t.Errorf("slots 0 and 2 decode at %.0f W, slots 0 and 1 at %.0f: the gap costs nothing", gap, two)
@@ -105,7 +106,7 @@ func TestLevels(t *testing.T) {
 // TestSensors: each sensor setting does to the truth what it says.
 func TestSensors(t *testing.T) {
 	c := NewCurve(Model{}, 0)
-	c.Apply(gpu.Event{At: 5e9, Request: 1, Phase: gpu.PhasePrefill, Slot: 0})
+	c.Apply(gpu.Event{At: 5e9, Request: 1, Phase: meter.PhasePrefill, Slot: 0})
 	idle, busy := c.PowerW(4.9e9)*1000, c.PowerW(9.9e9)*1000
 	read := func(s Sensor, at int64) float64 {
 		k, seen := s.update(at)

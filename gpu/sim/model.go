@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"wattline/gpu"
+	"wattline/meter"
 )
 
 // Model says what the simulated card draws. All in watts, degrees Celsius and durations; the zero value
@@ -43,7 +43,7 @@ var H100 = Model{
 
 // request is what the model knows of one in flight.
 type request struct {
-	phase   gpu.Phase
+	phase   meter.Phase
 	slot    int
 	context float64 // tokens at since
 	since   int64
@@ -57,9 +57,9 @@ func (m *Model) active(rs map[uint64]request, t int64) (watts, perSecond float64
 	var prefills, unknown int
 	for _, r := range rs {
 		switch r.phase {
-		case gpu.PhasePrefill:
+		case meter.PhasePrefill:
 			prefills++
-		case gpu.PhaseDecode:
+		case meter.PhaseDecode:
 			tokens := r.context + m.TokensPerS*float64(t-r.since)/1e9
 			raw += m.PerDecodeW + m.ContextW*tokens/1000
 			slope += m.ContextW * m.TokensPerS / 1000

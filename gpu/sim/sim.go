@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // Config says what to simulate.
@@ -254,12 +255,12 @@ func (d *device) ring(now int64, r *gpu.Reading) {
 // power reads the two polled channels.
 func (d *device) power(now int64, r *gpu.Reading) {
 	f := &d.s.faults
-	read := func(x *Sensor, salt uint64) gpu.Int {
+	read := func(x *Sensor, salt uint64) meter.Int {
 		if x.Off || x.Denied {
-			return gpu.Int{}
+			return meter.Int{}
 		}
 		k, at := x.update(now)
-		return gpu.Some(x.mw(d.s.played(), d.s.cfg.Seed+salt, k, at))
+		return meter.Some(x.mw(d.s.played(), d.s.cfg.Seed+salt, k, at))
 	}
 	r.PowerAt, r.InstantMw, r.AverageMw = now, read(&f.Instant, 1), read(&f.Average, 2)
 }
@@ -269,15 +270,15 @@ func (d *device) status(now int64, r *gpu.Reading) {
 	s := d.s
 	var util int64
 	for _, q := range s.played().requests {
-		if q.phase == gpu.PhasePrefill || q.phase == gpu.PhaseDecode {
+		if q.phase == meter.PhasePrefill || q.phase == meter.PhaseDecode {
 			util = 100
 		}
 	}
 	const gib = 1 << 30
 	r.Status = gpu.Status{
-		UtilPct: gpu.Some(util), MemUtilPct: gpu.Some(util / 2),
-		MemUsedB: gpu.Some(40 * gib), MemTotalB: gpu.Some(80 * gib),
-		TempC: gpu.Some(int64(s.played().TempC(now))), SMClockMHz: gpu.Some(1980), MemClockMHz: gpu.Some(2619),
-		LimitMw: gpu.Some(700e3), Throttle: gpu.Some(0),
+		UtilPct: meter.Some(util), MemUtilPct: meter.Some(util / 2),
+		MemUsedB: meter.Some(40 * gib), MemTotalB: meter.Some(80 * gib),
+		TempC: meter.Some(int64(s.played().TempC(now))), SMClockMHz: meter.Some(1980), MemClockMHz: meter.Some(2619),
+		LimitMw: meter.Some(700e3), Throttle: meter.Some(0),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // device is one card of the running process.
@@ -85,7 +86,7 @@ func (d *device) listProcs(now int64) {
 		}
 		p := gpu.Process{PID: pid}
 		if mib, ok := number(strings.TrimSpace(cells[2])); ok {
-			p.MemB = gpu.Some(int64(mib) << 20)
+			p.MemB = meter.Some(int64(mib) << 20)
 		}
 		d.procs = append(d.procs, p)
 	}

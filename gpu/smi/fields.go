@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 // What is asked for. The first fields say which card a line is about.
@@ -12,20 +13,20 @@ var fixed = []string{"index", "uuid", "name", "pci.bus_id", "driver_version"}
 
 // A field that this nvidia-smi does not know is left out, and asked for by its older name if it has one.
 var measured = []field{
-	{name: "power.draw.instant", what: "instant power", scale: 1000, value: func(l *line) *gpu.Int { return &l.instant }},
-	{name: "power.draw.average", older: "power.draw", what: "average power", scale: 1000, value: func(l *line) *gpu.Int { return &l.average }},
-	{name: "enforced.power.limit", what: "power limit", scale: 1000, value: func(l *line) *gpu.Int { return &l.status.LimitMw }},
-	{name: "utilization.gpu", what: "utilisation", scale: 1, value: func(l *line) *gpu.Int { return &l.status.UtilPct }},
-	{name: "utilization.memory", what: "memory utilisation", scale: 1, value: func(l *line) *gpu.Int { return &l.status.MemUtilPct }},
-	{name: "memory.used", what: "memory", scale: 1 << 20, value: func(l *line) *gpu.Int { return &l.status.MemUsedB }},
-	{name: "memory.total", what: "memory size", scale: 1 << 20, value: func(l *line) *gpu.Int { return &l.status.MemTotalB }},
-	{name: "temperature.gpu", what: "temperature", scale: 1, value: func(l *line) *gpu.Int { return &l.status.TempC }},
-	{name: "temperature.memory", what: "memory temperature", scale: 1, value: func(l *line) *gpu.Int { return &l.status.MemTempC }},
-	{name: "clocks.sm", what: "SM clock", scale: 1, value: func(l *line) *gpu.Int { return &l.status.SMClockMHz }},
-	{name: "clocks.mem", what: "memory clock", scale: 1, value: func(l *line) *gpu.Int { return &l.status.MemClockMHz }},
-	{name: "clocks_event_reasons.active", older: "clocks_throttle_reasons.active", what: "throttle reasons", scale: 1, value: func(l *line) *gpu.Int { return &l.status.Throttle }},
-	{name: "ecc.errors.uncorrected.volatile.total", what: "ECC errors", scale: 1, value: func(l *line) *gpu.Int { return &l.status.ECCErrors }},
-	{name: "fan.speed", what: "fan", scale: 1, value: func(l *line) *gpu.Int { return &l.status.FanPct }},
+	{name: "power.draw.instant", what: "instant power", scale: 1000, value: func(l *line) *meter.Int { return &l.instant }},
+	{name: "power.draw.average", older: "power.draw", what: "average power", scale: 1000, value: func(l *line) *meter.Int { return &l.average }},
+	{name: "enforced.power.limit", what: "power limit", scale: 1000, value: func(l *line) *meter.Int { return &l.status.LimitMw }},
+	{name: "utilization.gpu", what: "utilisation", scale: 1, value: func(l *line) *meter.Int { return &l.status.UtilPct }},
+	{name: "utilization.memory", what: "memory utilisation", scale: 1, value: func(l *line) *meter.Int { return &l.status.MemUtilPct }},
+	{name: "memory.used", what: "memory", scale: 1 << 20, value: func(l *line) *meter.Int { return &l.status.MemUsedB }},
+	{name: "memory.total", what: "memory size", scale: 1 << 20, value: func(l *line) *meter.Int { return &l.status.MemTotalB }},
+	{name: "temperature.gpu", what: "temperature", scale: 1, value: func(l *line) *meter.Int { return &l.status.TempC }},
+	{name: "temperature.memory", what: "memory temperature", scale: 1, value: func(l *line) *meter.Int { return &l.status.MemTempC }},
+	{name: "clocks.sm", what: "SM clock", scale: 1, value: func(l *line) *meter.Int { return &l.status.SMClockMHz }},
+	{name: "clocks.mem", what: "memory clock", scale: 1, value: func(l *line) *meter.Int { return &l.status.MemClockMHz }},
+	{name: "clocks_event_reasons.active", older: "clocks_throttle_reasons.active", what: "throttle reasons", scale: 1, value: func(l *line) *meter.Int { return &l.status.Throttle }},
+	{name: "ecc.errors.uncorrected.volatile.total", what: "ECC errors", scale: 1, value: func(l *line) *meter.Int { return &l.status.ECCErrors }},
+	{name: "fan.speed", what: "fan", scale: 1, value: func(l *line) *meter.Int { return &l.status.FanPct }},
 }
 
 // field is one column.
@@ -33,14 +34,14 @@ type field struct {
 	name, older string
 	what        string // as gpu.Info.Lacks names it
 	scale       float64
-	value       func(*line) *gpu.Int
+	value       func(*line) *meter.Int
 }
 
 // line is one card at one moment.
 type line struct {
 	at               int64
 	info             gpu.Info
-	instant, average gpu.Int // mW
+	instant, average meter.Int // mW
 	status           gpu.Status
 	missing          map[string]string // by field.what; only filled by the first line
 }
@@ -112,7 +113,7 @@ func (q *query) parse(text string, why bool) (line, bool) {
 	for i, f := range q.fields {
 		cell := cells[len(fixed)+i]
 		if v, ok := number(cell); ok {
-			*f.value(&l) = gpu.Some(int64(v*f.scale + 0.5))
+			*f.value(&l) = meter.Some(int64(v*f.scale + 0.5))
 		} else if why {
 			l.missing[f.what] = "nvidia-smi says " + cell
 		}

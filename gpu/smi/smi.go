@@ -129,11 +129,11 @@ func (s *Source) info(l line) gpu.Info {
 	in.Offers = gpu.WantStatus | gpu.WantProcs
 	in.Expected = map[gpu.Channel]gpu.Character{}
 	step := int64(max(s.cfg.Period, 100*time.Millisecond))
-	if l.instant.OK {
+	if l.instant.Valid {
 		in.Offers |= gpu.WantPower
 		in.Expected[gpu.ChannelInstant] = gpu.Character{StepNs: step, WindowNs: 25e6, LagNs: 100e6}
 	}
-	if l.average.OK {
+	if l.average.Valid {
 		in.Offers |= gpu.WantPower
 		in.Expected[gpu.ChannelAverage] = gpu.Character{StepNs: step, WindowNs: 1e9, LagNs: 600e6}
 	}

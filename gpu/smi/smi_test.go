@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wattline/gpu"
+	"wattline/meter"
 )
 
 const (
@@ -128,14 +129,14 @@ func TestCards(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := gpu.Status{
-		UtilPct: gpu.Some(97), MemUtilPct: gpu.Some(61), MemUsedB: gpu.Some(18022 << 20), MemTotalB: gpu.Some(24564 << 20),
-		TempC: gpu.Some(66), SMClockMHz: gpu.Some(2625), MemClockMHz: gpu.Some(10501), LimitMw: gpu.Some(450_000),
-		Throttle: gpu.Some(4), FanPct: gpu.Some(54),
+		UtilPct: meter.Some(97), MemUtilPct: meter.Some(61), MemUsedB: meter.Some(18022 << 20), MemTotalB: meter.Some(24564 << 20),
+		TempC: meter.Some(66), SMClockMHz: meter.Some(2625), MemClockMHz: meter.Some(10501), LimitMw: meter.Some(450_000),
+		Throttle: meter.Some(4), FanPct: meter.Some(54),
 	}
-	if r.InstantMw != gpu.Some(312_450) || r.AverageMw != gpu.Some(298_100) || r.Status != want {
+	if r.InstantMw != meter.Some(312_450) || r.AverageMw != meter.Some(298_100) || r.Status != want {
 		t.Errorf("%+v", r)
 	}
-	if len(r.Procs) != 2 || r.Procs[0] != (gpu.Process{PID: 4711, MemB: gpu.Some(17890 << 20)}) || r.Procs[1].MemB.OK {
+	if len(r.Procs) != 2 || r.Procs[0] != (gpu.Process{PID: 4711, MemB: meter.Some(17890 << 20)}) || r.Procs[1].MemB.Valid {
 		t.Errorf("processes %+v", r.Procs)
 	}
 	if r.PowerAt == 0 || r.PowerAt > r.Before {
@@ -170,7 +171,7 @@ func TestOldProgram(t *testing.T) {
 	if err := d.Read(gpu.WantPower|gpu.WantStatus, &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.InstantMw.OK || r.AverageMw != gpu.Some(141_380) || r.Status.Throttle != gpu.Some(0) || r.Status.MemTempC.OK {
+	if r.InstantMw.Valid || r.AverageMw != meter.Some(141_380) || r.Status.Throttle != meter.Some(0) || r.Status.MemTempC.Valid {
 		t.Errorf("%+v", r)
 	}
 }
@@ -187,7 +188,7 @@ func TestDies(t *testing.T) {
 		await(t, changes, 3)
 		var r gpu.Reading
 		err := d.Read(gpu.WantPower, &r)
-		if errors.Is(err, gpu.ErrLost) && !r.AverageMw.OK {
+		if errors.Is(err, gpu.ErrLost) && !r.AverageMw.Valid {
 			break
 		}
 		if round == 4 {

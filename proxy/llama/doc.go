@@ -1,16 +1,14 @@
-// Package llama is what an upstream says of itself: its build and model (GET /props, GET /v1/models), and its slots
-// (GET /slots). Every question is asked on a connection of its own that is closed afterwards, since an idle one would
-// occupy one of llama-server's few HTTP threads.
+// Package llama asks an upstream about itself.
 //
-// A Reader finds out which of llama-server's slots serves which request, from GET /slots. The
-// ledger needs it where a server does not share one cache among its slots: then only neighbouring slots
-// decode in one batch.
+// Client has the three questions: Ready (GET /health), Info (GET /props and /v1/models: build, model,
+// context, slots) and Slots (GET /slots). Each uses a connection of its own, and a reply has a bound.
 //
-// A Reader asks when the set of requests that hold a slot has changed and there is something to learn:
-// on a connection of its own that is closed afterwards (an idle one would occupy one of the server's few
-// HTTP threads), a moment after the change, at most twice a second. It never asks because of a token.
+// SlotTracker finds out which slot serves which request. The energy ledger needs that where the server's
+// slots do not share one cache, since then only neighbouring slots decode in one batch. It polls when the
+// set of requests has changed and there is something to learn: a moment after the change and at most twice
+// a second, never because of a token.
 //
-// What a reply says of a slot (its task's number, which grows with every task; max_tokens; tokens
-// generated; prompt length) is matched with what is known of the requests that this proxy forwarded. A
-// slot that two requests might hold stays unknown: better than wrong.
+// A reply's slots (task number, which grows with every task; max_tokens; tokens generated; prompt length)
+// are matched with the requests that this proxy forwarded (match.go). Where two requests might hold the
+// same slot, neither is assigned.
 package llama

@@ -8,34 +8,35 @@ import (
 	"wattline/meter"
 )
 
-// live is what the matching knows of a request at the moment of a look.
-type live struct {
+// request is what the matching knows of a request when /slots is asked for.
+type request struct {
 	key       uint64
 	sent      int64 // when it had been sent
-	started   int64 // when its slot was seen to start, 0 where that is not known (yet)
+	started   int64 // when the server began to work on it; 0: not known (yet)
 	streams   bool
 	maxTokens meter.Int // null: the client named none
 	bytes     int64     // size of its body
-	outputs   int64     // output events seen before the look
-	slot      int       // where it sits; -1 unknown
-	task      int64     // of that slot; with slot >= 0; -1 where the request asked for the slot
+	outputs   int64     // output events received before the question
+	slot      int       // -1: unknown
+	task      int64     // the slot's task number; -1: unknown, or the request asked for the slot
 }
 
-// certain says that the request holds a slot: its own stream said so.
-func (r *live) certain() bool { return r.started > 0 }
+// hasStarted reports whether the request certainly has a slot: its own stream began.
+func (r *request) hasStarted() bool { return r.started > 0 }
 
-// candidate is a busy slot that nobody is known to hold.
+// candidate is a busy slot that no request is known to have.
 type candidate struct {
 	Slot
 	taken bool
 }
 
-// match finds the slots of those requests in reqs that have none yet; some may remain without. seen is the greatest task number of an earlier look that was answered at seenAt.
-func match(slots []Slot, reqs []*live, seen, seenAt int64) {
+// match assigns slots to those requests in reqs that have none yet; some may remain without. lastTask is
+// the greatest task number of an earlier reply, which arrived at lastAt.
+func match(slots []Slot, reqs []*request, lastTask, lastAt int64) {
 	var free []candidate
 	held := map[int]bool{}
 	for _, r := range reqs {
-		if r.slot >= 0 && (r.task >= 0 || r.certain()) { // one that asks for a slot may yet wait for it
+		if r.slot >= 0 && (r.task >= 0 || r.hasStarted()) { // a request that asks for a slot may still be waiting for it
 			held[r.slot] = true
 		}
 	}
@@ -44,48 +45,48 @@ func match(slots []Slot, reqs []*live, seen, seenAt int64) {
 			free = append(free, candidate{Slot: s})
 		}
 	}
-	var open []*live
+	var open []*request
 	for _, r := range reqs {
 		if r.slot < 0 {
 			open = append(open, r)
 		}
 	}
-	m := matching{free: free, reqs: reqs, open: open, seen: seen, seenAt: seenAt}
-	m.singles()
-	m.bySize()
+	m := matching{free: free, reqs: reqs, open: open, lastTask: lastTask, lastAt: lastAt}
+	m.assignUnique()
+	m.assignBySize()
 }
 
-// matching is one look's puzzle.
+// matching is the state of one call of match.
 type matching struct {
-	free   []candidate
-	reqs   []*live // all
-	open   []*live // those without a slot at the beginning
-	seen   int64
-	seenAt int64
+	free     []candidate
+	reqs     []*request // all
+	open     []*request // those without a slot at the beginning
+	lastTask int64
+	lastAt   int64
 }
 
-// fits says whether request r may sit in slot c, by what each says of itself.
-func (m *matching) fits(r *live, c *candidate) bool {
+// fits reports whether request r may have slot c, from the properties of the two alone.
+func (m *matching) fits(r *request, c *candidate) bool {
 	switch {
 	case c.taken:
 	case c.Streams.Valid && (c.Streams.V == 1) != r.streams:
 	case r.maxTokens.Valid && c.MaxTokens.Valid && r.maxTokens != c.MaxTokens:
 	case c.Decoded < r.outputs:
-	case r.sent > m.seenAt && c.Task.V <= m.seen: // that task is older than the request
+	case r.sent > m.lastAt && c.Task.V <= m.lastTask: // the task is older than the request
 	default:
 		return true
 	}
 	return false
 }
 
-// places lists, as indices of free, where r may sit: what fits, and is in the order in which requests
-// followed one another. One that was sent after another had started has a later task; so behind n
-// earlier ones that have no slot yet, at least n free slots have earlier tasks.
-func (m *matching) places(r *live) []int {
+// candidates lists the slots that r may have, as indices of free: those that fit and that agree with the
+// order of the requests. A request that was sent after another had started has a greater task number. So
+// if n earlier requests have no slot yet, at least n free slots have smaller task numbers than r's.
+func (m *matching) candidates(r *request) []int {
 	least, most := int64(-1), int64(-1)
-	var before, behind []*live
+	var before, after []*request
 	for _, o := range m.reqs {
-		earlier, later := o.certain() && o.started < r.sent, r.certain() && r.started < o.sent
+		earlier, later := o.hasStarted() && o.started < r.sent, r.hasStarted() && r.started < o.sent
 		switch {
 		case o == r:
 		case o.slot >= 0 && o.task >= 0 && earlier:
@@ -94,14 +95,14 @@ func (m *matching) places(r *live) []int {
 			if most < 0 || o.task < most {
 				most = o.task
 			}
-		case o.slot >= 0 || !o.certain():
+		case o.slot >= 0 || !o.hasStarted():
 		case earlier:
 			before = append(before, o)
 		case later:
-			behind = append(behind, o)
+			after = append(after, o)
 		}
 	}
-	first, last := m.bounds(before, behind)
+	first, last := m.taskBounds(before, after)
 	var out []int
 	for i := range m.free {
 		c := &m.free[i]
@@ -112,9 +113,10 @@ func (m *matching) places(r *live) []int {
 	return out
 }
 
-// bounds are the tasks between which one lies that has so many requests before and behind it: of the free
-// slots in which they may sit, the n earliest tasks, or more, are theirs, and the n latest.
-func (m *matching) bounds(before, behind []*live) (first, last int64) {
+// taskBounds returns the task numbers between which a request's own lies, given the requests before and
+// after it: n earlier requests take at least the n smallest numbers among the slots that they may have, and
+// n later ones the n greatest.
+func (m *matching) taskBounds(before, after []*request) (first, last int64) {
 	first, last = -1, math.MaxInt64
 	if n := len(before); n > 0 {
 		first = math.MaxInt64
@@ -122,20 +124,20 @@ func (m *matching) bounds(before, behind []*live) (first, last int64) {
 			first = tasks[n-1]
 		}
 	}
-	if n := len(behind); n > 0 {
+	if n := len(after); n > 0 {
 		last = -1
-		if tasks := m.tasks(behind); len(tasks) >= n {
+		if tasks := m.tasks(after); len(tasks) >= n {
 			last = tasks[len(tasks)-n]
 		}
 	}
 	return first, last
 }
 
-// tasks lists, ascending, the tasks of the free slots in which one of the requests may sit.
-func (m *matching) tasks(of []*live) (tasks []int64) {
+// tasks lists, ascending, the task numbers of the free slots that one of the requests may have.
+func (m *matching) tasks(of []*request) (tasks []int64) {
 	for i := range m.free {
 		c := &m.free[i]
-		if slices.ContainsFunc(of, func(o *live) bool { return m.fits(o, c) }) {
+		if slices.ContainsFunc(of, func(o *request) bool { return m.fits(o, c) }) {
 			tasks = append(tasks, c.Task.V)
 		}
 	}
@@ -143,41 +145,41 @@ func (m *matching) tasks(of []*live) (tasks []int64) {
 	return tasks
 }
 
-// singles gives every request that has one place left that place, until nothing changes. One that is
-// not certain to have started gets it only where nobody else could be there.
-func (m *matching) singles() {
-	const rounds = 16 // more only where dozens begin in a chain; the next look goes on
-	for n, again := 0, true; again && n < rounds; n++ {
+// assignUnique gives every request with one candidate left that slot, until nothing changes. A request that
+// may not have started gets it only if no other request could have it.
+func (m *matching) assignUnique() {
+	const maxRounds = 16 // more are needed only by long chains, which the next poll continues
+	for n, again := 0, true; again && n < maxRounds; n++ {
 		again = false
-		places := make([][]int, len(m.open))
-		wanted := map[int]int{} // by how many
-		needed := map[int]int{} // by how many that have no other
+		candidates := make([][]int, len(m.open))
+		wanted := map[int]int{} // requests that may have a slot, by index of free
+		needed := map[int]int{} // of them, those that can have no other
 		for i, r := range m.open {
 			if r.slot >= 0 {
 				continue
 			}
-			places[i] = m.places(r)
-			for _, p := range places[i] {
+			candidates[i] = m.candidates(r)
+			for _, p := range candidates[i] {
 				wanted[p]++
 			}
-			if len(places[i]) == 1 && r.certain() {
-				needed[places[i][0]]++
+			if len(candidates[i]) == 1 && r.hasStarted() {
+				needed[candidates[i][0]]++
 			}
 		}
 		for i, r := range m.open {
-			if r.slot >= 0 || len(places[i]) != 1 {
+			if r.slot >= 0 || len(candidates[i]) != 1 {
 				continue
 			}
-			p := places[i][0]
-			if alone := wanted[p] == 1; alone || r.certain() && needed[p] == 1 {
-				m.give(r, p)
+			p := candidates[i][0]
+			if alone := wanted[p] == 1; alone || r.hasStarted() && needed[p] == 1 {
+				m.assign(r, p)
 				again = true
 			}
 		}
 	}
 }
 
-func (m *matching) give(r *live, p int) {
+func (m *matching) assign(r *request, p int) {
 	c := &m.free[p]
 	if c.taken {
 		return
@@ -185,56 +187,55 @@ func (m *matching) give(r *live, p int) {
 	c.taken, r.slot, r.task = true, c.ID, c.Task.V
 }
 
-// How much larger a body, and a prompt, must be than the next smaller one to be told apart by size, and
-// how far the tokens per byte may then lie apart.
+// Limits of assignBySize.
 const (
-	sizeStep  = 1.5
-	ratioSpan = 3.0
+	minSizeRatio    = 1.5 // between a body and the next smaller one, and between their prompts
+	maxDensityRatio = 3.0 // between the largest and the smallest number of tokens per byte
 )
 
-// bySize tells apart those that began at once, where as many requests as slots are left and any could sit in
-// any: one whose body is much smaller or larger than all others sits where the prompt is.
-func (m *matching) bySize() {
-	var left []*live
-	var places []int
+// assignBySize separates requests that began together, if as many requests as slots are left and each of
+// them could have any slot: a body much smaller or larger than all others belongs to such a prompt.
+func (m *matching) assignBySize() {
+	var left []*request
+	var indices []int
 	for _, r := range m.open {
 		if r.slot >= 0 {
 			continue
 		}
-		p := m.places(r)
+		p := m.candidates(r)
 		if len(p) == 0 {
 			continue
 		}
-		if !r.certain() || r.bytes <= 0 || left != nil && !slices.Equal(p, places) {
+		if !r.hasStarted() || r.bytes <= 0 || left != nil && !slices.Equal(p, indices) {
 			return
 		}
-		left, places = append(left, r), p
+		left, indices = append(left, r), p
 	}
-	if len(left) < 2 || len(left) != len(places) {
+	if len(left) < 2 || len(left) != len(indices) {
 		return
 	}
-	slices.SortFunc(left, func(a, b *live) int { return cmp.Compare(a.bytes, b.bytes) })
-	slices.SortFunc(places, func(a, b int) int { return cmp.Compare(m.free[a].Prompt.V, m.free[b].Prompt.V) })
+	slices.SortFunc(left, func(a, b *request) int { return cmp.Compare(a.bytes, b.bytes) })
+	slices.SortFunc(indices, func(a, b int) int { return cmp.Compare(m.free[a].Prompt.V, m.free[b].Prompt.V) })
 	least, most := math.Inf(1), 0.0
 	for i, r := range left {
-		ratio := float64(m.free[places[i]].Prompt.V) / float64(r.bytes)
+		ratio := float64(m.free[indices[i]].Prompt.V) / float64(r.bytes)
 		least, most = min(least, ratio), max(most, ratio)
 	}
-	if least <= 0 || most > ratioSpan*least {
+	if least <= 0 || most > maxDensityRatio*least {
 		return
 	}
 	for i, r := range left {
-		if m.apart(left, places, i) && m.apart(left, places, i+1) {
-			m.give(r, places[i])
+		if m.separated(left, indices, i) && m.separated(left, indices, i+1) {
+			m.assign(r, indices[i])
 		}
 	}
 }
 
-// apart says whether the i-th body and prompt are much larger than those before them.
-func (m *matching) apart(left []*live, places []int, i int) bool {
+// separated reports whether the i-th body and prompt are much larger than those before them.
+func (m *matching) separated(left []*request, indices []int, i int) bool {
 	if i == 0 || i == len(left) {
 		return true
 	}
-	small, large := m.free[places[i-1]].Prompt.V, m.free[places[i]].Prompt.V
-	return float64(left[i].bytes) >= sizeStep*float64(left[i-1].bytes) && float64(large) >= sizeStep*float64(small)
+	small, large := m.free[indices[i-1]].Prompt.V, m.free[indices[i]].Prompt.V
+	return float64(left[i].bytes) >= minSizeRatio*float64(left[i-1].bytes) && float64(large) >= minSizeRatio*float64(small)
 }

@@ -69,7 +69,7 @@ func (w *world) query(text string) string {
 
 func (w *world) target(dsn string) *Target {
 	w.t.Helper()
-	target, err := Parse(dsn)
+	target, err := ParseDSN(dsn)
 	must(w.t, err)
 	target.options.DialTimeout = patience // nobody here is silent when dialled
 	return target

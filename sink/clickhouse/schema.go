@@ -9,8 +9,8 @@ import (
 	"wattline/sink/store"
 )
 
-// Version is the schema version that this wattline writes and reads.
-const Version = 2
+// SchemaVersion is the schema version that this wattline writes and reads.
+const SchemaVersion = 2
 
 // versionTable records which versions were applied.
 const versionTable = "wattline_schema"
@@ -22,7 +22,7 @@ type schema struct {
 }
 
 // current is the schema of this wattline. A column that is added to meter.Columns or the columns of
-// package sink gets its schema version in the map here, in the same change that raises Version; the golden
+// package sink gets its schema version in the map here, in the same change that raises SchemaVersion; the golden
 // file in testdata shows what a released version looked like and must not change for it.
 func current() schema {
 	since := map[string]int{}
@@ -31,7 +31,7 @@ func current() schema {
 	} {
 		since[store.TablePower+"."+c] = 2
 	}
-	return schema{version: Version, tables: tables(since)}
+	return schema{version: SchemaVersion, tables: tables(since)}
 }
 
 // table returns the named table, or nil.

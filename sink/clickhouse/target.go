@@ -37,7 +37,7 @@ type Target struct {
 //
 // A password may be part of the DSN (see HasPassword) or be set with WithPassword. No error that is
 // returned contains it.
-func Parse(dsn string) (*Target, error) {
+func ParseDSN(dsn string) (*Target, error) {
 	dsn, caFile, err := complete(dsn)
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 		{"http://u:p%40ss@h/db", "http://u@h:8123/db", "h:8123", driver.HTTP, false},
 		{"http://h/db?username=u&password=p%40ss", "http://u@h:8123/db", "h:8123", driver.HTTP, false},
 	} {
-		target, err := Parse(c.dsn)
+		target, err := ParseDSN(c.dsn)
 		if err != nil {
 			t.Errorf("%s: %v", c.dsn, err)
 			continue
@@ -47,7 +47,7 @@ func TestParse(t *testing.T) {
 		if has := strings.Contains(c.dsn, "p%40ss"); target.HasPassword() != has || (has && o.Auth.Password != "p@ss") {
 			t.Errorf("%s: HasPassword %v", c.dsn, target.HasPassword())
 		}
-		if again, err := Parse(target.String()); err != nil || (!c.tls && again.String() != c.want) {
+		if again, err := ParseDSN(target.String()); err != nil || (!c.tls && again.String() != c.want) {
 			t.Errorf("%s does not parse to itself: %v", target, err)
 		}
 	}
@@ -71,7 +71,7 @@ func TestParseErrors(t *testing.T) {
 		"https://u:hunter2@h/db?ca_file=" + url.QueryEscape(os.Args[0]):              "no certificate",
 		"clickhouse://u:hunter2@h/db?http_proxy=" + url.QueryEscape("://u:hunter2@"): "cannot be read",
 	} {
-		_, err := Parse(dsn)
+		_, err := ParseDSN(dsn)
 		switch {
 		case err == nil && says != "":
 			t.Errorf("%s was accepted", dsn)
@@ -84,7 +84,7 @@ func TestParseErrors(t *testing.T) {
 // However a target is printed, logged or encoded, the password stays inside.
 func TestATargetPrintsWithoutItsPassword(t *testing.T) {
 	const secret = "hunter2"
-	target, err := Parse("clickhouse://u:" + secret + "@h/db")
+	target, err := ParseDSN("clickhouse://u:" + secret + "@h/db")
 	must(t, err)
 	for _, target := range []*Target{target, target.WithPassword(secret)} {
 		var log bytes.Buffer
@@ -103,7 +103,7 @@ func TestATargetPrintsWithoutItsPassword(t *testing.T) {
 }
 
 func TestErrorsAreSentencesWithoutPasswords(t *testing.T) {
-	target, err := Parse("http://u@h/db")
+	target, err := ParseDSN("http://u@h/db")
 	must(t, err)
 	target = target.WithPassword("a b/c+d")
 	for _, cause := range []error{
@@ -135,7 +135,7 @@ func TestErrorsAreSentencesWithoutPasswords(t *testing.T) {
 
 // A user's own statement that names what is not there says nothing about the schema, and needs no GRANT.
 func TestExplainIsAboutTheStatement(t *testing.T) {
-	target, err := Parse("http://u@h/db")
+	target, err := ParseDSN("http://u@h/db")
 	must(t, err)
 	target = target.WithPassword("s3cret")
 	for code, says := range map[int32]string{

@@ -100,12 +100,12 @@ func (m *Metrics) Shutdown(ctx context.Context) error {
 
 // Ended takes the row of a request that is over: it is read a little later, so it must not change. span
 // is its trace, for exemplars; an invalid one is none.
-func (m *Metrics) Ended(rec *meter.Record, span trace.SpanContext) {
+func (m *Metrics) RecordEnded(rec *meter.Record, span trace.SpanContext) {
 	m.backlog.add(waiting{rec, span, false})
 }
 
 // Final takes a row whose energy columns will not change any more, on the same terms as Ended.
-func (m *Metrics) Final(rec *meter.Record) {
+func (m *Metrics) RecordSettled(rec *meter.Record) {
 	m.backlog.add(waiting{rec, trace.SpanContext{}, true})
 }
 

@@ -104,10 +104,10 @@ func sum(points []point, attributes ...string) (value float64, count uint64) {
 // feed does what cmd does with finished rows.
 func feed(m *Metrics, ended, final []*meter.Record) {
 	for _, rec := range ended {
-		m.Ended(rec, trace.SpanContext{})
+		m.RecordEnded(rec, trace.SpanContext{})
 	}
 	for _, rec := range final {
-		m.Final(rec)
+		m.RecordSettled(rec)
 	}
 }
 
@@ -248,7 +248,7 @@ func everything(f *fixture) {
 	p, l := secondOf(rand.New(rand.NewPCG(1, 2)), 0)
 	f.Power(p)
 	f.Ledger(l)
-	f.Watch(watched())
+	f.SetSources(watched())
 }
 
 // Every metric that is defined can be seen, with the attributes that its definition lists and no others.
@@ -330,7 +330,7 @@ func TestObservedMetricsAreTheSources(t *testing.T) {
 func TestBucketsSeeFastModels(t *testing.T) {
 	bucket := func(perToken time.Duration) int {
 		f := newFixture(t, Config{})
-		f.Ended(&meter.Record{Dialect: meter.DialectChat, Outcome: meter.OK, DecodeUs: meter.Some(100 * perToken.Microseconds()), OutputTokens: meter.Some(101)}, trace.SpanContext{})
+		f.RecordEnded(&meter.Record{Dialect: meter.DialectChat, Outcome: meter.OK, DecodeUs: meter.Some(100 * perToken.Microseconds()), OutputTokens: meter.Some(101)}, trace.SpanContext{})
 		return slices.Index(f.collect(t)[semconv.MetricTPOT][0].buckets, 1)
 	}
 	if a, b, c := bucket(450*time.Microsecond), bucket(990*time.Microsecond), bucket(1990*time.Microsecond); a >= b || b >= c {
@@ -350,13 +350,13 @@ func TestCardinalityIsBounded(t *testing.T) {
 		}
 	}
 	for i := range 500 {
-		f.Ended(row(i), trace.SpanContext{})
+		f.RecordEnded(row(i), trace.SpanContext{})
 	}
 	f.backlog.flush()
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range n {
-		f.Ended(row(i), trace.SpanContext{})
+		f.RecordEnded(row(i), trace.SpanContext{})
 	}
 	f.backlog.flush()
 	runtime.GC()
@@ -386,7 +386,7 @@ func TestCombinationsAreBounded(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	few := func() string { return fmt.Sprint("v", r.IntN(32)) }
 	for range n {
-		f.Ended(&meter.Record{
+		f.RecordEnded(&meter.Record{
 			Route: "default", Dialect: meter.DialectChat, Model: few(), Labels: map[string]string{"a": few(), "b": few(), "c": few(), "d": few()},
 			Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1), DurationUs: meter.Some(1000), PromptTokens: meter.Some(1),
 		}, trace.SpanContext{})
@@ -409,11 +409,11 @@ func TestCombinationsAreBounded(t *testing.T) {
 func TestFailedRequestsNameNothing(t *testing.T) {
 	f := newFixture(t, Config{MaxValues: 2})
 	for i := range 100 {
-		f.Ended(&meter.Record{
+		f.RecordEnded(&meter.Record{
 			Dialect: meter.DialectChat, Model: fmt.Sprint("guess-", i), Outcome: meter.UpstreamError, Status: meter.Some(404), TTFBUs: meter.Some(1),
 		}, trace.SpanContext{})
 	}
-	f.Ended(&meter.Record{Dialect: meter.DialectChat, Model: "real", Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1)}, trace.SpanContext{})
+	f.RecordEnded(&meter.Record{Dialect: meter.DialectChat, Model: "real", Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1)}, trace.SpanContext{})
 	got := f.collect(t)[semconv.MetricRequests]
 	if v, _ := sum(got, semconv.GenAIResponseModel, "real"); v != 1 || len(got) != 2 {
 		t.Errorf("the series are %v", got)
@@ -425,8 +425,8 @@ func TestExemplarsNameTheTrace(t *testing.T) {
 	f := newFixture(t, Config{})
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}, TraceFlags: trace.FlagsSampled})
 	rec := &meter.Record{Dialect: meter.DialectChat, Outcome: meter.OK, TTFTUs: meter.Some(45_000), DurationUs: meter.Some(1_000_000)}
-	f.Ended(rec, span)
-	f.Ended(rec, span.WithTraceFlags(0))
+	f.RecordEnded(rec, span)
+	f.RecordEnded(rec, span.WithTraceFlags(0))
 	for _, name := range []string{semconv.MetricTTFT, semconv.MetricRequestDuration} {
 		p := f.collect(t)[name][0]
 		if len(p.exemplars) != 1 || trace.TraceID(p.exemplars[0].TraceID) != span.TraceID() || trace.SpanID(p.exemplars[0].SpanID) != span.SpanID() {
@@ -438,7 +438,7 @@ func TestExemplarsNameTheTrace(t *testing.T) {
 // A name that is no UTF-8 becomes one: Prometheus would refuse the whole page.
 func TestNamesBecomeValid(t *testing.T) {
 	f := newFixture(t, Config{})
-	f.Ended(&meter.Record{Dialect: meter.DialectChat, Model: "q\xff", Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1)}, trace.SpanContext{})
+	f.RecordEnded(&meter.Record{Dialect: meter.DialectChat, Model: "q\xff", Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1)}, trace.SpanContext{})
 	if v, _ := sum(f.collect(t)[semconv.MetricRequests], semconv.GenAIResponseModel, "q\uFFFD"); v != 1 {
 		t.Errorf("the series are %v", f.collect(t)[semconv.MetricRequests])
 	}
@@ -459,8 +459,8 @@ func TestARowsMetricsAllocateLittle(t *testing.T) {
 	ended, final := randomRows(64)
 	perRun := testing.AllocsPerRun(runs, func() {
 		for i := range rows {
-			f.Ended(ended[i%64], trace.SpanContext{})
-			f.Final(final[i%64])
+			f.RecordEnded(ended[i%64], trace.SpanContext{})
+			f.RecordSettled(final[i%64])
 		}
 		f.backlog.flush()
 	})
@@ -487,8 +487,8 @@ func BenchmarkMetrics(b *testing.B) {
 			b.ReportAllocs()
 			i, cpu := 0, cpuTime()
 			for b.Loop() {
-				f.Ended(ended[i%64], c.span)
-				f.Final(final[i%64])
+				f.RecordEnded(ended[i%64], c.span)
+				f.RecordSettled(final[i%64])
 				if i++; i%1024 == 0 {
 					f.backlog.flush()
 				}

@@ -63,7 +63,7 @@ type Export struct {
 }
 
 // Watch sets where the observed metrics come from.
-func (m *Metrics) Watch(s Sources) {
+func (m *Metrics) SetSources(s Sources) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sources = s

@@ -43,7 +43,7 @@ func BenchmarkTracing(b *testing.B) {
 	}{{"sampled", 1, none}, {"continued", 0, headers}, {"unsampled", 0, none}} {
 		b.Run(c.name, func(b *testing.B) {
 			out := &encoder{}
-			tr, err := New(Config{Upload: out, Ratio: c.ratio, Linger: time.Millisecond, Capacity: 1 << 20})
+			tr, err := New(Config{Upload: out, Ratio: c.ratio, FlushInterval: time.Millisecond, Capacity: 1 << 20})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -58,7 +58,7 @@ func BenchmarkTracing(b *testing.B) {
 				_, one.TraceID = r.Trace(seq, c.header)
 				r.Sent(seq, 1)
 				r.Ended(seq, rec.DurationUs.V*1000, &one)
-				tr.Final(&one)
+				tr.Settled(&one)
 			}
 			b.StopTimer()
 			if err := tr.Stop(context.Background()); err != nil {
@@ -80,7 +80,7 @@ func BenchmarkTracing(b *testing.B) {
 		for b.Loop() {
 			one := new(meter.Record)
 			*one = rec
-			_, one.TraceID = Passive{}.Trace(1, none)
+			_, one.TraceID = PassthroughTracer{}.Trace(1, none)
 		}
 		b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
 	})

@@ -31,7 +31,7 @@ func send(t *testing.T, raw string, protocol Protocol) {
 		rec.ID += q.name // each its own
 		n.ended, n.rec = time.Now(), &rec
 		tracer.await(n)
-		tracer.Final(&rec)
+		tracer.Settled(&rec)
 	}
 	if err := tracer.Stop(ctx); err != nil {
 		t.Fatal(err)

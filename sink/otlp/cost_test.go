@@ -12,7 +12,7 @@ func unasked(string) []byte { return nil }
 
 // traced has so many requests traced, waits until their spans are sent, and returns how many were.
 func traced(t *testing.T, ratio float64, requests uint64) uint64 {
-	tr, err := New(Config{Upload: &encoder{}, Ratio: ratio, Linger: time.Millisecond, Capacity: 1 << 20})
+	tr, err := New(Config{Upload: &encoder{}, Ratio: ratio, FlushInterval: time.Millisecond, Capacity: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func traced(t *testing.T, ratio float64, requests uint64) uint64 {
 		_, one.TraceID = r.Trace(seq+1, unasked)
 		r.Sent(seq+1, 1)
 		r.Ended(seq+1, row.DurationUs.V*1000, &one)
-		tr.Final(&one)
+		tr.Settled(&one)
 	}
 	if err := tr.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestTracingAllocates(t *testing.T) {
 		})
 	}
 	var row meter.Record
-	if n := testing.AllocsPerRun(200, func() { _, row.TraceID = Passive{}.Trace(1, unasked) }); n > 0 {
+	if n := testing.AllocsPerRun(200, func() { _, row.TraceID = PassthroughTracer{}.Trace(1, unasked) }); n > 0 {
 		t.Errorf("without an endpoint: %v allocations a request", n)
 	}
 }

@@ -110,7 +110,7 @@ func (l load) compare(t *testing.T, endpoint string, protocol otlp.Protocol, str
 	}
 	var log bytes.Buffer
 	cfg := otlp.Config{Upload: client, Ratio: 1, Log: slog.New(slog.NewTextHandler(&log, nil))}
-	plain := startTraced(t, up.ln.Addr().String(), cfg, func(c *proxy.Config) { c.Tracer, c.Observer = otlp.Passive{}, proxy.NopObserver{} })
+	plain := startTraced(t, up.ln.Addr().String(), cfg, func(c *proxy.Config) { c.Tracer, c.Observer = otlp.PassthroughTracer{}, proxy.NopObserver{} })
 	traced := startTraced(t, up.ln.Addr().String(), cfg, nil)
 
 	l.hold(t, plain.addr, strict)

@@ -143,7 +143,7 @@ func (x *traced) Done(seq uint64, at int64, rec *meter.Record) {
 	x.requests.Add(1)
 	x.route.Ended(seq, at, rec)
 	rec.EnergyQuality = meter.EnergyUnavailable
-	x.trace.Final(rec)
+	x.trace.Settled(rec)
 	select {
 	case x.rows <- rec:
 	default: // nobody looks at this one
@@ -334,7 +334,7 @@ func TestSamplingFollowsTheParent(t *testing.T) {
 // With tracing off not a byte of the header changes, and the row still names the client's trace.
 func TestPassiveChangesNothing(t *testing.T) {
 	up, k := newEchoing(t), &kept{}
-	x := startTraced(t, up.ln.Addr().String(), otlp.Config{Upload: k, Ratio: 1}, func(c *proxy.Config) { c.Tracer = otlp.Passive{} })
+	x := startTraced(t, up.ln.Addr().String(), otlp.Config{Upload: k, Ratio: 1}, func(c *proxy.Config) { c.Tracer = otlp.PassthroughTracer{} })
 	rec := x.post(t, "traceparent", sampledBy)
 	if got := headerLines(up.last(), "traceparent"); len(got) != 1 || got[0] != sampledBy || rec.TraceID != clientsTrace {
 		t.Errorf("traceparent upstream is %q, the row's trace %q", got, rec.TraceID)

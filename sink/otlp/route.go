@@ -91,12 +91,12 @@ func (r *Route) Ended(seq uint64, at int64, rec *meter.Record) {
 	r.tracer.await(n)
 }
 
-// Passive is a proxy.Tracer for when tracing is off: it changes nothing, and lets the row say which
+// PassthroughTracer is a proxy.Tracer for when tracing is off: it changes nothing, and lets the row say which
 // trace the client is in.
-type Passive struct{}
+type PassthroughTracer struct{}
 
 // Trace returns the trace id of the client's own traceparent, if it has one.
-func (Passive) Trace(_ uint64, header func(name string) []byte) (traceparent, traceID string) {
+func (PassthroughTracer) Trace(_ uint64, header func(name string) []byte) (traceparent, traceID string) {
 	if p, ok := parseTraceparent(header("traceparent")); ok {
 		traceID = p.trace.String()
 	}

@@ -97,7 +97,7 @@ func signal(c chan struct{}) {
 
 func (s *sender) run() {
 	defer close(s.done)
-	sweep := time.NewTicker(s.cfg.Patience / 8)
+	sweep := time.NewTicker(s.cfg.MaxWait / 8)
 	defer sweep.Stop()
 	for {
 		select {
@@ -105,7 +105,7 @@ func (s *sender) run() {
 			s.linger()
 			s.drain()
 		case <-sweep.C:
-			for _, j := range s.overdue(time.Now().Add(-s.cfg.Patience)) {
+			for _, j := range s.overdue(time.Now().Add(-s.cfg.MaxWait)) {
 				s.offer(j)
 			}
 		case <-s.hurry.Done():
@@ -117,7 +117,7 @@ func (s *sender) run() {
 
 // linger waits for company for what is queued.
 func (s *sender) linger() {
-	timer := time.NewTimer(s.cfg.Linger)
+	timer := time.NewTimer(s.cfg.FlushInterval)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

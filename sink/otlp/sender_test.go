@@ -67,7 +67,7 @@ func endFinal(t *Tracer, r *Route, seq uint64) {
 	rec := end(t, r, seq)
 	settled := *rec
 	settled.EnergyQuality = meter.EnergyMeasured
-	t.Final(&settled)
+	t.Settled(&settled)
 }
 
 func newTracer(t *testing.T, cfg Config) (*Tracer, *Route) {
@@ -99,7 +99,7 @@ func TestTraceWaitsForTheFinalRow(t *testing.T) {
 		}
 		settled := *rec
 		settled.EnergyQuality = meter.EnergyMeasured
-		tr.Final(&settled)
+		tr.Settled(&settled)
 		time.Sleep(2 * time.Second)
 		if _, traces := c.counts(); traces != 1 {
 			t.Errorf("%d traces were sent within 2 s of the final row", traces)
@@ -116,7 +116,7 @@ func TestTraceWaitsForTheFinalRow(t *testing.T) {
 func TestOverdueTraceIsSentAsItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &collector{}
-		tr, r := newTracer(t, Config{Upload: c, Patience: time.Minute})
+		tr, r := newTracer(t, Config{Upload: c, MaxWait: time.Minute})
 		end(tr, r, 1)
 		time.Sleep(59 * time.Second)
 		if calls, _ := c.counts(); calls != 0 {
@@ -126,7 +126,7 @@ func TestOverdueTraceIsSentAsItIs(t *testing.T) {
 		if _, traces := c.counts(); traces != 1 || tr.Stats().Waiting != 0 {
 			t.Errorf("%d traces were sent; %+v", traces, tr.Stats())
 		}
-		tr.Final(&meter.Record{ID: "row-1"}) // too late, and harmless
+		tr.Settled(&meter.Record{ID: "row-1"}) // too late, and harmless
 		stop(t, tr, 0)
 	})
 }

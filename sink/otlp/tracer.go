@@ -37,12 +37,12 @@ type Config struct {
 	// Capacity is how many traces wait for their row and how many for the collector, each (default 4096,
 	// about 3 KB each). Beyond it the newest are dropped and counted.
 	Capacity int
-	// Patience is how long an ended request's trace waits for its row to become final before it is sent
+	// MaxWait is how long an ended request's trace waits for its row to become final before it is sent
 	// as it is (default 2 min; a row settles within 30 s).
-	Patience time.Duration
-	// Linger is how long the first trace of a batch waits for company (default 1 s).
-	Linger time.Duration
-	Log    *slog.Logger
+	MaxWait time.Duration
+	// FlushInterval is how long the first trace of a batch waits for company (default 1 s).
+	FlushInterval time.Duration
+	Log           *slog.Logger
 }
 
 func (c *Config) setDefaults() error {
@@ -62,11 +62,11 @@ func (c *Config) setDefaults() error {
 	if c.Capacity <= 0 {
 		c.Capacity = 4096
 	}
-	if c.Patience <= 0 {
-		c.Patience = 2 * time.Minute
+	if c.MaxWait <= 0 {
+		c.MaxWait = 2 * time.Minute
 	}
-	if c.Linger <= 0 {
-		c.Linger = time.Second
+	if c.FlushInterval <= 0 {
+		c.FlushInterval = time.Second
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -152,7 +152,7 @@ func (t *Tracer) Span(id string) trace.SpanContext {
 
 // Final hands over a row whose energy columns will not change any more. The Tracer reads it later: it
 // must not be changed. Rows that were not sampled are ignored. It never blocks.
-func (t *Tracer) Final(rec *meter.Record) {
+func (t *Tracer) Settled(rec *meter.Record) {
 	t.mu.Lock()
 	n := t.waiting[rec.ID]
 	delete(t.waiting, rec.ID)

@@ -33,7 +33,7 @@ func shipped(t testing.TB, s *store.Store) house {
 	t.Helper()
 	srv := chtest.NewServer(t, shared.Engine(t), chtest.Options{})
 	database := "queries_" + t.Name()
-	target, err := clickhouse.Parse(srv.DSN(database))
+	target, err := clickhouse.ParseDSN(srv.DSN(database))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func (a answer) plain(t *testing.T) answer {
 	t.Helper()
 	for _, row := range a.rows {
 		for i := range row {
-			switch v := queries.Value(row[i]).(type) {
+			switch v := queries.NormalizeValue(row[i]).(type) {
 			case string:
 				row[i] = v
 				if at, err := time.Parse(store.TimeLayout, v); err == nil {

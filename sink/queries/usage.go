@@ -13,8 +13,8 @@ import (
 // UsageKeys are what Usage can group by.
 func UsageKeys() []string { return []string{"agent", "session", "model", "user", "label", "day"} }
 
-// Consumption is what a group of requests used. A null is something that no request of the group told.
-type Consumption struct {
+// UsageGroup is what a group of requests used. A null is something that no request of the group told.
+type UsageGroup struct {
 	Key          sql.Null[string] // null: requests that name none
 	Requests     int64
 	InTokens     sql.Null[int64] // prompt tokens, cached ones included
@@ -35,8 +35,8 @@ type Consumption struct {
 type Usage struct {
 	By     string
 	Since  time.Time
-	Groups []Consumption // most energy first (days: oldest first); with By label a request counts once a label
-	Total  Consumption   // every request once
+	Groups []UsageGroup // most energy first (days: oldest first); with By label a request counts once a label
+	Total  UsageGroup   // every request once
 	// What the devices drew and no request is charged for; null where no ledger was kept. The idle level
 	// errs alike in every second, so its errors add up.
 	IdleKWh, IdleSigmaKWh, ResidualKWh sql.Null[float64]
@@ -68,11 +68,11 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 	u := &Usage{By: by, Since: since}
 	data := struct{ Key, By, Since string }{key, by, literal(since)}
 	var err error
-	if u.Groups, err = scanConsumption(ctx, db, d, data); err != nil {
+	if u.Groups, err = readUsageGroups(ctx, db, d, data); err != nil {
 		return nil, err
 	}
 	data.Key, data.By = "'all'", "all"
-	total, err := scanConsumption(ctx, db, d, data)
+	total, err := readUsageGroups(ctx, db, d, data)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 	return u, db.QueryRowContext(ctx, pools).Scan(&u.IdleKWh, &u.IdleSigmaKWh, &u.ResidualKWh)
 }
 
-func scanConsumption(ctx context.Context, db *sql.DB, d Dialect, data any) (groups []Consumption, err error) {
+func readUsageGroups(ctx context.Context, db *sql.DB, d Dialect, data any) (groups []UsageGroup, err error) {
 	text, err := render(d, "usage", usageSource, data)
 	if err != nil {
 		return nil, err
@@ -98,14 +98,14 @@ func scanConsumption(ctx context.Context, db *sql.DB, d Dialect, data any) (grou
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var c Consumption
+		var c UsageGroup
 		var variance sql.Null[float64]
 		var key any
 		if err := rows.Scan(&key, &c.Requests, &c.InTokens, &c.CachedTokens, &c.OutTokens, &c.Measured,
 			&c.EnergyKWh, &variance, &c.IdleKWh, &c.Cost, &c.TTFTms, &c.Simulated); err != nil {
 			return nil, err
 		}
-		if text, ok := Value(key).(string); ok {
+		if text, ok := NormalizeValue(key).(string); ok {
 			c.Key = sql.Null[string]{V: text, Valid: true}
 		}
 		if variance.Valid {

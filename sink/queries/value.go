@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Value brings a value that database/sql scanned from either engine into an any to one of nil, bool, int64,
+// NormalizeValue brings a value that database/sql scanned from either engine into an any to one of nil, bool, int64,
 // float64, string and time.Time (UTC). Lists and maps, which only ClickHouse has, become the JSON text that
 // the store would hold. clickhouse-go gives some nullable texts as pointers, and unsigned counts.
-func Value(v any) any {
+func NormalizeValue(v any) any {
 	if at, ok := v.(time.Time); ok {
 		return at.UTC()
 	}
@@ -21,7 +21,7 @@ func Value(v any) any {
 		if r.IsNil() {
 			return nil
 		}
-		return Value(r.Elem().Interface())
+		return NormalizeValue(r.Elem().Interface())
 	case reflect.Bool:
 		return r.Bool()
 	case reflect.String:

@@ -34,25 +34,25 @@ func (r Retention) withDefaults() Retention {
 	return r
 }
 
-// Retired counts what one Retire did.
-type Retired struct {
-	Expired int64 // rows deleted for their age
-	Thinned int64 // rows merged into minutes
-	Evicted int64 // rows deleted because of MaxBytes
-	Lost    int64 // those of Evicted that had not been shipped
+// RetentionResult counts what one Retire did.
+type RetentionResult struct {
+	Expired     int64 // rows deleted for their age
+	Downsampled int64 // rows merged into minutes
+	Evicted     int64 // rows deleted because of MaxBytes
+	Lost        int64 // those of Evicted that had not been shipped
 }
 
 const (
-	// retireChunk is how many rows one transaction deletes, so that Write never waits long.
-	retireChunk = 2000
-	// keepEvery is how often Keep looks.
-	keepEvery = time.Minute
+	// retentionChunk is how many rows one transaction deletes, so that Write never waits long.
+	retentionChunk = 2000
+	// retentionInterval is how often Keep looks.
+	retentionInterval = time.Minute
 )
 
 // Keep applies a retention once a minute until ctx ends. It logs what was lost, and trouble, a file that
 // somebody took away included, at most once an hour.
-func (s *Store) Keep(ctx context.Context, r Retention) {
-	tick := time.NewTicker(keepEvery)
+func (s *Store) RunRetention(ctx context.Context, r Retention) {
+	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
 	var saidAt, goneAt time.Time
 	for {
@@ -60,7 +60,7 @@ func (s *Store) Keep(ctx context.Context, r Retention) {
 			s.log.Error("the store's file was moved or deleted: rows still go into it, where nobody finds them; put it back or start wattline again", "path", s.path)
 			goneAt = time.Now()
 		}
-		done, err := s.Retire(ctx, time.Now(), r)
+		done, err := s.EnforceRetention(ctx, time.Now(), r)
 		if done.Lost > 0 {
 			s.log.Warn("the store reached its size limit: the oldest rows were dropped before they were shipped",
 				"rows", done.Lost, "path", s.path, "limit_bytes", r.withDefaults().MaxBytes)
@@ -78,17 +78,17 @@ func (s *Store) Keep(ctx context.Context, r Retention) {
 }
 
 // Retire does all that is due at now, in transactions small enough to let Write in between.
-func (s *Store) Retire(ctx context.Context, now time.Time, r Retention) (Retired, error) {
+func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention) (RetentionResult, error) {
 	r = r.withDefaults()
-	var done Retired
+	var done RetentionResult
 	old, oldGaps := now.Add(-r.Requests), now.Add(-r.Gaps)
 	err := s.expire(ctx, r.Shipping, &done.Expired,
 		expiry{TableRequests, "started_at", old}, expiry{TablePower, "at", old}, expiry{TableLedger, "at", old}, expiry{TableGaps, "started_at", oldGaps})
 	if err == nil {
-		err = thinTable(ctx, s, powerTable(), thinPower, now.Add(-r.Samples), r.Shipping, &done.Thinned)
+		err = downsampleTable(ctx, s, powerTable(), downsamplePower, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
 	}
 	if err == nil {
-		err = thinTable(ctx, s, ledgerTable(), thinLedger, now.Add(-r.Samples), r.Shipping, &done.Thinned)
+		err = downsampleTable(ctx, s, ledgerTable(), downsampleLedger, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
 	}
 	if err == nil {
 		err = s.evict(ctx, r.MaxBytes, &done)
@@ -99,9 +99,9 @@ func (s *Store) Retire(ctx context.Context, now time.Time, r Retention) (Retired
 	return done, explain("retire rows of", s.path, err)
 }
 
-// retirable is a condition on a row that may go for its age: it was shipped, or shipping is not wanted
+// isExpendable is a condition on a row that may go for its age: it was shipped, or shipping is not wanted
 // and no batch that was begun earlier holds it.
-func retirable(table string, shipping bool) string {
+func isExpendable(table string, shipping bool) string {
 	if shipping {
 		return "ship_seq <= (SELECT value FROM counters WHERE name = 'shipped_" + table + "')"
 	}
@@ -121,13 +121,13 @@ func (s *Store) expire(ctx context.Context, shipping bool, expired *int64, what 
 		for {
 			n, err := s.exclusively(ctx, func() (int64, error) {
 				return affected(s.conn.ExecContext(ctx, "DELETE FROM "+t.table+" WHERE rowid IN (SELECT rowid FROM "+t.table+
-					" WHERE "+t.at+" < ? AND "+retirable(t.table, shipping)+" LIMIT ?)", literal(t.before), retireChunk))
+					" WHERE "+t.at+" < ? AND "+isExpendable(t.table, shipping)+" LIMIT ?)", literal(t.before), retentionChunk))
 			})
 			if err != nil {
 				return err
 			}
 			*expired += n
-			if n < retireChunk {
+			if n < retentionChunk {
 				break
 			}
 		}
@@ -149,25 +149,25 @@ func (s *Store) exclusively(ctx context.Context, f func() (int64, error)) (n int
 	return n, err
 }
 
-// thinTable turns the seconds from before a time into minutes, an hour of them in a transaction.
-func thinTable[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool, thinned *int64) error {
-	before = before.Truncate(thinnedSpan)
+// downsampleTable turns the seconds from before a time into minutes, an hour of them in a transaction.
+func downsampleTable[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool, downsampled *int64) error {
+	before = before.Truncate(downsampledSpan)
 	for {
 		more := false
 		n, err := s.exclusively(ctx, func() (n int64, err error) {
-			n, more, err = thinHour(ctx, s, t, merge, before, shipping)
+			n, more, err = downsampleHour(ctx, s, t, merge, before, shipping)
 			return n, err
 		})
-		*thinned += n
+		*downsampled += n
 		if err != nil || !more {
 			return err
 		}
 	}
 }
 
-// thinHour does the oldest hour that has not been thinned. It stops short of rows that may not be
+// downsampleHour does the oldest hour that has not been thinned. It stops short of rows that may not be
 // changed yet.
-func thinHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool) (n int64, more bool, err error) {
+func downsampleHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool) (n int64, more bool, err error) {
 	var done int64
 	if err = s.conn.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = ?", "thinned_"+t.name).Scan(&done); err != nil {
 		return 0, false, err
@@ -181,7 +181,7 @@ func thinHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T)
 	if err != nil {
 		return 0, false, err
 	}
-	end := start.Truncate(thinnedSpan).Add(time.Hour)
+	end := start.Truncate(downsampledSpan).Add(time.Hour)
 	if end.After(before) {
 		end = before
 	}
@@ -191,7 +191,7 @@ func thinHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T)
 	const window = " WHERE at >= ? AND at < ?"
 	bounds := []any{literal(start), literal(end)}
 	var kept int
-	err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM "+t.name+window+" AND NOT ("+retirable(t.name, shipping)+")", bounds...).Scan(&kept)
+	err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM "+t.name+window+" AND NOT ("+isExpendable(t.name, shipping)+")", bounds...).Scan(&kept)
 	if err != nil || kept > 0 {
 		return 0, false, err
 	}
@@ -202,16 +202,16 @@ func thinHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T)
 	if _, err = s.conn.ExecContext(ctx, "DELETE FROM "+t.name+window, bounds...); err != nil { //nolint:gosec // a table of ours
 		return 0, false, err
 	}
-	if err = insertThinned(ctx, s.conn, t, merge, rows, seqs); err != nil {
+	if err = insertDownsampled(ctx, s.conn, t, merge, rows, seqs); err != nil {
 		return 0, false, err
 	}
 	_, err = s.conn.ExecContext(ctx, "UPDATE counters SET value = ? WHERE name = ?", end.UnixMicro(), "thinned_"+t.name)
 	return int64(len(rows)), true, err
 }
 
-// insertThinned writes the merged rows. Each keeps the highest ship_seq of those it replaces: all of
+// insertDownsampled writes the merged rows. Each keeps the highest ship_seq of those it replaces: all of
 // them were shipped, or none will ever be.
-func insertThinned[T any](ctx context.Context, conn *sql.Conn, t table[T], merge func([]*T) ([]*T, []int), rows []*T, seqs []int64) error {
+func insertDownsampled[T any](ctx context.Context, conn *sql.Conn, t table[T], merge func([]*T) ([]*T, []int), rows []*T, seqs []int64) error {
 	merged, into := merge(rows)
 	highest := make([]int64, len(merged))
 	for i, m := range into {
@@ -244,7 +244,7 @@ func (s *Store) Size(ctx context.Context) (Size, error) {
 }
 
 // evict deletes the oldest rows, whatever they are, until the rest takes 95 % of limit.
-func (s *Store) evict(ctx context.Context, limit int64, done *Retired) error {
+func (s *Store) evict(ctx context.Context, limit int64, done *RetentionResult) error {
 	target := limit
 	for {
 		size, err := s.Size(ctx)
@@ -279,7 +279,7 @@ func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) 
 			UNION ALL SELECT * FROM (SELECT ship_seq FROM itl_gaps ORDER BY ship_seq LIMIT ?1)),
 		chunk(seq) AS (SELECT max(seq) FROM (SELECT seq FROM oldest ORDER BY seq LIMIT ?1))
 		SELECT max(seq, coalesce((SELECT last_ship_seq FROM batches WHERE confirmed_at IS NULL AND of_table <> ?2 AND first_ship_seq <= seq), 0)) FROM chunk`,
-		retireChunk, TableConfigs).Scan(&upTo)
+		retentionChunk, TableConfigs).Scan(&upTo)
 	if err != nil || !upTo.Valid {
 		return 0, 0, err
 	}

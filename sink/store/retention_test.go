@@ -18,9 +18,9 @@ import (
 
 const day = 24 * time.Hour
 
-func retire(t *testing.T, s *Store, now time.Time, r Retention) Retired {
+func retire(t *testing.T, s *Store, now time.Time, r Retention) RetentionResult {
 	t.Helper()
-	done, err := s.Retire(t.Context(), now, r)
+	done, err := s.EnforceRetention(t.Context(), now, r)
 	must(t, err)
 	return done
 }
@@ -50,7 +50,7 @@ func TestOldRowsExpire(t *testing.T) {
 		r := Retention{Shipping: shipping}
 		first := retire(t, s, now, r)
 		if shipping {
-			if first != (Retired{}) {
+			if first != (RetentionResult{}) {
 				t.Errorf("rows that wait to be shipped went: %+v", first)
 			}
 			shipAll(t, s)
@@ -73,7 +73,7 @@ func TestRawGapsGoFirst(t *testing.T) {
 		rows.Gaps = append(rows.Gaps, &sink.Gaps{ID: request(i).ID, StartedAt: epoch.Add(-time.Duration(age) * day), GapsUs: []uint32{1, 0, 5}})
 	}
 	must(t, s.Write(t.Context(), rows))
-	if done := retire(t, s, epoch, Retention{Shipping: true}); done != (Retired{}) {
+	if done := retire(t, s, epoch, Retention{Shipping: true}); done != (RetentionResult{}) {
 		t.Errorf("rows that wait to be shipped went: %+v", done)
 	}
 	w, err := s.Waiting(t.Context())
@@ -82,10 +82,10 @@ func TestRawGapsGoFirst(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 	shipAll(t, s)
-	if done := retire(t, s, epoch, Retention{Shipping: true}); done != (Retired{Expired: 1}) || number(t, s, "SELECT count(*) FROM itl_gaps") != 1 {
+	if done := retire(t, s, epoch, Retention{Shipping: true}); done != (RetentionResult{Expired: 1}) || number(t, s, "SELECT count(*) FROM itl_gaps") != 1 {
 		t.Errorf("of rows 8 and 3 days old: %+v", done)
 	}
-	if done := retire(t, s, epoch, Retention{Gaps: day}); done != (Retired{Expired: 1}) || number(t, s, "SELECT count(*) FROM requests") != 2 {
+	if done := retire(t, s, epoch, Retention{Gaps: day}); done != (RetentionResult{Expired: 1}) || number(t, s, "SELECT count(*) FROM requests") != 2 {
 		t.Errorf("with a day to live: %+v", done)
 	}
 	must(t, s.Write(t.Context(), &sink.Rows{Gaps: []*sink.Gaps{{ID: "large", StartedAt: epoch, GapsUs: make([]uint32, 1<<19)}}}))
@@ -145,15 +145,15 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 	const balance = "SELECT count(*) FROM ledger WHERE counter_uj <> requests_active_uj + requests_idle_uj + pools_uj + idle_uj + residual_uj"
 	before, counter := number(t, s, totals), number(t, s, "SELECT sum(counter_uj) FROM ledger")
 
-	if done := retire(t, s, now, Retention{Shipping: true}); done.Thinned != 0 {
+	if done := retire(t, s, now, Retention{Shipping: true}); done.Downsampled != 0 {
 		t.Errorf("seconds were thinned before they were shipped: %+v", done)
 	}
 	shipAll(t, s)
 	// 9:59:30 to 11:30:00 is 5430 s, 1086 rows: one half minute, then 90 whole ones.
-	if done := retire(t, s, now, Retention{Shipping: true}); done != (Retired{Thinned: 2 * 2 * 1086}) {
+	if done := retire(t, s, now, Retention{Shipping: true}); done != (RetentionResult{Downsampled: 2 * 2 * 1086}) {
 		t.Errorf("%+v", done)
 	}
-	if done := retire(t, s, now, Retention{Shipping: true}); done != (Retired{}) {
+	if done := retire(t, s, now, Retention{Shipping: true}); done != (RetentionResult{}) {
 		t.Errorf("a second time: %+v", done)
 	}
 	for _, table := range []string{"power", "ledger"} {
@@ -185,7 +185,7 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 	if b := next(t, s, 10); b != nil {
 		t.Errorf("minutes ship again: %d of %s", len(b.IDs), b.Table)
 	}
-	if done := retire(t, s, now.Add(30*day), Retention{}); done.Thinned != 2*2*(1440-1086) {
+	if done := retire(t, s, now.Add(30*day), Retention{}); done.Downsampled != 2*2*(1440-1086) {
 		t.Errorf("the rest: %+v", done)
 	}
 }
@@ -257,7 +257,7 @@ func TestKeepSaysWhatWasLost(t *testing.T) {
 	defer cancel()
 	var log strings.Builder
 	s.log = slog.New(cancelOn{slog.NewTextHandler(&log, nil), "dropped before they were shipped", cancel, &log})
-	s.Keep(ctx, Retention{MaxBytes: 500 << 10})
+	s.RunRetention(ctx, Retention{MaxBytes: 500 << 10})
 	if ctx.Err() != context.Canceled {
 		t.Errorf("nothing was said: %q", log.String())
 	}
@@ -273,7 +273,7 @@ func TestAFileThatIsTakenAwayIsSaid(t *testing.T) {
 		log.Reset()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // one look
-		s.Keep(ctx, Retention{})
+		s.RunRetention(ctx, Retention{})
 		return log.String()
 	}
 	if said := look(); strings.Contains(said, "moved or deleted") {

@@ -13,8 +13,8 @@ import (
 // order, and the same literal compares in SQLite and in ClickHouse.
 const TimeLayout = "2006-01-02 15:04:05.000000"
 
-// Text is a field, given by pointer as in Column.Ptr, as the store would write it; "" for null.
-func Text(field any) (string, error) {
+// FieldText is a field, given by pointer as in Column.Ptr, as the store would write it; "" for null.
+func FieldText(field any) (string, error) {
 	var v values
 	if err := v.add(field); err != nil || v.list[0].kind == isNull {
 		return "", err

@@ -46,8 +46,8 @@ func readDir(t testing.TB, dir string) *recording {
 	for _, k := range rec.Looks {
 		r.Readings = append(r.Readings, Reading{
 			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.OK,
-			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.OK, TempC: k.TempC.V, HasTemp: k.TempC.OK,
-			Contended: k.Contended.V == 1, HasContended: k.Contended.OK, Lost: k.Lost,
+			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.Valid, TempC: k.TempC.V, HasTemp: k.TempC.Valid,
+			Contended: k.Contended.V == 1, HasContended: k.Contended.Valid, Lost: k.Lost,
 		})
 	}
 	for _, p := range rec.Ring {

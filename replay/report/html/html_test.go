@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/deploy/debian"
 	"wattline/replay"
 	"wattline/replay/replaytest"
 	"wattline/replay/report"
@@ -79,10 +80,7 @@ func TestNamesCannotBreakThePage(t *testing.T) {
 
 // A real browser draws every chart, and complains of nothing.
 func TestABrowserDrawsIt(t *testing.T) {
-	browser := findBrowser()
-	if browser == "" {
-		t.Skip("no chromium or chrome on this machine: install one (Debian: apt install chromium) to have the charts looked at")
-	}
+	browser := debian.Need(t, "chromium")
 	for name, c := range map[string]struct {
 		page         string
 		charts, none int
@@ -110,15 +108,6 @@ func TestABrowserDrawsIt(t *testing.T) {
 			t.Errorf("%s: the browser complains:\n%s", name, complaints)
 		}
 	}
-}
-
-func findBrowser() string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
 }
 
 // render loads the page and returns its document after the scripts, and what the console says.

@@ -61,7 +61,7 @@ func Rows(w io.Writer, rows *sql.Rows, columnsOf func() []string, format string)
 			return err
 		}
 		for i := range values {
-			values[i] = queries.Value(values[i])
+			values[i] = queries.NormalizeValue(values[i])
 		}
 		if err := out.row(values); err != nil {
 			return err

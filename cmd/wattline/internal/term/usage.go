@@ -16,7 +16,7 @@ func Usage(w io.Writer, u *queries.Usage, currency string) {
 		cost += " " + currency
 	}
 	t := table.New(w, u.By, "requests", "in", "cached", "out", "kWh", "± kWh", "idle share", cost, "ttft p50 ms")
-	line := func(name string, g queries.Consumption) {
+	line := func(name string, g queries.UsageGroup) {
 		t.Row(
 			name, g.Requests, nullInt(g.InTokens), nullInt(g.CachedTokens), nullInt(g.OutTokens),
 			nullFloat(g.EnergyKWh), nullFloat(g.SigmaKWh), idleShare(g), nullFloat(g.Cost), nullFloat(g.TTFTms),
@@ -38,7 +38,7 @@ func Usage(w io.Writer, u *queries.Usage, currency string) {
 }
 
 // idleShare is the part of a group's energy that is its share of the loaded-idle draw.
-func idleShare(g queries.Consumption) string {
+func idleShare(g queries.UsageGroup) string {
 	if !g.IdleKWh.Valid || !g.EnergyKWh.Valid || g.EnergyKWh.V == 0 {
 		return table.Absent
 	}

@@ -28,7 +28,7 @@ func TestNamesakeIsNoticed(t *testing.T) {
 			row("second-1", "gpu-host", start.Add(3*time.Second)), row("second-2", "gpu-host", start.Add(-time.Hour)), row("second-3", "other", start.Add(time.Second)),
 		},
 	}
-	namesakes := map[string]*Namesake{}
+	conflicts := map[string]*InstanceConflict{}
 	for name, requests := range rows {
 		s := outbox(t, &sink.Rows{Requests: requests})
 		c := w.client(false)
@@ -37,17 +37,17 @@ func TestNamesakeIsNoticed(t *testing.T) {
 		reader, err := store.OpenReader(t.Context(), s.Path())
 		must(t, err)
 		t.Cleanup(func() { _ = reader.Close() })
-		namesakes[name] = &Namesake{Client: c, Instance: "gpu-host", Since: start, Unknown: reader.Unknown, Log: quiet(t)}
+		conflicts[name] = &InstanceConflict{Client: c, Instance: "gpu-host", Since: start, MissingIDs: reader.MissingIDs, Log: quiet(t)}
 	}
 	for name, want := range map[string][]string{"first": {"second-1"}, "second": {"first-2", "first-1"}} {
-		got, err := namesakes[name].Look(context.Background())
+		got, err := conflicts[name].Check(context.Background())
 		if err != nil || len(got) != len(want) || got[0] != want[0] || got[len(got)-1] != want[len(want)-1] {
 			t.Errorf("%s finds %v, %v, not %v", name, got, err, want)
 		}
 	}
-	alone := *namesakes["second"]
+	alone := *conflicts["second"]
 	alone.Instance = "other"
-	if got, err := alone.Look(context.Background()); err != nil || len(got) != 0 {
+	if got, err := alone.Check(context.Background()); err != nil || len(got) != 0 {
 		t.Errorf("its own rows are taken for another's: %v, %v", got, err)
 	}
 }

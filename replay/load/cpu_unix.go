@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package load
 
 import (
 	"syscall"
@@ -8,8 +8,8 @@ import (
 	"wattline/replay"
 )
 
-// processCPU is the CPU time in seconds that this process has used, on all cores, in user and kernel.
-func processCPU() replay.Num {
+// ProcessCPU is the CPU time in seconds that this process has used, on all cores, in user and kernel.
+func ProcessCPU() replay.Num {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return replay.Num{}

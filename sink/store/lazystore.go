@@ -8,30 +8,30 @@ import (
 	"wattline/sink"
 )
 
-// Late is a store whose file another process still writes: a predecessor that hands over and lets its
+// LazyStore is a store whose file another process still writes: a predecessor that hands over and lets its
 // last requests end. The first Write waits until the file is free; what is offered meanwhile waits in
 // the queue in front of it.
-type Late struct {
+type LazyStore struct {
 	cfg    Config
 	opened chan *Store // holds the store once it is open; cap 1
 	ready  chan struct{}
 }
 
-var _ sink.Store = (*Late)(nil)
+var _ sink.Store = (*LazyStore)(nil)
 
 // latePause is between attempts to open the file.
 const latePause = 100 * time.Millisecond
 
-// OpenLate returns at once. Any failure but ErrInUse shows in Write.
-func OpenLate(cfg Config) *Late {
-	return &Late{cfg: cfg, opened: make(chan *Store, 1), ready: make(chan struct{})}
+// OpenLazy returns at once. Any failure but ErrInUse shows in Write.
+func OpenLazy(cfg Config) *LazyStore {
+	return &LazyStore{cfg: cfg, opened: make(chan *Store, 1), ready: make(chan struct{})}
 }
 
 // Opened is closed when the store is open; Store then returns it.
-func (l *Late) Opened() <-chan struct{} { return l.ready }
+func (l *LazyStore) Opened() <-chan struct{} { return l.ready }
 
 // Store returns the open store, nil before Opened.
-func (l *Late) Store() *Store {
+func (l *LazyStore) Store() *Store {
 	select {
 	case s := <-l.opened:
 		l.opened <- s
@@ -42,11 +42,11 @@ func (l *Late) Store() *Store {
 }
 
 // Path is the store's file.
-func (l *Late) Path() string { return l.cfg.Path }
+func (l *LazyStore) Path() string { return l.cfg.Path }
 
 // Open opens the store if its file is free (else ErrInUse). Open, Await and Write are for one goroutine
 // at a time.
-func (l *Late) Open(ctx context.Context) (*Store, error) {
+func (l *LazyStore) Open(ctx context.Context) (*Store, error) {
 	if s := l.Store(); s != nil {
 		return s, nil
 	}
@@ -60,7 +60,7 @@ func (l *Late) Open(ctx context.Context) (*Store, error) {
 }
 
 // Await opens the store, waiting for its file until ctx ends.
-func (l *Late) Await(ctx context.Context) (*Store, error) {
+func (l *LazyStore) Await(ctx context.Context) (*Store, error) {
 	for {
 		s, err := l.Open(ctx)
 		if err == nil || !errors.Is(err, ErrInUse) {
@@ -75,7 +75,7 @@ func (l *Late) Await(ctx context.Context) (*Store, error) {
 }
 
 // Write waits for the store and writes to it.
-func (l *Late) Write(ctx context.Context, rows *sink.Rows) error {
+func (l *LazyStore) Write(ctx context.Context, rows *sink.Rows) error {
 	s, err := l.Await(ctx)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (l *Late) Write(ctx context.Context, rows *sink.Rows) error {
 }
 
 // Close closes the store if it was opened.
-func (l *Late) Close() error {
+func (l *LazyStore) Close() error {
 	if s := l.Store(); s != nil {
 		return s.Close()
 	}

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// Unknown returns those of the ids that no request of the store has.
-func (r *Reader) Unknown(ctx context.Context, ids []string) (unknown []string, err error) {
+// MissingIDs returns those of the ids that no request of the store has.
+func (r *Reader) MissingIDs(ctx context.Context, ids []string) (missing []string, err error) {
 	list, err := json.Marshal(ids)
 	if err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func (r *Reader) Unknown(ctx context.Context, ids []string) (unknown []string, e
 		if err := rows.Scan(&id); err != nil {
 			return nil, explain("read", r.path, err)
 		}
-		unknown = append(unknown, id)
+		missing = append(missing, id)
 	}
-	return unknown, explain("read", r.path, rows.Err())
+	return missing, explain("read", r.path, rows.Err())
 }

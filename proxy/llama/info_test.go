@@ -13,17 +13,17 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-func upstream(t *testing.T, url string) proxy.Upstream {
+func newClient(t *testing.T, url string) *Client {
 	t.Helper()
 	up, err := proxy.ParseUpstream(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return up
+	return NewClient(up)
 }
 
-func TestARealServerSaysWhatItIs(t *testing.T) {
-	f, err := AskInfo(t.Context(), upstream(t, llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny").URL()))
+func TestInfoOfARealServer(t *testing.T) {
+	f, err := newClient(t, llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny").URL()).Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +33,8 @@ func TestARealServerSaysWhatItIs(t *testing.T) {
 	t.Logf("%+v", f)
 }
 
-// TestWhatOthersSay: a router, an old llama-server, a server that knows only /v1/models, one with a key.
-func TestWhatOthersSay(t *testing.T) {
+// TestInfoOfOtherServers: a router, an old llama-server, a server that knows only /v1/models, one with a key.
+func TestInfoOfOtherServers(t *testing.T) {
 	for name, c := range map[string]struct {
 		props, models string // "" is a 404
 		want          ServerInfo
@@ -62,15 +62,15 @@ func TestWhatOthersSay(t *testing.T) {
 				_, _ = w.Write([]byte(text))
 			}))
 			defer srv.Close()
-			if f, err := AskInfo(t.Context(), upstream(t, srv.URL)); err != nil || f != c.want {
+			if f, err := newClient(t, srv.URL).Info(t.Context()); err != nil || f != c.want {
 				t.Errorf("%+v, %v; want %+v", f, err, c.want)
 			}
 		})
 	}
 }
 
-// TestNotReady: nobody listens, or a server that loads. Nothing is learnt then, which is not "null".
-func TestNotReady(t *testing.T) {
+// TestInfoNotReady: nothing listens, or the server is loading. That is an error, not an empty ServerInfo.
+func TestInfoNotReady(t *testing.T) {
 	loading := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, `{"error":{"message":"Loading model"}}`, http.StatusServiceUnavailable)
 	}))
@@ -81,7 +81,7 @@ func TestNotReady(t *testing.T) {
 	}
 	ln.Close()
 	for _, url := range []string{loading.URL, "http://" + ln.Addr().String(), "unix://" + t.TempDir() + "/none"} {
-		if f, err := AskInfo(t.Context(), upstream(t, url)); !errors.Is(err, ErrNotReady) || f != (ServerInfo{}) {
+		if f, err := newClient(t, url).Info(t.Context()); !errors.Is(err, ErrNotReady) || f != (ServerInfo{}) {
 			t.Errorf("%s: %+v, %v", url, f, err)
 		}
 	}

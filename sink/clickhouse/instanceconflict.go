@@ -7,37 +7,37 @@ import (
 	"time"
 )
 
-// Namesake notices another wattline that ships under this one's instance name: rows of that name are in
+// InstanceConflict notices another wattline that ships under this one's instance name: rows of that name are in
 // ClickHouse which this one's store never held. Nobody could tell the two apart afterwards.
-type Namesake struct {
+type InstanceConflict struct {
 	Client   *Client
 	Instance string
 	// Since is when this wattline began: older rows may be those of a store that was since replaced.
 	Since time.Time
-	// Unknown returns those of the ids that the store does not hold.
-	Unknown func(ctx context.Context, ids []string) ([]string, error)
-	Log     *slog.Logger
+	// MissingIDs returns those of the ids that the store does not hold.
+	MissingIDs func(ctx context.Context, ids []string) ([]string, error)
+	Log        *slog.Logger
 }
 
 const (
-	namesakeFirst = time.Minute
-	namesakeEvery = 10 * time.Minute
-	namesakeBack  = time.Hour // rows older than this may have left a small store
-	namesakeRows  = 200
+	conflictFirst = time.Minute
+	conflictEvery = 10 * time.Minute
+	conflictBack  = time.Hour // rows older than this may have left a small store
+	conflictRows  = 200
 )
 
 // Run looks a minute after the start and then every ten, until ctx ends. A database that does not answer
 // is the Shipper's to tell of.
-func (n *Namesake) Run(ctx context.Context) {
-	pause := namesakeFirst
+func (n *InstanceConflict) Run(ctx context.Context) {
+	pause := conflictFirst
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
-		pause = namesakeEvery
-		strangers, err := n.Look(ctx)
+		pause = conflictEvery
+		strangers, err := n.Check(ctx)
 		if err != nil || len(strangers) == 0 {
 			continue
 		}
@@ -46,18 +46,18 @@ func (n *Namesake) Run(ctx context.Context) {
 	}
 }
 
-// Look returns the ids of recent requests in ClickHouse that have the instance's name and are not in the
+// Check returns the ids of recent requests in ClickHouse that have the instance's name and are not in the
 // store, at most 200.
-func (n *Namesake) Look(ctx context.Context) ([]string, error) {
+func (n *InstanceConflict) Check(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.Client.countTimeout)
 	defer cancel()
 	since := n.Since
-	if back := time.Now().Add(-namesakeBack); back.After(since) {
+	if back := time.Now().Add(-conflictBack); back.After(since) {
 		since = back
 	}
 	var ids []string
 	err := n.Client.each(ctx, fmt.Sprintf("SELECT id FROM %s.requests WHERE instance = %s AND started_at >= %s ORDER BY started_at DESC LIMIT %d",
-		name(n.Client.target.database), quote(n.Instance), literal(since), namesakeRows), func(scan func(...any) error) error {
+		name(n.Client.target.database), quote(n.Instance), literal(since), conflictRows), func(scan func(...any) error) error {
 		var id string
 		err := scan(&id)
 		ids = append(ids, id)
@@ -66,5 +66,5 @@ func (n *Namesake) Look(ctx context.Context) ([]string, error) {
 	if err != nil || len(ids) == 0 {
 		return nil, n.Client.target.wrap("look for another wattline of the same name", err)
 	}
-	return n.Unknown(ctx, ids)
+	return n.MissingIDs(ctx, ids)
 }

@@ -15,13 +15,13 @@ func TestLateWaitsForItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wattline.db")
 	first, err := Open(t.Context(), Config{Path: path, Log: quiet()})
 	must(t, err)
-	late := OpenLate(Config{Path: path, Log: quiet()})
+	late := OpenLazy(Config{Path: path, Log: quiet()})
 
 	if _, err := late.Open(t.Context()); !errors.Is(err, ErrInUse) {
 		t.Errorf("while the file is in use: %v", err)
 	}
 	if late.Store() != nil {
-		t.Error("a Late is open beside the Store that holds the file")
+		t.Error("a LazyStore is open beside the Store that holds the file")
 	}
 
 	wrote := make(chan error, 1)

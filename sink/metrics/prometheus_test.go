@@ -1,4 +1,4 @@
-package prom_test
+package metrics_test
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,17 +18,17 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"wattline/deploy/debian"
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/metrics"
-	"wattline/sink/prom"
 	"wattline/sink/semconv"
 )
 
 // scraped is a Metrics with everything recorded, behind a real /metrics.
 func scraped(t *testing.T, accept string) string {
 	t.Helper()
-	e, err := prom.New(slog.New(slog.DiscardHandler))
+	e, err := metrics.NewPrometheusExporter(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,13 +77,13 @@ func record(m *metrics.Metrics) {
 		GPUUj: some(200_000_000), GPUPrefillUj: some(50_000_000), GPUDecodeUj: some(50_000_000), GPUIdleUj: some(100_000_000),
 		GPUDevices: []string{"GPU-0"}, GPUUjByDevice: []int64{200_000_000}, EnergyQuality: meter.EnergyMeasured, Details: &meter.Details{Disputed: "output"},
 	}
-	m.Ended(rec, span)
-	m.Final(rec)
+	m.RecordEnded(rec, span)
+	m.RecordSettled(rec)
 	m.Power(&sink.Power{
 		At: time.Unix(1, 0), Device: "GPU-0", EnergyUj: some(120_000_000), MeanMw: some(120_000), TempC: some(40), UtilPermille: some(10), VRAMBytes: some(1 << 30), LimitMw: some(700_000), ThrottledUs: some(1),
 	})
 	m.Ledger(&sink.Ledger{Device: "GPU-0", CounterUj: some(5), RequestsActiveUj: some(1), RequestsIdleUj: some(1), PoolsUj: some(-1), IdleUj: some(3), ResidualUj: some(1)})
-	m.Watch(metrics.Sources{
+	m.SetSources(metrics.Sources{
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 1, Connections: 2}} },
 		Queue:  func() sink.Stats { return sink.Stats{Waiting: 1} },
 		Lost:   func() (int64, bool) { return 1, true },
@@ -102,14 +101,7 @@ func record(m *metrics.Metrics) {
 
 // Prometheus's own tool, fetched where there is none, finds nothing to say.
 func TestPromtoolCheckMetricsPasses(t *testing.T) {
-	var said bytes.Buffer
-	fetch := exec.Command("../../deploy/prometheus/fetch.sh")
-	fetch.Stderr = &said
-	dir, err := fetch.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, said.String())
-	}
-	promtool := filepath.Join(strings.TrimSpace(string(dir)), "promtool")
+	promtool := debian.Need(t, "promtool")
 	check := exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader(scraped(t, ""))
 	out, err := check.CombinedOutput()

@@ -10,14 +10,14 @@ import (
 	"wattline/sink"
 )
 
-// thinnedSpan is what a row of power or ledger covers once it is old.
-const thinnedSpan = time.Minute
+// downsampledSpan is what a row of power or ledger covers once it is old.
+const downsampledSpan = time.Minute
 
-// thinPower merges rows of the same instance, device and minute: energies and times add up, means are
+// downsamplePower merges rows of the same instance, device and minute: energies and times add up, means are
 // weighted by time, extremes, the last known settings and every reason for doubt remain. rows must be in order of time; the
 // second result says for each input row which output row it went into.
-func thinPower(rows []*sink.Power) ([]*sink.Power, []int) {
-	return thin(rows, func(p *sink.Power) (string, time.Time) { return p.Instance + "|" + p.Device, p.At }, func(to, p *sink.Power) {
+func downsamplePower(rows []*sink.Power) ([]*sink.Power, []int) {
+	return downsample(rows, func(p *sink.Power) (string, time.Time) { return p.Instance + "|" + p.Device, p.At }, func(to, p *sink.Power) {
 		to.MeanMw = weighted(to.MeanMw, to.SpanUs, p.MeanMw, p.SpanUs)
 		to.UtilPermille = weighted(to.UtilPermille, to.SpanUs, p.UtilPermille, p.SpanUs)
 		to.MemUtilPermille = weighted(to.MemUtilPermille, to.SpanUs, p.MemUtilPermille, p.SpanUs)
@@ -48,10 +48,10 @@ func thinPower(rows []*sink.Power) ([]*sink.Power, []int) {
 	})
 }
 
-// thinLedger merges rows as thinPower does. Every part adds up, so the balance of the rows holds for
+// downsampleLedger merges rows as downsamplePower does. Every part adds up, so the balance of the rows holds for
 // their sum.
-func thinLedger(rows []*sink.Ledger) ([]*sink.Ledger, []int) {
-	return thin(rows, func(l *sink.Ledger) (string, time.Time) { return l.Instance + "|" + l.Device, l.At }, func(to, l *sink.Ledger) {
+func downsampleLedger(rows []*sink.Ledger) ([]*sink.Ledger, []int) {
+	return downsample(rows, func(l *sink.Ledger) (string, time.Time) { return l.Instance + "|" + l.Device, l.At }, func(to, l *sink.Ledger) {
 		to.SpanUs = sum(to.SpanUs, l.SpanUs)
 		to.CounterUj = sum(to.CounterUj, l.CounterUj)
 		to.RequestsActiveUj = sum(to.RequestsActiveUj, l.RequestsActiveUj)
@@ -64,7 +64,7 @@ func thinLedger(rows []*sink.Ledger) ([]*sink.Ledger, []int) {
 	})
 }
 
-func thin[T any](rows []*T, key func(*T) (string, time.Time), merge func(to, row *T)) (merged []*T, into []int) {
+func downsample[T any](rows []*T, key func(*T) (string, time.Time), merge func(to, row *T)) (merged []*T, into []int) {
 	type group struct {
 		device string
 		minute int64
@@ -72,7 +72,7 @@ func thin[T any](rows []*T, key func(*T) (string, time.Time), merge func(to, row
 	groups := map[group]int{}
 	for _, row := range rows {
 		device, at := key(row)
-		g := group{device, at.Truncate(thinnedSpan).Unix()}
+		g := group{device, at.Truncate(downsampledSpan).Unix()}
 		i, ok := groups[g]
 		if ok {
 			merge(merged[i], row)

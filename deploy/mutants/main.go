@@ -1,0 +1,246 @@
+// Command mutants checks that tests can fail. It applies small, wrong edits ("mutants") to the code, one at a time, and
+// runs the test that must notice. The edits are listed in mutants.txt files, one beside the tests of each room:
+//
+//	file: meter/identify.go
+//	old: h.Write([]byte(column))
+//	new:
+//	test: ./meter -run ^TestIdentify$
+//
+// Blank lines separate mutants, # begins a comment line, several old or new lines are joined. old must occur exactly
+// once. The sources are not touched: each mutant is compiled through an overlay file (go help build, -overlay).
+//
+//	go run ./deploy/mutants [-only TEXT] [-parallel N]
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// mutant is one wrong edit and the test that must notice it.
+type mutant struct {
+	file, old, new string
+	test           []string // arguments of go test: a package, -run, a pattern
+	from           string   // LIST:LINE, for messages
+}
+
+func main() {
+	only := flag.String("only", "", "run only the mutants whose file, edit or test contains `TEXT`")
+	parallel := flag.Int("parallel", 2, "tests to run at the same time")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *only, *parallel); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, only string, parallel int) error {
+	all, err := lists(".")
+	if err != nil {
+		return err
+	}
+	var chosen []mutant
+	for _, m := range all {
+		if strings.Contains(strings.Join([]string{m.file, m.old, m.new, strings.Join(m.test, " ")}, "\n"), only) {
+			chosen = append(chosen, m)
+		}
+	}
+	if len(chosen) == 0 {
+		return errors.New("no mutant is listed, or none matches -only")
+	}
+	dir, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	if err := baseline(ctx, chosen, parallel); err != nil {
+		return err
+	}
+	start := time.Now()
+	verdicts := make([]error, len(chosen))
+	each(parallel, len(chosen), func(i int) {
+		at := filepath.Join(dir, fmt.Sprint(i))
+		verdicts[i] = chosen[i].kill(ctx, at)
+		_ = os.RemoveAll(at)
+	})
+	bad := 0
+	for i, m := range chosen {
+		if verdicts[i] != nil {
+			bad++
+			fmt.Printf("%s: %s: %v\n", m.from, m.file, verdicts[i])
+		}
+	}
+	fmt.Printf("%d mutants, %d killed, %d not, in %.0f s\n", len(chosen), len(chosen)-bad, bad, time.Since(start).Seconds())
+	if bad > 0 {
+		return fmt.Errorf("%d mutants were not killed: each needs a test that fails on it, or a mended list", bad)
+	}
+	return nil
+}
+
+// each calls do for 0 to n-1, at most parallel at a time.
+func each(parallel, n int, do func(int)) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, max(parallel, 1))
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() { do(i); <-slots })
+	}
+	wg.Wait()
+}
+
+// baseline checks that every named test exists and passes on the code as it is: a test that fails anyway kills nothing.
+func baseline(ctx context.Context, all []mutant, parallel int) error {
+	var tests [][]string
+	for _, m := range all {
+		if !slices.ContainsFunc(tests, func(t []string) bool { return slices.Equal(t, m.test) }) {
+			tests = append(tests, m.test)
+		}
+	}
+	failed := make([]error, len(tests))
+	each(parallel, len(tests), func(i int) {
+		out, err := gotest(ctx, "", tests[i])
+		if err != nil || bytes.Contains(out, []byte("[no tests to run]")) {
+			failed[i] = fmt.Errorf("go test %s does not pass on the code as it is (%v):\n%s", strings.Join(tests[i], " "), err, last(out))
+		}
+	})
+	return errors.Join(failed...)
+}
+
+// kill returns nil if the test fails with the mutant applied.
+func (m *mutant) kill(ctx context.Context, dir string) error {
+	src, err := os.ReadFile(m.file)
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(src), m.old); n != 1 {
+		return fmt.Errorf("the old text occurs %d times, not once: %q", n, m.old)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	mutated, overlay := filepath.Join(dir, filepath.Base(m.file)), filepath.Join(dir, "overlay.json")
+	original, err := filepath.Abs(m.file)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(map[string]any{"Replace": map[string]string{original: mutated}})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.WriteFile(mutated, []byte(strings.Replace(string(src), m.old, m.new, 1)), 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
+		return err
+	}
+	out, err := gotest(ctx, overlay, m.test)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+		return fmt.Errorf("SURVIVED go test %s: %q -> %q", strings.Join(m.test, " "), m.old, m.new)
+	case bytes.Contains(out, []byte("[build failed]")) || bytes.Contains(out, []byte("[setup failed]")):
+		return fmt.Errorf("does not compile:\n%s", last(out))
+	}
+	return nil
+}
+
+// gotest runs one test, with an overlay file if there is one.
+func gotest(ctx context.Context, overlay string, test []string) ([]byte, error) {
+	args := []string{"test", "-timeout", "5m"}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay, "-vet", "off")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, test...)...) //nolint:gosec // our own lists
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd.CombinedOutput()
+}
+
+// last returns the end of what a test printed.
+func last(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+// lists reads every mutants.txt below root.
+func lists(root string) (all []mutant, err error) {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules") {
+			return filepath.SkipDir
+		}
+		if d.Name() != "mutants.txt" || filepath.Base(filepath.Dir(path)) != "testdata" {
+			return nil
+		}
+		text, err := os.ReadFile(path) //nolint:gosec // one of our lists
+		if err != nil {
+			return err
+		}
+		list, err := parse(path, string(text))
+		all = append(all, list...)
+		return err
+	})
+	return all, err
+}
+
+// parse reads one list.
+func parse(path, text string) (list []mutant, err error) {
+	var m mutant
+	var old, replacement []string
+	flush := func(line int) error {
+		if m.from == "" {
+			return nil
+		}
+		m.old, m.new = strings.Join(old, "\n"), strings.Join(replacement, "\n")
+		if m.file == "" || m.old == "" || m.old == m.new || len(m.test) < 3 {
+			return fmt.Errorf("%s:%d: a mutant needs file, old, new (another text) and test (PACKAGE -run PATTERN)", path, line)
+		}
+		list, m, old, replacement = append(list, m), mutant{}, nil, nil
+		return nil
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		if strings.TrimSpace(line) == "" {
+			if err := flush(i + 1); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if m.from == "" {
+			m.from = fmt.Sprintf("%s:%d", path, i+1)
+		}
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch key {
+		case "file":
+			m.file = value
+		case "old":
+			old = append(old, value)
+		case "new":
+			replacement = append(replacement, value)
+		case "test":
+			m.test = strings.Fields(value)
+		default:
+			return nil, fmt.Errorf("%s:%d: %q is none of file, old, new, test", path, i+1, key)
+		}
+	}
+	return list, flush(len(lines))
+}

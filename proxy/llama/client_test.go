@@ -1,0 +1,68 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestReplyTooLong: a reply that is cut at its bound is an error that says so, not "no llama-server"; one
+// that fits exactly is read.
+func TestReplyTooLong(t *testing.T) {
+	size := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		const head, tail = `{"build_info":"b1","model_alias":"m","model_ftype":"Q4","chat_template":"`, `"}`
+		_, _ = w.Write([]byte(head + strings.Repeat("x", size-len(head)-len(tail)) + tail))
+	}))
+	defer srv.Close()
+	c := newClient(t, srv.URL)
+	size = maxReply
+	if info, err := c.Info(t.Context()); err != nil || info.Build != "b1" {
+		t.Errorf("%d bytes: %+v, %v", size, info, err)
+	}
+	size = maxReply + 1
+	if info, err := c.Info(t.Context()); !errors.Is(err, ErrReplyTooLong) || !strings.Contains(err.Error(), "/props") || info != (ServerInfo{}) {
+		t.Errorf("%d bytes: %+v, %v", size, info, err)
+	}
+	if slots, _, err := c.Slots(t.Context()); !errors.Is(err, ErrReplyTooLong) || !strings.Contains(err.Error(), "/slots") || slots != nil {
+		t.Errorf("%d bytes: %d slots, %v", size, len(slots), err)
+	}
+}
+
+// TestReady: any status below 500 is ready; the error of a server that is not says why in one sentence.
+func TestReady(t *testing.T) {
+	status, conns := http.StatusOK, map[string]bool{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" || r.Method != http.MethodGet {
+			t.Errorf("%s %s", r.Method, r.URL.Path)
+		}
+		conns[r.RemoteAddr] = true
+		w.WriteHeader(status)
+	}))
+	defer srv.Close()
+	c := newClient(t, srv.URL)
+	for _, status = range []int{200, 302, 404, 503} {
+		err := c.Ready(t.Context())
+		if (err == nil) != (status < 500) || err != nil && !strings.HasSuffix(err.Error(), "is not ready: /health answers 503 Service Unavailable") {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+	if len(conns) != 4 {
+		t.Errorf("4 questions used %d connections", len(conns))
+	}
+	srv.Close()
+	if err := c.Ready(t.Context()); err == nil || !strings.HasSuffix(err.Error(), "does not answer /health: connect: connection refused") {
+		t.Errorf("nothing listens: %v", err)
+	}
+	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer hangs.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := newClient(t, hangs.URL).Ready(ctx); err == nil || !strings.HasSuffix(err.Error(), "no answer in time") {
+		t.Errorf("no answer: %v", err)
+	}
+}

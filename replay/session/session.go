@@ -1,0 +1,225 @@
+// Package session runs a workload at a server: it asks the server what it is, fits the plan to it, sends the
+// requests, and joins what wattline measured of them.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"wattline/replay"
+	"wattline/replay/client"
+	"wattline/replay/load"
+	"wattline/replay/prompt"
+	"wattline/replay/serverflags"
+	"wattline/replay/watch"
+)
+
+// Config of a session. Endpoint, Agent, Spec, Say and Log are required.
+type Config struct {
+	Endpoint    string
+	Admin       string // wattline's admin listener; "": as the endpoint's replies name it
+	APIKey      string
+	Agent       string // User-Agent of every request
+	LoadTimeout time.Duration
+
+	Spec       replay.Spec
+	Stress     bool          // the concurrency depends on the server's slots, and a steady temperature ends a cell
+	Budget     time.Duration // cells predicted to go beyond it are skipped; 0: none
+	Rest       time.Duration // how long a device may take to be back at rest between cells
+	Objectives []replay.Objective
+
+	Say      func(format string, args ...any) // one line for the user
+	Progress io.Writer                        // draws one line over itself; nil: none
+	Log      *slog.Logger
+}
+
+// SettingError is a setting that cannot be used, in contrast to a server that does not answer.
+type SettingError struct{ Err error }
+
+func (e *SettingError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *SettingError) Unwrap() error { return e.Err }
+
+// Session is a server that has been asked what it is, and a plan for it.
+type Session struct {
+	Client *client.Client
+	Admin  *client.Admin // nil: none found
+	Server *replay.Server
+	Plan   *replay.Plan
+
+	cfg      Config
+	runID    string
+	upstream string // the server's address in wattline's rows; "" without wattline
+	asked    sync.Once
+	flags    map[string]bool
+	settings map[string]string
+}
+
+// Open asks the server, waiting while it loads its model, and compiles the plan for its context size.
+func Open(ctx context.Context, cfg Config) (*Session, error) {
+	s := &Session{cfg: cfg, runID: newRunID()}
+	var err error
+	s.Client, err = client.New(client.Config{Endpoint: cfg.Endpoint, APIKey: cfg.APIKey, Agent: cfg.Agent, RunID: s.runID, LoadTimeout: cfg.LoadTimeout})
+	if err != nil {
+		return nil, &SettingError{err}
+	}
+	s.Server, err = s.Client.Server(ctx, func() { cfg.Say("the server is loading its model; waiting") })
+	if err != nil {
+		return nil, err
+	}
+	spec := cfg.Spec
+	if cfg.Stress && spec.Concurrency == 0 && spec.Rate == 0 {
+		spec.Concurrency = replay.Stress(s.Server.Slots).Concurrency
+	}
+	if spec, err = spec.Complete(prompt.Tasks()); err != nil {
+		return nil, &SettingError{err}
+	}
+	if s.Plan, err = replay.Compile(spec, prompt.Corpus(), s.Server.ContextTokens); err != nil {
+		return nil, err
+	}
+	for _, d := range s.Plan.Dropped {
+		cfg.Say("not run: %s: %s", d.Cell, d.Reason)
+	}
+	return s, nil
+}
+
+func newRunID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// Close closes the connections.
+func (s *Session) Close() {
+	s.Client.Close()
+	if s.Admin != nil {
+		s.Admin.Close()
+	}
+}
+
+// FindAdmin opens the admin listener. One that was named must be reachable; a llama-server without wattline
+// has none.
+func (s *Session) FindAdmin(ctx context.Context) error {
+	address := s.cfg.Admin
+	if address == "" {
+		address = s.Client.Admin()
+	}
+	if address == "" {
+		s.cfg.Say("no wattline in between, or none whose admin listener is reachable from here (--admin): only the client measures")
+		return nil
+	}
+	admin, err := client.NewAdmin(address, s.cfg.Agent, s.runID)
+	if err != nil {
+		return &SettingError{err}
+	}
+	if err := admin.Reachable(ctx); err != nil {
+		if s.cfg.Admin != "" {
+			return fmt.Errorf("--admin: %w", err)
+		}
+		s.cfg.Say("only the client measures: the admin listener: %v", err)
+		return nil
+	}
+	s.Admin = admin
+	return nil
+}
+
+// Run runs the plan and asks wattline for its rows of it.
+func (s *Session) Run(ctx context.Context) (*replay.Run, error) {
+	if err := s.FindAdmin(ctx); err != nil {
+		return nil, err
+	}
+	cfg := s.loadConfig()
+	var w *watch.Watcher
+	if s.Admin != nil {
+		w = watch.Start(ctx, s.Admin)
+		cfg.Watts = w.Watts
+		cfg.Rest = func(ctx context.Context, after replay.Cell) (bool, error) { return w.Rest(ctx, after, s.cfg.Rest) }
+		if s.cfg.Stress {
+			cfg.Enough = w.Steady
+		}
+	}
+	run, err := load.Run(ctx, cfg)
+	var gauge []replay.GaugePoint
+	if w != nil {
+		gauge = w.Stop()
+	}
+	if err != nil {
+		return nil, err
+	}
+	run.Server, run.Gauge, run.Objectives = s.Server, gauge, s.cfg.Objectives
+	after := context.WithoutCancel(ctx) // what was measured is kept when the user interrupts
+	if run.After, err = s.Client.Server(after, nil); err != nil {
+		s.cfg.Say("after the run: %v", err)
+	}
+	if s.Admin != nil {
+		s.Join(after, run)
+	}
+	return run, nil
+}
+
+// loadConfig is the run without what the admin listener adds to it.
+func (s *Session) loadConfig() load.Config {
+	maker := &prompt.Maker{Counter: s.Client}
+	cfg := load.Config{
+		Plan: s.Plan, Sender: s.Client, Prompts: maker, Slots: s.Server.Slots, Budget: s.cfg.Budget,
+		Offset: func(n int) { maker.Offset += n }, CPU: load.ProcessCPU, Say: s.cfg.Say, Progress: s.cfg.Progress,
+	}
+	if cfg.Progress != nil {
+		cfg.Say = func(format string, args ...any) { s.cfg.Say(load.ClearLine+format, args...) }
+	}
+	return cfg
+}
+
+// Join asks the admin listener for the rows of a run's requests, and for the power of the devices.
+func (s *Session) Join(ctx context.Context, run *replay.Run) {
+	const maxWait = 45 * time.Second // for energy to become final, and for the store
+	if err := s.Admin.Join(ctx, run.Exchanges, maxWait); err != nil {
+		s.cfg.Say("no in-line rows: %v", err)
+		return
+	}
+	for _, e := range run.Exchanges {
+		if e.InLine != nil {
+			s.upstream = e.InLine.Upstream
+		}
+	}
+	if s.upstream == "" {
+		s.cfg.Say("the admin listener at %s has no row of this run: it is not that of %s", s.Admin.Address(), s.Client.Endpoint())
+		return
+	}
+	var err error
+	if run.Foreign, err = s.Admin.Foreign(ctx, run.StartedAt, run.EndedAt); err != nil {
+		s.cfg.Say("foreign traffic is not checked: %v", err)
+	} else {
+		run.Joined = true
+	}
+	const margin = 10 * time.Second
+	if run.Power, err = s.Admin.Energy(ctx, run.StartedAt.Add(-margin), run.EndedAt.Add(margin)); err != nil {
+		s.cfg.Say("no power: %v", err)
+	}
+}
+
+// ServerFlags asks the server's own program, once, which flags it knows, so that advice names none that
+// it would refuse. Both are nil where the program is not found: on another host, or of another user.
+func (s *Session) ServerFlags(ctx context.Context) (flags map[string]bool, settings map[string]string) {
+	s.asked.Do(func() {
+		address := s.Client.Host()
+		if s.upstream != "" {
+			address = strings.TrimPrefix(s.upstream, "http://")
+		}
+		f, err := serverflags.Of(context.WithoutCancel(ctx), address)
+		if err != nil {
+			s.cfg.Log.Debug("the server's flags are not known; advice will name none", "error", err)
+			return
+		}
+		s.flags, s.settings = f.Flags, f.Settings
+	})
+	return s.flags, s.settings
+}

@@ -76,7 +76,7 @@ func TestDetailsAreTypedAgain(t *testing.T) {
 	must(t, s.Settle(t.Context(), rec))
 	got, err := r.Find(t.Context(), rec.ID)
 	must(t, err)
-	text, err := Text(&got.Details)
+	text, err := FieldText(&got.Details)
 	must(t, err)
 	if text != `{"requested_model":"é\"\u003c","temperature":0.1,"slot":0}` {
 		t.Errorf("the column holds %s", text)

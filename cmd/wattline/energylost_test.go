@@ -22,6 +22,7 @@ import (
 	"wattline/sink"
 	"wattline/sink/attribution"
 	"wattline/sink/metrics"
+	"wattline/sink/telemetry"
 )
 
 // keeping is a store that keeps what it is given.
@@ -45,7 +46,7 @@ type watchedCard struct {
 	card  *sim.Source
 	store *keeping
 	page  fasthttp.RequestHandler
-	tel   *telemetry
+	tel   *telemetry.Telemetry
 }
 
 func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
@@ -53,11 +54,11 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	log := slog.New(slog.DiscardHandler)
 	clock := gpu.NewClock()
 	c := &watchedCard{card: sim.New(sim.Config{Clock: clock, Faults: faults}), store: &keeping{}}
-	tel, err := openTelemetry(&app{ctx: t.Context(), log: log}, &telemetryFlags{}, "test")
+	tel, err := telemetry.Open(t.Context(), &telemetry.Config{Prometheus: true, Instance: "test", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.page, c.tel = tel.handler(), tel
+	c.page, c.tel = tel.Page(), tel
 	c.power = &power{
 		clock: clock, log: log, slots: "off", instance: "test", queue: sink.New(sink.Config{Store: c.store, Observer: tel, Log: log}),
 		sources: &gpuSources{GPUs: []gpu.Source{c.card}, root: t.TempDir()},
@@ -74,7 +75,7 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	if err := c.attach(c.bindings[0], found[0]); err != nil {
 		t.Fatal(err)
 	}
-	tel.metrics.SetSources(metrics.Sources{Devices: c.deviceStates})
+	tel.SetSources(metrics.Sources{Devices: c.deviceStates})
 	return c
 }
 
@@ -162,7 +163,7 @@ func TestTheRowsAndMetricsOfALostDevice(t *testing.T) {
 		if err := c.queue.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
-		c.tel.close(t.Context())
+		c.tel.Close(t.Context())
 		c.check(t, begin)
 	})
 }
@@ -242,7 +243,7 @@ func TestContended(t *testing.T) {
 		if err := c.queue.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
-		c.tel.close(t.Context())
+		c.tel.Close(t.Context())
 		for _, r := range c.store.settled {
 			want := "measured"
 			if r.ID == "beside" {

@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"sink/clickhouse":  {"meter", "sink/store"},
 	"sink/otlp":        {"meter", "sink/semconv"},
 	"sink/metrics":     {"meter", "sink/semconv"},
+	"sink/telemetry":   {"meter", "proxy", "sink/metrics", "sink/otlp"},
 	"replay":           {"meter"},
 	"replay/report":    {"meter", "replay/table"},
 	"replay/selftest":  {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},

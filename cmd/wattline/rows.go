@@ -15,18 +15,19 @@ import (
 	"wattline/sink"
 	"wattline/sink/clickhouse"
 	"wattline/sink/store"
+	"wattline/sink/telemetry"
 )
 
 // rows is the way of finished rows: priced, queued, stored, and from the store shipped and shown.
 type rows struct {
-	queue    *sink.Queue
-	store    *store.LazyStore
-	reader   *store.Reader
-	keeper   *keeper
-	identify meter.Identify
-	instance string
-	outside  *telemetry // the queue's witness
-	prices   atomic.Pointer[prices]
+	queue     *sink.Queue
+	store     *store.LazyStore
+	reader    *store.Reader
+	keeper    *keeper
+	identify  meter.Identify
+	instance  string
+	telemetry *telemetry.Telemetry
+	prices    atomic.Pointer[prices]
 }
 
 // prices are what a row is priced with; SIGHUP may change them.
@@ -68,10 +69,10 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	if r.keeper, err = startKeeper(a, r, &c.keepFlags, ship); err != nil {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
-	if r.outside, err = openTelemetry(a, &c.telemetryFlags, r.instance); err != nil {
+	if r.telemetry, err = c.telemetryFlags.open(a, r.instance); err != nil {
 		return nil, errors.Join(err, r.keeper.stop(), r.reader.Close(), r.store.Close())
 	}
-	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.outside, Log: a.log})
+	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.telemetry, Log: a.log})
 	return r, nil
 }
 
@@ -139,6 +140,6 @@ func (r *rows) keepGaps(rec *meter.Record) {
 // close writes what waits and closes the store.
 func (r *rows) close(ctx context.Context) error {
 	err := r.queue.Stop(ctx)
-	r.outside.close(ctx)
+	r.telemetry.Close(ctx)
 	return errors.Join(err, r.keeper.stop(), r.reader.Close(), r.store.Close())
 }

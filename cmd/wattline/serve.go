@@ -151,7 +151,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 			return nil, err
 		}
 	}
-	s.rows.outside.watch(s, ship != nil)
+	s.rows.telemetry.SetSources(s.metricSources(ship != nil))
 	return s, nil
 }
 
@@ -176,7 +176,7 @@ func (s *service) listenAdmin(a *app) (err error) {
 	}
 	s.admin = console.New(console.Config{
 		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready,
-		Status: s.status, Energy: s.energy, Metrics: s.rows.outside.handler(), Pprof: profiles, Log: a.log,
+		Status: s.status, Energy: s.energy, Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
 	})
 	return nil
 }
@@ -204,7 +204,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 			MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		})
 	}
-	s.rows.outside.follow(&cfg, r.scheme)
+	s.rows.telemetry.TraceRoute(&cfg, r.scheme)
 	if r.proxy, err = proxy.New(cfg); err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (s *service) announce(a *app) {
 		admin = "http://" + s.adminLn.Addr().String()
 	}
 	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.power.found)
-	if to := s.rows.outside.endpoint; to != "" {
+	if to := s.rows.telemetry.Collector(); to != "" {
 		fmt.Fprintf(a.stderr, "wattline: traces and metrics to %s\n", to)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"wattline/proxy/stub"
 	"wattline/sink/clickhouse/chtest"
 	"wattline/sink/otlp/otlptest"
+	"wattline/sink/telemetry"
 )
 
 // stubbed serves an upstream with short, known latencies.
@@ -192,7 +193,7 @@ func TestMissingCollectorIsCounted(t *testing.T) {
 	defer tick.Stop()
 	for said := false; !said; {
 		_, text := w.get(t, "/api/status")
-		var status struct{ OTLP telemetryStatus }
+		var status struct{ OTLP telemetry.Status }
 		if err := json.Unmarshal([]byte(text), &status); err != nil {
 			t.Fatalf("%v: %s", err, text)
 		}
@@ -267,7 +268,7 @@ func TestMalformedCredentialsAreNotLogged(t *testing.T) {
 		if strings.Contains(text, "sk-secret") {
 			t.Errorf("a secret was logged:\n%s", text)
 		}
-		for _, want := range []string{"OTEL_", "trouble=\"parse headers\"", "trouble=\"escape header value\"", "trouble=\"parse url\""} {
+		for _, want := range []string{"OTEL_", "problem=\"parse headers\"", "problem=\"escape header value\"", "problem=\"parse url\""} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the log does not say %q:\n%s", want, text)
 			}

@@ -47,7 +47,7 @@ func flooded() {
 			}
 		}
 		rows := newFloodRows(rate)
-		queues := map[string]*sink.Queue{"written": s.rows.queue, "discarded": sink.New(sink.Config{Store: thrownAway{}, Observer: s.rows.outside})}
+		queues := map[string]*sink.Queue{"written": s.rows.queue, "discarded": sink.New(sink.Config{Store: thrownAway{}, Observer: s.rows.telemetry})}
 		var f *flood
 		for in.Scan() {
 			if q := queues[in.Text()]; q != nil {

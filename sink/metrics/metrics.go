@@ -54,8 +54,8 @@ type fixedKey struct{ nameA, a, nameB, b string }
 
 // New makes Metrics and starts the goroutine that records rows; Shutdown ends it.
 func New(cfg Config) (*Metrics, error) {
-	if len(cfg.Labels) > maxLabels {
-		return nil, fmt.Errorf("metrics: %d labels are to be attributes: more than %d would make too many series", len(cfg.Labels), maxLabels)
+	if len(cfg.Labels) > MaxLabels {
+		return nil, fmt.Errorf("metrics: %d labels are to be attributes: more than %d would make too many series", len(cfg.Labels), MaxLabels)
 	}
 	if cfg.MaxValues <= 0 {
 		cfg.MaxValues = 32

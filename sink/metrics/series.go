@@ -11,13 +11,13 @@ import (
 	"wattline/sink/semconv"
 )
 
-// maxLabels is how many label keys can be attributes.
-const maxLabels = 4
+// MaxLabels is how many label keys can be attributes.
+const MaxLabels = 4
 
 // key names a request's series.
 type key struct {
 	route, operation, model string
-	labels                  [maxLabels]string
+	labels                  [MaxLabels]string
 }
 
 // series are a key's attributes, made once: making a set costs more than recording with it.
@@ -97,7 +97,7 @@ type catalogue struct {
 	mu     sync.Mutex // guards what follows
 	max    int
 	models map[string]bool
-	values [maxLabels]map[string]bool
+	values [MaxLabels]map[string]bool
 
 	byKey map[key]*series // at most maxSeries, and few of "other" for each route and operation
 

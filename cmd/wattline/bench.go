@@ -25,7 +25,7 @@ type benchCmd struct {
 	Requests    int           `help:"Requests of each client in a run." default:"1"`
 	MaxTokens   int           `help:"Length of each reply." default:"64"`
 	Model       string        `help:"Model to ask for, where the server has several." placeholder:"NAME"`
-	GPU         string        `name:"gpu" help:"As serve's." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
+	GPU         string        `name:"gpu" help:"As serve's." enum:"${gpu_sources}" default:"auto"`
 	Rounds      int           `help:"How often everything is measured each way, alternating. Default: 5 with --proxies, else as often as --spend allows, at most 400."`
 	Spend       time.Duration `help:"At most so long at each concurrency." default:"100s"`
 	JSON        bool          `name:"json" help:"Print JSON."`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wattline/gpu"
+	"wattline/gpu/sources"
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/sink"
@@ -18,7 +19,7 @@ import (
 
 // energyFlags say which devices' power is read.
 type energyFlags struct {
-	GPU     string   `name:"gpu" help:"Whose power is read: ${enum}. sim is a simulated card, whatever runs." enum:"auto,nvml,smi,amd,sim,none" default:"auto" group:"Energy"`
+	GPU     string   `name:"gpu" help:"Whose power is read: ${enum}. sim is a simulated card, whatever runs." enum:"${gpu_sources}" default:"auto" group:"Energy"`
 	GPUs    []string `name:"gpus" help:"The upstream's devices: indices, UUIDs or PCI addresses. Default: those on which its processes compute." placeholder:"GPU" group:"Energy"`
 	Wake    bool     `help:"Also read cards that are powered down, which wakes them." group:"Energy"`
 	Slots   string   `help:"Ask the upstream's GET /slots which slot serves a request, at most twice a second: ${enum}. auto does so while requests overlap and the upstream's power is read; on also for one alone." enum:"auto,on,off" default:"auto" group:"Energy"`
@@ -29,7 +30,7 @@ type energyFlags struct {
 // power is where energy comes from: sources, the samplers, and the settler that divides it.
 type power struct {
 	clock    gpu.Clock
-	sources  *gpuSources
+	sources  *sources.Set
 	devices  []*powered
 	bindings []*binding // by route
 	settler  *attribution.Settler
@@ -51,7 +52,7 @@ type power struct {
 // the rows then say so. state is the folder of the store.
 func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, instance, state string) (p *power, err error) {
 	p = &power{clock: gpu.NewClock(), queue: q, instance: instance, slots: c.Slots, wake: c.Wake, log: a.log}
-	if p.sources, err = openGPUSources(c.GPU, p.clock, c.Wake, a.log, c.SysRoot); err != nil {
+	if p.sources, err = sources.Open(c.GPU, sources.Config{Clock: p.clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot}); err != nil {
 		return nil, err
 	}
 	started := p // p is nil where an error is returned

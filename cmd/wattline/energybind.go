@@ -214,8 +214,8 @@ func (p *power) attach(b *binding, gpus []int) error {
 		}
 		to.activity = append(to.activity, s)
 	}
-	if p.sources.Sim != nil {
-		to.activity = append(to.activity, p.sources.Sim)
+	if p.sources.Activity != nil {
+		to.activity = append(to.activity, p.sources.Activity)
 	}
 	to.upstream = p.settler.Upstream(b.index, to.devices...)
 	b.bound.Store(to)
@@ -325,7 +325,7 @@ func (p *power) look(open []*binding, elsewhere map[*binding]int) {
 		}
 		if all == nil {
 			var err error
-			if all, err = p.candidates(p.sources.root); err != nil {
+			if all, err = p.candidates(p.sources.SysRoot); err != nil {
 				p.log.Debug("devices could not be looked through", "error", err)
 				return
 			}
@@ -416,7 +416,7 @@ func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *discover.Famil
 	if len(w.GPUs) == 0 {
 		w.GPUs = flag
 	}
-	if p.sources.Sim != nil && len(w.GPUs) == 0 {
+	if p.sources.Activity != nil && len(w.GPUs) == 0 {
 		return gpu.Wish{Local: true, Ours: func(int) bool { return true }}, nil
 	}
 	u, err := url.Parse(r.Upstream)

@@ -10,6 +10,7 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/sim"
+	"wattline/gpu/sources"
 	"wattline/meter/energy"
 	"wattline/sink"
 	"wattline/sink/attribution"
@@ -29,13 +30,13 @@ func TestDevicesAreFoundLater(t *testing.T) {
 		cards := []*sim.Source{sim.New(sim.Config{Clock: clock}), sim.New(sim.Config{Clock: clock})}
 		p := &power{
 			clock: clock, queue: sink.New(sink.Config{Store: nowhere{}}), log: slog.New(slog.DiscardHandler), slots: "off",
-			sources: &gpuSources{GPUs: []gpu.Source{cards[0], cards[1]}, root: t.TempDir()},
+			sources: &sources.Set{GPUs: []gpu.Source{cards[0], cards[1]}, SysRoot: t.TempDir()},
 		}
 		routes := []*servedRoute{{route: route{Name: "default", Upstream: "http://127.0.0.1:1"}}}
 		if err := p.list(); err != nil {
 			t.Fatal(err)
 		}
-		found, err := p.bind(&serveCmd{energyFlags: energyFlags{SysRoot: p.sources.root}}, routes)
+		found, err := p.bind(&serveCmd{energyFlags: energyFlags{SysRoot: p.sources.SysRoot}}, routes)
 		if err != nil || len(found[0]) != 0 {
 			t.Fatalf("bound to %v, %v", found, err)
 		}

@@ -17,6 +17,7 @@ import (
 	"wattline/gpu"
 	"wattline/gpu/discover"
 	"wattline/gpu/sim"
+	"wattline/gpu/sources"
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/sink"
@@ -61,13 +62,13 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	c.page, c.tel = tel.Page(), tel
 	c.power = &power{
 		clock: clock, log: log, slots: "off", instance: "test", queue: sink.New(sink.Config{Store: c.store, Observer: tel, Log: log}),
-		sources: &gpuSources{GPUs: []gpu.Source{c.card}, root: t.TempDir()},
+		sources: &sources.Set{GPUs: []gpu.Source{c.card}, SysRoot: t.TempDir()},
 	}
 	routes := []*servedRoute{{route: route{Name: "default", Upstream: "http://127.0.0.1:1"}}}
 	if err := c.list(); err != nil {
 		t.Fatal(err)
 	}
-	found, err := c.bind(&serveCmd{energyFlags: energyFlags{SysRoot: c.sources.root}}, routes)
+	found, err := c.bind(&serveCmd{energyFlags: energyFlags{SysRoot: c.sources.SysRoot}}, routes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,13 +14,14 @@ import (
 
 	"wattline/gpu"
 	"wattline/gpu/discover"
+	"wattline/gpu/sources"
 	"wattline/meter"
 	"wattline/replay/table"
 	"wattline/sink/attribution"
 )
 
 type gpuCmd struct {
-	GPU     string        `name:"gpu" help:"Which devices to read: ${enum}. sim is a simulated card." enum:"auto,nvml,smi,amd,sim,none" default:"auto"`
+	GPU     string        `name:"gpu" help:"Which devices to read: ${enum}. sim is a simulated card." enum:"${gpu_sources}" default:"auto"`
 	Watch   bool          `help:"Go on, and print a line a device a second."`
 	JSON    bool          `help:"One JSON object; with --watch one a line, a device and second each." name:"json"`
 	Look    time.Duration `help:"How long to look before printing. Whether an energy counter and power agree shows after 15 s." default:"3s"`
@@ -41,18 +41,18 @@ type gpuReport struct {
 // Run shows what the devices of this machine tell about power, and how well.
 func (c *gpuCmd) Run(a *app) error {
 	clock := gpu.NewClock()
-	sources, err := openGPUSources(c.GPU, clock, c.Wake, a.log, cmp.Or(c.SysRoot, sysTree))
+	set, err := sources.Open(c.GPU, sources.Config{Clock: clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot})
 	if err != nil {
 		return err
 	}
-	defer sources.Close() //nolint:errcheck // only read from
-	targets, err := sources.targets()
+	defer set.Close() //nolint:errcheck // only read from
+	targets, err := set.Devices()
 	if err != nil {
 		return err
 	}
 	if len(targets) == 0 {
-		for _, name := range slices.Sorted(maps.Keys(sources.Not)) {
-			fmt.Fprintf(a.stderr, "%s\n", sources.Not[name])
+		for _, name := range slices.Sorted(maps.Keys(set.Unavailable)) {
+			fmt.Fprintf(a.stderr, "%s\n", set.Unavailable[name])
 		}
 		return errors.New("no device's power can be read here; \"wattline gpu --gpu sim\" shows a simulated one")
 	}
@@ -75,7 +75,7 @@ func (c *gpuCmd) Run(a *app) error {
 	if c.Watch {
 		return c.watch(a, rows, targets)
 	}
-	return c.once(a, s, sources.Not)
+	return c.once(a, s, set.Unavailable)
 }
 
 // once prints everything after a look.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"path/filepath"
 	"regexp"
@@ -13,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wattline/gpu"
 	"wattline/meter/energy"
 	"wattline/sink/attribution"
 )
@@ -143,27 +141,5 @@ func TestGPUNone(t *testing.T) {
 	err := c.Run(&app{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "--gpu sim") {
 		t.Errorf("error %v", err)
-	}
-}
-
-// TestOpenGPUSources: auto does not fail for want of a card, and says why each source is missing;
-// asking for one that is not there fails.
-func TestOpenGPUSources(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
-	log := slog.New(slog.DiscardHandler)
-	s, err := openGPUSources("auto", gpu.NewClock(), false, log, sysTree)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if len(s.GPUs) == 0 && (s.Not["nvml"] == "" || s.Not["smi"] == "" || s.Not["amd"] == "") {
-		t.Errorf("no card, and these reasons: %v", s.Not)
-	}
-	if _, err := openGPUSources("smi", gpu.NewClock(), true, log, sysTree); !errors.Is(err, gpu.ErrNone) {
-		t.Errorf("smi without nvidia-smi: %v", err)
-	}
-	var e *exitError
-	if _, err := openGPUSources("abacus", gpu.NewClock(), false, log, sysTree); !errors.As(err, &e) || e.code != exitUsage {
-		t.Errorf("an unknown kind: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/gpu/sources"
 	"wattline/meter"
 )
 
@@ -156,7 +157,10 @@ func (r *results) Write(p []byte) (int, error) {
 
 // flagDefaults are the defaults that another package defines.
 func flagDefaults() kong.Vars {
-	return kong.Vars{"session_headers": strings.Join(meter.DefaultSessionHeaders(), ",")}
+	return kong.Vars{
+		"session_headers": strings.Join(meter.DefaultSessionHeaders(), ","),
+		"gpu_sources":     strings.Join(sources.Choices(), ","),
+	}
 }
 
 // parse reads the settings of one call.

@@ -60,9 +60,9 @@ type binding struct {
 	index  int // of the route
 	name   string
 	wish   gpu.Wish
-	family *discover.Family // the upstream's processes; nil where they cannot be known
-	cpu    *processor       // nil: the machine counts no CPU energy, or the upstream is elsewhere
-	why    string           // how the devices were found; "" while they were not
+	family *discover.ProcessTree // the upstream's processes; nil where they cannot be known
+	cpu    *processor            // nil: the machine counts no CPU energy, or the upstream is elsewhere
+	why    string                // how the devices were found; "" while they were not
 	bound  atomic.Pointer[bound]
 }
 
@@ -77,7 +77,7 @@ type bound struct {
 // processor divides the machine's CPU energy between a route's upstream and the rest of the host.
 type processor struct {
 	device int // as the settler counts
-	family *discover.Family
+	family *discover.ProcessTree
 	host   *discover.Host
 
 	// Owned by the goroutine of the processors' device.
@@ -379,7 +379,7 @@ func newProcessor(r *servedRoute, device int) *processor {
 	if err != nil {
 		return nil
 	}
-	return &processor{device: device, family: discover.NewFamily(machine, port, 10*time.Second), host: machine}
+	return &processor{device: device, family: discover.NewProcessTree(machine, port, 10*time.Second), host: machine}
 }
 
 // divideEvery is how often CPU time is read: it is told in hundredths of a second.
@@ -411,7 +411,7 @@ func (c *processor) divide(b *gpu.Batch, t gpu.Tick) *attribution.Reading {
 }
 
 // wishOf says what is known of where a route's upstream computes.
-func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *discover.Family) {
+func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *discover.ProcessTree) {
 	w := gpu.Wish{GPUs: r.GPUs}
 	if len(w.GPUs) == 0 {
 		w.GPUs = flag
@@ -432,13 +432,13 @@ func (p *power) wishOf(r *servedRoute, flag []string) (gpu.Wish, *discover.Famil
 	if err != nil {
 		return w, nil
 	}
-	family := discover.NewFamily(machine, port, 10*time.Second)
+	family := discover.NewProcessTree(machine, port, 10*time.Second)
 	w.Ours = family.Has
 	return w, family
 }
 
 // processesOf are the processes of an upstream on this machine; nil where they cannot be known.
-func processesOf(upstream string) (*discover.Family, *discover.Host) {
+func processesOf(upstream string) (*discover.ProcessTree, *discover.Host) {
 	port, ok := localPort(upstream)
 	if !ok {
 		return nil, nil
@@ -447,7 +447,7 @@ func processesOf(upstream string) (*discover.Family, *discover.Host) {
 	if err != nil {
 		return nil, nil
 	}
-	return discover.NewFamily(machine, port, residentWhose), machine
+	return discover.NewProcessTree(machine, port, residentWhose), machine
 }
 
 // localPort is the port of this machine that an upstream listens on.
@@ -462,7 +462,7 @@ func localPort(upstream string) (port int, ok bool) {
 
 // claim tells other wattlines that this one measures the device, and says if another does.
 func (p *power) claim(uuid string) {
-	held, err := discover.Claim(uuid)
+	held, err := discover.AcquireAdvisoryLock(uuid)
 	if err != nil {
 		p.log.Warn("two wattlines count the same joules", "device", uuid, "error", err)
 		return

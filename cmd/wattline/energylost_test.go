@@ -215,7 +215,7 @@ func TestContended(t *testing.T) {
 		c := newWatchedCard(t, &faults)
 		own, other := gpu.Process{PID: os.Getpid(), MemB: meter.Some(5 << 30)}, gpu.Process{PID: os.Getppid(), MemB: meter.Some(1 << 30)}
 		const elsewhere = 1 << 30 // no process of this machine
-		know := func(ours func(int) bool, family *discover.Family) {
+		know := func(ours func(int) bool, family *discover.ProcessTree) {
 			d, b := c.devices[0], c.bindings[0]
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -235,7 +235,7 @@ func TestContended(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		know(func(int) bool { return false }, discover.NewFamily(machine, 1, time.Hour)) // nobody listens on port 1
+		know(func(int) bool { return false }, discover.NewProcessTree(machine, 1, time.Hour)) // nobody listens on port 1
 		play(5, "upstream not seen", own)
 		time.Sleep(10 * time.Second)
 		if err := c.stop(t.Context()); err != nil {

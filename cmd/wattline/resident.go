@@ -22,7 +22,7 @@ type resident struct {
 }
 
 // watchResident begins to read it; nil where the upstream's processes cannot be known.
-func watchResident(whose *discover.Family, machine *discover.Host) *resident {
+func watchResident(whose *discover.ProcessTree, machine *discover.Host) *resident {
 	if whose == nil {
 		return nil
 	}
@@ -31,7 +31,7 @@ func watchResident(whose *discover.Family, machine *discover.Host) *resident {
 	return r
 }
 
-func (r *resident) run(whose *discover.Family, machine *discover.Host) {
+func (r *resident) run(whose *discover.ProcessTree, machine *discover.Host) {
 	defer close(r.ended)
 	tick := time.NewTicker(residentEvery)
 	defer tick.Stop()

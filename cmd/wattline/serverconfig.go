@@ -32,7 +32,7 @@ type facts struct {
 	power    *power
 	binding  *binding
 	machine  *discover.Host
-	whose    *discover.Family // the upstream's processes; nil: they cannot be known
+	whose    *discover.ProcessTree // the upstream's processes; nil: they cannot be known
 	instance string
 	log      *slog.Logger
 
@@ -54,7 +54,7 @@ type knownFacts struct {
 }
 
 // learnFacts begins to learn; stop ends it.
-func (p *power) learnFacts(r *rows, route *servedRoute, b *binding, whose *discover.Family, machine *discover.Host) *facts {
+func (p *power) learnFacts(r *rows, route *servedRoute, b *binding, whose *discover.ProcessTree, machine *discover.Host) *facts {
 	ctx, quit := context.WithCancel(context.Background())
 	f := &facts{
 		client: route.client, route: route.client.Upstream().String(), power: p, binding: b, whose: whose, machine: machine, instance: r.instance, log: p.log,
@@ -117,7 +117,7 @@ func (f *facts) await(ctx context.Context, pause time.Duration) bool {
 		case <-old.C:
 			f.known.Store(&knownFacts{id: f.known.Load().id, ask: true})
 		case <-tick.C:
-			if f.pid != 0 && !f.machine.Lives(f.pid) {
+			if f.pid != 0 && !f.machine.IsAlive(f.pid) {
 				f.pid = 0
 				f.known.Store(&knownFacts{ask: true})
 			}

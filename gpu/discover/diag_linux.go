@@ -34,15 +34,15 @@ const diagInode = 68
 func listening(port int) (inodes []uint32, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, fmt.Errorf("host: sock_diag: %w", err)
+		return nil, fmt.Errorf("discover: sock_diag: %w", err)
 	}
 	defer unix.Close(fd) //nolint:errcheck // only read
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
-		return nil, fmt.Errorf("host: sock_diag: %w", err)
+		return nil, fmt.Errorf("discover: sock_diag: %w", err)
 	}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		if inodes, err = listeningIn(fd, family, port, inodes); err != nil {
-			return nil, fmt.Errorf("host: sock_diag: %w", err)
+			return nil, fmt.Errorf("discover: sock_diag: %w", err)
 		}
 	}
 	return inodes, nil

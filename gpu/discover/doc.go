@@ -1,7 +1,8 @@
-// Package host looks at the machine around the devices through procfs: who listens on the upstream's
-// port and what it has started, how busy the processors are, how much memory is used, what the
-// upstream's processes take of both.
+// Package discover finds out, through procfs, which processes of this machine are an upstream's: who
+// listens on its port (ProcessTree), with which command line it was started (Host.Server), and what the
+// machine and these processes use of CPU and memory (Host.Read). Finder gives each upstream one search
+// that everybody shares, after one bounded DNS lookup.
 //
-// What cannot be read is null. In a container /proc shows the container's own processes under the
-// container's own numbers, and a driver tells the host's: then nothing matches and nothing is claimed.
+// What cannot be read is null. In a container, /proc shows the container's own processes under its own
+// numbers while a driver reports the host's: then nothing matches, and nothing is taken for the upstream's.
 package discover

@@ -29,7 +29,7 @@ const procRoot = "/proc"
 func New(root string) (*Host, error) {
 	fs, err := procfs.NewFS(root)
 	if err != nil {
-		return nil, fmt.Errorf("host: %w", err)
+		return nil, fmt.Errorf("discover: %w", err)
 	}
 	return &Host{root: root, fs: fs}, nil
 }
@@ -112,8 +112,8 @@ func (h *Host) CPUTime(pids []int) (theirs, all float64, ok bool) {
 	return theirs, c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ, true
 }
 
-// family returns the processes pids and all that descend from them, ascending.
-func (h *Host) family(pids []int) []int {
+// descendants returns the processes pids and all that descend from them, ascending.
+func (h *Host) descendants(pids []int) []int {
 	procs, err := h.fs.AllProcs()
 	if err != nil {
 		return pids

@@ -53,23 +53,23 @@ func open(t *testing.T, root string) *Host {
 	return h
 }
 
-// TestUpstream: llama-swap listens; it, the server that it started and that one's child are ours.
-func TestUpstream(t *testing.T) {
+// TestProcesses: llama-swap listens; it, the server that it started and that one's child are ours.
+func TestProcesses(t *testing.T) {
 	h := open(t, golden(t))
-	pids, err := h.Upstream(8080)
+	pids, err := h.Processes(8080)
 	if err != nil || !slices.Equal(pids, []int{100, 200, 201}) {
 		t.Errorf("port 8080: %v, %v", pids, err)
 	}
-	if pids, err := h.Upstream(9090); !slices.Equal(pids, []int{300}) || err != nil {
+	if pids, err := h.Processes(9090); !slices.Equal(pids, []int{300}) || err != nil {
 		t.Errorf("port 9090, on IPv6: %v, %v", pids, err)
 	}
-	if _, err := h.Upstream(8081); !errors.Is(err, ErrNobody) {
+	if _, err := h.Processes(8081); !errors.Is(err, ErrNoListener) {
 		t.Errorf("a port that nobody listens on: %v", err)
 	}
-	if _, err := h.Upstream(7070); !errors.Is(err, ErrHidden) {
+	if _, err := h.Processes(7070); !errors.Is(err, ErrHidden) {
 		t.Errorf("a socket whose owner is not shown: %v", err)
 	}
-	if _, err := h.Upstream(6060); !errors.Is(err, ErrHidden) {
+	if _, err := h.Processes(6060); !errors.Is(err, ErrHidden) {
 		t.Errorf("a docker-proxy: %v", err)
 	}
 }
@@ -119,7 +119,7 @@ func TestReal(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	n, _ := strconv.Atoi(port)
 	h := open(t, "/proc")
-	pids, err := h.Upstream(n)
+	pids, err := h.Processes(n)
 	if err != nil || !slices.Contains(pids, os.Getpid()) || !slices.Contains(pids, child.Process.Pid) {
 		t.Errorf("%v, %v; want %d and %d in it", pids, err, os.Getpid(), child.Process.Pid)
 	}
@@ -164,12 +164,12 @@ func TestKernelListsTheSameListeners(t *testing.T) {
 	}
 }
 
-// TestFamily: processes are looked up again when it is due, not at every question.
-func TestFamily(t *testing.T) {
+// TestProcessTree: processes are looked up again when it is due, not at every question.
+func TestProcessTree(t *testing.T) {
 	root := golden(t)
 	h := open(t, root)
 	synctest.Test(t, func(t *testing.T) {
-		f := NewFamily(h, 8080, 10*time.Second)
+		f := NewProcessTree(h, 8080, 10*time.Second)
 		if !f.Has(200) || f.Has(300) {
 			t.Error("200 is ours, 300 is not")
 		}
@@ -196,19 +196,19 @@ func TestFamily(t *testing.T) {
 	})
 }
 
-func TestClaim(t *testing.T) {
+func TestAdvisoryLock(t *testing.T) {
 	uuid := "test-" + strconv.Itoa(os.Getpid())
-	first, err := Claim(uuid)
+	first, err := AcquireAdvisoryLock(uuid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Claim(uuid); !errors.Is(err, ErrClaimed) {
-		t.Errorf("a second claim: %v", err)
+	if _, err := AcquireAdvisoryLock(uuid); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second lock: %v", err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Claim(uuid)
+	again, err := AcquireAdvisoryLock(uuid)
 	if err != nil {
 		t.Fatalf("after the first has gone: %v", err)
 	}

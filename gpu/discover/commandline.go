@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Server finds the llama-server among the processes that Upstream returned, and the flags that it was
+// Server finds the llama-server among the processes that Processes returned, and the flags that it was
 // started with, secrets replaced by ***. A router counts, not the servers that it started. 0 where there is
 // none, or where several could be meant.
 func (h *Host) Server(pids []int) (pid int, flags []string) {
@@ -41,8 +41,8 @@ func (h *Host) Server(pids []int) (pid int, flags []string) {
 	return pid, Redact(lines[pid])
 }
 
-// Lives says whether a process is still there.
-func (h *Host) Lives(pid int) bool {
+// IsAlive reports whether a process still exists.
+func (h *Host) IsAlive(pid int) bool {
 	_, err := h.fs.Proc(pid)
 	return err == nil
 }

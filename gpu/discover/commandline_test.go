@@ -43,7 +43,7 @@ func TestServer(t *testing.T) {
 	if pid, _ := h.Server([]int{200, 300}); pid != 0 {
 		t.Errorf("of two: %d", pid)
 	}
-	if !h.Lives(200) || h.Lives(999) {
+	if !h.IsAlive(200) || h.IsAlive(999) {
 		t.Error("200 lives, 999 does not")
 	}
 }

@@ -49,6 +49,14 @@ type Info struct {
 	Lacks map[string]string `json:"lacks,omitempty"`
 }
 
+// DisplayName is the device's name as people read it: a simulated one says so.
+func (in Info) DisplayName() string {
+	if in.Simulated {
+		return "SIMULATED " + in.Name
+	}
+	return in.Name
+}
+
 // Character is how a channel relates to the power that it reports.
 type Character struct {
 	StepNs   int64 // spacing of its updates

@@ -2,21 +2,15 @@ package main
 
 import (
 	"cmp"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"wattline/cmd/wattline/internal/term"
-	"wattline/gpu"
 	"wattline/meter"
-	ledger "wattline/meter/energy"
+	"wattline/meter/energy"
 	"wattline/meter/energy/recording"
 	"wattline/replay/table"
 	"wattline/sink/attribution"
@@ -32,161 +26,26 @@ type attributeCmd struct {
 	Shape      string `help:"Use only some of what was recorded: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
 }
 
-// maxUpstreams is how many upstreams a ledger tells apart, as sink/attribution has it.
-const maxUpstreams = 8
-
-// attributed is one request of a recording with its energy columns.
-type attributed struct {
-	index int
-	tag   string
-	rec   meter.Record
-}
-
 // Run divides a recording's joules among its requests, with the ledger that serve uses.
 func (c *attributeCmd) Run(a *app) error {
-	device, traffic, err := readRecording(c.Dir, cmp.Or(c.Requests, requestsFile))
+	rec, err := attribution.ReadRecording(c.Dir, c.Requests)
 	if err != nil {
 		return err
 	}
 	sources := map[string]recording.Sources{"counter": recording.CounterOnly, "average": recording.AverageOnly}[c.Shape]
-	opening, err := readOpening(c.Dir)
-	if err != nil {
-		return err
-	}
-	if c.Shape != "" && c.Shape != "best" || opening.Coefficients == nil {
-		opening.Config = device.Config(sources)
-	}
-	l := ledger.New(opening.Config)
-	for i := range maxUpstreams {
-		var known ledger.Coefficients
-		if i < len(opening.Coefficients) {
-			known = opening.Coefficients[i]
-		}
-		l.AddUpstream(known, false)
-	}
-	recording.FeedTraffic(l, 0, device, traffic, 0, nil)
-	results := make([]ledger.Result, len(traffic.Requests))
-	rows := make([]attributed, len(traffic.Requests))
-	for i, q := range traffic.Requests {
-		rows[i] = attributed{index: i, tag: q.Tag, rec: meter.Record{EnergyQuality: meter.EnergyUnavailable}}
-	}
-	for r, ok := l.Next(); ok; r, ok = l.Next() {
-		results[r.Request-1] = r
-		fillEnergy(&rows[r.Request-1].rec, &r, c.Rule, opening.Source)
-	}
+	got := rec.Attribute(c.Rule, sources)
 	if c.Coalitions {
-		return compareCoalitions(a.stdout, device, traffic, results)
+		return compareCoalitions(a.stdout, rec, got.Results)
 	}
-	total := newLedgerLine(cmp.Or(opening.Device, "0"), l.Balance(), c.Rule)
+	total := newLedgerLine(cmp.Or(rec.Opening.Device, "0"), got.Balance, c.Rule)
 	if c.JSON {
-		return writeAttributed(a.stdout, rows, total)
+		return writeAttributed(a.stdout, rec.Traffic.Requests, got.Rows, total)
 	}
-	if opening.Simulated {
+	if rec.Opening.Simulated {
 		fmt.Fprintln(a.stdout, "simulated: the joules are those of a simulated device")
 	}
-	printAttributed(a.stdout, traffic.Requests, rows, total, c.Rule)
+	printAttributed(a.stdout, rec.Traffic.Requests, got.Rows, total, c.Rule)
 	return nil
-}
-
-// readRecording reads the folder dir, and in it the requests of the named file.
-func readRecording(dir, requests string) (*recording.Device, *recording.Traffic, error) {
-	rec, err := gpu.ReadRecording(os.DirFS(dir))
-	if err != nil {
-		return nil, nil, fmt.Errorf("attribute: %s is not a recording (make one with `wattline serve --record DIR`): %w", dir, err)
-	}
-	d := &recording.Device{}
-	for _, k := range rec.Looks {
-		d.Readings = append(d.Readings, recording.Reading{
-			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.OK,
-			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.Valid, TempC: k.TempC.V, HasTemp: k.TempC.Valid,
-			Contended: k.Contended.V == 1, HasContended: k.Contended.Valid, Lost: k.Lost,
-		})
-	}
-	for _, s := range rec.Ring {
-		d.Samples = append(d.Samples, recording.Sample{At: s.At, MW: s.Mw})
-	}
-	t, err := readTraffic(filepath.Join(dir, requests))
-	if err != nil {
-		return nil, nil, fmt.Errorf("attribute: %w", err)
-	}
-	if len(t.Marks) > 0 {
-		return d, t, nil
-	}
-	// Only a client knows why it sends: it may leave its marks beside what serve recorded.
-	client, err := readTraffic(filepath.Join(dir, clientFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, nil, fmt.Errorf("attribute: %w", err)
-	default:
-		t.Marks = client.Marks
-	}
-	return d, t, nil
-}
-
-// requestsFile is what serve records of the requests.
-const requestsFile = "requests.jsonl"
-
-// clientFile is what meter/energy/hardware/traffic.py writes beside a recording.
-const clientFile = "client.jsonl"
-
-// readOpening reads what the ledger began with in line; the zero Opening where the recording is not serve's.
-func readOpening(dir string) (o recording.Opening, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, openingFile)) //nolint:gosec // the user names it
-	if errors.Is(err, fs.ErrNotExist) {
-		return o, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &o)
-	}
-	if err != nil {
-		return o, fmt.Errorf("attribute: %s: %w", openingFile, err)
-	}
-	return o, nil
-}
-
-// readTraffic reads path, or path.gz.
-func readTraffic(path string) (t *recording.Traffic, err error) {
-	f, err := os.Open(path) //nolint:gosec // the user names it
-	if errors.Is(err, fs.ErrNotExist) {
-		z, zerr := os.Open(path + ".gz") //nolint:gosec // likewise
-		if zerr != nil {
-			return nil, err
-		}
-		defer closing(z, &err)
-		in, err := gzip.NewReader(z)
-		if err != nil {
-			return nil, fmt.Errorf("%s.gz: %w", path, err)
-		}
-		return recording.ReadRequests(in)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer closing(f, &err)
-	return recording.ReadRequests(f)
-}
-
-// fillEnergy writes a result into a row's energy columns. The two simple rules know neither active nor idle
-// joules, nor an error: those columns are null then.
-func fillEnergy(rec *meter.Record, r *ledger.Result, rule, source string) {
-	if r.Quality != ledger.Unavailable {
-		attribution.Write(rec, r)
-		total := rec.GPUUj
-		switch rule {
-		case "time":
-			total = rec.GPUTimeUj
-		case "token":
-			total = rec.GPUTokenUj
-		}
-		if rule != "phase" {
-			*rec = meter.Record{GPUUj: total, GPUTimeUj: rec.GPUTimeUj, GPUTokenUj: rec.GPUTokenUj, GPUMeanMw: rec.GPUMeanMw}
-		}
-	}
-	rec.EnergyQuality, rec.EnergyMethod, rec.EnergySource = r.Quality.String(), rule, r.Source
-	if source != "" {
-		rec.EnergySource = source + "/" + r.Source
-	}
 }
 
 // ledgerLine is the account of the device: its three parts sum to the counter's delta.
@@ -198,7 +57,7 @@ type ledgerLine struct {
 	ResidualUJ     int64  `json:"residual_uj"`
 }
 
-func newLedgerLine(device string, b ledger.Balance, rule string) ledgerLine {
+func newLedgerLine(device string, b energy.Balance, rule string) ledgerLine {
 	n := ledgerLine{Device: device, CounterDeltaUJ: b.Counter, RequestsUJ: b.Phase, IdleUJ: b.Idle}
 	switch rule {
 	case "time":
@@ -225,18 +84,18 @@ func energyColumns() []meter.Column {
 	return out
 }
 
-func writeAttributed(w io.Writer, rows []attributed, total ledgerLine) error {
+func writeAttributed(w io.Writer, requests []recording.Request, rows []meter.Record, total ledgerLine) error {
 	for i := range rows {
 		r := &rows[i]
-		tag, err := json.Marshal(r.tag)
+		tag, err := json.Marshal(requests[i].Tag)
 		if err != nil {
 			return err
 		}
-		line := fmt.Appendf(nil, `{"i":%d,"tag":%s`, r.index, tag)
+		line := fmt.Appendf(nil, `{"i":%d,"tag":%s`, i, tag)
 		for _, c := range energyColumns() {
 			v := []byte("null")
-			if !c.Null(&r.rec) {
-				if v, err = json.Marshal(c.Ptr(&r.rec)); err != nil {
+			if !c.Null(r) {
+				if v, err = json.Marshal(c.Ptr(r)); err != nil {
 					return err
 				}
 			}
@@ -249,10 +108,10 @@ func writeAttributed(w io.Writer, rows []attributed, total ledgerLine) error {
 	return json.NewEncoder(w).Encode(map[string]ledgerLine{"ledger": total})
 }
 
-func printAttributed(w io.Writer, requests []recording.Request, rows []attributed, total ledgerLine, rule string) {
+func printAttributed(w io.Writer, requests []recording.Request, rows []meter.Record, total ledgerLine, rule string) {
 	t := table.New(w, "#", "tag", "tokens in", "out", "seconds", "joules", "± σ", "active", "idle", "prefill", "decode", "J/token", "by time", "by token", "quality")
 	for i := range rows {
-		q, r := &requests[i], &rows[i].rec
+		q, r := &requests[i], &rows[i]
 		var in, out, perToken meter.Int
 		if m := q.Timings; m != nil {
 			in, out = meter.Some(m.PromptN+m.CacheN), meter.Some(m.PredictedN)
@@ -261,7 +120,7 @@ func printAttributed(w io.Writer, requests []recording.Request, rows []attribute
 			}
 		}
 		t.Row(
-			i, table.OrAbsent(rows[i].tag), term.Count(in), term.Count(out), fmt.Sprintf("%.2f", time.Duration(q.End-q.Send).Seconds()),
+			i, table.OrAbsent(q.Tag), term.Count(in), term.Count(out), fmt.Sprintf("%.2f", time.Duration(q.End-q.Send).Seconds()),
 			joules(r.GPUUj), joules(r.GPUSigmaUj), joules(r.GPUActiveUj), joules(r.GPUIdleUj), joules(r.GPUPrefillUj),
 			joules(r.GPUDecodeUj), joules(perToken), joules(r.GPUTimeUj), joules(r.GPUTokenUj), r.EnergyQuality,
 		)
@@ -282,8 +141,8 @@ func joules(v meter.Int) string {
 
 // compareCoalitions prints the ledger's shares beside the measured ones, and fails where they are farther
 // apart than a release may be.
-func compareCoalitions(w io.Writer, d *recording.Device, traffic *recording.Traffic, results []ledger.Result) error {
-	shares, err := recording.Coalitions(d, traffic, results)
+func compareCoalitions(w io.Writer, rec *attribution.Recording, results []energy.Result) error {
+	shares, err := recording.Coalitions(rec.Device, rec.Traffic, results)
 	if err != nil {
 		return fmt.Errorf("attribute: %w", err)
 	}

@@ -15,7 +15,7 @@ import (
 // its last lines is no line, and no number.
 func TestAttributeOfATornRecording(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"counter.csv", "ring.csv", requestsFile} {
+	for _, name := range []string{"counter.csv", "ring.csv", "requests.jsonl"} {
 		in, err := os.DirFS(h100).Open(name + ".gz")
 		if err != nil {
 			t.Fatal(err)
@@ -57,9 +57,9 @@ func TestAttributeOfATornRecording(t *testing.T) {
 		}
 		cut("counter.csv", 1)
 		cut("ring.csv", 1)
-		cut(requestsFile, 7)
+		cut("requests.jsonl", 7)
 	}
-	if err := os.WriteFile(filepath.Join(dir, requestsFile), []byte("{\"t_send\":\n{}\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "requests.jsonl"), []byte("{\"t_send\":\n{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := (&attributeCmd{Dir: dir, Rule: "phase", Shape: "best"}).Run(&app{ctx: t.Context(), stdout: io.Discard}); err == nil {

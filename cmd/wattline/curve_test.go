@@ -19,43 +19,6 @@ import (
 	"wattline/replay/replaytest"
 )
 
-const milli = int64(time.Millisecond)
-
-func ring(lag int64, at ...int64) *gpu.Batch {
-	b := &gpu.Batch{Shape: gpu.ChannelRing, StepNs: 20 * milli, ShapeLagNs: lag}
-	for _, t := range at {
-		b.Samples = append(b.Samples, gpu.Sample{At: t * milli, Mw: t})
-	}
-	return b
-}
-
-func TestACurveIsOnAGridWithItsLagRemoved(t *testing.T) {
-	var c curve
-	c.add(ring(12*milli, 1012, 1032, 1052))
-	c.add(ring(12*milli, 1072, 1093, 1112, 1132))
-	begin, mw := c.steps(990*milli, 1100*milli)
-	if begin != 1000*milli || len(mw) != 5 || mw[0] != 1012 && mw[0] != 1032 || mw[4] != 1093 && mw[4] != 1112 {
-		t.Errorf("from %d: %v", begin/milli, mw)
-	}
-	c.add(ring(12*milli, 1632, 1652))
-	if _, mw := c.steps(990*milli, 1700*milli); mw != nil {
-		t.Errorf("a hole of half a second was drawn over: %v", mw)
-	}
-	if begin, mw := c.steps(1610*milli, 1700*milli); begin != 1620*milli || len(mw) != 1 {
-		t.Errorf("behind the hole: from %d: %v", begin/milli, mw)
-	}
-	c.add(&gpu.Batch{Shape: gpu.ChannelAverage, StepNs: 100 * milli, WindowNs: 1000 * milli, Samples: []gpu.Sample{{At: 1700 * milli, Mw: 1}}})
-	if _, mw := c.steps(0, 1700*milli); mw != nil {
-		t.Errorf("averages over a second were taken as a curve: %v", mw)
-	}
-	for i := range int64(3 * curveSamples) {
-		c.add(ring(0, 2000+i*20))
-	}
-	if n := len(c.samples); n > 2*curveSamples {
-		t.Errorf("%d samples are kept", n)
-	}
-}
-
 // A run in front of a simulated card has everything that energy gives: gross, attributed and idle joules,
 // temperature, throttling and stalls looked at, and a curve in the report.
 func TestReplayWithEnergy(t *testing.T) {

@@ -3,18 +3,19 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"path/filepath"
-	"sync"
+	"slices"
 	"time"
 
 	"wattline/gpu"
+	"wattline/gpu/discover"
 	"wattline/gpu/sources"
 	"wattline/meter"
-	"wattline/meter/energy"
 	"wattline/sink"
 	"wattline/sink/attribution"
+	"wattline/sink/console"
 	"wattline/sink/metrics"
+	"wattline/sink/serverconfig"
 )
 
 // energyFlags say which devices' power is read.
@@ -27,209 +28,94 @@ type energyFlags struct {
 	Record  string   `help:"Write a recording of power and requests to this empty folder, for wattline attribute." placeholder:"DIR" group:"Energy"`
 }
 
-// power is where energy comes from: sources, the samplers, and the settler that divides it.
+// power is what completes a row behind its exchange: the energy of its devices, and what its upstream is.
 type power struct {
-	clock    gpu.Clock
-	sources  *sources.Set
-	devices  []*powered
-	bindings []*binding // by route
-	settler  *attribution.Settler
-	recorder *recorder // nil: nothing is recorded
-	queue    *sink.Queue
-	instance string
-	wake     bool
-	log      *slog.Logger
-	found    string // for the start-up line
-	slots    string // --slots
-	watching []*watched
-	seeking  func() // ends the search for devices and waits; nil: nothing is sought
-
-	mu     sync.Mutex // guards claims
-	claims []func() error
+	*attribution.Pipeline
+	sources *sources.Set
+	routes  []*routeObserver
 }
 
-// startPower finds the devices of all routes and begins to sample them. That there are none is no error:
-// the rows then say so. state is the folder of the store.
-func startPower(a *app, c *serveCmd, routes []*servedRoute, q *sink.Queue, instance, state string) (p *power, err error) {
-	p = &power{clock: gpu.NewClock(), queue: q, instance: instance, slots: c.Slots, wake: c.Wake, log: a.log}
-	if p.sources, err = sources.Open(c.GPU, sources.Config{Clock: p.clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot}); err != nil {
+// routeObserver completes a route's rows before the pipeline takes them.
+type routeObserver struct {
+	*attribution.RouteObserver
+	rows   *rows
+	rss    *discover.RSSPoller
+	config *serverconfig.Tracker
+}
+
+// Done hands a finished row on.
+func (o *routeObserver) Done(seq uint64, at int64, rec *meter.Record) {
+	o.rows.price(rec)
+	o.rows.keepGaps(rec)
+	rec.RAMBytes = o.rss.Bytes()
+	o.config.Stamp(rec)
+	o.RouteObserver.Done(seq, at, rec)
+}
+
+// startPower begins to sample the devices of all routes.
+func startPower(a *app, c *serveCmd, routes []*servedRoute, r *rows) (_ *power, err error) {
+	p := &power{}
+	cfg := attribution.Config{
+		Rows: r.queue, Clock: gpu.NewClock(), Instance: r.instance, SysRoot: c.SysRoot, Wake: c.Wake,
+		Slots: c.Slots, Record: c.Record, StateDir: filepath.Dir(r.store.Path()), Log: a.log,
+	}
+	if p.sources, err = sources.Open(c.GPU, sources.Config{Clock: cfg.Clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot}); err != nil {
 		return nil, err
 	}
-	started := p // p is nil where an error is returned
-	defer func() {
-		if err != nil {
-			started.stopSamplers()
-			err = errors.Join(err, started.sources.Close())
-		}
-	}()
-	if err = p.list(); err != nil {
-		return nil, err
-	}
-	found, err := p.bind(c, routes)
+	cfg.GPUs, cfg.CPU, cfg.Simulator = p.sources.GPUs, p.sources.CPU, p.sources.Activity
+	host, err := discover.New("/proc")
 	if err != nil {
-		return nil, err
+		a.log.Warn("the upstream's processes cannot be seen", "error", err)
+	} else {
+		cfg.CPUTime = host.CPUTime
 	}
-	if c.Record != "" {
-		if p.recorder, err = newRecorder(c.Record, distinct(found)); err != nil {
-			return nil, err
+	finder := discover.NewFinder(host)
+	processes := make([]*discover.ProcessTree, len(routes))
+	for i, route := range routes {
+		to := attribution.Route{Name: route.Name, Address: route.route.Upstream, Client: route.client, GPUs: route.GPUs}
+		if len(to.GPUs) == 0 {
+			to.GPUs = c.GPUs
 		}
-	}
-	p.settler = attribution.New(p.settling(a, routes, state), p.names(routes)...)
-	for i, devices := range found {
-		if err = p.attach(p.bindings[i], devices); err != nil {
-			return nil, err
+		at := finder.Upstream(a.ctx, to.Address)
+		if to.Local = at.Local; at.Processes != nil && host != nil {
+			processes[i], to.Processes = at.Processes, at.Processes
 		}
+		cfg.Routes = append(cfg.Routes, to)
 	}
-	p.seek(a.ctx)
+	if p.Pipeline, err = attribution.Start(cfg); err != nil {
+		if e, ok := errors.AsType[attribution.UsageError](err); ok {
+			err = usageError("%w", e.Unwrap())
+		}
+		return nil, errors.Join(err, p.sources.Close())
+	}
+	for i, route := range routes {
+		p.routes = append(p.routes, &routeObserver{
+			RouteObserver: p.Observer(i), rows: r, rss: discover.PollRSS(host, processes[i]),
+			config: serverconfig.Start(serverconfig.Config{
+				Client: route.client, Instance: r.instance, Version: version(), Offer: r.queue.OfferConfig,
+				Devices: func() []gpu.State { return p.RouteStates(i) }, Host: host, Processes: processes[i], Log: a.log,
+			}),
+		})
+	}
 	return p, nil
 }
 
-// memoryName is the file beside the store in which what was learnt of devices and models is kept.
-const memoryName = "energy.json"
-
-// settling configures the settler.
-func (p *power) settling(a *app, routes []*servedRoute, state string) attribution.Config {
-	memory, err := attribution.OpenMemory(filepath.Join(state, memoryName))
-	if err != nil {
-		a.log.Warn("coefficients and idle draw will be learnt anew", "error", err)
-	}
-	cfg := attribution.Config{Rows: p.queue, Instance: p.instance, Now: p.clock.Now, Wall: p.clock.Time, Log: a.log, Memory: memory}
-	for _, r := range routes {
-		cfg.Upstreams = append(cfg.Upstreams, r.Upstream)
-	}
-	if p.recorder != nil {
-		cfg.Opened = func(device int, with attribution.Opening) {
-			if device < len(p.devices) {
-				p.recorder.opened(device, p.devices[device].target.Info, with)
-			}
-		}
-	}
-	if p.processor() != nil {
-		cfg.Processors = 1 + len(routes) // the machine's, which is not read as such, and each route's part
-	}
-	return cfg
-}
-
-func deviceName(in gpu.Info) string {
-	if in.Simulated {
-		return "SIMULATED " + in.Name
-	}
-	return in.Name
-}
-
-// shapes are how the ledger takes the sampler's channels.
-func shape(c gpu.Channel) energy.Shape {
-	switch c {
-	case gpu.ChannelAverage:
-		return energy.ShapeAverage
-	case gpu.ChannelCounter:
-		return energy.ShapeCounter
-	default:
-		return energy.ShapeSteps
-	}
-}
-
-// handle hands a batch of the device in that place on: to the ledger, and its seconds to the store. It runs
-// on the device's goroutine. The ledger gets millijoules and microseconds, which is what a recording holds.
-func (p *power) handle(place int, b *gpu.Batch) {
-	d := p.devices[place]
-	for i := range b.Rows {
-		p.queue.OfferPower(p.powerRow(&b.Rows[i]))
-	}
-	d.curve.add(b)
-	if b.Info.Kind == gpu.KindCPU {
-		p.divideProcessor(b)
-		return
-	}
-	r := &attribution.Reading{
-		Source: b.Info.Source, Shape: shape(b.Shape), Average: time.Duration(b.WindowNs),
-		At: b.At, Lost: b.Ended != "",
-		TempC: b.Status.TempC, MemB: b.Status.MemUsedB, LimitMw: b.Status.LimitMw,
-	}
-	switch b.Contention {
-	case gpu.ContentionNone:
-		r.Others = meter.Some(0)
-	case gpu.ContentionOther:
-		r.Others = meter.Some(1)
-	case gpu.ContentionUnknown:
-	}
-	for _, t := range b.Ticks {
-		r.Ticks = append(r.Ticks, attribution.Tick{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: t.Uj / 1000 * 1000})
-	}
-	if b.Shape != gpu.ChannelCounter {
-		for _, s := range b.Samples {
-			r.Samples = append(r.Samples, attribution.Sample{At: s.At / 1000 * 1000, MW: s.Mw})
-		}
-	}
-	if b.OursMemB.Valid { // else what everybody's processes hold
-		r.MemB = b.OursMemB
-	}
-	p.settler.Read(place, r)
-}
-
-// tenfold is a percentage in thousandths.
-func tenfold(pct meter.Int) meter.Int { return meter.Int{V: pct.V * 10, Valid: pct.Valid} }
-
-// powerRow is one second for table power.
-func (p *power) powerRow(r *gpu.Row) *sink.Power {
-	row := &sink.Power{
-		At: p.clock.Time(r.From).UTC(), Instance: p.instance, Device: r.Device, Source: r.Source, Channel: string(r.Channel), Marked: r.Marked,
-		SpanUs: meter.Some(r.DurationNs / 1000), EnergyUj: r.EnergyUj, ErrorUj: r.ErrorUj,
-		MeanMw: r.MeanMw, MinMw: r.MinMw, MaxMw: r.MaxMw, LimitMw: r.LimitMw,
-		TempC: r.TempC, MemTempC: r.MemTempC, SMClockMHz: r.SMClockMHz, MemClockMHz: r.MemClockMHz,
-		VRAMBytes: r.MemUsedB, UpstreamVRAMBytes: r.OursMemB,
-		UtilPermille: tenfold(r.UtilPct), MemUtilPermille: tenfold(r.MemUtilPct), Simulated: meter.Some(0),
-	}
-	if r.Simulated {
-		row.Simulated = meter.Some(1)
-	}
-	switch r.Contention {
-	case gpu.ContentionNone:
-		row.Contended = meter.Some(0)
-	case gpu.ContentionOther:
-		row.Contended = meter.Some(1)
-	case gpu.ContentionUnknown:
-	}
-	if r.Throttle.Valid {
-		row.Throttle = gpu.Throttle(r.Throttle.V).Strings()
-		row.ThrottledUs = meter.Some(0)
-		if len(row.Throttle) > 0 {
-			row.ThrottledUs = row.SpanUs
-		}
-	}
-	return row
-}
-
-// stop ends the sampling and settles the rest; its context bounds the wait.
+// stop ends everything and settles the rows that wait; ctx bounds the wait.
 func (p *power) stop(ctx context.Context) error {
-	for _, w := range p.watching {
-		w.resident.stop()
-		w.facts.stop()
-		if w.slots != nil {
-			w.slots.Stop()
-		}
+	for _, r := range p.routes {
+		r.rss.Stop()
+		r.config.Stop()
 	}
-	if p.seeking != nil {
-		p.seeking()
-	}
-	err := p.settler.Stop(ctx) // needs samples until the last request is covered
-	p.stopSamplers()
-	if p.recorder != nil {
-		err = errors.Join(err, p.recorder.Close())
-	}
-	for _, release := range p.claims {
-		err = errors.Join(err, release())
-	}
-	return errors.Join(err, p.sources.Close())
+	return errors.Join(p.Stop(ctx), p.sources.Close())
 }
 
 // deviceStates tells the metrics how well the devices are read.
 func (p *power) deviceStates() (out []metrics.Device) {
-	for _, st := range p.states() {
+	for _, st := range p.States() {
 		out = append(out, metrics.Device{
 			ID: st.Info.UUID, Kind: string(st.Info.Kind), Readable: st.Condition == gpu.Live || st.Condition == gpu.Probing,
-			AgreementPPM: st.Agreement, Reopened: st.Reopens, Errors: st.Errors, Missed: st.Missed, Demoted: st.Demotions,
-			CPU: time.Duration(st.CPUNs),
+			AgreementPPM: st.Agreement, Reopened: st.Reopens, Errors: st.Errors, Missed: st.Missed,
+			Demoted: st.Demotions, CPU: time.Duration(st.CPUNs),
 		})
 	}
 	return out
@@ -237,14 +123,35 @@ func (p *power) deviceStates() (out []metrics.Device) {
 
 // slotReads tells the metrics what asking for slots has cost.
 func (p *power) slotReads() (out []metrics.Slots) {
-	for _, w := range p.watching {
-		if w.slots == nil {
-			continue
-		}
-		s := w.slots.Stats()
+	for _, s := range p.SlotStats() {
 		out = append(out, metrics.Slots{
-			Route: w.name, Looks: s.Polls, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.NotFound, Waited: s.PollTime,
+			Route: s.Route, Looks: s.Polls, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.NotFound, Waited: s.PollTime,
 		})
 	}
 	return out
+}
+
+// energy is what /api/energy answers.
+func (s *service) energy(ctx context.Context, from, to time.Time) (_ *console.Energy, err error) {
+	e := &console.Energy{}
+	for _, h := range s.power.History(from, to) {
+		in := h.Info
+		e.Devices = append(e.Devices, console.EnergyDevice{
+			Device: in.UUID, Name: in.Name, Driver: in.Driver, Source: in.Source, Simulated: in.Simulated,
+		})
+		if len(h.MilliWatts) > 0 {
+			e.Curves = append(e.Curves, console.Curve{Device: in.UUID, From: h.From, StepUs: h.Step.Microseconds(), MilliWatts: h.MilliWatts})
+		}
+	}
+	if e.Power, err = s.rows.reader.Power(ctx, from, to); err != nil {
+		return nil, err
+	}
+	if e.Ledger, err = s.rows.reader.Ledger(ctx, from, to); err != nil {
+		return nil, err
+	}
+	// The processors are no devices here: what they draw is the whole machine's.
+	const cpu = attribution.CPUSource
+	e.Power = slices.DeleteFunc(e.Power, func(p *sink.Power) bool { return p.Source == cpu })
+	e.Ledger = slices.DeleteFunc(e.Ledger, func(l *sink.Ledger) bool { return l.Source == cpu })
+	return e, nil
 }

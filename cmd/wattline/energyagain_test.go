@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,8 +12,8 @@ import (
 	"time"
 
 	"wattline/meter"
-	"wattline/meter/energy/recording"
 	"wattline/proxy/llamatest"
+	"wattline/sink/attribution"
 )
 
 // terminate ends a wattline as a service manager does and waits for it.
@@ -62,13 +61,12 @@ func TestARestartKnowsTheModel(t *testing.T) {
 		t.Fatalf("the first request after a restart has the row %+v", rec)
 	}
 	sameJoules(t, r.id, rec, attributedRows(t, dir)[r.id])
-	var o recording.Opening
-	text, err := os.ReadFile(filepath.Join(dir, openingFile))
-	if err == nil {
-		err = json.Unmarshal(text, &o)
+	recorded, err := attribution.ReadRecording(dir, "")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err != nil || !o.Simulated || o.Device != "SIM-0" || o.Coefficients[0].Decode == 0 || o.Config.Baseline.Windows == 0 {
-		t.Errorf("%+v, %v", o, err)
+	if o := recorded.Opening; !o.Simulated || o.Device != "SIM-0" || o.Coefficients[0].Decode == 0 || o.Config.Baseline.Windows == 0 {
+		t.Errorf("%+v", o)
 	}
 }
 
@@ -82,11 +80,11 @@ func TestCoalitionsThroughServe(t *testing.T) {
 	rounds(t, 5, func() error {
 		tagged, placed := 0, 0
 		dir = pairThrough(t, up.URL(), tokens)
-		read, err := readTraffic(filepath.Join(dir, requestsFile))
+		rec, err := attribution.ReadRecording(dir, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, q := range read.Requests {
+		for _, q := range rec.Traffic.Requests {
 			if q.Tag == "WX/0" && q.Who != "" && q.Timings != nil {
 				tagged++
 			}
@@ -95,15 +93,15 @@ func TestCoalitionsThroughServe(t *testing.T) {
 			}
 		}
 		if tagged != 2 {
-			t.Errorf("of %d recorded requests %d are W and X together", len(read.Requests), tagged)
+			t.Errorf("of %d recorded requests %d are W and X together", len(rec.Traffic.Requests), tagged)
 		}
 		if placed == 0 {
 			tokens = min(2*tokens, 28_000)
-			return fmt.Errorf("none of %d recorded requests has a slot", len(read.Requests))
+			return fmt.Errorf("none of %d recorded requests has a slot", len(rec.Traffic.Requests))
 		}
 		return nil
 	})
-	for _, args := range [][]string{{}, {"--requests", clientFile}} {
+	for _, args := range [][]string{{}, {"--requests", "client.jsonl"}} {
 		cmd := command(t, append([]string{"attribute", dir, "--coalitions"}, args...)...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
@@ -140,12 +138,12 @@ func TestASlotThatIsAskedFor(t *testing.T) {
 		t.Fatalf("status %d, %v", r.status, r.err)
 	}
 	w.terminate(t)
-	read, err := readTraffic(filepath.Join(dir, requestsFile))
-	if err != nil || len(read.Requests) != 2 {
-		t.Fatalf("%+v, %v", read, err)
+	rec, err := attribution.ReadRecording(dir, "")
+	if err != nil || len(rec.Traffic.Requests) != 2 {
+		t.Fatalf("%+v, %v", rec, err)
 	}
 	for i, want := range []int64{3, 2} {
-		if q := read.Requests[i]; q.Slot == nil || int64(*q.Slot) != want {
+		if q := rec.Traffic.Requests[i]; q.Slot == nil || int64(*q.Slot) != want {
 			t.Errorf("request %d: %+v, want slot %v", i, q, meter.Some(want))
 		}
 	}

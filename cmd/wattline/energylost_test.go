@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -15,11 +14,10 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wattline/gpu"
-	"wattline/gpu/discover"
 	"wattline/gpu/sim"
 	"wattline/gpu/sources"
 	"wattline/meter"
-	"wattline/meter/energy"
+	"wattline/proxy"
 	"wattline/sink"
 	"wattline/sink/attribution"
 	"wattline/sink/metrics"
@@ -44,6 +42,8 @@ func (k *keeping) Write(_ context.Context, rows *sink.Rows) error {
 // watchedCard is serve's power with one simulated card whose faults a test sets, its rows and its /metrics.
 type watchedCard struct {
 	*power
+	clock gpu.Clock
+	queue *sink.Queue
 	card  *sim.Source
 	store *keeping
 	page  fasthttp.RequestHandler
@@ -60,22 +60,16 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 		t.Fatal(err)
 	}
 	c.page, c.tel = tel.Page(), tel
-	c.power = &power{
-		clock: clock, log: log, slots: "off", instance: "test", queue: sink.New(sink.Config{Store: c.store, Observer: tel, Log: log}),
-		sources: &sources.Set{GPUs: []gpu.Source{c.card}, SysRoot: t.TempDir()},
-	}
-	routes := []*servedRoute{{route: route{Name: "default", Upstream: "http://127.0.0.1:1"}}}
-	if err := c.list(); err != nil {
-		t.Fatal(err)
-	}
-	found, err := c.bind(&serveCmd{energyFlags: energyFlags{SysRoot: c.sources.SysRoot}}, routes)
+	c.queue = sink.New(sink.Config{Store: c.store, Observer: tel, Log: log})
+	pipeline, err := attribution.Start(attribution.Config{
+		Rows: c.queue, Clock: clock, Instance: "test", GPUs: []gpu.Source{c.card}, Simulator: c.card, SysRoot: t.TempDir(), Slots: "off", Log: log,
+		Routes: []attribution.Route{{Name: "default", Address: "http://127.0.0.1:1"}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.settler = attribution.New(attribution.Config{Rows: c.queue, Now: clock.Now, Wall: clock.Time}, c.names(routes)...)
-	if err := c.attach(c.bindings[0], found[0]); err != nil {
-		t.Fatal(err)
-	}
+	pipeline.Observer(0).Synchronise(clock.Time(1), 1)
+	c.power, c.clock = &power{Pipeline: pipeline, sources: &sources.Set{GPUs: []gpu.Source{c.card}}}, clock
 	tel.SetSources(metrics.Sources{Devices: c.deviceStates})
 	return c
 }
@@ -89,29 +83,21 @@ func (c *watchedCard) scraped() string {
 }
 
 // request plays one request of four seconds from now on.
-func (c *watchedCard) request(key uint64, id string) {
-	to := c.bindings[0].bound.Load()
-	tell := func(k energy.Kind, p meter.Phase) {
-		e := energy.Event{Kind: k, Request: key, At: c.clock.Now(), Tokens: 1}
-		to.upstream.Observe(e)
-		g := gpu.Event{At: e.At, Request: key, Phase: p, Slot: -1}
-		to.activity.Observe(g)
-		c.card.Observe(g)
+func (c *watchedCard) request(seq uint64, id string) {
+	o := c.Observer(0)
+	step := func(e proxy.Event) {
+		e.Seq, e.At = seq, c.clock.Now()
+		o.Observe(e)
 	}
-	tell(energy.Arrive, meter.PhaseWaiting)
-	tell(energy.SlotStart, meter.PhasePrefill)
+	step(proxy.Event{Step: proxy.RequestSent, Work: meter.Work{Streams: true, Computes: true}})
+	step(proxy.Event{Step: proxy.HeadersReceived, Status: 200})
 	time.Sleep(time.Second)
-	tell(energy.FirstToken, meter.PhaseDecode)
+	step(proxy.Event{Step: proxy.OutputReceived, Progress: meter.Progress{Outputs: 1, First: true}})
 	for range 300 {
 		time.Sleep(10 * time.Millisecond)
-		to.upstream.Observe(energy.Event{Kind: energy.Decode, Request: key, At: c.clock.Now(), Tokens: 1})
+		step(proxy.Event{Step: proxy.OutputReceived, Progress: meter.Progress{Outputs: 1}})
 	}
-	done := gpu.Event{At: c.clock.Now(), Request: key, Phase: meter.PhaseDone, Slot: -1}
-	to.activity.Observe(done)
-	c.card.Observe(done)
-	to.upstream.Done(&meter.Record{ID: id}, energy.Event{
-		Kind: energy.End, Request: key, At: done.At, Counts: energy.Counts{Known: true, PromptTokens: 900, OutputTokens: 301},
-	})
+	o.Done(seq, c.clock.Now(), &meter.Record{ID: id, Status: meter.Some(200), PromptTokens: meter.Some(900), OutputTokens: meter.Some(301)})
 }
 
 // TestTheRowsAndMetricsOfALostDevice: while a card does not answer its gauges are absent rather than old, it is
@@ -131,7 +117,7 @@ func TestTheRowsAndMetricsOfALostDevice(t *testing.T) {
 		}
 		shown := func() string {
 			var out bytes.Buffer
-			(&gpuReport{Devices: c.states()}).print(&out)
+			(&gpuReport{Devices: c.States()}).print(&out)
 			return out.String()
 		}
 		at(8)
@@ -205,60 +191,4 @@ func (c *watchedCard) check(t *testing.T, begin int64) {
 	if n := len(c.store.settled); n != 3 {
 		t.Errorf("%d requests settled", n)
 	}
-}
-
-// TestContended: a process that is seen and is not the upstream's makes the requests of its time contended; one
-// that cannot be told apart (it is of another PID namespace, or the upstream's own cannot be seen) does not.
-func TestContended(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		faults := sim.Sound()
-		c := newWatchedCard(t, &faults)
-		own, other := gpu.Process{PID: os.Getpid(), MemB: meter.Some(5 << 30)}, gpu.Process{PID: os.Getppid(), MemB: meter.Some(1 << 30)}
-		const elsewhere = 1 << 30 // no process of this machine
-		know := func(ours func(int) bool, family *discover.ProcessTree) {
-			d, b := c.devices[0], c.bindings[0]
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			b.wish.Ours, b.family = ours, family
-		}
-		know(func(pid int) bool { return pid == own.PID }, nil)
-		play := func(key uint64, id string, procs ...gpu.Process) {
-			c.card.SetProcs(procs...)
-			time.Sleep(35 * time.Second) // processes are listed every 30 s while nothing is in flight
-			c.request(key, id)
-		}
-		play(1, "alone", own)
-		play(2, "beside", own, other)
-		play(3, "alone again", own)
-		play(4, "another namespace", own, gpu.Process{PID: elsewhere})
-		machine, err := discover.New("/proc")
-		if err != nil {
-			t.Fatal(err)
-		}
-		know(func(int) bool { return false }, discover.NewProcessTree(machine, 1, time.Hour)) // nobody listens on port 1
-		play(5, "upstream not seen", own)
-		time.Sleep(10 * time.Second)
-		if err := c.stop(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if err := c.queue.Stop(t.Context()); err != nil {
-			t.Error(err)
-		}
-		c.tel.Close(t.Context())
-		for _, r := range c.store.settled {
-			want := "measured"
-			if r.ID == "beside" {
-				want = "contended"
-			}
-			if r.EnergyQuality != want {
-				t.Errorf("the request %q is %s, want %s", r.ID, r.EnergyQuality, want)
-			}
-			if r.ID == "alone" && r.VRAMBytes != meter.Some(5<<30) {
-				t.Errorf("the upstream's process holds 5 GiB, the row says %+v", r.VRAMBytes)
-			}
-		}
-		if n := len(c.store.settled); n != 5 {
-			t.Errorf("%d requests settled", n)
-		}
-	})
 }

@@ -92,7 +92,7 @@ func (c *gpuCmd) once(a *app, s *gpu.Sampler, not map[string]string) error {
 	case <-time.After(c.Look):
 	}
 	report := gpuReport{Devices: s.States(), Not: not, Learnt: []attribution.Learnt{}}
-	memory, err := attribution.OpenMemory(filepath.Join(filepath.Dir(a.storePath(c.Store)), memoryName))
+	memory, err := attribution.OpenMemory(filepath.Join(filepath.Dir(a.storePath(c.Store)), attribution.MemoryFile))
 	if err != nil {
 		a.log.Warn("what serve has learnt is not shown", "err", err)
 	}

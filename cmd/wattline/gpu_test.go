@@ -48,7 +48,7 @@ func TestGPUPrints(t *testing.T) {
 // TestGPUShowsWhatWasLearnt: coefficients and idle draw that serve has kept, of the devices that are shown.
 func TestGPUShowsWhatWasLearnt(t *testing.T) {
 	dir := t.TempDir()
-	m, err := attribution.OpenMemory(filepath.Join(dir, memoryName))
+	m, err := attribution.OpenMemory(filepath.Join(dir, attribution.MemoryFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,23 +16,26 @@ import (
 // mayImport is ARCHITECTURE.md's "Who may import whom", for non-test files: a package may import what
 // the longest matching entry lists ("a/*" is every package right below a), and its own parents. cmd may import everything.
 var mayImport = map[string][]string{
-	"meter":            {},
-	"gpu":              {"meter"},
-	"gpu/sources":      {"meter", "gpu/*"}, // the table of all sources
-	"proxy":            {"meter"},
-	"proxy/llamatest":  {"deploy/llama"},
-	"sink":             {"meter"},
-	"sink/attribution": {"meter", "meter/energy"},
-	"sink/clickhouse":  {"meter", "sink/store"},
-	"sink/otlp":        {"meter", "sink/semconv"},
-	"sink/metrics":     {"meter", "sink/semconv"},
-	"sink/telemetry":   {"meter", "proxy", "sink/metrics", "sink/otlp"},
-	"replay":           {"meter"},
-	"replay/report":    {"meter", "replay/table"},
-	"replay/selftest":  {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
-	"replay/session":   {"meter", "replay/client", "replay/load", "replay/prompt", "replay/serverflags", "replay/watch"},
-	"replay/proxies":   {"meter", "proxy", "proxy/stub"},
-	"deploy":           {},
+	"meter":           {},
+	"gpu":             {"meter"},
+	"gpu/sources":     {"meter", "gpu/*"}, // the table of all sources
+	"proxy":           {"meter"},
+	"proxy/llamatest": {"deploy/llama"},
+	"sink":            {"meter"},
+	// The one place where the proxy's events, the devices' power and the ledger meet.
+	"sink/attribution": {"meter", "meter/energy", "meter/energy/recording", "gpu", "gpu/discover", "proxy", "proxy/llama"},
+	// A row of table configs is what the upstream says, its process's flags and its devices.
+	"sink/serverconfig": {"meter", "gpu", "gpu/discover", "proxy", "proxy/llama"},
+	"sink/clickhouse":   {"meter", "sink/store"},
+	"sink/otlp":         {"meter", "sink/semconv"},
+	"sink/metrics":      {"meter", "sink/semconv"},
+	"sink/telemetry":    {"meter", "proxy", "sink/metrics", "sink/otlp"},
+	"replay":            {"meter"},
+	"replay/report":     {"meter", "replay/table"},
+	"replay/selftest":   {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
+	"replay/session":    {"meter", "replay/client", "replay/load", "replay/prompt", "replay/serverflags", "replay/watch"},
+	"replay/proxies":    {"meter", "proxy", "proxy/stub"},
+	"deploy":            {},
 }
 
 // reserved are package names that say nothing about what is inside.

@@ -119,6 +119,9 @@ func (r *rows) price(rec *meter.Record) {
 	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = p.perKWh, p.gco2PerKWh
 }
 
+// maxGaps bounds the gaps that are kept of one request.
+const maxGaps = 1 << 16
+
 // gapsPerRequest is how many of a stream's gaps are kept. A row of itl_gaps with fewer than its request's
 // output_events - 1 was cut there.
 func (f *keepFlags) gapsPerRequest() int {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -133,8 +132,8 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 	if s.rows, err = openRows(a, c, ship, s.listeners.Predecessor()); err != nil {
 		return nil, err
 	}
-	for _, r := range routes { // before the admin listener: the order in which systemd's sockets are taken
-		sr := &servedRoute{route: r, scheme: "http"}
+	for i, r := range routes { // before the admin listener: the order in which systemd's sockets are taken
+		sr := &servedRoute{route: r, scheme: "http", client: llama.NewClient(upstreams[i])}
 		s.routes = append(s.routes, sr)
 		if sr.ln, err = listen(s.listeners, r.Name, r.Listen, "--listen"); err != nil {
 			return nil, err
@@ -143,7 +142,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 	if err = s.listenAdmin(a); err != nil {
 		return nil, err
 	}
-	if s.power, err = startPower(a, c, s.routes, s.rows.queue, s.rows.instance, filepath.Dir(s.rows.store.Path())); err != nil {
+	if s.power, err = startPower(a, c, s.routes, s.rows); err != nil {
 		return nil, err
 	}
 	for i := range s.routes {
@@ -183,13 +182,12 @@ func (s *service) listenAdmin(a *app) (err error) {
 
 func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (err error) {
 	r := s.routes[index]
-	r.client = llama.NewClient(up)
-	watch := s.power.watch(a, s.rows, index, r)
+	observer := s.power.routes[index]
 	cfg := proxy.Config{
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsOfARoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
 		KeepAliveIdle: c.KeepAliveIdle, HeaderIdle: c.HeaderIdle, BodyIdle: c.BodyIdle, WriteIdle: c.WriteIdle,
-		UpstreamIdle: c.UpstreamIdle, Observer: watch, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
+		UpstreamIdle: c.UpstreamIdle, Observer: observer, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
 	}
 	if s.adminLn != nil {
 		cfg.Admin = "http://" + s.adminLn.Addr().String()
@@ -208,7 +206,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 	if r.proxy, err = proxy.New(cfg); err != nil {
 		return err
 	}
-	watch.synchronise(r.proxy)
+	observer.Synchronise(r.proxy.Clock())
 	return nil
 }
 
@@ -250,7 +248,7 @@ func (s *service) announce(a *app) {
 	if s.adminLn != nil {
 		admin = "http://" + s.adminLn.Addr().String()
 	}
-	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.power.found)
+	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.power.Summary())
 	if to := s.rows.telemetry.Collector(); to != "" {
 		fmt.Fprintf(a.stderr, "wattline: traces and metrics to %s\n", to)
 	}

@@ -203,18 +203,3 @@ func TestConfigOfAnUpstreamWithoutProps(t *testing.T) {
 		t.Error("it was told of as an error")
 	}
 }
-
-// TestConfigCostsARequestNothing: naming the facts in a row allocates nothing, also when they are old.
-func TestConfigCostsARequestNothing(t *testing.T) {
-	f := &facts{wake: make(chan struct{}, 1)}
-	rec := measured("a", time.Now())
-	for _, k := range []*knownFacts{{id: "x"}, {id: "x", ask: true}} {
-		f.known.Store(k)
-		if n := testing.AllocsPerRun(100, func() { f.stamp(rec) }); n != 0 || rec.ConfigID != "x" {
-			t.Errorf("%v allocations, config_id %q", n, rec.ConfigID)
-		}
-	}
-	if len(f.wake) != 1 {
-		t.Error("old facts are not asked for again")
-	}
-}

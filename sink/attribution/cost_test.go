@@ -15,12 +15,13 @@ type dropped struct{ settled int }
 
 func (d *dropped) Offer(*meter.Record) bool      { return true }
 func (d *dropped) Settle(*meter.Record) bool     { d.settled++; return true }
+func (d *dropped) OfferPower(*sink.Power) bool   { return true }
 func (d *dropped) OfferLedger(*sink.Ledger) bool { return true }
 
 // traffic is short unstreamed requests, one a tenth of a millisecond, on a device that is read all along.
 type traffic struct {
-	s    *Settler
-	up   *Upstream
+	s    *settler
+	up   *ledgerSet
 	rows dropped
 	rec  meter.Record
 	now  int64
@@ -30,18 +31,18 @@ type traffic struct {
 
 func newTraffic() *traffic {
 	f := &traffic{}
-	f.s = New(Config{
+	f.s = newSettler(settlerConfig{
 		Rows: &f.rows, Now: func() int64 { return f.now }, Wall: func(ns int64) time.Time { return time.Unix(0, ns) },
 		Pace: time.Hour, // rounds are the test's
 	}, "GPU-0")
-	f.up = f.s.Upstream(0, 0)
+	f.up = f.s.ledgers(0, 0)
 	f.now = sec(1)
 	return f
 }
 
 // round is a twentieth of a second: 500 requests, and what the sampler reads meanwhile.
 func (f *traffic) round() {
-	r := &Reading{Source: "test", At: f.now, TempC: meter.Some(40)}
+	r := &reading{Source: "test", At: f.now, TempC: meter.Some(40)}
 	for range 500 {
 		f.now += 100_000
 		f.next++
@@ -51,10 +52,10 @@ func (f *traffic) round() {
 		}})
 	}
 	f.uj += 10e6
-	r.Samples = []Sample{{f.now - 30e6, 200_000}, {f.now - 10e6, 200_000}}
-	r.Ticks = []Tick{{Before: f.now, After: f.now, UJ: f.uj}}
-	f.s.Read(0, r)
-	f.s.round(f.now)
+	r.Samples = []sample{{f.now - 30e6, 200_000}, {f.now - 10e6, 200_000}}
+	r.Ticks = []tick{{Before: f.now, After: f.now, UJ: f.uj}}
+	f.s.add(0, r)
+	f.s.process(f.now)
 }
 
 // TestARequestAllocatesItsRow: on its way through the settler a request allocates the copy of its row that
@@ -74,7 +75,7 @@ func TestARequestAllocatesItsRow(t *testing.T) {
 			t.Errorf("%.2f allocations a request", a)
 		}
 		f.now += sec(60)
-		f.s.round(f.now) // gives up on those that are left
+		f.s.process(f.now) // gives up on those that are left
 		if n := f.s.Waiting(); n != 0 {
 			t.Errorf("%d rows still wait", n)
 		}
@@ -100,5 +101,5 @@ func BenchmarkRequest(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/request")
 	f.now += sec(60)
-	f.s.round(f.now)
+	f.s.process(f.now)
 }

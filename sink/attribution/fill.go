@@ -13,11 +13,11 @@ const method = "phase"
 // fill writes a request's results, summed over its devices, into its row. A device that told nothing
 // makes the whole unavailable: a part of the joules is not the request's joules. On a machine without a GPU
 // the processor's joules are all there is, and the row's quality is theirs.
-func (s *Settler) fill(w *waiting) {
+func (s *settler) fill(w *waiting) {
 	rec := w.rec
 	var room [2][4]energy.Result
 	gpus, processors := room[0][:0], room[1][:0]
-	var first *device
+	var first *deviceLedger
 	lacking := false
 	for i, at := range w.to.devices {
 		d := s.devices[at]
@@ -45,13 +45,12 @@ func (s *Settler) fill(w *waiting) {
 		rec.EnergyQuality = meter.EnergyPartial
 		return
 	}
-	sum := Sum(gpus)
+	sum := sumResults(gpus)
 	rec.EnergyQuality = sum.Quality.String()
 	if sum.Quality == energy.Unavailable {
 		return
 	}
-	rec.EnergyMethod, rec.EnergySource = method, first.names(sum.Source)
-	Write(rec, &sum)
+	fillResult(rec, &sum, method, first.names(sum.Source))
 	for _, r := range gpus {
 		if rec.GPUUj.Valid {
 			rec.GPUUjByDevice = append(rec.GPUUjByDevice, r.TotalUJ)
@@ -60,22 +59,22 @@ func (s *Settler) fill(w *waiting) {
 }
 
 // names says where a device's joules come from: its driver and what of it.
-func (d *device) names(channel string) string {
+func (d *deviceLedger) names(channel string) string {
 	if d.said == "" || d.told != channel {
 		d.told, d.said = channel, d.source+"/"+channel
 	}
 	return d.said
 }
 
-// processorSource is where a processor's joules come from.
-const processorSource = "rapl"
+// CPUSource is where a processor's joules come from.
+const CPUSource = "rapl"
 
 // fillProcessor writes the joules of the processor; alone says that the machine has no GPU.
-func (s *Settler) fillProcessor(rec *meter.Record, results []energy.Result, alone bool) {
+func (s *settler) fillProcessor(rec *meter.Record, results []energy.Result, alone bool) {
 	if len(results) == 0 {
 		return
 	}
-	sum := Sum(results)
+	sum := sumResults(results)
 	if alone {
 		rec.EnergyQuality = sum.Quality.String()
 	}
@@ -83,14 +82,14 @@ func (s *Settler) fillProcessor(rec *meter.Record, results []energy.Result, alon
 		return
 	}
 	if alone {
-		rec.EnergyMethod, rec.EnergySource = method, processorSource+"/"+sum.Source
+		rec.EnergyMethod, rec.EnergySource = method, CPUSource+"/"+sum.Source
 	}
 	if sum.Quality != energy.BelowResolution {
 		rec.CPUUj = meter.Some(sum.TotalUJ)
 	}
 }
 
-func (s *Settler) fillGauges(w *waiting) {
+func (s *settler) fillGauges(w *waiting) {
 	var mem, limit int64
 	n, memKnown, limitKnown := 0, true, true
 	for _, i := range w.to.devices {
@@ -111,9 +110,9 @@ func (s *Settler) fillGauges(w *waiting) {
 	w.rec.GPUTempC = w.maxTemp
 }
 
-// Sum adds results of one request on several devices: joules add, so do variances (the devices' errors
+// sumResults adds results of one request on several devices: joules add, so do variances (the devices' errors
 // are independent), and what is not known of one is not known of all.
-func Sum(results []energy.Result) energy.Result {
+func sumResults(results []energy.Result) energy.Result {
 	total := results[0]
 	var v, va float64
 	for i, r := range results {
@@ -152,9 +151,13 @@ func quality(results []energy.Result, total *energy.Result) energy.Quality {
 	return q
 }
 
-// Write puts a result into a row's energy columns. Where it is below resolution the value is null and
-// the estimate has its own column; where the idle draw is not known yet only the total is given.
-func Write(rec *meter.Record, r *energy.Result) {
+// fillResult writes a result into a row's energy columns, in line and offline. Where it is below resolution the value is
+// null and the estimate has its own column; where the idle draw is not known yet only the total is given.
+func fillResult(rec *meter.Record, r *energy.Result, method, source string) {
+	rec.EnergyQuality, rec.EnergyMethod, rec.EnergySource = r.Quality.String(), method, source
+	if r.Quality == energy.Unavailable {
+		return
+	}
 	rec.GPUTimeUj, rec.GPUTokenUj = meter.Some(r.TimeUJ), meter.Some(r.TokenUJ)
 	if r.HoldNS > 0 {
 		rec.GPUMeanMw = meter.Some(r.MeanMW)

@@ -13,10 +13,10 @@ import (
 
 // session runs one wattline's settler over a plant with requests of a model, on fake time, and returns
 // how its ledger began and the rows.
-func session(t *testing.T, path, model string, requests int) (Opening, map[string]*meter.Record) {
+func session(t *testing.T, path, model string, requests int) (opening, map[string]*meter.Record) {
 	t.Helper()
 	k := &kept{settled: map[string]*meter.Record{}}
-	var began Opening
+	var began opening
 	synctest.Test(t, func(t *testing.T) {
 		memory, err := OpenMemory(path)
 		if err != nil {
@@ -24,11 +24,11 @@ func session(t *testing.T, path, model string, requests int) (Opening, map[strin
 		}
 		epoch := time.Now()
 		now := func() int64 { return int64(time.Since(epoch)) + 1 }
-		s := New(Config{
+		s := newSettler(settlerConfig{
 			Rows: k, Now: now, Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) },
-			Upstreams: []string{"http://a"}, Memory: memory, Opened: func(_ int, with Opening) { began = with },
+			Upstreams: []string{"http://a"}, Memory: memory, Opened: func(_ int, with opening) { began = with },
 		}, "GPU-0")
-		u := s.Upstream(0, 0)
+		u := s.ledgers(0, 0)
 		pulses(requests).feed(s, 0, sec(0.02), sec(float64(3*requests+10)))
 		for i := range requests {
 			from := float64(1 + 3*i)
@@ -54,10 +54,10 @@ func (n pulses) mw(at int64) int64 {
 	return 300_000
 }
 
-func (n pulses) feed(s *Settler, device int, start, end int64) { feed(s, device, start, end, n.mw) }
+func (n pulses) feed(s *settler, device int, start, end int64) { feed(s, device, start, end, n.mw) }
 
 // ask plays one request to a model.
-func ask(u *Upstream, key uint64, model string, start, first, end float64) {
+func ask(u *ledgerSet, key uint64, model string, start, first, end float64) {
 	u.Observe(energy.Event{Kind: energy.Arrive, Request: key, At: sec(start)})
 	u.Observe(energy.Event{Kind: energy.SlotStart, Request: key, At: sec(start)})
 	u.Observe(energy.Event{Kind: energy.FirstToken, Request: key, At: sec(first)})

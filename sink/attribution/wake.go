@@ -18,7 +18,7 @@ func (st *step) calls(size int, open int64) bool {
 }
 
 // call wakes the goroutine; to a crowd it comes at once.
-func (s *Settler) call(size int) {
+func (s *settler) call(size int) {
 	c := s.called
 	if size >= crowd {
 		c = s.crowded
@@ -30,7 +30,7 @@ func (s *Settler) call(size int) {
 }
 
 // run feeds the ledgers until Stop.
-func (s *Settler) run() {
+func (s *settler) run() {
 	defer close(s.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -57,7 +57,7 @@ func (s *Settler) run() {
 			s.finish()
 			return
 		default:
-			s.round(s.cfg.Now())
+			s.process(s.cfg.Now())
 		}
 	}
 }

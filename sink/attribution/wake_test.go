@@ -29,11 +29,11 @@ func TestPassesFollowReadings(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var passes atomic.Int64
 				epoch := time.Now()
-				s := New(Config{
+				s := newSettler(settlerConfig{
 					Rows: &kept{settled: map[string]*meter.Record{}}, Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) },
 					Now: func() int64 { passes.Add(1); return int64(time.Since(epoch)) + 1 },
 				}, "GPU-0")
-				u := s.Upstream(0, 0)
+				u := s.ledgers(0, 0)
 				const step = time.Millisecond
 				at := func(n, a int) int { return n * a / 1000 }
 				for i := 1; i <= 10_000; i++ {
@@ -43,7 +43,7 @@ func TestPassesFollowReadings(t *testing.T) {
 						u.Observe(energy.Event{Kind: energy.Decode, Request: 1, At: now, Tokens: 1})
 					}
 					for range at(i, x.readings) - at(i-1, x.readings) {
-						s.Read(0, &Reading{Source: "test", At: now, Ticks: []Tick{{Before: now, After: now, UJ: now / 10}}})
+						s.add(0, &reading{Source: "test", At: now, Ticks: []tick{{Before: now, After: now, UJ: now / 10}}})
 					}
 				}
 				time.Sleep(defaultPace)

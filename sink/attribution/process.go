@@ -9,11 +9,11 @@ import (
 	"wattline/sink"
 )
 
-// device is one device's ledger and what was last told of it. Owned by the Settler's goroutine.
-type device struct {
+// device is one device's ledger and what was last told of it. Owned by the settler's goroutine.
+type deviceLedger struct {
 	index     int
 	name      string
-	cfg       *Config
+	cfg       *settlerConfig
 	source    string
 	told      string // the last channel that names was asked with, and what it said
 	said      string
@@ -31,9 +31,9 @@ type device struct {
 const maxUpstreams = 8
 
 // open makes the ledger that fits a device's first reading.
-func (d *device) open(r *Reading) {
+func (d *deviceLedger) open(r *reading) {
 	d.source = r.Source
-	with := Opening{
+	with := opening{
 		Config:       energy.Config{Shape: r.Shape, NoCounter: len(r.Ticks) == 0, Average: r.Average},
 		Coefficients: make([]energy.Coefficients, maxUpstreams),
 	}
@@ -48,18 +48,29 @@ func (d *device) open(r *Reading) {
 			with.Config.Baseline, at = l.Baseline, l.At
 		}
 	}
-	d.ledger = energy.New(with.Config)
-	for _, c := range with.Coefficients {
-		d.ledger.AddUpstream(c, false)
-	}
+	d.ledger = newLedger(with.Config, with.Coefficients)
 	if d.cfg.Opened != nil {
 		d.cfg.Opened(d.index, with)
 	}
 }
 
+// newLedger makes a device's ledger, in line and offline. It tells maxUpstreams servers apart, whose coefficients may be
+// known from before.
+func newLedger(cfg energy.Config, known []energy.Coefficients) *energy.Ledger {
+	l := energy.New(cfg)
+	for i := range maxUpstreams {
+		var c energy.Coefficients
+		if i < len(known) {
+			c = known[i]
+		}
+		l.AddUpstream(c, false)
+	}
+	return l
+}
+
 // serves notes that an upstream serves a model. Another one than before has its own coefficients, if it
 // was seen before; else it begins with those that are there.
-func (d *device) serves(upstream int, model string) {
+func (d *deviceLedger) serves(upstream int, model string) {
 	upstream = min(upstream, maxUpstreams-1)
 	if model == "" || d.ledger == nil || d.models[upstream] == model {
 		return
@@ -72,7 +83,7 @@ func (d *device) serves(upstream int, model string) {
 }
 
 // keep tells the memory what has been learnt of an upstream's model.
-func (d *device) keep(upstream int) {
+func (d *deviceLedger) keep(upstream int) {
 	c := d.ledger.Coefficients(upstream)
 	if d.models[upstream] == "" || c.Decode+c.Prefill == 0 {
 		return
@@ -88,7 +99,7 @@ func (d *device) keep(upstream int) {
 const keepEvery = int64(time.Minute)
 
 // remember keeps what was learnt.
-func (s *Settler) remember() {
+func (s *settler) remember() {
 	for _, d := range s.devices {
 		if d.ledger == nil {
 			continue
@@ -103,7 +114,7 @@ func (s *Settler) remember() {
 }
 
 // read feeds a reading to the device's ledger.
-func (d *device) read(r *Reading) {
+func (d *deviceLedger) read(r *reading) {
 	if d.ledger == nil {
 		if len(r.Ticks) == 0 && len(r.Samples) == 0 {
 			return
@@ -127,7 +138,7 @@ func (d *device) read(r *Reading) {
 }
 
 // tell notes gauges, and tells the ledger of those that matter to it.
-func (d *device) tell(r *Reading) {
+func (d *deviceLedger) tell(r *reading) {
 	if r.MemB.Valid {
 		d.memB = r.MemB
 	}
@@ -145,7 +156,7 @@ func (d *device) tell(r *Reading) {
 }
 
 // round takes over what has come, feeds it to the ledgers and hands on what is final.
-func (s *Settler) round(now int64) {
+func (s *settler) process(now int64) {
 	s.mu.Lock()
 	steps := s.steps
 	s.steps = s.spare[:0]
@@ -170,7 +181,7 @@ func (s *Settler) round(now int64) {
 	}
 }
 
-func (s *Settler) take(st *step, now int64) {
+func (s *settler) take(st *step, now int64) {
 	if st.reading != nil {
 		s.takeReading(s.devices[st.device], st.reading)
 		return
@@ -200,7 +211,7 @@ func (s *Settler) take(st *step, now int64) {
 		}
 		w.rec, w.until = st.rec, now+int64(s.cfg.MaxWait)
 		s.ended.push(st.event.Request)
-		if w.missing == 0 || !s.read(w) {
+		if w.missing == 0 || !s.haveLedgers(w) {
 			s.ready = append(s.ready, st.event.Request)
 		}
 	}
@@ -208,7 +219,7 @@ func (s *Settler) take(st *step, now int64) {
 
 // takeReading feeds a reading to its device, and tells those who wait of a temperature that they have not
 // seen yet.
-func (s *Settler) takeReading(d *device, r *Reading) {
+func (s *settler) takeReading(d *deviceLedger, r *reading) {
 	before := d.tempC
 	d.read(r)
 	if !r.TempC.Valid || r.TempC == before {
@@ -222,7 +233,7 @@ func (s *Settler) takeReading(d *device, r *Reading) {
 }
 
 // collect takes the results of one device.
-func (s *Settler) collect(d *device) {
+func (s *settler) collect(d *deviceLedger) {
 	for r, ok := d.ledger.Next(); ok; r, ok = d.ledger.Next() {
 		w := s.waiting[r.Request]
 		if w == nil {
@@ -239,9 +250,9 @@ func (s *Settler) collect(d *device) {
 }
 
 // expire gives up on rows whose joules do not come: their device was never read, or never settled.
-func (s *Settler) expire(now int64) {
+func (s *settler) expire(now int64) {
 	for _, key := range s.ready {
-		if w := s.waiting[key]; w != nil && (w.missing == 0 || !s.read(w)) {
+		if w := s.waiting[key]; w != nil && (w.missing == 0 || !s.haveLedgers(w)) {
 			s.settle(key, w)
 		}
 	}
@@ -259,12 +270,12 @@ func (s *Settler) expire(now int64) {
 }
 
 // read reports whether every device of w has a ledger.
-func (s *Settler) read(w *waiting) bool {
+func (s *settler) haveLedgers(w *waiting) bool {
 	return !slices.ContainsFunc(w.to.devices, func(i int) bool { return s.devices[i].ledger == nil })
 }
 
 // settle completes a row and hands it on.
-func (s *Settler) settle(key uint64, w *waiting) {
+func (s *settler) settle(key uint64, w *waiting) {
 	delete(s.waiting, key)
 	s.open.Add(-1)
 	s.fill(w)
@@ -276,9 +287,9 @@ func (s *Settler) settle(key uint64, w *waiting) {
 }
 
 // finish closes the ledgers and settles what is left.
-func (s *Settler) finish() {
+func (s *settler) finish() {
 	now := s.cfg.Now()
-	s.round(now)
+	s.process(now)
 	s.remember()
 	for _, d := range s.devices {
 		if d.ledger != nil {
@@ -295,12 +306,12 @@ func (s *Settler) finish() {
 }
 
 // Waiting is how many rows wait for their joules.
-func (s *Settler) Waiting() int { return int(s.open.Load()) }
+func (s *settler) Waiting() int { return int(s.open.Load()) }
 
 // accountEvery is how often a device's ledger leaves a row.
 const accountEvery = int64(1e9)
 
-func (s *Settler) account(d *device, now int64) {
+func (s *settler) account(d *deviceLedger, now int64) {
 	if d.wrote == 0 {
 		d.wrote = now
 	}
@@ -310,7 +321,7 @@ func (s *Settler) account(d *device, now int64) {
 }
 
 // writeAccount writes what was settled since the last row: each row balances, and so do their sums.
-func (s *Settler) writeAccount(d *device, now int64) {
+func (s *settler) writeAccount(d *deviceLedger, now int64) {
 	b, p := d.ledger.Balance(), d.last
 	if b.Settled <= p.Settled {
 		return

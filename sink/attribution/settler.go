@@ -1,13 +1,3 @@
-// Package settle brings finished requests and their joules together. A row goes into the queue the
-// moment its request has ended, with energy_quality pending, and again, with its energy columns filled,
-// once these are final; the client never waits for that.
-//
-// A Settler owns one goroutine and, per device, one energy.Ledger. Samplers and the data path only append
-// to a buffer under a short lock; when a device was read, the goroutine takes the buffer over, feeds the
-// ledgers in order, and hands on what has become final. What is offline or in line is thus the same code:
-// see meter/energy.
-//
-// Without a device there is nothing to wait for: rows are final at once, unavailable.
 package attribution
 
 import (
@@ -21,18 +11,10 @@ import (
 
 	"wattline/meter"
 	"wattline/meter/energy"
-	"wattline/sink"
 )
 
-// Rows is where rows go; *sink.Queue satisfies it.
-type Rows interface {
-	Offer(rec *meter.Record) bool
-	Settle(rec *meter.Record) bool
-	OfferLedger(l *sink.Ledger) bool
-}
-
-// Config configures a Settler.
-type Config struct {
+// settlerConfig configures a settler.
+type settlerConfig struct {
 	Rows     Rows
 	Instance string
 	Now      func() int64             // the clock of all stamps, ns
@@ -48,26 +30,26 @@ type Config struct {
 	// is its cpu_uj.
 	Processors int
 
-	// Opened is told how a device's ledger begins, on the Settler's goroutine; nil: nobody asks.
-	Opened func(device int, with Opening)
+	// Opened is told how a device's ledger begins, on the settler's goroutine; nil: nobody asks.
+	Opened func(device int, with opening)
 
 	Pace    time.Duration // from a reading to the look at the buffer; 250 ms
 	MaxWait time.Duration // longest wait for a row's joules; 45 s, above the ledger's own settle_max
 }
 
-// Opening is how a ledger begins: what attribute must begin with to come to the same.
-type Opening struct {
+// opening is how a ledger begins: what attribute must begin with to come to the same.
+type opening struct {
 	Config       energy.Config
 	Coefficients []energy.Coefficients // by upstream
 }
 
 // Reading is what a device told: one batch of it, in order of time.
-type Reading struct {
+type reading struct {
 	Source  string
 	Shape   energy.Shape
 	Average time.Duration // with energy.ShapeAverage
-	Ticks   []Tick        // looks at the energy counter
-	Samples []Sample
+	Ticks   []tick        // looks at the energy counter
+	Samples []sample
 	Lost    bool // the device or its counter's continuity was lost before this
 	At      int64
 	TempC   meter.Int
@@ -79,14 +61,14 @@ type Reading struct {
 // Tick is one look at an energy counter, which took its value after Lo and not after Hi (0, 0: not known).
 // Sample is one power value with its own time.
 type (
-	Tick   struct{ Before, After, Lo, Hi, UJ int64 }
-	Sample struct{ At, MW int64 }
+	tick   struct{ Before, After, Lo, Hi, UJ int64 }
+	sample struct{ At, MW int64 }
 )
 
-// Settler joins rows with joules.
-type Settler struct {
-	cfg     Config
-	devices []*device
+// settler joins rows with joules.
+type settler struct {
+	cfg     settlerConfig
+	devices []*deviceLedger
 	called  chan struct{} // room for one: look at the buffer
 	crowded chan struct{} // room for one: at once
 	quit    chan struct{}
@@ -110,8 +92,8 @@ type Settler struct {
 // step is one thing that happened, in the order in which it was told.
 type step struct {
 	device  int // of reading
-	reading *Reading
-	to      *Upstream // of event
+	reading *reading
+	to      *ledgerSet // of event
 	event   energy.Event
 	rec     *meter.Record // with End: the row
 }
@@ -123,7 +105,7 @@ const maxSteps = 50000
 // waiting is a row whose joules are not final.
 type waiting struct {
 	rec     *meter.Record // nil until the request is over
-	to      *Upstream
+	to      *ledgerSet
 	results []energy.Result // of its devices, where got says so
 	got     []bool
 	missing int // results that have not come
@@ -135,7 +117,7 @@ type waiting struct {
 const maxUnused = 1 << 14
 
 // wait begins to wait for a request's results.
-func (s *Settler) wait(key uint64, to *Upstream) *waiting {
+func (s *settler) wait(key uint64, to *ledgerSet) *waiting {
 	var w *waiting
 	if n := len(s.unused); n > 0 {
 		w, s.unused = s.unused[n-1], s.unused[:n-1]
@@ -174,8 +156,8 @@ func (l *line) pop() {
 	}
 }
 
-// New returns a Settler for the named devices (as they stand in gpu_devices). Stop ends it.
-func New(cfg Config, devices ...string) *Settler {
+// New returns a settler for the named devices (as they stand in gpu_devices). Stop ends it.
+func newSettler(cfg settlerConfig, devices ...string) *settler {
 	if cfg.Pace <= 0 {
 		cfg.Pace = defaultPace
 	}
@@ -185,12 +167,12 @@ func New(cfg Config, devices ...string) *Settler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Settler{
+	s := &settler{
 		cfg: cfg, called: make(chan struct{}, 1), crowded: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		waiting: map[uint64]*waiting{},
 	}
 	for i, name := range devices {
-		s.devices = append(s.devices, &device{index: i, name: name, processor: i >= len(devices)-cfg.Processors, models: make([]string, maxUpstreams), cfg: &s.cfg})
+		s.devices = append(s.devices, &deviceLedger{index: i, name: name, processor: i >= len(devices)-cfg.Processors, models: make([]string, maxUpstreams), cfg: &s.cfg})
 	}
 	if len(devices) == 0 {
 		close(s.done)
@@ -200,20 +182,20 @@ func New(cfg Config, devices ...string) *Settler {
 	return s
 }
 
-// Read hands a device's readings over. The Reading belongs to the Settler.
-func (s *Settler) Read(device int, r *Reading) { s.push(&step{device: device, reading: r}) }
+// Read hands a device's readings over. The Reading belongs to the settler.
+func (s *settler) add(device int, r *reading) { s.push(&step{device: device, reading: r}) }
 
 // Upstream is a server that runs on some of the devices.
-type Upstream struct {
-	s       *Settler
+type ledgerSet struct {
+	s       *settler
 	devices []int
 	names   []string // of those that are no processors: as it stands in its rows
 	index   int
 }
 
 // Upstream registers a server. No devices: its rows have no energy.
-func (s *Settler) Upstream(index int, devices ...int) *Upstream {
-	u := &Upstream{s: s, devices: devices, index: index}
+func (s *settler) ledgers(index int, devices ...int) *ledgerSet {
+	u := &ledgerSet{s: s, devices: devices, index: index}
 	for _, i := range devices {
 		if d := s.devices[i]; !d.processor {
 			u.names = append(u.names, d.name)
@@ -223,7 +205,7 @@ func (s *Settler) Upstream(index int, devices ...int) *Upstream {
 }
 
 // Observe tells of a request's step. Its key is the Event's Request, unique over all upstreams.
-func (u *Upstream) Observe(e energy.Event) {
+func (u *ledgerSet) Observe(e energy.Event) {
 	if len(u.devices) == 0 {
 		return
 	}
@@ -231,9 +213,9 @@ func (u *Upstream) Observe(e energy.Event) {
 	u.s.push(&step{to: u, event: e})
 }
 
-// Done takes a finished request's row, which belongs to the Settler from then on, with the End event that
+// Done takes a finished request's row, which belongs to the settler from then on, with the End event that
 // closes its account. It never blocks.
-func (u *Upstream) Done(rec *meter.Record, end energy.Event) {
+func (u *ledgerSet) Done(rec *meter.Record, end energy.Event) {
 	if len(u.devices) == 0 || end.Request == 0 {
 		rec.EnergyQuality = meter.EnergyUnavailable
 		u.s.cfg.Rows.Offer(rec)
@@ -249,7 +231,7 @@ func (u *Upstream) Done(rec *meter.Record, end energy.Event) {
 
 // push appends a step. Ends and readings always find room, so that a flood of events costs accuracy
 // (which is counted) and never a row.
-func (s *Settler) push(st *step) {
+func (s *settler) push(st *step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.steps) >= maxSteps && st.rec == nil && st.reading == nil {
@@ -263,14 +245,14 @@ func (s *Settler) push(st *step) {
 }
 
 // Dropped is how many events did not fit.
-func (s *Settler) Dropped() int64 {
+func (s *settler) Dropped() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.bounded
 }
 
 // Stop settles what can be settled until ctx ends; rows without joules then become partial.
-func (s *Settler) Stop(ctx context.Context) error {
+func (s *settler) Stop(ctx context.Context) error {
 	if len(s.devices) == 0 {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package attribution
 
 import (
 	"encoding/json"
@@ -13,14 +13,13 @@ import (
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/meter/energy/recording"
-	"wattline/sink/attribution"
 )
 
 // recorder writes what `wattline attribute` reads: per device counter.csv and ring.csv, and one
 // requests.jsonl. With several devices each has a folder of its number, which holds all requests.
 type recorder struct {
 	devices []*gpu.Recorder
-	places  []int    // of the devices among power's
+	indices []int    // of the devices among the pipeline's
 	dirs    []string // of the devices
 
 	mu    sync.Mutex // guards the files
@@ -28,12 +27,12 @@ type recorder struct {
 	err   error
 }
 
-func newRecorder(dir string, places []int) (*recorder, error) {
-	devices := len(places)
+func newRecorder(dir string, indices []int) (*recorder, error) {
+	devices := len(indices)
 	if devices == 0 {
-		return nil, usageError("--record %s: there is no device whose power could be recorded", dir)
+		return nil, UsageError{fmt.Errorf("--record %s: there is no device whose power could be recorded", dir)}
 	}
-	r := &recorder{places: places}
+	r := &recorder{indices: indices}
 	for i := range devices {
 		at := dir
 		if devices > 1 {
@@ -44,7 +43,7 @@ func newRecorder(dir string, places []int) (*recorder, error) {
 			return nil, errors.Join(err, r.Close())
 		}
 		r.devices, r.dirs = append(r.devices, d), append(r.dirs, at)
-		f, err := os.OpenFile(filepath.Join(at, "requests.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names it
+		f, err := os.OpenFile(filepath.Join(at, requestsFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names it
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("--record %s (choose an empty folder): %w", dir, err), r.Close())
 		}
@@ -53,23 +52,20 @@ func newRecorder(dir string, places []int) (*recorder, error) {
 	return r, nil
 }
 
-// of returns the recorder of the device in a place; nil where it is not recorded.
-func (r *recorder) of(place int) *gpu.Recorder {
+// of returns a device's recorder; nil where it is not recorded.
+func (r *recorder) of(index int) *gpu.Recorder {
 	if r == nil {
 		return nil
 	}
-	if i := slices.Index(r.places, place); i >= 0 {
+	if i := slices.Index(r.indices, index); i >= 0 {
 		return r.devices[i]
 	}
 	return nil
 }
 
-// openingFile says what a device's ledger began with.
-const openingFile = "device.json"
-
 // opened writes what a device's ledger begins with.
-func (r *recorder) opened(place int, in gpu.Info, with attribution.Opening) {
-	device := slices.Index(r.places, place)
+func (r *recorder) opened(index int, in gpu.Info, with opening) {
+	device := slices.Index(r.indices, index)
 	if device < 0 {
 		return
 	}
@@ -101,20 +97,20 @@ func (r *recorder) Close() error {
 	return err
 }
 
-// tape is one live request's stamps, on power's clock.
-type tape struct {
-	sent, headed, first, last int64
-	outputs                   int64
-	gapsUs                    []int64
-	slot                      meter.Int // guarded by the route's mu until the request's end
-	slotAt                    int64
-	prompt, promptAt          int64 // tokens, where the server told while it processed them
+// requestTrace is one live request's stamps, on the samplers' clock.
+type requestTrace struct {
+	sent, headers, first, last int64
+	outputs                    int64
+	gapsUs                     []int64
+	slot                       meter.Int // guarded by the observer's mu until the request's end
+	slotAt                     int64
+	prompt, promptAt           int64 // tokens, where the server reports progress
 }
 
 // maxGaps bounds the gaps that are kept of one request.
 const maxGaps = 1 << 16
 
-func (t *tape) produced(at int64, outputs int) {
+func (t *requestTrace) output(at int64, outputs int) {
 	if t.outputs == 0 {
 		t.first, t.last = at, at
 		t.gapsUs = append(t.gapsUs, 0) // from the role-only event, which comes in the same moment
@@ -131,10 +127,13 @@ func (t *tape) produced(at int64, outputs int) {
 }
 
 // request writes one finished request. A disk that is full ends the recording, not the traffic.
-func (r *recorder) request(w *watched, live *liveRequest, rec *meter.Record, e energy.Event) {
-	t, end := &live.tape, e.At
+func (r *recorder) request(route int, live *liveRequest, rec *meter.Record, e energy.Event) {
+	if r == nil {
+		return
+	}
+	t, end := &live.trace, e.At
 	q := recording.Request{
-		Tag: rec.ID, ID: rec.ID, Key: e.Request, Upstream: w.index, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
+		Tag: rec.ID, ID: rec.ID, Key: e.Request, Upstream: route, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
 		Events: t.outputs, GapsUS: t.gapsUs, Outputs: &t.outputs,
 		Cancelled: &e.Counts.Cancelled, Refused: e.Counts.Refused, Several: e.Counts.Several, Streams: &live.work.Streams,
 	}
@@ -150,15 +149,15 @@ func (r *recorder) request(w *watched, live *liveRequest, rec *meter.Record, e e
 	if t.prompt > 0 {
 		q.Prompt, q.PromptAt = t.prompt, t.promptAt
 	}
-	if t.headed > 0 {
-		q.Header = &t.headed
+	if t.headers > 0 {
+		q.Header = &t.headers
 	}
 	if t.first > 0 {
 		q.Event0, q.Event1, q.Last = &t.first, &t.first, &end
 		q.Events += 2 // the role-only one and the last one, which carries the timings
 		q.GapsUS = append(q.GapsUS, (end-t.last)/1000)
 	}
-	if rec.OutputTokens.Valid && rec.PromptTokens.Valid && rec.TokenSource != meter.TokensFromEvents {
+	if hasServerCounts(rec) {
 		q.Timings = &recording.Timings{
 			CacheN: rec.CachedTokens.V, PromptN: rec.PromptTokens.V - rec.CachedTokens.V, PredictedN: rec.OutputTokens.V,
 			PromptMS: float64(rec.PrefillUs.V) / 1e3, PredictedMS: float64(rec.DecodeUs.V) / 1e3,
@@ -167,18 +166,21 @@ func (r *recorder) request(w *watched, live *liveRequest, rec *meter.Record, e e
 	r.write(live.on, q)
 }
 
-// idle notes that the slot of a request that was cancelled was seen idle.
-func (r *recorder) idle(on *bound, key uint64, at int64) {
+// slotIdle writes that the slot of a cancelled request was seen idle.
+func (r *recorder) slotIdle(on *deviceSet, key uint64, at int64) {
+	if r == nil {
+		return
+	}
 	r.write(on, recording.Idle{Key: key, At: at})
 }
 
 // write appends a line to the requests.jsonl of each of the devices.
-func (r *recorder) write(on *bound, v any) {
+func (r *recorder) write(on *deviceSet, v any) {
 	line, err := json.Marshal(v)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, place := range on.gpus {
-		if i := slices.Index(r.places, place); i >= 0 && err == nil && r.err == nil {
+	for _, index := range on.gpus {
+		if i := slices.Index(r.indices, index); i >= 0 && err == nil && r.err == nil {
 			_, err = r.files[i].Write(append(line, '\n'))
 		}
 	}

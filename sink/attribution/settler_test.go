@@ -17,7 +17,10 @@ type kept struct {
 	offered []*meter.Record
 	settled map[string]*meter.Record
 	ledger  []*sink.Ledger
+	power   []*sink.Power
 }
+
+func newKept() *kept { return &kept{settled: map[string]*meter.Record{}} }
 
 func (k *kept) Offer(r *meter.Record) bool {
 	k.mu.Lock()
@@ -30,6 +33,13 @@ func (k *kept) Settle(r *meter.Record) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.settled[r.ID] = r
+	return true
+}
+
+func (k *kept) OfferPower(p *sink.Power) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.power = append(k.power, p)
 	return true
 }
 
@@ -54,30 +64,30 @@ func (p plant) mw(at int64) int64 {
 }
 
 // feed reads the plant from start to end every 20 ms, handing over a reading a second as a sampler does.
-func (p plant) feed(s *Settler, device int, start, end int64) { feed(s, device, start, end, p.mw) }
+func (p plant) feed(s *settler, device int, start, end int64) { feed(s, device, start, end, p.mw) }
 
-func feed(s *Settler, device int, start, end int64, draw func(at int64) int64) {
+func feed(s *settler, device int, start, end int64, draw func(at int64) int64) {
 	const step = int64(20 * time.Millisecond)
 	var uj int64
-	r := &Reading{Source: "test", At: start, TempC: meter.Some(40), LimitMw: meter.Some(700000)}
-	r.Ticks = append(r.Ticks, Tick{Before: start, After: start})
+	r := &reading{Source: "test", At: start, TempC: meter.Some(40), LimitMw: meter.Some(700000)}
+	r.Ticks = append(r.Ticks, tick{Before: start, After: start})
 	for at := start + step; at <= end; at += step {
 		mw := draw(at)
 		uj += mw * (step / 1e6)
-		r.Samples = append(r.Samples, Sample{at, mw})
-		r.Ticks = append(r.Ticks, Tick{Before: at, After: at, UJ: uj})
+		r.Samples = append(r.Samples, sample{at, mw})
+		r.Ticks = append(r.Ticks, tick{Before: at, After: at, UJ: uj})
 	}
-	s.Read(device, r)
+	s.add(device, r)
 }
 
-// bubble runs f with a Settler on fake time and returns what it kept.
-func bubble(t *testing.T, devices []string, f func(s *Settler, now func() int64)) *kept {
+// bubble runs f with a settler on fake time and returns what it kept.
+func bubble(t *testing.T, devices []string, f func(s *settler, now func() int64)) *kept {
 	t.Helper()
-	k := &kept{settled: map[string]*meter.Record{}}
+	k := newKept()
 	synctest.Test(t, func(t *testing.T) {
 		epoch := time.Now()
 		now := func() int64 { return int64(time.Since(epoch)) + 1 }
-		s := New(Config{Rows: k, Instance: "test", Now: now, Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) }}, devices...)
+		s := newSettler(settlerConfig{Rows: k, Instance: "test", Now: now, Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) }}, devices...)
 		f(s, now)
 		if err := s.Stop(t.Context()); err != nil {
 			t.Error(err)
@@ -90,7 +100,7 @@ func bubble(t *testing.T, devices []string, f func(s *Settler, now func() int64)
 func sec(s float64) int64 { return int64(s * 1e9) }
 
 // request plays one request of 100 prompt and 50 output tokens through an upstream.
-func request(u *Upstream, key uint64, id string, start, first, end float64) {
+func request(u *ledgerSet, key uint64, id string, start, first, end float64) {
 	u.Observe(energy.Event{Kind: energy.Arrive, Request: key, At: sec(start)})
 	u.Observe(energy.Event{Kind: energy.SlotStart, Request: key, At: sec(start), Slot: -1})
 	u.Observe(energy.Event{Kind: energy.FirstToken, Request: key, At: sec(first)})
@@ -106,10 +116,10 @@ func request(u *Upstream, key uint64, id string, start, first, end float64) {
 // TestARowIsPendingAndThenHasItsJoules: one request alone; its joules are the draw above idle plus its
 // idle share, the ledger's rows balance, and their sum is the counter's delta.
 func TestARowIsPendingAndThenHasItsJoules(t *testing.T) {
-	k := bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+	k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(20))
-		request(s.Upstream(0, 0), 7, "a", 10, 10.5, 13)
+		request(s.ledgers(0, 0), 7, "a", 10, 10.5, 13)
 		time.Sleep(25 * time.Second)
 	})
 	if len(k.offered) != 1 || k.offered[0].EnergyQuality != meter.EnergyPending {
@@ -148,12 +158,12 @@ func balances(t *testing.T, rows []*sink.Ledger) {
 
 // TestTwoDevicesAreSummed: the row has the sum and each device's part.
 func TestTwoDevicesAreSummed(t *testing.T) {
-	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *Settler, _ func() int64) {
+	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(20))
 		p.busy = 100_000
 		p.feed(s, 1, sec(0.02), sec(20))
-		request(s.Upstream(0, 0, 1), 7, "a", 10, 10.5, 13)
+		request(s.ledgers(0, 0, 1), 7, "a", 10, 10.5, 13)
 		time.Sleep(25 * time.Second)
 	})
 	rec := k.settled["a"]
@@ -167,12 +177,12 @@ func TestTwoDevicesAreSummed(t *testing.T) {
 
 // TestNoDeviceNoWait: rows are final at once; a device that was never read makes them so at the next look.
 func TestNoDeviceNoWait(t *testing.T) {
-	k := bubble(t, nil, func(s *Settler, _ func() int64) { request(s.Upstream(0), 7, "a", 1, 2, 3) })
+	k := bubble(t, nil, func(s *settler, _ func() int64) { request(s.ledgers(0), 7, "a", 1, 2, 3) })
 	if len(k.offered) != 1 || k.offered[0].EnergyQuality != meter.EnergyUnavailable {
 		t.Errorf("offered %+v", k.offered)
 	}
-	k = bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
-		request(s.Upstream(0, 0), 7, "b", 1, 2, 3)
+	k = bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
+		request(s.ledgers(0, 0), 7, "b", 1, 2, 3)
 		time.Sleep(time.Second)
 	})
 	if rec := k.settled["b"]; rec == nil || rec.EnergyQuality != meter.EnergyUnavailable || rec.GPUUj.Valid {
@@ -182,10 +192,10 @@ func TestNoDeviceNoWait(t *testing.T) {
 
 // TestStopMakesTheRestPartial: readings end while a request is still on; Stop does not wait for ever.
 func TestStopMakesTheRestPartial(t *testing.T) {
-	k := bubble(t, []string{"GPU-0"}, func(s *Settler, _ func() int64) {
+	k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(12))
-		request(s.Upstream(0, 0), 7, "a", 10, 10.5, 13)
+		request(s.ledgers(0, 0), 7, "a", 10, 10.5, 13)
 		time.Sleep(14 * time.Second)
 	})
 	rec := k.settled["a"]
@@ -202,7 +212,7 @@ func TestAProcessor(t *testing.T) {
 		k := &kept{settled: map[string]*meter.Record{}}
 		synctest.Test(t, func(t *testing.T) {
 			epoch := time.Now()
-			s := New(Config{
+			s := newSettler(settlerConfig{
 				Rows: k, Processors: 1, Now: func() int64 { return int64(time.Since(epoch)) + 1 },
 				Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) },
 			}, devices...)
@@ -210,7 +220,7 @@ func TestAProcessor(t *testing.T) {
 			for i := range devices {
 				p.feed(s, i, sec(0.02), sec(20))
 			}
-			request(s.Upstream(0, on...), 7, "a", 10, 10.5, 13)
+			request(s.ledgers(0, on...), 7, "a", 10, 10.5, 13)
 			time.Sleep(25 * time.Second)
 			if err := s.Stop(t.Context()); err != nil {
 				t.Error(err)
@@ -237,12 +247,12 @@ func TestAProcessor(t *testing.T) {
 
 // TestDevicesKeepTheirOrder: results come in whatever order, gpu_uj_by_device is gpu_devices'.
 func TestDevicesKeepTheirOrder(t *testing.T) {
-	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *Settler, _ func() int64) {
+	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(20))
 		p.busy = 100_000
 		p.feed(s, 1, sec(0.02), sec(20))
-		request(s.Upstream(0, 1, 0), 7, "a", 10, 10.5, 13)
+		request(s.ledgers(0, 1, 0), 7, "a", 10, 10.5, 13)
 		time.Sleep(25 * time.Second)
 	})
 	r := k.settled["a"]

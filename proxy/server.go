@@ -52,7 +52,8 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-func (c *Config) setDefaults() {
+// SetDefaults replaces what is zero by its default; New does so too.
+func (c *Config) SetDefaults() {
 	durations := []struct {
 		d   *time.Duration
 		def time.Duration
@@ -116,7 +117,7 @@ type Server struct {
 
 // New makes a Server; it listens to nothing yet.
 func New(cfg Config) (*Server, error) {
-	cfg.setDefaults()
+	cfg.SetDefaults()
 	w, err := newWatcher()
 	if err != nil {
 		return nil, err

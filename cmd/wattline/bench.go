@@ -20,23 +20,23 @@ import (
 
 // benchCmd says what wattline costs on this machine.
 type benchCmd struct {
-	Upstream    string        `help:"Your server: it is asked directly and through a wattline that is started for it." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Concurrency []int         `help:"Streams at a time." default:"1,4"`
-	Requests    int           `help:"Requests of each client in a run." default:"1"`
+	Upstream    string        `help:"Address of your server. It is asked directly, and through a wattline that is started for it." default:"${upstream}" placeholder:"URL"`
+	Concurrency []int         `help:"Streams at the same time." default:"1,4"`
+	Requests    int           `help:"Requests of each client in one run." default:"1"`
 	MaxTokens   int           `help:"Length of each reply." default:"64"`
-	Model       string        `help:"Model to ask for, where the server has several." placeholder:"NAME"`
-	GPU         string        `name:"gpu" help:"As serve's." enum:"${gpu_sources}" default:"auto"`
-	Rounds      int           `help:"How often everything is measured each way, alternating. Default: 5 with --proxies, else as often as --spend allows, at most 400."`
-	Spend       time.Duration `help:"At most so long at each concurrency." default:"100s"`
+	Model       string        `help:"Model to ask for, if the server has several." placeholder:"NAME"`
+	GPU         string        `name:"gpu" help:"Whose power is read: ${enum}." enum:"${gpu_sources}" default:"auto"`
+	Rounds      int           `help:"How often each way is measured, in turns. Default: 5 with --proxies, otherwise as often as --spend allows, at most 400."`
+	Spend       time.Duration `help:"Longest time at each concurrency." default:"100s"`
 	JSON        bool          `name:"json" help:"Print JSON."`
 
-	Proxies  bool          `help:"Instead: compare with a Go TCP relay, httputil.ReverseProxy, nginx and HAProxy, where installed, in front of a timed upstream (Linux)." group:"Comparison of proxies"`
+	Proxies  bool          `help:"Instead, compare wattline with a Go TCP relay, httputil.ReverseProxy, nginx and HAProxy (if installed) at an upstream with known latencies (Linux)." group:"Comparison of proxies"`
 	Window   time.Duration `help:"How long each measurement lasts." default:"1500ms" group:"Comparison of proxies"`
-	Loads    []string      `help:"Only these: one, hundred, thousand, idle, short." placeholder:"LOAD" group:"Comparison of proxies"`
-	Only     []string      `help:"Only these contenders, by the names of the report." placeholder:"NAME" group:"Comparison of proxies"`
-	Scale    float64       `help:"Shrinks the crowds, for a try; 1 is the real thing." default:"1" group:"Comparison of proxies"`
-	Profiles string        `help:"Keep CPU and heap profiles of the Go contenders in this folder; they cost a little." placeholder:"DIR" group:"Comparison of proxies"`
-	Out      string        `help:"Keep bench.md and bench.json in this folder." placeholder:"DIR" group:"Comparison of proxies"`
+	Loads    []string      `help:"Run only these loads: one, hundred, thousand, idle, short." placeholder:"LOAD" group:"Comparison of proxies"`
+	Only     []string      `help:"Run only these proxies, by their names in the report." placeholder:"NAME" group:"Comparison of proxies"`
+	Scale    float64       `help:"Scales the number of clients, for a quick try; 1 is the full load." default:"1" group:"Comparison of proxies"`
+	Profiles string        `help:"Folder for CPU and heap profiles of the proxies written in Go. Profiling costs a little time." placeholder:"DIR" group:"Comparison of proxies"`
+	Out      string        `help:"Folder for bench.md and bench.json." placeholder:"DIR" group:"Comparison of proxies"`
 }
 
 // Run measures.

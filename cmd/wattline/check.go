@@ -19,9 +19,9 @@ import (
 
 // checkCmd is the guide's quick verification of an endpoint: one line a check.
 type checkCmd struct {
-	Endpoint   string `help:"wattline, or a llama-server directly." default:"http://127.0.0.1:11433" placeholder:"URL"`
-	Admin      string `help:"wattline's admin listener. Default: learnt from the proxy." placeholder:"URL"`
-	APIKeyFile string `help:"File with the API key that the server wants." type:"existingfile" placeholder:"FILE"`
+	Endpoint   string `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
+	Admin      string `help:"Address of wattline's admin API. Default: as the endpoint's replies say." placeholder:"URL"`
+	APIKeyFile string `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
 }
 
 // The words that begin a check's line.

@@ -8,16 +8,66 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
+
+	"wattline/gpu/sources"
+	"wattline/meter"
+	"wattline/proxy"
+	"wattline/sink/metrics"
+	"wattline/sink/store"
 )
 
 // Settings meet here: a flag on the command line wins over WATTLINE_<FLAG> in the environment, which
 // wins over the key <flag> in the configuration file, which wins over the default. Only routes have no
 // flag.
+
+// Addresses of serve, and of the commands that talk to it.
+const (
+	defaultUpstream = "http://127.0.0.1:8080" // llama-server's own default
+	defaultListen   = "127.0.0.1:11433"
+	defaultAdmin    = "127.0.0.1:11435"
+)
+
+// flagDefaults are the values of ${...} in the tags of flags: each default is defined once, here or in the package
+// that uses it.
+func flagDefaults() kong.Vars {
+	var limits proxy.Config
+	limits.SetDefaults()
+	kept := store.Retention{}.WithDefaults()
+	return kong.Vars{
+		"upstream": defaultUpstream, "listen": defaultListen, "admin": defaultAdmin, "endpoint": "http://" + defaultListen,
+		"store":               "$STATE_DIRECTORY/wattline.db, else $XDG_STATE_HOME/wattline/wattline.db",
+		"clickhouse_password": "$WATTLINE_CLICKHOUSE_PASSWORD, else the systemd credential clickhouse-password",
+		"session_headers":     strings.Join(meter.DefaultSessionHeaders(), ","),
+		"gpu_sources":         strings.Join(sources.Choices(), ","),
+		"max_metric_labels":   strconv.Itoa(metrics.MaxLabels),
+
+		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),
+		"max_conns": strconv.Itoa(limits.MaxConns), "max_requests": strconv.Itoa(limits.MaxRequests),
+		"keep_alive_idle": short(limits.KeepAliveIdle), "header_idle": short(limits.HeaderIdle), "body_idle": short(limits.BodyIdle),
+		"write_idle": short(limits.WriteIdle), "upstream_idle": short(limits.UpstreamIdle),
+
+		"keep_requests": short(kept.Requests), "keep_samples": short(kept.Samples), "max_store_bytes": strconv.FormatInt(kept.MaxBytes, 10),
+	}
+}
+
+// short is 1h instead of 1h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
 
 // route is one entry of the file's routes: a listener and the upstream behind it.
 type route struct {

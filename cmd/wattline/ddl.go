@@ -12,12 +12,12 @@ import (
 
 // ddlCmd prints, checks or applies ClickHouse's schema.
 type ddlCmd struct {
-	Cluster string `help:"Replicated tables on every shard of this cluster, under distributed ones." placeholder:"NAME"`
-	Verify  bool   `help:"Say how the database differs; exit 1 if it does." xor:"what"`
-	Apply   bool   `help:"Create or bring up to date what the database lacks. Nothing is dropped or rewritten." xor:"what"`
+	Cluster string `help:"Cluster whose shards get replicated tables, with distributed tables over them." placeholder:"NAME"`
+	Verify  bool   `help:"Compare the database with the schema; print differences and exit 1 if there are any." xor:"what"`
+	Apply   bool   `help:"Create missing tables and columns. Nothing is dropped or rewritten." xor:"what"`
 
-	Clickhouse             string `help:"The database: clickhouse://USER@HOST/DATABASE or http://... Printing alone takes only the database's name from it." placeholder:"DSN"`
-	ClickhousePasswordFile string `help:"File with its password; else $$WATTLINE_CLICKHOUSE_PASSWORD or the systemd credential clickhouse-password." placeholder:"FILE"`
+	Clickhouse             string `help:"The database: clickhouse://USER@HOST/DATABASE or http://... Without --verify and --apply only its name is used." placeholder:"DSN"`
+	ClickhousePasswordFile string `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE"`
 }
 
 // Run prints the statements, unless it is to do more.

@@ -117,7 +117,7 @@ func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
 // serve opens wattline in front of the server, on its ordinary ports where they are free.
 func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
 	if c.listen == "" {
-		c.listen, c.admin = freeOr("127.0.0.1:11433"), freeOr("127.0.0.1:11435")
+		c.listen, c.admin = freeOr(defaultListen), freeOr(defaultAdmin)
 	}
 	cmd := &serveCmd{
 		Upstream: upstream, Store: c.Store, Instance: "demo", Identify: "hash", StopTimeout: 5 * time.Second,

@@ -12,11 +12,11 @@ import (
 	"wattline/sink/store"
 )
 
-// engineFlags say which engine answers a question: the store, unless ClickHouse is asked for.
+// engineFlags say which database answers: the store, unless ClickHouse is asked for.
 type engineFlags struct {
-	Store                  string `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
-	Clickhouse             string `help:"Ask this ClickHouse instead, named here or in $WATTLINE_CLICKHOUSE: clickhouse://USER@HOST/DATABASE or http://..." placeholder:"DSN"`
-	ClickhousePasswordFile string `help:"File with its password; else $WATTLINE_CLICKHOUSE_PASSWORD or the systemd credential clickhouse-password." placeholder:"FILE"`
+	Store                  string `help:"SQLite file with the rows. Default: ${store}." placeholder:"FILE"`
+	Clickhouse             string `help:"Ask this ClickHouse instead of the store: clickhouse://USER@HOST/DATABASE or http://..." placeholder:"DSN"`
+	ClickhousePasswordFile string `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE"`
 }
 
 // engine is a database with wattline's tables, opened for reading.

@@ -11,7 +11,7 @@ import (
 )
 
 type exportCmd struct {
-	Store  string `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Store  string `help:"SQLite file with the rows. Default: ${store}." placeholder:"FILE"`
 	Format string `help:"How rows are written: ${enum}." enum:"csv,jsonl" default:"csv"`
 	Since  string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all there is."`
 }

@@ -22,12 +22,12 @@ import (
 
 type gpuCmd struct {
 	GPU     string        `name:"gpu" help:"Which devices to read: ${enum}. sim is a simulated card." enum:"${gpu_sources}" default:"auto"`
-	Watch   bool          `help:"Go on, and print a line a device a second."`
-	JSON    bool          `help:"One JSON object; with --watch one a line, a device and second each." name:"json"`
-	Look    time.Duration `help:"How long to look before printing. Whether an energy counter and power agree shows after 15 s." default:"3s"`
-	Wake    bool          `help:"Also read cards that are powered down, which wakes them."`
-	SysRoot string        `hidden:"" help:"Where the kernel shows devices."`
-	Store   string        `help:"The rows' file, beside which serve keeps what it has learnt. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Watch   bool          `help:"Print one line for each device every second, until interrupted."`
+	JSON    bool          `help:"Print one JSON object; with --watch, one line for each device and second." name:"json"`
+	Look    time.Duration `help:"How long to sample before printing. Comparing an energy counter with power takes 15 s." default:"3s"`
+	Wake    bool          `help:"Also read cards that are powered down. This wakes them up."`
+	SysRoot string        `hidden:"" help:"Root of sysfs."`
+	Store   string        `help:"SQLite file with the rows; what serve has learnt about devices is beside it. Default: ${store}." placeholder:"FILE"`
 }
 
 // gpuReport is what "wattline gpu --json" prints.

@@ -101,9 +101,6 @@ func ofThisMachine(ip netip.Addr) bool {
 	return false
 }
 
-// defaultMaxConns is --max-conns' default.
-const defaultMaxConns = 16384
-
 // keptFiles are the descriptors that are left for what is no connection of a client's or to an upstream.
 const keptFiles = 128
 
@@ -119,7 +116,8 @@ func (c *serveCmd) connsOfARoute(a *app, routes int) int {
 		return c.MaxConns
 	}
 	level := slog.LevelInfo
-	if c.MaxConns == defaultMaxConns { // nobody asked for so many
+	var defaults proxy.Config
+	if defaults.SetDefaults(); c.MaxConns == defaults.MaxConns { // nobody asked for so many
 		level = slog.LevelDebug
 	}
 	a.log.Log(a.ctx, level, "the limit of open files holds fewer connections than --max-conns; raise it (ulimit -n) if they are needed",

@@ -11,14 +11,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
-
-	"wattline/gpu/sources"
-	"wattline/meter"
 )
 
 // Exit codes of every command.
@@ -153,14 +149,6 @@ func (r *results) Write(p []byte) (int, error) {
 		r.err = err
 	}
 	return n, err
-}
-
-// flagDefaults are the defaults that another package defines.
-func flagDefaults() kong.Vars {
-	return kong.Vars{
-		"session_headers": strings.Join(meter.DefaultSessionHeaders(), ","),
-		"gpu_sources":     strings.Join(sources.Choices(), ","),
-	}
 }
 
 // parse reads the settings of one call.

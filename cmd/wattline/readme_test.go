@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
+
 	"wattline/sink/queries"
 )
 
@@ -17,7 +19,7 @@ import (
 // every ready-made query there is.
 func TestDocumentedCommandsParse(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	n := 0
+	n, names := 0, commandNames(t)
 	for _, file := range []string{
 		"README.md", "deploy/README.md", "deploy/prometheus/alerts.yml", "deploy/jaeger/jaeger.yaml", "deploy/systemd/wattline.service", "sink/otlp/JAEGER.md", "sink/otlp/TRACES.md",
 	} {
@@ -25,7 +27,7 @@ func TestDocumentedCommandsParse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, command := range commandsIn(string(text)) {
+		for _, command := range commandsIn(string(text), names) {
 			n++
 			r := csv.NewReader(strings.NewReader(command))
 			r.Comma, r.LazyQuotes = ' ', true
@@ -37,7 +39,7 @@ func TestDocumentedCommandsParse(t *testing.T) {
 			if _, _, _, err := parse(words, io.Discard, io.Discard); err != nil {
 				t.Errorf("%s: %q: %v", file, command, err)
 			}
-			if i := slices.Index(words, "--name"); i > 0 && words[0] == "query" {
+			if i := slices.Index(words, "--name"); i > 0 && i+1 < len(words) && words[0] == "query" {
 				if _, err := queries.Find(words[i+1]); err != nil {
 					t.Errorf("%s: %q: %v", file, command, err)
 				}
@@ -50,21 +52,31 @@ func TestDocumentedCommandsParse(t *testing.T) {
 }
 
 // commandsIn finds `wattline COMMAND ...` in code, without comments, pipes and what a reader has to fill in.
-func commandsIn(text string) (out []string) {
+func commandsIn(text string, names []string) (out []string) {
 	for _, m := range regexp.MustCompile("(?m)(?:^[# ]*|^ExecStart=/usr/local/bin/|`|\\$\\()(wattline [a-z][^`\n]*)").FindAllStringSubmatch(text, -1) {
 		command := m[1]
 		for _, end := range []string{" #", " | ", " &", ") "} {
 			command, _, _ = strings.Cut(command, end)
 		}
 		command = strings.NewReplacer(" ...", "", "[", "", "]", "", ",", "").Replace(command)
-		if len(strings.Fields(command)) > 1 && isCommand(strings.Fields(command)[1]) {
+		if len(strings.Fields(command)) > 1 && slices.Contains(names, strings.Fields(command)[1]) { // else it is a sentence
 			out = append(out, strings.TrimSpace(command))
 		}
 	}
 	return out
 }
 
-// isCommand tells a command from a sentence that begins with wattline's name.
-func isCommand(word string) bool {
-	return slices.Contains([]string{"serve", "demo", "check", "replay", "report", "requests", "usage", "query", "export", "gpu", "attribute", "ddl", "bench", "version"}, word)
+// commandNames are the commands that wattline --help lists.
+func commandNames(t *testing.T) (names []string) {
+	t.Helper()
+	parser, err := kong.New(&cli{}, kong.Name("wattline"), flagDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range parser.Model.Children {
+		if !n.Hidden {
+			names = append(names, n.Name)
+		}
+	}
+	return names
 }

@@ -18,41 +18,41 @@ import (
 
 // replayCmd is `wattline replay`, which runs a workload, and `wattline replay selftest`.
 type replayCmd struct {
-	Run      replayRunCmd `cmd:"" default:"withargs" help:"Drive a documented workload and report what came of it (the default)."`
-	Selftest selftestCmd  `cmd:"" help:"The client's own error, against an upstream whose latencies are known."`
+	Run      replayRunCmd `cmd:"" default:"withargs" help:"Run a documented workload and report its results (the default)."`
+	Selftest selftestCmd  `cmd:"" help:"Measure the client's own error at an upstream with known latencies."`
 }
 
 // replayRunCmd drives a workload at an endpoint and reports what came of it.
 type replayRunCmd struct {
-	Endpoint    string        `help:"Where the requests go: wattline, or a llama-server directly." default:"http://127.0.0.1:11433" placeholder:"URL"`
-	Admin       string        `help:"wattline's admin listener. Default: learnt from the proxy." placeholder:"URL"`
-	APIKeyFile  string        `help:"File with the API key that the server wants." type:"existingfile" placeholder:"FILE"`
-	LoadTimeout time.Duration `help:"How long a server that loads its model is waited for." default:"5m"`
+	Endpoint    string        `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
+	Admin       string        `help:"Address of wattline's admin API. Default: as the endpoint's replies say." placeholder:"URL"`
+	APIKeyFile  string        `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
+	LoadTimeout time.Duration `help:"How long to wait while the server loads its model." default:"5m"`
 
-	Full         bool           `help:"The whole grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
-	Stress       bool           `help:"Twice as many requests in flight as slots, until the temperature is steady or --duration." group:"Workload"`
-	ConfigFile   string         `help:"Workload in YAML or JSON; flags win over it." type:"existingfile" placeholder:"FILE" group:"Workload"`
-	Task         []string       `help:"Tasks." placeholder:"NAME,..." group:"Workload"`
+	Full         bool           `help:"Run the whole grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
+	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is steady or --duration is over." group:"Workload"`
+	ConfigFile   string         `help:"File with a workload in YAML or JSON. Flags override it." type:"existingfile" placeholder:"FILE" group:"Workload"`
+	Task         []string       `help:"Tasks to run." placeholder:"NAME,..." group:"Workload"`
 	PromptSizes  []string       `help:"Prompt sizes in tokens, e.g. 1k,10k,100k." placeholder:"N,..." group:"Workload"`
 	OutputTokens []string       `help:"Output sizes in tokens." aliases:"max-output-tokens" placeholder:"N,..." group:"Workload"`
-	Cache        string         `help:"cold: nothing is reused; warm: everything is; natural: as it comes." placeholder:"MODE" group:"Workload"`
-	Length       string         `help:"forced: exactly the output size; natural: the model ends by itself." placeholder:"MODE" group:"Workload"`
+	Cache        string         `help:"Use of the prompt cache: cold (never), warm (always) or natural (as it happens)." placeholder:"MODE" group:"Workload"`
+	Length       string         `help:"Length of replies: forced (exactly the output size) or natural (the model decides)." placeholder:"MODE" group:"Workload"`
 	Requests     int            `help:"Requests per cell and trial. Default: 3, or twice the concurrency." group:"Workload" placeholder:"N"`
-	Trials       int            `help:"How often the whole grid is run; from 5 on, means get t intervals." group:"Workload" placeholder:"N"`
-	Duration     replay.Seconds `help:"Time to fill with requests, shared by all cells (120, 2m)." group:"Workload" placeholder:"TIME"`
-	Seed         uint64         `help:"Of texts, order and arrivals." group:"Workload" placeholder:"N"`
+	Trials       int            `help:"How often the whole grid is run. With 5 or more, means have t intervals." group:"Workload" placeholder:"N"`
+	Duration     replay.Seconds `help:"Send requests for this long in all, divided among the cells (120, 2m)." group:"Workload" placeholder:"TIME"`
+	Seed         uint64         `help:"Seed for texts, order and arrival times." group:"Workload" placeholder:"N"`
 	Concurrency  int            `help:"Closed loop: requests in flight." group:"Workload" placeholder:"N"`
-	Rate         float64        `help:"Open loop: requests a second, sent whether or not earlier ones were answered." group:"Workload" placeholder:"R"`
-	Arrival      string         `help:"Open loop: poisson, constant or gamma." group:"Workload" placeholder:"KIND"`
-	Burstiness   float64        `help:"Of gamma: below 1 more even than poisson, above 1 burstier." group:"Workload" placeholder:"B"`
-	Pause        replay.Seconds `help:"Between cells." group:"Workload" placeholder:"TIME"`
-	Budget       replay.Seconds `help:"Cells predicted to go beyond it are skipped, aloud. Default: 10m for the quick grid, else none." group:"Workload" placeholder:"TIME"`
-	Rest         time.Duration  `help:"After prompts of 50k tokens or more, how long the device may take to be back within 2 W of rest." default:"2m" group:"Workload"`
+	Rate         float64        `help:"Open loop: requests per second, sent whether or not earlier ones were answered." group:"Workload" placeholder:"R"`
+	Arrival      string         `help:"Open loop, arrival times: poisson, constant or gamma." group:"Workload" placeholder:"KIND"`
+	Burstiness   float64        `help:"With gamma arrivals: below 1 more even than poisson, above 1 burstier." group:"Workload" placeholder:"B"`
+	Pause        replay.Seconds `help:"Pause between cells." group:"Workload" placeholder:"TIME"`
+	Budget       replay.Seconds `help:"Longest duration of the run; cells predicted to exceed it are skipped and reported. Default: 10m for the quick grid, otherwise none." group:"Workload" placeholder:"TIME"`
+	Rest         time.Duration  `help:"After prompts of 50k tokens or more, how long to wait until the device is within 2 W of its idle power." default:"2m" group:"Workload"`
 
-	Goodput []string `help:"Objectives in milliseconds that a reply should keep, e.g. ttft:500,tpot:50,latency:10000; the report says how many did." placeholder:"METRIC:MS,..." group:"Results"`
-	JSONOut string   `help:"Results as one line of JSON." placeholder:"FILE" group:"Results"`
+	Goodput []string `help:"Objectives of a reply in milliseconds, e.g. ttft:500,tpot:50,latency:10000. The report says how many replies met them." placeholder:"METRIC:MS,..." group:"Results"`
+	JSONOut string   `help:"File for the results as one line of JSON." placeholder:"FILE" group:"Results"`
 	Out     string   `help:"Folder for results.json, requests.jsonl, timeseries.csv and manifest.json." placeholder:"DIR" group:"Results"`
-	Quiet   bool     `help:"No progress." group:"Results"`
+	Quiet   bool     `help:"Do not show progress." group:"Results"`
 
 	objectives []replay.Objective // of Goodput
 }

@@ -12,7 +12,7 @@ import (
 
 type requestsCmd struct {
 	ID    string `arg:"" optional:"" help:"An id, or the beginning or end of one: show that request as a waterfall."`
-	Store string `help:"The rows' file. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Store string `help:"SQLite file with the rows. Default: ${store}." placeholder:"FILE"`
 	Limit int    `help:"How many of the latest requests to list." default:"20" placeholder:"N"`
 	JSON  bool   `help:"One JSON object a line, keys as in the store." name:"json"`
 }

@@ -26,40 +26,40 @@ import (
 
 // serveCmd is wattline's main job.
 type serveCmd struct {
-	Upstream string `help:"Server to stand in front of: http://HOST:PORT, https://HOST:PORT or unix:///PATH." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Listen   string `help:"Address for the clients." default:"127.0.0.1:11433" placeholder:"ADDR"`
-	Admin    string `help:"Address of the admin listener, or off." default:"127.0.0.1:11435" placeholder:"ADDR"`
-	Store    string `help:"SQLite file for the rows. Default: $$STATE_DIRECTORY, else $$XDG_STATE_HOME/wattline/wattline.db." placeholder:"FILE"`
+	Upstream string `help:"Address of the LLM server: http://HOST:PORT, https://HOST:PORT or unix:///PATH." default:"${upstream}" placeholder:"URL"`
+	Listen   string `help:"Address on which clients are served." default:"${listen}" placeholder:"ADDR"`
+	Admin    string `help:"Address of the admin API, or off." default:"${admin}" placeholder:"ADDR"`
+	Store    string `help:"SQLite file for the rows. Default: ${store}." placeholder:"FILE"`
 	Instance string `help:"Name of this wattline in the rows. Default: the host's name."`
-	TLSCert  string `name:"tls-cert" help:"Certificate file (PEM): serve the clients over TLS." placeholder:"FILE"`
-	TLSKey   string `name:"tls-key" help:"Key file (PEM) of the certificate." placeholder:"FILE"`
+	TLSCert  string `name:"tls-cert" help:"Certificate file (PEM); clients are then served over TLS." placeholder:"FILE"`
+	TLSKey   string `name:"tls-key" help:"Private key file (PEM) of the certificate." placeholder:"FILE"`
 
-	Identify       string            `help:"How user, session, API key and address are kept: ${enum}. hash is keyed with a secret of this installation." enum:"hash,plain,none" default:"hash"`
-	SessionHeaders []string          `help:"Headers that name a session; the first present counts." default:"${session_headers}"`
-	Labels         map[string]string `help:"Labels of every row whose request brings no X-Wattline-Labels: k=v;k=v." placeholder:"K=V"`
-	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of a kWh, stored in each row. Unset: no cost is shown."`
-	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e a kWh, stored in each row. Unset: none is shown."`
-	Currency       string            `help:"Currency that the price is in, for display." default:"EUR"`
+	Identify       string            `help:"How user, session, API key and client address are stored: ${enum}. hash uses a key that is a secret of this installation." enum:"hash,plain,none" default:"hash"`
+	SessionHeaders []string          `help:"Headers that name a session; the first one present is used." default:"${session_headers}"`
+	Labels         map[string]string `help:"Labels of rows whose request has no X-Wattline-Labels header: k=v;k=v." placeholder:"K=V"`
+	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of one kWh, stored in each row. Default: none, and no cost is shown."`
+	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e per kWh, stored in each row. Default: none."`
+	Currency       string            `help:"Currency of the price, for display." default:"EUR"`
 
-	Pprof       bool          `help:"Profiles of this process at /debug/pprof/ on the admin listener."`
-	StopTimeout time.Duration `help:"How long live requests may go on after SIGTERM." default:"30s"`
+	Pprof       bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
+	StopTimeout time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
 	energyFlags
 	keepFlags
 	telemetryFlags
 	limitFlags
 }
 
-// limitFlags are the data path's limits and idle deadlines; none bounds a whole exchange.
+// limitFlags are the limits and idle timeouts of the data path; none limits the length of an exchange.
 type limitFlags struct {
-	MaxHeaderBytes int           `help:"Largest request head; 431 above." default:"65536" group:"Limits"`
-	MaxBodyBytes   int64         `help:"Largest request body; 413 above; 0 leaves it to the upstream." default:"0" group:"Limits"`
-	MaxConns       int           `help:"Client connections; 503 above. Open files bound them too, two a connection." default:"16384" group:"Limits"`
-	MaxRequests    int           `help:"Requests in flight; 503 above." default:"4096" group:"Limits"`
-	KeepAliveIdle  time.Duration `help:"Client silent between requests." default:"75s" group:"Limits"`
-	HeaderIdle     time.Duration `help:"Client silent within a head." default:"30s" group:"Limits"`
-	BodyIdle       time.Duration `help:"Client silent within a body." default:"1m" group:"Limits"`
-	WriteIdle      time.Duration `help:"Client that reads nothing." default:"1m" group:"Limits"`
-	UpstreamIdle   time.Duration `help:"Upstream that says nothing (a long prompt on a CPU takes minutes)." default:"1h" group:"Limits"`
+	MaxHeaderBytes int           `help:"Largest request head; larger ones are answered with 431." default:"${max_header_bytes}" group:"Limits"`
+	MaxBodyBytes   int64         `help:"Largest request body; larger ones are answered with 413. 0: no limit." default:"${max_body_bytes}" group:"Limits"`
+	MaxConns       int           `help:"Most client connections; more are answered with 503. Each needs two open files." default:"${max_conns}" group:"Limits"`
+	MaxRequests    int           `help:"Most requests in flight; more are answered with 503." default:"${max_requests}" group:"Limits"`
+	KeepAliveIdle  time.Duration `help:"How long a client connection may be idle between requests." default:"${keep_alive_idle}" group:"Limits"`
+	HeaderIdle     time.Duration `help:"Longest pause of a client while it sends a request head." default:"${header_idle}" group:"Limits"`
+	BodyIdle       time.Duration `help:"Longest pause of a client while it sends a request body." default:"${body_idle}" group:"Limits"`
+	WriteIdle      time.Duration `help:"How long a client may read nothing of its reply." default:"${write_idle}" group:"Limits"`
+	UpstreamIdle   time.Duration `help:"How long the upstream may send nothing (a long prompt on a CPU takes minutes)." default:"${upstream_idle}" group:"Limits"`
 }
 
 // Run serves until the context ends, then lets live requests finish.

@@ -12,14 +12,14 @@ import (
 	"wattline/sink/store"
 )
 
-// keepFlags say where rows go beside the store, and how long they stay in it.
+// keepFlags say how long rows stay in the store, and which ClickHouse they are copied to.
 type keepFlags struct {
-	Clickhouse             string        `help:"Ship the rows to this ClickHouse: clickhouse://USER@HOST/DATABASE or http://... Without it the store is the database." placeholder:"DSN" group:"Rows"`
-	ClickhousePasswordFile string        `help:"File with its password; else $$WATTLINE_CLICKHOUSE_PASSWORD or the systemd credential clickhouse-password." placeholder:"FILE" group:"Rows"`
-	KeepRequests           time.Duration `help:"How long requests stay in the store." default:"9600h" group:"Rows"`
-	KeepSamples            time.Duration `help:"How long seconds of power and ledger stay; then they become minutes." default:"336h" group:"Rows"`
-	KeepGaps               time.Duration `help:"Keep every stream's raw gaps between output events (table itl_gaps), and how long they stay in the store; ClickHouse drops them after 7 days. 0 keeps none." default:"0s" group:"Rows"`
-	MaxStoreBytes          int64         `help:"Room for all rows; beyond it the oldest go, and what was not shipped is counted as lost." default:"2147483648" group:"Rows"`
+	Clickhouse             string        `help:"Copy the rows to this ClickHouse: clickhouse://USER@HOST/DATABASE or http://... Default: none." placeholder:"DSN" group:"Rows"`
+	ClickhousePasswordFile string        `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE" group:"Rows"`
+	KeepRequests           time.Duration `help:"How long requests are kept in the store." default:"${keep_requests}" group:"Rows"`
+	KeepSamples            time.Duration `help:"How long power and ledger are kept by the second; after that they are kept by the minute." default:"${keep_samples}" group:"Rows"`
+	KeepGaps               time.Duration `help:"How long the gaps between the output events of each stream are kept (table itl_gaps). ClickHouse drops them after 7 days. 0: do not record gaps." default:"0s" group:"Rows"`
+	MaxStoreBytes          int64         `help:"Largest size of the store. Above it the oldest rows are deleted; those not yet copied to ClickHouse are counted as lost." default:"${max_store_bytes}" group:"Rows"`
 }
 
 // checkKeep refuses what would keep nothing, or keep it for no time that anybody can mean.

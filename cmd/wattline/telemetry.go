@@ -13,13 +13,13 @@ import (
 
 // telemetryFlags say where traces and metrics go.
 type telemetryFlags struct {
-	OTLPEndpoint string   `name:"otlp-endpoint" help:"OpenTelemetry collector for traces and metrics, http://HOST:4317 (gRPC) or http://HOST:4318 (HTTP). Credentials go into OTEL_EXPORTER_OTLP_HEADERS. Unset: none, and requests pass with the traceparent they came with." placeholder:"URL" group:"Traces and metrics"`
-	OTLPProtocol string   `name:"otlp-protocol" help:"How batches travel: ${enum}. auto is grpc for port 4317, else http." enum:"auto,grpc,http" default:"auto" group:"Traces and metrics"`
+	OTLPEndpoint string   `name:"otlp-endpoint" help:"OpenTelemetry collector for traces and metrics, http://HOST:4317 (gRPC) or http://HOST:4318 (HTTP). Credentials belong into OTEL_EXPORTER_OTLP_HEADERS. Default: none; traceparent headers are passed on unchanged." placeholder:"URL" group:"Traces and metrics"`
+	OTLPProtocol string   `name:"otlp-protocol" help:"Protocol to the collector: ${enum}. auto is grpc for port 4317, otherwise http." enum:"auto,grpc,http" default:"auto" group:"Traces and metrics"`
 	OTLPSignals  []string `name:"otlp-signals" help:"What is sent: traces, metrics." enum:"traces,metrics" default:"traces,metrics" group:"Traces and metrics"`
-	TraceContext string   `help:"What becomes of a client's own trace: ${enum}." enum:"continue,link,ignore" default:"continue" group:"Traces and metrics"`
-	TraceRatio   float64  `help:"Share of new traces that is recorded, 0 to 1. One that is continued follows its parent." default:"1" group:"Traces and metrics"`
-	Metrics      string   `help:"/metrics on the admin listener, for Prometheus: ${enum}." enum:"on,off" default:"on" group:"Traces and metrics"`
-	MetricLabels []string `help:"Labels of requests that become attributes of metrics; at most four." placeholder:"KEY" group:"Traces and metrics"`
+	TraceContext string   `help:"What to do with the trace of a client: ${enum}." enum:"continue,link,ignore" default:"continue" group:"Traces and metrics"`
+	TraceRatio   float64  `help:"Share of new traces that is recorded, 0 to 1. A continued trace follows its parent." default:"1" group:"Traces and metrics"`
+	Metrics      string   `help:"Page /metrics of the admin API for Prometheus: ${enum}." enum:"on,off" default:"on" group:"Traces and metrics"`
+	MetricLabels []string `help:"Request labels that become attributes of metrics; at most ${max_metric_labels}." placeholder:"KEY" group:"Traces and metrics"`
 }
 
 // open refuses flags that cannot be used, and opens what they ask for.

@@ -18,7 +18,8 @@ type Retention struct {
 	Shipping bool
 }
 
-func (r Retention) withDefaults() Retention {
+// WithDefaults replaces what is zero by its default.
+func (r Retention) WithDefaults() Retention {
 	if r.Requests <= 0 {
 		r.Requests = 400 * 24 * time.Hour
 	}
@@ -63,7 +64,7 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 		done, err := s.EnforceRetention(ctx, time.Now(), r)
 		if done.Lost > 0 {
 			s.log.Warn("the store reached its size limit: the oldest rows were dropped before they were shipped",
-				"rows", done.Lost, "path", s.path, "limit_bytes", r.withDefaults().MaxBytes)
+				"rows", done.Lost, "path", s.path, "limit_bytes", r.WithDefaults().MaxBytes)
 		}
 		if err != nil && ctx.Err() == nil && time.Since(saidAt) > time.Hour {
 			s.log.Error("old rows could not be retired", "error", err)
@@ -79,7 +80,7 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 
 // Retire does all that is due at now, in transactions small enough to let Write in between.
 func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention) (RetentionResult, error) {
-	r = r.withDefaults()
+	r = r.WithDefaults()
 	var done RetentionResult
 	old, oldGaps := now.Add(-r.Requests), now.Add(-r.Gaps)
 	err := s.expire(ctx, r.Shipping, &done.Expired,

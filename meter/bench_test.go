@@ -3,7 +3,6 @@ package meter_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math"
 	"net/http"
 	"slices"
@@ -34,14 +33,6 @@ func tokenEvents(t testing.TB) [][]byte { return eventsOf(t, "llama-server/chat_
 func finalEvent(t testing.TB) []byte {
 	events := eventsOf(t, "llama-server/chat_stream_usage")
 	return events[len(events)-3]
-}
-
-// changingEvents are token events of which none is the last one with another text: completions in turn.
-func changingEvents(t testing.TB) (out [][]byte) {
-	for i, e := range tokenEvents(t) {
-		out = append(out, bytes.Replace(e, []byte(`"index":0`), fmt.Appendf(nil, `"index":%d`, i), 1))
-	}
-	return out
 }
 
 // streaming is a meter in the middle of a stream.
@@ -114,11 +105,9 @@ func TestFewAllocationsPerExchange(t *testing.T) {
 	}
 }
 
-// The events of one completion; of several in turn, so that each must be read the long way; of a native
-// stream, which count and so always take it; and the last.
+// The events of one completion, those of a native stream, which count, and the last of a stream.
 // cpu-ns/op is what to look at on a machine that does other things too.
-func BenchmarkTokenEvent(b *testing.B)         { benchmarkEvents(b, tokenEvents(b)...) }
-func BenchmarkChangingTokenEvent(b *testing.B) { benchmarkEvents(b, changingEvents(b)...) }
+func BenchmarkTokenEvent(b *testing.B) { benchmarkEvents(b, tokenEvents(b)...) }
 func BenchmarkNativeTokenEvent(b *testing.B) {
 	benchmarkEvents(b, eventsOf(b, "llama-server/native_stream")[:5]...)
 }

@@ -7,9 +7,7 @@ type event struct {
 	choice      output // being read
 	choiceFull  bool   // it holds output
 	nOutputs    int
-	uncounted   int64  // outputs that had no room
-	says        int    // strings with output in them
-	said        []byte // the last of these, as the scanner gave it; valid until the event ends
+	uncounted   int64 // outputs that had no room
 	outputs     [eventOutputs]output
 	noChoices   bool // an empty list of choices: the event that carries the totals
 	nChoices    int64
@@ -89,7 +87,7 @@ func eventKindOf(name []byte) eventKind {
 func (e *event) reset() {
 	e.kind, e.index, e.choice, e.choiceFull, e.nOutputs, e.uncounted = kindUntyped, 0, output{}, false, 0, 0
 	e.noChoices, e.toolItem, e.delta, e.failed, e.nChoices = false, false, false, false, 0
-	e.slot, e.says, e.said = Int{}, 0, nil
+	e.slot = Int{}
 	e.model.empty()
 	e.fingerprint.empty()
 	e.finish.empty()
@@ -151,12 +149,9 @@ func (e *event) scalar(f field, v value) {
 	case repAnswer, repNativeContent, repReasoning, repTool:
 		if v.filled() {
 			e.generated(f != repReasoning, f == repTool)
-			e.says, e.said = e.says+1, v.raw
 		}
 	case repDelta:
-		if e.delta = v.filled(); e.delta {
-			e.says, e.said = e.says+1, v.raw
-		}
+		e.delta = v.filled()
 	case repChoiceIndex:
 		e.choice.choice = v.count().V
 	case repIndex:
@@ -183,14 +178,6 @@ func (e *event) scalar(f field, v value) {
 	default:
 		e.count(f, v)
 	}
-}
-
-// outputOnly reports an event, settled, that brought one piece of output in one string and nothing that
-// another such event would not bring just the same.
-func (e *event) outputOnly() bool {
-	return e.nOutputs == 1 && e.says == 1 && len(e.said) < keepBytes &&
-		!e.numbers && !e.failed && !e.noChoices && !e.slot.Valid && len(e.finish.b) == 0 && len(e.status.b) == 0 && len(e.failure.b) == 0 &&
-		e.kind != kindMessageStop && e.kind != kindResponseEnd
 }
 
 // count takes the numbers.

@@ -125,8 +125,7 @@ func FuzzHostile(f *testing.F) {
 }
 
 // FuzzPieces: any body at all, captured or not, gives the same record and observations when each of its bytes
-// comes alone as when it comes whole. Bytes that come alone never take the short way of package-internal
-// type repeat.
+// comes alone as when it comes whole.
 func FuzzPieces(f *testing.F) {
 	for _, tr := range loadTranscripts(f) {
 		r := tr.reply(f)

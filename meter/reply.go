@@ -9,7 +9,6 @@ type reply struct {
 	sse  sse
 	time timeline
 	ev   event
-	last repeat
 
 	model       text
 	fingerprint text
@@ -36,7 +35,6 @@ type replyState struct {
 	badEvents int64 // of them, those that were not JSON
 	blockedNs int64
 	done      bool // "[DONE]", message_stop, response.completed or the last completion's "stop":true was seen
-	pieces    int  // of the event's data
 	doneMatch int  // bytes of the event's data that fit "[DONE]"; -1: none
 
 	usage   tally
@@ -96,7 +94,6 @@ func (r *reply) forget() {
 	r.sse.reset()
 	r.time.reset()
 	r.ev.reset()
-	r.last.wipe()
 	r.replyState = replyState{}
 }
 
@@ -121,7 +118,6 @@ const doneMark = "[DONE]"
 
 // data takes a piece of an event's data.
 func (r *reply) data(p []byte) {
-	r.pieces++
 	if r.doneMatch >= 0 {
 		for _, c := range p {
 			if r.doneMatch >= len(doneMark) || c != doneMark[r.doneMatch] {
@@ -135,7 +131,7 @@ func (r *reply) data(p []byte) {
 }
 
 // event ends an event of a stream.
-func (r *reply) event(whole []byte) {
+func (r *reply) event() {
 	r.scan.finish()
 	switch {
 	case r.doneMatch == len(doneMark):
@@ -146,23 +142,10 @@ func (r *reply) event(whole []byte) {
 	default:
 		r.events++
 		r.commit()
-		if whole != nil && r.pieces == 1 && r.ev.outputOnly() {
-			r.last.learn(whole, r.ev.said, r.ev.outputs[0])
-		}
 	}
-	r.doneMatch, r.pieces = 0, 0
+	r.doneMatch = 0
 	r.scan.reset()
 	r.ev.reset()
-}
-
-// repeated takes an event that is the last one with other text.
-func (r *reply) repeated(p []byte) int {
-	n := r.last.match(p)
-	if n > 0 {
-		r.events++
-		r.output(&r.last.output)
-	}
-	return n
 }
 
 // commit makes a complete event or document count.
@@ -209,18 +192,14 @@ func (r *reply) nativeEnd(e *event) bool {
 // outputs puts what the event generated on the timeline.
 func (r *reply) outputs(e *event) {
 	r.uncounted += e.uncounted
-	for i := range e.outputs[:e.nOutputs] {
-		r.output(&e.outputs[i])
-	}
-}
-
-func (r *reply) output(o *output) {
-	if r.time.events == 0 {
+	if e.nOutputs > 0 && r.time.events == 0 {
 		r.answered.First = true
 	}
-	r.time.output(o.choice, o.answer, r.read, r.written)
-	r.answered.Outputs++
-	r.tools = r.tools || o.tool
+	r.answered.Outputs += e.nOutputs
+	for _, o := range e.outputs[:e.nOutputs] {
+		r.time.output(o.choice, o.answer, r.read, r.written)
+		r.tools = r.tools || o.tool
+	}
 }
 
 // counts enters the event's numbers. Those of an event that ends a completion are final, all others

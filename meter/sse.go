@@ -17,15 +17,12 @@ type sse struct {
 	match  uint8 // bytes of the field name that fit "data"
 	open   bool  // the event has begun: there is a line that is not a comment
 	pings  int64 // comment lines
-
-	whole []byte // from the event's first byte to the end of the piece; nil if it began in an earlier one
 }
 
 // events receives what sse finds.
 type events interface {
-	data(p []byte)       // a piece of the event's data
-	event(whole []byte)  // the event is complete: its bytes if they lay in one piece, to the blank line's LF; else nil
-	repeated([]byte) int // how many bytes at the start of an event need not be framed: events that were dealt with
+	data(p []byte) // a piece of the event's data
+	event()        // the event is complete
 }
 
 type sseState uint8
@@ -44,7 +41,6 @@ const byteOrderMark = "\xEF\xBB\xBF"
 func (s *sse) reset() { *s = sse{to: s.to} }
 
 func (s *sse) feed(p []byte) {
-	s.whole = nil
 	for len(p) > 0 {
 		if s.skipLF {
 			s.skipLF = false
@@ -69,7 +65,6 @@ func (s *sse) feed(p []byte) {
 			p = s.rest(p)
 		}
 	}
-	s.whole = nil // the caller's
 }
 
 // mark drops a byte order mark. A part of one that does not go on is a field name of no meaning.
@@ -93,27 +88,22 @@ const badName = 0xFF
 
 // line reads the first byte of a line.
 func (s *sse) line(p []byte) []byte {
-	const whole = "data: "
+	const usual = "data: "
 	switch p[0] {
 	case '\n', '\r':
 		s.skipLF = p[0] == '\r'
-		s.dispatch(p[1:])
+		s.dispatch()
 		return p[1:]
 	case ':':
 		s.pings++
-		s.state, s.whole = inIgnored, nil
+		s.state = inIgnored
 		return p[1:]
 	}
-	if !s.open {
-		if n := s.to.repeated(p); n > 0 {
-			return p[n:]
-		}
-		s.open, s.whole = true, p
-	}
-	if len(p) > len(whole) && string(p[:len(whole)]) == whole { // the usual case at once
+	s.open = true
+	if len(p) > len(usual) && string(p[:len(usual)]) == usual { // at once
 		s.begin()
 		s.state = inData
-		return p[len(whole):]
+		return p[len(usual):]
 	}
 	s.state, s.match = inName, 0
 	return p
@@ -173,18 +163,13 @@ func (s *sse) rest(p []byte) []byte {
 	return p[end+1:]
 }
 
-// dispatch ends an event; behind is what follows it in its piece.
-func (s *sse) dispatch(behind []byte) {
-	had, whole := s.data, s.whole
-	s.data, s.open, s.whole = false, false, nil
-	if !had {
-		return
+// dispatch ends an event. One without data is none.
+func (s *sse) dispatch() {
+	had := s.data
+	s.data, s.open = false, false
+	if had {
+		s.to.event()
 	}
-	if s.skipLF || whole == nil {
-		s.to.event(nil) // where the end lies is not yet known
-		return
-	}
-	s.to.event(whole[:cap(whole)-cap(behind)]) // both reach to the end of the same array
 }
 
 // unfinished reports that the stream ended within an event.

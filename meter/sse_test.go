@@ -13,9 +13,8 @@ type eventLog struct {
 	events []string
 }
 
-func (l *eventLog) data(p []byte)       { l.now = append(l.now, p...) }
-func (l *eventLog) repeated([]byte) int { return 0 }
-func (l *eventLog) event([]byte) {
+func (l *eventLog) data(p []byte) { l.now = append(l.now, p...) }
+func (l *eventLog) event() {
 	l.events = append(l.events, string(l.now))
 	l.now = l.now[:0]
 }

@@ -77,7 +77,7 @@ func (r *rows) outbox() (metrics.Outbox, bool) {
 	if err != nil {
 		return metrics.Outbox{}, false
 	}
-	return metrics.Outbox{Requests: w.Requests, Power: w.Power, Ledger: w.Ledger, Configs: w.Configs, Gaps: w.Gaps, Oldest: w.Oldest}, true
+	return metrics.Outbox{Rows: w.Rows, Oldest: w.Oldest}, true
 }
 
 // lost counts the rows that the store's size limit dropped unshipped.

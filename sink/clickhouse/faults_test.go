@@ -243,8 +243,8 @@ func TestWrongPassword(t *testing.T) {
 		}
 		waiting, err := s.Waiting(t.Context())
 		must(t, err)
-		if waiting.Requests != 300 {
-			t.Errorf("%d requests wait, expected all 300", waiting.Requests)
+		if waiting.Rows[store.TableRequests] != 300 {
+			t.Errorf("%d requests wait, expected all 300", waiting.Rows[store.TableRequests])
 		}
 		right := attempt(secret)
 		right.cfg.Client.insertTimeout = patience

@@ -95,5 +95,5 @@ func (l *listBox) ConfirmBatch(context.Context, int64) error {
 	return nil
 }
 func (l *listBox) Waiting(context.Context) (store.Waiting, error) {
-	return store.Waiting{Requests: int64(len(l.batches)) - l.confirmed.Load()}, nil
+	return store.Waiting{Rows: map[string]int64{store.TableRequests: int64(len(l.batches)) - l.confirmed.Load()}}, nil
 }

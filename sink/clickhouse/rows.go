@@ -24,11 +24,7 @@ func rowsOf(b *store.Batch, instance string) (*batchRows, error) {
 	r := &batchRows{n: len(b.IDs), batch: b, absent: instance}
 	switch b.Table {
 	case store.TableRequests:
-		cols := make([]sink.Column[meter.Record], 0, len(meter.Columns()))
-		for _, c := range meter.Columns() {
-			cols = append(cols, sink.Column[meter.Record](c))
-		}
-		r.field = fields(b.Requests, cols)
+		r.field = fields(b.Requests, sink.RequestColumns())
 	case store.TablePower:
 		r.field = fields(b.Power, sink.PowerColumns())
 	case store.TableLedger:

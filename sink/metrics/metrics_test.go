@@ -227,8 +227,10 @@ func watched() Sources {
 		Queue: func() sink.Stats {
 			return sink.Stats{Waiting: 7, StoreErrors: 2, Requests: sink.Counts{Offered: 9, Dropped: 1, Lost: 1}}
 		},
-		Lost:   func() (int64, bool) { return 11, true },
-		Outbox: func() (Outbox, bool) { return Outbox{Requests: 4, Oldest: time.Now().Add(-time.Minute)}, true },
+		Lost: func() (int64, bool) { return 11, true },
+		Outbox: func() (Outbox, bool) {
+			return Outbox{Rows: map[string]int64{"requests": 4, "power": 0, "ledger": 0, "configs": 0, "itl_gaps": 0}, Oldest: time.Now().Add(-time.Minute)}, true
+		},
 		Traces: func() Export { return Export{Sent: 10, Dropped: 2, Failed: 3, Refused: 4, Waiting: 5} },
 		Pushes: func() Export { return Export{Sent: 6, Failed: 1} },
 		Devices: func() []Device {

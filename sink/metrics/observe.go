@@ -51,9 +51,8 @@ type Route struct {
 
 // Outbox is what waits to be shipped.
 type Outbox struct {
-	Requests, Power, Ledger, Configs, Gaps int64
-
-	Oldest time.Time // zero: no request waits
+	Rows   map[string]int64 // by table
+	Oldest time.Time        // start of the oldest request that waits; zero: none does
 }
 
 // Export is what became of things sent to a collector.
@@ -209,7 +208,7 @@ func (s sheet) queue(q sink.Stats) {
 }
 
 func (s sheet) outbox(b Outbox) {
-	for kind, n := range map[string]int64{"requests": b.Requests, "power": b.Power, "ledger": b.Ledger, "configs": b.Configs, "itl_gaps": b.Gaps} {
+	for kind, n := range b.Rows {
 		s.put(semconv.MetricOutboxRows, float64(n), attribute.String(semconv.RowKind, kind))
 	}
 	age := time.Duration(0)

@@ -87,7 +87,7 @@ func record(m *metrics.Metrics) {
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 1, Connections: 2}} },
 		Queue:  func() sink.Stats { return sink.Stats{Waiting: 1} },
 		Lost:   func() (int64, bool) { return 1, true },
-		Outbox: func() (metrics.Outbox, bool) { return metrics.Outbox{Requests: 1}, true },
+		Outbox: func() (metrics.Outbox, bool) { return metrics.Outbox{Rows: map[string]int64{"requests": 1}}, true },
 		Traces: func() metrics.Export { return metrics.Export{Sent: 1} },
 		Pushes: func() metrics.Export { return metrics.Export{Sent: 1} },
 		Devices: func() []metrics.Device {

@@ -181,8 +181,8 @@ func killAfter(t *testing.T, lines int) (late int) {
 		len(p.offered), p.committed, len(got), missing, late, p.stall)
 	w, err := s.Waiting(t.Context())
 	must(t, err)
-	if w.Pending != 0 || w.Requests != int64(len(got)) {
-		t.Errorf("after the restart %d rows are pending and %d of %d can ship", w.Pending, w.Requests, len(got))
+	if w.Pending != 0 || w.Rows[TableRequests] != int64(len(got)) {
+		t.Errorf("after the restart %d rows are pending and %d of %d can ship", w.Pending, w.Rows[TableRequests], len(got))
 	}
 	return late
 }

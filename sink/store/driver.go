@@ -11,26 +11,26 @@ import (
 	"modernc.org/sqlite"
 )
 
-// connector opens connections of a driver of its own, so that the functions registered on it are ours
-// alone and no package state is needed.
+// connector opens connections with a driver of its own, so that our functions are registered on it alone and
+// not on the process-wide driver.
 type connector struct {
 	driver *sqlite.Driver
-	dsn    func() string // for each connection anew
+	dsn    func() string // called for each new connection
 }
 
-func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn()) }
-func (c connector) Driver() driver.Driver                        { return c.driver }
+func (c *connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn()) }
+func (c *connector) Driver() driver.Driver                        { return c.driver }
 
-// The ways to open a file, as SQLite's URI parameters.
+// The ways to open a file, as parameters of SQLite's URI.
 const (
 	readWrite = "mode=rw"
 	readable  = "mode=ro"
 	frozen    = "mode=ro&immutable=1"
 )
 
-// pool returns a database handle on path whose connections have our aggregates, run the given pragmas
+// newConnector returns a connector to path whose connections have our aggregate functions, run the pragmas
 // first, and obey the guard, if any.
-func pool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql.DB, error) {
+func newConnector(path, mode string, guard sqlite.AuthorizerFn, pragmas []string) (*connector, error) {
 	d := new(sqlite.Driver)
 	if err := registerFunctions(d); err != nil {
 		return nil, err
@@ -44,17 +44,26 @@ func pool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql
 			return a.RegisterAuthorizer(guard)
 		})
 	}
-	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas} // a misspelt column must not become a text
+	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas} // _dqs=0: a misspelt column is an error, not a text
 	dsn := func() string {
 		now := mode
 		if mode == frozen && exists(path+"-wal") {
-			now = readable // a writer has come
+			now = readable // a writer has opened the store since
 		}
 		return "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?" + now + "&" + params.Encode()
 	}
-	db := sql.OpenDB(connector{driver: d, dsn: dsn})
+	return &connector{driver: d, dsn: dsn}, nil
+}
+
+// openPool returns a pool of newConnector's connections.
+func openPool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql.DB, error) {
+	c, err := newConnector(path, mode, guard, pragmas)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(c)
 	if mode == frozen {
-		db.SetMaxIdleConns(-1) // so that each statement asks again
+		db.SetMaxIdleConns(-1) // every statement connects anew, so that dsn looks for a writer again
 	}
 	return db, nil
 }

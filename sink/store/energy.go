@@ -9,12 +9,12 @@ import (
 
 // Power returns the rows of table power that begin in [from, to), in order of time.
 func (r *Reader) Power(ctx context.Context, from, to time.Time) ([]*sink.Power, error) {
-	return between(ctx, r, powerTable(), from, to)
+	return between(ctx, r, newTables().power, from, to)
 }
 
 // Ledger returns the rows of table ledger that begin in [from, to), in order of time.
 func (r *Reader) Ledger(ctx context.Context, from, to time.Time) ([]*sink.Ledger, error) {
-	return between(ctx, r, ledgerTable(), from, to)
+	return between(ctx, r, newTables().ledger, from, to)
 }
 
 func between[T any](ctx context.Context, r *Reader, t table[T], from, to time.Time) ([]*T, error) {

@@ -67,14 +67,8 @@ func explain(op, path string, err error) error {
 	return fmt.Errorf("store: %s %s: %w", op, path, err)
 }
 
-// coded is *sqlite.Error or *liteError.
-type coded interface {
-	error
-	Code() int // SQLite's result code
-}
-
 func kindOf(err error) error {
-	if lite, ok := errors.AsType[coded](err); ok {
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch lite.Code() & 0xff { // the primary code; the rest says where it happened
 		case sqlite3.SQLITE_FULL:
 			return ErrFull

@@ -35,14 +35,34 @@ func TestTheSchemaHasTheColumnsTheCodeWrites(t *testing.T) {
 		want = append(want, "ship_seq INTEGER")
 		slices.Sort(want)
 		if d := cmp.Diff(want, got); d != "" {
-			t.Errorf("table %s: add a migration that brings it to the code's columns:\n%s", table, d)
+			t.Errorf("table %s: its columns are not the code's:\n%s", table, d)
 		}
 	}
 	s.db.SetMaxOpenConns(2)
-	check(TableRequests, described(requestsTable()))
-	check(TablePower, described(powerTable()))
-	check(TableLedger, described(ledgerTable()))
-	check(TableConfigs, described(configsTable()))
+	check(TableRequests, described(newTables().requests))
+	check(TablePower, described(newTables().power))
+	check(TableLedger, described(newTables().ledger))
+	check(TableConfigs, described(newTables().configs))
+}
+
+// A column that the code has and the file lacks is added when the store is opened, and written from then on.
+func TestANewColumnIsAddedAtOpen(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Close())
+	raw, err := sql.Open("sqlite", s.Path())
+	must(t, err)
+	_, err = raw.ExecContext(t.Context(), "DROP VIEW efficiency; ALTER TABLE requests DROP COLUMN gpu_temp_c; ALTER TABLE power DROP COLUMN throttle")
+	must(t, errors.Join(err, raw.Close()))
+	s = reopen(t, s.Path())
+	rec := request(0)
+	rec.GPUTempC = meter.Some(61)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{rec}, Power: []*sink.Power{{At: epoch, Device: "GPU-0", Throttle: []string{"power cap"}}}}))
+	if n := number(t, s, "SELECT gpu_temp_c FROM requests"); n != 61 {
+		t.Errorf("gpu_temp_c is %d", n)
+	}
+	if n := number(t, s, `SELECT throttle = '["power cap"]' FROM power`); n != 1 {
+		t.Error("the reasons are lost")
+	}
 }
 
 func described[T any](t table[T]) []string {
@@ -98,7 +118,7 @@ func TestUpgradeFromEveryVersionBefore(t *testing.T) {
 		s := reopen(t, recreate(t, dump))
 		w, err := s.Waiting(t.Context())
 		must(t, err)
-		if d := cmp.Diff(Waiting{Requests: 10, Power: 1, Ledger: 1, Configs: 1, Oldest: request(0).StartedAt}, w); d != "" {
+		if d := cmp.Diff(Waiting{Rows: map[string]int64{TableRequests: 10, TablePower: 1, TableLedger: 1, TableConfigs: 1, TableGaps: 0}, Oldest: request(0).StartedAt}, w); d != "" {
 			t.Errorf("after the upgrade of %s: %s", dump, d)
 		}
 		shipped := map[string]int{}

@@ -137,58 +137,28 @@ func (s *Store) fixBatch(ctx context.Context, maxRows int) (*Batch, error) {
 // range open above, or nil.
 func (s *Store) oldestWaiting(ctx context.Context) (*Batch, error) {
 	var oldest *Batch
-	for _, t := range shippedTables() {
+	for _, t := range newTables().all() {
+		name := t.tableName()
 		var first sql.NullInt64
-		err := s.reads.QueryRowContext(ctx, "SELECT min(ship_seq) FROM "+t+" WHERE ship_seq > (SELECT value FROM counters WHERE name = ?)", "shipped_"+t).Scan(&first)
+		err := s.reads.QueryRowContext(ctx, "SELECT min(ship_seq) FROM "+name+" WHERE ship_seq > (SELECT value FROM counters WHERE name = ?)", "shipped_"+name).Scan(&first)
 		if err != nil {
 			return nil, err
 		}
 		if first.Valid && (oldest == nil || first.Int64 < oldest.first) {
-			oldest = &Batch{Table: t, first: first.Int64, last: 1<<63 - 1}
+			oldest = &Batch{Table: name, first: first.Int64, last: 1<<63 - 1}
 		}
 	}
 	return oldest, nil
 }
 
-func shippedTables() []string {
-	return []string{TableRequests, TablePower, TableLedger, TableConfigs, TableGaps}
-}
-
 // load reads the rows of the batch's range, at most limit (-1: all), and narrows the range to them.
-func (b *Batch) load(ctx context.Context, db *sql.DB, limit int) (err error) {
-	switch b.Table {
-	case TableRequests:
-		b.Requests, err = loadRows(ctx, b, db, requestsTable(), limit, func(r *meter.Record) string { return r.ID })
-	case TablePower:
-		b.Power, err = loadRows(ctx, b, db, powerTable(), limit, func(p *sink.Power) string { return sampleID(p.Instance, p.Device, p.At) })
-	case TableLedger:
-		b.Ledger, err = loadRows(ctx, b, db, ledgerTable(), limit, func(l *sink.Ledger) string { return sampleID(l.Instance, l.Device, l.At) })
-	case TableConfigs:
-		b.Configs, err = loadRows(ctx, b, db, configsTable(), limit, func(c *sink.ServerConfig) string { return c.ConfigID })
-	case TableGaps:
-		b.Gaps, err = loadRows(ctx, b, db, gapsTable(), limit, func(g *sink.Gaps) string { return g.ID })
-	default:
-		err = fmt.Errorf("a batch of unknown table %q", b.Table)
+func (b *Batch) load(ctx context.Context, db *sql.DB, limit int) error {
+	for _, t := range newTables().all() {
+		if t.tableName() == b.Table {
+			return t.load(ctx, b, db, limit)
+		}
 	}
-	return err
-}
-
-func sampleID(instance, device string, at time.Time) string {
-	return instance + "|" + device + "|" + literal(at)
-}
-
-func loadRows[T any](ctx context.Context, b *Batch, db *sql.DB, t table[T], limit int, id func(*T) string) ([]*T, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	rows, seqs, err := t.read(ctx, db, "ship_seq", "WHERE ship_seq BETWEEN ? AND ? ORDER BY ship_seq LIMIT ?", b.first, b.last, limit)
-	if err != nil || len(rows) == 0 {
-		return nil, err
-	}
-	for _, row := range rows {
-		b.IDs = append(b.IDs, id(row))
-	}
-	b.last = seqs[len(seqs)-1]
-	return rows, nil
+	return fmt.Errorf("a batch of unknown table %q", b.Table)
 }
 
 func (b *Batch) token() string {
@@ -204,28 +174,30 @@ func (s *Store) Lost(ctx context.Context) (n int64, err error) {
 
 // Waiting says what has not been shipped yet.
 type Waiting struct {
-	Requests, Power, Ledger, Configs, Gaps int64 // final rows that are not confirmed
-
-	Pending int64     // requests whose energy is not final: they cannot ship yet
-	Oldest  time.Time // start of the oldest request that waits; zero when none does
-	Lost    int64     // rows ever dropped before they were shipped, because the store had reached its size
+	Rows    map[string]int64 // final rows that are not confirmed, by table
+	Pending int64            // requests whose energy is not final: they cannot ship yet
+	Oldest  time.Time        // start of the oldest request that waits; zero when none does
+	Lost    int64            // rows ever dropped before they were shipped because the store reached its size limit
 }
 
 // Waiting counts the rows that wait.
 func (s *Store) Waiting(ctx context.Context) (Waiting, error) {
-	var w Waiting
+	w := Waiting{Rows: map[string]int64{}}
 	oldest := sql.NullString{}
 	err := s.reads.QueryRowContext(ctx, `
-		WITH at(t, seq) AS (SELECT name, value FROM counters)
-		SELECT (SELECT count(*) FROM requests WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_requests')),
-			(SELECT count(*) FROM power WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_power')),
-			(SELECT count(*) FROM ledger WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_ledger')),
-			(SELECT count(*) FROM configs WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_configs')),
-			(SELECT count(*) FROM itl_gaps WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_itl_gaps')),
-			(SELECT count(*) FROM requests WHERE ship_seq IS NULL),
-			(SELECT started_at FROM requests WHERE ship_seq > (SELECT seq FROM at WHERE t = 'shipped_requests') ORDER BY ship_seq LIMIT 1),
-			(SELECT sum(seq) FROM at WHERE t LIKE 'lost\_%' ESCAPE '\')`).
-		Scan(&w.Requests, &w.Power, &w.Ledger, &w.Configs, &w.Gaps, &w.Pending, &oldest, &w.Lost)
+		SELECT (SELECT count(*) FROM requests WHERE ship_seq IS NULL),
+			(SELECT started_at FROM requests WHERE ship_seq > (SELECT value FROM counters WHERE name = 'shipped_requests') ORDER BY ship_seq LIMIT 1),
+			(SELECT sum(value) FROM counters WHERE name LIKE 'lost\_%' ESCAPE '\')`).
+		Scan(&w.Pending, &oldest, &w.Lost)
+	for _, t := range newTables().all() {
+		if err != nil {
+			break
+		}
+		var n int64
+		name := t.tableName()
+		err = s.reads.QueryRowContext(ctx, "SELECT count(*) FROM "+name+" WHERE ship_seq > (SELECT value FROM counters WHERE name = ?)", "shipped_"+name).Scan(&n)
+		w.Rows[name] = n
+	}
 	if err == nil && oldest.Valid {
 		w.Oldest, err = time.Parse(TimeLayout, oldest.String)
 	}

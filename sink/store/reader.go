@@ -55,7 +55,7 @@ func exists(path string) bool {
 }
 
 func (r *Reader) connect(ctx context.Context, mode string) (err error) {
-	if r.db, err = pool(r.path, mode, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
+	if r.db, err = openPool(r.path, mode, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
 		return err
 	}
 	r.db.SetMaxOpenConns(4)
@@ -190,6 +190,6 @@ func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record
 func (r *Reader) requests(ctx context.Context, tail string, args ...any) ([]*meter.Record, []int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	recs, rowids, err := requestsTable().read(ctx, r.db, "rowid", tail, args...)
+	recs, rowids, err := newTables().requests.read(ctx, r.db, "rowid", tail, args...)
 	return recs, rowids, explain("read", r.path, err)
 }

@@ -86,10 +86,10 @@ func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention
 	err := s.expire(ctx, r.Shipping, &done.Expired,
 		expiry{TableRequests, "started_at", old}, expiry{TablePower, "at", old}, expiry{TableLedger, "at", old}, expiry{TableGaps, "started_at", oldGaps})
 	if err == nil {
-		err = downsampleTable(ctx, s, powerTable(), downsamplePower, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
+		err = downsampleTable(ctx, s, newTables().power, downsamplePower, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
 	}
 	if err == nil {
-		err = downsampleTable(ctx, s, ledgerTable(), downsampleLedger, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
+		err = downsampleTable(ctx, s, newTables().ledger, downsampleLedger, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
 	}
 	if err == nil {
 		err = s.evict(ctx, r.MaxBytes, &done)
@@ -220,9 +220,13 @@ func insertDownsampled[T any](ctx context.Context, conn *sql.Conn, t table[T], m
 	}
 	insert := t.insert("")
 	for i, row := range merged {
-		args, err := t.arguments(row)
-		if err != nil {
-			return err
+		args := make([]any, 0, len(t.columns)+1)
+		for _, c := range t.columns {
+			v, err := fieldValue(c.Ptr(row))
+			if err != nil {
+				return err
+			}
+			args = append(args, v)
 		}
 		if _, err := conn.ExecContext(ctx, insert, append(args, highest[i])...); err != nil {
 			return err

@@ -78,7 +78,7 @@ func TestRawGapsGoFirst(t *testing.T) {
 	}
 	w, err := s.Waiting(t.Context())
 	must(t, err)
-	if w.Gaps != 2 {
+	if w.Rows[TableGaps] != 2 {
 		t.Errorf("%+v", w)
 	}
 	shipAll(t, s)
@@ -221,7 +221,7 @@ func TestTheSizeLimitDropsTheOldestAndCounts(t *testing.T) {
 	if lost, err := s.Lost(t.Context()); err != nil || lost != done.Lost {
 		t.Errorf("it tells %d lost rows, %v", lost, err)
 	}
-	if w.Lost != done.Lost || w.Requests+w.Power != left {
+	if w.Lost != done.Lost || w.Rows[TableRequests]+w.Rows[TablePower] != left {
 		t.Errorf("it shows %+v", w)
 	}
 	if n := number(t, s, "SELECT count(*) FROM requests WHERE id = '"+request(15999).ID+"'"); n != 1 {

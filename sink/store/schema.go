@@ -9,14 +9,14 @@ import (
 	"wattline/sink"
 )
 
-// Migrations bring a store from version i to version i+1, in order, each in one transaction that also
-// sets user_version. They are history: a released one is never edited, a new column is a new entry with
-// ALTER TABLE, and a test holds the sum of them against the columns that the code writes.
+// migrations bring a store from version i to version i+1, each in one transaction that also sets user_version.
+// A released one is never edited. A new column needs none: addColumns adds it.
 func migrations() []string {
 	return []string{schema1, schema2, schema3, schema4}
 }
 
-// Rows without a ship_seq may still change; the unique index on it finds those too, and the ones to ship.
+// A row without a ship_seq may still change. The unique index on ship_seq also finds those rows and the ones to
+// ship.
 const schema1 = `
 CREATE TABLE requests (
 	"id" TEXT NOT NULL UNIQUE, "started_at" TEXT NOT NULL, "instance" TEXT, "route" TEXT, "upstream" TEXT,
@@ -69,9 +69,9 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
 INSERT INTO counters VALUES ('ship_seq', 0);
 `
 
-// One batch at a time is on its way; its members are the rows of one table whose ship_seq lies in its
-// range, and they do not change. shipped_* are the checkpoints: what is above them still waits. lost_*
-// count rows dropped above them, and thinned_* say up to when (Unix microseconds) rows are minutes.
+// At most one batch is unconfirmed. Its members are the rows of one table whose ship_seq lies in its range; they
+// do not change. Counters: shipped_* are the checkpoints (rows above them still wait), lost_* count rows dropped
+// above them, and thinned_* is the time (Unix microseconds) up to which rows are downsampled to minutes.
 const schema2 = `
 CREATE TABLE batches (
 	seq INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, of_table TEXT NOT NULL, rows INTEGER NOT NULL,
@@ -85,7 +85,7 @@ INSERT INTO counters VALUES
 	('thinned_power', 0), ('thinned_ledger', 0);
 `
 
-// What a power row says of its own trust, and the readings that version 1 had no room for.
+// How far a power row can be trusted, and readings that version 1 lacked.
 const schema3 = `
 ALTER TABLE power ADD COLUMN "error_uj" INTEGER;
 ALTER TABLE power ADD COLUMN "min_mw" INTEGER;
@@ -99,7 +99,7 @@ ALTER TABLE power ADD COLUMN "marked" TEXT;
 ALTER TABLE power ADD COLUMN "simulated" INTEGER;
 `
 
-// Raw gaps, where serve keeps them.
+// Raw gaps between output events (serve --keep-gaps).
 const schema4 = `
 CREATE TABLE itl_gaps (
 	"id" TEXT NOT NULL UNIQUE, "started_at" TEXT NOT NULL, "instance" TEXT, "gaps_us" TEXT,
@@ -130,7 +130,27 @@ func migrate(ctx context.Context, conn *sql.Conn, path string, steps []string) e
 			return explain(fmt.Sprintf("bring to version %d", version+1), path, err)
 		}
 	}
+	if err := addColumns(ctx, conn); err != nil {
+		return explain("add columns to", path, err)
+	}
 	return explain("define the view in", path, defineView(ctx, conn))
+}
+
+// addColumns adds the columns that the code has and the file lacks. Older versions of wattline ignore them.
+func addColumns(ctx context.Context, conn *sql.Conn) error {
+	for _, t := range newTables().all() {
+		var found string
+		err := conn.QueryRowContext(ctx, "SELECT coalesce(group_concat(name), '') FROM pragma_table_info(?)", t.tableName()).Scan(&found)
+		if err != nil {
+			return err
+		}
+		for _, column := range t.missingColumns(strings.Split(found, ",")) {
+			if _, err := conn.ExecContext(ctx, "ALTER TABLE "+t.tableName()+" ADD COLUMN "+column); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func newer(path string, version int) error {

@@ -39,7 +39,7 @@ type Store struct {
 
 	mu      sync.Mutex // guards what follows: one transaction at a time
 	conn    *sql.Conn
-	write   *inserts
+	write   *writer
 	shipSeq int64 // the last one given out and committed
 }
 
@@ -110,7 +110,7 @@ func prepareFile(path string) error {
 // connect opens the writing connection, prepares the schema and settles what a crash left.
 func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 	// auto_vacuum only counts before the first table is made; the order of the list is kept.
-	s.db, err = pool(s.path, readWrite, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
+	s.db, err = openPool(s.path, readWrite, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
 		"synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
 	if err != nil {
 		return err
@@ -127,16 +127,16 @@ func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 	if err = s.closePending(ctx); err != nil {
 		return err
 	}
-	if s.reads, err = pool(s.path, readable, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
+	if s.reads, err = openPool(s.path, readable, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
 		return err
 	}
 	s.reads.SetMaxOpenConns(2)
-	on, err := openDirect(s.path, "busy_timeout(1000)", "synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
+	w, err := openWriteConn(ctx, s.path, "busy_timeout(1000)", "synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
 	if err != nil {
 		return err
 	}
-	if s.write, err = newInserts(on); err != nil {
-		return errors.Join(err, on.close())
+	if s.write, err = newWriter(w); err != nil {
+		return errors.Join(err, w.close())
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func (s *Store) release() error {
 		errs = append(errs, s.reads.Close()) // before the writer, whose close can then fold the log in
 	}
 	if s.write != nil {
-		errs = append(errs, s.write.on.close())
+		errs = append(errs, s.write.conn.close())
 	}
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())

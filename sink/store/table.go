@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"wattline/meter"
 	"wattline/sink"
@@ -20,27 +22,87 @@ const (
 	TableGaps     = "itl_gaps"
 )
 
-// table joins the rows of one Go type with one table.
+// table describes one table whose rows are of one Go type.
 type table[T any] struct {
 	name    string
 	columns []sink.Column[T]
+	id      func(*T) string    // names a row in Batch.IDs
+	in      func(*Batch) *[]*T // the batch's rows of this table
 }
 
-func requestsTable() table[meter.Record] {
-	cols := make([]sink.Column[meter.Record], 0, len(meter.Columns()))
-	for _, c := range meter.Columns() {
-		cols = append(cols, sink.Column[meter.Record](c))
+// tables are all tables of rows.
+type tables struct {
+	requests table[meter.Record]
+	power    table[sink.Power]
+	ledger   table[sink.Ledger]
+	configs  table[sink.ServerConfig]
+	gaps     table[sink.Gaps]
+}
+
+func newTables() *tables {
+	return &tables{
+		requests: table[meter.Record]{
+			TableRequests, sink.RequestColumns(), func(r *meter.Record) string { return r.ID }, func(b *Batch) *[]*meter.Record { return &b.Requests },
+		},
+		power: table[sink.Power]{
+			TablePower, sink.PowerColumns(), func(p *sink.Power) string { return sampleID(p.Instance, p.Device, p.At) },
+			func(b *Batch) *[]*sink.Power { return &b.Power },
+		},
+		ledger: table[sink.Ledger]{
+			TableLedger, sink.LedgerColumns(), func(l *sink.Ledger) string { return sampleID(l.Instance, l.Device, l.At) },
+			func(b *Batch) *[]*sink.Ledger { return &b.Ledger },
+		},
+		configs: table[sink.ServerConfig]{
+			TableConfigs, sink.ConfigColumns(), func(c *sink.ServerConfig) string { return c.ConfigID }, func(b *Batch) *[]*sink.ServerConfig { return &b.Configs },
+		},
+		gaps: table[sink.Gaps]{
+			TableGaps, sink.GapsColumns(), func(g *sink.Gaps) string { return g.ID }, func(b *Batch) *[]*sink.Gaps { return &b.Gaps },
+		},
 	}
-	return table[meter.Record]{TableRequests, cols}
 }
 
-func powerTable() table[sink.Power]   { return table[sink.Power]{TablePower, sink.PowerColumns()} }
-func ledgerTable() table[sink.Ledger] { return table[sink.Ledger]{TableLedger, sink.LedgerColumns()} }
-func configsTable() table[sink.ServerConfig] {
-	return table[sink.ServerConfig]{TableConfigs, sink.ConfigColumns()}
+func sampleID(instance, device string, at time.Time) string {
+	return instance + "|" + device + "|" + literal(at)
 }
 
-func gapsTable() table[sink.Gaps] { return table[sink.Gaps]{TableGaps, sink.GapsColumns()} }
+// shippable is a table of any row type.
+type shippable interface {
+	tableName() string
+	// missingColumns returns the columns that are not among the found ones, as definitions for ALTER TABLE.
+	missingColumns(found []string) []string
+	load(ctx context.Context, b *Batch, db *sql.DB, limit int) error
+}
+
+func (t *tables) all() []shippable {
+	return []shippable{t.requests, t.power, t.ledger, t.configs, t.gaps}
+}
+
+func (t table[T]) tableName() string { return t.name }
+
+func (t table[T]) missingColumns(found []string) (missing []string) {
+	for _, c := range t.columns {
+		if !slices.Contains(found, c.Name) {
+			missing = append(missing, fmt.Sprintf("%q %s", c.Name, sqlType(c.Ptr(new(T)))))
+		}
+	}
+	return missing
+}
+
+// load reads the rows of the batch's range, at most limit (-1: all), and narrows the range to them.
+func (t table[T]) load(ctx context.Context, b *Batch, db *sql.DB, limit int) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	rows, seqs, err := t.read(ctx, db, "ship_seq", "WHERE ship_seq BETWEEN ? AND ? ORDER BY ship_seq LIMIT ?", b.first, b.last, limit)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	for _, row := range rows {
+		b.IDs = append(b.IDs, t.id(row))
+	}
+	*t.in(b) = rows
+	b.last = seqs[len(seqs)-1]
+	return nil
+}
 
 // names are the quoted column names ("user" is a word in some dialects).
 func (t table[T]) names() []string {
@@ -57,27 +119,14 @@ func (t table[T]) insert(conflict string) string {
 		strings.Repeat("?, ", len(t.columns)) + "?) " + conflict
 }
 
-// add appends the row's fields to v in column order.
-func (t table[T]) add(v *values, row *T) error {
+// addTo appends the row's fields to args in column order.
+func (t table[T]) addTo(args *arguments, row *T) error {
 	for _, c := range t.columns {
-		if err := v.add(c.Ptr(row)); err != nil {
+		if err := args.addField(c.Ptr(row)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// arguments are the row's fields as database/sql takes them, in column order.
-func (t table[T]) arguments(row *T) ([]any, error) {
-	var v values
-	if err := t.add(&v, row); err != nil {
-		return nil, err
-	}
-	args := make([]any, len(v.list))
-	for i := range v.list {
-		args[i] = v.any(i)
-	}
-	return args, nil
 }
 
 // fields are, for the columns that a result has, in its order, those of the row type; nil for a column
@@ -92,10 +141,10 @@ func (t table[T]) fields(names []string) []func(*T) any {
 	return fields
 }
 
-// energyColumns are the columns of requests that Settled rows bring: gpu_uj and all that follow.
-func energyColumns() []meter.Column {
-	all := meter.Columns()
-	return all[slices.IndexFunc(all, func(c meter.Column) bool { return c.Name == "gpu_uj" }):]
+// energyColumns are the columns of requests that settling changes: gpu_uj and all behind it.
+func energyColumns() []sink.Column[meter.Record] {
+	all := sink.RequestColumns()
+	return all[slices.IndexFunc(all, func(c sink.Column[meter.Record]) bool { return c.Name == "gpu_uj" }):]
 }
 
 // read runs SELECT on the whole table with the given tail and returns the rows, each with the integer that

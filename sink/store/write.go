@@ -9,50 +9,46 @@ import (
 	"wattline/sink"
 )
 
-// inserts is what Write needs beside the rows: the connection, its prepared statements, and memory that
-// serves row after row.
-type inserts struct {
-	on                                                 *direct
-	request, settled, power, ledger, config, gaps, seq *statement
-	row                                                values
+// writer holds what Write needs beside the rows: the connection, its prepared statements, and memory that is
+// reused from row to row.
+type writer struct {
+	conn *writeConn
+	args arguments
 
-	requestsTable table[meter.Record]
-	powerTable    table[sink.Power]
-	ledgerTable   table[sink.Ledger]
-	configsTable  table[sink.ServerConfig]
-	gapsTable     table[sink.Gaps]
-	energyColumns []meter.Column
+	requests, power, ledger, configs, gaps *statement // INSERTs
+	settle, shipSeq                        *statement // UPDATEs
+
+	tables        *tables
+	energyColumns []sink.Column[meter.Record]
 }
 
-func newInserts(on *direct) (*inserts, error) {
-	w := &inserts{
-		on: on, requestsTable: requestsTable(), powerTable: powerTable(), ledgerTable: ledgerTable(), configsTable: configsTable(), gapsTable: gapsTable(),
-		energyColumns: energyColumns(),
-	}
+func newWriter(conn *writeConn) (*writer, error) {
+	w := &writer{conn: conn, tables: newTables(), energyColumns: energyColumns()}
+	const ignore = "ON CONFLICT DO NOTHING"
 	for _, s := range []struct {
 		to  **statement
 		sql string
 	}{
-		{&w.request, w.requestsTable.insert("ON CONFLICT DO NOTHING")},
-		{&w.settled, settle()},
-		{&w.power, w.powerTable.insert("ON CONFLICT DO NOTHING")},
-		{&w.ledger, w.ledgerTable.insert("ON CONFLICT DO NOTHING")},
-		{&w.config, w.configsTable.insert("ON CONFLICT DO NOTHING")},
-		{&w.gaps, w.gapsTable.insert("ON CONFLICT DO NOTHING")},
-		{&w.seq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
+		{&w.requests, w.tables.requests.insert(ignore)},
+		{&w.power, w.tables.power.insert(ignore)},
+		{&w.ledger, w.tables.ledger.insert(ignore)},
+		{&w.configs, w.tables.configs.insert(ignore)},
+		{&w.gaps, w.tables.gaps.insert(ignore)},
+		{&w.settle, settleStatement()},
+		{&w.shipSeq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
 	} {
 		var err error
-		if *s.to, err = on.prepare(s.sql); err != nil {
+		if *s.to, err = conn.prepare(s.sql); err != nil {
 			return nil, err
 		}
 	}
 	return w, nil
 }
 
-// settle updates the energy columns of a row that Write put there before, and leaves alone one that may
-// have been shipped. Its parameters are the energy columns, ship_seq and id.
-func settle() string {
-	sets := make([]string, 0, 24)
+// settleStatement updates the energy columns of a stored row unless the row is final, since a final one may have
+// been shipped. Its parameters are the energy columns, ship_seq and id.
+func settleStatement() string {
+	var sets []string
 	for _, c := range energyColumns() {
 		sets = append(sets, c.Name+" = ?")
 	}
@@ -65,7 +61,7 @@ func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seq := s.shipSeq
-	err := s.write.on.transact(func() error { return s.write.all(ctx, rows, &seq, s.shipSeq) })
+	err := s.write.conn.transact(func() error { return s.write.writeAll(ctx, rows, &seq) })
 	if err != nil {
 		return explain("write to", s.path, err)
 	}
@@ -78,54 +74,80 @@ func (s *Store) Settle(ctx context.Context, rec *meter.Record) error {
 	return s.Write(ctx, &sink.Rows{Settled: []*meter.Record{rec}})
 }
 
-// all writes rows, counting seq up from what it was.
-func (w *inserts) all(ctx context.Context, rows *sink.Rows, seq *int64, was int64) error {
-	final := func(r *meter.Record) bool { return r.EnergyQuality != meter.EnergyPending }
+// writeAll writes rows and counts seq up by one for each row that is final.
+func (w *writer) writeAll(ctx context.Context, rows *sink.Rows, seq *int64) error {
+	before := *seq
+	isFinal := func(r *meter.Record) bool { return r.EnergyQuality != meter.EnergyPending }
 	for _, err := range []error{
-		insertAll(ctx, w, w.request, w.requestsTable, rows.Requests, seq, final),
+		insertAll(ctx, w, w.requests, w.tables.requests, rows.Requests, seq, isFinal),
 		w.settleAll(ctx, rows.Settled, seq),
-		insertAll(ctx, w, w.power, w.powerTable, rows.Power, seq, always),
-		insertAll(ctx, w, w.ledger, w.ledgerTable, rows.Ledger, seq, always),
-		insertAll(ctx, w, w.config, w.configsTable, rows.Configs, seq, always),
-		insertAll(ctx, w, w.gaps, w.gapsTable, rows.Gaps, seq, always),
+		insertAll(ctx, w, w.power, w.tables.power, rows.Power, seq, always),
+		insertAll(ctx, w, w.ledger, w.tables.ledger, rows.Ledger, seq, always),
+		insertAll(ctx, w, w.configs, w.tables.configs, rows.Configs, seq, always),
+		insertAll(ctx, w, w.gaps, w.tables.gaps, rows.Gaps, seq, always),
 	} {
 		if err != nil {
 			return err
 		}
 	}
-	if *seq == was {
+	if *seq == before {
 		return nil
 	}
-	w.row.reset()
-	w.row.addInt(*seq)
-	_, err := w.seq.run(&w.row)
+	w.args.reset()
+	w.args.add(*seq)
+	_, err := w.shipSeq.run(w.args)
 	return err
 }
 
-// settleAll makes rows final. A row whose first insert was dropped by a full queue is inserted whole; one
-// that is final already stays as it is.
-func (w *inserts) settleAll(ctx context.Context, recs []*meter.Record, seq *int64) error {
+// settleAll makes rows final. A row whose first insert was dropped by a full queue is inserted whole; a row that
+// is final already stays as it is.
+func (w *writer) settleAll(ctx context.Context, recs []*meter.Record, seq *int64) error {
 	for i, rec := range recs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		w.row.reset()
+		w.args.reset()
 		for _, c := range w.energyColumns {
-			if err := w.row.add(c.Ptr(rec)); err != nil {
+			if err := w.args.addField(c.Ptr(rec)); err != nil {
 				return err
 			}
 		}
-		w.row.addInt(*seq + 1)
-		w.row.addText(rec.ID)
-		n, err := w.settled.run(&w.row)
+		w.args.add(*seq + 1)
+		w.args.add(rec.ID)
+		changed, err := w.settle.run(w.args)
 		if err != nil {
 			return err
 		}
-		if n > 0 {
+		if changed > 0 {
 			*seq++
 			continue
 		}
-		if err := insertAll(ctx, w, w.request, w.requestsTable, recs[i:i+1], seq, always); err != nil {
+		if err := insertAll(ctx, w, w.requests, w.tables.requests, recs[i:i+1], seq, always); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func always[T any](*T) bool { return true }
+
+// insertAll inserts rows and numbers the final ones from seq + 1 on.
+func insertAll[T any](ctx context.Context, w *writer, insert *statement, t table[T], rows []*T, seq *int64, isFinal func(*T) bool) error {
+	for _, row := range rows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		w.args.reset()
+		if err := t.addTo(&w.args, row); err != nil {
+			return err
+		}
+		if isFinal(row) {
+			*seq++
+			w.args.add(*seq)
+		} else {
+			w.args.add(nil)
+		}
+		if _, err := insert.run(w.args); err != nil {
 			return err
 		}
 	}
@@ -137,31 +159,6 @@ func affected(res sql.Result, err error) (int64, error) {
 		return 0, err
 	}
 	return res.RowsAffected()
-}
-
-func always[T any](*T) bool { return true }
-
-// insertAll inserts rows, numbering the final ones from seq on.
-func insertAll[T any](ctx context.Context, w *inserts, into *statement, t table[T], rows []*T, seq *int64, final func(*T) bool) error {
-	for _, row := range rows {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		w.row.reset()
-		if err := t.add(&w.row, row); err != nil {
-			return err
-		}
-		if final(row) {
-			*seq++
-			w.row.addInt(*seq)
-		} else {
-			w.row.addNull()
-		}
-		if _, err := into.run(&w.row); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // closePending makes the rows that a crash left pending final: their joules will never be known whole.

@@ -65,6 +65,15 @@ func TestSettlingIsFinal(t *testing.T) {
 	}
 }
 
+// execute runs a statement on the writing connection.
+func execute(t *testing.T, s *Store, text string) {
+	t.Helper()
+	stmt, err := s.write.conn.prepare(text)
+	must(t, err)
+	_, err = stmt.run(nil)
+	must(t, err)
+}
+
 func TestAFailedTransactionLeavesNothing(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)
@@ -76,13 +85,13 @@ func TestAFailedTransactionLeavesNothing(t *testing.T) {
 		{ErrReadOnly, "PRAGMA query_only = 1", "PRAGMA query_only = 0"},
 		{ErrFull, "PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1000000"},
 	} {
-		must(t, s.write.on.exec(c.before))
+		execute(t, s, c.before)
 		err := s.Write(t.Context(), &sink.Rows{Requests: requests(2, 500)})
 		var known *Error
 		if !errors.Is(err, c.kind) || !errors.As(err, &known) || !known.Retryable() {
 			t.Errorf("%s: %v", c.before, err)
 		}
-		must(t, s.write.on.exec(c.then))
+		execute(t, s, c.then)
 		if n := len(shipSeqs(t, r)); n != 2 {
 			t.Errorf("%s: %d rows after the failure", c.before, n)
 		}

@@ -11,8 +11,8 @@ import (
 	"wattline/meter"
 )
 
-// TestValues: what is written by hand is what encoding/json and fmt would write.
-func TestValues(t *testing.T) {
+// Every kind of field becomes the value that the store documents.
+func TestFieldValues(t *testing.T) {
 	asJSON := func(v any) string {
 		b, err := json.Marshal(v)
 		must(t, err)
@@ -29,25 +29,32 @@ func TestValues(t *testing.T) {
 		"a", "ok", "2026-01-02 02:04:05.000006", nil, int64(math.MinInt64), nil, nil, asJSON(devices), asJSON(odd), nil, "[]",
 		asJSON(joules), nil, asJSON(gaps), asJSON(labels), nil,
 	}
-	var v values
-	for range 2 { // the second time in used memory
-		v.reset()
-		var got []any
-		for i, f := range fields {
-			must(t, v.add(f))
-			got = append(got, v.any(i))
-		}
-		if d := cmp.Diff(want, got); d != "" {
+	for i, f := range fields {
+		got, err := fieldValue(f)
+		must(t, err)
+		if d := cmp.Diff(want[i], got); d != "" {
 			t.Error(d)
 		}
 	}
-	if err := v.add(new(float64)); err == nil {
+	if _, err := fieldValue(new(float64)); err == nil {
 		t.Error("a float64 was taken")
 	}
 }
 
-// TestTextsOfEverySize: texts longer than the memory that the last row left, and bytes of every kind,
-// arrive as they were.
+// A literal is UTC whatever the local time zone is: text order must be time order.
+func TestLiteralIsUTC(t *testing.T) {
+	local := time.Local
+	time.Local = time.FixedZone("TEST", 5*3600) //nolint:gosmopolitan // the test is about it
+	t.Cleanup(func() { time.Local = local })
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	for _, same := range []time.Time{at, at.Local(), at.In(time.FixedZone("", -3600))} {
+		if got := literal(same); got != "2026-01-02 03:04:05.000006" {
+			t.Errorf("%v is written as %s", same, got)
+		}
+	}
+}
+
+// Texts of any length and with any bytes are read back unchanged.
 func TestTextsOfEverySize(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)

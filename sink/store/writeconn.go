@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// writeConn is the connection of Write's transactions. It uses the SQLite driver directly: database/sql would
+// copy and check every one of a row's hundred values once more. Only one goroutine may use it at a time.
+type writeConn struct {
+	conn                    driver.Conn
+	begin, commit, rollback *statement
+	statements              []*statement
+}
+
+// statement is a prepared statement of a writeConn.
+type statement struct {
+	stmt driver.Stmt
+	exec driver.StmtExecContext // the same statement
+}
+
+// openWriteConn opens an existing database for writing and runs the pragmas.
+func openWriteConn(ctx context.Context, path string, pragmas ...string) (*writeConn, error) {
+	opener, err := newConnector(path, readWrite, nil, pragmas)
+	if err != nil {
+		return nil, err
+	}
+	w := &writeConn{}
+	if w.conn, err = opener.Connect(ctx); err != nil {
+		return nil, err
+	}
+	for _, s := range []struct {
+		to  **statement
+		sql string
+	}{{&w.begin, "BEGIN IMMEDIATE"}, {&w.commit, "COMMIT"}, {&w.rollback, "ROLLBACK"}} {
+		if *s.to, err = w.prepare(s.sql); err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+	}
+	return w, nil
+}
+
+func (w *writeConn) prepare(sql string) (*statement, error) {
+	stmt, err := w.conn.Prepare(sql)
+	if err != nil {
+		return nil, fmt.Errorf("%w in %s", err, strings.TrimSpace(sql))
+	}
+	exec, ok := stmt.(driver.StmtExecContext)
+	if !ok {
+		return nil, errors.Join(errors.New("store: this SQLite driver cannot run a statement with a context"), stmt.Close())
+	}
+	s := &statement{stmt, exec}
+	w.statements = append(w.statements, s)
+	return s, nil
+}
+
+// run executes the statement with one value a parameter and returns how many rows it changed. It cannot be
+// interrupted: the driver starts a goroutine for every statement that can.
+func (s *statement) run(args arguments) (changed int64, err error) {
+	res, err := s.exec.ExecContext(context.Background(), args)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// transact runs f between BEGIN IMMEDIATE and COMMIT, or ROLLBACK when f or the commit fails or panics.
+func (w *writeConn) transact(f func() error) (err error) {
+	if _, err := w.begin.run(nil); err != nil {
+		return err
+	}
+	committed := false
+	defer func() {
+		if !committed {
+			_, _ = w.rollback.run(nil) // SQLite may have rolled back already; err is the one that matters
+		}
+	}()
+	if err := f(); err != nil {
+		return err
+	}
+	_, err = w.commit.run(nil)
+	committed = err == nil
+	return err
+}
+
+func (w *writeConn) close() error {
+	var errs []error
+	for _, s := range w.statements {
+		errs = append(errs, s.stmt.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close())...)
+}

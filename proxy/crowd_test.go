@@ -169,7 +169,7 @@ func TestShutdownWithIdleConnections(t *testing.T) {
 		if err := f.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if d := time.Since(began); d < lameDuckTime || d > lameDuckTime+200*time.Millisecond {
+		if d := time.Since(began); d < drainTime || d > drainTime+200*time.Millisecond {
 			t.Errorf("Shutdown took %v", d)
 		}
 	})
@@ -191,7 +191,7 @@ func TestShutdownKeepsItsPromise(t *testing.T) {
 		if resp, body := readReply(t, br, http.MethodPost); resp.Close || !strings.HasSuffix(body, "data: [DONE]\n\n") {
 			t.Fatalf("close %v: %s", resp.Close, short(body))
 		}
-		time.Sleep(lameDuckTime / 2)
+		time.Sleep(drainTime / 2)
 		send(t, nc, postOf("/completion", "behind", `{"prompt":"x","n_predict":1}`))
 		if resp, body := readReply(t, br, http.MethodPost); resp.StatusCode != 200 || !resp.Close {
 			t.Errorf("behind it: %s, close %v: %s", resp.Status, resp.Close, body)

@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"wattline/meter"
+	"wattline/proxy/http1"
+	"wattline/proxy/rawconn"
 )
 
-// The states of an exchange. Leaving live is one compare-and-swap; whoever wins it decides about the
-// upstream connection, and nobody else touches it: finished pools or closes it, cancelled has closed it.
+// The states of an exchange. It leaves live by one compare-and-swap, and the goroutine that wins it decides
+// about the upstream connection: finished pools or closes it, cancelled has closed it.
 const (
 	live      int32 = iota
 	finished        // the reply ended and all of it was written
-	cancelled       // the client left, or wattline gave up on it: the upstream connection is closed
-	detached        // the client left a resumable stream: the upstream is read to its end, nothing written
+	cancelled       // the client left or wattline gave up: the upstream connection is closed
+	detached        // the client left a resumable stream: the upstream is read to its end, nothing is written
 )
 
 // exchange is one request and its reply.
@@ -26,78 +28,78 @@ type exchange struct {
 	seq uint64
 	id  string
 
-	state atomic.Int32
-	mu    sync.Mutex // guards up and cutoff
-	up    *upstreamConn
-	noUp  bool // the exchange was cut before it had an upstream connection
+	state   atomic.Int32
+	mu      sync.Mutex // guards up and aborted
+	up      *upstreamConn
+	aborted bool // no upstream connection may be attached any more
 
 	// Owned by the relaying goroutine.
-	marks       meter.Marks
-	meter       *meter.Meter // from meters
-	rec         *meter.Record
-	traceparent string // the Tracer's; "": the client's own goes on
-	reply       *head  // the connection's
-	replied     bool   // a final head went to the client
-	resume      bool   // X-Conversation-Id: the stream goes on without its client
-	echo        bool
-	keep        bool
-	clean       bool // the upstream ended its reply by its own framing
-	complete    bool // the reply's last event was seen and written
-	failure     string
-	refusal     *refusal
-	inBytes     atomic.Int64
-	outBytes    int64
-	blocked     int64
-	unsent      bool // something of the reply was not written, as the client of a resumable stream had left
+	marks         meter.Marks
+	meter         *meter.Meter // from meterPool
+	rec           *meter.Record
+	traceparent   string      // the Tracer's; "": the client's own is passed on
+	reply         *http1.Head // the connection's
+	replied       bool        // a final head went to the client
+	resumable     bool        // X-Conversation-Id: the stream goes on without its client
+	echoID        bool        // X-Wattline-Echo: the reply carries the row's id
+	keepAlive     bool        // of the client's connection
+	replyEnded    bool        // the upstream ended its reply by its own framing
+	lastEventSent bool        // the stream's last event was written
+	skipped       bool        // part of the reply was not written, since the client of a resumable stream had left
+	failure       string
+	refusal       *http1.StatusError // answered instead of, or because of, the upstream
+	outBytes      int64
+	blocked       int64 // ns between reading and having written, summed
 
 	// Shared with the uploader, which ends before finish reads them.
-	deaf       atomic.Bool   // metering failed; bytes go on
-	uploaded   chan struct{} // nil: no uploader was needed
-	received   atomic.Bool   // the uploader has the whole body; the last of it may still be on its way
-	sentAt     atomic.Int64  // P1
-	uploadFail atomic.Pointer[refusal]
+	meterOff   atomic.Bool   // metering failed or is switched off; bytes go on
+	uploaded   chan struct{} // closed by the uploader; nil: none was needed
+	received   atomic.Bool   // the uploader has the whole body; its last bytes may not be written yet
+	inBytes    atomic.Int64
+	sentAt     atomic.Int64 // P1
+	uploadFail atomic.Pointer[http1.StatusError]
 
 	// Read by Inflight.
 	headedAt, firstAt, events atomic.Int64
 
-	integral float64 // Server's when it entered
-	entered  int64
+	integralBefore float64 // the Server's liveIntegral at enter
+	entered        int64
 }
 
 //nolint:gochecknoglobals // a pool is shared by design
-var meters = sync.Pool{New: func() any { return new(meter.Meter) }}
+var meterPool = sync.Pool{New: func() any { return new(meter.Meter) }}
 
-// newExchange makes an exchange of the head that c has read. It is not pooled: the watcher may still
-// hold it when it is over.
+// newExchange makes an exchange for the head that c has read. Exchanges are not pooled, since the watcher may
+// still hold one that has ended.
 func newExchange(s *Server, c *clientConn) *exchange {
-	c.reply.reset()
+	c.reply.Reset()
 	x := &exchange{srv: s, c: c, id: newID(), reply: &c.reply}
-	x.meter = meters.Get().(*meter.Meter) //nolint:forcetypeassert // its New; BeginRequest resets it
-	x.deaf.Store(s.cfg.Unmetered)
-	x.marks.P0 = s.at(c.arrive)
+	x.meter = meterPool.Get().(*meter.Meter) //nolint:forcetypeassert // its New; BeginRequest resets it
+	x.meterOff.Store(s.cfg.Unmetered)
+	x.marks.P0 = s.clockTime(c.arrived)
 	x.rec = &meter.Record{
-		ID: x.id, StartedAt: c.arrive, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),
+		ID: x.id, StartedAt: c.arrived, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),
 	}
-	x.rec.Method, x.rec.Path = c.named()
+	x.rec.Method, x.rec.Path = c.methodAndPath()
 	s.identify(x.rec, c)
-	x.echo = string(c.head.get("X-Wattline-Echo")) == "1"
-	x.resume = c.head.get("X-Conversation-Id") != nil
+	x.echoID = string(c.head.Get("X-Wattline-Echo")) == "1"
+	x.resumable = c.head.Get("X-Conversation-Id") != nil
 	return x
 }
 
-// identify fills the who columns.
+// identify fills the columns that say who asked.
 func (s *Server) identify(rec *meter.Record, c *clientConn) {
-	s.cfg.Identify.FillAgain(rec, c.get, c.host(), &c.known)
+	s.cfg.Identify.FillAgain(rec, c.get, c.clientHost(), &c.known)
 	if rec.Labels == nil {
 		rec.Labels = s.cfg.Labels
 	}
 }
 
-// run carries the exchange from head to row. It reports whether the client's connection can go on.
+// run carries the exchange out. It reports whether the client's connection can be used again.
 func (x *exchange) run() (keep bool) {
 	defer func() { keep = x.finish(recover()) }()
 	live := x.srv.enter(x)
-	x.c.watch.enter(x)
+	x.c.departure.enter(x)
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: RequestArrived, At: x.marks.P0})
 	if t := x.srv.cfg.Tracer; t != nil {
 		x.metered(func() { x.traceparent, x.rec.TraceID = t.Trace(x.seq, x.c.get) })
@@ -109,10 +111,10 @@ func (x *exchange) run() (keep bool) {
 		})
 	})
 	if live > x.srv.cfg.MaxRequests {
-		x.refusal = &refusal{503, "too many requests in flight"}
+		x.refusal = statusError(503, "too many requests in flight")
 		return
 	}
-	if limit := x.srv.cfg.MaxBodyBytes; limit > 0 && x.c.head.length > limit {
+	if limit := x.srv.cfg.MaxBodyBytes; limit > 0 && x.c.head.Length > limit {
 		x.refusal = errBodyTooLarge
 		return
 	}
@@ -126,8 +128,8 @@ func (x *exchange) run() (keep bool) {
 	return
 }
 
-// forward sends the head, and what has arrived of the body, upstream; the rest is left to an uploader,
-// so that an early reply is seen while it runs.
+// forward sends the head and what has arrived of the body upstream. The rest is sent by an uploader
+// goroutine, so that an early reply is seen while the upload runs.
 func (x *exchange) forward() error {
 	if err := x.awaitFirstChunk(); err != nil {
 		return err
@@ -136,16 +138,16 @@ func (x *exchange) forward() error {
 	if err != nil {
 		return err
 	}
-	room := smallBuffer()
-	defer putBuffer(room)
+	room := rawconn.SmallBuffer()
+	defer rawconn.PutBuffer(room)
 	msg := append(x.requestHead((*room)[:0]), piece...)
 	if err := x.sendHead(msg); err != nil {
 		return err
 	}
 	x.showBody(piece, before)
-	if x.c.bodyDone() {
+	if x.c.body.Done() {
 		x.sent(x.srv.now())
-		x.c.release()
+		x.c.releaseBuffer()
 		return nil
 	}
 	x.uploaded = make(chan struct{})
@@ -153,60 +155,60 @@ func (x *exchange) forward() error {
 	return nil
 }
 
-// requestHead builds what goes upstream: the received lines, end-to-end ones only, and where tracing
-// is on one traceparent in the place of the client's.
+// requestHead builds the head for the upstream: the received end-to-end lines and, with tracing, a
+// traceparent instead of the client's.
 func (x *exchange) requestHead(msg []byte) []byte {
 	h := &x.c.head
 	drop := ""
 	if x.traceparent != "" {
 		drop = "traceparent"
 	}
-	msg = h.appendEndToEnd(msg, drop)
+	msg = h.AppendEndToEnd(msg, drop)
 	if x.traceparent != "" {
 		msg = append(msg, "traceparent: "+x.traceparent+"\r\n"...)
 	}
-	if h.upgrade {
+	if h.Upgrade {
 		msg = append(msg, "Connection: Upgrade\r\n"...)
 	}
 	return append(msg, "\r\n"...)
 }
 
-// sendHead takes an upstream connection and writes msg. A pooled connection that turns out to be dead
-// before a byte was taken is replaced once; after the first byte nothing is ever sent again.
+// sendHead takes an upstream connection and writes msg. A pooled connection that turns out to be closed is
+// replaced once, if not one byte was written; after the first byte nothing is ever sent again.
 func (x *exchange) sendHead(msg []byte) error {
 	for fresh := false; ; fresh = true {
 		up, err := x.srv.pool.get(x.srv.cfg.DialTimeout, fresh)
 		if err != nil {
-			if x.state.Load() == cancelled { // nobody is left to be told
-				return errLeft
+			if x.state.Load() == cancelled { // no one is left to answer
+				return errClientLeft
 			}
 			x.failure = dialError(x.srv.cfg.Upstream, err)
-			return &refusal{502, x.failure}
+			return statusError(502, x.failure)
 		}
-		if !x.own(up) {
-			return errLeft
+		if !x.attachUpstream(up) {
+			return errClientLeft
 		}
 		n, err := x.writeUp(msg)
 		switch {
 		case err == nil:
 			return nil
 		case x.state.Load() != live:
-			return errLeft
+			return errClientLeft
 		case n == 0 && up.reused:
-			x.disown()
+			x.detachUpstream()
 		default:
-			return nil // the upstream may have answered before it closed: the relay will see
+			return nil // the upstream may have answered before it closed: relay finds out
 		}
 	}
 }
 
-var errLeft = errors.New("the client left")
+var errClientLeft = errors.New("the client left")
 
-// own makes up the exchange's connection, unless the exchange was cut meanwhile.
-func (x *exchange) own(up *upstreamConn) bool {
+// attachUpstream makes up the exchange's connection, unless the exchange was aborted meanwhile.
+func (x *exchange) attachUpstream(up *upstreamConn) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.noUp {
+	if x.aborted {
 		_ = up.Close()
 		return false
 	}
@@ -214,26 +216,26 @@ func (x *exchange) own(up *upstreamConn) bool {
 	return true
 }
 
-func (x *exchange) disown() {
+func (x *exchange) detachUpstream() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	_ = x.up.Close()
 	x.up = nil
 }
 
-// writeUp writes to the upstream under the idle deadline for bodies.
+// writeUp writes to the upstream. Its deadline is moved when a quarter of its time has passed.
 func (x *exchange) writeUp(p []byte) (int, error) {
 	idle := int64(x.srv.cfg.UpstreamIdle)
-	if now := x.srv.now(); x.up.writeSet == 0 || now-x.up.writeSet > idle/4 {
+	if now := x.srv.now(); x.up.writeDeadlineAt == 0 || now-x.up.writeDeadlineAt > idle/4 {
 		if err := x.up.SetWriteDeadline(time.Now().Add(x.srv.cfg.UpstreamIdle)); err != nil {
 			return 0, err
 		}
-		x.up.writeSet = now
+		x.up.writeDeadlineAt = now
 	}
-	return writeTo(x.up.Conn, x.up.quiet, p)
+	return x.up.raw.Write(p)
 }
 
-// sent notes P1.
+// sent sets P1 and reports it. It must be called after the last byte of the request was written.
 func (x *exchange) sent(at int64) {
 	x.sentAt.Store(at)
 	var work meter.Work
@@ -241,42 +243,43 @@ func (x *exchange) sent(at int64) {
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: RequestSent, At: at, Work: work, Bytes: x.inBytes.Load()})
 }
 
-// metered runs a piece of metering. A panic in it ends the metering of this exchange and nothing else.
+// metered calls f unless metering is off. A panic in f ends this exchange's metering, not its traffic.
 func (x *exchange) metered(f func()) {
-	if x.deaf.Load() {
+	if x.meterOff.Load() {
 		return
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			x.deaf.Store(true)
-			x.srv.cfg.Log.Error("metering failed; the traffic goes on", "panic", p, "id", x.id, "path", x.rec.Path, "stack", string(debug.Stack()))
+			x.meterOff.Store(true)
+			x.srv.cfg.Log.Error("metering failed; traffic is unaffected", "panic", p, "id", x.id, "path", x.rec.Path, "stack", string(debug.Stack()))
 		}
 	}()
 	f()
 }
 
-// clientLeft is called by the watcher, on its goroutine, at any time.
+// clientLeft is called on the watcher's goroutine, at any time.
 func (x *exchange) clientLeft() {
-	if !x.resume {
-		x.cut()
+	if !x.resumable {
+		x.abort()
 		return
 	}
-	x.state.CompareAndSwap(live, detached) // told twice, it changes nothing
+	x.state.CompareAndSwap(live, detached)
 }
 
-// cut ends a live exchange from outside: the upstream connection and the client's are closed, which
-// wakes whoever reads or writes on them.
-func (x *exchange) cut() {
+// abort ends a live exchange from another goroutine: it closes both connections, which wakes reads and
+// writes on them.
+func (x *exchange) abort() {
 	if x.state.CompareAndSwap(live, cancelled) || x.state.CompareAndSwap(detached, cancelled) {
-		x.cutUpstream()
+		x.abortUpstream()
 		x.c.abort()
 	}
 }
 
-func (x *exchange) cutUpstream() {
+// abortUpstream closes the upstream connection and lets no other be attached.
+func (x *exchange) abortUpstream() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.noUp = true
+	x.aborted = true
 	if x.up != nil {
 		x.up.abort()
 	}

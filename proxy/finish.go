@@ -10,32 +10,33 @@ import (
 	"strings"
 
 	"wattline/meter"
+	"wattline/proxy/http1"
 )
 
-// fail notes why the exchange did not come to its end.
+// fail records why the exchange did not complete.
 func (x *exchange) fail(err error) {
-	var why *refusal
+	var why *http1.StatusError
 	switch {
 	case errors.As(err, &why):
 		x.refusal = why
-	case errors.Is(err, errLeft):
+	case errors.Is(err, errClientLeft):
 	default:
 		x.failure = err.Error()
 	}
-	x.keep = false
+	x.keepAlive = false
 }
 
-// finish ends the exchange: it answers what was refused, settles who owns the upstream connection,
-// waits for the uploader and hands the row over. It reports whether the client's connection goes on.
+// finish ends the exchange: it answers a refusal, releases the upstream connection, waits for the uploader
+// and hands the row over. It reports whether the client's connection can be used again.
 func (x *exchange) finish(panicked any) bool {
 	if panicked != nil {
-		x.keep, x.failure, x.refusal = false, "internal error", &refusal{500, "internal error of wattline"}
+		x.keepAlive, x.failure, x.refusal = false, "internal error", statusError(500, "internal error of wattline")
 		x.srv.cfg.Log.Error("an exchange failed", "panic", panicked, "id", x.id, "path", x.rec.Path, "stack", string(debug.Stack()))
 	}
 	won := x.state.CompareAndSwap(live, finished)
-	x.keep = x.keep && won
-	if x.refusal != nil || !x.clean {
-		x.cutUpstream()
+	x.keepAlive = x.keepAlive && won
+	if x.refusal != nil || !x.replyEnded {
+		x.abortUpstream()
 	}
 	if x.marks.E == 0 {
 		x.marks.E = x.srv.now()
@@ -43,47 +44,45 @@ func (x *exchange) finish(panicked any) bool {
 	x.endUpload()
 	if x.refusal != nil && !x.replied {
 		x.replied = true
-		x.rec.Status = meter.Some(int64(x.refusal.status))
-		x.c.refuseWith(x.refusal, x.replyExtras())
-		x.keep = false
+		x.rec.Status = meter.Some(int64(x.refusal.Status))
+		x.c.writeError(x.refusal, x.replyExtras())
+		x.keepAlive = false
 	}
 	x.releaseUpstream()
-	x.c.watch.current.Store(nil)
+	x.c.departure.current.Store(nil)
 	x.finishRow(won)
-	if !x.deaf.Load() || x.srv.cfg.Unmetered { // what a failed one holds is not known
-		meters.Put(x.meter)
+	if !x.meterOff.Load() || x.srv.cfg.Unmetered { // the state of one that panicked is unknown
+		meterPool.Put(x.meter)
 	}
-	keep := x.keep && x.state.Load() == finished
-	if !keep && x.replied && !x.c.bodyDone() {
+	keep := x.keepAlive && x.state.Load() == finished
+	if !keep && x.replied && !x.c.body.Done() {
 		x.c.linger()
 	}
 	return keep
 }
 
-// releaseUpstream pools a connection that the reply left clean and closes any other.
+// releaseUpstream pools a connection whose reply ended cleanly and closes any other.
 func (x *exchange) releaseUpstream() {
 	x.mu.Lock()
-	up, cut := x.up, x.noUp
-	x.up, x.noUp = nil, true
+	up, cut := x.up, x.aborted
+	x.up, x.aborted = nil, true
 	x.mu.Unlock()
 	if up == nil {
 		return
 	}
 	st := x.state.Load()
-	if (st == finished || st == detached) && !cut && x.clean && x.refusal == nil && x.reusable() {
-		x.srv.pool.put(up)
+	if (st == finished || st == detached) && !cut && x.replyEnded && x.refusal == nil && x.reusable() {
+		x.srv.pool.put(up, x.reply.Body == http1.Chunked)
 		return
 	}
 	_ = up.Close()
 }
 
-// reusable reports whether another request may go out on the upstream connection. Both heads must allow
-// it, and the reply must have been a sized one: llama-server (build 11669) closes the connection behind
-// every chunked reply although its head promises keep-alive, some time after the last chunk, so that no
-// look at the socket can be early enough to tell. A dial a stream is the price.
+// reusable reports whether both heads allow another request on the upstream connection, and the reply's end
+// was not the connection's.
 func (x *exchange) reusable() bool {
-	return !x.c.head.http10 && !x.reply.http10 && !x.reply.closing && x.reply.status != 101 && x.sentAt.Load() != 0 &&
-		(x.reply.body == sized || x.reply.body == noBody)
+	return !x.c.head.HTTP10 && !x.reply.HTTP10 && !x.reply.Close && x.reply.Status != 101 && x.sentAt.Load() != 0 &&
+		x.reply.Body != http1.UntilClose
 }
 
 // finishRow completes the record and hands it over.
@@ -91,7 +90,7 @@ func (x *exchange) finishRow(won bool) {
 	rec := x.rec
 	x.marks.R, x.marks.P1 = x.marks.P0, x.sentAt.Load()
 	if x.inBytes.Load() > 0 {
-		x.marks.R = x.c.last
+		x.marks.R = x.c.lastByteAt
 	}
 	rec.Outcome, rec.Error = x.outcome(won)
 	rec.RequestBytes, rec.ResponseBytes = meter.Some(x.inBytes.Load()), meter.Some(x.outBytes)
@@ -99,33 +98,33 @@ func (x *exchange) finishRow(won bool) {
 		rec.WriteBlockedUs = meter.Some(x.blocked / 1000)
 	}
 	rec.MeanConcurrency = meter.Some(x.srv.leave(x))
-	x.metered(func() { x.meter.Fill(rec, x.marks, x.clean) })
+	x.metered(func() { x.meter.Fill(rec, x.marks, x.replyEnded) })
 	if rec.Dialect == meter.DialectResume {
 		forgetTokens(rec)
 	}
-	if x.deaf.Load() && !x.srv.cfg.Unmetered && rec.Error == "" {
+	if x.meterOff.Load() && !x.srv.cfg.Unmetered && rec.Error == "" {
 		rec.Error = "metering failed"
 	}
 	x.srv.done(x.seq, x.marks.E, rec)
 	x.srv.rows.Add(-1)
 }
 
-// forgetTokens takes out of a resumed stream's row the counts that its bytes repeat: they are the
-// original request's, whose row has them, and a sum over rows must count them once.
+// forgetTokens clears the token counts of a resumed stream's row: they are the original request's, whose row
+// has them too, and a sum over rows must count them once.
 func forgetTokens(rec *meter.Record) {
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens, rec.ReasoningTokens = meter.Int{}, meter.Int{}, meter.Int{}, meter.Int{}
 	rec.DraftTokens, rec.DraftAcceptedTokens, rec.TokenSource = meter.Int{}, meter.Int{}, ""
 }
 
-// outcome decides how the exchange ended. complete outweighs a client that left behind the last event.
+// outcome decides how the exchange ended. A client that left after the last event has a complete reply.
 func (x *exchange) outcome(won bool) (meter.Outcome, string) {
 	switch {
-	case x.refusal != nil && x.refusal.status == 502 || x.refusal != nil && x.refusal.status == 504:
-		return meter.UpstreamError, x.refusal.reason
+	case x.refusal != nil && x.refusal.Status == 502 || x.refusal != nil && x.refusal.Status == 504:
+		return meter.UpstreamError, x.refusal.Reason
 	case x.refusal != nil:
-		return meter.Rejected, x.refusal.reason
-	case x.clean && !x.unsent, x.complete && !won:
-		if x.reply.status >= 400 {
+		return meter.Rejected, x.refusal.Reason
+	case x.replyEnded && !x.skipped, x.lastEventSent && !won:
+		if x.reply.Status >= 400 {
 			return meter.UpstreamError, ""
 		}
 		return meter.OK, ""
@@ -138,27 +137,27 @@ func (x *exchange) outcome(won bool) (meter.Outcome, string) {
 	}
 }
 
-// upstreamFailure words a failed read from the upstream.
+// upstreamFailure makes the error for a failed read from the upstream.
 func (x *exchange) upstreamFailure(err error) error {
 	up := x.srv.cfg.Upstream
 	switch {
 	case x.state.Load() != live && x.state.Load() != detached:
-		return errLeft
+		return errClientLeft
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		text := fmt.Sprintf("the upstream %s said nothing for %v", up, x.srv.cfg.UpstreamIdle)
+		text := fmt.Sprintf("the upstream %s sent nothing for %v", up, x.srv.cfg.UpstreamIdle)
 		if x.replied {
 			return errors.New(text)
 		}
-		return &refusal{504, text}
+		return statusError(504, text)
 	case x.replied:
-		return fmt.Errorf("the upstream %s ended its reply early: %s", up, plain(err))
+		return fmt.Errorf("the upstream %s ended its reply early: %s", up, trimNetError(err))
 	default:
-		return &refusal{502, fmt.Sprintf("the upstream %s closed the connection without a reply: %s", up, plain(err))}
+		return statusError(502, fmt.Sprintf("the upstream %s closed the connection without a reply: %s", up, trimNetError(err)))
 	}
 }
 
 // plain is an error's text without the addresses that net puts in front.
-func plain(err error) string {
+func trimNetError(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}

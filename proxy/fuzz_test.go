@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"wattline/proxy/http1"
 )
 
 // FuzzRequestHead: what is accepted goes upstream as lines of the client's own, means the same when it
@@ -23,33 +25,33 @@ func FuzzRequestHead(f *testing.F) {
 		f.Add([]byte(strings.Join(c.say, "")))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		end, ok := headEnd(b, 0)
+		end, ok := http1.HeadEnd(b, 0)
 		if end < 0 || !ok {
 			return
 		}
 		if whole, wholeOK := headEndInPieces(b[:end]); whole != end || wholeOK != ok {
 			t.Fatalf("found at %d, %v whole and at %d, %v in pieces", end, ok, whole, wholeOK)
 		}
-		var h head
-		h.raw = append(h.raw, b[:end]...)
-		if err := h.parseRequest(); err != nil {
-			var why *refusal
-			if !errors.As(err, &why) || why.status < 400 || why.status > 599 || why.reason == "" {
+		var h http1.Head
+		h.Raw = append(h.Raw, b[:end]...)
+		if err := h.ParseRequest(); err != nil {
+			var refused *http1.StatusError
+			if !errors.As(err, &refused) || refused.Status < 400 || refused.Status > 599 || refused.Reason == "" {
 				t.Fatalf("refused with %#v", err)
 			}
 			return
 		}
-		_ = h.path()
-		_ = h.get("x-request-id")
-		out := append(h.appendEndToEnd(nil, ""), "\r\n"...)
-		received := bytes.SplitAfter(h.raw, []byte("\r\n"))
+		_ = h.Path()
+		_ = h.Get("x-request-id")
+		out := append(h.AppendEndToEnd(nil, ""), "\r\n"...)
+		received := bytes.SplitAfter(h.Raw, []byte("\r\n"))
 		for _, line := range bytes.SplitAfter(out, []byte("\r\n")) {
 			if !slices.ContainsFunc(received, func(r []byte) bool { return bytes.Equal(r, line) }) {
 				t.Fatalf("the line %q was made up", line)
 			}
 		}
-		again := head{raw: out}
-		if err := again.parseRequest(); err != nil || again.body != h.body || again.length != h.length {
+		again := http1.Head{Raw: out}
+		if err := again.ParseRequest(); err != nil || again.Body != h.Body || again.Length != h.Length {
 			t.Fatalf("%q is read as %+v, %v the second time", out, again, err)
 		}
 		sameToNetHTTP(t, &h, out)
@@ -60,7 +62,7 @@ func FuzzRequestHead(f *testing.F) {
 func headEndInPieces(b []byte) (end int, ok bool) {
 	searched := 0
 	for n := 1; n <= len(b); n++ {
-		if end, ok = headEnd(b[:n], searched); end >= 0 || !ok {
+		if end, ok = http1.HeadEnd(b[:n], searched); end >= 0 || !ok {
 			return end, ok
 		}
 		searched = n
@@ -69,14 +71,14 @@ func headEndInPieces(b []byte) (end int, ok bool) {
 }
 
 // sameToNetHTTP compares with Go's own parser, where that takes the request at all.
-func sameToNetHTTP(t *testing.T, h *head, raw []byte) {
+func sameToNetHTTP(t *testing.T, h *http1.Head, raw []byte) {
 	t.Helper()
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
 	if err != nil {
 		return
 	}
-	if req.Method != string(h.method()) || req.RequestURI != string(h.target()) {
-		t.Fatalf("method %q, target %q; net/http reads %q, %q", h.method(), h.target(), req.Method, req.RequestURI)
+	if req.Method != string(h.Method()) || req.RequestURI != string(h.Target()) {
+		t.Fatalf("method %q, target %q; net/http reads %q, %q", h.Method(), h.Target(), req.Method, req.RequestURI)
 	}
 	var framing string
 	switch {
@@ -85,9 +87,9 @@ func sameToNetHTTP(t *testing.T, h *head, raw []byte) {
 	case req.ContentLength > 0:
 		framing = strconv.FormatInt(req.ContentLength, 10)
 	}
-	ours := map[bool]string{true: "chunked"}[h.body == chunked]
-	if h.body == sized {
-		ours = strconv.FormatInt(h.length, 10)
+	ours := map[bool]string{true: "chunked"}[h.Body == http1.Chunked]
+	if h.Body == http1.Sized {
+		ours = strconv.FormatInt(h.Length, 10)
 	}
 	if framing != ours {
 		t.Fatalf("the body is %q; net/http reads %q of %q", ours, framing, raw)
@@ -104,28 +106,28 @@ func FuzzReplyHead(f *testing.F) {
 		f.Add([]byte(s), "GET")
 	}
 	f.Fuzz(func(t *testing.T, b []byte, method string) {
-		end, ok := headEnd(b, 0)
+		end, ok := http1.HeadEnd(b, 0)
 		if end < 0 || !ok {
 			return
 		}
-		var h head
-		h.raw = append(h.raw, b[:end]...)
-		err := h.parseReply()
+		var h http1.Head
+		h.Raw = append(h.Raw, b[:end]...)
+		err := h.ParseReply()
 		if err == nil {
-			err = h.replyFraming([]byte(method))
+			err = h.FrameReply([]byte(method))
 		}
 		if err != nil {
-			var why *refusal
-			if !errors.As(err, &why) || why.status != 502 {
+			var refused *http1.StatusError
+			if !errors.As(err, &refused) || refused.Status != 502 {
 				t.Fatalf("refused with %#v", err)
 			}
 			return
 		}
-		if h.length < 0 || (h.body == sized && h.length == 0) {
-			t.Fatalf("framing %d, length %d", h.body, h.length)
+		if h.Length < 0 || (h.Body == http1.Sized && h.Length == 0) {
+			t.Fatalf("framing %d, length %d", h.Body, h.Length)
 		}
-		received := bytes.SplitAfter(h.raw, []byte("\r\n"))
-		for _, line := range bytes.SplitAfter(h.appendEndToEnd(nil, ""), []byte("\r\n")) {
+		received := bytes.SplitAfter(h.Raw, []byte("\r\n"))
+		for _, line := range bytes.SplitAfter(h.AppendEndToEnd(nil, ""), []byte("\r\n")) {
 			if len(line) > 0 && !slices.ContainsFunc(received, func(r []byte) bool { return bytes.Equal(r, line) }) {
 				t.Fatalf("the line %q was made up", line)
 			}
@@ -148,7 +150,7 @@ func FuzzChunks(f *testing.F) {
 		if n != wholeN || !bytes.Equal(payload, whole) || (err == nil) != (wholeErr == nil) {
 			t.Fatalf("whole: %d %q %v; in pieces of %d: %d %q %v", wholeN, whole, wholeErr, step%64+1, n, payload, err)
 		}
-		var s chunkScanner
+		var s http1.ChunkScanner
 		if wholeErr != nil || !complete(&s, b) {
 			return
 		}
@@ -161,11 +163,11 @@ func FuzzChunks(f *testing.F) {
 
 // scan feeds b in pieces and returns how much was taken of it, its payload, and the error.
 func scan(b []byte, step int) (n int, payload []byte, err error) {
-	var s chunkScanner
-	for n < len(b) && !s.done() {
+	var s http1.ChunkScanner
+	for n < len(b) && !s.Done() {
 		piece := b[n:min(n+step, len(b))]
-		for len(piece) > 0 && !s.done() {
-			k, p, err := s.next(piece)
+		for len(piece) > 0 && !s.Done() {
+			k, p, err := s.Next(piece)
 			n += k
 			payload = append(payload, p...)
 			if err != nil {
@@ -178,15 +180,15 @@ func scan(b []byte, step int) (n int, payload []byte, err error) {
 }
 
 // complete reports whether the body is complete within b.
-func complete(s *chunkScanner, b []byte) bool {
-	for len(b) > 0 && !s.done() {
-		n, _, err := s.next(b)
+func complete(s *http1.ChunkScanner, b []byte) bool {
+	for len(b) > 0 && !s.Done() {
+		n, _, err := s.Next(b)
 		if err != nil {
 			return false
 		}
 		b = b[n:]
 	}
-	return s.done()
+	return s.Done()
 }
 
 // FuzzParseUpstream: what is accepted can be dialled, and says of itself what was given.

@@ -201,21 +201,71 @@ func asOnSocket(err error) error {
 	return err
 }
 
-// rounds plays a measurement that a busy machine may spoil until one round holds, n times at most: what
-// is really too slow is so in every round.
-func rounds(t testing.TB, n int, play func(round int) error) {
+// paired are measurements of the data path, each with a control of bare sockets that was measured at the same
+// time, so that a busy machine shows in both.
+type paired struct{ took, control []time.Duration }
+
+func (p *paired) add(took, control time.Duration) {
+	p.took, p.control = append(p.took, took), append(p.control, control)
+}
+
+// check counts those that took more than within longer than twice their control. One in ten may, since a
+// machine can stall between the two. All measurements count.
+func (p *paired) check(t testing.TB, what string, within time.Duration) {
 	t.Helper()
-	for round := range n {
-		err := play(round)
-		if err == nil {
-			return
+	late := 0
+	for i, took := range p.took {
+		if took > within+2*p.control[i] {
+			late++
 		}
-		if round == n-1 {
-			t.Error(err)
-			return
-		}
-		t.Logf("round %d of %d: %v", round+1, n, err)
 	}
+	t.Logf("%s: median %v, worst %v; of bare sockets %v, %v; %d of %d late", what, median(p.took), slices.Max(p.took),
+		median(p.control), slices.Max(p.control), late, len(p.took))
+	if 10*late > len(p.took) {
+		t.Errorf("%s: %d of %d took more than %v longer than twice what bare sockets take", what, late, len(p.took), within)
+	}
+}
+
+// bareRelay is a control for departures: two connections and a goroutine between them that closes the second
+// when the first ends.
+type bareRelay struct {
+	client *net.TCPConn
+	ended  chan time.Time
+}
+
+func startBareRelay(t testing.TB) *bareRelay {
+	t.Helper()
+	ln := listen(t)
+	defer ln.Close()
+	pair := func() (client *net.TCPConn, server net.Conn) {
+		client = dial(t, ln.Addr().String())
+		server, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client, server
+	}
+	client, in := pair()
+	out, upstream := pair()
+	r := &bareRelay{client: client, ended: make(chan time.Time, 1)}
+	go func() { // ends with client
+		_, _ = io.Copy(io.Discard, in)
+		_ = in.Close()
+		_ = out.Close()
+	}()
+	go func() { // ends with out
+		_, _ = io.Copy(io.Discard, upstream)
+		r.ended <- time.Now()
+		_ = upstream.Close()
+	}()
+	return r
+}
+
+// leave closes the client and returns a function that waits for the time at which the upstream noticed.
+func (r *bareRelay) leave() func() time.Duration {
+	began := time.Now()
+	_ = r.client.Close()
+	return func() time.Duration { return (<-r.ended).Sub(began) }
 }
 
 // awaitLive waits until n requests are live.

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"wattline/proxy/rawconn"
 )
 
 // TestVanishedClientsAreProbed: a client that vanishes without a FIN (a cable, a laptop that sleeps) is
@@ -30,7 +32,7 @@ func TestVanishedClientsAreProbed(t *testing.T) {
 		}, func() string { return "it is not accepted" })
 		f.clientsMu.Lock()
 		for c := range f.clients {
-			raw, err := sysConn(c.Conn).SyscallConn()
+			raw, err := rawconn.Syscall(c.Conn).SyscallConn()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wattline/meter"
+	"wattline/proxy/http1"
 )
 
 // refusalBody is the error shape that OpenAI's clients and llama-server's read.
@@ -19,14 +20,14 @@ type refusalBody struct {
 	} `json:"error"`
 }
 
-// refuseWith answers for the upstream; extras are further header lines. The connection closes after it.
-func (c *clientConn) refuseWith(why *refusal, extras string) {
+// writeError answers for the upstream; extras are further header lines. The connection closes after it.
+func (c *clientConn) writeError(why *http1.StatusError, extras string) {
 	var body refusalBody
-	body.Error.Message, body.Error.Code = why.reason, why.status
+	body.Error.Message, body.Error.Code = why.Reason, why.Status
 	switch {
-	case why.status >= 500 && why.status != 503 && why.status != 505:
+	case why.Status >= 500 && why.Status != 503 && why.Status != 505:
 		body.Error.Type = "upstream_error"
-	case why.status == 503:
+	case why.Status == 503:
 		body.Error.Type = "unavailable_error"
 		extras += "Retry-After: 1\r\n"
 	default:
@@ -37,8 +38,8 @@ func (c *clientConn) refuseWith(why *refusal, extras string) {
 		return // a struct of strings and ints
 	}
 	msg := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n",
-		why.status, http.StatusText(why.status), len(text), extras)
-	if c.head.methodEnd == 0 || string(c.head.method()) != "HEAD" {
+		why.Status, http.StatusText(why.Status), len(text), extras)
+	if !c.head.HasMethod() || string(c.head.Method()) != "HEAD" {
 		msg = append(msg, text...)
 	}
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteIdle))
@@ -47,19 +48,24 @@ func (c *clientConn) refuseWith(why *refusal, extras string) {
 
 // refused answers a connection's bytes that never became an exchange, and leaves a row. The connection
 // is to be closed then, after it has lingered.
-func (s *Server) refused(c *clientConn, why *refusal) {
+func (s *Server) rejectConn(c *clientConn, why *http1.StatusError) {
 	now := time.Now()
-	if c.arrive.IsZero() {
-		c.arrive = now
+	if c.arrived.IsZero() {
+		c.arrived = now
 	}
 	rec := &meter.Record{
-		ID: newID(), StartedAt: c.arrive, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),
-		Status: meter.Some(int64(why.status)), Outcome: meter.Rejected, Error: why.reason,
+		ID: newID(), StartedAt: c.arrived, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),
+		Status: meter.Some(int64(why.Status)), Outcome: meter.Rejected, Error: why.Reason,
 	}
-	if c.head.methodEnd > 0 {
-		rec.Method, rec.Path = c.named()
+	if c.head.HasMethod() {
+		rec.Method, rec.Path = c.methodAndPath()
 	}
 	s.identify(rec, c)
-	c.refuseWith(why, "")
+	c.writeError(why, "")
 	s.done(0, s.now(), rec)
+}
+
+// statusError makes an error that the client is answered with.
+func statusError(status int, reason string) *http1.StatusError {
+	return &http1.StatusError{Status: status, Reason: reason}
 }

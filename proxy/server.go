@@ -2,22 +2,21 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/binary"
+
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+
 	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
 
 	"wattline/meter"
+	"wattline/proxy/rawconn"
 )
 
 // Config is one route: clients on one side, one upstream on the other. Durations that are zero take
@@ -95,7 +94,7 @@ type Server struct {
 	cfg     Config
 	http    *fasthttp.Server
 	pool    pool
-	watcher watcher
+	watcher *rawconn.Watcher
 	slots   meter.SlotClock // when this upstream's slots start, learnt from its streams
 	epoch   time.Time
 	conns   atomic.Int64 // of clients, those above the limit included
@@ -103,31 +102,31 @@ type Server struct {
 	clientsMu sync.Mutex // guards clients
 	clients   map[*clientConn]struct{}
 
-	rows   atomic.Int64 // exchanges whose row has not been handed over
-	stop   atomic.Bool
-	polite chan struct{} // bounds the connections above the limit that are being told so
+	rows        atomic.Int64 // exchanges whose row has not been handed over
+	stop        atomic.Bool
+	rejectSlots chan struct{} // bounds the connections above the limit that are being told so
 
-	mu        sync.Mutex // guards what follows
-	listeners []*listener
-	seq       uint64
-	live      map[uint64]*exchange
-	integral  float64 // of live requests over time, request-nanoseconds
-	since     int64   // up to when integral is right
+	mu           sync.Mutex // guards what follows
+	listeners    []*listener
+	seq          uint64
+	live         map[uint64]*exchange
+	liveIntegral float64 // of the number of live requests over time, request-nanoseconds
+	integratedTo int64   // the time up to which it is computed
 }
 
 // New makes a Server; it listens to nothing yet.
 func New(cfg Config) (*Server, error) {
 	cfg.SetDefaults()
-	w, err := newWatcher()
+	w, err := rawconn.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}, clients: map[*clientConn]struct{}{}, polite: make(chan struct{}, 64)}
+	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}, clients: map[*clientConn]struct{}{}, rejectSlots: make(chan struct{}, 64)}
 	s.pool = pool{up: cfg.Upstream, dial: cfg.Dial, idle: cfg.PoolIdle}
 	s.http = &fasthttp.Server{
 		Handler:         s.handle,
 		Concurrency:     cfg.MaxConns + 64, // the limit is kept in Accept, with a reply
-		ReadBufferSize:  len(fixedHead),
+		ReadBufferSize:  len(placeholderHead),
 		WriteBufferSize: 128, // what is written is dropped
 		// A burst's goroutines are given back soon; its next connections come sooner or not at all.
 		MaxIdleWorkerDuration: 2 * time.Second,
@@ -147,7 +146,7 @@ func (dropLogger) Printf(string, ...any) {}
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) + 1 }
 
 // at puts a time on the Server's clock.
-func (s *Server) at(t time.Time) int64 { return int64(t.Sub(s.epoch)) + 1 }
+func (s *Server) clockTime(t time.Time) int64 { return int64(t.Sub(s.epoch)) + 1 }
 
 // Clock tells where the Server's clock stands: wall is the time at which At of an Event was mono.
 func (s *Server) Clock() (wall time.Time, mono int64) { return s.epoch, 1 }
@@ -169,39 +168,39 @@ func (s *Server) Serve(ln net.Listener) error {
 // all of them have been handed to the Observer when it returns.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Store(true)
-	s.lameDuck(ctx)
-	s.dismissIdle()
+	s.drainConns(ctx)
+	s.closeIdleConns()
 	err := s.http.ShutdownWithContext(ctx)
 	if err != nil {
 		s.mu.Lock()
 		for _, x := range s.live {
-			x.cut()
+			x.abort()
 		}
 		s.mu.Unlock()
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		err = errors.Join(err, s.drained(last))
+		err = errors.Join(err, s.awaitRows(last))
 	}
 	s.pool.close()
-	s.watcher.close()
+	s.watcher.Close()
 	if err != nil {
 		return fmt.Errorf("proxy: shutdown: %w", err)
 	}
 	return nil
 }
 
-// lameDuckTime is how long idle connections stay open at a shutdown: a request that is on its way on one
+// drainTime is how long idle connections stay open at a shutdown: a request that is on its way on one
 // of them is still answered, with Connection: close, instead of meeting a closed socket.
-const lameDuckTime = 500 * time.Millisecond
+const drainTime = 500 * time.Millisecond
 
-// lameDuck stops accepting and waits until every connection has ended, at most lameDuckTime.
-func (s *Server) lameDuck(ctx context.Context) {
+// drainConns stops accepting and waits until every connection has ended, at most drainTime.
+func (s *Server) drainConns(ctx context.Context) {
 	s.mu.Lock()
 	for _, ln := range s.listeners {
 		_ = ln.Close() // what was accepted before is served on
 	}
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, lameDuckTime)
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -214,18 +213,18 @@ func (s *Server) lameDuck(ctx context.Context) {
 	}
 }
 
-// dismissIdle closes the connections on which nothing has come. fasthttp does so too, but gives new ones
+// closeIdleConns closes the connections on which nothing has come. fasthttp does so too, but gives new ones
 // five seconds.
-func (s *Server) dismissIdle() {
+func (s *Server) closeIdleConns() {
 	s.clientsMu.Lock()
 	defer s.clientsMu.Unlock()
 	for c := range s.clients {
-		c.dismiss()
+		c.closeIdle()
 	}
 }
 
-// drained waits until no exchange is live and every row is with the Observer.
-func (s *Server) drained(ctx context.Context) error {
+// awaitRows waits until no exchange is live and every row is with the Observer.
+func (s *Server) awaitRows(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for s.rows.Load() > 0 {
@@ -252,7 +251,7 @@ func (s *Server) Conns() int { return int(s.conns.Load()) }
 // the process; here it ends the connection. While it stops, fasthttp closes a connection behind its request,
 // also one whose reply has not said so: there the next request may be on its way, and is awaited here.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
-	defer s.rescue("a request failed", ctx.SetConnectionClose)
+	defer s.recoverPanic("a request failed", ctx.SetConnectionClose)
 	c, ok := ctx.Conn().(*clientConn)
 	if !ok {
 		ctx.SetConnectionClose()
@@ -269,8 +268,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	ctx.SetConnectionClose()
 }
 
-// rescue, deferred, keeps a panic from ending more than what it happened in.
-func (s *Server) rescue(what string, end func()) {
+// recoverPanic, deferred, keeps a panic from ending more than what it happened in.
+func (s *Server) recoverPanic(what string, end func()) {
 	if p := recover(); p != nil {
 		s.cfg.Log.Error(what, "panic", p, "stack", string(debug.Stack()))
 		end()
@@ -279,7 +278,7 @@ func (s *Server) rescue(what string, end func()) {
 
 // done hands a row over.
 func (s *Server) done(seq uint64, at int64, rec *meter.Record) {
-	defer s.rescue("a row was lost", func() {})
+	defer s.recoverPanic("a row was lost", func() {})
 	s.cfg.Observer.Done(seq, at, rec)
 }
 
@@ -290,7 +289,7 @@ func (s *Server) enter(x *exchange) (live int) {
 	s.advance(x.marks.P0)
 	s.rows.Add(1)
 	s.seq++
-	x.seq, x.integral, x.entered = s.seq, s.integral, s.since
+	x.seq, x.integralBefore, x.entered = s.seq, s.liveIntegral, s.integratedTo
 	s.live[x.seq] = x
 	return len(s.live)
 }
@@ -301,111 +300,15 @@ func (s *Server) leave(x *exchange) int64 {
 	defer s.mu.Unlock()
 	s.advance(s.now())
 	delete(s.live, x.seq)
-	if s.since <= x.entered {
+	if s.integratedTo <= x.entered {
 		return 1000
 	}
-	return int64((s.integral-x.integral)/float64(s.since-x.entered)*1000 + 0.5)
+	return int64((s.liveIntegral-x.integralBefore)/float64(s.integratedTo-x.entered)*1000 + 0.5)
 }
 
 func (s *Server) advance(now int64) {
-	if now > s.since {
-		s.integral += float64(len(s.live)) * float64(now-s.since)
-		s.since = now
+	if now > s.integratedTo {
+		s.liveIntegral += float64(len(s.live)) * float64(now-s.integratedTo)
+		s.integratedTo = now
 	}
-}
-
-// newID makes a row's id: its time, and what the runtime's generator gives (ChaCha8, seeded by the system), which
-// takes no system call.
-func newID() string {
-	id, err := uuid.NewV7FromReader(random{})
-	if err != nil { // it never fails
-		return uuid.NewString()
-	}
-	return id.String()
-}
-
-// random is an endless io.Reader.
-type random struct{}
-
-func (random) Read(p []byte) (int, error) {
-	for i := 0; i < len(p); i += 8 {
-		var b [8]byte
-		binary.NativeEndian.PutUint64(b[:], rand.Uint64())
-		copy(p[i:], b[:])
-	}
-	return len(p), nil
-}
-
-// listener makes clientConns.
-type listener struct {
-	net.Listener
-	srv  *Server
-	once sync.Once
-}
-
-// Close closes it; both lameDuck and fasthttp do.
-func (l *listener) Close() (err error) {
-	l.once.Do(func() { err = l.Listener.Close() })
-	return err
-}
-
-// Accept returns the next connection within the limit; one above it gets 503 and is closed.
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		nc, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		c := newClientConn(nc, l.srv)
-		if n := l.srv.conns.Add(1); n > int64(l.srv.cfg.MaxConns) {
-			l.srv.turnAway(c)
-			continue
-		}
-		l.srv.opened(c)
-		if err := l.srv.watcher.add(c, &c.watch); err != nil {
-			l.srv.cfg.Log.Warn("a client's connection cannot be watched; if it leaves, that is noticed at the next write", "error", err)
-		}
-		return c, nil
-	}
-}
-
-// turnAway answers a connection above the limit with 503. The accepting goroutine may do so itself
-// where it cannot be held up: a few bytes always fit into a new socket. A TLS handshake, and waiting for
-// the client to have read, happen beside it, for so many at a time; the rest are closed at once.
-func (s *Server) turnAway(c *clientConn) {
-	why := &refusal{503, "too many connections"}
-	_, encrypted := c.Conn.(*tls.Conn)
-	if !encrypted {
-		s.refused(c, why)
-	}
-	select {
-	case s.polite <- struct{}{}:
-	default:
-		c.abort()
-		return
-	}
-	go func() { // ends within the deadlines of refused and linger
-		defer func() { <-s.polite }()
-		defer s.rescue("a refusal failed", func() {})
-		defer c.Close() //nolint:errcheck // nothing was promised
-		if encrypted {
-			s.refused(c, why)
-		}
-		c.linger()
-	}()
-}
-
-// opened notes a connection within the limit.
-func (s *Server) opened(c *clientConn) {
-	s.clientsMu.Lock()
-	defer s.clientsMu.Unlock()
-	s.clients[c] = struct{}{}
-}
-
-// closed is told by a clientConn that it has closed.
-func (s *Server) closed(c *clientConn) {
-	s.conns.Add(-1)
-	s.clientsMu.Lock()
-	defer s.clientsMu.Unlock()
-	delete(s.clients, c)
 }

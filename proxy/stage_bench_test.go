@@ -45,7 +45,7 @@ func benchServer(tb testing.TB) (*Server, net.Listener) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { ln.Close(); s.watcher.close() })
+	tb.Cleanup(func() { ln.Close(); s.watcher.Close() })
 	return s, &listener{Listener: ln, srv: s}
 }
 
@@ -62,12 +62,12 @@ func BenchmarkAccept(b *testing.B) {
 
 // parsed makes an exchange of a head that has arrived.
 func parsed(tb testing.TB, s *Server, c *clientConn) *exchange {
-	c.head.reset()
-	c.head.raw = append(c.head.raw[:0], benchHead...)
-	if err := c.head.parseRequest(); err != nil {
+	c.head.Reset()
+	c.head.Raw = append(c.head.Raw[:0], benchHead...)
+	if err := c.head.ParseRequest(); err != nil {
 		tb.Fatal(err)
 	}
-	c.arrive = time.Now()
+	c.arrived = time.Now()
 	return newExchange(s, c)
 }
 
@@ -80,7 +80,7 @@ func BenchmarkParse(b *testing.B) {
 	defer c.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		meters.Put(parsed(b, s, c).meter)
+		meterPool.Put(parsed(b, s, c).meter)
 	}
 }
 
@@ -91,7 +91,7 @@ func TestParseAllocates(t *testing.T) {
 	defer client.Close()
 	c := server.(*clientConn)
 	defer c.Close()
-	if n := testing.AllocsPerRun(200, func() { meters.Put(parsed(t, s, c).meter) }); n > 8 {
+	if n := testing.AllocsPerRun(200, func() { meterPool.Put(parsed(t, s, c).meter) }); n > 8 {
 		t.Errorf("%v allocations", n)
 	}
 }

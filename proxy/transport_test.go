@@ -220,19 +220,23 @@ func TestUnixListener(t *testing.T) {
 // says cancelled.
 func leavesPromptly(t *testing.T, up *stub.Server, f *front, dial func() net.Conn, leave func(net.Conn)) {
 	t.Helper()
-	rounds(t, 20, func(round int) error {
-		id := fmt.Sprintf("left%d-%d", len(f.rows.list()), round)
+	var closes paired
+	for i := range 10 {
+		id := fmt.Sprintf("left%d-%d", len(f.rows.list()), i)
+		bare := startBareRelay(t)
 		c := dial()
 		send(t, c, postOf("/completion", id, `{"prompt":"x","stream":true,"n_predict":100000}`))
 		untilMarker(t, c, "tokens_predicted")
+		bareTook := bare.leave()
 		left := time.Now()
 		leave(c)
 		ex := awaitStub(t, up, id, func(e stub.Exchange) bool { return !e.PeerClosed.IsZero() })
 		if rec := f.rows.row(t, id); rec.Outcome != meter.Cancelled {
 			t.Errorf("row: %s %q", rec.Outcome, rec.Error)
 		}
-		return prompt(ex.PeerClosed.Sub(left))
-	})
+		closes.add(ex.PeerClosed.Sub(left), bareTook())
+	}
+	closes.check(t, "from FIN to the upstream's close", leaveWithin)
 }
 
 // TestRealServerOnASocket: llama-server listens on a path that ends in .sock.

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"wattline/meter"
+	"wattline/proxy/rawconn"
 )
 
 // tunnel passes bytes both ways after 101 Switching Protocols until both sides have ended. A side that
 // closes its half closes the other side's half; it does not count as a client that left.
-func (x *exchange) tunnel(in *inbox) error {
+func (x *exchange) tunnel(in *readBuffer) error {
 	if x.uploaded != nil {
 		<-x.uploaded // the request's body comes first, and has its own reader
 	}
@@ -25,10 +26,10 @@ func (x *exchange) tunnel(in *inbox) error {
 	x.replied = true
 	x.rec.Status = meter.Some(101)
 	x.outBytes += int64(in.w - in.r)
-	x.c.watch.current.Store(nil)
+	x.c.departure.current.Store(nil)
 	x.sent(x.srv.now())
 
-	t := &tunnelled{idle: x.srv.cfg.UpstreamIdle, now: x.srv.now}
+	t := &tunnelState{idle: x.srv.cfg.UpstreamIdle, now: x.srv.now}
 	up := x.up
 	back := make(chan int64, 1)
 	go func() { back <- t.pump(x.c.Conn, up.Conn) }() // ends with its connections; awaited below
@@ -36,17 +37,17 @@ func (x *exchange) tunnel(in *inbox) error {
 		if _, err := x.writeUp(early); err == nil {
 			x.inBytes.Add(int64(len(early)))
 			x.c.r += len(early)
-			x.c.release()
+			x.c.releaseBuffer()
 		}
 	}
 	x.inBytes.Add(t.pump(up.Conn, x.c.Conn))
 	x.outBytes += <-back
-	x.marks.E, x.clean, x.keep = x.srv.now(), true, false
+	x.marks.E, x.replyEnded, x.keepAlive = x.srv.now(), true, false
 	return nil
 }
 
-// tunnelled is what the two directions of a tunnel share: it is idle when both are.
-type tunnelled struct {
+// tunnelState is what the two directions of a tunnel share: it is idle when both are.
+type tunnelState struct {
 	idle time.Duration
 	now  func() int64
 	last atomic.Int64 // when bytes last passed, either way
@@ -54,9 +55,9 @@ type tunnelled struct {
 
 // pump copies one direction until its source ends, and then closes the destination's half; a source that
 // was reset, or is idle, is gone in both directions. It returns the bytes copied.
-func (t *tunnelled) pump(dst, src net.Conn) (total int64) {
-	bp := largeBuffer()
-	defer putBuffer(bp)
+func (t *tunnelState) pump(dst, src net.Conn) (total int64) {
+	bp := rawconn.LargeBuffer()
+	defer rawconn.PutBuffer(bp)
 	t.last.Store(t.now())
 	for {
 		_ = src.SetReadDeadline(time.Now().Add(t.idle))

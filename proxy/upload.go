@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+	"wattline/proxy/http1"
+	"wattline/proxy/rawconn"
 )
 
 // firstChunkGrace is how long a head waits for the first chunk size behind it. Clients send the two
@@ -16,20 +18,20 @@ const firstChunkGrace = 200 * time.Millisecond
 // none before.
 func (x *exchange) awaitFirstChunk() error {
 	c := x.c
-	until := c.arrive.Add(min(firstChunkGrace, x.srv.cfg.BodyIdle))
-	for c.head.body == chunked && !c.head.expect {
-		probe := c.chunks
-		for b := c.buffered(); len(b) > 0 && probe.state < inData; {
-			n, _, err := probe.next(b[:1])
+	until := c.arrived.Add(min(firstChunkGrace, x.srv.cfg.BodyIdle))
+	for c.head.Body == http1.Chunked && !c.head.ExpectContinue {
+		probe := c.body.Chunks
+		for b := c.buffered(); len(b) > 0 && !probe.SizeKnown(); {
+			n, _, err := probe.Next(b[:1])
 			if err != nil {
-				return &refusal{400, err.Error()}
+				return statusError(400, err.Error())
 			}
 			b = b[n:]
 		}
-		if probe.state >= inData {
+		if probe.SizeKnown() {
 			return nil
 		}
-		switch err := c.fill(time.Until(until), smallSize+maxChunkLine); {
+		switch err := c.receive(time.Until(until), rawconn.SmallSize+http1.MaxChunkLine); {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case err != nil:
@@ -43,13 +45,13 @@ func (x *exchange) awaitFirstChunk() error {
 // leaves or the upstream takes no more, and finish waits for it.
 func (x *exchange) upload() {
 	defer close(x.uploaded)
-	defer x.srv.rescue("an upload failed", func() { x.uploadFailed(&refusal{500, "internal error"}) })
+	defer x.srv.recoverPanic("an upload failed", func() { x.uploadFailed(statusError(500, "internal error")) })
 	c := x.c
-	c.roomForUpload()
-	defer c.release()
-	for !c.bodyDone() {
+	c.growForUpload()
+	defer c.releaseBuffer()
+	for !c.body.Done() {
 		if len(c.buffered()) == 0 {
-			if err := c.fill(x.srv.cfg.BodyIdle, largeSize); err != nil {
+			if err := c.receive(x.srv.cfg.BodyIdle, rawconn.LargeSize); err != nil {
 				x.uploadFailed(x.clientReadError(err))
 				return
 			}
@@ -59,7 +61,7 @@ func (x *exchange) upload() {
 			x.uploadFailed(err)
 			return
 		}
-		if c.bodyDone() { // before the write: the reply may be here as soon as that returns
+		if c.body.Done() { // before the write: the reply may be here as soon as that returns
 			x.received.Store(true)
 		}
 		if _, err := x.writeUp(piece); err != nil {
@@ -72,36 +74,28 @@ func (x *exchange) upload() {
 
 // uploadFailed ends the exchange because of what the client sent or did not send.
 func (x *exchange) uploadFailed(err error) {
-	var why *refusal
+	var why *http1.StatusError
 	errors.As(err, &why)
 	if x.state.CompareAndSwap(live, cancelled) {
 		x.uploadFail.Store(why) // nil if the client left
-		x.cutUpstream()
+		x.abortUpstream()
 	} else if x.state.CompareAndSwap(detached, cancelled) { // half a request makes no stream to resume
-		x.cutUpstream()
+		x.abortUpstream()
 	}
 }
 
 // clientReadError says what a failed read from the client means.
 func (x *exchange) clientReadError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &refusal{408, fmt.Sprintf("no byte of the request's body came for %v", x.srv.cfg.BodyIdle)}
+		return statusError(408, fmt.Sprintf("no byte of the request's body came for %v", x.srv.cfg.BodyIdle))
 	}
-	return errLeft
+	return errClientLeft
 }
 
 // showBody shows the payload in a piece of the request's body to the meter.
-func (x *exchange) showBody(piece []byte, scan chunkScanner) {
-	if len(piece) == 0 {
-		return
-	}
-	if x.c.head.body == sized {
-		x.inBytes.Add(int64(len(piece)))
-		x.metered(func() { x.meter.RequestBody(piece) })
-		return
-	}
+func (x *exchange) showBody(piece []byte, body http1.Body) {
 	for len(piece) > 0 {
-		n, payload, err := scan.next(piece)
+		n, payload, err := body.Next(piece)
 		if err != nil || n == 0 {
 			return
 		}
@@ -123,7 +117,7 @@ func (x *exchange) endUpload() {
 	case <-x.uploaded:
 	default:
 		x.stopUpload()
-		x.c.readIdle = 0 // its deadline was moved to wake the uploader
+		x.c.readTimeout = 0 // its deadline was moved to wake the uploader
 	}
 	if why := x.uploadFail.Load(); why != nil && !x.replied {
 		x.refusal = why
@@ -139,9 +133,9 @@ func (x *exchange) stopUpload() {
 		case <-time.After(10 * time.Millisecond):
 		}
 	} else {
-		x.keep = false
+		x.keepAlive = false
 	}
-	x.cutUpstream()
+	x.abortUpstream()
 	for {
 		_ = x.c.Conn.SetReadDeadline(time.Unix(1, 0))
 		select {

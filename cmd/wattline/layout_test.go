@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"meter":           {},
 	"gpu":             {"meter"},
 	"gpu/sources":     {"meter", "gpu/*"}, // the table of all sources
-	"proxy":           {"meter"},
+	"proxy":           {"meter", "proxy/http1", "proxy/rawconn"},
 	"proxy/llamatest": {"deploy/llama"},
 	"sink":            {"meter"},
 	// The one place where the proxy's events, the devices' power and the ledger meet.

@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import "errors"
 
@@ -9,9 +9,9 @@ var (
 	errChunkTrailer = errors.New("a trailer line is malformed or the trailers are too long")
 )
 
-// maxChunkLine bounds a chunk-size line with its extensions, and the trailer section as a whole.
+// MaxChunkLine bounds a chunk-size line with its extensions, maxTrailers the whole trailer section.
 const (
-	maxChunkLine = 4 << 10
+	MaxChunkLine = 4 << 10
 	maxTrailers  = 16 << 10
 )
 
@@ -19,7 +19,7 @@ type chunkState uint8
 
 const (
 	inSize    chunkState = iota
-	inSizePad            // spaces behind the size, which some servers write
+	inSizePad            // spaces after the size, which some servers write
 	inExtension
 	inSizeLF
 	inData
@@ -32,28 +32,32 @@ const (
 	chunksDone
 )
 
-// chunkScanner follows a chunked body as it passes by, byte for byte unchanged: it tells payload from
-// framing and where the body ends. Bare CR, bare LF, NUL and empty sizes are refused, as the next
-// parser on the way might read them differently.
-type chunkScanner struct {
+// ChunkScanner follows a chunked body that is passed on unchanged: it separates payload from framing and
+// finds the end of the body. It refuses bare CR, bare LF, NUL and empty sizes, since the next parser might
+// read them differently. The zero value is ready for a new body.
+type ChunkScanner struct {
 	state   chunkState
 	digits  int
 	line    int // bytes of the current size line, or of all trailers
 	left    int64
-	payload int64 // payload bytes seen in all
+	Payload int64 // payload bytes seen so far
 }
 
-func (s *chunkScanner) done() bool { return s.state == chunksDone }
+// SizeKnown reports whether the first chunk's size line is complete.
+func (s *ChunkScanner) SizeKnown() bool { return s.state >= inData }
 
-// next consumes a prefix of p. payload is the part of that prefix which is body content; it may be
-// empty while framing is consumed. It never consumes beyond the end of the body.
-func (s *chunkScanner) next(p []byte) (n int, payload []byte, err error) {
+// Done reports whether the body is complete, trailers included.
+func (s *ChunkScanner) Done() bool { return s.state == chunksDone }
+
+// Next consumes a prefix of p of n bytes. payload is the part of it that is content; it may be empty while
+// framing is consumed. Next never consumes bytes after the end of the body.
+func (s *ChunkScanner) Next(p []byte) (n int, payload []byte, err error) {
 	for n < len(p) && s.state != chunksDone {
 		if s.state == inData {
 			take := min(int64(len(p)-n), s.left)
 			payload = p[n : n+int(take)]
 			s.left -= take
-			s.payload += take
+			s.Payload += take
 			if s.left == 0 {
 				s.state = inDataCR
 			}
@@ -68,7 +72,7 @@ func (s *chunkScanner) next(p []byte) (n int, payload []byte, err error) {
 }
 
 // step consumes one byte of framing.
-func (s *chunkScanner) step(c byte) error {
+func (s *ChunkScanner) step(c byte) error {
 	switch s.state {
 	case inSize, inSizePad, inExtension, inSizeLF:
 		return s.sizeLine(c)
@@ -88,8 +92,8 @@ func (s *chunkScanner) step(c byte) error {
 	return nil
 }
 
-func (s *chunkScanner) sizeLine(c byte) error {
-	if s.line++; s.line > maxChunkLine {
+func (s *ChunkScanner) sizeLine(c byte) error {
+	if s.line++; s.line > MaxChunkLine {
 		return errChunkSize
 	}
 	switch s.state {
@@ -126,8 +130,8 @@ func (s *chunkScanner) sizeLine(c byte) error {
 	return nil
 }
 
-// sizeEnd consumes what may follow the digits of a size.
-func (s *chunkScanner) sizeEnd(c byte) error {
+// sizeEnd consumes the byte after the digits of a size.
+func (s *ChunkScanner) sizeEnd(c byte) error {
 	switch c {
 	case ' ', '\t':
 		s.state = inSizePad
@@ -141,7 +145,7 @@ func (s *chunkScanner) sizeEnd(c byte) error {
 	return nil
 }
 
-func (s *chunkScanner) trailer(c byte) error {
+func (s *ChunkScanner) trailer(c byte) error {
 	if s.line++; s.line > maxTrailers {
 		return errChunkTrailer
 	}

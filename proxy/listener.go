@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// acceptPause is the wait after a temporary accept error.
+const acceptPause = 50 * time.Millisecond
+
+// RetryListener wraps a listener so that Accept retries after a temporary error: no file descriptor or
+// memory left, or a client that disconnected before it was accepted. fasthttp would take any error for the
+// end of the listener.
+func RetryListener(ln net.Listener, log *slog.Logger) net.Listener { return retryListener{ln, log} }
+
+type retryListener struct {
+	net.Listener
+	log *slog.Logger
+}
+
+func (l retryListener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err == nil || !isTemporary(err) {
+			return nc, err //nolint:wrapcheck // the listener's own
+		}
+		l.log.Warn("cannot accept connections for the moment; retrying", "error", err)
+		time.Sleep(acceptPause)
+	}
+}
+
+// isTemporary reports whether an error of Accept says nothing about the listener itself.
+func isTemporary(err error) bool {
+	for _, e := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.EPERM,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// listener makes clientConns.
+type listener struct {
+	net.Listener
+	srv  *Server
+	once sync.Once
+}
+
+// Close closes it; both drainConns and fasthttp do.
+func (l *listener) Close() (err error) {
+	l.once.Do(func() { err = l.Listener.Close() })
+	return err
+}
+
+// Accept returns the next connection within the limit; one above it gets 503 and is closed.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := newClientConn(nc, l.srv)
+		if n := l.srv.conns.Add(1); n > int64(l.srv.cfg.MaxConns) {
+			l.srv.reject(c)
+			continue
+		}
+		l.srv.opened(c)
+		if c.watchID, err = l.srv.watcher.Add(nc, &c.departure); err != nil {
+			l.srv.cfg.Log.Warn("a client's connection cannot be watched; if it leaves, that is noticed at the next write", "error", err)
+		}
+		return c, nil
+	}
+}
+
+// reject answers a connection above the limit with 503. The accepting goroutine may do so itself
+// where it cannot be held up: a few bytes always fit into a new socket. A TLS handshake, and waiting for
+// the client to have read, happen beside it, for so many at a time; the rest are closed at once.
+func (s *Server) reject(c *clientConn) {
+	why := statusError(503, "too many connections")
+	_, encrypted := c.Conn.(*tls.Conn)
+	if !encrypted {
+		s.rejectConn(c, why)
+	}
+	select {
+	case s.rejectSlots <- struct{}{}:
+	default:
+		c.abort()
+		return
+	}
+	go func() { // ends within the deadlines of refused and linger
+		defer func() { <-s.rejectSlots }()
+		defer s.recoverPanic("a refusal failed", func() {})
+		defer c.Close() //nolint:errcheck // nothing was promised
+		if encrypted {
+			s.rejectConn(c, why)
+		}
+		c.linger()
+	}()
+}
+
+// opened notes a connection within the limit.
+func (s *Server) opened(c *clientConn) {
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	s.clients[c] = struct{}{}
+}
+
+// closed is told by a clientConn that it has closed.
+func (s *Server) closed(c *clientConn) {
+	s.conns.Add(-1)
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	delete(s.clients, c)
+}

@@ -1,6 +1,6 @@
-# Two commands bring everything up by themselves: `make demo` and `make test`. What they fetch (a
-# llama-server from Debian's packages, a ClickHouse engine and test clients from npm) goes to
-# $XDG_CACHE_HOME/wattline, default ~/.cache/wattline, and is said when it happens.
+# Two commands bring everything up by themselves: `make demo` and `make test`. What they fetch
+# (llama-server and programs that tests drive from Debian's packages, a ClickHouse engine and API
+# clients from npm) goes to $XDG_CACHE_HOME/wattline, default ~/.cache/wattline. They say so.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -30,7 +30,11 @@ FORCE:
 demo: build ## a real llama-server, wattline in front of it, traffic, the rows, the quick benchmark
 	bin/wattline demo $(DEMO_FLAGS)
 
+TEST_PROGRAMS := chromium nginx haproxy prometheus promtool systemd-analyze curl
+
 test: ## vet, build with and without cgo, every test
+	@for p in $(TEST_PROGRAMS); do deploy/debian/fetch.sh $$p >/dev/null || echo "make test: the tests that drive $$p are left out"; done
+	@command -v npm >/dev/null || echo "make test: no Node.js with npm: the tests of JavaScript clients and of ClickHouse are left out"
 	$(GO) vet ./...
 	CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/wattline
 	$(GO) test -timeout 40m ./...

@@ -178,6 +178,9 @@ func TestSystemdUnitsVerify(t *testing.T) {
 		}
 	}
 	out, err := exec.CommandContext(t.Context(), analyze, "verify", filepath.Join(dir, "wattline.service"), filepath.Join(dir, "wattline.socket")).CombinedOutput()
+	if bytes.Contains(out, []byte("Failed to create directory '/run/systemd/'")) {
+		debian.LeaveOut(t, "this machine was not booted by systemd, and this user cannot make its folders") // it needs them
+	}
 	if err != nil || len(bytes.TrimSpace(out)) != 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/deploy/debian"
 	"wattline/deploy/llama"
 	"wattline/meter"
 	"wattline/proxy/llamatest"
@@ -50,7 +51,7 @@ func npmClients(t *testing.T) string {
 	}
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		t.Fatalf("this test needs Node.js with npm: install them, or copy a filled %s here: %v", dir, err)
+		debian.LeaveOut(t, fmt.Sprintf("this test needs Node.js with npm: install them, or copy a filled %s here: %v", dir, err))
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func TestNodeClients(t *testing.T) {
 	f, tools := startFront(t, real.Server(t).URL()), toolFront(t)
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Fatalf("this test needs Node.js: %v", err)
+		debian.LeaveOut(t, fmt.Sprintf("this test needs Node.js: %v", err))
 	}
 	// Node looks for packages beside the script, so the script goes where they are.
 	script, err := os.ReadFile("testdata/clients/clients.mjs")
@@ -158,10 +159,7 @@ func TestNodeClients(t *testing.T) {
 
 // TestCurl: streamed, whole, HTTP/1.0, an upload from a file with Expect, and one that is interrupted.
 func TestCurl(t *testing.T) {
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Fatalf("this test needs curl: %v", err)
-	}
+	curl := debian.Need(t, "curl")
 	f := startFront(t, real.Server(t).URL())
 	big := filepath.Join(t.TempDir(), "body.json")
 	prompt := `{"content":"` + strings.Repeat("words and words ", 20000) + `"}`

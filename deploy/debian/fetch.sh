@@ -18,7 +18,6 @@ package() {
     nginx) echo nginx-light ;;
     promtool) echo prometheus ;;
     systemd-analyze) echo systemd ;;
-    node) echo nodejs ;;
     *) echo "$1" ;;
   esac
 }
@@ -32,24 +31,23 @@ apt() {
 
 # wrap writes the script that runs a program of an unpacked package with the libraries unpacked beside it.
 wrap() {
-  local target=usr/bin/$program
-  [ -x "$work/root/$target" ] || target=usr/sbin/$program
-  [ "$program" = chromium ] && target=usr/lib/chromium/chromium # usr/bin/chromium is a script with absolute paths
-  [ -x "$work/root/$target" ] || die "the package $package has no $program"
-  cat >"$work/$program" <<END
+  local name=$1 target=usr/bin/$1
+  [ -x "$work/root/$target" ] || target=usr/sbin/$name
+  [ "$name" = chromium ] && target=usr/lib/chromium/chromium # usr/bin/chromium is a script with absolute paths
+  [ -x "$work/root/$target" ] || die "the package $package has no $name"
+  cat >"$work/$name" <<END
 #!/bin/bash
-# $program of Debian's package $package, with the libraries that were unpacked beside it. It replaces this shell, so the
+# $name of Debian's package $package, with the libraries that were unpacked beside it. It replaces this shell, so the
 # process id stays.
 root=\$(dirname "\$(readlink -f "\$0")")/root
 for dir in "\$root"/usr/lib/*-linux-gnu{,/*} "\$root"/lib/*-linux-gnu "\$root"/usr/lib/chromium; do
   [ -d "\$dir" ] && LD_LIBRARY_PATH=\$dir\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}
 done
 export LD_LIBRARY_PATH
-[ -d "\$root/usr/share/nodejs" ] && export NODE_PATH=\$root/usr/share/nodejs PATH=\$(dirname "\$root"):\$PATH
 [ -d "\$root/etc/fonts" ] && [ ! -d /etc/fonts ] && export FONTCONFIG_PATH=\$root/etc/fonts
 exec "\$root/$target" "\$@"
 END
-  chmod 755 "$work/$program"
+  chmod 755 "$work/$name"
 }
 
 fetch() {
@@ -76,12 +74,12 @@ fetch() {
   local deb
   for deb in "$work"/cache/archives/*.deb; do dpkg -x "$deb" "$work/root"; done
   rm -rf "$work/root/usr/share/"{doc,man,locale}
-  wrap
+  wrap "$program"
   "$work/$program" --version >"$work/log" 2>&1 || "$work/$program" -v >"$work/log" 2>&1 ||
     { tail -n 5 "$work/log" >&2; die "the fetched $program does not run on this machine"; }
   mkdir -p "$final"
   [ -d "$final/root" ] || mv -T "$work/root" "$final/root"
-  mv "$work/$program" "$final/$program"
+  find "$work" -maxdepth 1 -type f -perm -100 -exec mv -t "$final" {} +
   say "unpacked into $final ($(du -sh "$final" | cut -f 1))"
   rm -rf "$work"
   exec 9>&-

@@ -7,7 +7,7 @@ type Channel string
 
 // The channels, the finest first.
 const (
-	ChannelRing    Channel = "ring"    // driver's timestamped samples
+	ChannelBuffer  Channel = "ring"    // driver's timestamped samples
 	ChannelInstant Channel = "instant" // polled power, shortest window
 	ChannelAverage Channel = "average" // polled power, averaged over a window (often 1 s)
 	ChannelCounter Channel = "counter" // cumulative energy; as a shape only where there is nothing finer
@@ -34,7 +34,7 @@ func (c Contention) MarshalText() ([]byte, error) { return []byte(c.String()), n
 //
 // Ticks and Samples are as the device gave them: lags are told, not removed, because they are learnt
 // better as time goes by. Whoever integrates takes the power at load time t from Samples at t +
-// ShapeLagNs and the counter from Ticks at t + TickLagNs.
+// ProfileLagNs and the counter from Ticks at t + TickLagNs.
 type Batch struct {
 	Device int // place in Config.Targets
 	Info   Info
@@ -54,14 +54,14 @@ type Batch struct {
 	Samples []Sample // of the finest trusted channel, ascending
 	Through int64    // no Sample with an earlier At will follow in this epoch
 
-	Shape      Channel // where Samples come from; "" where the device has no trusted power channel
-	ShapeLagNs int64   // how far Samples trail the load (the window's own delay included)
-	TickLagNs  int64   // how far Ticks trail the load
-	LagsLearnt bool    // false: ShapeLagNs is what the source is expected to have
-	ShapeErrNs int64   // what ShapeLagNs may be off
-	TickErrNs  int64   // what TickLagNs may be off
-	StepNs     int64   // spacing of the channel's updates
-	WindowNs   int64   // what one Sample averages over
+	Profile      Channel // where Samples come from; "" where the device has no trusted power channel
+	ProfileLagNs int64   // how far Samples trail the load (the window's own delay included)
+	TickLagNs    int64   // how far Ticks trail the load
+	LagsLearnt   bool    // false: ProfileLagNs is what the source is expected to have
+	ProfileErrNs int64   // what ProfileLagNs may be off
+	TickErrNs    int64   // what TickLagNs may be off
+	StepNs       int64   // spacing of the channel's updates
+	WindowNs     int64   // what one Sample averages over
 
 	// Disputed: counter and integrated power disagree and it is not known which one errs.
 	Disputed bool
@@ -71,27 +71,27 @@ type Batch struct {
 	StatusAt int64
 	Status   Status
 
-	Contention Contention
-	OursMemB   meter.Int // device memory of the upstream's processes, as far as it is known
-	Rows       []Row     // completed seconds
+	Contention   Contention
+	UpstreamMemB meter.Int // device memory of the upstream's processes, as far as it is known
+	Rows         []Row     // completed seconds
 }
 
 // Row is one second of one device (the table `power`). What was not obtained is null.
 type Row struct {
-	Device     string     `json:"device"` // Info.UUID
-	Source     string     `json:"source"`
-	Simulated  bool       `json:"simulated,omitempty"`
-	Epoch      int        `json:"epoch"`
-	From       int64      `json:"from_ns"` // Clock stamp of the second's start, a whole second of wall time
-	DurationNs int64      `json:"duration_ns"`
-	MeanMw     meter.Int  `json:"mean_mw"`
-	MinMw      meter.Int  `json:"min_mw"`
-	MaxMw      meter.Int  `json:"max_mw"`
-	EnergyUj   meter.Int  `json:"energy_uj"`        // null unless the whole second is covered
-	ErrorUj    meter.Int  `json:"error_uj"`         // bound on |EnergyUj - truth|
-	Channel    Channel    `json:"channel"`          // where the energy comes from
-	Marked     string     `json:"marked,omitempty"` // why the energy is to be taken with care
-	Contention Contention `json:"contention"`
-	OursMemB   meter.Int  `json:"ours_mem_b"` // device memory of the upstream's processes
+	Device       string     `json:"device"` // Info.UUID
+	Source       string     `json:"source"`
+	Simulated    bool       `json:"simulated,omitempty"`
+	Epoch        int        `json:"epoch"`
+	From         int64      `json:"from_ns"` // Clock stamp of the second's start, a whole second of wall time
+	DurationNs   int64      `json:"duration_ns"`
+	MeanMw       meter.Int  `json:"mean_mw"`
+	MinMw        meter.Int  `json:"min_mw"`
+	MaxMw        meter.Int  `json:"max_mw"`
+	EnergyUj     meter.Int  `json:"energy_uj"`        // null unless the whole second is covered
+	ErrorUj      meter.Int  `json:"error_uj"`         // bound on |EnergyUj - truth|
+	Channel      Channel    `json:"channel"`          // where the energy comes from
+	Marked       string     `json:"marked,omitempty"` // why the energy is to be taken with care
+	Contention   Contention `json:"contention"`
+	UpstreamMemB meter.Int  `json:"ours_mem_b"` // device memory of the upstream's processes
 	Status
 }

@@ -14,7 +14,7 @@ import (
 // known within 5 %, however seldom the counter is looked at then, and no second is marked.
 func TestTheBoundIsKnownSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clock, f := gpu.NewClock(), sim.Sound()
+		clock, f := gpu.NewClock(), sim.Healthy()
 		f.EnergyCall = 3500 * time.Microsecond
 		src := sim.New(sim.Config{Clock: clock, Faults: &f})
 		list, err := src.List()

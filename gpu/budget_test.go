@@ -21,8 +21,8 @@ type pricedSource struct {
 
 // What the groups cost there, in microseconds of CPU: the median, and what one call in ten costs. A look at the
 // counter took 3 to 6 ms.
-var h100Prices = map[Want]struct{ usual, tenth int64 }{
-	WantEnergy: {3600, 6000}, WantRing: {512, 2000}, WantPower: {4, 24}, WantStatus: {72, 109}, WantProcs: {208, 1465},
+var h100Prices = map[Metrics]struct{ usual, tenth int64 }{
+	MetricEnergy: {3600, 6000}, MetricBuffer: {512, 2000}, MetricPower: {4, 24}, MetricStatus: {72, 109}, MetricProcesses: {208, 1465},
 }
 
 // wakePrice is what a round costs beside its calls: the thread's waking and the sampler's own work.
@@ -44,7 +44,7 @@ type pricedDevice struct {
 func (d *pricedDevice) Info() Info   { return d.s.info() }
 func (d *pricedDevice) Close() error { return nil }
 
-func (d *pricedDevice) Read(w Want, r *Reading) error {
+func (d *pricedDevice) Read(w Metrics, r *Reading) error {
 	s := d.s
 	r.Before = s.clock.Now()
 	if r.Before != d.at {
@@ -56,26 +56,26 @@ func (d *pricedDevice) Read(w Want, r *Reading) error {
 	if s.r.IntN(10) == 0 {
 		cost = price.tenth * 1000
 	}
-	w.groups(func(i int, _ Want) { s.calls[i].Add(1) })
+	w.groups(func(i int, _ Metrics) { s.calls[i].Add(1) })
 	time.Sleep(time.Duration(cost))
 	s.spent.Add(cost)
 	now := s.clock.Now()
 	r.After, d.at = now, now
 	switch w {
-	case WantEnergy:
+	case MetricEnergy:
 		r.Energy = Tick{Before: r.Before, After: now, Uj: (now - cost/2) / 1e8 * 30e6, OK: true}
-	case WantRing:
+	case MetricBuffer:
 		if d.last == 0 {
 			d.last = now/20e6*20e6 - 119*20e6
 		}
 		for ; d.last+20e6 < now; d.last += 20e6 {
-			r.Ring = append(r.Ring, Sample{At: d.last + 20e6, Mw: 300e3})
+			r.Buffer = append(r.Buffer, Sample{At: d.last + 20e6, Mw: 300e3})
 		}
-	case WantPower:
+	case MetricPower:
 		r.PowerAt, r.InstantMw = now, meter.Some(300e3)
-	case WantStatus:
+	case MetricStatus:
 		r.Status = Status{TempC: meter.Some(40), LimitMw: meter.Some(700e3)}
-	case WantProcs:
+	case MetricProcesses:
 		r.ProcsKnown = true
 	}
 	return nil

@@ -21,8 +21,8 @@ func (s busySource) Open(string) (Device, error) {
 
 func (s busySource) info() Info {
 	return Info{
-		UUID: "BUSY", Kind: KindGPU, Source: "busy", Offers: WantEnergy | WantRing | WantPower | WantStatus | WantProcs,
-		Expected: map[Channel]Character{ChannelRing: {StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}, ChannelCounter: {StepNs: 100e6, LagNs: 30e6}},
+		UUID: "BUSY", Kind: KindGPU, Source: "busy", Supported: MetricEnergy | MetricBuffer | MetricPower | MetricStatus | MetricProcesses,
+		Expected: map[Channel]ChannelSpec{ChannelBuffer: {StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}, ChannelCounter: {StepNs: 100e6, LagNs: 30e6}},
 	}
 }
 
@@ -34,18 +34,18 @@ type busyDevice struct {
 func (d *busyDevice) Info() Info   { return d.s.info() }
 func (d *busyDevice) Close() error { return nil }
 
-func (d *busyDevice) Read(w Want, r *Reading) error {
+func (d *busyDevice) Read(w Metrics, r *Reading) error {
 	now := d.s.clock.Now()
 	r.Before, r.After = now, now
-	if w&WantEnergy != 0 {
+	if w&MetricEnergy != 0 {
 		r.Energy = Tick{Before: now, After: now + 3e6, Uj: now / 1e8 * 1e8 / 1e6 * 300, OK: true}
 	}
-	if w&WantRing != 0 {
+	if w&MetricBuffer != 0 {
 		for ; d.last+20e6 < now; d.last += 20e6 {
-			r.Ring = append(r.Ring, Sample{At: d.last + 20e6, Mw: 250e3 + d.last/20e6%7*25e3})
+			r.Buffer = append(r.Buffer, Sample{At: d.last + 20e6, Mw: 250e3 + d.last/20e6%7*25e3})
 		}
 	}
-	if w&WantStatus != 0 {
+	if w&MetricStatus != 0 {
 		r.Status = Status{TempC: meter.Some(40), LimitMw: meter.Some(700e3)}
 	}
 	return nil
@@ -56,8 +56,8 @@ func (d *busyDevice) Read(w Want, r *Reading) error {
 func second(r *runner) {
 	r.cfg.Clock.wall += 1e9
 	r.Observe(Event{At: r.cfg.Clock.Now(), Request: 1, Phase: meter.PhaseDecode})
-	r.round(WantRing | WantPower | WantStatus)
-	r.round(WantEnergy)
+	r.round(MetricBuffer | MetricPower | MetricStatus)
+	r.round(MetricEnergy)
 	r.Observe(Event{At: r.cfg.Clock.Now(), Request: 1, Phase: meter.PhaseDone})
 }
 
@@ -79,7 +79,7 @@ func busyRunner(tb testing.TB) *runner {
 		second(r)
 	}
 	for !r.learn.probeOver(r.cfg.Clock.Now()) {
-		r.learn.probe.want(r.info.Offers, r.cfg.Clock.Now())
+		r.learn.probe.want(r.info.Supported, r.cfg.Clock.Now())
 		r.cfg.Clock.wall += 1e9
 	}
 	for range 120 {

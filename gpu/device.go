@@ -2,18 +2,18 @@ package gpu
 
 import "errors"
 
-// Want says what a Read shall ask for. Each bit is one group of calls with its own cost, so that the
+// Metrics says what a Read shall ask for. Each bit is one group of calls with its own cost, so that the
 // sampler can pay for each at its own pace.
-type Want uint8
+type Metrics uint8
 
-// The groups. What each costs on an H100: Energy 3-4 ms (31 ms at worst), Ring 0.4 ms, Power 2 us,
+// The groups. What each costs on an H100: Energy 3-4 ms (31 ms at worst), Buffer 0.4 ms, Power 2 us,
 // Status 50 us, Procs up to some milliseconds.
 const (
-	WantEnergy Want = 1 << iota // the cumulative energy counter
-	WantRing                    // the driver's ring of timestamped power samples
-	WantPower                   // instant and average power
-	WantStatus                  // utilisation, memory, temperature, clocks, throttling, limit, faults
-	WantProcs                   // processes that compute on the device
+	MetricEnergy    Metrics = 1 << iota // the cumulative energy counter
+	MetricBuffer                        // the driver's ring of timestamped power samples
+	MetricPower                         // instant and average power
+	MetricStatus                        // utilisation, memory, temperature, clocks, throttling, limit, faults
+	MetricProcesses                     // processes that compute on the device
 )
 
 // Kind tells devices that may be added up from those that may not.
@@ -39,14 +39,14 @@ type Info struct {
 	Simulated bool `json:"simulated,omitempty"`
 
 	// Expected is what is known beforehand about this source's channels; the sampler learns better.
-	Expected map[Channel]Character `json:"-"`
+	Expected map[Channel]ChannelSpec `json:"-"`
 
-	// Offers are the groups that answered when the device was opened.
-	Offers Want `json:"-"`
+	// Supported are the groups that answered when the device was opened.
+	Supported Metrics `json:"-"`
 
-	// Lacks names what this device cannot tell, with the reason and, where there is one, the remedy:
+	// Unavailable names what this device cannot tell, with the reason and, where there is one, the remedy:
 	// "energy counter": "not supported by this card". Never written after Open.
-	Lacks map[string]string `json:"lacks,omitempty"`
+	Unavailable map[string]string `json:"lacks,omitempty"`
 }
 
 // DisplayName is the device's name as people read it: a simulated one says so.
@@ -57,8 +57,8 @@ func (in Info) DisplayName() string {
 	return in.Name
 }
 
-// Character is how a channel relates to the power that it reports.
-type Character struct {
+// ChannelSpec is how a channel relates to the power that it reports.
+type ChannelSpec struct {
 	StepNs   int64 // spacing of its updates
 	WindowNs int64 // what one value averages over
 	LagNs    int64 // how far its step function trails the load, half the window included
@@ -74,7 +74,7 @@ type Device interface {
 	// around the calls that it made, and leaves the rest of r as it is. A group that fails on its own
 	// is null; an error means that the device as a whole did not answer: ErrLost, ErrNotReady,
 	// ErrAsleep, or one that wraps none of them and may pass.
-	Read(w Want, r *Reading) error
+	Read(w Metrics, r *Reading) error
 
 	// Close releases what Open took.
 	Close() error

@@ -10,6 +10,6 @@
 // with a bound on the error. A Recorder writes a recording, Replay plays one as if it were a device.
 //
 // Units are in the names: Ns nanoseconds on a Clock, Uj microjoules, Mw milliwatts. What was not
-// obtained is a null meter.Int, never a zero; the reason is in Info.Lacks. SAMPLING.md says how all this works
+// obtained is a null meter.Int, never a zero; the reason is in Info.Unavailable. SAMPLING.md says how all this works
 // and what was measured of it.
 package gpu

@@ -55,7 +55,7 @@ func (e *edgeTracker) setPeriod(p span) { *e = edgeTracker{period: p, often: e.o
 // reset forgets all but the period: after a lost device or a counter reset.
 func (e *edgeTracker) reset() { *e = edgeTracker{period: e.period, often: e.often} }
 
-// observe sets t.Lo and t.Hi. Looks come in order.
+// observe sets t.Lo and t.Hi. Reads come in order.
 func (e *edgeTracker) observe(t *Tick) {
 	seen := e.seen(*t)
 	if e.period.known() {

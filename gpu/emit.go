@@ -46,10 +46,10 @@ func (r *runner) emitEnd(reason string) {
 
 // take works the reading into the batch, the trace and the learner. A reason says that the energy
 // counter does not continue what it said before; nothing was taken then.
-func (r *runner) take(want Want, now int64) (broken string) {
+func (r *runner) take(want Metrics, now int64) (broken string) {
 	b := &r.batch
 	b.Ticks, b.Samples, b.Rows = nil, nil, b.Rows[:0]
-	if e := r.reading.Energy; e.OK && want&WantEnergy != 0 {
+	if e := r.reading.Energy; e.OK && want&MetricEnergy != 0 {
 		if broken = r.discontinuity(e); broken != "" {
 			return broken
 		}
@@ -60,7 +60,7 @@ func (r *runner) take(want Want, now int64) (broken string) {
 			b.Ticks = nil
 		}
 	}
-	if want&WantPower != 0 {
+	if want&MetricPower != 0 {
 		r.learn.power(&r.reading)
 	}
 	b.Samples = r.samples(want)
@@ -76,8 +76,8 @@ func (r *runner) take(want Want, now int64) (broken string) {
 	return ""
 }
 
-func (r *runner) tickOr(old Tick, want Want) Tick {
-	if e := r.reading.Energy; e.OK && want&WantEnergy != 0 {
+func (r *runner) tickOr(old Tick, want Metrics) Tick {
+	if e := r.reading.Energy; e.OK && want&MetricEnergy != 0 {
 		return e
 	}
 	return old
@@ -107,14 +107,14 @@ func (r *runner) discontinuity(e Tick) string {
 }
 
 // samples returns the reading's samples of the channel that gives the shape.
-func (r *runner) samples(want Want) []Sample {
+func (r *runner) samples(want Metrics) []Sample {
 	own := r.ownSamples[:0]
 	switch r.learn.shape {
-	case ChannelRing:
-		if want&WantRing == 0 {
+	case ChannelBuffer:
+		if want&MetricBuffer == 0 {
 			return nil
 		}
-		own = r.reading.Ring
+		own = r.reading.Buffer
 		r.learn.ring(own)
 		r.countMissed(own)
 	case ChannelInstant, ChannelAverage:
@@ -122,7 +122,7 @@ func (r *runner) samples(want Want) []Sample {
 		if r.learn.shape == ChannelAverage {
 			mw = r.reading.AverageMw
 		}
-		if want&WantPower == 0 || !mw.Valid || r.reading.PowerAt <= r.lastSample {
+		if want&MetricPower == 0 || !mw.Valid || r.reading.PowerAt <= r.lastSample {
 			return nil
 		}
 		own = append(own, Sample{At: r.reading.PowerAt, Mw: mw.V})
@@ -136,7 +136,7 @@ func (r *runner) samples(want Want) []Sample {
 	default:
 		return nil
 	}
-	if r.learn.shape != ChannelRing {
+	if r.learn.shape != ChannelBuffer {
 		r.ownSamples = own
 	}
 	if n := len(own); n > 0 {
@@ -146,9 +146,9 @@ func (r *runner) samples(want Want) []Sample {
 }
 
 // fromCounter makes a sample of the power between two steps of the counter.
-func (r *runner) fromCounter(want Want) (Sample, bool) {
+func (r *runner) fromCounter(want Metrics) (Sample, bool) {
 	e, last := r.learn.edges.prev, r.learn.knot
-	if want&WantEnergy == 0 || !e.OK || (last.OK && e.Uj == last.Uj) {
+	if want&MetricEnergy == 0 || !e.OK || (last.OK && e.Uj == last.Uj) {
 		return Sample{}, false
 	}
 	r.learn.knot = e
@@ -171,27 +171,27 @@ func (r *runner) countMissed(s []Sample) {
 }
 
 // contend works out who computes on the device.
-func (r *runner) contend(want Want) {
-	if want&WantProcs == 0 {
+func (r *runner) contend(want Metrics) {
+	if want&MetricProcesses == 0 {
 		return
 	}
 	r.contention, r.oursMem = ContentionUnknown, meter.Int{}
 	r.seen.Procs = append(r.seen.Procs[:0], r.reading.Procs...)
 	r.seen.ProcsKnown = r.reading.ProcsKnown
-	if !r.reading.ProcsKnown || r.target.Ours == nil {
+	if !r.reading.ProcsKnown || r.target.IsUpstreamProcess == nil {
 		return
 	}
 	was := r.state.Load().Contention
 	r.contention = ContentionNone
 	var stranger int
 	for _, p := range r.reading.Procs {
-		if r.target.Ours(p.PID) {
+		if r.target.IsUpstreamProcess(p.PID) {
 			if p.MemB.Valid {
 				r.oursMem = meter.Some(r.oursMem.V + p.MemB.V)
 			}
 			continue
 		}
-		if r.target.Known != nil && !r.target.Known(p.PID) {
+		if r.target.OwnerKnown != nil && !r.target.OwnerKnown(p.PID) {
 			if r.contention == ContentionNone {
 				r.contention = ContentionUnknown
 			}
@@ -205,25 +205,25 @@ func (r *runner) contend(want Want) {
 }
 
 // describe fills what b says about its contents.
-func (r *runner) describe(b *Batch, want Want) {
+func (r *runner) describe(b *Batch, want Metrics) {
 	l := &r.learn
 	b.Device, b.Info, b.Epoch, b.Began = r.index, r.info, r.epoch, r.began
-	b.Shape, b.Disputed, b.Contention, b.OursMemB = l.shape, l.disputed, r.contention, r.oursMem
+	b.Profile, b.Disputed, b.Contention, b.UpstreamMemB = l.shape, l.disputed, r.contention, r.oursMem
 	c := l.channel(l.shape)
-	b.StepNs, b.WindowNs, b.ShapeLagNs = c.StepNs, c.WindowNs, c.LagNs
+	b.StepNs, b.WindowNs, b.ProfileLagNs = c.StepNs, c.WindowNs, c.LagNs
 	k := l.channel(ChannelCounter)
 	b.TickLagNs = k.LagNs
 	if l.shape == ChannelCounter {
 		b.StepNs = max(c.StepNs, 20e6)
 	}
 	b.LagsLearnt = c.LagLearnt
-	b.ShapeErrNs, b.TickErrNs = lagErr(l.shape, c), lagErr(ChannelCounter, k)
+	b.ProfileErrNs, b.TickErrNs = lagErr(l.shape, c), lagErr(ChannelCounter, k)
 	b.Through = r.lastSample
 	b.Status, b.StatusAt, b.At = r.seen.Status, 0, r.reading.stamp()
-	if want&WantStatus != 0 {
+	if want&MetricStatus != 0 {
 		b.StatusAt = r.reading.After
 	}
-	b.looked = want&(WantStatus|WantProcs) != 0
+	b.looked = want&(MetricStatus|MetricProcesses) != 0
 }
 
 // emit hands the batch on, if there is something in it.
@@ -241,11 +241,11 @@ func (r *runner) emit() {
 }
 
 // seenLast keeps the last values of each group for rows and State.
-func (r *runner) seenLast(want Want) {
-	if want&WantPower != 0 {
+func (r *runner) seenLast(want Metrics) {
+	if want&MetricPower != 0 {
 		r.seen.InstantMw, r.seen.AverageMw = r.reading.InstantMw, r.reading.AverageMw
 	}
-	if want&WantStatus == 0 {
+	if want&MetricStatus == 0 {
 		return
 	}
 	if xid := r.reading.Status.XID; xid.Valid && xid != r.seen.Status.XID {
@@ -274,8 +274,8 @@ func (r *runner) publish(now int64, force bool) {
 	l := &r.learn
 	s := &State{
 		Info: r.info, Condition: r.condition, Why: r.why, At: now, Epoch: r.epoch, Reopens: r.reopens,
-		Errors: r.errsTotal, Missed: r.missed, Demotions: l.demotions, Shape: l.shape, Disputed: l.disputed,
-		Channels: map[Channel]Learnt{}, Demoted: map[Channel]string{}, Calls: map[string]CallStats{},
+		Errors: r.errsTotal, Missed: r.missed, Demotions: l.demotions, Profile: l.shape, Disputed: l.disputed,
+		Channels: map[Channel]Calibration{}, Demoted: map[Channel]string{}, Calls: map[string]CallStats{},
 		Agreement: l.agreement, CPUNs: int64(r.cfg.cpu() - r.cpuBase), WallNs: now - r.startedAt,
 		InstantMw: r.seen.InstantMw, AverageMw: r.seen.AverageMw, Status: r.seen.Status, Contention: r.contention,
 	}
@@ -286,7 +286,7 @@ func (r *runner) publish(now int64, force bool) {
 		s.Channels[c] = *v
 	}
 	maps.Copy(s.Demoted, l.demoted)
-	r.info.Offers.groups(func(i int, g Want) {
+	r.info.Supported.groups(func(i int, g Metrics) {
 		c := &r.calls[i]
 		s.Calls[g.String()] = CallStats{Count: c.n, P50Ns: c.quantile(0.5), P99Ns: c.quantile(0.99), MaxNs: c.maxNs}
 	})

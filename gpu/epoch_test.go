@@ -29,7 +29,7 @@ func (w *world) ends() (out []string) {
 // says so once; the seconds in between have rows without energy, and none is missing.
 func TestLostAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := sim.Sound()
+		f := sim.Healthy()
 		w := newWorld(t, sim.Config{Faults: &f})
 		start := w.clock.Now()
 		lost, back := start+20e9, start+50e9
@@ -148,8 +148,8 @@ func TestContended(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		w.sampler.Stop()
 		last := w.rows[len(w.rows)-10] // before what Stop cut short
-		if last.Contention != gpu.ContentionNone || last.OursMemB != meter.Some(5) {
-			t.Errorf("alone again: %v, our memory %+v", last.Contention, last.OursMemB)
+		if last.Contention != gpu.ContentionNone || last.UpstreamMemB != meter.Some(5) {
+			t.Errorf("alone again: %v, our memory %+v", last.Contention, last.UpstreamMemB)
 		}
 		seen := map[gpu.Contention]int{}
 		for _, b := range w.batches {

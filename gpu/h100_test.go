@@ -108,8 +108,8 @@ func TestH100Replay(t *testing.T) {
 		time.Sleep(time.Duration(to + shift - clock.Now() - 100e6))
 		st := s.States()[0]
 		s.Stop()
-		t.Logf("shape %s %+v, counter %+v, agreement %d ppm, missed %d", st.Shape, st.Channels[st.Shape], st.Channels[ChannelCounter], st.Agreement.V, st.Missed)
-		if l := st.Channels[ChannelRing]; !l.LagLearnt || l.LagNs < 5e6 || l.LagNs > 25e6 {
+		t.Logf("shape %s %+v, counter %+v, agreement %d ppm, missed %d", st.Profile, st.Channels[st.Profile], st.Channels[ChannelCounter], st.Agreement.V, st.Missed)
+		if l := st.Channels[ChannelBuffer]; !l.LagLearnt || l.LagNs < 5e6 || l.LagNs > 25e6 {
 			t.Errorf("ring lag %+v, want 12 ms learnt", l)
 		}
 		// The last mark is after the recording's end. A phase is cut 0.2 s before its mark, when nothing
@@ -145,8 +145,8 @@ func counterEnergy(rec *Recording, a, b int64) float64 {
 	at := func(t int64) float64 {
 		var t0, t1 int64
 		var v0, v1 float64
-		for i := 1; i < len(rec.Looks); i++ {
-			p, l := rec.Looks[i-1], rec.Looks[i]
+		for i := 1; i < len(rec.Reads); i++ {
+			p, l := rec.Reads[i-1], rec.Reads[i]
 			if l.Uj == p.Uj {
 				continue
 			}

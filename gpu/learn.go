@@ -12,8 +12,8 @@ import (
 // learner finds out about a device's channels while it is sampled: periods by a short probe after the
 // device was opened, lags from the requests that come by, and whether counter and samples agree.
 type learner struct {
-	offers Want
-	learnt map[Channel]*Learnt
+	offers Metrics
+	learnt map[Channel]*Calibration
 	edges  edgeTracker
 	knot   Tick // the last step that became a sample, where the counter gives the shape
 
@@ -66,34 +66,34 @@ const (
 func (l *learner) begin(info Info) {
 	was, lags, period, often := l.learnt, l.lags, l.edges.period, l.edges.often
 	*l = learner{
-		offers: info.Offers, learnt: map[Channel]*Learnt{}, demoted: map[Channel]string{}, demotions: l.demotions,
+		offers: info.Supported, learnt: map[Channel]*Calibration{}, demoted: map[Channel]string{}, demotions: l.demotions,
 		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt, saving: l.saving,
 	}
 	for c, e := range info.Expected {
-		l.learnt[c] = &Learnt{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
+		l.learnt[c] = &Calibration{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
 		if old := was[c]; old != nil {
 			l.learnt[c] = old
 		}
 	}
 	l.edges.period, l.edges.often = period, often
 	l.choose()
-	if was == nil && info.Offers&(WantEnergy|WantPower) != 0 {
+	if was == nil && info.Supported&(MetricEnergy|MetricPower) != 0 {
 		l.beginProbe()
 	}
 	l.lags = lags
 }
 
 // channel returns what is known of c.
-func (l *learner) channel(c Channel) Learnt {
+func (l *learner) channel(c Channel) Calibration {
 	if v := l.learnt[c]; v != nil {
 		return *v
 	}
-	return Learnt{}
+	return Calibration{}
 }
 
-func (l *learner) ensure(c Channel) *Learnt {
+func (l *learner) ensure(c Channel) *Calibration {
 	if l.learnt[c] == nil {
-		l.learnt[c] = &Learnt{}
+		l.learnt[c] = &Calibration{}
 	}
 	return l.learnt[c]
 }
@@ -102,18 +102,18 @@ func (l *learner) ensure(c Channel) *Learnt {
 // nothing can be looked at so often that it beats polled power, and it is true besides.
 func (l *learner) choose() {
 	was := l.shape
-	has := func(w Want, c Channel) bool { return l.offers&w != 0 && l.demoted[c] == "" && l.learnt[c] != nil }
+	has := func(w Metrics, c Channel) bool { return l.offers&w != 0 && l.demoted[c] == "" && l.learnt[c] != nil }
 	cheap := l.energyCost > 0 && l.energyCost < cheapLookTime && l.edges.period.hi < 50e6
 	switch {
-	case has(WantRing, ChannelRing):
-		l.shape = ChannelRing
-	case has(WantEnergy, ChannelCounter) && cheap:
+	case has(MetricBuffer, ChannelBuffer):
+		l.shape = ChannelBuffer
+	case has(MetricEnergy, ChannelCounter) && cheap:
 		l.shape = ChannelCounter
-	case has(WantPower, ChannelInstant):
+	case has(MetricPower, ChannelInstant):
 		l.shape = ChannelInstant
-	case has(WantPower, ChannelAverage):
+	case has(MetricPower, ChannelAverage):
 		l.shape = ChannelAverage
-	case has(WantEnergy, ChannelCounter):
+	case has(MetricEnergy, ChannelCounter):
 		l.shape = ChannelCounter
 	default:
 		l.shape = ""
@@ -131,7 +131,7 @@ func (l *learner) probeOver(now int64) bool {
 	}
 	l.probing = false
 	p := &l.probe
-	if l.offers&WantEnergy != 0 {
+	if l.offers&MetricEnergy != 0 {
 		switch {
 		case p.found() && !p.failed:
 			l.edges.often = 0
@@ -220,7 +220,7 @@ func (l *learner) costs(cpu time.Duration, extra bool) {
 
 // ring is shown what one fetch of the ring brought.
 func (l *learner) ring(s []Sample) {
-	v := l.learnt[ChannelRing]
+	v := l.learnt[ChannelBuffer]
 	if len(s) < 2 {
 		return
 	}
@@ -248,11 +248,11 @@ const (
 	lagErrPolledNs = 1e9   // of polled power: its window is not known
 )
 
-func lagErr(c Channel, v Learnt) int64 {
+func lagErr(c Channel, v Calibration) int64 {
 	switch {
 	case v.LagLearnt:
 		return lagErrLearntNs
-	case c == ChannelRing:
+	case c == ChannelBuffer:
 		return lagErrStampNs
 	case c == ChannelCounter:
 		return lagErrTickNs
@@ -304,7 +304,7 @@ func (l *learner) learnLag(t *Trace, of load) {
 	}
 	v := l.ensure(l.shape)
 	longest := int64(lagMaxNs)
-	if l.shape == ChannelRing || l.shape == ChannelCounter {
+	if l.shape == ChannelBuffer || l.shape == ChannelCounter {
 		longest = lagMaxRing
 	}
 	near, within := (longest+lagMinNs)/2, (longest-lagMinNs)/2

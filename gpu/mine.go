@@ -42,25 +42,25 @@ func (c *Candidate) lookInside() {
 	defer d.Close() //nolint:errcheck // only read
 	c.Info = d.Info()
 	var r Reading
-	if err := d.Read(WantProcs, &r); err == nil {
+	if err := d.Read(MetricProcesses, &r); err == nil {
 		c.Procs, c.ProcsKnown = r.Procs, r.ProcsKnown
 	}
 }
 
-// Wish is what is known of where an upstream computes.
-type Wish struct {
-	GPUs  []string           // of the route's "gpus": indices, UUIDs or PCI addresses; empty: find out
-	Local bool               // the upstream is on this machine
-	Ours  func(pid int) bool // whether a process is the upstream's; nil where that is not known
+// Selector is what is known of where an upstream computes.
+type Selector struct {
+	GPUs              []string           // of the route's "gpus": indices, UUIDs or PCI addresses; empty: find out
+	Local             bool               // the upstream is on this machine
+	IsUpstreamProcess func(pid int) bool // whether a process is the upstream's; nil where that is not known
 }
 
-// ErrNotMine means that it cannot be told which devices an upstream uses; the message says what to set.
-var ErrNotMine = errors.New("which GPU the upstream uses cannot be told")
+// ErrUndetermined means that it cannot be told which devices an upstream uses; the message says what to set.
+var ErrUndetermined = errors.New("which GPU the upstream uses cannot be told")
 
-// Mine returns which candidates are the upstream's, and in a sentence why. Without GPUs in the wish these
+// SelectDevices returns which candidates are the upstream's, and in a sentence why. Without GPUs in the wish these
 // are the devices on which the upstream's processes compute; where that cannot be told, the only GPU of
 // the machine; never all of several, and none for an upstream on another machine.
-func Mine(w Wish, all []Candidate) (chosen []int, why string, err error) {
+func SelectDevices(w Selector, all []Candidate) (chosen []int, why string, err error) {
 	if len(w.GPUs) > 0 {
 		for _, wish := range w.GPUs {
 			i, err := find(wish, all)
@@ -72,13 +72,13 @@ func Mine(w Wish, all []Candidate) (chosen []int, why string, err error) {
 		return chosen, "named by gpus:", nil
 	}
 	if !w.Local {
-		return nil, "", fmt.Errorf("%w: it is on another machine; run a wattline there, or name devices of this machine under `gpus`", ErrNotMine)
+		return nil, "", fmt.Errorf("%w: it is on another machine; run a wattline there, or name devices of this machine under `gpus`", ErrUndetermined)
 	}
 	if len(all) == 0 {
-		return nil, "", fmt.Errorf("%w: there is no GPU that can be read here", ErrNotMine)
+		return nil, "", fmt.Errorf("%w: there is no GPU that can be read here", ErrUndetermined)
 	}
 	for i, c := range all {
-		if c.ProcsKnown && w.Ours != nil && anyOurs(c.Procs, w.Ours) {
+		if c.ProcsKnown && w.IsUpstreamProcess != nil && anyOurs(c.Procs, w.IsUpstreamProcess) {
 			chosen = append(chosen, i)
 		}
 	}
@@ -88,7 +88,7 @@ func Mine(w Wish, all []Candidate) (chosen []int, why string, err error) {
 	case len(all) == 1:
 		return []int{0}, "the only GPU of this machine", nil
 	}
-	return nil, "", fmt.Errorf("%w: none of its processes is seen on one of the %d GPUs; name them with gpus: (index, UUID or PCI address): %s", ErrNotMine, len(all), names(all))
+	return nil, "", fmt.Errorf("%w: none of its processes is seen on one of the %d GPUs; name them with gpus: (index, UUID or PCI address): %s", ErrUndetermined, len(all), names(all))
 }
 
 func anyOurs(procs []Process, ours func(int) bool) bool {

@@ -34,7 +34,7 @@ type paceFacts struct {
 }
 
 // interval returns how often to ask for one group, in ns; 0 means not on its own.
-func (f paceFacts) interval(w Want) int64 {
+func (f paceFacts) interval(w Metrics) int64 {
 	pick := func(busy, idle int64) int64 {
 		if f.busy {
 			return busy
@@ -42,7 +42,7 @@ func (f paceFacts) interval(w Want) int64 {
 		return idle
 	}
 	switch w {
-	case WantEnergy:
+	case MetricEnergy:
 		// Where samples give the shape, the counter only has to say how much it was; where it is all
 		// there is, every look is a sample.
 		if f.recording { // whatever is in flight: what is quiet is measured too
@@ -52,7 +52,7 @@ func (f paceFacts) interval(w Want) int64 {
 		switch f.shape {
 		case ChannelCounter:
 			least = 20e6
-		case ChannelRing: // it scales the samples, whose sum is right by itself within a few tenths of a percent
+		case ChannelBuffer: // it scales the samples, whose sum is right by itself within a few tenths of a percent
 			least, most, idle = 1e9, 2500e6, idleLookNs
 			if f.unsure {
 				idle = least
@@ -61,16 +61,16 @@ func (f paceFacts) interval(w Want) int64 {
 		paid := int64(float64(f.energyCost) / (f.budget * (1 - extraShare)))
 		least = max(least, f.tickPeriod)
 		return pick(min(max(least, paid), most), min(max(idle, paid), idleLookNs))
-	case WantRing:
+	case MetricBuffer:
 		return pick(min(maxRingPoll, f.ringSpan*2/5), min(2*maxRingPoll, f.ringSpan*7/10))
-	case WantPower:
+	case MetricPower:
 		if f.shape == ChannelInstant || f.shape == ChannelAverage {
 			return pick(min(max(f.shapeStep/4, 10e6), 100e6), min(max(f.shapeStep, idlePollNs), 1e9))
 		}
 		return pick(statusBusyNs, statusIdleNs)
-	case WantStatus:
+	case MetricStatus:
 		return pick(statusBusyNs, statusIdleNs)
-	case WantProcs:
+	case MetricProcesses:
 		return pick(procsBusyNs, procsIdleNs)
 	}
 	return 0
@@ -78,23 +78,23 @@ func (f paceFacts) interval(w Want) int64 {
 
 // pacer says what is due.
 type pacer struct {
-	offers Want
-	due    [5]int64 // by bit of Want
+	offers Metrics
+	due    [5]int64 // by bit of Metrics
 	every  [5]int64 // the pace that due came of
 	early  bool     // the next look at the counter is sooner than its pace has it
 }
 
 // groups calls f for every group in w.
-func (w Want) groups(f func(i int, g Want)) {
+func (w Metrics) groups(f func(i int, g Metrics)) {
 	for i := range 5 {
-		if g := Want(1 << i); w&g != 0 {
+		if g := Metrics(1 << i); w&g != 0 {
 			f(i, g)
 		}
 	}
 }
 
 // start makes everything due.
-func (p *pacer) start(offers Want, now int64) {
+func (p *pacer) start(offers Metrics, now int64) {
 	p.offers = offers
 	for i := range p.due {
 		p.due[i] = now
@@ -102,20 +102,20 @@ func (p *pacer) start(offers Want, now int64) {
 }
 
 // take returns those of groups that are due at now, and when the next one is if there is none.
-func (p *pacer) take(groups Want, now int64) (w Want, next int64) {
+func (p *pacer) take(groups Metrics, now int64) (w Metrics, next int64) {
 	next = now + procsIdleNs
 	groups &= p.offers
-	groups.groups(func(i int, g Want) {
+	groups.groups(func(i int, g Metrics) {
 		if p.due[i] <= now {
 			w |= g
 		}
 		next = min(next, p.due[i])
 	})
-	if w == 0 || w == WantEnergy { // looks at the counter keep their own moments
+	if w == 0 || w == MetricEnergy { // looks at the counter keep their own moments
 		return w, next
 	}
-	groups.groups(func(i int, g Want) {
-		if g != WantEnergy && p.due[i] <= now+max(coalesceNs, p.every[i]/coalescePart) {
+	groups.groups(func(i int, g Metrics) {
+		if g != MetricEnergy && p.due[i] <= now+max(coalesceNs, p.every[i]/coalescePart) {
 			w |= g
 		}
 	})
@@ -123,11 +123,11 @@ func (p *pacer) take(groups Want, now int64) (w Want, next int64) {
 }
 
 // done sets when the groups of w are due again. The counter's edges choose the moment of a look.
-func (p *pacer) done(w Want, now int64, f paceFacts, edges *edgeTracker) {
-	w.groups(func(i int, g Want) {
+func (p *pacer) done(w Metrics, now int64, f paceFacts, edges *edgeTracker) {
+	w.groups(func(i int, g Metrics) {
 		p.every[i] = f.interval(g)
 		p.due[i] = now + p.every[i]
-		if g == WantEnergy && !f.recording {
+		if g == MetricEnergy && !f.recording {
 			regular := p.due[i]
 			p.due[i] = edges.next(now, regular, f.means)
 			p.early = p.due[i] < regular && !edges.free
@@ -137,12 +137,12 @@ func (p *pacer) done(w Want, now int64, f paceFacts, edges *edgeTracker) {
 
 // hurry brings forward what is due later than the pace of f allows: a request came in.
 func (p *pacer) hurry(now int64, f paceFacts) {
-	p.offers.groups(func(i int, g Want) {
-		if g == WantProcs {
+	p.offers.groups(func(i int, g Metrics) {
+		if g == MetricProcesses {
 			return
 		}
 		p.due[i] = min(p.due[i], now+f.interval(g))
-		if g == WantPower && f.shape != ChannelRing {
+		if g == MetricPower && f.shape != ChannelBuffer {
 			p.due[i] = now
 		}
 	})

@@ -65,7 +65,7 @@ func TestCallStats(t *testing.T) {
 
 // TestIntervals: each group's pace, busy and idle.
 func TestIntervals(t *testing.T) {
-	h100 := paceFacts{shape: ChannelRing, shapeStep: 20e6, ringSpan: 2.4e9, tickPeriod: 100e6, energyCost: 200 * time.Microsecond, budget: 0.003}
+	h100 := paceFacts{shape: ChannelBuffer, shapeStep: 20e6, ringSpan: 2.4e9, tickPeriod: 100e6, energyCost: 200 * time.Microsecond, budget: 0.003}
 	busy := h100
 	busy.busy = true
 	dear := busy
@@ -77,19 +77,19 @@ func TestIntervals(t *testing.T) {
 	for _, x := range []struct {
 		name string
 		f    paceFacts
-		w    Want
+		w    Metrics
 		want int64
 	}{
-		{"the ring once a second", busy, WantRing, 960e6},
-		{"before it overflows when idle", h100, WantRing, 1680e6},
-		{"the counter once a second", busy, WantEnergy, 1e9},
-		{"five times where power is polled", coarse, WantEnergy, 200e6},
-		{"less often where a look is dear", dear, WantEnergy, 1_400_000_000},
-		{"a counter that is all there is", cpu, WantEnergy, 20e6},
-		{"idle", h100, WantEnergy, 4e9},
-		{"polled power four times a step", polled, WantPower, 25e6},
-		{"power that is only shown", busy, WantPower, 1e9},
-		{"processes seldom", busy, WantProcs, 10e9},
+		{"the ring once a second", busy, MetricBuffer, 960e6},
+		{"before it overflows when idle", h100, MetricBuffer, 1680e6},
+		{"the counter once a second", busy, MetricEnergy, 1e9},
+		{"five times where power is polled", coarse, MetricEnergy, 200e6},
+		{"less often where a look is dear", dear, MetricEnergy, 1_400_000_000},
+		{"a counter that is all there is", cpu, MetricEnergy, 20e6},
+		{"idle", h100, MetricEnergy, 4e9},
+		{"polled power four times a step", polled, MetricPower, 25e6},
+		{"power that is only shown", busy, MetricPower, 1e9},
+		{"processes seldom", busy, MetricProcesses, 10e9},
 	} {
 		if got := x.f.interval(x.w); got != x.want {
 			t.Errorf("%s: every %.0f ms, want %.0f", x.name, float64(got)/1e6, float64(x.want)/1e6)
@@ -184,7 +184,7 @@ func TestCurve(t *testing.T) {
 // bound.
 func TestPowerAlone(t *testing.T) {
 	tr := NewTrace(time.Minute)
-	b := &Batch{Epoch: 1, Shape: ChannelAverage, StepNs: 100e6, WindowNs: 1e9, LagsLearnt: true, ShapeErrNs: lagErrLearntNs}
+	b := &Batch{Epoch: 1, Profile: ChannelAverage, StepNs: 100e6, WindowNs: 1e9, LagsLearnt: true, ProfileErrNs: lagErrLearntNs}
 	for at := int64(0); at <= 20e9; at += 100e6 {
 		b.Samples = append(b.Samples, Sample{At: at, Mw: 200e3})
 	}
@@ -199,7 +199,7 @@ func TestPowerAlone(t *testing.T) {
 	if e := tr.Energy(5e9, 5e9); e.OK {
 		t.Errorf("of no time: %+v", e)
 	}
-	tr.Add(&Batch{Epoch: 2, Shape: ChannelAverage})
+	tr.Add(&Batch{Epoch: 2, Profile: ChannelAverage})
 	if e := tr.Energy(5e9, 15e9); e.OK {
 		t.Errorf("of an epoch that has ended: %+v", e)
 	}

@@ -48,22 +48,22 @@ const (
 
 // newProbe begins. expected is the counter's period as its source is known to have it, 0 if it is not: it
 // chooses the first moments and is not believed.
-func newProbe(offers Want, shape Channel, expected int64) probe {
-	p := probe{counter: offers&WantEnergy != 0, gap: min(max(probeGapNs, expected/5), probeGapMost)}
-	p.polled = offers&WantPower != 0 && (shape == ChannelInstant || shape == ChannelAverage)
+func newProbe(offers Metrics, shape Channel, expected int64) probe {
+	p := probe{counter: offers&MetricEnergy != 0, gap: min(max(probeGapNs, expected/5), probeGapMost)}
+	p.polled = offers&MetricPower != 0 && (shape == ChannelInstant || shape == ChannelAverage)
 	return p
 }
 
 // want says what to ask for now, and when next.
-func (p *probe) want(offers Want, now int64) (w Want, next int64) {
+func (p *probe) want(offers Metrics, now int64) (w Metrics, next int64) {
 	if p.began == 0 {
 		p.began = now
 	}
 	next = now + probeMostNs
 	if p.counter {
 		if now >= p.next {
-			w |= WantEnergy | offers&WantPower // power costs nothing beside it
-			p.next = now + p.gap               // unless look, which is shown what came, knows better
+			w |= MetricEnergy | offers&MetricPower // power costs nothing beside it
+			p.next = now + p.gap                   // unless look, which is shown what came, knows better
 			if p.asked++; p.asked > 2*probeLooks {
 				p.counter = false // it does not answer
 			}
@@ -72,7 +72,7 @@ func (p *probe) want(offers Want, now int64) (w Want, next int64) {
 	}
 	if p.polled {
 		if now >= p.nextMw {
-			w |= WantPower
+			w |= MetricPower
 			p.nextMw = now + probePowerEach
 		}
 		next = min(next, p.nextMw)

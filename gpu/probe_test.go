@@ -17,11 +17,11 @@ type probed struct {
 // probeCounter probes a counter whose looks take cost, on a machine on which late says by how much a look comes
 // late.
 func probeCounter(r *rand.Rand, c steppedCounter, expected int64, cost, late func() int64) (out probed) {
-	out.p = newProbe(WantEnergy|WantRing, ChannelRing, expected)
+	out.p = newProbe(MetricEnergy|MetricBuffer, ChannelBuffer, expected)
 	now := int64(1e12)
 	began := now
 	for !out.p.over(now) {
-		w, next := out.p.want(WantEnergy, now)
+		w, next := out.p.want(MetricEnergy, now)
 		if w == 0 {
 			now = max(now, next) + late()
 			continue
@@ -110,10 +110,10 @@ func TestProbeOfACounterWithoutRhythm(t *testing.T) {
 	if out.p.restless() || out.p.found() || out.looks > probeLooks || out.took < probeMostNs {
 		t.Errorf("never moved: %d looks in %d ms, found %+v", out.looks, out.took/1e6, out.p.period)
 	}
-	p := newProbe(WantEnergy, ChannelRing, 100e6)
+	p := newProbe(MetricEnergy, ChannelBuffer, 100e6)
 	asked := 0
 	for now := int64(1e12); !p.over(now); now += 1e6 {
-		if w, _ := p.want(WantEnergy, now); w != 0 {
+		if w, _ := p.want(MetricEnergy, now); w != 0 {
 			asked++
 		}
 	}

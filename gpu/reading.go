@@ -3,12 +3,12 @@ package gpu
 import "wattline/meter"
 
 // Reading is what one Read brought. The caller owns it and passes it again, so that reading allocates
-// nothing; Ring and Procs are only valid until the next Read.
+// nothing; Buffer and Procs are only valid until the next Read.
 type Reading struct {
 	Before, After int64 // ns, around all calls of this Read
 
 	Energy Tick     // Energy.OK false: not obtained
-	Ring   []Sample // samples newer than those of the Read before, ascending
+	Buffer []Sample // samples newer than those of the Read before, ascending
 
 	PowerAt   int64     // ns, when InstantMw and AverageMw were obtained
 	InstantMw meter.Int // the driver's shortest window
@@ -22,7 +22,7 @@ type Reading struct {
 
 // Reset empties r and keeps its buffers.
 func (r *Reading) Reset() {
-	*r = Reading{Ring: r.Ring[:0], Procs: r.Procs[:0]}
+	*r = Reading{Buffer: r.Buffer[:0], Procs: r.Procs[:0]}
 }
 
 // stamp is the moment that a recording gives the reading: when the counter had been read, else power,

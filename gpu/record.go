@@ -75,7 +75,7 @@ func (rec *Recorder) Add(r *Reading, contended meter.Int) {
 	if r.Energy.OK || r.InstantMw.Valid || r.AverageMw.Valid || r.Status.TempC.Valid || contended.Valid {
 		rec.look(r, contended, meter.Int{})
 	}
-	for _, s := range r.Ring {
+	for _, s := range r.Buffer {
 		rec.line = strconv.AppendInt(rec.line[:0], s.At/1000, 10)
 		rec.line = append(rec.line, ',')
 		rec.line = strconv.AppendInt(rec.line, s.Mw, 10)

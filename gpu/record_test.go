@@ -58,8 +58,8 @@ func TestRecordAndReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(played.Ring) < 1900 || len(played.Looks) < 60 {
-		t.Errorf("%d samples and %d looks of 40 s", len(played.Ring), len(played.Looks))
+	if len(played.Buffer) < 1900 || len(played.Reads) < 60 {
+		t.Errorf("%d samples and %d looks of 40 s", len(played.Buffer), len(played.Reads))
 	}
 	synctest.Test(t, func(t *testing.T) {
 		clock := gpu.NewClock()
@@ -105,17 +105,17 @@ func TestReadRecording(t *testing.T) {
 		return gpu.ReadRecording(dir)
 	}
 	rec, err := read(strings.TrimSuffix(header, "\n")+",volts\n1,2,3,,5,,,,,9\n4,4,,6,,37,,1980,4,9\n", "t_us,power_mw\n1,100\n2,200\n")
-	if err != nil || len(rec.Looks) != 2 || len(rec.Ring) != 2 {
+	if err != nil || len(rec.Reads) != 2 || len(rec.Buffer) != 2 {
 		t.Fatalf("%+v, %v", rec, err)
 	}
-	a, b := rec.Looks[0], rec.Looks[1]
+	a, b := rec.Reads[0], rec.Reads[1]
 	if !a.OK || a.Uj != 3000 || a.AverageMw.Valid || a.InstantMw != meter.Some(5) || b.OK || b.AverageMw != meter.Some(6) || b.TempC != meter.Some(37) || b.Throttle != meter.Some(4) {
 		t.Errorf("%+v and %+v", a, b)
 	}
-	if rec.Ring[1] != (gpu.Sample{At: 2000, Mw: 200}) {
-		t.Errorf("%+v", rec.Ring[1])
+	if rec.Buffer[1] != (gpu.Sample{At: 2000, Mw: 200}) {
+		t.Errorf("%+v", rec.Buffer[1])
 	}
-	if rec, err := read(header+"1,2,3,,,,,,\n", ""); err != nil || len(rec.Ring) != 0 {
+	if rec, err := read(header+"1,2,3,,,,,,\n", ""); err != nil || len(rec.Buffer) != 0 {
 		t.Errorf("without a ring: %v", err)
 	}
 	for name, x := range map[string]struct{ counter, ring, word string }{
@@ -144,7 +144,7 @@ func FuzzReadRecording(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if from, to := rec.Span(); from > to && bytes.Count(counter, []byte("\n")) > 2 && len(rec.Looks) > 0 && rec.Looks[0].Before > rec.Looks[len(rec.Looks)-1].Before {
+		if from, to := rec.Span(); from > to && bytes.Count(counter, []byte("\n")) > 2 && len(rec.Reads) > 0 && rec.Reads[0].Before > rec.Reads[len(rec.Reads)-1].Before {
 			t.Errorf("a recording from %d to %d", from, to)
 		}
 	})

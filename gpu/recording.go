@@ -27,8 +27,8 @@ const (
 	moreColumns = ",t_step_lo_ns,t_step_hi_ns,contended,lost"
 )
 
-// Look is one line of counter.csv: what the device told when it was polled.
-type Look struct {
+// RecordedRead is one line of counter.csv: what the device told when it was polled.
+type RecordedRead struct {
 	Tick
 	AverageMw, InstantMw, TempC, MemUsedB, SMClockMHz, Throttle meter.Int
 
@@ -39,8 +39,8 @@ type Look struct {
 // Recording is what was recorded of one device. Times are nanoseconds of the recording host's
 // CLOCK_REALTIME, ascending; sample times in ring.csv are microseconds.
 type Recording struct {
-	Looks []Look
-	Ring  []Sample
+	Reads  []RecordedRead
+	Buffer []Sample
 }
 
 // ReadRecording reads counter.csv and ring.csv (or the same with .gz) from dir. ring.csv may be
@@ -51,17 +51,17 @@ func ReadRecording(dir fs.FS) (*Recording, error) {
 		if !f[0].Valid || !f[1].Valid {
 			return errors.New("no time")
 		}
-		l := Look{
+		l := RecordedRead{
 			Tick:      Tick{Before: f[0].V, After: f[1].V, Uj: f[2].V * 1000, OK: f[2].Valid},
 			AverageMw: f[3], InstantMw: f[4], TempC: f[5], MemUsedB: f[6], SMClockMHz: f[7], Throttle: f[8],
 		}
 		if len(f) > 9 {
 			l.Lo, l.Hi, l.Contended, l.Lost = f[9].V, f[10].V, f[11], f[12].V == 1
 		}
-		if n := len(rec.Looks); n > 0 && l.Before < rec.Looks[n-1].Before {
+		if n := len(rec.Reads); n > 0 && l.Before < rec.Reads[n-1].Before {
 			return errors.New("time runs backwards")
 		}
-		rec.Looks = append(rec.Looks, l)
+		rec.Reads = append(rec.Reads, l)
 		return nil
 	})
 	if err != nil {
@@ -72,16 +72,16 @@ func ReadRecording(dir fs.FS) (*Recording, error) {
 			return errors.New("empty field")
 		}
 		s := Sample{At: f[0].V * 1000, Mw: f[1].V}
-		if n := len(rec.Ring); n > 0 && s.At <= rec.Ring[n-1].At {
+		if n := len(rec.Buffer); n > 0 && s.At <= rec.Buffer[n-1].At {
 			return errors.New("time runs backwards")
 		}
-		rec.Ring = append(rec.Ring, s)
+		rec.Buffer = append(rec.Buffer, s)
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if len(rec.Looks) == 0 && len(rec.Ring) == 0 {
+	if len(rec.Reads) == 0 && len(rec.Buffer) == 0 {
 		return nil, fmt.Errorf("recording: %s has no lines", counterFile)
 	}
 	return rec, nil
@@ -89,10 +89,10 @@ func ReadRecording(dir fs.FS) (*Recording, error) {
 
 // Span returns the first and the last moment of the recording, in its own clock.
 func (r *Recording) Span() (from, to int64) {
-	if n := len(r.Looks); n > 0 {
-		return r.Looks[0].Before, r.Looks[n-1].After
+	if n := len(r.Reads); n > 0 {
+		return r.Reads[0].Before, r.Reads[n-1].After
 	}
-	return r.Ring[0].At, r.Ring[len(r.Ring)-1].At
+	return r.Buffer[0].At, r.Buffer[len(r.Buffer)-1].At
 }
 
 // readCSV calls line for every data line of name or name.gz in dir, with as many fields as header has, and

@@ -29,24 +29,24 @@ func (p *Replay) Close() error { return nil }
 func (p *Replay) info() Info {
 	in := Info{
 		UUID: "replay", Name: "recording", Kind: KindGPU, Source: "replay",
-		Offers: WantStatus, Expected: map[Channel]Character{},
+		Supported: MetricStatus, Expected: map[Channel]ChannelSpec{},
 	}
-	for _, l := range p.Recording.Looks {
+	for _, l := range p.Recording.Reads {
 		if l.OK {
-			in.Offers |= WantEnergy
-			in.Expected[ChannelCounter] = Character{LagNs: 20e6}
+			in.Supported |= MetricEnergy
+			in.Expected[ChannelCounter] = ChannelSpec{LagNs: 20e6}
 		}
 		if l.InstantMw.Valid || l.AverageMw.Valid {
-			in.Offers |= WantPower
+			in.Supported |= MetricPower
 		}
 	}
-	if in.Offers&WantPower != 0 {
-		in.Expected[ChannelInstant] = Character{StepNs: 100e6, WindowNs: 25e6, LagNs: 50e6}
-		in.Expected[ChannelAverage] = Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
+	if in.Supported&MetricPower != 0 {
+		in.Expected[ChannelInstant] = ChannelSpec{StepNs: 100e6, WindowNs: 25e6, LagNs: 50e6}
+		in.Expected[ChannelAverage] = ChannelSpec{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
 	}
-	if len(p.Recording.Ring) > 0 {
-		in.Offers |= WantRing
-		in.Expected[ChannelRing] = Character{StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}
+	if len(p.Recording.Buffer) > 0 {
+		in.Supported |= MetricBuffer
+		in.Expected[ChannelBuffer] = ChannelSpec{StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}
 	}
 	return in
 }
@@ -68,7 +68,7 @@ func (p *Replay) Open(uuid string) (Device, error) {
 // likely took a value, Mw that value in microjoules.
 func (r *Recording) Steps() []Sample {
 	var looks []Tick
-	for _, l := range r.Looks {
+	for _, l := range r.Reads {
 		if l.OK {
 			looks = append(looks, l.Tick)
 		}
@@ -107,25 +107,25 @@ const (
 	ringAgeNs = 12e6
 )
 
-func (d *replayed) Read(w Want, r *Reading) error {
+func (d *replayed) Read(w Metrics, r *Reading) error {
 	r.Before = d.p.Clock.Now()
 	at := r.Before - d.shift
 	if _, end := d.p.Recording.Span(); at > end {
 		return fmt.Errorf("replay: the recording has ended: %w", ErrLost)
 	}
-	looks := d.p.Recording.Looks
+	looks := d.p.Recording.Reads
 	i := max(0, sort.Search(len(looks), func(i int) bool { return looks[i].Before > at })-1)
-	if w&WantEnergy != 0 && len(d.p.steps) > 0 {
+	if w&MetricEnergy != 0 && len(d.p.steps) > 0 {
 		d.energy(at, looks[i], r)
 	}
-	if w&WantPower != 0 && len(looks) > 0 {
+	if w&MetricPower != 0 && len(looks) > 0 {
 		r.PowerAt, r.InstantMw, r.AverageMw = d.p.Clock.Now(), looks[i].InstantMw, looks[i].AverageMw
 	}
-	if w&WantStatus != 0 && len(looks) > 0 {
+	if w&MetricStatus != 0 && len(looks) > 0 {
 		l := looks[i]
 		r.Status.TempC, r.Status.MemUsedB, r.Status.SMClockMHz, r.Status.Throttle = l.TempC, l.MemUsedB, l.SMClockMHz, l.Throttle
 	}
-	if w&WantRing != 0 {
+	if w&MetricBuffer != 0 {
 		d.ring(at, r)
 	}
 	r.After = d.p.Clock.Now()
@@ -133,7 +133,7 @@ func (d *replayed) Read(w Want, r *Reading) error {
 }
 
 // energy reads the counter halfway through a call that takes as long as the recorded one did.
-func (d *replayed) energy(at int64, l Look, r *Reading) {
+func (d *replayed) energy(at int64, l RecordedRead, r *Reading) {
 	took := l.After - l.Before
 	steps := d.p.steps
 	i := max(0, sort.Search(len(steps), func(i int) bool { return steps[i].At > at+took/2 })-1)
@@ -143,11 +143,11 @@ func (d *replayed) energy(at int64, l Look, r *Reading) {
 }
 
 func (d *replayed) ring(at int64, r *Reading) {
-	ring := d.p.Recording.Ring
+	ring := d.p.Recording.Buffer
 	to := sort.Search(len(ring), func(i int) bool { return ring[i].At > at-ringAgeNs })
 	from := max(to-ringDepth, sort.Search(len(ring), func(i int) bool { return ring[i].At > d.last }))
 	for _, s := range ring[from:max(from, to)] {
 		d.last = s.At
-		r.Ring = append(r.Ring, Sample{At: s.At + d.shift, Mw: s.Mw})
+		r.Buffer = append(r.Buffer, Sample{At: s.At + d.shift, Mw: s.Mw})
 	}
 }

@@ -35,7 +35,7 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 			return rows
 		}
 		row := m.blank(r.info, r.epoch)
-		row.Contention, row.OursMemB, row.Status = r.contention, r.oursMem, r.seen.Status
+		row.Contention, row.UpstreamMemB, row.Status = r.contention, r.oursMem, r.seen.Status
 		if e.OK {
 			row.EnergyUj, row.ErrorUj = meter.Some(e.Uj), meter.Some(e.ErrorUj)
 			row.MeanMw = meter.Some((e.Uj + 500) / 1000) // microjoules in one second

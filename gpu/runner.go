@@ -178,7 +178,7 @@ func (r *runner) tryOpen() error {
 	r.dev, r.info = dev, dev.Info()
 	r.learn.begin(r.info)
 	r.beginEpoch()
-	r.pace.start(r.info.Offers, r.cfg.Clock.Now())
+	r.pace.start(r.info.Supported, r.cfg.Clock.Now())
 	if r.learn.probing {
 		r.setCondition(Probing, "")
 	} else {
@@ -218,7 +218,7 @@ func (r *runner) sample() bool {
 		now := r.cfg.Clock.Now()
 		if r.learn.probing && r.learn.probeOver(now) {
 			r.setCondition(Live, "")
-			r.pace.done(r.info.Offers&WantEnergy, now, r.facts(r.isBusy(now)), &r.learn.edges) // its rhythm is known now
+			r.pace.done(r.info.Supported&MetricEnergy, now, r.facts(r.isBusy(now)), &r.learn.edges) // its rhythm is known now
 		}
 		want, next := r.due(now)
 		if want == 0 {
@@ -245,17 +245,17 @@ func (r *runner) sample() bool {
 }
 
 // due returns what to ask for now; while the device is being probed, its counter and power all the time.
-func (r *runner) due(now int64) (Want, int64) {
+func (r *runner) due(now int64) (Metrics, int64) {
 	if !r.learn.probing {
-		return r.pace.take(r.info.Offers, now)
+		return r.pace.take(r.info.Supported, now)
 	}
-	want, next := r.pace.take(r.info.Offers&^(WantEnergy|WantPower), now)
-	fast, soon := r.learn.probe.want(r.info.Offers, now)
+	want, next := r.pace.take(r.info.Supported&^(MetricEnergy|MetricPower), now)
+	fast, soon := r.learn.probe.want(r.info.Supported, now)
 	return want | fast, min(next, soon)
 }
 
 // round asks for the groups in want and tells what came. A reason means that the device is lost.
-func (r *runner) round(want Want) (lost string) {
+func (r *runner) round(want Metrics) (lost string) {
 	busy := r.isBusy(r.cfg.Clock.Now())
 	if !busy && r.asleep() {
 		return ErrAsleep.Error()
@@ -283,9 +283,9 @@ func (r *runner) round(want Want) (lost string) {
 }
 
 // record writes the reading down as it was handed on.
-func (r *runner) record(want Want) {
+func (r *runner) record(want Metrics) {
 	var contended meter.Int
-	if want&WantProcs != 0 && r.contention != ContentionUnknown {
+	if want&MetricProcesses != 0 && r.contention != ContentionUnknown {
 		contended = meter.Some(int64(r.contention - ContentionNone))
 	}
 	if r.learn.demoted[ChannelCounter] != "" {
@@ -312,10 +312,10 @@ func (r *runner) failed(err error) (lost string) {
 }
 
 // read asks for one group after the other, so that each one's cost is known.
-func (r *runner) read(want Want) (err error) {
+func (r *runner) read(want Metrics) (err error) {
 	r.reading.Reset()
 	var began int64
-	want.groups(func(i int, g Want) {
+	want.groups(func(i int, g Metrics) {
 		if err != nil {
 			return
 		}
@@ -327,7 +327,7 @@ func (r *runner) read(want Want) (err error) {
 			began = r.reading.Before
 		}
 		r.calls[i].add(r.reading.After - r.reading.Before)
-		if g == WantEnergy {
+		if g == MetricEnergy {
 			r.learn.costs(r.cfg.cpu()-cpu, r.learn.probing || r.pace.early)
 		}
 	})

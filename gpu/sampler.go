@@ -43,14 +43,14 @@ type Target struct {
 	Source Source
 	Info   Info // as Source.List returned it
 
-	// Ours says whether a process belongs to the upstream; nil where that cannot be told. Another
+	// IsUpstreamProcess says whether a process belongs to the upstream; nil where that cannot be told. Another
 	// process that computes on the device makes its joules contended. It is asked at most every ten
 	// seconds, on the device's goroutine.
-	Ours func(pid int) bool
+	IsUpstreamProcess func(pid int) bool
 
-	// Known says whether that can be told of a process: not, where the upstream's own cannot be seen, or where
+	// OwnerKnown says whether that can be told of a process: not, where the upstream's own cannot be seen, or where
 	// the driver's numbers are those of another PID namespace. nil: of all.
-	Known func(pid int) bool
+	OwnerKnown func(pid int) bool
 }
 
 // Sampler samples devices until it is stopped. Each device has one goroutine on its own OS thread,

@@ -43,8 +43,8 @@ func TestSeveralDevices(t *testing.T) {
 		if idle.Info.UUID != "SIM-0" || busy.Info.UUID != "SIM-1" {
 			t.Fatalf("%s and %s", idle.Info.UUID, busy.Info.UUID)
 		}
-		if idle.Channels[gpu.ChannelRing].LagLearnt || !busy.Channels[gpu.ChannelRing].LagLearnt {
-			t.Errorf("lags learnt: idle %v, busy %v", idle.Channels[gpu.ChannelRing].LagLearnt, busy.Channels[gpu.ChannelRing].LagLearnt)
+		if idle.Channels[gpu.ChannelBuffer].LagLearnt || !busy.Channels[gpu.ChannelBuffer].LagLearnt {
+			t.Errorf("lags learnt: idle %v, busy %v", idle.Channels[gpu.ChannelBuffer].LagLearnt, busy.Channels[gpu.ChannelBuffer].LagLearnt)
 		}
 		if 2*idle.Calls["energy"].Count > 3*busy.Calls["energy"].Count {
 			t.Errorf("looks at the counter: idle %d, busy %d", idle.Calls["energy"].Count, busy.Calls["energy"].Count)
@@ -105,7 +105,7 @@ func BenchmarkSimulated(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Reset()
-		if err := d.Read(gpu.WantEnergy|gpu.WantRing|gpu.WantPower|gpu.WantStatus, &r); err != nil {
+		if err := d.Read(gpu.MetricEnergy|gpu.MetricBuffer|gpu.MetricPower|gpu.MetricStatus, &r); err != nil {
 			b.Fatal(err)
 		}
 	}

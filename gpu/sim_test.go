@@ -62,7 +62,7 @@ func newWorld(t *testing.T, cfg sim.Config) *world {
 	}
 	var targets []gpu.Target
 	for _, in := range infos {
-		targets = append(targets, gpu.Target{Source: w.source, Info: in, Ours: func(pid int) bool { return pid == 1 }})
+		targets = append(targets, gpu.Target{Source: w.source, Info: in, IsUpstreamProcess: func(pid int) bool { return pid == 1 }})
 	}
 	w.sampler, err = gpu.Start(gpu.Config{Clock: w.clock, Targets: targets, Handle: w.handle})
 	if err != nil {
@@ -93,7 +93,7 @@ func (w *world) play(events []gpu.Event) {
 // TestEnergyOnSoundSensors: with an H100's sensors, energies are right, and the bound is tight.
 func TestEnergyOnSoundSensors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := sim.Sound()
+		f := sim.Healthy()
 		f.EnergyCall = 3500 * time.Microsecond
 		w := newWorld(t, sim.Config{Faults: &f})
 		start := w.clock.Now()
@@ -103,7 +103,7 @@ func TestEnergyOnSoundSensors(t *testing.T) {
 		st := w.sampler.States()[0]
 		e := w.trace.Energy(start+3e9, start+60e9)
 		truth := w.source.TruthUj(start+3e9, start+60e9)
-		t.Logf("%s lag %d, counter lag %d; 57 s: %.3f %% off, bound %.3f %%, marked %q", st.Shape, st.Channels[st.Shape].LagNs, st.Channels[gpu.ChannelCounter].LagNs,
+		t.Logf("%s lag %d, counter lag %d; 57 s: %.3f %% off, bound %.3f %%, marked %q", st.Profile, st.Channels[st.Profile].LagNs, st.Channels[gpu.ChannelCounter].LagNs,
 			100*(float64(e.Uj)/truth-1), 100*float64(e.ErrorUj)/truth, e.Marked)
 		if !e.OK || e.Marked != "" || math.Abs(float64(e.Uj)/truth-1) > 0.002 || float64(e.ErrorUj) > 0.02*truth {
 			t.Errorf("%+v, truth %.0f", e, truth)
@@ -126,11 +126,11 @@ func TestEnergyOnSoundSensors(t *testing.T) {
 
 // faulty returns a card with random sensors and what is wrong with it.
 func faulty(r *rand.Rand) (sim.Faults, string) {
-	f := sim.Sound()
+	f := sim.Healthy()
 	ms := time.Millisecond
 	f.EnergyCall = time.Duration(r.IntN(5000)) * time.Microsecond
 	f.Counter.Phase = time.Duration(r.IntN(100)) * ms
-	f.Ring.Phase = time.Duration(r.IntN(20)) * ms
+	f.Buffer.Phase = time.Duration(r.IntN(20)) * ms
 	what := "sound"
 	kind := r.IntN(12)
 	switch kind {
@@ -139,40 +139,40 @@ func faulty(r *rand.Rand) (sim.Faults, string) {
 		f.Counter.Period = time.Duration(20+r.IntN(500)) * ms
 	case 2:
 		what = "ring period and partial coverage"
-		f.Ring.Period = time.Duration(20+r.IntN(180)) * ms
-		f.Ring.Window = time.Duration(float64(f.Ring.Period) * (0.2 + 0.8*r.Float64()))
+		f.Buffer.Period = time.Duration(20+r.IntN(180)) * ms
+		f.Buffer.Window = time.Duration(float64(f.Buffer.Period) * (0.2 + 0.8*r.Float64()))
 	case 3:
 		what = "averaging window"
-		f.Ring.Off = true
+		f.Buffer.Off = true
 		f.Instant.Window = time.Duration(100+r.IntN(1500)) * ms
 	case 4:
 		what = "lag"
-		f.Ring.Lag = time.Duration(r.IntN(400)) * ms
+		f.Buffer.Lag = time.Duration(r.IntN(400)) * ms
 		f.Counter.Lag = time.Duration(r.IntN(100)) * ms
 	case 5:
 		what = "power gain"
-		f.Ring.Gain = 0.5 + r.Float64()
+		f.Buffer.Gain = 0.5 + r.Float64()
 	case 6:
 		what = "noise"
-		f.Ring.NoiseMw = 30e3 * r.Float64()
+		f.Buffer.NoiseMw = 30e3 * r.Float64()
 	case 7:
 		what = "quantisation"
-		f.Ring.QuantumMw = 1 + r.Int64N(30e3)
+		f.Buffer.QuantumMw = 1 + r.Int64N(30e3)
 		f.Counter.QuantumMw = 1 + r.Int64N(20e3)
 	case 8:
 		what = "no counter"
 		f.Counter.Off = true
-		f.Ring.Off = r.IntN(2) == 0
+		f.Buffer.Off = r.IntN(2) == 0
 	case 9:
 		what = "counter alone"
-		f.Ring.Off, f.Instant.Off, f.Average.Denied = true, true, true
+		f.Buffer.Off, f.Instant.Off, f.Average.Denied = true, true, true
 	case 10:
 		what = "only a 1 s average"
-		f.Ring.Off, f.Instant.Off, f.Counter.Denied = true, true, true
+		f.Buffer.Off, f.Instant.Off, f.Counter.Denied = true, true, true
 		f.Average.Window = time.Duration(500+r.IntN(1000)) * ms
 	case 11:
 		what = "only a coarse average beside the counter"
-		f.Ring.Off, f.Instant.Off = true, true
+		f.Buffer.Off, f.Instant.Off = true, true
 		f.Average.Period = time.Duration(100+r.IntN(900)) * ms
 		f.Average.Window = f.Average.Period + time.Duration(r.IntN(1000))*ms
 	}

@@ -26,11 +26,11 @@ type State struct {
 	Missed    int `json:"samples_missed"`
 	Demotions int `json:"demotions"`
 
-	Shape    Channel              `json:"shape"`
-	Channels map[Channel]Learnt   `json:"channels"`
-	Demoted  map[Channel]string   `json:"demoted,omitempty"` // with the reason
-	Disputed bool                 `json:"disputed,omitempty"`
-	Calls    map[string]CallStats `json:"calls"`
+	Profile  Channel                 `json:"shape"`
+	Channels map[Channel]Calibration `json:"channels"`
+	Demoted  map[Channel]string      `json:"demoted,omitempty"` // with the reason
+	Disputed bool                    `json:"disputed,omitempty"`
+	Calls    map[string]CallStats    `json:"calls"`
 
 	// Agreement is the counter's joules per joule of the integrated shape, in parts per million.
 	Agreement meter.Int `json:"agreement_ppm"`
@@ -47,8 +47,8 @@ type State struct {
 	Row        *Row       `json:"row,omitempty"` // the last whole second
 }
 
-// Learnt is what sampling has found out about a channel.
-type Learnt struct {
+// Calibration is what sampling has found out about a channel.
+type Calibration struct {
 	StepNs    int64 `json:"step_ns"`
 	WindowNs  int64 `json:"window_ns"`
 	LagNs     int64 `json:"lag_ns"`
@@ -65,17 +65,17 @@ type CallStats struct {
 }
 
 // String names the group, as State.Calls does.
-func (w Want) String() string {
+func (w Metrics) String() string {
 	switch w {
-	case WantEnergy:
+	case MetricEnergy:
 		return "energy"
-	case WantRing:
+	case MetricBuffer:
 		return "ring"
-	case WantPower:
+	case MetricPower:
 		return "power"
-	case WantStatus:
+	case MetricStatus:
 		return "status"
-	case WantProcs:
+	case MetricProcesses:
 		return "processes"
 	}
 	return "several"

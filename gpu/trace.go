@@ -80,15 +80,15 @@ func NewTrace(keep time.Duration) *Trace {
 
 // Add takes a batch of the device. A new epoch or a change of channel begins anew.
 func (t *Trace) Add(b *Batch) {
-	if !t.began || b.Epoch != t.epoch || b.Shape != t.shape {
+	if !t.began || b.Epoch != t.epoch || b.Profile != t.shape {
 		t.c.reset()
 		if b.Epoch != t.epoch || !t.began {
 			t.knots, t.doubted = t.knots[:0], knot{}
 		}
-		t.began, t.epoch, t.shape, t.rms = true, b.Epoch, b.Shape, math.Inf(1)
+		t.began, t.epoch, t.shape, t.rms = true, b.Epoch, b.Profile, math.Inf(1)
 	}
-	t.shapeLag, t.tickLag, t.learnt = b.ShapeLagNs, b.TickLagNs, b.LagsLearnt
-	t.shapeErr, t.tickErr = b.ShapeErrNs, b.TickErrNs
+	t.shapeLag, t.tickLag, t.learnt = b.ProfileLagNs, b.TickLagNs, b.LagsLearnt
+	t.shapeErr, t.tickErr = b.ProfileErrNs, b.TickErrNs
 	t.stepNs, t.windowNs, t.disputed = b.StepNs, b.WindowNs, b.Disputed
 	t.c.gapNs = gapAfter(b.StepNs)
 	t.c.add(b.Samples...)

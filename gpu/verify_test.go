@@ -107,7 +107,7 @@ func share(from, to gpu.State) float64 {
 func TestVerification(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := gpu.NewClock()
-		f := sim.Sound()
+		f := sim.Healthy()
 		f.EnergyCall = 3500 * time.Microsecond
 		src := sim.New(sim.Config{Clock: clock, Faults: &f})
 		list, err := src.List()
@@ -121,7 +121,7 @@ func TestVerification(t *testing.T) {
 		b := &bench{clock: clock, target: gpu.Target{Source: src, Info: list[0]}}
 		b.counter = func() (before, after, uj int64, err error) {
 			var r gpu.Reading
-			err = other.Read(gpu.WantEnergy, &r)
+			err = other.Read(gpu.MetricEnergy, &r)
 			return r.Energy.Before, r.Energy.After, r.Energy.Uj, err
 		}
 		play := func(prefill, decode, pause time.Duration) func(context.Context, gpu.Activity) int64 {

@@ -65,7 +65,7 @@ type gated struct {
 	g *gate
 }
 
-func (d *gated) Read(w gpu.Want, r *gpu.Reading) error {
+func (d *gated) Read(w gpu.Metrics, r *gpu.Reading) error {
 	d.g.pass()
 	return d.Device.Read(w, r)
 }
@@ -194,8 +194,8 @@ type delaying struct {
 	d *delays
 }
 
-func (d *delaying) Read(w gpu.Want, r *gpu.Reading) error {
-	if w&gpu.WantEnergy != 0 {
+func (d *delaying) Read(w gpu.Metrics, r *gpu.Reading) error {
+	if w&gpu.MetricEnergy != 0 {
 		d.d.mu.Lock()
 		d.d.owed += d.d.by
 		d.d.mu.Unlock()

@@ -47,7 +47,7 @@ func TestAttributeOfATornRecording(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if last := rec.Ring[len(rec.Ring)-1]; last.Mw < 50_000 {
+		if last := rec.Buffer[len(rec.Buffer)-1]; last.Mw < 50_000 {
 			t.Fatalf("a part of a number was taken for the power: %+v", last)
 		}
 		c := attributeCmd{Dir: dir, Rule: "phase", Shape: "best", JSON: true}

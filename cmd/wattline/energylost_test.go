@@ -105,7 +105,7 @@ func (c *watchedCard) request(seq uint64, id string) {
 // is back all is as before, and a request has its joules.
 func TestTheRowsAndMetricsOfALostDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		faults := sim.Sound()
+		faults := sim.Healthy()
 		c := newWatchedCard(t, &faults)
 		begin := c.clock.Now()
 		c.card.SetFaults(func(f *sim.Faults) { f.LostFrom, f.LostTo = begin+20e9, begin+50e9 })

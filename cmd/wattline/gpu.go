@@ -204,17 +204,17 @@ func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 	if in.Kind == gpu.KindGPU {
 		printNow(line, d)
 	}
-	for _, c := range []gpu.Channel{gpu.ChannelCounter, gpu.ChannelRing, gpu.ChannelInstant, gpu.ChannelAverage} {
+	for _, c := range []gpu.Channel{gpu.ChannelCounter, gpu.ChannelBuffer, gpu.ChannelInstant, gpu.ChannelAverage} {
 		if l, ok := d.Channels[c]; ok {
 			printChannel(line, d, c, l)
 		}
 	}
 	switch {
 	case d.Agreement.Valid && d.Disputed:
-		line("agreement", "DISPUTED: the energy counter says %+.2f %% of what %s power adds up to", float64(d.Agreement.V-1e6)/1e4, d.Shape)
+		line("agreement", "DISPUTED: the energy counter says %+.2f %% of what %s power adds up to", float64(d.Agreement.V-1e6)/1e4, d.Profile)
 	case d.Agreement.Valid:
-		line("agreement", "the energy counter and %s power differ by %+.2f %%", d.Shape, float64(d.Agreement.V-1e6)/1e4)
-	case d.Channels[gpu.ChannelCounter] != (gpu.Learnt{}) && d.Shape != gpu.ChannelCounter:
+		line("agreement", "the energy counter and %s power differ by %+.2f %%", d.Profile, float64(d.Agreement.V-1e6)/1e4)
+	case d.Channels[gpu.ChannelCounter] != (gpu.Calibration{}) && d.Profile != gpu.ChannelCounter:
 		line("agreement", "of counter and power not known yet: look longer, e.g. --look 15s")
 	}
 	if row := d.Row; row != nil && row.EnergyUj.Valid {
@@ -232,8 +232,8 @@ func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 			printLearnt(line, &learnt[i])
 		}
 	}
-	for _, what := range slices.Sorted(maps.Keys(in.Lacks)) {
-		line("lacks", "%s: %s", what, in.Lacks[what])
+	for _, what := range slices.Sorted(maps.Keys(in.Unavailable)) {
+		line("lacks", "%s: %s", what, in.Unavailable[what])
 	}
 	fmt.Fprintln(w)
 }
@@ -279,12 +279,12 @@ func printNow(line func(what, format string, args ...any), d *gpu.State) {
 // channelNames are the channels as people call them, and the group of calls behind each.
 var channelNames = map[gpu.Channel]struct{ name, calls string }{
 	gpu.ChannelCounter: {"energy counter", "energy"},
-	gpu.ChannelRing:    {"power samples", "ring"},
+	gpu.ChannelBuffer:  {"power samples", "ring"},
 	gpu.ChannelInstant: {"instant power", "power"},
 	gpu.ChannelAverage: {"average power", "power"},
 }
 
-func printChannel(line func(what, format string, args ...any), d *gpu.State, c gpu.Channel, l gpu.Learnt) {
+func printChannel(line func(what, format string, args ...any), d *gpu.State, c gpu.Channel, l gpu.Calibration) {
 	name := channelNames[c]
 	parts := []string{fmt.Sprintf("every %s", milliseconds(l.StepNs))}
 	if l.WindowNs > 0 {
@@ -301,7 +301,7 @@ func printChannel(line func(what, format string, args ...any), d *gpu.State, c g
 	if k := d.Calls[name.calls]; k.Count > 0 {
 		parts = append(parts, fmt.Sprintf("%d calls p50 %s p99 %s max %s", k.Count, milliseconds(k.P50Ns), milliseconds(k.P99Ns), milliseconds(k.MaxNs)))
 	}
-	if c == d.Shape {
+	if c == d.Profile {
 		parts = append(parts, "gives the shape")
 	}
 	if why := d.Demoted[c]; why != "" {

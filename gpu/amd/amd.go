@@ -61,7 +61,7 @@ func (s *Source) cards() ([]card, error) {
 
 // describe reads the fixed facts of a card; none of these files wakes it.
 func describe(dir string, index int) gpu.Info {
-	in := gpu.Info{Index: index, Kind: gpu.KindGPU, Source: "amd", Driver: "amdgpu", Lacks: map[string]string{}}
+	in := gpu.Info{Index: index, Kind: gpu.KindGPU, Source: "amd", Driver: "amdgpu", Unavailable: map[string]string{}}
 	in.PCI = pciOf(gpu.SysWord(filepath.Join(dir, "uevent")))
 	in.UUID = "AMD-" + in.PCI
 	if id := gpu.SysWord(filepath.Join(dir, "unique_id")); id != "" {
@@ -113,7 +113,7 @@ func (s *Source) Open(uuid string) (gpu.Device, error) {
 
 // The files of a card. Scale turns a file's unit into the value's; negative scales divide.
 var files = []struct {
-	what  string // as Info.Lacks names it
+	what  string // as Info.Unavailable names it
 	path  string // below the card's folder; * in it is the hwmon folder's number
 	scale int64
 	value func(d *device) *meter.Int
@@ -155,23 +155,23 @@ type device struct {
 func (s *Source) open(c card) (gpu.Device, error) {
 	d := &device{s: s, info: c.info, dir: c.dir}
 	in := &d.info
-	in.Offers = gpu.WantStatus
-	in.Lacks["power samples"] = "the kernel driver keeps none"
-	in.Lacks["throttle reasons"] = "only in the driver's binary metrics, which differ by card"
-	in.Lacks["processes"] = "sysfs does not list them"
+	in.Supported = gpu.MetricStatus
+	in.Unavailable["power samples"] = "the kernel driver keeps none"
+	in.Unavailable["throttle reasons"] = "only in the driver's binary metrics, which differ by card"
+	in.Unavailable["processes"] = "sysfs does not list them"
 	for _, f := range files {
 		h, why := d.hold(f.path, f.scale, f.value(d))
 		if why != "" {
-			in.Lacks[f.what] = why
+			in.Unavailable[f.what] = why
 			continue
 		}
 		switch h.value {
 		case &d.instant, &d.average:
 			d.power = append(d.power, h)
-			in.Offers |= gpu.WantPower
+			in.Supported |= gpu.MetricPower
 		case &d.energy:
 			d.counter = append(d.counter, h)
-			in.Offers |= gpu.WantEnergy
+			in.Supported |= gpu.MetricEnergy
 		default:
 			d.state = append(d.state, h)
 		}
@@ -205,17 +205,17 @@ func (d *device) hold(pattern string, scale int64, v *meter.Int) (held, string) 
 // expect sets what is known of the channels. power1_average is the firmware's average, whose window
 // differs by generation; power1_input is a shorter one.
 func (d *device) expect() {
-	d.info.Expected = map[gpu.Channel]gpu.Character{}
+	d.info.Expected = map[gpu.Channel]gpu.ChannelSpec{}
 	for _, h := range d.power {
 		switch h.value {
 		case &d.instant:
-			d.info.Expected[gpu.ChannelInstant] = gpu.Character{StepNs: 50e6, WindowNs: 50e6, LagNs: 50e6}
+			d.info.Expected[gpu.ChannelInstant] = gpu.ChannelSpec{StepNs: 50e6, WindowNs: 50e6, LagNs: 50e6}
 		case &d.average:
-			d.info.Expected[gpu.ChannelAverage] = gpu.Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 500e6}
+			d.info.Expected[gpu.ChannelAverage] = gpu.ChannelSpec{StepNs: 100e6, WindowNs: 1e9, LagNs: 500e6}
 		}
 	}
 	if len(d.counter) > 0 {
-		d.info.Expected[gpu.ChannelCounter] = gpu.Character{StepNs: 10e6, LagNs: 10e6}
+		d.info.Expected[gpu.ChannelCounter] = gpu.ChannelSpec{StepNs: 10e6, LagNs: 10e6}
 	}
 }
 
@@ -233,9 +233,9 @@ func (d *device) Close() error {
 }
 
 // Read implements gpu.Device. Values that fail are null; when all of a group fail the card is lost.
-func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
+func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	r.Before = d.s.clock.Now()
-	if w&gpu.WantEnergy != 0 && len(d.counter) > 0 {
+	if w&gpu.MetricEnergy != 0 && len(d.counter) > 0 {
 		t := gpu.Tick{Before: d.s.clock.Now()}
 		err := read(d.counter)
 		t.After = d.s.clock.Now()
@@ -245,13 +245,13 @@ func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
 		t.Uj, t.OK = d.energy.V, d.energy.Valid
 		r.Energy = t
 	}
-	if w&gpu.WantPower != 0 && len(d.power) > 0 {
+	if w&gpu.MetricPower != 0 && len(d.power) > 0 {
 		if err := read(d.power); err != nil {
 			return err
 		}
 		r.PowerAt, r.InstantMw, r.AverageMw = d.s.clock.Now(), d.instant, d.average
 	}
-	if w&gpu.WantStatus != 0 && len(d.state) > 0 {
+	if w&gpu.MetricStatus != 0 && len(d.state) > 0 {
 		if err := read(d.state); err != nil {
 			return err
 		}

@@ -52,12 +52,12 @@ func open(t *testing.T, root string) gpu.Device {
 	return d
 }
 
-const all = gpu.WantEnergy | gpu.WantPower | gpu.WantStatus
+const all = gpu.MetricEnergy | gpu.MetricPower | gpu.MetricStatus
 
 func TestCard(t *testing.T) {
 	d := open(t, unpack(t, "rx7900.txtar"))
 	in := d.Info()
-	if in.UUID != "AMD-a1b2c3d4e5f60718" || in.PCI != "0000:03:00.0" || in.Name != "AMD GPU 0x744c" || in.Offers != all || in.Lacks["instant power"] == "" {
+	if in.UUID != "AMD-a1b2c3d4e5f60718" || in.PCI != "0000:03:00.0" || in.Name != "AMD GPU 0x744c" || in.Supported != all || in.Unavailable["instant power"] == "" {
 		t.Errorf("info %+v", in)
 	}
 	var r gpu.Reading
@@ -81,7 +81,7 @@ func TestAPU(t *testing.T) {
 	d := open(t, unpack(t, "apu.txtar"))
 	in := d.Info()
 	for _, what := range []string{"energy counter", "memory", "power limit", "average power", "SM clock"} {
-		if in.Lacks[what] == "" {
+		if in.Unavailable[what] == "" {
 			t.Errorf("no reason for the missing %s", what)
 		}
 	}
@@ -105,11 +105,11 @@ func TestGone(t *testing.T) {
 	}
 	spoil("gpu_busy_percent")
 	var r gpu.Reading
-	if err := d.Read(gpu.WantStatus, &r); err != nil || r.Status.UtilPct.Valid || !r.Status.TempC.Valid {
+	if err := d.Read(gpu.MetricStatus, &r); err != nil || r.Status.UtilPct.Valid || !r.Status.TempC.Valid {
 		t.Errorf("error %v, status %+v", err, r.Status)
 	}
 	spoil("hwmon/hwmon4/power1_average")
-	if err := d.Read(gpu.WantPower, &r); !errors.Is(err, gpu.ErrLost) {
+	if err := d.Read(gpu.MetricPower, &r); !errors.Is(err, gpu.ErrLost) {
 		t.Errorf("error %v, want a lost device", err)
 	}
 }

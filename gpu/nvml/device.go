@@ -30,7 +30,7 @@ type device struct {
 	xid      meter.Int
 }
 
-// What can be missing, as Info.Lacks names it.
+// What can be missing, as Info.Unavailable names it.
 const (
 	lackEnergy  = "energy counter"
 	lackRing    = "power samples"
@@ -55,22 +55,22 @@ const (
 func (d *device) probe() {
 	d.has = map[string]bool{}
 	in := &d.info
-	in.Offers = gpu.WantStatus
-	in.Expected = map[gpu.Channel]gpu.Character{}
+	in.Supported = gpu.MetricStatus
+	in.Expected = map[gpu.Channel]gpu.ChannelSpec{}
 	ok := func(what string, ret nvml.Return) bool {
 		d.has[what] = ret == nvml.SUCCESS
 		if ret != nvml.SUCCESS {
-			in.Lacks[what] = why(d.s.lib, ret)
+			in.Unavailable[what] = why(d.s.lib, ret)
 		}
 		return ret == nvml.SUCCESS
 	}
 	if _, ret := d.h.GetTotalEnergyConsumption(); ok(lackEnergy, ret) {
-		in.Offers |= gpu.WantEnergy
-		in.Expected[gpu.ChannelCounter] = gpu.Character{StepNs: 100e6, LagNs: 30e6}
+		in.Supported |= gpu.MetricEnergy
+		in.Expected[gpu.ChannelCounter] = gpu.ChannelSpec{StepNs: 100e6, LagNs: 30e6}
 	}
 	if _, _, ret := d.h.GetSamples(nvml.TOTAL_POWER_SAMPLES, 0); ret == nvml.ERROR_NOT_FOUND || ok(lackRing, ret) {
-		in.Offers |= gpu.WantRing
-		in.Expected[gpu.ChannelRing] = gpu.Character{StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}
+		in.Supported |= gpu.MetricBuffer
+		in.Expected[gpu.ChannelBuffer] = gpu.ChannelSpec{StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}
 	}
 	d.probePower()
 	_, ret := d.h.GetUtilizationRates()
@@ -94,7 +94,7 @@ func (d *device) probe() {
 	_, ret = d.h.GetFanSpeed()
 	ok(lackFan, ret)
 	if _, ret = d.h.GetComputeRunningProcesses(); ok(lackProcs, ret) {
-		in.Offers |= gpu.WantProcs
+		in.Supported |= gpu.MetricProcesses
 	}
 	ok(lackXID, d.watchXID())
 }
@@ -103,16 +103,16 @@ func (d *device) probe() {
 // average on Ampere and later except GA100, and instant power before.
 func (d *device) probePower() {
 	in := &d.info
-	instant := gpu.Character{StepNs: 100e6, WindowNs: 25e6, LagNs: 60e6}
-	average := gpu.Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
+	instant := gpu.ChannelSpec{StepNs: 100e6, WindowNs: 25e6, LagNs: 60e6}
+	average := gpu.ChannelSpec{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6}
 	var r gpu.Reading
 	_ = d.readPower(&r) // what it could not read it leaves out
 	if r.InstantMw.Valid || r.AverageMw.Valid {
-		in.Offers |= gpu.WantPower
+		in.Supported |= gpu.MetricPower
 		if r.InstantMw.Valid {
 			in.Expected[gpu.ChannelInstant] = instant
 		} else {
-			in.Lacks[lackInstant] = "not supported by this card or driver"
+			in.Unavailable[lackInstant] = "not supported by this card or driver"
 		}
 		if r.AverageMw.Valid {
 			in.Expected[gpu.ChannelAverage] = average
@@ -120,16 +120,16 @@ func (d *device) probePower() {
 		return
 	}
 	if _, ret := d.h.GetPowerUsage(); ret != nvml.SUCCESS {
-		in.Lacks[lackPower] = why(d.s.lib, ret)
+		in.Unavailable[lackPower] = why(d.s.lib, ret)
 		return
 	}
-	in.Offers |= gpu.WantPower
+	in.Supported |= gpu.MetricPower
 	d.legacy = true
 	arch, ret := d.h.GetArchitecture()
 	ga100 := strings.Contains(in.Name, "A100") || strings.Contains(in.Name, "A30")
 	d.averaged = ret == nvml.SUCCESS && arch >= nvml.DEVICE_ARCH_AMPERE && !ga100
 	if d.averaged {
-		in.Lacks[lackInstant] = "this driver has none (530 or later has)"
+		in.Unavailable[lackInstant] = "this driver has none (530 or later has)"
 		in.Expected[gpu.ChannelAverage] = average
 		return
 	}
@@ -163,12 +163,12 @@ func (d *device) Close() error {
 }
 
 // Read implements gpu.Device.
-func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
+func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	if d.s.stale(d.generation) {
 		return fmt.Errorf("nvml: the library was connected anew: %w", gpu.ErrLost)
 	}
 	r.Before = d.s.clock.Now()
-	w &= d.info.Offers
+	w &= d.info.Supported
 	var ret nvml.Return
 	worst := nvml.SUCCESS
 	note := func(r nvml.Return) {
@@ -176,23 +176,23 @@ func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
 			worst = r
 		}
 	}
-	if w&gpu.WantEnergy != 0 {
+	if w&gpu.MetricEnergy != 0 {
 		ret = d.readEnergy(r)
 		note(ret)
 	}
-	if w&gpu.WantRing != 0 {
+	if w&gpu.MetricBuffer != 0 {
 		ret = d.readRing(r)
 		note(ret)
 	}
-	if w&gpu.WantPower != 0 {
+	if w&gpu.MetricPower != 0 {
 		ret = d.readPower(r)
 		note(ret)
 	}
-	if w&gpu.WantStatus != 0 {
+	if w&gpu.MetricStatus != 0 {
 		ret = d.readStatus(r)
 		note(ret)
 	}
-	if w&gpu.WantProcs != 0 {
+	if w&gpu.MetricProcesses != 0 {
 		ret = d.readProcs(r)
 		note(ret)
 	}
@@ -230,7 +230,7 @@ func (d *device) readRing(r *gpu.Reading) nvml.Return {
 			continue
 		}
 		d.lastSeen = s.TimeStamp
-		r.Ring = append(r.Ring, gpu.Sample{At: d.s.clock.FromReal(int64(s.TimeStamp) * 1000), Mw: mw})
+		r.Buffer = append(r.Buffer, gpu.Sample{At: d.s.clock.FromReal(int64(s.TimeStamp) * 1000), Mw: mw})
 	}
 	return nvml.SUCCESS
 }

@@ -105,7 +105,7 @@ func (s *Source) List() ([]gpu.Info, error) {
 		if ret != nvml.SUCCESS {
 			out = append(out, gpu.Info{
 				Index: i, Kind: gpu.KindGPU, Source: "nvml",
-				Lacks: map[string]string{"everything": why(s.lib, ret)},
+				Unavailable: map[string]string{"everything": why(s.lib, ret)},
 			})
 			continue
 		}
@@ -157,7 +157,7 @@ func (s *Source) stale(generation int) bool {
 
 // describe reads the fixed facts of a card.
 func (s *Source) describe(h nvml.Device) (gpu.Info, error) {
-	in := gpu.Info{Kind: gpu.KindGPU, Source: "nvml", Lacks: map[string]string{}}
+	in := gpu.Info{Kind: gpu.KindGPU, Source: "nvml", Unavailable: map[string]string{}}
 	var ret nvml.Return
 	if in.UUID, ret = h.GetUUID(); ret != nvml.SUCCESS {
 		return in, fmt.Errorf("nvml: read a device's UUID: %w", failure(s.lib, ret))
@@ -169,10 +169,10 @@ func (s *Source) describe(h nvml.Device) (gpu.Info, error) {
 		in.PCI = fmt.Sprintf("%04x:%02x:%02x.0", pci.Domain, pci.Bus, pci.Device)
 	}
 	if now, _, ret := h.GetMigMode(); ret == nvml.SUCCESS && now == nvml.DEVICE_MIG_ENABLE {
-		in.Lacks["power of each MIG instance"] = "MIG is on: the sensors see the whole card, and its instances cannot be told apart"
+		in.Unavailable["power of each MIG instance"] = "MIG is on: the sensors see the whole card, and its instances cannot be told apart"
 	}
 	if mode, ret := h.GetVirtualizationMode(); ret == nvml.SUCCESS && mode == nvml.GPU_VIRTUALIZATION_MODE_VGPU {
-		in.Lacks["power of the physical card"] = "this is a vGPU guest; run wattline on the host for what is null here"
+		in.Unavailable["power of the physical card"] = "this is a vGPU guest; run wattline on the host for what is null here"
 	}
 	return in, nil
 }

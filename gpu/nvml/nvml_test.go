@@ -136,14 +136,14 @@ func (c *card) open(t *testing.T) (gpu.Device, *Source) {
 	return d, s
 }
 
-const everything = gpu.WantEnergy | gpu.WantRing | gpu.WantPower | gpu.WantStatus | gpu.WantProcs
+const everything = gpu.MetricEnergy | gpu.MetricBuffer | gpu.MetricPower | gpu.MetricStatus | gpu.MetricProcesses
 
 func TestRead(t *testing.T) {
 	c := newCard()
 	c.xid = []uint64{79, 48}
 	d, _ := c.open(t)
 	in := d.Info()
-	if in.PCI != "0000:c3:00.0" || in.Driver != "580.159.04" || in.Offers != everything || in.Lacks["fan"] == "" || len(in.Lacks) != 1 {
+	if in.PCI != "0000:c3:00.0" || in.Driver != "580.159.04" || in.Supported != everything || in.Unavailable["fan"] == "" || len(in.Unavailable) != 1 {
 		t.Errorf("info %+v", in)
 	}
 	var r gpu.Reading
@@ -156,10 +156,10 @@ func TestRead(t *testing.T) {
 	if r.InstantMw != meter.Some(129_978) || r.AverageMw != meter.Some(141_382) {
 		t.Errorf("power %+v %+v", r.InstantMw, r.AverageMw)
 	}
-	if len(r.Ring) != 119 || r.Ring[118].Mw != 120_118 || r.Ring[118].At-r.Ring[117].At < 19e6 {
-		t.Errorf("ring of %d, last %+v", len(r.Ring), r.Ring[len(r.Ring)-1])
+	if len(r.Buffer) != 119 || r.Buffer[118].Mw != 120_118 || r.Buffer[118].At-r.Buffer[117].At < 19e6 {
+		t.Errorf("ring of %d, last %+v", len(r.Buffer), r.Buffer[len(r.Buffer)-1])
 	}
-	if age := r.Before - r.Ring[118].At; age < 0 || age > int64(time.Minute) {
+	if age := r.Before - r.Buffer[118].At; age < 0 || age > int64(time.Minute) {
 		t.Errorf("newest sample is %d ns old", age)
 	}
 	want := gpu.Status{
@@ -174,8 +174,8 @@ func TestRead(t *testing.T) {
 		t.Errorf("processes %+v", r.Procs)
 	}
 	r.Reset()
-	if err := d.Read(gpu.WantRing, &r); err != nil || len(r.Ring) != 0 {
-		t.Errorf("second fetch: %d samples, error %v: nothing is new", len(r.Ring), err)
+	if err := d.Read(gpu.MetricBuffer, &r); err != nil || len(r.Buffer) != 0 {
+		t.Errorf("second fetch: %d samples, error %v: nothing is new", len(r.Buffer), err)
 	}
 	if r.Energy.OK || r.InstantMw.Valid || r.ProcsKnown {
 		t.Errorf("asked for the ring alone, got %+v", r)
@@ -196,14 +196,14 @@ func TestMissing(t *testing.T) {
 	}
 	d, _ := c.open(t)
 	in := d.Info()
-	if in.Offers&(gpu.WantEnergy|gpu.WantRing) != 0 {
-		t.Errorf("offers %b", in.Offers)
+	if in.Supported&(gpu.MetricEnergy|gpu.MetricBuffer) != 0 {
+		t.Errorf("offers %b", in.Supported)
 	}
 	for what, word := range map[string]string{
 		"energy counter": "not supported", "power samples": "permission", "power of each MIG instance": "MIG", "power of the physical card": "vGPU",
 	} {
-		if !strings.Contains(in.Lacks[what], word) {
-			t.Errorf("lacks[%s] = %q, want a reason with %q", what, in.Lacks[what], word)
+		if !strings.Contains(in.Unavailable[what], word) {
+			t.Errorf("lacks[%s] = %q, want a reason with %q", what, in.Unavailable[what], word)
 		}
 	}
 	var r gpu.Reading
@@ -212,8 +212,8 @@ func TestMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r.Energy.OK || len(r.Ring) != 0 || !r.InstantMw.Valid || calls != 1 {
-		t.Errorf("energy %+v, %d samples, instant %+v, %d calls", r.Energy, len(r.Ring), r.InstantMw, calls)
+	if r.Energy.OK || len(r.Buffer) != 0 || !r.InstantMw.Valid || calls != 1 {
+		t.Errorf("energy %+v, %d samples, instant %+v, %d calls", r.Energy, len(r.Buffer), r.InstantMw, calls)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestOldDriver(t *testing.T) {
 		}
 		d, _ := c.open(t)
 		var r gpu.Reading
-		if err := d.Read(gpu.WantPower, &r); err != nil {
+		if err := d.Read(gpu.MetricPower, &r); err != nil {
 			t.Fatal(err)
 		}
 		if r.AverageMw.Valid != x.averaged || r.InstantMw.Valid == x.averaged {
@@ -260,7 +260,7 @@ func TestLost(t *testing.T) {
 	for _, ret := range []nvml.Return{nvml.ERROR_GPU_IS_LOST, nvml.ERROR_RESET_REQUIRED, nvml.ERROR_UNINITIALIZED, nvml.ERROR_DRIVER_NOT_LOADED} {
 		c.refuse = ret
 		var r gpu.Reading
-		for _, w := range []gpu.Want{gpu.WantEnergy, gpu.WantRing, gpu.WantPower, gpu.WantStatus, gpu.WantProcs} {
+		for _, w := range []gpu.Metrics{gpu.MetricEnergy, gpu.MetricBuffer, gpu.MetricPower, gpu.MetricStatus, gpu.MetricProcesses} {
 			if err := d.Read(w, &r); !errors.Is(err, gpu.ErrLost) {
 				t.Errorf("%v, group %v: error %v, want a lost device", ret, w, err)
 			}
@@ -283,10 +283,10 @@ func TestLost(t *testing.T) {
 		t.Fatalf("reopening: %v, %d connections", err, c.inits-inits)
 	}
 	var r gpu.Reading
-	if err := d.Read(gpu.WantEnergy, &r); err != nil || !r.Energy.OK {
+	if err := d.Read(gpu.MetricEnergy, &r); err != nil || !r.Energy.OK {
 		t.Errorf("after reopening: %v, %+v", err, r.Energy)
 	}
-	if err := other.Read(gpu.WantEnergy, &r); !errors.Is(err, gpu.ErrLost) {
+	if err := other.Read(gpu.MetricEnergy, &r); !errors.Is(err, gpu.ErrLost) {
 		t.Errorf("a handle of the old connection: %v, want a lost device", err)
 	}
 	if err := errors.Join(d.Close(), other.Close(), s.Close()); err != nil {
@@ -302,10 +302,10 @@ func TestTrouble(t *testing.T) {
 	c.dev.GetTotalEnergyConsumptionFunc = func() (uint64, nvml.Return) { return 0, nvml.ERROR_TIMEOUT }
 	c.dev.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
 	var r gpu.Reading
-	if err := d.Read(gpu.WantEnergy, &r); err == nil || errors.Is(err, gpu.ErrLost) || r.Energy.OK {
+	if err := d.Read(gpu.MetricEnergy, &r); err == nil || errors.Is(err, gpu.ErrLost) || r.Energy.OK {
 		t.Errorf("error %v, energy %+v", err, r.Energy)
 	}
-	if err := d.Read(gpu.WantStatus, &r); err != nil || r.Status.TempC.Valid || r.Status.SMClockMHz != meter.Some(1980) {
+	if err := d.Read(gpu.MetricStatus, &r); err != nil || r.Status.TempC.Valid || r.Status.SMClockMHz != meter.Some(1980) {
 		t.Errorf("error %v, status %+v", err, r.Status)
 	}
 }
@@ -342,7 +342,7 @@ func TestList(t *testing.T) {
 		return c.dev, nvml.SUCCESS
 	}
 	list, err := s.List()
-	if err != nil || len(list) != 2 || list[0].UUID != "GPU-1" || list[1].UUID != "" || list[1].Lacks["everything"] == "" {
+	if err != nil || len(list) != 2 || list[0].UUID != "GPU-1" || list[1].UUID != "" || list[1].Unavailable["everything"] == "" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if _, err := s.Open("GPU-2"); !errors.Is(err, gpu.ErrNone) {

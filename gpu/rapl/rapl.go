@@ -74,13 +74,13 @@ func (s *Source) List() ([]gpu.Info, error) {
 
 func info(drams, packages int) gpu.Info {
 	in := gpu.Info{
-		UUID: UUID, Kind: gpu.KindCPU, Source: "rapl", Offers: gpu.WantEnergy,
-		Name:     fmt.Sprintf("%d CPU package(s), %d DRAM zone(s)", packages, drams),
-		Expected: map[gpu.Channel]gpu.Character{gpu.ChannelCounter: {StepNs: 1e6, LagNs: 1e6}},
-		Lacks:    map[string]string{},
+		UUID: UUID, Kind: gpu.KindCPU, Source: "rapl", Supported: gpu.MetricEnergy,
+		Name:        fmt.Sprintf("%d CPU package(s), %d DRAM zone(s)", packages, drams),
+		Expected:    map[gpu.Channel]gpu.ChannelSpec{gpu.ChannelCounter: {StepNs: 1e6, LagNs: 1e6}},
+		Unavailable: map[string]string{},
 	}
 	if drams == 0 {
-		in.Lacks["memory"] = "these processors do not count their memory's energy"
+		in.Unavailable["memory"] = "these processors do not count their memory's energy"
 	}
 	return in
 }
@@ -162,10 +162,10 @@ func (d *device) Close() error {
 }
 
 // Read implements gpu.Device. The sum is only given when every zone could be read.
-func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
+func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	r.Before = d.s.clock.Now()
 	r.After = r.Before
-	if w&gpu.WantEnergy == 0 {
+	if w&gpu.MetricEnergy == 0 {
 		return nil
 	}
 	t := gpu.Tick{Before: r.Before, OK: true}

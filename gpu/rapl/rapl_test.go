@@ -55,7 +55,7 @@ func TestSum(t *testing.T) {
 	read := func() int64 {
 		t.Helper()
 		var r gpu.Reading
-		if err := d.Read(gpu.WantEnergy, &r); err != nil || !r.Energy.OK || r.Energy.Before > r.Energy.After {
+		if err := d.Read(gpu.MetricEnergy, &r); err != nil || !r.Energy.OK || r.Energy.Before > r.Energy.After {
 			t.Fatalf("%+v, %v", r.Energy, err)
 		}
 		return r.Energy.Uj
@@ -104,7 +104,7 @@ func TestGone(t *testing.T) {
 	defer d.Close()
 	write(t, root, "class/powercap/intel-rapl:1/energy_uj", "")
 	var r gpu.Reading
-	if err := d.Read(gpu.WantEnergy, &r); !errors.Is(err, gpu.ErrLost) || r.Energy.OK {
+	if err := d.Read(gpu.MetricEnergy, &r); !errors.Is(err, gpu.ErrLost) || r.Energy.OK {
 		t.Errorf("error %v, energy %+v", err, r.Energy)
 	}
 }
@@ -124,7 +124,7 @@ func TestReadDoesNotAllocate(t *testing.T) {
 	defer d.Close()
 	var r gpu.Reading
 	if n := testing.AllocsPerRun(100, func() {
-		if err := d.Read(gpu.WantEnergy, &r); err != nil {
+		if err := d.Read(gpu.MetricEnergy, &r); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {

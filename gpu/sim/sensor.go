@@ -21,15 +21,15 @@ type Sensor struct {
 	QuantumMw int64   // resolution; for the counter, in mJ; 0 means 1
 }
 
-// Faults are the sensors of a card and what happens to it. The zero value is replaced by Sound.
+// Faults are the sensors of a card and what happens to it. The zero value is replaced by Healthy.
 type Faults struct {
 	Counter Sensor // Window and NoiseMw are not used
-	Ring    Sensor
+	Buffer  Sensor
 	Instant Sensor
 	Average Sensor
 
 	RingDepth int           // samples that the ring holds
-	RingAge   time.Duration // age of the newest sample that a read returns
+	BufferAge time.Duration // age of the newest sample that a read returns
 
 	// Moments on the source's Clock; 0 means never.
 	CounterFrozenFrom int64 // the counter stands still from then on
@@ -40,14 +40,14 @@ type Faults struct {
 	EnergyCall time.Duration // how long a look at the counter blocks
 }
 
-// Sound are the sensors of the recorded H100, without faults.
-func Sound() Faults {
+// Healthy are the sensors of the recorded H100, without faults.
+func Healthy() Faults {
 	return Faults{
 		Counter:   Sensor{Period: 100 * time.Millisecond, Lag: 30 * time.Millisecond},
-		Ring:      Sensor{Period: 20 * time.Millisecond, Window: 20 * time.Millisecond},
+		Buffer:    Sensor{Period: 20 * time.Millisecond, Window: 20 * time.Millisecond},
 		Instant:   Sensor{Period: 100 * time.Millisecond, Window: 25 * time.Millisecond},
 		Average:   Sensor{Period: 100 * time.Millisecond, Window: time.Second},
-		RingDepth: 119, RingAge: 12 * time.Millisecond,
+		RingDepth: 119, BufferAge: 12 * time.Millisecond,
 	}
 }
 

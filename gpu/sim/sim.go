@@ -15,7 +15,7 @@ type Config struct {
 	Clock   gpu.Clock
 	Seed    uint64
 	Model   Model         // zero: H100
-	Faults  *Faults       // nil: Sound
+	Faults  *Faults       // nil: Healthy
 	Devices int           // 0 means 1; all do the same work
 	Keep    time.Duration // how much of the truth is remembered; 0 means an hour
 }
@@ -39,7 +39,7 @@ func New(cfg Config) *Source {
 	if cfg.Keep == 0 {
 		cfg.Keep = time.Hour
 	}
-	s := &Source{cfg: cfg, faults: Sound()}
+	s := &Source{cfg: cfg, faults: Healthy()}
 	if cfg.Faults != nil {
 		s.faults = *cfg.Faults
 	}
@@ -117,24 +117,24 @@ func (s *Source) info(i int) gpu.Info {
 	in := gpu.Info{
 		UUID: fmt.Sprintf("SIM-%d", i), Index: i, Name: "simulated GPU", Kind: gpu.KindGPU, Source: "sim",
 		Driver: "simulated", Simulated: true,
-		Offers: gpu.WantStatus | gpu.WantProcs, Expected: map[gpu.Channel]gpu.Character{}, Lacks: map[string]string{},
+		Supported: gpu.MetricStatus | gpu.MetricProcesses, Expected: map[gpu.Channel]gpu.ChannelSpec{}, Unavailable: map[string]string{},
 	}
-	add := func(name string, w gpu.Want, c gpu.Channel, x Sensor, expected gpu.Character) {
+	add := func(name string, w gpu.Metrics, c gpu.Channel, x Sensor, expected gpu.ChannelSpec) {
 		switch {
 		case x.Off:
-			in.Lacks[name] = "not supported by this card"
+			in.Unavailable[name] = "not supported by this card"
 		case x.Denied:
-			in.Lacks[name] = "no permission: simulated"
+			in.Unavailable[name] = "no permission: simulated"
 		default:
-			in.Offers |= w
+			in.Supported |= w
 			in.Expected[c] = expected
 		}
 	}
 	// What a driver's documentation would say, not what the sensors are set to.
-	add("energy counter", gpu.WantEnergy, gpu.ChannelCounter, s.faults.Counter, gpu.Character{LagNs: 30e6})
-	add("power samples", gpu.WantRing, gpu.ChannelRing, s.faults.Ring, gpu.Character{StepNs: 20e6, WindowNs: 20e6, LagNs: 10e6})
-	add("instant power", gpu.WantPower, gpu.ChannelInstant, s.faults.Instant, gpu.Character{StepNs: 100e6, WindowNs: 25e6, LagNs: 60e6})
-	add("average power", gpu.WantPower, gpu.ChannelAverage, s.faults.Average, gpu.Character{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6})
+	add("energy counter", gpu.MetricEnergy, gpu.ChannelCounter, s.faults.Counter, gpu.ChannelSpec{LagNs: 30e6})
+	add("power samples", gpu.MetricBuffer, gpu.ChannelBuffer, s.faults.Buffer, gpu.ChannelSpec{StepNs: 20e6, WindowNs: 20e6, LagNs: 10e6})
+	add("instant power", gpu.MetricPower, gpu.ChannelInstant, s.faults.Instant, gpu.ChannelSpec{StepNs: 100e6, WindowNs: 25e6, LagNs: 60e6})
+	add("average power", gpu.MetricPower, gpu.ChannelAverage, s.faults.Average, gpu.ChannelSpec{StepNs: 100e6, WindowNs: 1e9, LagNs: 550e6})
 	return in
 }
 
@@ -181,7 +181,7 @@ func (d *device) Close() error {
 }
 
 // Read implements gpu.Device.
-func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
+func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	s := d.s
 	now := s.cfg.Clock.Now()
 	r.Before = now
@@ -191,24 +191,24 @@ func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
 		return errGone
 	}
 	f := s.faults
-	if w&gpu.WantRing != 0 && !f.Ring.Off && !f.Ring.Denied {
+	if w&gpu.MetricBuffer != 0 && !f.Buffer.Off && !f.Buffer.Denied {
 		d.ring(now, r)
 	}
-	if w&gpu.WantPower != 0 {
+	if w&gpu.MetricPower != 0 {
 		d.power(now, r)
 	}
-	if w&gpu.WantStatus != 0 {
+	if w&gpu.MetricStatus != 0 {
 		d.status(now, r)
 	}
-	if w&gpu.WantProcs != 0 {
+	if w&gpu.MetricProcesses != 0 {
 		r.Procs, r.ProcsKnown = append(r.Procs[:0], s.procs...), true
 	}
-	if w&gpu.WantEnergy != 0 && !f.Counter.Off && !f.Counter.Denied {
+	if w&gpu.MetricEnergy != 0 && !f.Counter.Off && !f.Counter.Denied {
 		r.Energy = gpu.Tick{Before: now, OK: true}
 		r.Energy.Uj = d.counter(now + int64(f.EnergyCall)/2)
 	}
 	s.mu.Unlock()
-	if r.Energy.OK && w&gpu.WantEnergy != 0 {
+	if r.Energy.OK && w&gpu.MetricEnergy != 0 {
 		if f.EnergyCall > 0 {
 			time.Sleep(f.EnergyCall)
 		}
@@ -240,13 +240,13 @@ func (d *device) counter(t int64) int64 {
 // ring returns the updates since the last read that the ring still holds.
 func (d *device) ring(now int64, r *gpu.Reading) {
 	f := &d.s.faults
-	newest, _ := f.Ring.update(now - int64(f.RingAge))
+	newest, _ := f.Buffer.update(now - int64(f.BufferAge))
 	first := max(d.seen+1, newest-int64(f.RingDepth)+1)
 	for k := first; k <= newest; k++ {
-		at := k*int64(f.Ring.Period) + int64(f.Ring.Phase)
-		r.Ring = append(r.Ring, gpu.Sample{
-			At: at + int64(f.Ring.Lag), // the driver stamps what it reads when it reads it
-			Mw: f.Ring.mw(d.s.played(), d.s.cfg.Seed, k, at),
+		at := k*int64(f.Buffer.Period) + int64(f.Buffer.Phase)
+		r.Buffer = append(r.Buffer, gpu.Sample{
+			At: at + int64(f.Buffer.Lag), // the driver stamps what it reads when it reads it
+			Mw: f.Buffer.mw(d.s.played(), d.s.cfg.Seed, k, at),
 		})
 	}
 	d.seen = max(d.seen, newest)

@@ -36,14 +36,14 @@ const staleAfter = 30
 
 // Read implements gpu.Device: it returns the last line, which costs nothing. The processes need a
 // program of their own, so they are asked for at most once a minute.
-func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
+func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	now := d.s.cfg.Clock.Now()
 	r.Before = now
-	if w&gpu.WantProcs != 0 {
+	if w&gpu.MetricProcesses != 0 {
 		d.listProcs(now)
 		r.Procs, r.ProcsKnown = append(r.Procs[:0], d.procs...), d.known
 	}
-	if w&(gpu.WantPower|gpu.WantStatus) != 0 {
+	if w&(gpu.MetricPower|gpu.MetricStatus) != 0 {
 		d.s.mu.Lock()
 		l, ok := d.s.lines[d.info.UUID]
 		broken := d.s.broken
@@ -56,10 +56,10 @@ func (d *device) Read(w gpu.Want, r *gpu.Reading) error {
 		case now-l.at > staleAfter*int64(d.s.cfg.Period)+int64(2*time.Second):
 			return fmt.Errorf("smi: no line for %s: %w", time.Duration(now-l.at), gpu.ErrLost)
 		}
-		if w&gpu.WantPower != 0 {
+		if w&gpu.MetricPower != 0 {
 			r.PowerAt, r.InstantMw, r.AverageMw = l.at, l.instant, l.average
 		}
-		if w&gpu.WantStatus != 0 {
+		if w&gpu.MetricStatus != 0 {
 			r.Status = l.status
 		}
 	}

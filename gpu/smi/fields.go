@@ -32,7 +32,7 @@ var measured = []field{
 // field is one column.
 type field struct {
 	name, older string
-	what        string // as gpu.Info.Lacks names it
+	what        string // as gpu.Info.Unavailable names it
 	scale       float64
 	value       func(*line) *meter.Int
 }

@@ -122,20 +122,20 @@ func (s *Source) ask() ([]line, error) {
 // info completes what a first line says about a card.
 func (s *Source) info(l line) gpu.Info {
 	in := l.info
-	in.Lacks = maps.Clone(s.query.unset)
-	maps.Copy(in.Lacks, l.missing)
-	in.Lacks["energy counter"] = "nvidia-smi does not show it; --gpu nvml does"
-	in.Lacks["power samples"] = "nvidia-smi does not show them; --gpu nvml does"
-	in.Offers = gpu.WantStatus | gpu.WantProcs
-	in.Expected = map[gpu.Channel]gpu.Character{}
+	in.Unavailable = maps.Clone(s.query.unset)
+	maps.Copy(in.Unavailable, l.missing)
+	in.Unavailable["energy counter"] = "nvidia-smi does not show it; --gpu nvml does"
+	in.Unavailable["power samples"] = "nvidia-smi does not show them; --gpu nvml does"
+	in.Supported = gpu.MetricStatus | gpu.MetricProcesses
+	in.Expected = map[gpu.Channel]gpu.ChannelSpec{}
 	step := int64(max(s.cfg.Period, 100*time.Millisecond))
 	if l.instant.Valid {
-		in.Offers |= gpu.WantPower
-		in.Expected[gpu.ChannelInstant] = gpu.Character{StepNs: step, WindowNs: 25e6, LagNs: 100e6}
+		in.Supported |= gpu.MetricPower
+		in.Expected[gpu.ChannelInstant] = gpu.ChannelSpec{StepNs: step, WindowNs: 25e6, LagNs: 100e6}
 	}
 	if l.average.Valid {
-		in.Offers |= gpu.WantPower
-		in.Expected[gpu.ChannelAverage] = gpu.Character{StepNs: step, WindowNs: 1e9, LagNs: 600e6}
+		in.Supported |= gpu.MetricPower
+		in.Expected[gpu.ChannelAverage] = gpu.ChannelSpec{StepNs: step, WindowNs: 1e9, LagNs: 600e6}
 	}
 	return in
 }

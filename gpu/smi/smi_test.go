@@ -115,8 +115,8 @@ func TestCards(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].UUID != rtx || list[1].PCI != "0000:c3:00.0" || list[0].Name != "NVIDIA GeForce RTX 4090" {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if list[0].Lacks["ECC errors"] == "" || list[1].Lacks["fan"] == "" || list[0].Lacks["energy counter"] == "" {
-		t.Errorf("lacks %v and %v", list[0].Lacks, list[1].Lacks)
+	if list[0].Unavailable["ECC errors"] == "" || list[1].Unavailable["fan"] == "" || list[0].Unavailable["energy counter"] == "" {
+		t.Errorf("lacks %v and %v", list[0].Unavailable, list[1].Unavailable)
 	}
 	a, errA := s.Open(rtx)
 	b, errB := s.Open(h100)
@@ -125,7 +125,7 @@ func TestCards(t *testing.T) {
 	}
 	await(t, changes, 2)
 	var r gpu.Reading
-	if err := a.Read(gpu.WantPower|gpu.WantStatus|gpu.WantProcs, &r); err != nil {
+	if err := a.Read(gpu.MetricPower|gpu.MetricStatus|gpu.MetricProcesses, &r); err != nil {
 		t.Fatal(err)
 	}
 	want := gpu.Status{
@@ -158,8 +158,8 @@ func TestOldProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list[0].Lacks["instant power"] == "" || list[1].Lacks["memory temperature"] == "" {
-		t.Errorf("lacks %v", list[0].Lacks)
+	if list[0].Unavailable["instant power"] == "" || list[1].Unavailable["memory temperature"] == "" {
+		t.Errorf("lacks %v", list[0].Unavailable)
 	}
 	d, err := s.Open(h100)
 	if err != nil {
@@ -168,7 +168,7 @@ func TestOldProgram(t *testing.T) {
 	defer d.Close()
 	await(t, changes, 2)
 	var r gpu.Reading
-	if err := d.Read(gpu.WantPower|gpu.WantStatus, &r); err != nil {
+	if err := d.Read(gpu.MetricPower|gpu.MetricStatus, &r); err != nil {
 		t.Fatal(err)
 	}
 	if r.InstantMw.Valid || r.AverageMw != meter.Some(141_380) || r.Status.Throttle != meter.Some(0) || r.Status.MemTempC.Valid {
@@ -187,7 +187,7 @@ func TestDies(t *testing.T) {
 	for round := range 5 { // it is started again after a second: a test that was held up for so long looks again
 		await(t, changes, 3)
 		var r gpu.Reading
-		err := d.Read(gpu.WantPower, &r)
+		err := d.Read(gpu.MetricPower, &r)
 		if errors.Is(err, gpu.ErrLost) && !r.AverageMw.Valid {
 			break
 		}

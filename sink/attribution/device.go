@@ -105,7 +105,7 @@ func (p *Pipeline) use(index int, r *routeDevices) (*gpu.Sampler, error) {
 	}
 	target := d.target
 	if r.processes != nil {
-		target.Ours, target.Known = d.isUpstreamProcess, d.ownerKnown
+		target.IsUpstreamProcess, target.OwnerKnown = d.isUpstreamProcess, d.ownerKnown
 	}
 	if !target.Info.Simulated {
 		var err error
@@ -196,7 +196,7 @@ func (p *Pipeline) handle(index int, b *gpu.Batch) {
 		return
 	}
 	r := &reading{
-		Source: b.Info.Source, Shape: shapeOf(b.Shape), Average: time.Duration(b.WindowNs),
+		Source: b.Info.Source, Shape: shapeOf(b.Profile), Average: time.Duration(b.WindowNs),
 		At: b.At, Lost: b.Ended != "",
 		TempC: b.Status.TempC, MemB: b.Status.MemUsedB, LimitMw: b.Status.LimitMw,
 		Others: contended(b.Contention),
@@ -204,13 +204,13 @@ func (p *Pipeline) handle(index int, b *gpu.Batch) {
 	for _, t := range b.Ticks {
 		r.Ticks = append(r.Ticks, tick{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: t.Uj / 1000 * 1000})
 	}
-	if b.Shape != gpu.ChannelCounter {
+	if b.Profile != gpu.ChannelCounter {
 		for _, s := range b.Samples {
 			r.Samples = append(r.Samples, sample{At: s.At / 1000 * 1000, MW: s.Mw})
 		}
 	}
-	if b.OursMemB.Valid { // else what everybody's processes hold
-		r.MemB = b.OursMemB
+	if b.UpstreamMemB.Valid { // else what everybody's processes hold
+		r.MemB = b.UpstreamMemB
 	}
 	p.settler.add(index, r)
 }
@@ -237,7 +237,7 @@ func (p *Pipeline) powerRow(r *gpu.Row) *sink.Power {
 		SpanUs: meter.Some(r.DurationNs / 1000), EnergyUj: r.EnergyUj, ErrorUj: r.ErrorUj,
 		MeanMw: r.MeanMw, MinMw: r.MinMw, MaxMw: r.MaxMw, LimitMw: r.LimitMw,
 		TempC: r.TempC, MemTempC: r.MemTempC, SMClockMHz: r.SMClockMHz, MemClockMHz: r.MemClockMHz,
-		VRAMBytes: r.MemUsedB, UpstreamVRAMBytes: r.OursMemB,
+		VRAMBytes: r.MemUsedB, UpstreamVRAMBytes: r.UpstreamMemB,
 		UtilPermille: permille(r.UtilPct), MemUtilPermille: permille(r.MemUtilPct),
 		Simulated: meter.Some(0), Contended: contended(r.Contention),
 	}

@@ -64,7 +64,7 @@ func exchange(p *Pipeline, card gpu.Activity, seq uint64, id string) {
 // be told apart (it is of another PID namespace, or the upstream's own cannot be seen) does not.
 func TestContended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clock, faults := gpu.NewClock(), sim.Sound()
+		clock, faults := gpu.NewClock(), sim.Healthy()
 		card := sim.New(sim.Config{Clock: clock, Faults: &faults})
 		up := &upstream{pids: []int{os.Getpid()}}
 		k := newKept()

@@ -26,13 +26,13 @@ type powerHistory struct {
 func (h *powerHistory) add(b *gpu.Batch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	fine := (b.Shape == gpu.ChannelRing || b.Shape == gpu.ChannelInstant) && max(b.StepNs, b.WindowNs) <= int64(maxCurveWindow)
+	fine := (b.Profile == gpu.ChannelBuffer || b.Profile == gpu.ChannelInstant) && max(b.StepNs, b.WindowNs) <= int64(maxCurveWindow)
 	if b.Ended != "" || len(b.Samples) > 0 && !fine {
 		h.samples = nil
 		return
 	}
 	for _, s := range b.Samples {
-		at := s.At - b.ShapeLagNs
+		at := s.At - b.ProfileLagNs
 		if n := len(h.samples); n > 0 && at <= h.samples[n-1].At {
 			continue // the lag has been learnt better since
 		}

@@ -10,7 +10,7 @@ import (
 const milli = int64(time.Millisecond)
 
 func ring(lag int64, at ...int64) *gpu.Batch {
-	b := &gpu.Batch{Shape: gpu.ChannelRing, StepNs: 20 * milli, ShapeLagNs: lag}
+	b := &gpu.Batch{Profile: gpu.ChannelBuffer, StepNs: 20 * milli, ProfileLagNs: lag}
 	for _, t := range at {
 		b.Samples = append(b.Samples, gpu.Sample{At: t * milli, Mw: t})
 	}
@@ -32,7 +32,7 @@ func TestACurveIsOnAGridWithItsLagRemoved(t *testing.T) {
 	if begin, mw := h.curve(1610*milli, 1700*milli); begin != 1620*milli || len(mw) != 1 {
 		t.Errorf("behind the hole: from %d: %v", begin/milli, mw)
 	}
-	h.add(&gpu.Batch{Shape: gpu.ChannelAverage, StepNs: 100 * milli, WindowNs: 1000 * milli, Samples: []gpu.Sample{{At: 1700 * milli, Mw: 1}}})
+	h.add(&gpu.Batch{Profile: gpu.ChannelAverage, StepNs: 100 * milli, WindowNs: 1000 * milli, Samples: []gpu.Sample{{At: 1700 * milli, Mw: 1}}})
 	if _, mw := h.curve(0, 1700*milli); mw != nil {
 		t.Errorf("averages over a second were taken as a curve: %v", mw)
 	}

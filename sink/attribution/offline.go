@@ -69,14 +69,14 @@ func ReadRecording(dir, requests string) (*Recording, error) {
 // deviceOf converts a recording's readings.
 func deviceOf(rec *gpu.Recording) *recording.Device {
 	d := &recording.Device{}
-	for _, k := range rec.Looks {
+	for _, k := range rec.Reads {
 		d.Readings = append(d.Readings, recording.Reading{
 			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.OK,
 			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.Valid, TempC: k.TempC.V, HasTemp: k.TempC.Valid,
 			Contended: k.Contended.V == 1, HasContended: k.Contended.Valid, Lost: k.Lost,
 		})
 	}
-	for _, s := range rec.Ring {
+	for _, s := range rec.Buffer {
 		d.Samples = append(d.Samples, recording.Sample{At: s.At, MW: s.Mw})
 	}
 	return d

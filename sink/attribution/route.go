@@ -19,7 +19,7 @@ import (
 type routeDevices struct {
 	index     int // of the route
 	name      string
-	wish      gpu.Wish
+	selector  gpu.Selector
 	processes Processes // the upstream's; nil where they cannot be known
 	share     *cpuShare // nil: the machine counts no CPU energy, or the upstream is elsewhere
 	current   atomic.Pointer[deviceSet]
@@ -39,15 +39,15 @@ func (simulatorProcesses) PIDs() ([]int, error) { return []int{os.Getpid()}, nil
 func (simulatorProcesses) Has(int) bool         { return true }
 
 func (p *Pipeline) newRoute(index int, r *Route) *routeDevices {
-	out := &routeDevices{index: index, name: r.Name, processes: r.Processes, wish: gpu.Wish{GPUs: r.GPUs, Local: r.Local}}
+	out := &routeDevices{index: index, name: r.Name, processes: r.Processes, selector: gpu.Selector{GPUs: r.GPUs, Local: r.Local}}
 	if p.cpu() != nil && r.Processes != nil && p.cfg.CPUTime != nil {
 		out.share = &cpuShare{ledger: len(p.devices) + index, processes: r.Processes, cpuTime: p.cfg.CPUTime}
 	}
 	if p.cfg.Simulator != nil && len(r.GPUs) == 0 {
-		out.processes, out.wish.Local = simulatorProcesses{}, true
+		out.processes, out.selector.Local = simulatorProcesses{}, true
 	}
 	if out.processes != nil {
-		out.wish.Ours = out.processes.Has
+		out.selector.IsUpstreamProcess = out.processes.Has
 	}
 	return out
 }
@@ -67,12 +67,12 @@ func (p *Pipeline) chooseDevices() (chosen [][]int, err error) {
 			in := p.cpu().target.Info
 			said = append(said, fmt.Sprintf("%s by %s", in.Name, in.Source))
 		}
-		if len(all) == 0 && len(r.wish.GPUs) == 0 {
+		if len(all) == 0 && len(r.selector.GPUs) == 0 {
 			continue
 		}
-		gpus, why, err := gpu.Mine(r.wish, all)
+		gpus, why, err := gpu.SelectDevices(r.selector, all)
 		switch {
-		case errors.Is(err, gpu.ErrNotMine):
+		case errors.Is(err, gpu.ErrUndetermined):
 			said = append(said, fmt.Sprintf("%s: %v", r.name, err))
 			continue
 		case err != nil:
@@ -164,7 +164,7 @@ const (
 func (p *Pipeline) searchDevices() {
 	var open []*routeDevices
 	for _, r := range p.routes {
-		if r.wish.Local && len(r.wish.GPUs) == 0 && r.processes != nil && p.gpuCount() > 1 {
+		if r.selector.Local && len(r.selector.GPUs) == 0 && r.processes != nil && p.gpuCount() > 1 {
 			open = append(open, r)
 		}
 	}
@@ -206,7 +206,7 @@ func (p *Pipeline) search(open []*routeDevices, elsewhere map[*routeDevices]int)
 				return
 			}
 		}
-		chosen, why, err := gpu.Mine(r.wish, all)
+		chosen, why, err := gpu.SelectDevices(r.selector, all)
 		was := r.current.Load()
 		if err != nil || was != nil && slices.Equal(was.gpus, chosen) {
 			continue

@@ -43,14 +43,14 @@ func readDir(t testing.TB, dir string) *recording {
 		t.Fatal(err)
 	}
 	r := &recording{Traffic: traffic}
-	for _, k := range rec.Looks {
+	for _, k := range rec.Reads {
 		r.Readings = append(r.Readings, Reading{
 			Before: k.Before, After: k.After, Lo: k.Lo, Hi: k.Hi, EnergyUJ: k.Uj, HasEnergy: k.OK,
 			AverageMW: k.AverageMw.V, HasAverage: k.AverageMw.Valid, TempC: k.TempC.V, HasTemp: k.TempC.Valid,
 			Contended: k.Contended.V == 1, HasContended: k.Contended.Valid, Lost: k.Lost,
 		})
 	}
-	for _, p := range rec.Ring {
+	for _, p := range rec.Buffer {
 		r.Samples = append(r.Samples, Sample{At: p.At, MW: p.Mw})
 	}
 	return r

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/cmd/wattline/internal/logging"
 	"wattline/deploy/llama"
 )
 
@@ -43,7 +44,7 @@ func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, e
 	c.listen, c.admin, c.rowsOnly = "127.0.0.1:0", "127.0.0.1:0", true // TestDemo is about the benchmark and --exit
 	out, errs = new(screen), new(screen)
 	done := make(chan error, 1)
-	a := &app{ctx: ctx, stdout: out, stderr: errs, log: newLog(errs, "text", nil)}
+	a := &app{ctx: ctx, stdout: out, stderr: errs, log: logging.New(errs, "text", nil)}
 	go func() { done <- c.Run(a) }() // ends with ctx or by itself; every test waits for it
 	return out, errs, done
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"wattline/cmd/wattline/internal/logging"
 )
 
 // Exit codes of every command.
@@ -117,7 +119,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 		return exitUsage, err
 	}
 	a := &app{ctx: ctx, stdout: out, stderr: stderr, level: new(slog.LevelVar), routes: file.routes}
-	a.log = newLog(stderr, c.LogFormat, a.level)
+	a.log = logging.New(stderr, c.LogFormat, a.level)
 	a.level.Set(c.level())
 	a.parse = func() (*cli, error) {
 		again, _, _, err := parse(args, io.Discard, io.Discard)

@@ -70,7 +70,7 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	frugal()
+	adaptiveGOGC()
 	target, err := c.target(kctx)
 	if err != nil {
 		return err

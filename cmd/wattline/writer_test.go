@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/cmd/wattline/internal/logging"
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/clickhouse/chtest"
@@ -32,7 +33,7 @@ func flooded() {
 		fatal(err)
 	}
 	a := &app{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr}
-	a.log = newLog(os.Stderr, c.LogFormat, nil)
+	a.log = logging.New(os.Stderr, c.LogFormat, nil)
 	s, err := c.Serve.open(a, nil)
 	if err != nil {
 		fatal(err)

@@ -1,4 +1,4 @@
-package main
+package logging
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 func TestRepeatedLinesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		log := newLog(&out, "text", slog.LevelInfo)
+		log := New(&out, "text", slog.LevelInfo)
 		other := log.With("route", "second")
 		for i := range 1000 {
 			log.Warn("the upstream refused", "error", fmt.Sprint("number ", i))
@@ -25,41 +25,41 @@ func TestRepeatedLinesAreCounted(t *testing.T) {
 		}
 		log.Warn("something else")
 		log.Error("the upstream refused") // another level: another line
-		if n := strings.Count(out.String(), "\n"); n != repeatsWritten+2 {
+		if n := strings.Count(out.String(), "\n"); n != linesPerWindow+2 {
 			t.Errorf("2,002 lines became %d:\n%s", n, out.String())
 		}
-		time.Sleep(repeatWindow)
+		time.Sleep(windowLength)
 		out.Reset()
 		log.Warn("the upstream refused")
-		if want := fmt.Sprint("suppressed_before=", 2000-repeatsWritten); !strings.Contains(out.String(), want) {
+		if want := fmt.Sprint("suppressed_before=", 2000-linesPerWindow); !strings.Contains(out.String(), want) {
 			t.Errorf("the next line does not say %s: %s", want, out.String())
 		}
 		out.Reset()
 		log.Warn("the upstream refused")
 		if strings.Contains(out.String(), "suppressed_before") {
-			t.Errorf("the count is told twice: %s", out.String())
+			t.Errorf("the count is reported twice: %s", out.String())
 		}
 	})
 }
 
 func TestManyMessagesStayBounded(t *testing.T) {
 	var out bytes.Buffer
-	log := newLog(&out, "text", slog.LevelInfo)
-	for i := range 10 * repeatsKnown {
+	log := New(&out, "text", slog.LevelInfo)
+	for i := range 10 * maxMessages {
 		log.Info(fmt.Sprint("message ", i))
 	}
-	s, ok := log.Handler().(sparing)
-	if !ok || len(s.repeats.seen) > repeatsKnown {
-		t.Errorf("%d messages are remembered", len(s.repeats.seen))
+	s, ok := log.Handler().(limitedHandler)
+	if !ok || len(s.limiter.seen) > maxMessages {
+		t.Errorf("%d messages are remembered", len(s.limiter.seen))
 	}
-	if n := strings.Count(out.String(), "\n"); n != 10*repeatsKnown {
-		t.Errorf("%d different lines became %d", 10*repeatsKnown, n)
+	if n := strings.Count(out.String(), "\n"); n != 10*maxMessages {
+		t.Errorf("%d different lines became %d", 10*maxMessages, n)
 	}
 }
 
 func TestJSONLinesAreJSONAndHoldNoSecrets(t *testing.T) {
 	var out bytes.Buffer
-	newLog(&out, "json", slog.LevelInfo).Warn("refused", "id", "0199", "Authorization", "Bearer sk-1", "x-api-key", "sk-2",
+	New(&out, "json", slog.LevelInfo).Warn("refused", "id", "0199", "Authorization", "Bearer sk-1", "x-api-key", "sk-2",
 		slog.Group("db", "password", "sk-3"), "error", errors.New("no"))
 	var line map[string]any
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
@@ -70,5 +70,25 @@ func TestJSONLinesAreJSONAndHoldNoSecrets(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "sk-") {
 		t.Errorf("a secret was logged: %s", out.String())
+	}
+}
+
+// Lines that were suppressed are reported also when their message is forgotten to make room for others.
+func TestForgottenLinesAreCounted(t *testing.T) {
+	var out bytes.Buffer
+	log := New(&out, "text", slog.LevelInfo)
+	for range linesPerWindow + 7 {
+		log.Info("message 0")
+	}
+	for i := range maxMessages - 1 {
+		log.Info(fmt.Sprint("message ", 1+i))
+	}
+	if strings.Contains(out.String(), "other_lines") {
+		t.Fatalf("lines are forgotten although there is room:\n%s", out.String())
+	}
+	out.Reset()
+	log.Info("one message too many")
+	if want := "other_lines_suppressed_before=7\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("the line does not end with %q: %s", want, out.String())
 	}
 }

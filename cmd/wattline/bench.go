@@ -1,16 +1,11 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"time"
 
@@ -71,13 +66,17 @@ func (c *benchCmd) compare(a *app) error {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // of the system's temporary folder
-	f, err := c.front(a, dir)
+	exe, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	defer f.stop()
+	w, err := proxies.StartWattline(a.ctx, exe, "--upstream", c.Upstream, "--store", filepath.Join(dir, "bench.db"), "--gpu", c.GPU, "--config", os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
 	out, err := proxies.Compare(a.ctx, proxies.CompareConfig{
-		Direct: c.Upstream, Proxied: f.url, Hold: holder(f.process), Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
+		Direct: c.Upstream, Proxied: w.URL, Hold: w.Suspend, Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
 		Progress: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	})
 	if a.ctx.Err() != nil {
@@ -90,99 +89,4 @@ func (c *benchCmd) compare(a *app) error {
 		return json.NewEncoder(a.stdout).Encode(out)
 	}
 	return out.Markdown(a.stdout)
-}
-
-var benchFront = regexp.MustCompile(`^wattline \S+: (http://\S+) -> `)
-
-// front is a wattline of bench's own.
-type front struct {
-	url     string
-	process *os.Process
-	stop    func() // lets it go on, ends it and waits for it
-}
-
-// front starts a wattline whose store goes with dir.
-func (c *benchCmd) front(a *app, dir string) (*front, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(a.ctx)
-	cmd := exec.CommandContext(ctx, exe, "serve", "--upstream", c.Upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", //nolint:gosec // ourselves
-		"--store", filepath.Join(dir, "bench.db"), "--gpu", c.GPU, "--config", os.DevNull)
-	cmd.Args[0] = "wattline"
-	cmd.Cancel = func() error {
-		goOn(cmd.Process)
-		return cmd.Process.Signal(os.Interrupt)
-	}
-	cmd.WaitDelay = 15 * time.Second
-	said, ended, err := startTied(cmd)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("a wattline cannot be started: %w", err)
-	}
-	f := &front{process: cmd.Process}
-	f.stop = func() {
-		cancel()
-		goOn(cmd.Process) // it may have been held again after cmd.Cancel
-		<-ended
-	}
-	found, last := make(chan string, 1), ""
-	go func() { // ends with the process
-		defer close(found)
-		defer said.Close() //nolint:errcheck // read from only
-		lines := bufio.NewScanner(said)
-		for lines.Scan() {
-			last = lines.Text()
-			if m := benchFront.FindStringSubmatch(last); m != nil {
-				found <- m[1]
-			}
-		}
-	}()
-	select {
-	case url, ok := <-found:
-		if ok {
-			f.url = url
-			return f, nil
-		}
-		f.stop()
-		return nil, errors.New(last)
-	case <-time.After(30 * time.Second):
-		f.stop()
-		return nil, errors.New("the wattline that was started does not say where it listens")
-	}
-}
-
-// goOn lets a process that may be held go on.
-func goOn(p *os.Process) {
-	if hold := holder(p); hold != nil {
-		_ = hold(false) // gone is as good
-	}
-}
-
-// startTied starts a command that ends with this process, however this one ends (on Linux): a wattline that is held
-// would stand there for ever. What it says on stderr can be read from said; ended is closed when it is gone.
-func startTied(cmd *exec.Cmd) (said *os.File, ended <-chan struct{}, err error) {
-	said, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	cmd.Stderr = w
-	dieWithParent(cmd)
-	started, done := make(chan error, 1), make(chan struct{})
-	go func() { // ends with the process
-		defer close(done)
-		runtime.LockOSThread() // the kernel takes the thread that forks for the parent
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		_ = w.Close()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is interrupted
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, nil, errors.Join(err, said.Close())
-	}
-	return said, done, nil
 }

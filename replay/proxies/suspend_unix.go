@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package proxies
 
 import (
 	"fmt"
@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// holder returns what stops a process where it stands and lets it go on.
-func holder(p *os.Process) func(held bool) error {
-	return func(held bool) error {
+// suspender returns a function that suspends a process, or lets it continue.
+func suspender(p *os.Process) func(suspended bool) error {
+	return func(suspended bool) error {
 		s := syscall.SIGCONT
-		if held {
+		if suspended {
 			s = syscall.SIGSTOP
 		}
 		if err := p.Signal(s); err != nil {

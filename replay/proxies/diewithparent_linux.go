@@ -1,4 +1,4 @@
-package main
+package proxies
 
 import (
 	"os/exec"

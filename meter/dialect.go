@@ -1,95 +1,81 @@
 package meter
 
-import "strings"
-
-// The dialects: what a path speaks. A Record's Dialect is one of them, or null where the path is not
-// known to generate or count anything.
-const (
-	DialectChat          = "chat"          // OpenAI chat completions
-	DialectCompletions   = "completions"   // OpenAI completions
-	DialectNative        = "native"        // llama-server's own /completion
-	DialectInfill        = "infill"        // llama-server's /infill, replies as native
-	DialectResponses     = "responses"     // OpenAI responses
-	DialectMessages      = "messages"      // Anthropic messages
-	DialectResume        = "resume"        // the rest of an earlier stream, in that stream's dialect
-	DialectTranscription = "transcription" // OpenAI audio transcriptions
-	DialectEmbeddings    = "embeddings"
-	DialectRerank        = "rerank"
-	DialectDecision      = "decision" // llama-server's /v1/systemone: questions answered without generating
-	DialectTokenize      = "tokenize"
-	DialectCount         = "count" // prompt tokens counted, nothing generated
+import (
+	"slices"
+	"strings"
 )
 
-// dialectOf tells what a path speaks. The routes are those that llama-server registers (its
-// tools/server/server.cpp) and the OpenAI-compatible ones of vLLM, SGLang and Ollama. A prefix before
-// them (--api-prefix, a gateway's mount point) does not matter; /v1 is optional as llama-server has it,
-// except that its /v1/completions and /completions are two dialects. OPTIONS, which
-// browsers send ahead of a request, and HEAD ask for no work, and GET only for the rest of a stream.
-func dialectOf(method, path string) string {
-	dialect := dialectOfPath(path)
-	switch method {
-	case "OPTIONS", "HEAD":
-		return ""
-	case "GET":
-		if dialect != DialectResume {
-			return ""
-		}
-	}
-	return dialect
+// dialect is what the meter knows of one API. Each has a file of its own, dialect_NAME.go. The zero value is a
+// path that is not metered.
+type dialect struct {
+	name      string // what column dialect holds
+	generates bool   // its replies hold generated tokens
+	computes  bool   // the model runs for its requests
+
+	// match reports whether a path whose last two segments are parent/last belongs to the dialect.
+	match func(last, parent string) bool
+	// request and reply are the JSON members that only this dialect has; schema.go has the common ones.
+	request, reply []member
+	// events are the values of an event's "type" that mean something.
+	events map[string]eventKind
 }
 
-func dialectOfPath(path string) string {
+// dialects are all dialects. The first that matches a path has it.
+//
+//nolint:gochecknoglobals // a constant table
+var dialects = [...]dialect{
+	chatDialect(),
+	completionsDialect(),
+	nativeDialect(),
+	infillDialect(),
+	responsesDialect(),
+	messagesDialect(),
+	transcriptionDialect(),
+	embeddingsDialect(),
+	rerankDialect(),
+	decisionDialect(),
+	tokenizeDialect(),
+	countDialect(),
+	resumeDialect(),
+}
+
+// dialectOf returns a request's dialect. The paths are those of llama-server (tools/server/server.cpp) and the
+// OpenAI-compatible ones of vLLM, SGLang and Ollama. A prefix before them (--api-prefix, a gateway's mount point)
+// does not matter; /v1 is optional as llama-server has it, except that its /v1/completions and /completions are
+// two dialects. OPTIONS, which browsers send ahead of a request, and HEAD ask for no work, and GET only for the
+// rest of a stream.
+func dialectOf(method, path string) dialect {
 	path = strings.TrimRight(path, "/")
 	last := path[strings.LastIndexByte(path, '/')+1:]
 	parent := strings.TrimSuffix(path[:len(path)-len(last)], "/")
 	parent = parent[strings.LastIndexByte(parent, '/')+1:]
-	switch last {
-	case "completions":
-		switch parent {
-		case "chat":
-			return DialectChat
-		case "v1":
-			return DialectCompletions
-		}
-		return DialectNative
-	case "completion":
-		return DialectNative
-	case "chat":
-		if parent == "api" {
-			return DialectChat
-		}
-	case "infill":
-		return DialectInfill
-	case "responses":
-		return DialectResponses
-	case "messages":
-		return DialectMessages
-	case "stream":
-		return DialectResume
-	case "transcriptions":
-		return DialectTranscription
-	case "embeddings", "embedding":
-		return DialectEmbeddings
-	case "rerank", "reranking":
-		return DialectRerank
-	case "systemone":
-		return DialectDecision
-	case "tokenize":
-		return DialectTokenize
-	case "input_tokens", "count_tokens":
-		return DialectCount
+	i := slices.IndexFunc(dialects[:], func(d dialect) bool { return d.match(last, parent) })
+	if i < 0 || method == "OPTIONS" || method == "HEAD" || method == "GET" && dialects[i].name != DialectResume {
+		return dialect{}
 	}
-	if parent == "stream" {
-		return DialectResume
-	}
-	return ""
+	return dialects[i]
 }
 
-// generates reports whether a dialect's replies hold generated tokens.
-func generates(dialect string) bool {
-	switch dialect {
-	case "", DialectEmbeddings, DialectRerank, DialectDecision, DialectTokenize, DialectCount:
-		return false
+// lastSegment matches paths that end in one of the names.
+func lastSegment(names ...string) func(last, parent string) bool {
+	return func(last, _ string) bool { return slices.Contains(names, last) }
+}
+
+// dialectMembers are the members of one kind that single dialects have.
+func dialectMembers(of func(*dialect) []member) (out []member) {
+	for i := range dialects {
+		out = append(out, of(&dialects[i])...)
 	}
-	return true
+	return out
+}
+
+// eventKinds joins the dialects' event types.
+func eventKinds() map[string]eventKind {
+	out := map[string]eventKind{"error": kindErrorEvent}
+	for i := range dialects {
+		for name, kind := range dialects[i].events {
+			out[name] = kind
+		}
+	}
+	return out
 }

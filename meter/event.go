@@ -61,24 +61,12 @@ const (
 	kindErrorEvent
 )
 
+// eventKindByType is every dialect's.
+var eventKindByType = eventKinds() //nolint:gochecknoglobals // a constant table
+
 func eventKindOf(name []byte) eventKind {
-	switch string(name) {
-	case "message_start":
-		return kindMessageStart
-	case "content_block_start":
-		return kindBlockStart
-	case "message_stop":
-		return kindMessageStop
-	case "response.output_item.added":
-		return kindItemAdded
-	case "response.completed", "response.incomplete", "response.failed":
-		return kindResponseEnd
-	case "response.reasoning_text.delta", "response.reasoning_summary_text.delta":
-		return kindReasoningDelta
-	case "transcript.text.done":
-		return kindTranscriptEnd
-	case "error":
-		return kindErrorEvent
+	if kind, ok := eventKindByType[string(name)]; ok {
+		return kind
 	}
 	return kindOther
 }

@@ -7,7 +7,7 @@ import "strings"
 // caller's, except that an error inside a stream sets Outcome and Error, and that User is set from the
 // body where it is empty and Identify allows it. DEFINITIONS.md has every formula.
 func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
-	rec.Dialect = m.dialect
+	rec.Dialect = m.dialect.name
 	m.fillRequest(rec)
 	m.fillReply(rec)
 	m.fillCounts(rec, clean)
@@ -18,7 +18,7 @@ func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 
 // sharedDetails returns the details, the last row's if they are the same.
 func (m *Meter) sharedDetails() *Details {
-	if m.dialect == "" || m.details == (Details{}) {
+	if m.dialect.name == "" || m.details == (Details{}) {
 		return nil
 	}
 	if m.lastDetails == nil || *m.lastDetails != m.details {
@@ -32,10 +32,10 @@ func (m *Meter) fillRequest(rec *Record) {
 	q, d := &m.request, &m.details
 	rec.Model = q.model.again(&m.lastAsked)
 	rec.MaxTokens, rec.Messages, rec.Tools = q.limit, q.msgs, q.tools
-	if !rec.Messages.Valid && m.dialect == DialectResponses {
+	if !rec.Messages.Valid && m.dialect.name == DialectResponses {
 		rec.Messages = q.inputs
 	}
-	if generates(m.dialect) && q.seen {
+	if m.dialect.generates && q.seen {
 		rec.Stream = Some(q.stream.V)
 	}
 	if rec.User == "" && m.identify != nil {
@@ -58,7 +58,7 @@ func (m *Meter) fillReply(rec *Record) {
 		}
 	}
 	rec.FinishReason = r.finishes.again(&m.lastFinish)
-	if generates(m.dialect) && m.status > 0 && m.status < 400 && r.mode != notMetered {
+	if m.dialect.generates && m.status > 0 && m.status < 400 && r.mode != notMetered {
 		rec.Stream = Int{Valid: true}
 		if r.mode == eventStream {
 			rec.Stream.V = 1
@@ -75,7 +75,7 @@ func (m *Meter) fillReply(rec *Record) {
 	}
 	d.ServerBuild, d.Slot = r.fingerprint.again(&m.lastBuild), r.slot
 	d.Results, d.Counted = r.results, r.counted
-	if m.dialect == DialectTokenize {
+	if m.dialect.name == DialectTokenize {
 		d.Tokens = r.tokens // native replies have a member of the same name
 	}
 	o.Progress = PrefillProgress{Done: r.progress.done, Total: r.progress.total, Cached: r.progress.cached, Events: r.progress.n}
@@ -118,7 +118,7 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 	rec.OutputTokens, rec.ReasoningTokens = best.Output, best.Reasoning
 	rec.DraftTokens, rec.DraftAcceptedTokens = best.Draft, best.DraftAccepted
 	m.dropPartialCounts(rec, clean)
-	if r.mode == eventStream && generates(m.dialect) {
+	if r.mode == eventStream && m.dialect.generates {
 		rec.OutputEvents = Some(r.time.events)
 		if !rec.OutputTokens.Valid && r.time.events > 0 {
 			rec.TokenSource = TokensFromEvents

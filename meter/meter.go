@@ -62,7 +62,7 @@ type Marks struct {
 // A Meter holds at most 19 KiB whatever passes through it; pool it. Nothing is allocated while an
 // exchange runs, once the Meter has seen one.
 type Meter struct {
-	dialect  string
+	dialect  dialect
 	identify *Identify
 	slots    *SlotClock
 	status   int
@@ -82,7 +82,7 @@ type Meter struct {
 
 // Reset forgets the exchange and keeps the buffers.
 func (m *Meter) Reset() {
-	m.dialect, m.identify, m.slots, m.status = "", nil, nil, 0
+	m.dialect, m.identify, m.slots, m.status = dialect{}, nil, nil, 0
 	m.request.forget()
 	m.reply.forget()
 	m.details, m.observations = Details{}, Observations{}
@@ -95,7 +95,7 @@ func (m *Meter) BeginRequest(h RequestHead) {
 	m.identify, m.slots = h.Identify, h.Slots
 	m.reply.time.keep = h.KeepStamps
 	m.request.begin(h)
-	if m.dialect == "" {
+	if m.dialect.name == "" {
 		m.request.off = "path is not metered"
 	}
 }
@@ -107,7 +107,7 @@ func (m *Meter) RequestBody(p []byte) { m.request.body(p) }
 func (m *Meter) BeginReply(h ReplyHead) {
 	m.status = h.Status
 	m.reply.asked = &m.request.completions
-	m.reply.begin(h, m.dialect)
+	m.reply.begin(h, m.dialect.name)
 }
 
 // ReplyBody is shown the reply's body, transfer framing removed, in pieces of any size, after they were

@@ -35,7 +35,7 @@ func (m *Meter) fillTimes(rec *Record, k Marks) {
 
 // fillPhases divides the time at the upstream into queue, prefill and decode.
 func (m *Meter) fillPhases(rec *Record, k Marks) {
-	if !generates(m.dialect) || m.dialect == DialectResume || m.status >= 400 {
+	if !m.dialect.generates || m.dialect.name == DialectResume || m.status >= 400 {
 		return // a resumed stream's phases were its first request's
 	}
 	d, o, t := &m.details, &m.observations, &m.reply.time

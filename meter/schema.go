@@ -16,11 +16,11 @@ type node struct {
 	elem  *node
 	names []string
 	nodes []*node
-	table []uint8 // by place: one more than a name's index, 0 where there is none; a power of two, at most half full
+	table []uint8 // by slotOf: one more than a name's index, 0 where there is none; a power of two, at most half full
 }
 
-// place is where the search for a name begins in a table. What it looks at tells the names here apart well.
-func place[S string | []byte](name S, table []uint8) int {
+// slotOf is where the search for a name begins in a table: a hash of its length and three of its bytes.
+func slotOf[S string | []byte](name S, table []uint8) int {
 	n := len(name)
 	return (n + 5*int(name[0]) + 11*int(name[n/2]) + 29*int(name[n-1])) & (len(table) - 1)
 }
@@ -30,7 +30,7 @@ func (n *node) member(name []byte) *node {
 	if len(n.names) == 0 || len(name) == 0 {
 		return nil
 	}
-	for at := place(name, n.table); n.table[at] != 0; at = (at + 1) & (len(n.table) - 1) {
+	for at := slotOf(name, n.table); n.table[at] != 0; at = (at + 1) & (len(n.table) - 1) {
 		if i := n.table[at] - 1; n.names[i] == string(name) {
 			return n.nodes[i]
 		}
@@ -58,7 +58,7 @@ func object(f field, members ...member) *node {
 	for i, m := range members {
 		n.names = append(n.names, m.name)
 		n.nodes = append(n.nodes, m.node)
-		at := place(m.name, n.table)
+		at := slotOf(m.name, n.table)
 		for n.table[at] != 0 {
 			at = (at + 1) & (len(n.table) - 1)
 		}
@@ -158,66 +158,47 @@ const (
 // Sources: llama.cpp's tools/server/README.md, the OpenAI and Anthropic API references.
 //
 //nolint:gochecknoglobals // constant tables; Go has no constant pointers
-var requestSchema = object(reqDoc,
-	member{"model", leaf(reqModel)},
-	member{"messages", list(reqMessages, object(none, member{"content", parts}))},
-	member{"stream", leaf(reqStream)},
-	member{"tools", list(reqTools, nil)},
-	member{"max_tokens", leaf(reqMaxTokens)},
-	member{"max_completion_tokens", leaf(reqMaxTokens)},
-	member{"n_predict", leaf(reqMaxTokens)},
-	member{"max_output_tokens", leaf(reqMaxTokens)},
-	member{"temperature", leaf(reqTemperature)},
-	member{"seed", leaf(reqSeed)},
-	member{"n", leaf(reqN)},
-	member{"n_cmpl", leaf(reqN)}, // llama-server's own name for it, which it takes on every route
-	member{"prompt", list(reqPrompt, leaf(reqPromptElem))},
-	member{"input", list(reqInput, object(none, member{"content", parts}))},
-	member{"content", list(reqInput, nil)},
-	member{"questions", leaf(reqInput)},
-	member{"documents", list(reqDocuments, nil)},
-	member{"texts", list(reqDocuments, nil)},
-	member{"user", leaf(reqUser)},
-	member{"metadata", object(none, member{"user_id", leaf(reqMetadataUser)})},
-	member{"stream_options", object(none, member{"include_usage", leaf(reqIncludeUsage)})},
-	member{"timings_per_token", leaf(reqTimingsPerToken)},
-	member{"return_progress", leaf(reqReturnProgress)},
-	member{"cache_prompt", leaf(reqCachePrompt)},
-	member{"id_slot", leaf(reqSlot)},
-)
+var requestSchema = object(reqDoc, append(requestMembers(), dialectMembers(func(d *dialect) []member { return d.request })...)...)
 
-// parts is a message's content when it is a list of parts: their types tell images and audio.
-var parts = list(none, object(none, member{"type", leaf(reqPartType)})) //nolint:gochecknoglobals // as above
+// requestMembers are those that several dialects share.
+func requestMembers() []member {
+	return []member{
+		{"model", leaf(reqModel)},
+		{"stream", leaf(reqStream)},
+		{"tools", list(reqTools, nil)},
+		{"max_tokens", leaf(reqMaxTokens)},
+		{"max_completion_tokens", leaf(reqMaxTokens)},
+		{"n_predict", leaf(reqMaxTokens)},
+		{"max_output_tokens", leaf(reqMaxTokens)},
+		{"temperature", leaf(reqTemperature)},
+		{"seed", leaf(reqSeed)},
+		{"n", leaf(reqN)},
+		{"n_cmpl", leaf(reqN)}, // llama-server's own name for it, which it takes on every route
+		{"prompt", list(reqPrompt, leaf(reqPromptElem))},
+		{"input", list(reqInput, object(none, member{"content", contentParts()}))},
+		{"user", leaf(reqUser)},
+		{"timings_per_token", leaf(reqTimingsPerToken)},
+		{"return_progress", leaf(reqReturnProgress)},
+		{"cache_prompt", leaf(reqCachePrompt)},
+		{"id_slot", leaf(reqSlot)},
+	}
+}
+
+// contentParts is a message's content when it is a list of parts: their types tell images and audio.
+func contentParts() *node { return list(none, object(none, member{"type", leaf(reqPartType)})) }
 
 // replySchema is what is wanted of a reply or of one event of a stream, of every dialect. A native
 // reply to several prompts is an array of replies.
 //
 //nolint:gochecknoglobals // as above
-var replySchema = object(repDoc, replyMembers()...).with(object(repDoc, replyMembers()...))
+var replySchema = replyDocument().with(replyDocument())
 
-func replyMembers() []member {
-	failure := object(repError, member{"message", leaf(repErrorMessage)})
-	usage := usageNode()
-	return slices.Concat(chatMembers(usage, failure), nativeMembers(), messagesMembers(usage), responsesMembers(usage, failure), plainMembers())
+func replyDocument() *node {
+	return object(repDoc, append(replyMembers(), dialectMembers(func(d *dialect) []member { return d.reply })...)...)
 }
 
-// chatMembers are those of /v1/chat/completions and /v1/completions, of every server.
-func chatMembers(usage, failure *node) []member {
-	function := object(none, member{"name", leaf(repTool)}, member{"arguments", leaf(repTool)})
-	delta := object(none,
-		member{"content", leaf(repAnswer)},
-		member{"reasoning_content", leaf(repReasoning)}, // llama-server, SGLang, older vLLM
-		member{"reasoning", leaf(repReasoning)},         // vLLM, Ollama
-		member{"refusal", leaf(repAnswer)},
-		member{"tool_calls", list(none, object(none, member{"function", function}))},
-		member{"function_call", function},
-	)
-	choice := object(repChoice,
-		member{"finish_reason", leaf(repFinish)},
-		member{"index", leaf(repChoiceIndex)},
-		member{"delta", delta},
-		member{"text", leaf(repAnswer)},
-	)
+// replyMembers are those that several dialects share: llama-server adds timings and prompt_progress to all.
+func replyMembers() []member {
 	timings := object(none,
 		member{"cache_n", leaf(repCacheN)},
 		member{"prompt_n", leaf(repPromptN)},
@@ -233,75 +214,26 @@ func chatMembers(usage, failure *node) []member {
 		member{"processed", leaf(repProgressDone)},
 		member{"time_ms", leaf(repProgressMs)},
 	)
-	return []member{
-		{"choices", list(repChoices, choice)},
-		{"model", leaf(repModel)},
-		{"system_fingerprint", leaf(repFingerprint)},
-		{"usage", usage},
-		{"timings", timings},
-		{"error", failure},
-		{"detail", leaf(repRootMessage)},
-		{"prompt_progress", progress},
-	}
-}
-
-// nativeMembers are those of llama-server's own /completion and /infill, beside timings.
-func nativeMembers() []member {
-	return []member{
-		{"index", leaf(repIndex)},
-		{"content", leaf(repNativeContent)},
-		{"stop_type", leaf(repFinish)},
-		{"id_slot", leaf(repSlot)},
-		{"tokens_predicted", leaf(repTokensPredicted)},
-		{"tokens_evaluated", leaf(repTokensEvaluated)},
-		{"__verbose", object(none, member{"id_slot", leaf(repSlot)})}, // the native reply within an OpenAI one, of a server started with -lv 10
-	}
-}
-
-// messagesMembers are those of /v1/messages. Its "delta" is an object, that of Responses a string.
-func messagesMembers(usage *node) []member {
-	delta := object(repDelta,
+	delta := object(repDelta, // an object in Anthropic's events, a string in those of Responses and transcriptions
 		member{"text", leaf(repAnswer)},
 		member{"thinking", leaf(repReasoning)},
 		member{"partial_json", leaf(repTool)},
 		member{"stop_reason", leaf(repFinish)},
 	)
 	return []member{
+		{"model", leaf(repModel)},
+		{"system_fingerprint", leaf(repFingerprint)},
+		{"usage", usageNode()},
+		{"timings", timings},
+		{"error", errorNode()},
+		{"detail", leaf(repRootMessage)},
+		{"prompt_progress", progress},
 		{"type", leaf(repType)},
 		{"delta", delta},
-		{"content_block", object(none, member{"type", leaf(repItemType)})},
-		{"message", object(repRootMessage, member{"model", leaf(repModel)}, member{"usage", usage})},
-		{"stop_reason", leaf(repFinish)},
 	}
 }
 
-// responsesMembers are those of /v1/responses.
-func responsesMembers(usage, failure *node) []member {
-	incomplete := object(none, member{"reason", leaf(repFinish)})
-	return []member{
-		{"response", object(none,
-			member{"model", leaf(repModel)},
-			member{"status", leaf(repStatus)},
-			member{"usage", usage},
-			member{"error", failure},
-			member{"incomplete_details", incomplete},
-		)},
-		{"item", object(none, member{"type", leaf(repItemType)})},
-		{"status", leaf(repStatus)},
-		{"incomplete_details", incomplete},
-	}
-}
-
-// plainMembers are those of replies that generate nothing: embeddings, rerank, tokenize, token counts.
-func plainMembers() []member {
-	return []member{
-		{"data", list(repResults, nil)},
-		{"results", list(repResults, nil)},
-		{"answers", leaf(repResults)},
-		{"tokens", list(repTokens, nil)},
-		{"input_tokens", leaf(repInputTokens)},
-	}
-}
+func errorNode() *node { return object(repError, member{"message", leaf(repErrorMessage)}) }
 
 // usageNode reads the usage of every dialect. OpenAI's prompt_tokens and Responses' input_tokens
 // include cached tokens, Anthropic's input_tokens do not.

@@ -13,18 +13,8 @@ type Work struct {
 // Work returns it. It is called by the goroutine that shows the request's body.
 func (m *Meter) Work() Work {
 	return Work{
-		Dialect: m.dialect, Computes: computes(m.dialect),
+		Dialect: m.dialect.name, Computes: m.dialect.computes,
 		Streams: m.request.stream.Valid && m.request.stream.V == 1, Slot: m.request.slot, MaxTokens: m.request.limit,
 		Several: m.request.asks() > 1,
 	}
-}
-
-// computes reports whether the model runs for a dialect's requests. The rest of an earlier stream was
-// paid for by that stream.
-func computes(dialect string) bool {
-	switch dialect {
-	case "", DialectTokenize, DialectCount, DialectResume:
-		return false
-	}
-	return true
 }

@@ -1,0 +1,37 @@
+package meter
+
+// DialectChat is OpenAI's chat completions.
+const DialectChat = "chat"
+
+func chatDialect() dialect {
+	return dialect{
+		name: DialectChat, generates: true, computes: true,
+		match: func(last, parent string) bool {
+			return last == "completions" && parent == "chat" || last == "chat" && parent == "api" // Ollama's
+		},
+		request: []member{
+			{"messages", list(reqMessages, object(none, member{"content", contentParts()}))},
+			{"stream_options", object(none, member{"include_usage", leaf(reqIncludeUsage)})},
+		},
+		reply: []member{{"choices", list(repChoices, choiceNode())}},
+	}
+}
+
+// choiceNode is one completion of a chat's reply or event, or of /v1/completions, which has text in it.
+func choiceNode() *node {
+	function := object(none, member{"name", leaf(repTool)}, member{"arguments", leaf(repTool)})
+	delta := object(none,
+		member{"content", leaf(repAnswer)},
+		member{"reasoning_content", leaf(repReasoning)}, // llama-server, SGLang, older vLLM
+		member{"reasoning", leaf(repReasoning)},         // vLLM, Ollama
+		member{"refusal", leaf(repAnswer)},
+		member{"tool_calls", list(none, object(none, member{"function", function}))},
+		member{"function_call", function},
+	)
+	return object(repChoice,
+		member{"finish_reason", leaf(repFinish)},
+		member{"index", leaf(repChoiceIndex)},
+		member{"delta", delta},
+		member{"text", leaf(repAnswer)},
+	)
+}

@@ -1,0 +1,13 @@
+package meter
+
+// DialectEmbeddings is OpenAI's embeddings and llama-server's own.
+const DialectEmbeddings = "embeddings"
+
+func embeddingsDialect() dialect {
+	return dialect{
+		name: DialectEmbeddings, computes: true,
+		match:   lastSegment("embeddings", "embedding"),
+		request: []member{{"content", list(reqInput, nil)}},
+		reply:   []member{{"data", list(repResults, nil)}},
+	}
+}

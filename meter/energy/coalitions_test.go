@@ -97,8 +97,12 @@ func logShares(t *testing.T, shares []recording.Share) {
 		t.Logf("%-4s %s  true %7.1f ± %4.1f J  phase %7.1f (%+5.1f %%)  worst run %+5.1f %%  time %+6.1f %%  token %+6.1f %%", s.Coalition, s.Who,
 			s.True, s.Error, s.Phase, 100*s.Off(s.Phase), 100*s.Off(s.WorstRun), 100*s.Off(s.Time), 100*s.Off(s.Token))
 	}
-	t.Logf("rms: phase %.1f %%, time %.1f %%, token %.1f %%", 100*recording.RMS(shares, func(s *recording.Share) float64 { return s.Phase }),
+	t.Logf("rms: phase %.1f %%, time %.1f %%, token %.1f %%", 100*phaseRMS(shares),
 		100*recording.RMS(shares, func(s *recording.Share) float64 { return s.Time }), 100*recording.RMS(shares, func(s *recording.Share) float64 { return s.Token }))
+}
+
+func phaseRMS(shares []recording.Share) float64 {
+	return recording.RMS(shares, func(s *recording.Share) float64 { return s.Phase })
 }
 
 func TestCoalitionsOfASimulatedH100(t *testing.T) {
@@ -111,11 +115,15 @@ func TestCoalitionsOfASimulatedH100(t *testing.T) {
 	for name, set := range sets {
 		for _, unified := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s unified %v", name, unified), func(t *testing.T) {
-				checkShares(t, playCoalitions(t, 3, h100Like(unified), set, 3, true))
+				shares := playCoalitions(t, 3, h100Like(unified), set, 3, true)
+				checkShares(t, shares)
+				score(t, fmt.Sprintf("sim-%s-unified-%v/rms", name, unified), 100*phaseRMS(shares))
 			})
 		}
 		t.Run(name+" slots unknown", func(t *testing.T) {
-			logShares(t, playCoalitions(t, 3, h100Like(false), set, 3, false))
+			shares := playCoalitions(t, 3, h100Like(false), set, 3, false)
+			logShares(t, shares)
+			score(t, "sim-"+name+"-slots-unknown/rms", 100*phaseRMS(shares))
 		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"wattline/meter/energy"
@@ -120,6 +121,7 @@ func TestTruth(t *testing.T) {
 				report(t, fmt.Sprintf("%d-%d at once", c[0], c[1]), filter(all, func(s scored) bool { return s.concurrent >= c[0] && s.concurrent <= c[1] }))
 			}
 			median, inside := report(t, "all", all)
+			scoreTruth(t, p.name, all, inside)
 			if median > limits[p.name] {
 				t.Errorf("half of the requests are off by more than %.1f %%, at most %.0f %% allowed", 100*median, 100*limits[p.name])
 			}
@@ -128,6 +130,28 @@ func TestTruth(t *testing.T) {
 			}
 		})
 	}
+}
+
+// scoreTruth prints the figures that the ablation test compares.
+func scoreTruth(t *testing.T, name string, all []scored, inside float64) {
+	var off, active []float64
+	var sum float64
+	for _, s := range all {
+		off, active = append(off, math.Abs(s.off)), append(active, math.Abs(s.activeOff))
+		sum += s.activeOff * s.activeOff
+	}
+	name = "sim-" + strings.ReplaceAll(name, " ", "-")
+	score(t, name+"/median", 100*quantile(off, 0.5))
+	score(t, name+"/p95", 100*quantile(off, 0.95))
+	score(t, name+"/active-median", 100*quantile(active, 0.5))
+	score(t, name+"/active-p95", 100*quantile(active, 0.95))
+	score(t, name+"/active-rms", 100*math.Sqrt(sum/float64(len(all))))
+	score(t, name+"/coverage", 100*inside)
+}
+
+func score(t *testing.T, name string, v float64) {
+	t.Helper()
+	t.Logf("score %s %.3f", name, v)
 }
 
 func filter(in []scored, keep func(scored) bool) []scored {

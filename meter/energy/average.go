@@ -43,7 +43,7 @@ func (s *source) deconvolve(l *Ledger) bool {
 		return false
 	}
 	p := *a.waiting.at(0)
-	lag := int64(s.lag)
+	lag := int64(s.cfg.Lag)
 	if !l.front.started {
 		l.front.start(p.t0 - lag)
 		l.advanceFront()

@@ -5,7 +5,6 @@ import "time"
 // back is the pass that settles windows: it replays the events up to each window and divides its energy.
 type back struct {
 	idle idle
-	lag  lag
 	rules
 	inFlight, holding int
 	prefilling        int
@@ -100,7 +99,6 @@ func (l *Ledger) replay(e *queued) {
 			r.estimated, r.phase = true, decoding
 			b.decoding++
 			l.joinDecoders(i, r.guess)
-			l.compose(e.at)
 		}
 	case Progress:
 		if !r.known && e.n > 0 && r.phase == prefilling {
@@ -160,7 +158,6 @@ func (l *Ledger) startPrefill(i int32, e *queued) {
 	r.phase = prefilling
 	l.back.prefilling++
 	l.joinPool(i, e.at)
-	l.compose(e.at)
 }
 
 func (l *Ledger) seeSlot(i int32, slot int) {
@@ -195,15 +192,8 @@ func (l *Ledger) startDecode(i int32, now int64) {
 		ctx = r.prompt
 	}
 	l.back.countTokens(r, ctx+1)
-	r.mark.edge2, r.mark.beside = l.back.sums.edge2, l.back.sums.beside
+	r.mark.edge2 = l.back.sums.edge2
 	l.joinDecoders(i, ctx)
-	l.compose(now)
-}
-
-// compose tells the lag that who works has changed.
-func (l *Ledger) compose(now int64) {
-	b := &l.back
-	b.lag.compose(now, b.prefilling, b.decoding)
 }
 
 func (l *Ledger) endRequest(i int32, e *queued) {
@@ -230,7 +220,6 @@ func (l *Ledger) endRequest(i int32, e *queued) {
 	case decoding:
 		b.decoding--
 		r.edge2 += b.sums.edge2 - r.mark.edge2
-		r.model2 += r.group.model.prefill.variance([unknowns]float64{2: b.sums.beside - r.mark.beside})
 		before := r.decodeUJ
 		l.leaveDecoders(i)
 		b.given.active += r.decodeUJ - before
@@ -248,7 +237,6 @@ func (l *Ledger) over(i int32, now int64) {
 	r.idleUJ += uj
 	b.given.idle += uj
 	r.timeUJ += b.holdTime.take(b.holdTime.sum - m.holdTime)
-	l.compose(now)
 	r.holdNS = now - r.start
 	if r.holdNS > 0 {
 		r.meanMW = int64((b.sums.power - m.power) / float64(r.holdNS) * 1e6)

@@ -9,7 +9,6 @@ type Coefficients struct {
 	PrefillUJ   float64 `json:"prefill_uj_per_token"`        // a: a prompt token at position 0
 	FixedUJ     float64 `json:"prefill_uj"`                  // f: a prompt, however short
 	PositionUJ  float64 `json:"prefill_uj_per_token_per_1k"` // b: more per prompt token for each 1,000 tokens before it
-	Beside      float64 `json:"decode_beside_prefill"`       // cost of decoding while a prompt is in the batch, against decoding alone
 	StepUJ      float64 `json:"decode_uj_per_step"`          // e0: one read of the weights, shared by those who decode together
 	TokenUJ     float64 `json:"decode_uj_per_token"`         // c: a generated token
 	ContextUJ   float64 `json:"decode_uj_per_token_per_1k"`  // k: more per generated token for each 1,000 tokens of context
@@ -29,10 +28,21 @@ type Coefficients struct {
 // proportions are used, and only until it has been seen at work.
 func defaultCoefficients() Coefficients {
 	return Coefficients{
-		PrefillUJ: 34_000, PositionUJ: 5_000, Beside: 1,
+		PrefillUJ: 34_000, PositionUJ: 5_000,
 		StepUJ: 440_000, TokenUJ: 320_000, ContextUJ: 37_000,
 	}
 }
+
+// Indices of the coefficients of a prompt (promptTerms) and of a decode step (group.terms).
+const (
+	coefToken    = 0 // a: every new token
+	coefPosition = 1 // b: every 1,000 tokens before it
+	coefFixed    = 2 // f: a short prompt
+
+	coefStep    = 0 // e0: a read of the weights
+	coefDecoded = 1 // c: a generated token
+	coefContext = 2 // k: every 1,000 tokens of its context
+)
 
 // model is the learnt cost of one upstream's work.
 type model struct {
@@ -51,24 +61,24 @@ func newModel(c Coefficients, s sharing) model {
 		d.StepUJ, d.TokenUJ, d.ContextUJ = c.StepUJ, c.TokenUJ, c.ContextUJ
 	}
 	if c.Prefill > 0 {
-		d.PrefillUJ, d.PositionUJ, d.Beside, d.FixedUJ = c.PrefillUJ, c.PositionUJ, c.Beside, c.FixedUJ
+		d.PrefillUJ, d.PositionUJ, d.FixedUJ = c.PrefillUJ, c.PositionUJ, c.FixedUJ
 	}
 	m := model{stepTime: float64(c.StepTime), speed: c.PromptSpeed / 1e9, ratio: c.HintTokens}
-	m.decode.start([unknowns]float64{d.StepUJ, d.TokenUJ, d.ContextUJ}, c.Decode, c.Rho)
+	m.decode.start([unknowns]float64{coefStep: d.StepUJ, coefDecoded: d.TokenUJ, coefContext: d.ContextUJ}, c.Decode, c.Rho)
 	for i := range m.rivals {
 		m.rivals[i].fit = m.decode
 	}
 	m.assumed = s
-	m.prefill.absolute[2] = true
-	m.prefill.slight[3] = 100 // tokens
-	m.prefill.start([unknowns]float64{d.PrefillUJ, d.PositionUJ, d.Beside, d.FixedUJ}, c.Prefill, c.Rho)
+	m.prefill.slight[coefFixed] = 100 // tokens
+	m.prefill.start([unknowns]float64{coefToken: d.PrefillUJ, coefPosition: d.PositionUJ, coefFixed: d.FixedUJ}, c.Prefill, c.Rho)
 	return m
 }
 
 func (m *model) coefficients() Coefficients {
 	d, p := m.decode.theta, m.prefill.theta
 	return Coefficients{
-		PrefillUJ: p[0], PositionUJ: p[1], Beside: p[2], FixedUJ: p[3], StepUJ: d[0], TokenUJ: d[1], ContextUJ: d[2],
+		PrefillUJ: p[coefToken], PositionUJ: p[coefPosition], FixedUJ: p[coefFixed],
+		StepUJ: d[coefStep], TokenUJ: d[coefDecoded], ContextUJ: d[coefContext],
 		Rho: m.decode.rho(), StepTime: int64(m.stepTime),
 		PromptSpeed: m.speed * 1e9, HintTokens: m.ratio,
 		Decode: m.decode.observed, Prefill: m.prefill.observed,
@@ -86,7 +96,7 @@ func promptTerms(prompt, cached int64) [unknowns]float64 {
 	if p <= c {
 		return [unknowns]float64{}
 	}
-	return [unknowns]float64{0: p - c, 1: (p*p - c*c) / 2000, 3: max(0, 1-(p-c)/shortPrompt)}
+	return [unknowns]float64{coefToken: p - c, coefPosition: (p*p - c*c) / 2000, coefFixed: max(0, 1-(p-c)/shortPrompt)}
 }
 
 // prefillTime guesses how long a prefill of that many tokens lasts alone, for a prompt whose end will
@@ -99,7 +109,7 @@ func (m *model) prefillTime(tokens int64) time.Duration {
 	return time.Duration(float64(tokens) / speed)
 }
 
-func dot(x, t [unknowns]float64) float64 { return x[0]*t[0] + x[1]*t[1] + x[2]*t[2] + x[3]*t[3] }
+func dot(x, t [unknowns]float64) float64 { return x[0]*t[0] + x[1]*t[1] + x[2]*t[2] }
 
 // tokensPerHint is the learnt number of prompt tokens per unit of PromptHint.
 func (m *model) tokensPerHint() float64 {

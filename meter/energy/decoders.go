@@ -66,9 +66,9 @@ func (g *group) termsIf(s sharing) [unknowns]float64 {
 	x := [unknowns]float64{1, float64(g.n), g.contexts() / 1000}
 	switch {
 	case s == sharedCache:
-		x[2] = g.cells() / 1000
+		x[coefContext] = g.cells() / 1000
 	case s == splitCaches && g.placed():
-		x[0] = float64(g.n - g.pairs)
+		x[coefStep] = float64(g.n - g.pairs)
 	}
 	return x
 }
@@ -86,7 +86,7 @@ func (g *group) stepCost(n float64) float64 {
 			context += g.leftCells / 1000 / n
 		}
 	}
-	return t[0] + n*(t[1]+t[2]*context)
+	return t[coefStep] + n*(t[coefDecoded]+t[coefContext]*context)
 }
 
 // share spreads uj over the members.
@@ -101,17 +101,17 @@ func (g *group) share(uj int64) {
 	}
 	q := float64(uj) / cost
 	if g.slotMode() {
-		g.sums.read += t[0] * q
+		g.sums.read += t[coefStep] * q
 	} else {
-		g.sums.split += t[0] * q / float64(g.n)
+		g.sums.split += t[coefStep] * q / float64(g.n)
 	}
-	g.sums.token += t[1] * q
-	g.sums.context += t[2] * q / 1000
-	g.sums.steps += t[2] * q / 1000 * (g.stepped - g.inWindow/2)
+	g.sums.token += t[coefDecoded] * q
+	g.sums.context += t[coefContext] * q / 1000
+	g.sums.steps += t[coefContext] * q / 1000 * (g.stepped - g.inWindow/2)
 	if g.sharing == sharedCache {
 		n := float64(g.n)
-		g.sums.left += t[2] * q / 1000 * n / (n + 1)
-		g.sums.token += t[2] * q / 1000 * g.leftCells / (n * (n + 1))
+		g.sums.left += t[coefContext] * q / 1000 * n / (n + 1)
+		g.sums.token += t[coefContext] * q / 1000 * g.leftCells / (n * (n + 1))
 	}
 }
 

@@ -11,7 +11,6 @@ type fit struct {
 	prior    [unknowns]float64
 	trust    float64           // relative standard deviation of the prior's proportions
 	fixed    bool              // the prior's scale is known too
-	absolute [unknowns]bool    // coefficients whose prior is a plain number, not a proportion
 	slight   [unknowns]float64 // coefficients that are zero unless the traffic says otherwise: their size, in first ones
 	theta    [unknowns]float64
 	observed int
@@ -26,7 +25,6 @@ const (
 	fading      = 0.998 // weight kept by older windows at each new one
 	defaultRel  = 0.7   // trust in the proportions of the defaults
 	importedRel = 0.2   // and in those of saved coefficients
-	absoluteRel = 0.3   // and in a plain number
 	minObserved = 3     // windows before the coefficients count as learnt
 	floorRho    = 0.02
 	rhoPrior    = 0.05 // error assumed at first, with the weight of rhoPriorN windows
@@ -83,11 +81,7 @@ func (f *fit) solve() {
 		if m <= 0 {
 			continue
 		}
-		trust := f.trust
-		if f.absolute[i] {
-			trust = absoluteRel
-		}
-		w := 1 / (trust * trust * m * m)
+		w := 1 / (f.trust * f.trust * m * m)
 		n.A[i][i] += w
 		n.B[i] += w * m
 		n.YY += w * m * m
@@ -117,25 +111,16 @@ func (f *fit) scaledPrior() [unknowns]float64 {
 	}
 	var dB, dAd float64
 	for i, d := range p {
-		if f.absolute[i] {
-			continue
-		}
 		dB += d * f.data.B[i]
 		for j, e := range p {
-			if f.absolute[j] {
-				dB -= d * f.data.A[i][j] * e
-			} else {
-				dAd += d * f.data.A[i][j] * e
-			}
+			dAd += d * f.data.A[i][j] * e
 		}
 	}
 	if dAd <= 0 || dB <= 0 {
 		return p
 	}
 	for i := range p {
-		if !f.absolute[i] {
-			p[i] *= dB / dAd
-		}
+		p[i] *= dB / dAd
 	}
 	return p
 }

@@ -10,9 +10,8 @@ type Baseline struct {
 	BaseMW  float64 `json:"base_mw"`
 	SlopeMW float64 `json:"slope_mw_per_c"`
 	RefC    float64 `json:"ref_c"`
-	SigmaMW float64 `json:"sigma_mw"`     // rms error of predictions for quiet seconds not yet learnt from
-	RiseC   float64 `json:"rise_c_per_w"` // how much each watt of load warms the sensor above what remains when it stops
-	Windows int     `json:"windows"`      // quiet windows seen; 0: nothing is known
+	SigmaMW float64 `json:"sigma_mw"` // rms error of predictions for quiet seconds not yet learnt from
+	Windows int     `json:"windows"`  // quiet windows seen; 0: nothing is known
 }
 
 // idle learns the baseline from quiet windows that begin settleQuiet after the last activity, when the
@@ -22,22 +21,20 @@ type Baseline struct {
 // would move a part of the work's own leakage out of the active joules.
 type idle struct {
 	Baseline
-	frozen    bool
-	n         float64 // faded weight of the quiet windows
-	sT, sW    float64 // faded sums of temperature offset and power
-	sTT, sTW  float64
-	err2      float64
-	errN      float64
-	tempC     float64 // latest reading
-	haveTemp  bool
-	lowestMW  float64 // lowest mean of any window: the stand-in until the baseline is learnt
-	powerMW   float64 // mean power of the last second or so
-	strayMW   float64 // mean of the last quiet windows, where they disagree with the baseline
-	strayN    int     // how many of them in a row
-	busyTempC float64 // temperature and power when work last went on
-	busyMW    float64
-	worked    bool // some work of ours has been seen
-	imported  bool // the baseline came from outside
+	frozen   bool
+	n        float64 // faded weight of the quiet windows
+	sT, sW   float64 // faded sums of temperature offset and power
+	sTT, sTW float64
+	err2     float64
+	errN     float64
+	tempC    float64 // latest reading
+	haveTemp bool
+	lowestMW float64 // lowest mean of any window: the stand-in until the baseline is learnt
+	powerMW  float64 // mean power of the last second or so
+	strayMW  float64 // mean of the last quiet windows, where they disagree with the baseline
+	strayN   int     // how many of them in a row
+	worked   bool    // some work of ours has been seen
+	imported bool    // the baseline came from outside
 }
 
 const (
@@ -45,8 +42,10 @@ const (
 	quietFading  = 0.9995 // a window of 250 ms: fades over some ten minutes of quiet
 	slopePerBase = 0.005  // prior: half a percent of the draw per degree...
 	slopeTrust   = 50     // ...held as firmly as 50 windows one degree apart
-	defaultRise  = 0.025
-	minQuiet     = 4 // windows before the baseline counts as learnt
+	// riseCPerW is how much each watt of load warms the sensor above what remains when the load stops (an
+	// H100: 0.022 to 0.028).
+	riseCPerW = 0.022
+	minQuiet  = 4 // windows before the baseline counts as learnt
 	// quietSoon is how long after a rest has begun it tells best what the card draws loaded and idle: later
 	// it may go to sleep.
 	quietSoon  = 2 * int64(time.Second)
@@ -57,9 +56,6 @@ const (
 
 func newIdle(b Baseline, frozen bool) idle {
 	i := idle{Baseline: b, frozen: frozen, imported: b.Windows > 0, lowestMW: math.Inf(1)}
-	if b.RiseC == 0 {
-		i.RiseC = defaultRise
-	}
 	if b.Windows > 0 {
 		i.n = float64(min(b.Windows, 400))
 		i.sW = i.n * b.BaseMW
@@ -89,7 +85,7 @@ func (i *idle) mw() float64 {
 	if !i.haveTemp {
 		return i.BaseMW
 	}
-	rest := i.tempC - i.RiseC*max(0, i.powerMW-i.BaseMW)/1000
+	rest := i.tempC - riseCPerW*max(0, i.powerMW-i.BaseMW)/1000
 	return i.BaseMW + i.SlopeMW*(rest-i.RefC)
 }
 
@@ -98,7 +94,6 @@ func (i *idle) window(mw, seconds float64, working bool) {
 	i.lowestMW = min(i.lowestMW, mw)
 	i.powerMW += (mw - i.powerMW) * min(1, seconds/0.7)
 	if working {
-		i.busyTempC, i.busyMW = i.tempC, i.powerMW
 		i.worked = true
 	}
 }
@@ -120,7 +115,6 @@ func (i *idle) quiet(mw float64, soon bool) {
 		i.err2, i.errN = 0.99*i.err2+e*e, 0.99*i.errN+1
 		i.SigmaMW = math.Sqrt(i.err2 / i.errN)
 	}
-	i.learnRise()
 	t := 0.0
 	if i.haveTemp {
 		t = i.tempC - i.RefC
@@ -147,7 +141,7 @@ func (i *idle) moved(mw, e float64, soon bool) bool {
 		return false
 	}
 	*i = idle{
-		Baseline: Baseline{RiseC: i.RiseC, BaseMW: i.strayMW, Windows: minQuiet}, tempC: i.tempC, haveTemp: i.haveTemp, worked: i.worked,
+		Baseline: Baseline{BaseMW: i.strayMW, Windows: minQuiet}, tempC: i.tempC, haveTemp: i.haveTemp, worked: i.worked,
 		lowestMW: i.strayMW, powerMW: i.powerMW, n: minQuiet, sW: minQuiet * i.strayMW,
 	}
 	i.RefC = i.tempC
@@ -172,16 +166,4 @@ func (i *idle) patience(e float64, soon bool) int {
 		return strayBelow
 	}
 	return minQuiet
-}
-
-// learnRise learns at the first quiet window after work how far the temperature has fallen.
-func (i *idle) learnRise() {
-	if i.busyMW == 0 || !i.haveTemp {
-		return
-	}
-	if load := (i.busyMW - i.BaseMW) / 1000; i.learnt() && load > 20 {
-		rise := min(max((i.busyTempC-i.tempC)/load, 0), 0.2)
-		i.RiseC += 0.1 * (rise - i.RiseC)
-	}
-	i.busyMW = 0
 }

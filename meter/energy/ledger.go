@@ -31,9 +31,8 @@ type Config struct {
 	NoCounter bool          // the device counts no energy: the samples' own integral is the truth
 	Average   time.Duration // ShapeAverage: length of the moving average; 0 is 1 s
 	Duty      float64       // part of each period that the sensor looks at, where it sleeps for the rest (an A100: 0.25); 0 is all
-	Lag       time.Duration // how far the shape trails the load; 0 takes a usual value; either is then learnt
-	FixedLag  bool          // keep Lag
-	Frozen    bool          // learn nothing: baseline, lag and coefficients stay as given
+	Lag       time.Duration // how far the shape trails the load; 0 takes the value measured on an H100
+	Frozen    bool          // learn nothing: baseline and coefficients stay as given
 	Baseline  Baseline      // what is known of the idle draw; zero: nothing
 	SettleMax time.Duration // longest wait for an unknown phase or token count; 0 is 30 s
 }
@@ -51,7 +50,7 @@ func (c Config) withDefaults() Config {
 	if c.SettleMax == 0 {
 		c.SettleMax = 30 * time.Second
 	}
-	if c.Lag == 0 && !c.FixedLag {
+	if c.Lag == 0 {
 		switch c.Shape {
 		case ShapeSteps:
 			c.Lag = 12 * time.Millisecond
@@ -141,9 +140,6 @@ func (l *Ledger) Config() Config { return l.cfg }
 
 // Baseline returns what has been learnt of the idle draw.
 func (l *Ledger) Baseline() Baseline { return l.back.idle.Baseline }
-
-// Lag returns how far the shape is taken to trail the load.
-func (l *Ledger) Lag() time.Duration { return time.Duration(l.src.lag) }
 
 // Power adds a power sample: mw milliwatts, read from the source at ns. Samples of one source come in
 // order of time, in batches of any size.

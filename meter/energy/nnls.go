@@ -3,7 +3,7 @@ package energy
 import "math"
 
 // unknowns is the most coefficients that one fit has.
-const unknowns = 4
+const unknowns = 3
 
 // normal holds the normal equations of a weighted least-squares problem: minimise
 // theta' A theta - 2 b' theta + yy.
@@ -35,8 +35,8 @@ func (n *normal) scale(f float64) {
 	n.YY *= f
 }
 
-// nonNegative returns the exact least-squares solution with no negative unknown. With four unknowns
-// the sixteen possible sets of positive ones are simply tried: the best feasible one is the solution
+// nonNegative returns the exact least-squares solution with no negative unknown. With three unknowns
+// the eight possible sets of positive ones are simply tried: the best feasible one is the solution
 // (Lawson and Hanson's active-set method visits a few of the same sets).
 func (n *normal) nonNegative() [unknowns]float64 {
 	var best [unknowns]float64
@@ -63,7 +63,7 @@ func (n *normal) solve(set int) (theta [unknowns]float64, ok bool) {
 	return theta, ok
 }
 
-// solveAny is solve with any sign: Gauss with pivoting on at most four rows.
+// solveAny is solve with any sign: Gauss with pivoting on at most three rows.
 func (n *normal) solveAny(set int) (theta [unknowns]float64, ok bool) {
 	var idx [unknowns]int
 	m := 0

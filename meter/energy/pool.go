@@ -11,7 +11,6 @@ type pool struct {
 	alone   bool    // never more than one member
 	mixed   int64   // uJ that decoders were given in the same windows
 	cost    float64 // modelled cost of their steps, as if alone
-	across  float64 // uJ x cells of decoders that prompts passed over
 	fresh   float64 // new tokens of all members, and cached ones, while the pool is divided
 	cached  float64
 	edge2   float64 // variance of the pool's edges
@@ -267,7 +266,6 @@ func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [u
 	for i := range x {
 		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / whole
 	}
-	x[2] = p.cost * part
 	return model.variance(x)
 }
 
@@ -279,7 +277,9 @@ func (l *Ledger) promptTerms(m member) [unknowns]float64 {
 		prompt, cached = r.guess, 0
 	}
 	t := promptTerms(prompt, cached)
-	t[0], t[1], t[3] = t[0]*m.part, t[1]*m.part, t[3]*m.part
+	for k := range t {
+		t[k] *= m.part
+	}
 	return t
 }
 
@@ -313,7 +313,7 @@ func (l *Ledger) poolTerms(m member, p *pool) [unknowns]float64 {
 	t := l.promptTerms(m)
 	if l.req(m.req).group.sharing == sharedCache {
 		fresh, cached := l.promptCells(m)
-		t[1] += (fresh*(p.fresh-fresh+p.cached-cached) + cached*(p.fresh-fresh)) / 2000
+		t[coefPosition] += (fresh*(p.fresh-fresh+p.cached-cached) + cached*(p.fresh-fresh)) / 2000
 	}
 	return t
 }
@@ -325,26 +325,23 @@ func (l *Ledger) poolWork(m member, p *pool) float64 {
 // learnPool teaches the prompt model from a pool that is free of guesses: what was drawn in its windows,
 // against the prompts' work and the decoding beside it.
 func (l *Ledger) learnPool(p *pool) {
-	drawn := float64(p.uj + p.mixed)
+	drawn := float64(p.uj)
 	if l.cfg.Frozen || p.guessed || p.extra || p.raw || drawn <= 0 || len(p.members) == 0 {
 		return
 	}
 	g := l.req(p.members[0].req).group
-	x := [unknowns]float64{2: p.cost}
+	var x [unknowns]float64
 	for _, m := range p.members {
 		r := l.req(m.req)
 		if !r.known || r.group != g || r.first == 0 {
 			return
 		}
 		t := l.poolTerms(m, p)
-		x[0] += t[0]
-		x[1] += t[1]
-		x[3] += t[3]
+		for k := range x {
+			x[k] += t[k]
+		}
 	}
-	if p.across > 0 {
-		x[1] += x[0] * p.across / drawn / 1000
-	}
-	if x[0] < 64 {
+	if x[coefToken] < 64 {
 		return // the fixed cost of a step, not of its tokens
 	}
 	edge := l.back.prefillMW() * l.src.edge() * 1e-6

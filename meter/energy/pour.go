@@ -7,7 +7,6 @@ import "math"
 // the decoding beside it with the prefill's draw.
 func (l *Ledger) pour(p piece) {
 	f := &l.front
-	l.back.lag.add(p)
 	var span, expected float64
 	last := f.fill
 	for i := f.fill; i < f.windows.len(); i++ {

@@ -52,7 +52,7 @@ func TestTwinsAreEqual(t *testing.T) {
 
 // The two ends of a run of three slots have the same neighbours; the one in the middle saves both reads.
 func TestSlotNeighbours(t *testing.T) {
-	l := New(Config{Frozen: true, FixedLag: true, NoCounter: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
+	l := New(Config{Frozen: true, Lag: 1, NoCounter: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
 	c := defaultCoefficients()
 	c.Decode, c.Prefill = 100, 100
 	l.AddUpstream(c, false)
@@ -114,7 +114,7 @@ func TestWhoDidNothingPaysNothingActive(t *testing.T) {
 // Several completions of one request sit in a slot each: beside others that is not seen here, and the result says so.
 func TestSeveralCompletionsAreEstimated(t *testing.T) {
 	for _, beside := range []bool{false, true} {
-		l := New(Config{Frozen: true, FixedLag: true, NoCounter: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
+		l := New(Config{Frozen: true, Lag: 1, NoCounter: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
 		c := defaultCoefficients()
 		c.Decode, c.Prefill = 100, 100
 		l.AddUpstream(c, false)
@@ -149,7 +149,7 @@ func TestSeveralCompletionsAreEstimated(t *testing.T) {
 
 // A request that finds its whole prompt cached shares a pool with one that does not: all of it is the other's.
 func TestCachedPromptPaysNothing(t *testing.T) {
-	l := New(Config{NoCounter: true, FixedLag: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
+	l := New(Config{NoCounter: true, Lag: 1, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
 	l.AddUpstream(Coefficients{}, false)
 	for key := uint64(1); key <= 2; key++ {
 		l.Event(Event{Kind: Arrive, Request: key, At: 1e9, PromptHint: 4000})
@@ -237,7 +237,7 @@ func known() Coefficients {
 
 // With everything learnt frozen, what happens far away changes nothing.
 func TestFarAwayRequestChangesNothing(t *testing.T) {
-	cfg := Config{Frozen: true, FixedLag: true, Lag: 12e6, Baseline: Baseline{BaseMW: 100_000, Windows: 100}}
+	cfg := Config{Frozen: true, Lag: 12e6, Baseline: Baseline{BaseMW: 100_000, Windows: 100}}
 	run := func(tl timeline) map[uint64]Result {
 		l := New(cfg)
 		l.AddUpstream(known(), false)

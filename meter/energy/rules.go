@@ -40,7 +40,6 @@ type marks struct {
 	metered                int64   // ns for which energy was measured
 	lost                   int
 	edge2                  float64
-	beside                 float64 // uJ that a decoder was given beside prefills, members alike
 }
 
 // rules are the shares that do not depend on the kind of work: the idle draw, and the two simple rules

@@ -20,9 +20,6 @@ func (l *Ledger) settleWindow(w *window) {
 			g.stepped += g.inWindow
 		}
 	}
-	if more, ok := b.lag.look(w.t1, b.idle.mw()); ok && b.idle.learnt() {
-		l.src.learnLag(more)
-	}
 	idle := min(w.uj, int64(math.Round(b.idle.mw()*float64(ns)*1e-6)))
 	if !working {
 		l.settleRest(w, idle, mw)
@@ -115,11 +112,7 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		decode := l.beside(w, active, cost)
 		p := &b.pools[b.pool]
 		p.cost += cost
-		if b.decoding > 0 {
-			b.sums.beside += cost / float64(b.decoding)
-		}
-		across := l.chargeAcross(w, active-decode)
-		l.chargePool(active-decode-across, decode+across, ns)
+		l.chargePool(active-decode, decode, ns)
 		l.chargeDecoders(decode, cost)
 		l.resetRuns()
 		return
@@ -140,24 +133,6 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 	}
 }
 
-// chargeAcross gives the owners of cells in a shared cache their half of what a prefill spends on them.
-func (l *Ledger) chargeAcross(w *window, prompt int64) int64 {
-	b := &l.back
-	var uj int64
-	for _, g := range l.busy {
-		part := l.acrossPrompt(g, w)
-		if g.n == 0 || part == 0 {
-			continue
-		}
-		half := int64(float64(prompt) * part / 2)
-		g.shareByCells(half)
-		uj += half
-		p := &b.pools[b.pool]
-		p.across += float64(prompt) * g.cells()
-	}
-	return uj
-}
-
 // beside is the decoders' part of a window in which somebody prefills. Their modelled cost is known well
 // and the prefill's progress is not, so what is over or missing mostly belongs to the prefill. Only where
 // the prefill is short, so that its whole work is known better than the window's edges, does the
@@ -174,7 +149,6 @@ func (l *Ledger) beside(w *window, active int64, cost float64) int64 {
 			g = o
 		}
 	}
-	cost *= g.model.prefill.theta[2]
 	prompt, sd := l.expectedPrompt(w)
 	rho := g.model.decode.rho()
 	v := rho*rho*cost*cost + l.blur(w, prompt, sd)

@@ -83,32 +83,3 @@ func (l *Ledger) settleCells(i int32) {
 	r.left = false
 	l.finish(i)
 }
-
-// shareByCells spreads uj over the members and those who left, by their cells.
-func (g *group) shareByCells(uj int64) {
-	cells := g.cells()
-	if cells <= 0 {
-		g.share(uj)
-		return
-	}
-	q := float64(uj) / cells
-	g.pot.balance += uj
-	g.sums.context += q
-	g.sums.left += q
-	g.sums.steps += q * (g.stepped - g.inWindow/2)
-}
-
-// acrossPrompt is the part of a prefill's energy that its tokens spend on others' cells.
-func (l *Ledger) acrossPrompt(g *group, w *window) float64 {
-	s := &l.front.spans[w.prompts%maxSpans]
-	t := g.model.prefill.theta
-	if g.sharing != sharedCache || s.terms[0] <= 0 {
-		return 0
-	}
-	cells := t[1] * g.cells() / 1000
-	own := t[0] + t[1]*s.terms[1]/s.terms[0]
-	if own <= 0 {
-		return 0
-	}
-	return cells / (own + cells)
-}

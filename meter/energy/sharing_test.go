@@ -20,7 +20,7 @@ type cached struct {
 const cachedStep = 20 * ms
 
 func newCached(cfg Config, told, is Coefficients) *cached {
-	cfg.NoCounter, cfg.FixedLag, cfg.Lag = true, true, time.Nanosecond
+	cfg.NoCounter, cfg.Lag = true, time.Nanosecond
 	cfg.Baseline = Baseline{BaseMW: 100_000, Windows: 100}
 	s := &cached{l: New(cfg), c: is, now: 1e9, decoded: map[uint64]float64{}, results: map[uint64]Result{}, at: map[uint64]int64{}}
 	s.l.AddUpstream(told, false)

@@ -51,13 +51,10 @@ type source struct {
 	opening  int64 // energy between the first reading and the first tick: it has no shape
 	fraction float64
 	lost     int64 // stamp of a reset not yet told
-	align    align
 	track    track
 	base     int64 // counted, but never to be emitted
 	average  average
 
-	lag    float64 // ns that the shape trails the load
-	lagN   float64
 	loadT  int64 // end of the last piece handed on, in the clock of the load
 	handed int64 // energy handed on
 	closed bool
@@ -75,7 +72,7 @@ const (
 )
 
 func newSource(cfg Config) source {
-	return source{cfg: cfg, lag: float64(cfg.Lag), average: newAverage(cfg.Average)}
+	return source{cfg: cfg, average: newAverage(cfg.Average)}
 }
 
 // power takes a sample; it reports whether pieces may have become ready.
@@ -225,16 +222,13 @@ func (s *source) choose() int {
 
 // tickError is the standard error, in uJ, that the uncertain time of a tick leaves in the counter.
 func (s *source) tickError(t *tick) float64 {
-	at := t.at + int64(s.align.offset())
-	return s.mean(at-flatSpan, at+flatSpan) * float64(t.slop) * 1e-6
+	return s.mean(t.at-flatSpan, t.at+flatSpan) * float64(t.slop) * 1e-6
 }
 
 // block emits the samples up to tick i, scaled to what the counter says.
 func (s *source) block(i int) {
 	end := *s.ticks.at(i)
-	s.align.learn(s, i)
-	off := int64(s.align.offset())
-	a, b := s.anchor.at+off, end.at+off
+	a, b := s.anchor.at, end.at
 	owed := s.total - (s.latest - end.uj) - s.emitted - s.base
 	whole, covered := s.integral(a, b)
 	switch {
@@ -282,13 +276,12 @@ func (s *source) scaled(a, b, delta int64, whole float64) {
 // coast emits samples at the scale that they last had, for want of a counter: some stand still for a
 // while. What the counter shows later is set against it, so that nothing is given twice.
 func (s *source) coast() {
-	off := int64(s.align.offset())
-	a, b := s.anchor.at+off, s.lastAt-2*flatSpan
+	a, b := s.anchor.at, s.lastAt-2*flatSpan
 	if whole, _ := s.integral(a, b); whole > 0 {
 		uj := whole * 1e-6
 		s.scaled(a, b, s.track.pay(uj, 0, math.Inf(1)), whole)
 	}
-	s.anchor.at = b - off
+	s.anchor.at = b
 	s.forget(b)
 }
 
@@ -342,7 +335,7 @@ func (s *source) next(l *Ledger) (piece, bool) {
 		return piece{}, false
 	}
 	p := *s.ready.at(0)
-	lag := int64(s.lag)
+	lag := int64(s.cfg.Lag)
 	p.t0, p.t1 = p.t0-lag, p.t1-lag
 	if s.loadT != 0 {
 		p.t0 = s.loadT
@@ -358,15 +351,4 @@ func (s *source) next(l *Ledger) (piece, bool) {
 	s.loadT = p.t1
 	s.handed += p.uj
 	return p, true
-}
-
-// learnLag moves the shape's lag by a share of what an isolated end of work showed.
-func (s *source) learnLag(more float64) {
-	if s.cfg.FixedLag || s.cfg.Frozen || s.cfg.Shape == ShapeAverage {
-		return
-	}
-	const prior, most = 4, 150e6
-	s.lagN++
-	s.lag += more / min(s.lagN+prior, 20)
-	s.lag = min(max(s.lag, 0), most)
 }

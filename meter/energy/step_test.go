@@ -18,7 +18,7 @@ func at(s float64) int64 { return int64(s * 1e9) }
 
 // idle100 is a ledger that knows the idle draw.
 func idle100(shape Shape) *Ledger {
-	return New(Config{Shape: shape, FixedLag: true, Lag: 1, Baseline: Baseline{BaseMW: 100e3, SigmaMW: 100, Windows: 400}})
+	return New(Config{Shape: shape, Lag: 1, Baseline: Baseline{BaseMW: 100e3, SigmaMW: 100, Windows: 400}})
 }
 
 // only ends a ledger and returns the only request's result.

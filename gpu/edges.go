@@ -1,9 +1,5 @@
 package gpu
 
-import (
-	"math"
-)
-
 // edgeTracker narrows down when an energy counter took the value that a look has seen, and proposes
 // when to look.
 //
@@ -49,7 +45,7 @@ const (
 	edgeForgetNs = 600e9 // and not believed when older than this
 )
 
-// setPeriod tells the counter's rhythm as a probe measured it; see periodOf.
+// setPeriod tells the counter's rhythm as a probe measured it.
 func (e *edgeTracker) setPeriod(p span) { *e = edgeTracker{period: p, often: e.often, prev: e.prev} }
 
 // reset forgets all but the period: after a lost device or a counter reset.
@@ -163,10 +159,9 @@ func (e *edgeTracker) step(n int64) span {
 	return e.lock.shift(span{n * e.period.lo, n * e.period.hi})
 }
 
-// means says which looks beyond the regular pace can be paid for.
+// means says which reads beyond the regular pace can be paid for.
 type means struct {
-	spare bool // one or two
-	hunt  bool // as many as it takes to find a lost rhythm
+	spare bool // those that keep the rhythm, or find a lost one
 	rich  bool // those that are not needed to keep the rhythm, only to know it better
 }
 
@@ -182,7 +177,7 @@ func (e *edgeTracker) next(now, t int64, m means) int64 {
 		return t
 	}
 	if !e.locked(now) || e.stepAfter(now).width() > e.period.lo*3/4 { // lost, or one step cannot be told from the next
-		if e.pre, e.paced, e.owes = false, false, false; !m.hunt {
+		if e.pre, e.paced, e.owes = false, false, false; !m.spare {
 			return t
 		}
 		return min(t, now+e.period.lo/8)
@@ -234,38 +229,6 @@ func (e *edgeTracker) stepAfter(t int64) span {
 	}
 }
 
-// periodOf finds a counter's rhythm in looks made in quick succession. sure is false where they were too
-// few or too far apart to tell (a busy machine): another probe may do better. A counter that moved at
-// nearly every look has no rhythm that could be seen: the zero span.
-func periodOf(looks []Tick) (period span, sure bool) {
-	var steps []span
-	for i := 1; i < len(looks); i++ {
-		if looks[i].Uj != looks[i-1].Uj {
-			steps = append(steps, span{looks[i-1].Before, looks[i].After})
-		}
-	}
-	if len(looks) < 20 {
-		return span{}, false
-	}
-	if len(steps) > len(looks)/2 {
-		return span{}, len(steps) > len(looks)*9/10
-	}
-	if len(steps) < 4 {
-		return span{}, false
-	}
-	// Between two changes that follow one another there was no other, so that exactly one period lies
-	// between the last step in the one and the first in the next.
-	period = span{1, math.MaxInt64}
-	for i := 1; i < len(steps); i++ {
-		period = period.and(span{steps[i].lo - steps[i-1].hi, steps[i].hi - steps[i-1].lo})
-	}
-	if period.empty() {
-		return span{}, false
-	}
-	period = overMany(period, steps)
-	return period, !period.empty() && period.width() <= period.lo/8
-}
-
 // oftenOf returns, for a counter without a rhythm, how long before any look its last step may lie: twice the
 // longest time between two changes that the probe saw.
 func oftenOf(looks []Tick) (often int64) {
@@ -275,27 +238,4 @@ func oftenOf(looks []Tick) (often int64) {
 		}
 	}
 	return 2 * often
-}
-
-// overMany sharpens a period by steps that are further apart, as long as their number is unmistakable.
-func overMany(p span, steps []span) span {
-	var first span
-	for _, s := range steps {
-		if s.width() >= p.lo { // perhaps more than one
-			continue
-		}
-		if !first.known() {
-			first = s
-			continue
-		}
-		least, most := (s.lo-first.hi+p.hi-1)/p.hi, (s.hi-first.lo)/p.lo
-		if least != most || least < 1 {
-			continue
-		}
-		p = p.and(span{(s.lo - first.hi) / least, (s.hi - first.lo + least - 1) / least})
-		if p.empty() {
-			return p
-		}
-	}
-	return p
 }

@@ -34,17 +34,13 @@ func TestEdgeTracker(t *testing.T) {
 			probe = append(probe, tick)
 			now = tick.After + 5e5
 		}
-		p, sure := periodOf(probe)
-		if !sure || !p.known() || c.period < p.lo || c.period > p.hi {
-			t.Fatalf("seed %d: period %d, found %+v", seed, c.period, p)
-		}
-		e.setPeriod(p)
+		e.setPeriod(span{c.period - r.Int64N(c.period/16), c.period + 1 + r.Int64N(c.period/16)}) // as well as a probe knows it
 		for i := range probe {
 			e.observe(&probe[i])
 		}
 		var sharp, looks int
 		for range 300 {
-			now = max(now, e.next(now, now+1e9, means{true, true, true}))
+			now = max(now, e.next(now, now+1e9, means{true, true}))
 			tick, step := c.look(r, now, cost())
 			e.observe(&tick)
 			if step <= tick.Lo-1 || step > tick.Hi {
@@ -65,40 +61,11 @@ func TestEdgeTracker(t *testing.T) {
 	}
 }
 
-// TestPeriodOnABusyMachine: looks that come late and far apart never give a wrong period; they give none.
-func TestPeriodOnABusyMachine(t *testing.T) {
-	found := 0
-	for seed := range uint64(2000) {
-		r := rand.New(rand.NewPCG(seed, 2))
-		c := steppedCounter{period: 20e6 + r.Int64N(180e6), phase: r.Int64N(100e6)}
-		var looks []Tick
-		for now := int64(1e12); now < 1e12+1.2e9; {
-			tick, _ := c.look(r, now, 1e5+r.Int64N(3e6))
-			looks = append(looks, tick)
-			now = tick.After + 4e6
-			if r.IntN(3) == 0 {
-				now += r.Int64N(90e6) // the thread did not run
-			}
-		}
-		p, sure := periodOf(looks)
-		if sure && (c.period < p.lo || c.period > p.hi) {
-			t.Errorf("seed %d: period %d, found %+v", seed, c.period, p)
-		}
-		if sure {
-			found++
-		}
-	}
-	t.Logf("found %d of 2000 periods", found)
-}
-
 // TestEdgeTrackerNoRhythm: a counter that moves all the time is placed at the look itself.
 func TestEdgeTrackerNoRhythm(t *testing.T) {
 	var looks []Tick
 	for i := range int64(50) {
 		looks = append(looks, Tick{Before: i * 5e6, After: i*5e6 + 1e5, Uj: i * 1000, OK: true})
-	}
-	if p, sure := periodOf(looks); p.known() || !sure {
-		t.Fatalf("found a period %+v (sure %v) in a counter that moved at every look", p, sure)
 	}
 	var e edgeTracker
 	first := looks[2]
@@ -123,7 +90,7 @@ func TestEdgeTrackerStandsStill(t *testing.T) {
 			t.Fatalf("look %d: still for %d, want %d", i, e.stillNs(), want)
 		}
 	}
-	if next := e.next(3e9, 4e9, means{true, true, true}); next != 4e9 {
+	if next := e.next(3e9, 4e9, means{true, true}); next != 4e9 {
 		t.Errorf("next look at %d: a frozen counter must not be hunted", next)
 	}
 }

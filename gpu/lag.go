@@ -97,23 +97,24 @@ func (c *curve) squared(from, to int64) (sum float64) {
 	return sum
 }
 
-// counterLag returns by how much the counter trails the curve: the shift d at which the counter's
-// values are best explained as a line in the curve's integral, with that line's slope (the counter's
-// joules per joule of the curve) and the rms of what is left, in microjoules.
-func counterLag(knots []knot, c *curve) (d int64, slope, rms float64, ok bool) {
+// counterFit returns how well the counter's values are a line in the curve's integral, at the shift between
+// the two that suits them best: the line's slope (the counter's joules per joule of the curve) and the rms of
+// what is left, in microjoules.
+func counterFit(knots []knot, c *curve) (slope, rms float64, ok bool) {
 	rms = math.Inf(1)
+	var shift int64
 	try := func(lo, hi, step int64) {
 		for x := lo; x <= hi; x += step {
 			if s, r, fits := counterLine(knots, c, x); fits && r < rms {
-				d, slope, rms, ok = x, s, r, true
+				shift, slope, rms, ok = x, s, r, true
 			}
 		}
 	}
 	try(-1200e6, 400e6, 20e6)
 	if ok {
-		try(d-20e6, d+20e6, 2e6)
+		try(shift-20e6, shift+20e6, 2e6)
 	}
-	return d, slope, rms, ok
+	return slope, rms, ok
 }
 
 // counterLine fits the counter's values to the curve's integral d earlier than each step.

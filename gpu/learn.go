@@ -25,7 +25,6 @@ type learner struct {
 	budget  float64       // share of a core that looks at the counter may cost
 	extra   time.Duration // what looks beyond the regular pace may still cost
 	extraAt int64         // when that was last added to
-	saving  bool          // it was spent: none is made until it pays for a hunt
 
 	shape      Channel
 	ringSpan   int64 // how much of the past the ring is taken to hold
@@ -41,6 +40,8 @@ type learner struct {
 	lagUntil int64   // the end of the window that the latest was found in
 	nextTask int64
 	tasks    int
+
+	without string // a mechanism to leave out, for the ablation test: "edges" or "lag"
 }
 
 const (
@@ -67,7 +68,7 @@ func (l *learner) begin(info Info) {
 	was, lags, period, often := l.learnt, l.lags, l.edges.period, l.edges.often
 	*l = learner{
 		offers: info.Supported, learnt: map[Channel]*Calibration{}, demoted: map[Channel]string{}, demotions: l.demotions,
-		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt, saving: l.saving,
+		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt, without: l.without,
 	}
 	for c, e := range info.Expected {
 		l.learnt[c] = &Calibration{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
@@ -135,7 +136,9 @@ func (l *learner) probeOver(now int64) bool {
 		switch {
 		case p.found() && !p.failed:
 			l.edges.often = 0
-			l.edges.setPeriod(p.period)
+			if l.without != "edges" {
+				l.edges.setPeriod(p.period)
+			}
 			l.ensure(ChannelCounter).StepNs = p.period.mid()
 			for i := range p.looks {
 				l.edges.observe(&p.looks[i])
@@ -172,17 +175,13 @@ func (l *learner) power(r *Reading) {
 	}
 }
 
-// huntLooks is about how many looks it takes to find a lost rhythm again and to sharpen it until a look at the regular
-// pace tells one step from the next: eight at most to see one, and three pairs.
-const huntLooks = 14
+// richReads is how many reads the account must pay for before any is made only to know the rhythm better.
+const richReads = 14
 
-// means says what looks beyond the regular pace can be paid for. A look now and then, as the account fills, would not
-// find a lost rhythm: it is saved until it pays for a hunt.
+// means says which reads beyond the regular pace can be paid for.
 func (l *learner) means(now int64) means {
 	spare := l.affords(now)
-	rich := l.extra >= min(probeCPU/2, huntLooks*l.energyCost)
-	l.saving = !spare || l.saving && !rich
-	return means{spare: spare, hunt: !l.saving, rich: rich}
+	return means{spare: spare, rich: l.extra >= min(probeCPU/2, richReads*l.energyCost)}
 }
 
 // affords says whether a look beyond the regular pace can be paid for.
@@ -299,7 +298,7 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 // learnLag learns how far the shape trails the load.
 func (l *learner) learnLag(t *Trace, of load) {
 	c := &t.c
-	if len(c.at) < 10 {
+	if len(c.at) < 10 || l.without == "lag" {
 		return
 	}
 	v := l.ensure(l.shape)
@@ -367,16 +366,9 @@ func (l *learner) compare(t *Trace) string {
 	if !t.shaped() || l.demoted[ChannelCounter] != "" {
 		return ""
 	}
-	d, slope, rms, ok := counterLag(t.knots, &t.c)
+	slope, rms, ok := counterFit(t.knots, &t.c)
 	if !ok {
 		return ""
-	}
-	k := l.ensure(ChannelCounter)
-	shapeLag := l.channel(l.shape).LagNs
-	_, before, okB := counterLine(t.knots, &t.c, d-60e6)
-	_, after, okA := counterLine(t.knots, &t.c, d+60e6)
-	if okA && okB && min(before, after) > 1.5*rms { // power varied enough to tell
-		k.LagNs, k.LagLearnt = d+shapeLag, l.channel(l.shape).LagLearnt
 	}
 	first, last := t.knots[0], t.knots[len(t.knots)-1]
 	seconds := float64(last.mid()-first.mid()) / 1e9

@@ -64,28 +64,23 @@ func (p *Replay) Open(uuid string) (Device, error) {
 	return &replayed{p: p, info: p.info(), shift: p.Start - from}, nil
 }
 
-// Steps returns the counter as the recording shows it, as a step function: At is when the counter most
-// likely took a value, Mw that value in microjoules.
+// Steps returns the counter as the recording shows it, as a step function: At is the middle between the two
+// reads that saw it take a value, Mw that value in microjoules.
 func (r *Recording) Steps() []Sample {
-	var looks []Tick
-	for _, l := range r.Reads {
-		if l.OK {
-			looks = append(looks, l.Tick)
-		}
-	}
-	var e edgeTracker
-	if p, sure := periodOf(looks); sure && p.known() {
-		e.setPeriod(p)
-	}
 	var out []Sample
-	for i := range looks {
-		e.observe(&looks[i])
-		s := Sample{At: span{looks[i].Lo, looks[i].Hi}.mid(), Mw: looks[i].Uj}
-		if n := len(out); n > 0 && out[n-1].Mw == s.Mw {
-			out[n-1].At = s.At // the later look knows better
+	var last Tick
+	for _, t := range r.Reads {
+		if !t.OK {
 			continue
 		}
-		out = append(out, s)
+		if !last.OK || t.Uj != last.Uj {
+			from := t.Before
+			if last.OK {
+				from = last.Before
+			}
+			out = append(out, Sample{At: span{from, t.After}.mid(), Mw: t.Uj})
+		}
+		last = t.Tick
 	}
 	return out
 }

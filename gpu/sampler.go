@@ -35,7 +35,9 @@ type Config struct {
 
 	Log *slog.Logger // nil: silent
 
-	cpu func() time.Duration // the CPU time of the device's thread, for tests
+	// For tests.
+	cpu     func() time.Duration // the CPU time of the device's thread
+	without string               // see learner
 }
 
 // Target is one device to sample.

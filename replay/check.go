@@ -17,7 +17,7 @@ type State string
 const (
 	Passed  State = "passed"
 	Failed  State = "failed"
-	Unknown State = "unknown" // what it needs was not measured; Detail says what
+	Skipped State = "unknown" // what it needs was not measured; Detail says what
 )
 
 // Check is one reason for which a run might not be believed.
@@ -46,7 +46,7 @@ func (r *Run) Check() []Check {
 	ok := r.answered()
 	checks := []Check{
 		r.checkSchedule(), r.checkCache(ok), checkPromptTokens(ok), r.checkOutputTokens(ok), r.checkErrors(),
-		r.checkThrottle(), r.checkLittle(), r.checkStall(), checkContended(ok), r.checkForeign(), r.checkServer(ok),
+		r.checkThrottle(), r.checkLittle(), r.checkStall(), checkContended(ok), r.checkOtherTraffic(), r.checkServer(ok),
 		checkAgreement(ok),
 	}
 	return checks
@@ -60,8 +60,8 @@ func failed(name, format string, args ...any) Check {
 	return Check{name, Failed, fmt.Sprintf(format, args...)}
 }
 
-func unknown(name, format string, args ...any) Check {
-	return Check{name, Unknown, fmt.Sprintf(format, args...)}
+func skipped(name, format string, args ...any) Check {
+	return Check{name, Skipped, fmt.Sprintf(format, args...)}
 }
 
 // checkSchedule: an open loop that sends late measures itself.
@@ -109,7 +109,7 @@ func (r *Run) checkCache(ok []*Exchange) Check {
 	}
 	switch {
 	case unsaid == len(ok):
-		return unknown(name, "the server does not say how many prompt tokens it reused (cache_n)")
+		return skipped(name, "the server does not say how many prompt tokens it reused (cache_n)")
 	case r.Plan.Spec.Cache == Cold && reused > 0:
 		return failed(name, "%d of %d cold requests found part of their prompt in the cache (cache_n > 0)", reused, len(ok))
 	case r.Plan.Spec.Cache == Cold:
@@ -139,7 +139,7 @@ func checkPromptTokens(ok []*Exchange) Check {
 	case off > 0:
 		return failed(name, "%d of %d prompts were not as long as asked for (prompt_n + cache_n): %s", off, len(ok), example)
 	case unsaid == len(ok):
-		return unknown(name, "the server does not say how long the prompts were")
+		return skipped(name, "the server does not say how long the prompts were")
 	}
 	return passed(name, "prompt_n + cache_n was what was asked for in all %d requests", len(ok)-unsaid)
 }
@@ -204,7 +204,7 @@ func (r *Run) checkServer(ok []*Exchange) Check {
 	case len(models) > 1:
 		return failed(name, "the replies name %d different models", len(models))
 	case r.Server == nil || r.After == nil:
-		return unknown(name, "the server did not say what it is after the run")
+		return skipped(name, "the server did not say what it is after the run")
 	case *r.Server != *r.After:
 		return failed(name, "the server changed during the run: %+v became %+v", *r.Server, *r.After)
 	}
@@ -224,7 +224,7 @@ func checkAgreement(ok []*Exchange) Check {
 	}
 	switch {
 	case joined == 0:
-		return unknown(name, "no in-line rows: the endpoint is no wattline, or its admin listener is not reachable (--admin)")
+		return skipped(name, "no in-line rows: the endpoint is no wattline, or its admin listener is not reachable (--admin)")
 	case len(all) > 0:
 		return failed(name, "they disagree in %d figures, which is a bug of wattline's, please report it: %s (row %s)", len(all), all[0].What, all[0].RowID)
 	}
@@ -245,21 +245,21 @@ func checkContended(ok []*Exchange) Check {
 	}
 	switch {
 	case known == 0:
-		return unknown(name, "no energy was measured")
+		return skipped(name, "no energy was measured")
 	case contended > 0:
 		return failed(name, "another process computed on the GPU during %d of %d requests", contended, known)
 	}
 	return passed(name, "no other process computed on the GPU")
 }
 
-// checkForeign: only a proxy in line can know.
-func (r *Run) checkForeign() Check {
-	const name = "foreign traffic"
+// checkOtherTraffic: only a proxy in line can know.
+func (r *Run) checkOtherTraffic() Check {
+	const name = "other traffic"
 	switch {
 	case !r.Joined:
-		return unknown(name, "the endpoint is no wattline, or its admin listener is not reachable")
-	case len(r.Foreign) > 0:
-		return failed(name, "%d requests of others passed during the run: %s", len(r.Foreign), strings.Join(r.Foreign[:min(3, len(r.Foreign))], ", "))
+		return skipped(name, "the endpoint is no wattline, or its admin listener is not reachable")
+	case len(r.OtherTraffic) > 0:
+		return failed(name, "%d requests of others passed during the run: %s", len(r.OtherTraffic), strings.Join(r.OtherTraffic[:min(3, len(r.OtherTraffic))], ", "))
 	}
 	return passed(name, "nobody else's request passed the proxy")
 }

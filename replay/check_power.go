@@ -22,7 +22,7 @@ func (r *Run) checkThrottle() Check {
 	in := r.during()
 	seconds, reasons := throttled(in)
 	if !seconds.Valid && len(reasons) == 0 {
-		return unknown(name, "no GPU's clocks were watched")
+		return skipped(name, "no GPU's clocks were watched")
 	}
 	bad := slices.DeleteFunc(slices.Clone(reasons), func(s string) bool { return slices.Contains(capReasons, s) })
 	switch {
@@ -42,10 +42,10 @@ func (r *Run) checkStall() Check {
 	const name = "stalls"
 	idle := r.idleBefore()
 	if len(r.Power.Curves) == 0 || !idle.Valid || len(r.Power.Curves) != len(r.device().Devices) {
-		return unknown(name, "no power curve finer than %s s was measured", short(stallSeconds))
+		return skipped(name, "no power curve finer than %s s was measured", short(stallSeconds))
 	}
 	if !r.curveCovers() {
-		return unknown(name, "the power curve covers only part of the run (wattline keeps the last half hour)")
+		return skipped(name, "the power curve covers only part of the run (wattline keeps the last half hour)")
 	}
 	found, worst := 0, 0.0
 	for _, e := range r.Exchanges {
@@ -135,7 +135,7 @@ func (r *Run) checkLittle() Check {
 		}
 	}
 	if len(seen) < littleSamples || requests < littleNeeds || window <= 0 {
-		return unknown(name, "%d requests and %d readings of the proxy's gauge; it takes %d and %d", requests, len(seen), littleNeeds, littleSamples)
+		return skipped(name, "%d requests and %d readings of the proxy's gauge; it takes %d and %d", requests, len(seen), littleNeeds, littleSamples)
 	}
 	mean, sd := stat.MeanStdDev(seen, nil)
 	rows, least := busy/window, inside/window

@@ -48,8 +48,8 @@ type Curve struct {
 	MilliWatts []int64   `json:"mw"`
 }
 
-// DeviceFacts are what a card is.
-type DeviceFacts struct {
+// DeviceInfo are what a card is.
+type DeviceInfo struct {
 	Device       string    `json:"device"`
 	Name         string    `json:"name"`
 	Driver       string    `json:"driver"`
@@ -58,7 +58,7 @@ type DeviceFacts struct {
 
 // Power is the answer of /api/energy?from=&to=: everything is empty where nothing is measured.
 type Power struct {
-	Devices []DeviceFacts  `json:"devices"`
+	Devices []DeviceInfo   `json:"devices"`
 	Samples []Sample       `json:"power"`
 	Ledger  []LedgerWindow `json:"ledger"`
 	Curves  []Curve        `json:"curves"`

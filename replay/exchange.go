@@ -15,7 +15,7 @@ type Exchange struct {
 
 	ScheduledAt time.Time `json:"scheduled_at,omitzero"` // open loop: when it was to be sent
 	StartedAt   time.Time `json:"started_at"`
-	Began       time.Time `json:"-"`      // the same by the monotonic clock, for comparisons within this process
+	StartedMono time.Time `json:"-"`      // the same by the monotonic clock, for comparisons within this process
 	LagUs       meter.Int `json:"lag_us"` // StartedAt - ScheduledAt
 
 	ConnectedUs meter.Int `json:"connected_us"` // a connection was there

@@ -74,6 +74,6 @@ func (r *Run) goodput() *Goodput {
 		}
 	}
 	g.Share = Ratio(Some(float64(g.Met)), Some(float64(g.Of)))
-	g.RequestsPerSecond = Ratio(Some(float64(g.Met)), r.measuredFor())
+	g.RequestsPerSecond = Ratio(Some(float64(g.Met)), r.measuredSeconds())
 	return g
 }

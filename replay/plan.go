@@ -22,8 +22,8 @@ func (c Cell) String() string {
 	return fmt.Sprintf("%s %s x %s", c.Task, SizeName(c.PromptTokens), SizeName(c.OutputTokens))
 }
 
-// Dropped is a cell that does not run, and why.
-type Dropped struct {
+// SkippedCell is a cell that does not run, and why.
+type SkippedCell struct {
 	Cell   Cell   `json:"cell"`
 	Reason string `json:"reason"`
 }
@@ -31,11 +31,11 @@ type Dropped struct {
 // Plan is what will be sent, in which order. Cells are those that fit the server; Order has, for each
 // trial, the indexes of the cells in the order in which they run.
 type Plan struct {
-	Spec    Spec      `json:"spec"`
-	Corpus  string    `json:"corpus"` // SHA-256 of the tasks' texts
-	Cells   []Cell    `json:"cells"`
-	Order   [][]int   `json:"order"`
-	Dropped []Dropped `json:"dropped,omitempty"`
+	Spec    Spec          `json:"spec"`
+	Corpus  string        `json:"corpus"` // SHA-256 of the tasks' texts
+	Cells   []Cell        `json:"cells"`
+	Order   [][]int       `json:"order"`
+	Dropped []SkippedCell `json:"dropped,omitempty"`
 	// Hash names the workload: SHA-256 over everything above but Dropped.
 	Hash string `json:"hash"`
 }
@@ -47,7 +47,7 @@ func Compile(s Spec, corpus string, context int) (*Plan, error) {
 	p := &Plan{Spec: s, Corpus: corpus}
 	for _, c := range s.grid() {
 		if need := c.PromptTokens + c.OutputTokens; context > 0 && need > context {
-			p.Dropped = append(p.Dropped, Dropped{c, fmt.Sprintf("needs %d tokens, the server's context is %d a slot", need, context)})
+			p.Dropped = append(p.Dropped, SkippedCell{c, fmt.Sprintf("needs %d tokens, the server's context is %d a slot", need, context)})
 			continue
 		}
 		p.Cells = append(p.Cells, c)

@@ -20,15 +20,15 @@ type Results struct {
 	Energy        Energy     `json:"energy"`
 	Latency       Latency    `json:"latency"`
 
-	Valid     bool      `json:"valid"`
-	Checks    []Check   `json:"checks"`
-	Memory    Memory    `json:"memory"`
-	Device    Device    `json:"device"`
-	Stability Stability `json:"stability"`
-	InLine    InLine    `json:"in_line"`
-	Cells     []Outcome `json:"cells"`
-	Series    []Series  `json:"series"`
-	Goodput   *Goodput  `json:"goodput"` // null without objectives
+	Valid     bool         `json:"valid"`
+	Checks    []Check      `json:"checks"`
+	Memory    Memory       `json:"memory"`
+	Device    Device       `json:"device"`
+	Stability Stability    `json:"stability"`
+	InLine    InLine       `json:"in_line"`
+	Cells     []CellResult `json:"cells"`
+	Series    []Series     `json:"series"`
+	Goodput   *Goodput     `json:"goodput"` // null without objectives
 
 	Errors      int               `json:"errors"`
 	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran
@@ -92,8 +92,8 @@ type Memory struct {
 	RAMBytes  Num `json:"ram_bytes"`
 }
 
-// Outcome is one cell's results over all trials. Milliseconds, tokens a second.
-type Outcome struct {
+// CellResult is one cell's results over all trials. Milliseconds, tokens a second.
+type CellResult struct {
 	Cell
 	Requests        int       `json:"requests"`
 	Errors          int       `json:"errors"`
@@ -119,15 +119,15 @@ type Outcome struct {
 
 // Workload says what was run.
 type Workload struct {
-	Name        string    `json:"name"`
-	PlanHash    string    `json:"plan_sha256"`
-	Corpus      string    `json:"corpus_sha256"`
-	Spec        Spec      `json:"spec"`
-	Dropped     []Dropped `json:"dropped"`            // did not fit the context
-	Skipped     []Dropped `json:"skipped"`            // did not fit the budget
-	Restless    []string  `json:"restless,omitempty"` // cells after which the device did not come back to rest in time
-	Interrupted bool      `json:"interrupted"`
-	Failure     string    `json:"failure,omitempty"`
+	Name        string        `json:"name"`
+	PlanHash    string        `json:"plan_sha256"`
+	Corpus      string        `json:"corpus_sha256"`
+	Spec        Spec          `json:"spec"`
+	Dropped     []SkippedCell `json:"dropped"`            // did not fit the context
+	Skipped     []SkippedCell `json:"skipped"`            // did not fit the budget
+	NotIdle     []string      `json:"restless,omitempty"` // cells after which the device did not come back to rest in time
+	Interrupted bool          `json:"interrupted"`
+	Failure     string        `json:"failure,omitempty"`
 }
 
 // JSON is the one line that is written to a file.

@@ -111,8 +111,8 @@ func TestWithoutEnergyEverythingElseIsThere(t *testing.T) {
 	if !r.Throughput.MeanTokensPerSecond.Valid || !r.Valid {
 		t.Errorf("tokens/s %+v, valid %v", r.Throughput.MeanTokensPerSecond, r.Valid)
 	}
-	for _, name := range []string{"other GPU users", "foreign traffic", "client and in-line", "throttling", "stalls"} {
-		if s := stateOf(t, r, name); s != replay.Unknown {
+	for _, name := range []string{"other GPU users", "other traffic", "client and in-line", "throttling", "stalls"} {
+		if s := stateOf(t, r, name); s != replay.Skipped {
 			t.Errorf("%s is %s although nothing was measured", name, s)
 		}
 	}
@@ -183,7 +183,7 @@ func TestARunThatLiesSaysSo(t *testing.T) {
 			}
 		}},
 		{"other GPU users", nil, func(r *replay.Run) { r.Exchanges[2].InLine.EnergyQuality = meter.EnergyContended }},
-		{"foreign traffic", nil, func(r *replay.Run) { r.Foreign = []string{"curl /v1/chat/completions"} }},
+		{"other traffic", nil, func(r *replay.Run) { r.OtherTraffic = []string{"curl /v1/chat/completions"} }},
 		{"server", nil, func(r *replay.Run) { r.After.Build = "b99999" }},
 		{"server", nil, func(r *replay.Run) { r.Exchanges[5].Model = "another.gguf" }},
 		{"client and in-line", nil, func(r *replay.Run) { r.Exchanges[0].InLine.OutputTokens.V++ }},
@@ -254,7 +254,7 @@ func TestHalfACurveIsNoProofAgainstStalls(t *testing.T) {
 	c := &run.Power.Curves[0]
 	half := len(c.MilliWatts) / 2
 	c.From, c.MilliWatts = c.From.Add(time.Duration(half*20)*time.Millisecond), c.MilliWatts[half:]
-	if s := stateOf(t, run.Results(), "stalls"); s != replay.Unknown {
+	if s := stateOf(t, run.Results(), "stalls"); s != replay.Skipped {
 		t.Errorf("stalls are %s", s)
 	}
 }

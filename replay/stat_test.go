@@ -9,7 +9,7 @@ import (
 
 func TestPercentilesNeedEnoughValues(t *testing.T) {
 	for p, want := range map[float64]int{0.50: 6, 0.90: 36, 0.95: 72, 0.99: 368} {
-		if got := QuantileNeeds(p); got != want {
+		if got := QuantileMinN(p); got != want {
 			t.Errorf("p%g needs %d values, want %d", 100*p, got, want)
 		}
 		v := make([]float64, want)
@@ -104,5 +104,62 @@ func TestRank(t *testing.T) {
 		if got := Rank(c.p, c.n); got != c.want {
 			t.Errorf("Rank(%g, %d) = %d, want %d", c.p, c.n, got, c.want)
 		}
+	}
+}
+
+// Gaps of one reply resemble each other: here each reply has its own pace. An interval that takes them for
+// independent holds the true quantile far too rarely; the clustered one does in 93 to 97 % of all runs.
+func TestClusteredIntervals(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	const rounds, naiveRounds = 1500, 150
+	for _, c := range []struct {
+		p             float64
+		replies, gaps int
+		z             float64 // quantile of the standard normal distribution
+		pace, within  float64
+	}{
+		{p: 0.5, replies: 12, gaps: 60, z: 0, pace: 1, within: 1},
+		{p: 0.5, replies: 40, gaps: 100, z: 0, pace: 2, within: 1},
+		{p: 0.9, replies: 60, gaps: 60, z: 1.2815516, pace: 1, within: 1},
+		{p: 0.5, replies: 40, gaps: 50, z: 0, pace: 0, within: 1}, // independent after all
+	} {
+		want := c.z * math.Hypot(c.pace, c.within)
+		held, pooled, total := 0, 0, 0
+		for r := range rounds {
+			clusters := make([][]float64, c.replies)
+			var all []float64
+			for i := range clusters {
+				pace := c.pace * rng.NormFloat64()
+				for range c.gaps/2 + rng.IntN(c.gaps) { // replies differ in length
+					clusters[i] = append(clusters[i], pace+c.within*rng.NormFloat64())
+				}
+				all = append(all, clusters[i]...)
+			}
+			q := ClusteredQuantileOf(clusters, c.p)
+			if !q.Low.Valid {
+				continue
+			}
+			total++
+			if q.Low.V <= want && want <= q.High.V {
+				held++
+			}
+			if r >= naiveRounds { // it takes long
+				continue
+			}
+			if i := QuantileOf(all, c.p); i.Low.V <= want && want <= i.High.V {
+				pooled++
+			}
+		}
+		share, naive := float64(held)/float64(total), float64(pooled)/naiveRounds
+		t.Logf("p%g of %d replies, pace %g: clustered %.3f, taken for independent %.3f, of %d", 100*c.p, c.replies, c.pace, share, naive, total)
+		if share < 0.93 || share > 0.97 || total < rounds*9/10 {
+			t.Errorf("p%g of %d replies: the interval held the truth in %.3f of %d cases", 100*c.p, c.replies, share, total)
+		}
+		if c.pace > 0 && naive > 0.7 {
+			t.Errorf("p%g: gaps do not correlate in this test: %.3f", 100*c.p, naive)
+		}
+	}
+	if q := ClusteredQuantileOf([][]float64{{1, 2, 3, 4, 5, 6}}, 0.5); !q.Value.Valid || q.Low.Valid {
+		t.Errorf("one reply has a median and no interval: %+v", q)
 	}
 }

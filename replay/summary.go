@@ -17,7 +17,7 @@ func (r *Run) Results() *Results {
 		Errors: len(r.Exchanges) - len(ok), Server: r.Server, Definitions: Definitions(),
 		Workload: Workload{
 			Name: r.Plan.Spec.Name, PlanHash: r.Plan.Hash, Corpus: r.Plan.Corpus, Spec: r.Plan.Spec,
-			Dropped: r.Plan.Dropped, Skipped: r.Skipped, Restless: r.Restless, Interrupted: r.Interrupted, Failure: r.Failure,
+			Dropped: r.Plan.Dropped, Skipped: r.Skipped, NotIdle: r.NotIdle, Interrupted: r.Interrupted, Failure: r.Failure,
 		},
 		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),
 		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(), Series: r.series(ok), Goodput: r.goodput(),
@@ -60,18 +60,26 @@ func ttfoMs(e *Exchange) Num       { return num(e.TTFOUs).Times(1e-3) }
 func generationMs(e *Exchange) Num { return num(e.LastUs).Times(1e-3) }
 func tpotMs(e *Exchange) Num       { return e.TPOTUs().Times(1e-3) }
 
-func itlMs(list []*Exchange) []Num {
-	var out []Num
-	for _, e := range list {
-		for _, g := range e.GapsUs {
-			out = append(out, Some(float64(g)/1e3))
-		}
+// gapsMs are a request's gaps between events with output.
+func gapsMs(e *Exchange) []float64 {
+	out := make([]float64, len(e.GapsUs))
+	for i, g := range e.GapsUs {
+		out[i] = float64(g) / 1e3
 	}
 	return out
 }
 
-// measuredFor is the time in which cells ran.
-func (r *Run) measuredFor() Num {
+// itl are the gaps of all requests; those of one request are not independent.
+func itl(list []*Exchange) Stat {
+	clusters := make([][]float64, len(list))
+	for i, e := range list {
+		clusters[i] = gapsMs(e)
+	}
+	return ClusteredStatOf(clusters)
+}
+
+// measuredSeconds is the time during which cells ran.
+func (r *Run) measuredSeconds() Num {
 	var d time.Duration
 	for _, s := range r.Spans {
 		d += s.To.Sub(s.From)
@@ -112,7 +120,7 @@ func (r *Run) throughput(ok []*Exchange) Throughput {
 		TokensPerSecond: tps.Mean, MeanTokensPerSecond: tps.Mean, MinTokensPerSecond: tps.Min, MaxTokensPerSecond: tps.Max,
 		DecodeTokensPerSecond:  StatOf(each(ok, (*Exchange).DecodeTPS)).Mean,
 		PrefillTokensPerSecond: StatOf(each(ok, r.prefillTPS)).Mean,
-		SystemTokensPerSecond:  Ratio(sum(each(ok, outputTokens)), r.measuredFor()),
+		SystemTokensPerSecond:  Ratio(sum(each(ok, outputTokens)), r.measuredSeconds()),
 	}
 }
 
@@ -125,14 +133,14 @@ func (r *Run) latency(ok []*Exchange) Latency {
 	}
 	busy := sum(each(ok, func(e *Exchange) Num { return num(e.EndUs).Times(1e-6) }))
 	l := Latency{
-		TTFT: StatOf(each(ok, ttftMs)), TTFO: StatOf(each(ok, ttfoMs)), TPOT: StatOf(each(ok, tpotMs)), ITL: StatOf(itlMs(ok)),
+		TTFT: StatOf(each(ok, ttftMs)), TTFO: StatOf(each(ok, ttfoMs)), TPOT: StatOf(each(ok, tpotMs)), ITL: itl(ok),
 		GenerationTimeMs:   StatOf(each(ok, generationMs)).Mean,
 		ScheduledTTFT:      StatOf(each(ok, fromSchedule)),
 		Lag:                StatOf(each(ok, func(e *Exchange) Num { return num(e.LagUs).Times(1e-3) })),
 		ServerPromptMs:     StatOf(each(ok, func(e *Exchange) Num { return e.PromptMs })).Mean,
 		ServerPredictedMs:  StatOf(each(ok, func(e *Exchange) Num { return e.PredictedMs })).Mean,
-		RequestsPerSecond:  Ratio(Some(float64(len(ok))), r.measuredFor()),
-		MeanRequestsActive: Ratio(busy, r.measuredFor()),
+		RequestsPerSecond:  Ratio(Some(float64(len(ok))), r.measuredSeconds()),
+		MeanRequestsActive: Ratio(busy, r.measuredSeconds()),
 	}
 	l.TimeToFirstTokenMs = l.TTFT.Mean
 	return l
@@ -192,19 +200,19 @@ func memory(ok []*Exchange) Memory {
 }
 
 // outcomes are the cells that ran, in the order of asking.
-func (r *Run) outcomes() []Outcome {
+func (r *Run) outcomes() []CellResult {
 	byCell := map[int][]*Exchange{}
 	for _, e := range r.Exchanges {
 		byCell[e.Key.Cell] = append(byCell[e.Key.Cell], e)
 	}
-	var out []Outcome
+	var out []CellResult
 	for _, i := range slices.Sorted(maps.Keys(byCell)) {
 		out = append(out, r.outcome(r.Plan.Cells[i], byCell[i]))
 	}
 	return out
 }
 
-func (r *Run) outcome(c Cell, all []*Exchange) Outcome {
+func (r *Run) outcome(c Cell, all []*Exchange) CellResult {
 	var ok []*Exchange
 	byTrial := map[int][]*Exchange{}
 	for _, e := range all {
@@ -226,11 +234,11 @@ func (r *Run) outcome(c Cell, all []*Exchange) Outcome {
 	row := func(f func(*meter.Record) Num) Stat {
 		return StatOf(each(ok, func(e *Exchange) Num { return e.inLine(f) }))
 	}
-	return Outcome{
+	return CellResult{
 		Cell: c, Requests: len(all), Errors: len(all) - len(ok),
 		TTFTMs: StatOf(each(ok, ttftMs)), GenerationMs: StatOf(each(ok, generationMs)),
 		TokensPerSecond: StatOf(each(ok, (*Exchange).TokensPerSecond)), DecodeTPS: StatOf(each(ok, (*Exchange).DecodeTPS)),
-		PrefillTPS: StatOf(each(ok, r.prefillTPS)), TPOTMs: StatOf(each(ok, tpotMs)), ITLMs: StatOf(itlMs(ok)),
+		PrefillTPS: StatOf(each(ok, r.prefillTPS)), TPOTMs: StatOf(each(ok, tpotMs)), ITLMs: itl(ok),
 		TokensPerWatt: row(TokensPerWatt), TokensPerJoule: tokensPerJoule(ok), Joules: row(GPUJoules),
 		PrefillJ: row(prefillJoules), DecodeJ: row(decodeJoules), IdleJ: row(idleJoules), Waterfall: WaterfallOf(ok),
 		TTFTTrials: trials(mean(ttftMs)), TPSTrials: trials(mean((*Exchange).TokensPerSecond)),

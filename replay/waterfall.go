@@ -68,16 +68,16 @@ func phases(e *Exchange) [7]Num {
 
 // InLine is the proxy's view of the same requests, beside the client's.
 type InLine struct {
-	Admin     string         `json:"admin"`
-	Joined    int            `json:"joined"`    // measured requests whose row was found
-	Missing   int            `json:"missing"`   // and those whose was not
-	TTFTMs    Stat           `json:"ttft_ms"`   // in line
-	Added     Stat           `json:"added_ms"`  // client ttft - in-line ttft
-	Overhead  Stat           `json:"proxy_ms"`  // proxy_overhead
-	Waterfall Waterfall      `json:"waterfall"` // of all requests
-	Foreign   []string       `json:"foreign"`   // requests of others in the meantime
-	Contended int            `json:"contended"` // rows that another process's work on the GPU spoilt
-	Disagree  []Disagreement `json:"disagreements"`
+	Admin        string         `json:"admin"`
+	Joined       int            `json:"joined"`    // measured requests whose row was found
+	Missing      int            `json:"missing"`   // and those whose was not
+	TTFTMs       Stat           `json:"ttft_ms"`   // in line
+	Added        Stat           `json:"added_ms"`  // client ttft - in-line ttft
+	Overhead     Stat           `json:"proxy_ms"`  // proxy_overhead
+	Waterfall    Waterfall      `json:"waterfall"` // of all requests
+	OtherTraffic []string       `json:"foreign"`   // requests of others in the meantime
+	Contended    int            `json:"contended"` // rows that another process's work on the GPU spoilt
+	Disagree     []Disagreement `json:"disagreements"`
 }
 
 // Disagreement is a figure that client and in-line give differently although they cannot differ.
@@ -87,7 +87,7 @@ type Disagreement struct {
 }
 
 func (r *Run) inLine(ok []*Exchange) InLine {
-	out := InLine{Waterfall: WaterfallOf(ok), Foreign: r.Foreign}
+	out := InLine{Waterfall: WaterfallOf(ok), OtherTraffic: r.OtherTraffic}
 	for _, e := range ok {
 		if e.Admin != "" {
 			out.Admin = e.Admin

@@ -219,7 +219,7 @@ func (c *demoCmd) benchmark(a *app, s *service) error {
 		return err
 	}
 	page := filepath.Join(dir, "report.html")
-	if err := writePage(page, []report.Labelled{labelled(ar)}); err != nil {
+	if err := writePage(page, []report.LabelledRun{labelled(ar)}); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "\nThe same with charts: %s\n", page)

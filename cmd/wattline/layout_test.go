@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"replay":            {"meter"},
 	"replay/report":     {"meter", "replay/table"},
 	"replay/selftest":   {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
-	"replay/session":    {"meter", "replay/client", "replay/load", "replay/prompt", "replay/serverflags", "replay/watch"},
+	"replay/session":    {"meter", "replay/client", "replay/load", "replay/prompt"},
 	"replay/proxies":    {"meter", "proxy", "proxy/stub"},
 	"deploy":            {},
 }

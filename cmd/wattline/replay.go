@@ -69,7 +69,7 @@ func (c *replayRunCmd) Run(a *app) error {
 		return err
 	}
 	results := run.Results()
-	l := report.Labelled{Label: "this run", Results: results, Run: run, Devices: run.Power.Devices}
+	l := report.LabelledRun{Label: "this run", Results: results, Run: run, Devices: run.Power.Devices}
 	l.Flags, l.Settings = s.ServerFlags(a.ctx)
 	err = c.write(&l) // first: the terminal may be gone by now
 	report.Terminal(a.stdout, l)
@@ -143,7 +143,7 @@ func (c *replayRunCmd) budget(workload string) time.Duration {
 }
 
 // write writes the files that --out and --json-out ask for, each whole or not at all.
-func (c *replayRunCmd) write(l *report.Labelled) error {
+func (c *replayRunCmd) write(l *report.LabelledRun) error {
 	if c.Out != "" {
 		m := archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost(), ServerFlags: l.Flags, Settings: l.Settings}
 		if err := archive.Write(c.Out, m, l.Run, l.Results); err != nil {

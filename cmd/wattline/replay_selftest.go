@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"time"
 
+	"wattline/replay"
 	"wattline/replay/selftest"
 )
 
@@ -27,18 +28,18 @@ func (c *selftestCmd) Run(a *app) error {
 	}
 	stub := exec.CommandContext(a.ctx, exe, "stub") //nolint:gosec // itself
 	stub.Args[0], stub.Stderr = os.Args[0], a.stderr
-	told := selftest.Told{FirstToken: c.FirstToken, Gap: c.Gap}
-	floors, err := selftest.Run(a.ctx, selftest.Config{
-		Told: told, Concurrency: c.Concurrency, Tokens: c.Tokens, Agent: "wattline-selftest/" + version(), Upstream: stub,
+	want := replay.Expected{FirstToken: c.FirstToken, Gap: c.Gap}
+	loads, err := selftest.Run(a.ctx, selftest.Config{
+		Expected: want, Concurrency: c.Concurrency, Tokens: c.Tokens, Agent: "wattline-selftest/" + version(), Upstream: stub,
 	})
 	if err != nil {
 		return err
 	}
 	if !c.JSON {
-		return selftest.Print(a.stdout, floors, told)
+		return selftest.Print(a.stdout, loads, want)
 	}
 	enc := json.NewEncoder(a.stdout)
-	for _, f := range floors {
+	for _, f := range loads {
 		if err := enc.Encode(f); err != nil {
 			return err
 		}

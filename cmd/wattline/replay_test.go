@@ -216,7 +216,7 @@ func TestForeignTrafficIsSeen(t *testing.T) {
 	got := wattline(t, "replay", "--endpoint", w.url, "--prompt-sizes", "100", "--output-tokens", "8")
 	cancel()
 	<-done
-	if got.code != exitInvalid || !strings.Contains(got.stdout, "foreign traffic: ") || !strings.Contains(got.stdout, "INVALID") {
+	if got.code != exitInvalid || !strings.Contains(got.stdout, "other traffic: ") || !strings.Contains(got.stdout, "INVALID") {
 		t.Errorf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
 	}
 }

@@ -23,7 +23,7 @@ func (c *reportCmd) Run(a *app) error {
 	if len(c.Label) > 0 && len(c.Label) != len(c.Dirs) {
 		return usageError("%d folders need %d labels, not %d", len(c.Dirs), len(c.Dirs), len(c.Label))
 	}
-	var runs []report.Labelled
+	var runs []report.LabelledRun
 	for i, dir := range c.Dirs {
 		ar, err := archive.Read(dir)
 		if err != nil {
@@ -64,7 +64,7 @@ func (c *reportCmd) Run(a *app) error {
 }
 
 // writePage writes the self-contained page.
-func writePage(path string, runs []report.Labelled) error {
+func writePage(path string, runs []report.LabelledRun) error {
 	var page bytes.Buffer
 	if err := html.Write(&page, runs); err != nil {
 		return err
@@ -73,8 +73,8 @@ func writePage(path string, runs []report.Labelled) error {
 }
 
 // labelled is a folder's run under the folder's name.
-func labelled(ar *archive.Archive) report.Labelled {
-	return report.Labelled{
+func labelled(ar *archive.Archive) report.LabelledRun {
+	return report.LabelledRun{
 		Label: filepath.Base(filepath.Clean(ar.Dir)), Results: ar.Results, Run: ar.Run,
 		Devices: ar.Manifest.Devices, Flags: ar.Manifest.ServerFlags, Settings: ar.Manifest.Settings,
 	}

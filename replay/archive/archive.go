@@ -32,10 +32,10 @@ const (
 
 // Manifest says what was run on what.
 type Manifest struct {
-	Wattline string               `json:"wattline_version"`
-	Argv     []string             `json:"argv"`
-	Host     Host                 `json:"host"`
-	Devices  []replay.DeviceFacts `json:"devices"`
+	Wattline string              `json:"wattline_version"`
+	Argv     []string            `json:"argv"`
+	Host     Host                `json:"host"`
+	Devices  []replay.DeviceInfo `json:"devices"`
 	// ServerFlags are those that the server's --help names, and whether they take a value; Settings those
 	// that it was started with and that matter to speed. Both are null where its program was not found.
 	ServerFlags map[string]bool   `json:"server_flags"`

@@ -103,9 +103,9 @@ func (a *Admin) rows(ctx context.Context, list []*replay.Exchange) error {
 	return nil
 }
 
-// Foreign lists the requests of others that were under way between from and to and generated tokens or
+// OtherTraffic lists the requests of others that were under way between from and to and generated tokens or
 // were to: "agent path" each.
-func (a *Admin) Foreign(ctx context.Context, from, to time.Time) ([]string, error) {
+func (a *Admin) OtherTraffic(ctx context.Context, from, to time.Time) ([]string, error) {
 	const most = 10000
 	for limit := 500; ; limit *= 5 {
 		limit = min(limit, most)

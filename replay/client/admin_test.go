@@ -118,7 +118,7 @@ func TestForeign(t *testing.T) {
 	defer srv.Close()
 	a, _ := NewAdmin(srv.URL, "test", "r1")
 	defer a.Close()
-	got, err := a.Foreign(t.Context(), at, at.Add(time.Minute))
+	got, err := a.OtherTraffic(t.Context(), at, at.Add(time.Minute))
 	if err != nil || len(got) != 2 || got[0] != "curl /v1/chat/completions" {
 		t.Errorf("%v (%v), want two", got, err)
 	}

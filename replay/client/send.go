@@ -93,7 +93,7 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 	}()
 
 	start = time.Now()
-	ex.StartedAt, ex.Began = start.UTC(), start
+	ex.StartedAt, ex.StartedMono = start.UTC(), start
 	if !r.ScheduledAt.IsZero() {
 		ex.LagUs = meter.Some(start.Sub(r.ScheduledAt).Microseconds())
 	}

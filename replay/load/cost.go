@@ -117,7 +117,7 @@ func (r *Runner) skip(c replay.Cell, takes time.Duration) {
 	r.cfg.Say("skipped: %s: %s (--budget)", c, why)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.skipped = append(r.skipped, replay.Dropped{Cell: c, Reason: why})
+	r.skipped = append(r.skipped, replay.SkippedCell{Cell: c, Reason: why})
 }
 
 func round(d time.Duration) string {

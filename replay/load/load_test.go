@@ -117,7 +117,7 @@ func TestAClosedLoopKeepsItsConcurrency(t *testing.T) {
 	for _, n := range []int{1, 3, 8} {
 		synctest.Test(t, func(t *testing.T) {
 			srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
-			run, err := Run(t.Context(), Config{Plan: plan(t, small(func(s *replay.Spec) { s.Concurrency, s.Requests = n, 24 })), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Slots: 4})
+			run, err := Run(t.Context(), Config{Plan: plan(t, small(func(s *replay.Spec) { s.Concurrency, s.Requests = n, 24 })), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Slots: 4})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,7 +142,7 @@ func TestEveryRequestOfThePlanIsSentOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Microsecond, gap: time.Microsecond}
 		p := plan(t, small(func(s *replay.Spec) { s.Trials, s.Tasks = 3, []string{"coding", "list"} }))
-		run, err := Run(t.Context(), Config{Plan: p, Sender: srv, Prompts: texts{}, Exactly: time.Sleep})
+		run, err := Run(t.Context(), Config{Plan: p, Sender: srv, Prompts: texts{}, Sleep: time.Sleep})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +177,7 @@ func TestEveryRequestOfThePlanIsSentOnce(t *testing.T) {
 func TestTheWarmUpUsesEveryWidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
-		run, err := Run(t.Context(), Config{Plan: plan(t, small(func(s *replay.Spec) { s.Concurrency = 5 })), Sender: srv, Prompts: texts{}, Exactly: time.Sleep})
+		run, err := Run(t.Context(), Config{Plan: plan(t, small(func(s *replay.Spec) { s.Concurrency = 5 })), Sender: srv, Prompts: texts{}, Sleep: time.Sleep})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +201,7 @@ func TestAnOpenLoopKeepsItsSchedule(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			srv := &server{perToken: 10 * time.Millisecond, gap: 10 * time.Millisecond} // slower than the arrivals
 			p := plan(t, small(func(s *replay.Spec) { s.Rate, s.Arrival, s.Requests, s.Burstiness = 20, kind, 50, 2 }))
-			run, err := Run(t.Context(), Config{Plan: p, Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Slots: 4})
+			run, err := Run(t.Context(), Config{Plan: p, Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Slots: 4})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -269,7 +269,7 @@ func TestADurationIsFilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		s := small(func(s *replay.Spec) { s.Duration, s.Concurrency = replay.Seconds(20*time.Second), 2 })
-		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Exactly: time.Sleep})
+		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +289,7 @@ func TestEnoughEndsADuration(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		began := time.Now()
 		s := small(func(s *replay.Spec) { s.Duration, s.PromptSizes = replay.Seconds(time.Hour), replay.Sizes{100} })
-		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Enough: func() bool { return time.Since(began) > time.Minute }})
+		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Enough: func() bool { return time.Since(began) > time.Minute }})
 		if err != nil || len(run.Exchanges) < 10 || time.Since(began) > 2*time.Minute {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
@@ -301,7 +301,7 @@ func TestInterruptedKeepsWhatWasMeasured(t *testing.T) {
 		srv := &server{perToken: 10 * time.Millisecond, gap: 10 * time.Millisecond}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(12*time.Second, cancel)
-		run, err := Run(ctx, Config{Plan: plan(t, small(func(s *replay.Spec) { s.Requests = 1000 })), Sender: srv, Prompts: texts{}, Exactly: time.Sleep})
+		run, err := Run(ctx, Config{Plan: plan(t, small(func(s *replay.Spec) { s.Requests = 1000 })), Sender: srv, Prompts: texts{}, Sleep: time.Sleep})
 		if err != nil || !run.Interrupted || len(run.Exchanges) < 3 || len(run.Exchanges) > 12 {
 			t.Fatalf("%v; %d exchanges", err, len(run.Exchanges))
 		}
@@ -312,7 +312,7 @@ func TestInterruptedKeepsWhatWasMeasured(t *testing.T) {
 		}
 		cancelled, stop := context.WithCancel(t.Context())
 		stop()
-		if _, err := Run(cancelled, Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Exactly: time.Sleep}); err == nil || !strings.HasPrefix(err.Error(), "interrupted before") {
+		if _, err := Run(cancelled, Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Sleep: time.Sleep}); err == nil || !strings.HasPrefix(err.Error(), "interrupted before") {
 			t.Errorf("a run that was interrupted at once: %v", err)
 		}
 	})
@@ -321,12 +321,12 @@ func TestInterruptedKeepsWhatWasMeasured(t *testing.T) {
 func TestErrorsOfRequestsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Microsecond, fail: func(r *replay.Request) bool { return !r.Warmup && r.Index == 2 }}
-		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Exactly: time.Sleep})
+		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Sleep: time.Sleep})
 		if err != nil || len(run.Exchanges) != 12 {
 			t.Fatalf("%v; %d exchanges", err, len(run.Exchanges))
 		}
 		srv.fail = func(*replay.Request) bool { return true }
-		if _, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Exactly: time.Sleep}); err == nil || !strings.Contains(err.Error(), "before anything is measured") {
+		if _, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Sleep: time.Sleep}); err == nil || !strings.Contains(err.Error(), "before anything is measured") {
 			t.Errorf("a server that fails from the beginning: %v", err)
 		}
 	})
@@ -345,7 +345,7 @@ func (b *brittle) Make(ctx context.Context, task string, n int, seed uint64) (st
 func TestAPromptThatCannotBeMadeEndsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Microsecond}
-		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: &brittle{left: 10}, Exactly: time.Sleep})
+		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: &brittle{left: 10}, Sleep: time.Sleep})
 		if err != nil || !strings.Contains(run.Failure, "tokenizer") || len(run.Exchanges) != 6 {
 			t.Errorf("%v; %+v", err, run)
 		}
@@ -356,7 +356,7 @@ func TestWarmRunsPrimeTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond}
 		s := small(func(s *replay.Spec) { s.Cache, s.Concurrency, s.PromptSizes = replay.Warm, 3, replay.Sizes{100} })
-		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Slots: 4})
+		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Slots: 4})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -386,7 +386,7 @@ func TestTheOffsetIsLearntOnce(t *testing.T) {
 		srv := &server{perToken: time.Microsecond}
 		odd := &offsetServer{server: srv, by: 2}
 		var told []int
-		_, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: odd, Prompts: texts{}, Exactly: time.Sleep, Offset: func(n int) { told = append(told, n); odd.by = 0 }})
+		_, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: odd, Prompts: texts{}, Sleep: time.Sleep, Offset: func(n int) { told = append(told, n); odd.by = 0 }})
 		if err != nil || len(told) != 1 || told[0] != 2 {
 			t.Errorf("%v; offsets %v", err, told)
 		}
@@ -410,12 +410,12 @@ func TestRestAndPauseBetweenCells(t *testing.T) {
 		srv := &server{perToken: time.Microsecond}
 		var after []int
 		s := small(func(s *replay.Spec) { s.Pause = replay.Seconds(3 * time.Second) })
-		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Rest: func(_ context.Context, c replay.Cell) (bool, error) {
+		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Rest: func(_ context.Context, c replay.Cell) (bool, error) {
 			after = append(after, c.PromptTokens)
 			return c.PromptTokens != 200, nil
 		}})
-		if err != nil || len(after) != 2 || len(run.Restless) != 1 || !strings.Contains(run.Restless[0], "200") {
-			t.Errorf("%v; after %v, restless %v", err, after, run.Restless)
+		if err != nil || len(after) != 2 || len(run.NotIdle) != 1 || !strings.Contains(run.NotIdle[0], "200") {
+			t.Errorf("%v; after %v, notIdle %v", err, after, run.NotIdle)
 		}
 		if gap := run.Spans[1].From.Sub(run.Spans[0].To); gap < 3*time.Second {
 			t.Errorf("%v between cells", gap)
@@ -440,7 +440,7 @@ func TestTheProgressLine(t *testing.T) {
 		srv := &server{perToken: 10 * time.Millisecond, gap: 100 * time.Millisecond}
 		var out screen
 		_, err := Run(t.Context(), Config{
-			Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Progress: &out, Watts: func() replay.Num { return replay.Some(215) },
+			Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Progress: &out, Watts: func() replay.Num { return replay.Some(215) },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -459,7 +459,7 @@ func TestTheProgressLine(t *testing.T) {
 func TestCPUOfTheClientIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		used := 0.0
-		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: &server{perToken: time.Microsecond}, Prompts: texts{}, Exactly: time.Sleep, CPU: func() replay.Num { used += 0.5; return replay.Some(used) }})
+		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: &server{perToken: time.Microsecond}, Prompts: texts{}, Sleep: time.Sleep, CPU: func() replay.Num { used += 0.5; return replay.Some(used) }})
 		if err != nil || run.Spans[0].CPUSeconds != replay.Some(0.5) {
 			t.Errorf("%v; %+v", err, run.Spans)
 		}

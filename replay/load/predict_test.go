@@ -16,7 +16,7 @@ func TestTheBudgetSkipsAloud(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 100000}, OutputTokens: replay.Sizes{16}, Requests: 3}
 		var out said
-		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Budget: time.Minute, Say: out.say})
+		run, err := Run(t.Context(), Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Budget: time.Minute, Say: out.say})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +34,7 @@ func TestThePrediction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 100000}, OutputTokens: replay.Sizes{101}, Requests: 3}
-		r := &Runner{cfg: Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Say: func(string, ...any) {}}}
+		r := &Runner{cfg: Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Say: func(string, ...any) {}}}
 		if err := r.warmUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestASlowStartIsNotPredicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &compiling{server: server{perToken: time.Millisecond, gap: 10 * time.Millisecond}}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 10000}, OutputTokens: replay.Sizes{101}, Requests: 3}
-		r := &Runner{cfg: Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Exactly: time.Sleep, Say: func(string, ...any) {}}}
+		r := &Runner{cfg: Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Say: func(string, ...any) {}}}
 		if err := r.warmUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -41,8 +41,8 @@ type Config struct {
 	Enough func() bool
 	// Offset is told by how much a prompt's count differed from what was asked, once, at the warm-up.
 	Offset func(tokens int)
-	// Exactly sleeps for a few milliseconds as exactly as the system can; nil: the kernel's own sleep.
-	Exactly func(time.Duration)
+	// Sleep sleeps for up to 2 ms before a request is due. Default: PreciseSleep.
+	Sleep func(time.Duration)
 	// CPU is the process's CPU time so far in seconds; nil: not published.
 	CPU func() replay.Num
 	// Say receives one line for the user; Progress is drawn over itself if not nil.
@@ -64,10 +64,10 @@ type Runner struct {
 	exchanges []*replay.Exchange
 	warmups   []*replay.Exchange
 	spans     []replay.Span
-	skipped   []replay.Dropped
+	skipped   []replay.SkippedCell
 	at        replay.Key // trial and cell that run
 	atSince   time.Time
-	restless  []string // cells after which the power did not come back
+	notIdle   []string // cells after which the power did not come back
 }
 
 // Run runs the plan. When ctx ends, it returns what was measured so far, with Interrupted set. An error
@@ -76,8 +76,8 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 	if cfg.Say == nil {
 		cfg.Say = func(string, ...any) {}
 	}
-	if cfg.Exactly == nil {
-		cfg.Exactly = exactSleep
+	if cfg.Sleep == nil {
+		cfg.Sleep = PreciseSleep
 	}
 	r := &Runner{cfg: cfg, began: time.Now()}
 	if !cfg.NoWarmup {
@@ -94,7 +94,7 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 	stop()
 	out.EndedAt = time.Now().UTC()
 	out.Exchanges, out.Warmups, out.Spans, out.Skipped = r.exchanges, r.warmups, r.spans, r.skipped
-	out.Restless = r.restless
+	out.NotIdle = r.notIdle
 	switch {
 	case ctx.Err() != nil:
 		out.Interrupted = true
@@ -147,7 +147,7 @@ func (r *Runner) rest(ctx context.Context, cell int) error {
 	}
 	back, err := r.cfg.Rest(ctx, r.cfg.Plan.Cells[cell])
 	if err == nil && !back {
-		r.restless = append(r.restless, r.cfg.Plan.Cells[cell].String())
+		r.notIdle = append(r.notIdle, r.cfg.Plan.Cells[cell].String())
 	}
 	return err
 }

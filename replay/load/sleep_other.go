@@ -4,5 +4,5 @@ package load
 
 import "time"
 
-// exactSleep sleeps as exactly as the runtime's timers do.
-func exactSleep(d time.Duration) { time.Sleep(d) }
+// PreciseSleep is as precise as Go's timers on this system.
+func PreciseSleep(d time.Duration) { time.Sleep(d) }

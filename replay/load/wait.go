@@ -17,7 +17,7 @@ func (r *Runner) waitUntil(ctx context.Context, t time.Time) error {
 		}
 	}
 	if d := time.Until(t); d > 0 {
-		r.cfg.Exactly(d)
+		r.cfg.Sleep(d)
 	}
 	return ctx.Err()
 }

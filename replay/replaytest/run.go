@@ -112,7 +112,7 @@ const device = "GPU-0"
 // power gives the card's power by the second and every 20 ms.
 func power(r *replay.Run) {
 	const step = 20 * time.Millisecond
-	r.Power.Devices = []replay.DeviceFacts{{Device: device, Name: "NVIDIA H100 80GB HBM3", Driver: "580.159.04", PowerLimitMw: meter.Some(700_000)}}
+	r.Power.Devices = []replay.DeviceInfo{{Device: device, Name: "NVIDIA H100 80GB HBM3", Driver: "580.159.04", PowerLimitMw: meter.Some(700_000)}}
 	curve := replay.Curve{Device: device, From: r.StartedAt, StepUs: step.Microseconds()}
 	next := 0
 	for at := r.StartedAt; at.Before(r.EndedAt.Add(2 * time.Second)); at = at.Add(step) {

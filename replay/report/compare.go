@@ -9,12 +9,12 @@ import (
 	"wattline/replay/table"
 )
 
-// Labelled is a run with the name under which it is compared.
-type Labelled struct {
+// LabelledRun is a run with the name under which it is compared.
+type LabelledRun struct {
 	Label    string
 	Results  *replay.Results
 	Run      *replay.Run
-	Devices  []replay.DeviceFacts
+	Devices  []replay.DeviceInfo
 	Flags    map[string]bool
 	Settings map[string]string
 }
@@ -46,7 +46,7 @@ var columns = []column{
 }
 
 // Comparison writes the guide's comparison report in Markdown: its table, and its "Best" lines computed.
-func Comparison(w io.Writer, runs []Labelled) error {
+func Comparison(w io.Writer, runs []LabelledRun) error {
 	b := &strings.Builder{}
 	r := runs[0].Results
 	fmt.Fprintf(b, "# %s Performance Comparison\n\n## Test Date: %s\n\n", r.Model, r.Timestamp.Format("2006-01-02"))
@@ -76,7 +76,7 @@ func Comparison(w io.Writer, runs []Labelled) error {
 }
 
 // Markdown writes the comparison report, and behind it the tables of each run.
-func Markdown(w io.Writer, runs []Labelled) error {
+func Markdown(w io.Writer, runs []LabelledRun) error {
 	if err := Comparison(w, runs); err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (t *Table) markdown(b *strings.Builder) {
 
 // ComparisonTable is the same for a page: the guide's table, the best of each column in its last line, and
 // what speaks against comparing.
-func ComparisonTable(runs []Labelled) *Table {
+func ComparisonTable(runs []LabelledRun) *Table {
 	t := &Table{Title: "Comparison", Head: []string{"Configuration"}, Note: strings.ReplaceAll(strings.Join(caveats(runs), " "), "**", "")}
 	for _, c := range columns {
 		t.Head = append(t.Head, c.head)
@@ -140,7 +140,7 @@ func ComparisonTable(runs []Labelled) *Table {
 }
 
 // winner names the best run of those that have the figure, and by how much.
-func (c column) winner(runs []Labelled) string {
+func (c column) winner(runs []LabelledRun) string {
 	best, second := -1, -1
 	better := func(a, b int) bool {
 		x, y := c.value(runs[a].Results).V, c.value(runs[b].Results).V
@@ -168,7 +168,7 @@ func (c column) winner(runs []Labelled) string {
 }
 
 // caveats say why the runs should not be compared.
-func caveats(runs []Labelled) []string {
+func caveats(runs []LabelledRun) []string {
 	var out []string
 	first := runs[0].Results
 	for _, run := range runs {

@@ -33,14 +33,14 @@ const (
 // Grades judges a run. A figure for which no cell qualifies is not graded, and says why.
 func Grades(r *replay.Results) []Grade {
 	grades := []Grade{
-		grade(r, Throughput, gradedThroughputMin, 1<<30, func(c replay.Outcome) replay.Num { return c.TokensPerSecond.Mean }),
-		grade(r, Efficiency, gradedReplyMin, gradedReplyMax, func(c replay.Outcome) replay.Num { return c.TokensPerWatt.Mean }),
-		grade(r, Latency, 0, 1<<30, func(c replay.Outcome) replay.Num { return c.TTFTMs.Mean }),
+		grade(r, Throughput, gradedThroughputMin, 1<<30, func(c replay.CellResult) replay.Num { return c.TokensPerSecond.Mean }),
+		grade(r, Efficiency, gradedReplyMin, gradedReplyMax, func(c replay.CellResult) replay.Num { return c.TokensPerWatt.Mean }),
+		grade(r, Latency, 0, 1<<30, func(c replay.CellResult) replay.Num { return c.TTFTMs.Mean }),
 	}
 	return append(grades, vramGrade(r))
 }
 
-func grade(r *replay.Results, f Figure, replyMin, replyMax int, value func(replay.Outcome) replay.Num) Grade {
+func grade(r *replay.Results, f Figure, replyMin, replyMax int, value func(replay.CellResult) replay.Num) Grade {
 	g := Grade{Figure: f, Formula: figures[f].formula}
 	s := r.Workload.Spec
 	switch {
@@ -51,7 +51,7 @@ func grade(r *replay.Results, f Figure, replyMin, replyMax int, value func(repla
 		g.Why = "not graded: the guide's bands are of prompts that were not cached (--cache cold)"
 		return g
 	}
-	var best *replay.Outcome // the longest reply that qualifies
+	var best *replay.CellResult // the longest reply that qualifies
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		if c.PromptTokens < gradedPromptMin || c.PromptTokens > gradedPromptMax || c.OutputTokens < replyMin || c.OutputTokens > replyMax {
@@ -173,7 +173,7 @@ func Scenarios(r *replay.Results) []Scenario {
 }
 
 // References compares the run with the guide's cards: only the same model on the same card compares.
-func References(r *replay.Results, devices []replay.DeviceFacts) []string {
+func References(r *replay.Results, devices []replay.DeviceInfo) []string {
 	var out []string
 	for _, ref := range references {
 		for _, d := range devices {
@@ -219,7 +219,7 @@ func place(g Grade, r [2]float64) string {
 }
 
 // printGrades writes the verdicts, each with its formula and the cell it is of.
-func printGrades(w io.Writer, r *replay.Results, devices []replay.DeviceFacts) {
+func printGrades(w io.Writer, r *replay.Results, devices []replay.DeviceInfo) {
 	fmt.Fprintln(w, "By the guide:")
 	for _, g := range Grades(r) {
 		f := figures[g.Figure]

@@ -14,7 +14,7 @@ import (
 // LlamaBench writes the runs as llama-bench's table, for sharing where those are compared. Its tests are
 // named as llama-bench names them: pp1000 is a prompt of 1000 tokens, tg256 @ d1000 256 tokens generated
 // behind 1000. Only cells that were served alone and cold have llama-bench's meaning.
-func LlamaBench(w io.Writer, runs []Labelled) error {
+func LlamaBench(w io.Writer, runs []LabelledRun) error {
 	b := &strings.Builder{}
 	b.WriteString("| model                          |       size |     params | backend    | ngl |            test |                  t/s |\n")
 	b.WriteString("| ------------------------------ | ---------: | ---------: | ---------- | --: | --------------: | -------------------: |\n")
@@ -49,7 +49,7 @@ func LlamaBench(w io.Writer, runs []Labelled) error {
 }
 
 // line is one test; two tasks of the same size are one test to llama-bench, and the first is taken.
-func line(b *strings.Builder, run Labelled, test string, v replay.Stat, done map[string]bool) {
+func line(b *strings.Builder, run LabelledRun, test string, v replay.Stat, done map[string]bool) {
 	if done[test] || !v.Mean.Valid {
 		return
 	}
@@ -87,7 +87,7 @@ func decimal(params float64) string {
 }
 
 // backend is told by the card's maker; a server without a watched card says nothing of its own.
-func backend(run Labelled) string {
+func backend(run LabelledRun) string {
 	for _, d := range run.Devices {
 		switch name := strings.ToLower(d.Name); {
 		case strings.Contains(name, "nvidia"), strings.Contains(name, "geforce"), strings.Contains(name, "rtx"):

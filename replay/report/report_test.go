@@ -14,14 +14,14 @@ import (
 	"wattline/replay/replaytest"
 )
 
-func labelled(name string, change func(*replay.Spec)) Labelled {
+func labelled(name string, change func(*replay.Spec)) LabelledRun {
 	s := replay.Quick()
 	s.Cells = slices.Clone(s.Cells)
 	if change != nil {
 		change(&s)
 	}
 	run := replaytest.Run(s)
-	return Labelled{
+	return LabelledRun{
 		Label: name, Run: run, Results: run.Results(), Devices: run.Power.Devices,
 		Flags: map[string]bool{"--batch-size": true, "--ubatch-size": true, "--flash-attn": true, "--kv-unified": false, "--ctx-size": true, "--cache-ram": true}, Settings: map[string]string{"--gpu-layers": "99"},
 	}
@@ -145,7 +145,7 @@ func TestScenarios(t *testing.T) {
 
 func TestReferences(t *testing.T) {
 	r := labelled("a", nil).Results
-	card := func(name string) []replay.DeviceFacts { return []replay.DeviceFacts{{Name: name}} }
+	card := func(name string) []replay.DeviceInfo { return []replay.DeviceInfo{{Name: name}} }
 	if got := References(r, card("NVIDIA GeForce RTX 4090")); len(got) != 1 || !strings.Contains(got[0], "250-400") {
 		t.Errorf("%v", got)
 	}
@@ -279,7 +279,7 @@ func TestATipThatIsFollowedIsNotGiven(t *testing.T) {
 
 func TestComparison(t *testing.T) {
 	a, b, c := labelled("Default", nil), labelled("Optimized", nil), labelled("Low|VRAM", nil)
-	set := func(l Labelled, tps, tpw, ms, gb float64) {
+	set := func(l LabelledRun, tps, tpw, ms, gb float64) {
 		l.Results.Throughput.MeanTokensPerSecond, l.Results.Energy.MeanTokensPerWatt = replay.Some(tps), replay.Some(tpw)
 		l.Results.Latency.TimeToFirstTokenMs, l.Results.Device.VRAMBytes = replay.Some(ms), replay.Some(gb*1e9)
 	}
@@ -287,7 +287,7 @@ func TestComparison(t *testing.T) {
 	set(b, 287.6, 5.1, 189, 12)
 	set(c, 167.2, 3.8, 312, 8)
 	var out bytes.Buffer
-	if err := Comparison(&out, []Labelled{a, b, c}); err != nil {
+	if err := Comparison(&out, []LabelledRun{a, b, c}); err != nil {
 		t.Fatal(err)
 	}
 	// The guide's own sample calls Default the best in energy and VRAM; its numbers say otherwise.
@@ -306,7 +306,7 @@ func TestComparison(t *testing.T) {
 	other.Results.Valid, other.Results.Model = false, "other.gguf"
 	other.Results.Checks = []replay.Check{{Name: "errors", State: replay.Failed, Detail: "half of them"}}
 	out.Reset()
-	if err := Comparison(&out, []Labelled{a, b, c, other}); err != nil {
+	if err := Comparison(&out, []LabelledRun{a, b, c, other}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"**Best Latency**: Default and Optimized alike", "**Other is INVALID**: errors: half of them", "forced and of natural length", "Other ran other.gguf"} {
@@ -316,14 +316,14 @@ func TestComparison(t *testing.T) {
 	}
 	a.Results.Energy.MeanTokensPerWatt = replay.Num{}
 	out.Reset()
-	if err := Comparison(&out, []Labelled{a, b}); err != nil || !strings.Contains(out.String(), "**Best Energy**: not measured") {
+	if err := Comparison(&out, []LabelledRun{a, b}); err != nil || !strings.Contains(out.String(), "**Best Energy**: not measured") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
 
 func TestLlamaBenchsTable(t *testing.T) {
 	var out bytes.Buffer
-	if err := LlamaBench(&out, []Labelled{labelled("a", nil), labelled("b", func(s *replay.Spec) { s.Concurrency = 4 })}); err != nil {
+	if err := LlamaBench(&out, []LabelledRun{labelled("a", nil), labelled("b", func(s *replay.Spec) { s.Concurrency = 4 })}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
@@ -400,7 +400,7 @@ func TestMarkdown(t *testing.T) {
 	a, b := labelled("one", nil), labelled("two", nil)
 	a.Results.Energy.Simulated = true
 	var out bytes.Buffer
-	if err := Markdown(&out, []Labelled{a, b}); err != nil {
+	if err := Markdown(&out, []LabelledRun{a, b}); err != nil {
 		t.Fatal(err)
 	}
 	text := out.String()

@@ -80,7 +80,7 @@ func prefillBound(m *Measured) string {
 }
 
 func attentionBound(m *Measured) string {
-	var short, long *replay.Outcome
+	var short, long *replay.CellResult
 	for i := range m.Results.Cells {
 		c := &m.Results.Cells[i]
 		if !c.DecodeTPS.Mean.Valid {

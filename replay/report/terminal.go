@@ -33,7 +33,7 @@ func spread(s replay.Spread) string {
 }
 
 // Terminal prints one run's results, what the guide makes of them, and whether they may be believed.
-func Terminal(w io.Writer, run Labelled) {
+func Terminal(w io.Writer, run LabelledRun) {
 	r := run.Results
 	fmt.Fprintf(w, "%s\n\n", Subtitle(r))
 	cells(w, r)
@@ -166,7 +166,7 @@ func notes(w io.Writer, r *replay.Results) {
 	for _, d := range r.Workload.Skipped {
 		fmt.Fprintf(w, "skipped: %s: %s\n", d.Cell, d.Reason)
 	}
-	if text := restless(r); text != "" {
+	if text := notIdle(r); text != "" {
 		fmt.Fprintln(w, text)
 	}
 	if r.Workload.Interrupted {
@@ -185,7 +185,7 @@ func verdict(w io.Writer, r *replay.Results) {
 		switch c.State {
 		case replay.Passed:
 			passed++
-		case replay.Unknown:
+		case replay.Skipped:
 			unknown = append(unknown, c.Name)
 		}
 	}

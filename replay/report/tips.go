@@ -109,7 +109,7 @@ func printTips(w io.Writer, m Measured) {
 }
 
 // measuredOf is what a run gives to the rules.
-func measuredOf(run Labelled) Measured {
+func measuredOf(run LabelledRun) Measured {
 	m := Measured{Results: run.Results, Flags: run.Flags, Settings: run.Settings}
 	if run.Run == nil || len(run.Run.Warmups) == 0 {
 		return m

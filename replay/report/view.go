@@ -43,7 +43,7 @@ func Subtitle(r *replay.Results) string {
 }
 
 // Tiles are the guide's headline figures with their verdicts.
-func Tiles(run Labelled) []Tile {
+func Tiles(run LabelledRun) []Tile {
 	r := run.Results
 	verdicts := map[Figure]string{}
 	for _, g := range Grades(r) {
@@ -66,7 +66,7 @@ func Tiles(run Labelled) []Tile {
 }
 
 // Tables are a run's tables: cells, energy where there is some, the waterfall, stability and the checks.
-func Tables(run Labelled) []Table {
+func Tables(run LabelledRun) []Table {
 	r := run.Results
 	out := []Table{cellTable(r)}
 	if r.Energy.TokensPerJoule.Valid {
@@ -175,7 +175,7 @@ func checkTable(r *replay.Results) Table {
 // Verdict is the failed checks, and the names of those that could not be made.
 func Verdict(r *replay.Results) (failed, unknown []string) {
 	for _, c := range r.Checks {
-		if c.State == replay.Unknown {
+		if c.State == replay.Skipped {
 			unknown = append(unknown, c.Name)
 		}
 	}
@@ -183,7 +183,7 @@ func Verdict(r *replay.Results) (failed, unknown []string) {
 }
 
 // Notes are what did not run, the scenarios and references of the guide, and its tips.
-func Notes(run Labelled) []string {
+func Notes(run LabelledRun) []string {
 	r := run.Results
 	var out []string
 	for _, d := range r.Workload.Dropped {
@@ -192,7 +192,7 @@ func Notes(run Labelled) []string {
 	for _, d := range r.Workload.Skipped {
 		out = append(out, fmt.Sprintf("skipped: %s: %s", d.Cell, d.Reason))
 	}
-	if text := restless(r); text != "" {
+	if text := notIdle(r); text != "" {
 		out = append(out, text)
 	}
 	for _, s := range Scenarios(r) {
@@ -219,16 +219,16 @@ func goodput(g *replay.Goodput) string {
 	return fmt.Sprintf("%d of %d requests (%s) kept %s; %s a second", g.Met, g.Of, withUnit(g.Share.Times(100), "%"), strings.Join(wanted, ", "), number(g.RequestsPerSecond))
 }
 
-// restless names the cells after which the device was not allowed to come to rest.
-func restless(r *replay.Results) string {
-	if len(r.Workload.Restless) == 0 {
+// notIdle names the cells after which the device was not allowed to come to rest.
+func notIdle(r *replay.Results) string {
+	if len(r.Workload.NotIdle) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("what followed began warm: in the time that --rest gives, the device's power did not come back to within 2 W of rest after %s",
-		strings.Join(r.Workload.Restless, ", "))
+		strings.Join(r.Workload.NotIdle, ", "))
 }
 
-func count(c replay.Outcome) string {
+func count(c replay.CellResult) string {
 	if c.Errors > 0 {
 		return fmt.Sprintf("%d (%d failed)", c.Requests, c.Errors)
 	}

@@ -1,3 +1,4 @@
+// Package selftest measures the client's own error, on an upstream with configured latencies.
 package selftest
 
 import (
@@ -16,9 +17,9 @@ import (
 
 // Config of a self-test. All fields are required.
 type Config struct {
-	Told        Told
-	Concurrency []int // each is measured in a closed and in an open loop
-	Tokens      int   // of each reply
+	Expected    replay.Expected // configured latencies of the upstream
+	Concurrency []int           // each is measured in a closed and in an open loop
+	Tokens      int             // of each reply
 	Agent       string
 
 	// Upstream is the command of the stub without its flags for latencies. It is a process of its own, so that
@@ -27,23 +28,23 @@ type Config struct {
 }
 
 // Run starts the upstream, measures it at each concurrency, and stops it.
-func Run(ctx context.Context, cfg Config) ([]Floor, error) {
+func Run(ctx context.Context, cfg Config) ([]replay.Accuracy, error) {
 	url, stop, err := cfg.start()
 	if err != nil {
 		return nil, fmt.Errorf("the upstream of the self-test: %w", err)
 	}
 	defer stop()
-	var floors []Floor
+	var loads []replay.Accuracy
 	for _, n := range cfg.Concurrency {
 		for _, open := range []bool{false, true} {
 			f, err := cfg.measure(ctx, url, n, open)
 			if err != nil {
 				return nil, err
 			}
-			floors = append(floors, f)
+			loads = append(loads, f)
 		}
 	}
-	return floors, nil
+	return loads, nil
 }
 
 // start starts the upstream and reads its address, which is the first line of its output.
@@ -53,8 +54,8 @@ func (cfg *Config) start() (url string, stop func(), err error) {
 		most = max(most, n)
 	}
 	cmd := cfg.Upstream
-	cmd.Args = append(cmd.Args, "--header-delay=1ms", "--first-token="+cfg.Told.FirstToken.String(),
-		"--token-gap="+cfg.Told.Gap.String(), "--ping-interval=-1s", fmt.Sprint("--slots=", 2*most))
+	cmd.Args = append(cmd.Args, "--header-delay=1ms", "--first-token="+cfg.Expected.FirstToken.String(),
+		"--token-gap="+cfg.Expected.Gap.String(), "--ping-interval=-1s", fmt.Sprint("--slots=", 2*most))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return "", nil, err
@@ -75,40 +76,40 @@ func (cfg *Config) start() (url string, stop func(), err error) {
 }
 
 // measure runs one load: n requests in flight, or, in an open loop, the rate that keeps n in flight on average.
-func (cfg *Config) measure(ctx context.Context, url string, n int, open bool) (Floor, error) {
+func (cfg *Config) measure(ctx context.Context, url string, n int, open bool) (replay.Accuracy, error) {
 	cl, err := client.New(client.Config{Endpoint: url, Agent: cfg.Agent})
 	if err != nil {
-		return Floor{}, err
+		return replay.Accuracy{}, err
 	}
 	defer cl.Close()
 	server, err := cl.Server(ctx, nil)
 	if err != nil {
-		return Floor{}, err
+		return replay.Accuracy{}, err
 	}
 	spec := replay.Spec{
 		Name: "selftest", Cells: []replay.Cell{{Task: "coding", PromptTokens: 200, OutputTokens: cfg.Tokens}}, Requests: max(6, 2*n),
 	}
 	name := fmt.Sprintf("closed, %d in flight", n)
 	if open {
-		takes := cfg.Told.FirstToken + time.Duration(cfg.Tokens-1)*cfg.Told.Gap
+		takes := cfg.Expected.FirstToken + time.Duration(cfg.Tokens-1)*cfg.Expected.Gap
 		spec.Rate, spec.Arrival = float64(n)/takes.Seconds(), replay.Constant
 		name = fmt.Sprintf("open, %.3g/s", spec.Rate)
 	} else {
 		spec.Concurrency = n
 	}
 	if spec, err = spec.Complete(prompt.Tasks()); err != nil {
-		return Floor{}, err
+		return replay.Accuracy{}, err
 	}
 	plan, err := replay.Compile(spec, prompt.Corpus(), server.ContextTokens)
 	if err != nil {
-		return Floor{}, err
+		return replay.Accuracy{}, err
 	}
 	run, err := load.Run(ctx, load.Config{Plan: plan, Sender: cl, Prompts: &prompt.Maker{Counter: cl}, Slots: n, CPU: load.ProcessCPU, NoWarmup: true})
 	if err != nil {
-		return Floor{}, err
+		return replay.Accuracy{}, err
 	}
 	if run.Interrupted {
-		return Floor{}, context.Canceled
+		return replay.Accuracy{}, context.Canceled
 	}
-	return FloorOf(name, run, cfg.Told), nil
+	return replay.AccuracyOf(name, run, cfg.Expected), nil
 }

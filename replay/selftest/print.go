@@ -8,16 +8,16 @@ import (
 	"wattline/replay/table"
 )
 
-// Print writes a table of floors.
-func Print(w io.Writer, floors []Floor, told Told) error {
-	fmt.Fprintf(w, "An upstream was told to give the first token after %v and the others every %v. What the client measured, less that, in ms:\n\n", told.FirstToken, told.Gap)
+// Print writes one line a load.
+func Print(w io.Writer, loads []replay.Accuracy, want replay.Expected) error {
+	fmt.Fprintf(w, "The upstream sends the first token after %v and the others every %v. Measured minus expected, in ms:\n\n", want.FirstToken, want.Gap)
 	t := table.NewNumeric(w, "load", "requests", "ttft median", "p99", "itl median", "p99", "sent late, median", "p99", "client CPU %", "us per event")
-	for _, f := range floors {
+	for _, f := range loads {
 		t.Row(f.Load, f.Requests, number(f.TTFT.Median), number(f.TTFT.P99), number(f.ITL.Median), number(f.ITL.P99),
 			number(f.Schedule.Median), number(f.Schedule.P99), number(f.CPUPercent), number(f.CPUUsEvent))
 	}
 	t.Render()
-	_, err := fmt.Fprintln(w, "\nThe upstream's own timers and both processes' scheduling are in these figures: they bound the client's error from above.")
+	_, err := fmt.Fprintln(w, "\nThe upstream's timers and the scheduling of both processes are included: this is an upper bound of the client's error.")
 	return err
 }
 

@@ -17,8 +17,6 @@ import (
 	"wattline/replay/client"
 	"wattline/replay/load"
 	"wattline/replay/prompt"
-	"wattline/replay/serverflags"
-	"wattline/replay/watch"
 )
 
 // Config of a session. Endpoint, Agent, Spec, Say and Log are required.
@@ -137,11 +135,11 @@ func (s *Session) Run(ctx context.Context) (*replay.Run, error) {
 		return nil, err
 	}
 	cfg := s.loadConfig()
-	var w *watch.Watcher
+	var w *load.Watcher
 	if s.Admin != nil {
-		w = watch.Start(ctx, s.Admin)
+		w = load.Watch(ctx, s.Admin)
 		cfg.Watts = w.Watts
-		cfg.Rest = func(ctx context.Context, after replay.Cell) (bool, error) { return w.Rest(ctx, after, s.cfg.Rest) }
+		cfg.Rest = func(ctx context.Context, after replay.Cell) (bool, error) { return w.WaitIdle(ctx, after, s.cfg.Rest) }
 		if s.cfg.Stress {
 			cfg.Enough = w.Steady
 		}
@@ -195,8 +193,8 @@ func (s *Session) Join(ctx context.Context, run *replay.Run) {
 		return
 	}
 	var err error
-	if run.Foreign, err = s.Admin.Foreign(ctx, run.StartedAt, run.EndedAt); err != nil {
-		s.cfg.Say("foreign traffic is not checked: %v", err)
+	if run.OtherTraffic, err = s.Admin.OtherTraffic(ctx, run.StartedAt, run.EndedAt); err != nil {
+		s.cfg.Say("other traffic is not checked: %v", err)
 	} else {
 		run.Joined = true
 	}
@@ -214,12 +212,12 @@ func (s *Session) ServerFlags(ctx context.Context) (flags map[string]bool, setti
 		if s.upstream != "" {
 			address = strings.TrimPrefix(s.upstream, "http://")
 		}
-		f, err := serverflags.Of(context.WithoutCancel(ctx), address)
+		f, err := client.ReadServerFlags(context.WithoutCancel(ctx), address)
 		if err != nil {
 			s.cfg.Log.Debug("the server's flags are not known; advice will name none", "error", err)
 			return
 		}
-		s.flags, s.settings = f.Flags, f.Settings
+		s.flags, s.settings = f.Known, f.Settings
 	})
 	return s.flags, s.settings
 }

@@ -57,7 +57,7 @@ type curve struct {
 	Points [][2]float64 `json:"points"` // seconds, watts
 }
 
-func chartsOf(runs []report.Labelled) charts {
+func chartsOf(runs []report.LabelledRun) charts {
 	var c charts
 	for _, run := range runs {
 		c.Runs = append(c.Runs, chartRunOf(run))
@@ -65,7 +65,7 @@ func chartsOf(runs []report.Labelled) charts {
 	return c
 }
 
-func chartRunOf(run report.Labelled) chartRun {
+func chartRunOf(run report.LabelledRun) chartRun {
 	out := chartRun{Label: run.Label}
 	index := map[replay.Cell]int{}
 	for i, o := range run.Results.Cells {

@@ -45,7 +45,7 @@ type section struct {
 }
 
 // Write writes the page of one run, or of several side by side.
-func Write(w io.Writer, runs []report.Labelled) error {
+func Write(w io.Writer, runs []report.LabelledRun) error {
 	t, err := template.New("page").Parse(pageText)
 	if err != nil {
 		return fmt.Errorf("html: %w", err)
@@ -76,7 +76,7 @@ func inScript(s string) template.JS {
 	return template.JS(strings.ReplaceAll(s, "</script", `<\/script`)) //nolint:gosec // our own files
 }
 
-func sectionOf(run report.Labelled) section {
+func sectionOf(run report.LabelledRun) section {
 	r := run.Results
 	s := section{Label: run.Label, Valid: r.Valid, Tiles: report.Tiles(run), Tables: report.Tables(run), Notes: report.Notes(run)}
 	s.Subtitle = report.Subtitle(r)

@@ -17,7 +17,7 @@ import (
 	"wattline/replay/report"
 )
 
-func run(label string, change func(*replay.Spec, *replay.Run)) report.Labelled {
+func run(label string, change func(*replay.Spec, *replay.Run)) report.LabelledRun {
 	s := replay.Quick()
 	s.Trials = 2
 	if change != nil {
@@ -27,7 +27,7 @@ func run(label string, change func(*replay.Spec, *replay.Run)) report.Labelled {
 	if change != nil {
 		change(nil, r)
 	}
-	return report.Labelled{Label: label, Run: r, Results: r.Results(), Devices: r.Power.Devices}
+	return report.LabelledRun{Label: label, Run: r, Results: r.Results(), Devices: r.Power.Devices}
 }
 
 // bare is a run without wattline and without energy.
@@ -41,7 +41,7 @@ func bare(_ *replay.Spec, r *replay.Run) {
 	r.Power, r.Gauge, r.Joined = replay.Power{}, nil, false
 }
 
-func written(t *testing.T, runs ...report.Labelled) string {
+func written(t *testing.T, runs ...report.LabelledRun) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := Write(&b, runs); err != nil {

@@ -1,6 +1,4 @@
-// Package serverflags finds out which flags a running llama-server knows, by asking its own program for
-// its --help: builds differ, and advice that the server refuses is worse than none.
-package serverflags
+package client
 
 import (
 	"context"
@@ -14,24 +12,26 @@ import (
 	"time"
 )
 
-// ErrNotFound means that the server's program could not be found from here: it runs on another machine,
-// as another user, or in a container.
-var ErrNotFound = errors.New("the server's program was not found on this machine")
+// ErrNoProgram means that the server's executable could not be found from here: it runs on another
+// machine, as another user, or in a container.
+var ErrNoProgram = errors.New("the server's program was not found on this machine")
 
 const helpTimeout = 10 * time.Second
 
-// Server is what a running llama-server's program says of itself.
-type Server struct {
-	// Flags are those that its --help names, and whether each takes a value.
-	Flags map[string]bool
-	// Settings are the values with which it was started, of the flags in told; a bare flag has "".
+// ServerFlags are the command line flags of a running llama-server. Builds differ in the flags they
+// accept, so advice names only those that this server's own --help lists.
+type ServerFlags struct {
+	// Known are the flags in --help; the value says whether the flag takes an argument.
+	Known map[string]bool
+	// Settings are the arguments it was started with, of the flags in publicFlags; a bare flag has "".
 	Settings map[string]string
 }
 
-// told are the flags whose values are kept. All others may hold what is nobody's business.
+// publicFlags are the flags whose arguments are kept, every spelling with its canonical one. Other flags
+// may hold secrets.
 //
-//nolint:gochecknoglobals // a constant table: every spelling, and the one that is kept
-var told = map[string]string{
+//nolint:gochecknoglobals // a constant table
+var publicFlags = map[string]string{
 	"-ngl": "--gpu-layers", "--gpu-layers": "--gpu-layers", "--n-gpu-layers": "--gpu-layers",
 	"-c": "--ctx-size", "--ctx-size": "--ctx-size", "-b": "--batch-size", "--batch-size": "--batch-size",
 	"-ub": "--ubatch-size", "--ubatch-size": "--ubatch-size", "-fa": "--flash-attn", "--flash-attn": "--flash-attn",
@@ -40,35 +40,35 @@ var told = map[string]string{
 	"-t": "--threads", "--threads": "--threads", "--threads-http": "--threads-http", "--device": "--device", "-dev": "--device",
 }
 
-// Of asks the program of the server that listens on address (host:port).
-func Of(ctx context.Context, address string) (*Server, error) {
+// ReadServerFlags runs --help of the executable whose process listens on address (host:port).
+func ReadServerFlags(ctx context.Context, address string) (*ServerFlags, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("serverflags: %w", err)
+		return nil, fmt.Errorf("server flags: %w", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, ErrNotFound
+		return nil, ErrNoProgram
 	}
-	p, err := listener(port)
+	p, err := listeningProcess(port)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, helpTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.path, append(p.before, "--help")...) //nolint:gosec // the server's own program
+	cmd := exec.CommandContext(ctx, p.path, append(p.loader, "--help")...) //nolint:gosec // the server's own program
 	cmd.Env = p.env
 	out, err := cmd.Output()
 	if len(out) == 0 {
-		return nil, errors.Join(ErrNotFound, err)
+		return nil, errors.Join(ErrNoProgram, err)
 	}
-	return &Server{Flags: Parse(string(out)), Settings: settings(p.args)}, nil
+	return &ServerFlags{Known: parseHelp(string(out)), Settings: settings(p.args)}, nil
 }
 
-// program is how a process was started.
-type program struct {
+// serverProcess is how a process was started.
+type serverProcess struct {
 	path   string
-	before []string // arguments that stand before the program's own: the dynamic loader's
-	args   []string // the program's own
+	loader []string // arguments of the dynamic loader, in front of the program's own
+	args   []string // the program's own arguments
 	env    []string
 }
 
@@ -77,10 +77,10 @@ var (
 	value  = regexp.MustCompile(`^ (?:[\[{<]|[A-Z])`)
 )
 
-// Parse finds the flags that a --help describes, and whether they take a value: a line begins with all
-// names of one flag; what follows the last name after one space is its value, what follows after more is
-// the description. "--flash-attn [on|off|auto]" takes one, "--kv-unified, -no-kvu" does not.
-func Parse(help string) map[string]bool {
+// parseHelp returns the flags that a --help text describes, and whether they take an argument. A line
+// starts with all names of one flag; after the last name, one space precedes an argument and several
+// precede the description: "--flash-attn [on|off|auto]" takes one, "--kv-unified, -no-kvu" does not.
+func parseHelp(help string) map[string]bool {
 	out := map[string]bool{}
 	for line := range strings.Lines(help) {
 		if !strings.HasPrefix(line, "-") {
@@ -90,7 +90,7 @@ func Parse(help string) map[string]bool {
 		end := 0
 		for _, m := range option.FindAllStringSubmatchIndex(line, -1) {
 			if len(names) > 0 && strings.Trim(line[end:m[2]], " ,") != "" {
-				break // in the description
+				break // the description has begun
 			}
 			names, end = append(names, line[m[2]:m[3]]), m[3]
 		}
@@ -102,19 +102,19 @@ func Parse(help string) map[string]bool {
 	return out
 }
 
-// settings reads a command line.
+// settings returns the public flags of a command line.
 func settings(args []string) map[string]string {
 	out := map[string]string{}
 	for i, a := range args {
 		name, v, joined := strings.Cut(a, "=")
-		kept, ok := told[name]
+		canonical, ok := publicFlags[name]
 		if !ok {
 			continue
 		}
 		if !joined && i+1 < len(args) && (!strings.HasPrefix(args[i+1], "-") || isNumber(args[i+1])) {
 			v = args[i+1]
 		}
-		out[kept] = v
+		out[canonical] = v
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package serverflags
+package client
 
 import (
 	"net"
@@ -8,7 +8,7 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-const help = `----- common params -----
+const helpText = `----- common params -----
 
 -c,    --ctx-size N                     size of the prompt context (default: 0, 0 = loaded from model)
                                         (env: LLAMA_ARG_CTX_SIZE)
@@ -21,8 +21,8 @@ const help = `----- common params -----
 -v,    --verbose                        set verbosity level to infinity (i.e. log all messages)
 `
 
-func TestParseKnowsWhichFlagsTakeAValue(t *testing.T) {
-	flags := Parse(help)
+func TestParseHelp(t *testing.T) {
+	flags := parseHelp(helpText)
 	for name, takes := range map[string]bool{
 		"-c": true, "--ctx-size": true, "-fa": true, "--flash-attn": true, "--kv-unified": false, "-no-kvu": false,
 		"--kv-unified-per-slot": true, "--perf": false, "-v": false,
@@ -50,28 +50,28 @@ func TestSettingsKeepNoSecrets(t *testing.T) {
 	}
 }
 
-func TestARunningServerIsAsked(t *testing.T) {
+func TestServerFlagsOfARunningServer(t *testing.T) {
 	srv := llamatest.Start(t, "-np", "2", "--flash-attn", "off")
-	s, err := Of(t.Context(), strings.TrimPrefix(srv.URL(), "http://"))
+	s, err := ReadServerFlags(t.Context(), strings.TrimPrefix(srv.URL(), "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Flags) < 100 || !s.Flags["--flash-attn"] || s.Flags["--kv-unified"] {
-		t.Errorf("%d flags; --flash-attn takes a value: %v; --kv-unified does: %v", len(s.Flags), s.Flags["--flash-attn"], s.Flags["--kv-unified"])
+	if len(s.Known) < 100 || !s.Known["--flash-attn"] || s.Known["--kv-unified"] {
+		t.Errorf("%d flags; --flash-attn takes a value: %v; --kv-unified does: %v", len(s.Known), s.Known["--flash-attn"], s.Known["--kv-unified"])
 	}
 	if s.Settings["--flash-attn"] != "off" || s.Settings["--parallel"] != "2" {
 		t.Errorf("settings = %v", s.Settings)
 	}
 }
 
-func TestWhatIsNoServerIsNotRun(t *testing.T) {
+func TestOnlyALlamaServerIsRunForItsFlags(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // this test binary listens, and is no server
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	for _, address := range []string{ln.Addr().String(), "127.0.0.1:1", "192.0.2.1:80"} {
-		if s, err := Of(t.Context(), address); err == nil {
+		if s, err := ReadServerFlags(t.Context(), address); err == nil {
 			t.Errorf("%s: %+v", address, s)
 		}
 	}

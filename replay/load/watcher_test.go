@@ -1,4 +1,4 @@
-package watch
+package load
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"wattline/replay"
 )
 
-// card draws watts(t) and has the temperature temp(t), t seconds after its beginning.
-type card struct {
+// fakeDevice draws watts(t) and has the temperature temp(t), t seconds after it began.
+type fakeDevice struct {
 	began       time.Time
 	watts, temp func(seconds float64) float64
 	gone        bool
@@ -22,7 +22,7 @@ type card struct {
 	asked int
 }
 
-func (c *card) InFlight(context.Context) (int, error) {
+func (c *fakeDevice) InFlight(context.Context) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked++
@@ -32,7 +32,7 @@ func (c *card) InFlight(context.Context) (int, error) {
 	return 3, nil
 }
 
-func (c *card) Energy(_ context.Context, from, to time.Time) (replay.Power, error) {
+func (c *fakeDevice) Energy(_ context.Context, from, to time.Time) (replay.Power, error) {
 	if c.gone {
 		return replay.Power{}, errors.New("gone")
 	}
@@ -51,13 +51,13 @@ func (c *card) Energy(_ context.Context, from, to time.Time) (replay.Power, erro
 	return p, nil
 }
 
-const restLimit = 2 * time.Minute
+const idleLimit = 2 * time.Minute
 
 func constant(v float64) func(float64) float64 { return func(float64) float64 { return v } }
 
-func TestTheGauge(t *testing.T) {
+func TestWatcherReadsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := Start(t.Context(), &card{began: time.Now(), watts: constant(120)})
+		w := Watch(t.Context(), &fakeDevice{began: time.Now(), watts: constant(120)})
 		if got := w.Watts(); got != replay.Some(120) {
 			t.Errorf("%v before anything ran", got)
 		}
@@ -69,12 +69,12 @@ func TestTheGauge(t *testing.T) {
 	})
 }
 
-func TestWithoutAnAnswerThereIsNoReading(t *testing.T) {
+func TestWatcherWithoutAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := Start(t.Context(), &card{gone: true})
+		w := Watch(t.Context(), &fakeDevice{gone: true})
 		time.Sleep(5 * time.Second)
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}, restLimit); !back || err != nil {
-			t.Errorf("without power there is nothing to wait for: %v, %v", back, err)
+		if idle, err := w.WaitIdle(t.Context(), replay.Cell{PromptTokens: 100000}, idleLimit); !idle || err != nil {
+			t.Errorf("without power there is nothing to wait for: %v, %v", idle, err)
 		}
 		if w.Watts().Valid || w.Steady() || len(w.Stop()) != 0 {
 			t.Error("something was read of nothing")
@@ -82,33 +82,33 @@ func TestWithoutAnAnswerThereIsNoReading(t *testing.T) {
 	})
 }
 
-func TestRestAfterALongPrompt(t *testing.T) {
+func TestWaitIdleAfterALongPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hot := 30.0 // seconds until it is at rest again
-		c := &card{began: time.Now(), watts: func(s float64) float64 {
+		c := &fakeDevice{began: time.Now(), watts: func(s float64) float64 {
 			if s > 0.5 && s < hot {
 				return 140
 			}
 			return 121.5
 		}}
-		w := Start(t.Context(), c)
+		w := Watch(t.Context(), c)
 		time.Sleep(5 * time.Second)
 		began := time.Now()
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 1000}, restLimit); !back || err != nil || time.Since(began) > 0 {
-			t.Errorf("after a small prompt: %v, %v, %v", back, err, time.Since(began))
+		if idle, err := w.WaitIdle(t.Context(), replay.Cell{PromptTokens: 1000}, idleLimit); !idle || err != nil || time.Since(began) > 0 {
+			t.Errorf("after a small prompt: %v, %v, %v", idle, err, time.Since(began))
 		}
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}, restLimit); !back || err != nil || time.Since(began) < 24*time.Second || time.Since(began) > 28*time.Second {
-			t.Errorf("after a long one: %v, %v, %v", back, err, time.Since(began))
+		if idle, err := w.WaitIdle(t.Context(), replay.Cell{PromptTokens: 100000}, idleLimit); !idle || err != nil || time.Since(began) < 24*time.Second || time.Since(began) > 28*time.Second {
+			t.Errorf("after a long one: %v, %v, %v", idle, err, time.Since(began))
 		}
 		hot = 1e9
 		time.Sleep(2 * time.Second)
 		began = time.Now()
-		if back, err := w.Rest(t.Context(), replay.Cell{PromptTokens: 100000}, restLimit); back || err != nil || time.Since(began) < restLimit {
-			t.Errorf("a card that stays hot: %v, %v, %v", back, err, time.Since(began))
+		if idle, err := w.WaitIdle(t.Context(), replay.Cell{PromptTokens: 100000}, idleLimit); idle || err != nil || time.Since(began) < idleLimit {
+			t.Errorf("a card that stays hot: %v, %v, %v", idle, err, time.Since(began))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := w.Rest(ctx, replay.Cell{PromptTokens: 100000}, restLimit); err == nil {
+		if _, err := w.WaitIdle(ctx, replay.Cell{PromptTokens: 100000}, idleLimit); err == nil {
 			t.Error("it waits on although it was interrupted")
 		}
 		w.Stop()
@@ -117,8 +117,8 @@ func TestRestAfterALongPrompt(t *testing.T) {
 
 func TestSteady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &card{began: time.Now(), watts: constant(590), temp: func(s float64) float64 { return min(40+s/6, 75) }} // warms up for 210 s
-		w := Start(t.Context(), c)
+		c := &fakeDevice{began: time.Now(), watts: constant(590), temp: func(s float64) float64 { return min(40+s/6, 75) }} // warms up for 210 s
+		w := Watch(t.Context(), c)
 		first := 0.0
 		for range 400 {
 			time.Sleep(time.Second)

@@ -1,4 +1,4 @@
-package serverflags
+package client
 
 import (
 	"bytes"
@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// listener finds the process that listens on a local port, through /proc.
-func listener(port string) (program, error) {
+// listeningProcess finds the process that listens on a local port, through /proc.
+func listeningProcess(port string) (serverProcess, error) {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return program{}, err
+		return serverProcess{}, err
 	}
 	inodes := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -31,38 +31,38 @@ func listener(port string) (program, error) {
 	}
 	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil || len(inodes) == 0 {
-		return program{}, ErrNotFound
+		return serverProcess{}, ErrNoProgram
 	}
 	for _, fd := range fds {
 		if target, err := os.Readlink(fd); err == nil && inodes[target] {
-			return started(filepath.Dir(filepath.Dir(fd)))
+			return readProcess(filepath.Dir(filepath.Dir(fd)))
 		}
 	}
-	return program{}, ErrNotFound
+	return serverProcess{}, ErrNoProgram
 }
 
-// started reads how the process in a /proc folder was started. A program that was started through the
-// dynamic loader is asked through it again.
-func started(proc string) (program, error) {
+// readProcess reads how the process in a /proc folder was started. If the dynamic loader started the
+// program, its arguments are returned too, to start it in the same way.
+func readProcess(proc string) (serverProcess, error) {
 	exe, err := os.Readlink(filepath.Join(proc, "exe"))
 	if err != nil {
-		return program{}, ErrNotFound
+		return serverProcess{}, ErrNoProgram
 	}
 	cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline")) //nolint:gosec // in /proc
 	if err != nil {
-		return program{}, ErrNotFound
+		return serverProcess{}, ErrNoProgram
 	}
 	environ, err := os.ReadFile(filepath.Join(proc, "environ")) //nolint:gosec // in /proc
 	if err != nil {
-		return program{}, ErrNotFound
+		return serverProcess{}, ErrNoProgram
 	}
-	p := program{path: exe}
+	p := serverProcess{path: exe}
 	argv := strings.Split(string(bytes.TrimRight(cmdline, "\x00")), "\x00")
 	name := filepath.Base(exe)
 	p.args = argv[1:]
 	if strings.HasPrefix(name, "ld-") {
 		for i, a := range argv[1:] {
-			p.before = append(p.before, a)
+			p.loader = append(p.loader, a)
 			if name = filepath.Base(a); strings.Contains(name, "llama-server") {
 				p.args = argv[i+2:]
 				break
@@ -70,7 +70,7 @@ func started(proc string) (program, error) {
 		}
 	}
 	if !strings.Contains(name, "llama-server") {
-		return program{}, ErrNotFound // something else listens there; it is not run
+		return serverProcess{}, ErrNoProgram // another program listens there; do not run it
 	}
 	p.env = strings.Split(string(bytes.TrimRight(environ, "\x00")), "\x00")
 	return p, nil

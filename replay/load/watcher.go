@@ -1,7 +1,4 @@
-// Package watch looks at the proxy and the device while a run is under way: how many requests the proxy
-// has in flight (everybody's, which no client can know), what the device draws, and when it is back at
-// rest or as hot as it will get.
-package watch
+package load
 
 import (
 	"context"
@@ -11,51 +8,53 @@ import (
 	"wattline/replay"
 )
 
-// Source answers for a wattline's admin listener.
-type Source interface {
+// Admin is what a Watcher asks a wattline's admin listener.
+type Admin interface {
 	InFlight(ctx context.Context) (int, error)
 	Energy(ctx context.Context, from, to time.Time) (replay.Power, error)
 }
 
-// How often is asked. The gauge is cheap; the power comes by the second.
+// Polling intervals.
 const (
-	gaugeEvery = 100 * time.Millisecond
-	powerEvery = time.Second
-	// powerDelay is by how much the newest sample may lag behind.
-	powerDelay = 10 * time.Second
+	inFlightEvery = 100 * time.Millisecond
+	powerEvery    = time.Second // samples of power come once a second
+	// maxPowerDelay is how far the newest sample may lag behind.
+	maxPowerDelay = 10 * time.Second
 )
 
-// Watcher watches until Stop. Its methods may be called from any goroutine.
+// Watcher polls the proxy and the device while a run is under way: how many requests the proxy has in
+// flight, other clients' included, what the device draws, and its temperature. It runs until Stop. Its
+// methods may be called from any goroutine.
 type Watcher struct {
-	src    Source
+	admin  Admin
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	gauge  []replay.GaugePoint
 	newest map[string]replay.Sample // by device
-	temps  []reading
+	temps  []tempReading
 	idle   replay.Num
 }
 
-type reading struct {
+type tempReading struct {
 	at    time.Time
 	tempC float64
 }
 
-// Start begins to watch. It asks for the power once before it returns, so that Rest means "before
-// anything was sent".
-func Start(ctx context.Context, src Source) *Watcher {
+// Watch starts a Watcher. It reads the power once before it returns: that is the idle power to which
+// WaitIdle compares.
+func Watch(ctx context.Context, admin Admin) *Watcher {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &Watcher{src: src, cancel: cancel, newest: map[string]replay.Sample{}}
-	w.power(ctx)
+	w := &Watcher{admin: admin, cancel: cancel, newest: map[string]replay.Sample{}}
+	w.readPower(ctx)
 	w.idle = w.Watts()
-	w.done.Go(func() { every(ctx, gaugeEvery, w.look) }) // ends with Stop, which waits
-	w.done.Go(func() { every(ctx, powerEvery, w.power) })
+	w.done.Go(func() { every(ctx, inFlightEvery, w.readInFlight) }) // both end with Stop, which waits
+	w.done.Go(func() { every(ctx, powerEvery, w.readPower) })
 	return w
 }
 
-// Stop ends the watching and returns what the gauge showed.
+// Stop ends the polling and returns the readings of the in-flight gauge.
 func (w *Watcher) Stop() []replay.GaugePoint {
 	w.cancel()
 	w.done.Wait()
@@ -77,10 +76,10 @@ func every(ctx context.Context, d time.Duration, f func(context.Context)) {
 	}
 }
 
-// look reads the gauge; the reading's time is the middle of the question. One that failed is no reading.
-func (w *Watcher) look(ctx context.Context) {
+// readInFlight dates a reading at the middle of its request. A failed request leaves no reading.
+func (w *Watcher) readInFlight(ctx context.Context) {
 	from := time.Now()
-	n, err := w.src.InFlight(ctx)
+	n, err := w.admin.InFlight(ctx)
 	if err != nil {
 		return
 	}
@@ -90,10 +89,10 @@ func (w *Watcher) look(ctx context.Context) {
 	w.gauge = append(w.gauge, replay.GaugePoint{At: at, InFlight: n})
 }
 
-// power reads the newest sample of every device.
-func (w *Watcher) power(ctx context.Context) {
+// readPower reads the newest sample of every device.
+func (w *Watcher) readPower(ctx context.Context) {
 	now := time.Now()
-	p, err := w.src.Energy(ctx, now.Add(-powerDelay), now)
+	p, err := w.admin.Energy(ctx, now.Add(-maxPowerDelay), now)
 	if err != nil {
 		return
 	}
@@ -111,11 +110,11 @@ func (w *Watcher) power(ctx context.Context) {
 		}
 	}
 	if hottest.Valid {
-		w.temps = append(w.temps, reading{now, hottest.V})
+		w.temps = append(w.temps, tempReading{now, hottest.V})
 	}
 }
 
-// Watts is what all devices drew in their newest second; absent where nothing measures it.
+// Watts is the power of all devices together in their newest samples; null where none is measured.
 func (w *Watcher) Watts() replay.Num {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -128,26 +127,26 @@ func (w *Watcher) Watts() replay.Num {
 	return total
 }
 
-// When the device counts as back at rest, and as steady.
+// When a device counts as idle again, and when its temperature counts as steady.
 const (
-	heavyPrompt = 50000 // tokens; smaller prompts heat nothing for long
-	restWatts   = 2.0
+	heavyPrompt = 50000 // tokens; smaller prompts hardly heat the device
+	idleWatts   = 2.0
 	steadyFor   = time.Minute
 	steadyAfter = 2 * time.Minute
 	steadyBand  = 1.0 // °C
 )
 
-// Rest returns after a cell when the device's power is within 2 W of what it was before the run, or
-// after limit; at once after a cell of small prompts, or where nothing measures power. It reports
-// whether the power came back.
-func (w *Watcher) Rest(ctx context.Context, after replay.Cell, limit time.Duration) (back bool, err error) {
+// WaitIdle waits after a cell until the devices' power is within 2 W of the idle power before the run, at
+// most for limit. It reports whether that was reached. It returns at once after a cell of smaller prompts,
+// or where no power is measured.
+func (w *Watcher) WaitIdle(ctx context.Context, after replay.Cell, limit time.Duration) (idle bool, err error) {
 	if !w.idle.Valid || after.PromptTokens < heavyPrompt {
 		return true, nil
 	}
 	tick := time.NewTicker(powerEvery)
 	defer tick.Stop()
 	for end := time.Now().Add(limit); time.Now().Before(end); {
-		if now := w.Watts(); now.Valid && now.V <= w.idle.V+restWatts {
+		if now := w.Watts(); now.Valid && now.V <= w.idle.V+idleWatts {
 			return true, nil
 		}
 		select {
@@ -159,8 +158,8 @@ func (w *Watcher) Rest(ctx context.Context, after replay.Cell, limit time.Durati
 	return false, nil
 }
 
-// Steady reports whether the hottest device stayed within 1 °C for the last minute, after two minutes of
-// watching at least. Without a temperature it never is.
+// Steady reports whether the hottest device stayed within 1 °C for the last minute, after at least two
+// minutes of readings. Without a temperature it is false.
 func (w *Watcher) Steady() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -45,10 +45,10 @@ type Queue struct {
 	maxWait       time.Duration
 	log           *slog.Logger
 
-	wake  chan struct{} // cap 1: there is something to write
-	later chan struct{} // cap 1: there is something to write that has time
-	hurry chan struct{} // cap 1: do not linger
-	done  chan struct{} // closed when the writer has ended
+	wake     chan struct{} // cap 1: there is something to write
+	later    chan struct{} // cap 1: there is something to write that has time
+	flushNow chan struct{} // cap 1: do not linger
+	done     chan struct{} // closed when the writer has ended
 
 	ctx    context.Context // ends when Stop's deadline has passed
 	cancel context.CancelFunc
@@ -56,12 +56,12 @@ type Queue struct {
 	mu        sync.Mutex // guards what follows
 	waiting   Rows
 	closed    bool
-	passed    chan struct{} // closed and replaced each time rows left the queue for good or failed to
+	progress  chan struct{} // closed and replaced each time rows left the queue for good or failed to
 	in, out   uint64        // rows ever accepted, rows ever written or given up
 	postponed uint64        // attempts to write that failed and will be made again
 	stats     Stats
 
-	failing failing // owned by the writer
+	failures failureLog // owned by the writer
 }
 
 // New returns a Queue whose writer runs until Stop.
@@ -75,9 +75,9 @@ func New(cfg Config) *Queue {
 		log:           cfg.Log,
 		wake:          make(chan struct{}, 1),
 		later:         make(chan struct{}, 1),
-		hurry:         make(chan struct{}, 1),
+		flushNow:      make(chan struct{}, 1),
 		done:          make(chan struct{}),
-		passed:        make(chan struct{}),
+		progress:      make(chan struct{}),
 	}
 	if q.capacity <= 0 {
 		q.capacity = defaultCapacity
@@ -144,12 +144,12 @@ func offer[T any](q *Queue, list *[]*T, row *T, counts *Counts, wake chan struct
 		return false
 	}
 	*list = append(*list, row)
-	crowded := len(*list) == q.capacity/4
+	almostFull := len(*list) == q.capacity/4
 	q.in++
 	q.mu.Unlock()
 	signal(wake)
-	if crowded {
-		signal(q.hurry)
+	if almostFull {
+		signal(q.flushNow)
 	}
 	return true
 }
@@ -167,10 +167,10 @@ func (q *Queue) Flush(ctx context.Context) error {
 	q.mu.Lock()
 	target, before := q.in, q.postponed
 	q.mu.Unlock()
-	signal(q.hurry)
+	signal(q.flushNow)
 	for {
 		q.mu.Lock()
-		behind, passed := q.out < target, q.passed
+		behind, progress := q.out < target, q.progress
 		postponed, why := q.postponed > before, q.stats.LastError
 		q.mu.Unlock()
 		if !behind {
@@ -180,7 +180,7 @@ func (q *Queue) Flush(ctx context.Context) error {
 			return fmt.Errorf("sink: flush: rows wait: %s", why)
 		}
 		select {
-		case <-passed:
+		case <-progress:
 		case <-ctx.Done():
 			return fmt.Errorf("sink: flush: %w", ctx.Err())
 		}
@@ -193,7 +193,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	signal(q.hurry)
+	signal(q.flushNow)
 	signal(q.wake)
 	stop := context.AfterFunc(ctx, q.cancel)
 	defer stop()
@@ -211,7 +211,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 func (q *Queue) run() {
 	defer close(q.done)
 	for {
-		q.await()
+		q.waitForBatch()
 		rows, last := q.take()
 		if rows.Len() > 0 {
 			q.write(rows)
@@ -224,7 +224,7 @@ func (q *Queue) run() {
 }
 
 // await waits for a row and then for company.
-func (q *Queue) await() {
+func (q *Queue) waitForBatch() {
 	wake, pause := q.wake, q.flushInterval
 	select {
 	case <-q.wake:
@@ -238,7 +238,7 @@ func (q *Queue) await() {
 		select {
 		case <-timer.C:
 			return
-		case <-q.hurry:
+		case <-q.flushNow:
 			return
 		case <-wake: // a row that has no time came as well
 			wake = nil
@@ -267,7 +267,7 @@ func (q *Queue) take() (Rows, bool) {
 func (q *Queue) write(rows Rows) {
 	const firstPause, longestPause = 100 * time.Millisecond, 5 * time.Second
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		err := q.try(&rows)
+		err := q.tryWrite(&rows)
 		if err == nil {
 			q.finish(&rows, (*Counts).wrote)
 			q.recovered()
@@ -280,7 +280,7 @@ func (q *Queue) write(rows Rows) {
 			select {
 			case <-timer.C:
 				continue
-			case <-q.hurry: // a flush or a stop: try at once
+			case <-q.flushNow: // a flush or a stop: try at once
 				timer.Stop()
 				continue
 			case <-q.ctx.Done():
@@ -299,7 +299,7 @@ func (q *Queue) write(rows Rows) {
 
 // try is one attempt. A panic in the store counts as an error: it must not end the process that carries
 // the traffic.
-func (q *Queue) try(rows *Rows) (err error) {
+func (q *Queue) tryWrite(rows *Rows) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("sink: the store panicked: %v", p)
@@ -321,6 +321,6 @@ func (q *Queue) finish(rows *Rows, count func(*Counts, int)) {
 	count(&q.stats.Settled, len(rows.Settled))
 	count(&q.stats.Samples, len(rows.Power)+len(rows.Ledger)+len(rows.Configs)+len(rows.Gaps))
 	q.out += uint64(rows.Len())
-	close(q.passed)
-	q.passed = make(chan struct{})
+	close(q.progress)
+	q.progress = make(chan struct{})
 }

@@ -38,15 +38,15 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
-// quietFor is the shortest time between two log lines about the same trouble.
-const quietFor = 30 * time.Second
+// logInterval is the shortest time between two log lines about the same trouble.
+const logInterval = 30 * time.Second
 
-// failing is the writer's memory of what it has said about trouble.
-type failing struct {
+// failureLog is the writer's memory of what it has said about trouble.
+type failureLog struct {
 	now       bool // the last attempt failed
-	said      bool // and the log says so
-	saidAt    time.Time
-	silent    int    // failures since then
+	logged    bool // and the log says so
+	loggedAt  time.Time
+	unlogged  int    // failures since then
 	dropped   uint64 // drops the log knows of
 	droppedAt time.Time
 }
@@ -59,30 +59,30 @@ func (q *Queue) failed(err error, again bool) {
 	q.stats.LastErrorAt = now
 	if again {
 		q.postponed++
-		close(q.passed)
-		q.passed = make(chan struct{})
+		close(q.progress)
+		q.progress = make(chan struct{})
 	}
 	q.mu.Unlock()
-	f := &q.failing
+	f := &q.failures
 	f.now = true
-	if !f.saidAt.IsZero() && now.Sub(f.saidAt) < quietFor {
-		f.silent++
+	if !f.loggedAt.IsZero() && now.Sub(f.loggedAt) < logInterval {
+		f.unlogged++
 		return
 	}
-	q.log.Error("rows are not being stored; traffic goes on", "error", err, "will_retry", again, "failures_unlogged", f.silent)
-	f.said, f.saidAt, f.silent = true, now, 0
+	q.log.Error("rows are not being stored; traffic goes on", "error", err, "will_retry", again, "failures_unlogged", f.unlogged)
+	f.logged, f.loggedAt, f.unlogged = true, now, 0
 }
 
 func (q *Queue) recovered() {
-	if !q.failing.now {
+	if !q.failures.now {
 		return
 	}
-	q.failing.now = false
+	q.failures.now = false
 	q.mu.Lock()
 	q.stats.LastError = ""
 	q.mu.Unlock()
-	if q.failing.said {
-		q.failing.said = false
+	if q.failures.logged {
+		q.failures.logged = false
 		q.log.Info("rows are being stored again")
 	}
 }
@@ -91,8 +91,8 @@ func (q *Queue) recovered() {
 func (q *Queue) reportDrops() {
 	s := q.Stats()
 	dropped := s.Requests.Dropped + s.Settled.Dropped + s.Samples.Dropped
-	f := &q.failing
-	if dropped == f.dropped || time.Since(f.droppedAt) < quietFor {
+	f := &q.failures
+	if dropped == f.dropped || time.Since(f.droppedAt) < logInterval {
 		return
 	}
 	q.log.Warn("the queue to the store was full: rows were dropped", slog.Uint64("dropped", dropped-f.dropped), slog.Uint64("dropped_in_all", dropped))

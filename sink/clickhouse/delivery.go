@@ -29,7 +29,7 @@ type delivery struct {
 	schema   schema
 
 	// How long a refill first waits for rows that another replica may already have.
-	settle time.Duration
+	replicaLag time.Duration
 
 	found    map[string]*foundTable // as look saw it
 	findings []string               // what it said about the schema
@@ -126,9 +126,9 @@ func (d *delivery) refill(ctx context.Context, t *table, f *foundTable, r *batch
 	return true, d.client.insert(ctx, t, f, r, func(row int) bool { return !there[r.batch.IDs[row]] }, hex.EncodeToString(sum[:16]))
 }
 
-// awaitReplicas waits until the batch is complete here, or d.settle has passed.
+// awaitReplicas waits until the batch is complete here, or d.replicaLag has passed.
 func (d *delivery) awaitReplicas(ctx context.Context, t *table, r *batchRows) error {
-	ctx, cancel := context.WithTimeout(ctx, d.settle)
+	ctx, cancel := context.WithTimeout(ctx, d.replicaLag)
 	defer cancel()
 	for pause := firstPause; ; pause *= 2 {
 		select {

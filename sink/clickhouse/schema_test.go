@@ -130,14 +130,14 @@ func TestRefillWaitsForReplicas(t *testing.T) {
 	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 40, Requests: 300}))
 	w.insertTwice(c, s)
 	w.query("ALTER TABLE $db.requests_local DELETE WHERE cityHash64(id) % 3 = 0 SETTINGS mutations_sync = 2")
-	d := &delivery{client: c, begin: s.BeginSend, log: quiet(t), schema: current(), settle: 1500 * time.Millisecond}
+	d := &delivery{client: c, begin: s.BeginSend, log: quiet(t), schema: current(), replicaLag: 1500 * time.Millisecond}
 	must(t, d.look(t.Context()))
 	b, err := s.NextBatch(t.Context(), 500)
 	must(t, err)
 	start := time.Now()
 	out, err := d.deliver(t.Context(), b)
 	must(t, err)
-	if took := time.Since(start); !out.refilled || took < d.settle {
+	if took := time.Since(start); !out.refilled || took < d.replicaLag {
 		t.Errorf("%+v after %v", out, took)
 	}
 	must(t, s.ConfirmBatch(t.Context(), b.Seq))

@@ -41,9 +41,9 @@ const (
 	defaultInterval = 5 * time.Second
 	firstPause      = 500 * time.Millisecond
 	longestPause    = time.Minute
-	quietFor        = 30 * time.Second // shortest time between two log lines about the same trouble
+	logInterval     = 30 * time.Second // shortest time between two log lines about the same trouble
 	lookAfter       = 30 * time.Second // shortest time between two counts of what waits
-	settle          = 30 * time.Second // how far replicas may lag
+	maxReplicaLag   = 30 * time.Second // how far replicas may lag
 )
 
 // Shipper moves rows from the outbox to ClickHouse, one batch at a time, each exactly once. It shares
@@ -61,8 +61,8 @@ type Shipper struct {
 
 	// Owned by Run:
 	lookedAt time.Time
-	saidAt   time.Time
-	silent   int // failures since then
+	loggedAt time.Time
+	unlogged int // failures since then
 }
 
 // NewShipper makes a shipper; Run starts it.
@@ -78,7 +78,7 @@ func NewShipper(cfg Config) *Shipper {
 	}
 	s := &Shipper{cfg: cfg, firstPause: firstPause, longestPause: longestPause, stats: Stats{Rows: map[string]uint64{}}}
 	if cfg.Client != nil {
-		d := &delivery{client: cfg.Client, instance: cfg.Instance, begin: cfg.Outbox.BeginSend, log: cfg.Log, schema: current(), settle: settle}
+		d := &delivery{client: cfg.Client, instance: cfg.Instance, begin: cfg.Outbox.BeginSend, log: cfg.Log, schema: current(), replicaLag: maxReplicaLag}
 		s.ship, s.ready = d.deliver, d.look
 	}
 	return s
@@ -169,22 +169,22 @@ func (s *Shipper) failed(err error, pause time.Duration) {
 		st.Failures++
 		st.LastError, st.LastErrorAt = err.Error(), now
 	})
-	if !s.saidAt.IsZero() && now.Sub(s.saidAt) < quietFor {
-		s.silent++
+	if !s.loggedAt.IsZero() && now.Sub(s.loggedAt) < logInterval {
+		s.unlogged++
 		return
 	}
 	s.cfg.Log.Warn("rows cannot be shipped to ClickHouse; they wait in the store, traffic goes on",
-		"error", err, "next_try_in", pause.Round(time.Millisecond), "failures_unlogged", s.silent)
-	s.saidAt, s.silent = now, 0
+		"error", err, "next_try_in", pause.Round(time.Millisecond), "failures_unlogged", s.unlogged)
+	s.loggedAt, s.unlogged = now, 0
 }
 
 func (s *Shipper) recovered() {
 	s.count(func(st *Stats) { st.LastError = "" })
-	if s.saidAt.IsZero() {
+	if s.loggedAt.IsZero() {
 		return
 	}
 	s.cfg.Log.Info("rows are being shipped to ClickHouse again")
-	s.saidAt, s.silent = time.Time{}, 0
+	s.loggedAt, s.unlogged = time.Time{}, 0
 }
 
 func (s *Shipper) count(f func(*Stats)) {

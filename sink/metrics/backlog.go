@@ -19,10 +19,10 @@ type backlog struct {
 	record func(waiting)
 	end    func() // ends a batch
 
-	wake  chan struct{} // cap 1: there is something to record
-	hurry chan struct{} // cap 1: there is much
-	quit  chan struct{} // closed by stop
-	done  chan struct{} // closed when the goroutine has ended
+	wake     chan struct{} // cap 1: there is something to record
+	flushNow chan struct{} // cap 1: there is much
+	quit     chan struct{} // closed by stop
+	done     chan struct{} // closed when the goroutine has ended
 
 	mu    sync.Mutex // guards rows
 	rows  []waiting
@@ -39,7 +39,7 @@ type waiting struct {
 }
 
 func newBacklog(record func(waiting), end func()) *backlog {
-	b := &backlog{record: record, end: end, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	b := &backlog{record: record, end: end, wake: make(chan struct{}, 1), flushNow: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	go b.run()
 	return b
 }
@@ -68,7 +68,7 @@ func (b *backlog) gather() {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-b.hurry:
+	case <-b.flushNow:
 	case <-b.quit: // run sees it as well
 	}
 }
@@ -79,19 +79,19 @@ func (b *backlog) add(w waiting) {
 	if room {
 		b.rows = append(b.rows, w)
 	}
-	first, crowded := len(b.rows) == 1, len(b.rows) == maxBacklog/4
+	first, almostFull := len(b.rows) == 1, len(b.rows) == maxBacklog/4
 	b.mu.Unlock()
 	switch {
 	case !room:
 		b.record(w)
 	case first:
-		tell(b.wake)
-	case crowded:
-		tell(b.hurry)
+		signal(b.wake)
+	case almostFull:
+		signal(b.flushNow)
 	}
 }
 
-func tell(c chan struct{}) {
+func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default: // already told

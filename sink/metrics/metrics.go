@@ -35,13 +35,13 @@ const maxSeries = 1000
 
 // Metrics records rows. Its methods may be called from any goroutine and never block on I/O.
 type Metrics struct {
-	provider  *sdkmetric.MeterProvider
-	in        *instruments
-	row       perRequest
-	due       sums
-	catalogue *catalogue
-	backlog   *backlog
-	stopped   sync.Once
+	provider    *sdkmetric.MeterProvider
+	in          *instruments
+	row         perRequest
+	due         sums
+	seriesCache *seriesCache
+	backlog     *backlog
+	stopped     sync.Once
 
 	mu      sync.Mutex // guards what follows
 	sources Sources
@@ -71,7 +71,7 @@ func New(cfg Config) (*Metrics, error) {
 	}
 	m := &Metrics{
 		provider: sdkmetric.NewMeterProvider(opts...), devices: map[string]*device{}, fixed: map[fixedKey]*options{},
-		catalogue: newCatalogue(slices.Clone(cfg.Labels), cfg.MaxValues),
+		seriesCache: newSeriesCache(slices.Clone(cfg.Labels), cfg.MaxValues),
 	}
 	scope := m.provider.Meter(semconv.Scope, metric.WithInstrumentationVersion(cfg.Version), metric.WithSchemaURL(semconv.SchemaURL))
 	var err error
@@ -120,7 +120,7 @@ func (m *Metrics) record(w waiting) {
 }
 
 func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
-	s := m.catalogue.of(rec, true)
+	s := m.seriesCache.of(rec, true)
 	ctx := context.Background()
 	if span.IsSampled() {
 		ctx = trace.ContextWithSpanContext(ctx, span)
@@ -172,7 +172,7 @@ func (m *Metrics) recordFinal(rec *meter.Record) {
 	if !rec.EnergyUj().Valid {
 		return
 	}
-	s := m.catalogue.of(rec, false)
+	s := m.seriesCache.of(rec, false)
 	if rec.OutputTokens.V > 0 {
 		m.row.jPerTok.Record(ctx, float64(rec.EnergyUj().V)/1e6/float64(rec.OutputTokens.V), s.plain.record...)
 	}

@@ -394,7 +394,7 @@ func TestCombinationsAreBounded(t *testing.T) {
 		}, trace.SpanContext{})
 	}
 	f.backlog.flush()
-	if k := len(f.catalogue.byKey); k > maxSeries+1 {
+	if k := len(f.seriesCache.byKey); k > maxSeries+1 {
 		t.Errorf("%d series are kept", k)
 	}
 	got := f.collect(t)

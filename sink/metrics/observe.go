@@ -87,18 +87,18 @@ const (
 	accountResidual    = "residual"
 )
 
-// sheet writes one collection's observations.
-type sheet struct {
+// observer writes one collection's observations.
+type observer struct {
 	in *instruments
 	o  metric.Observer
 }
 
-func (s sheet) put(name string, v float64, kv ...attribute.KeyValue) {
+func (s observer) put(name string, v float64, kv ...attribute.KeyValue) {
 	s.o.ObserveFloat64(s.in.observed[name], v, metric.WithAttributeSet(attribute.NewSet(kv...)))
 }
 
 // column writes a column in its unit, null not at all.
-func (s sheet) column(name string, v meter.Int, perUnit float64, kv ...attribute.KeyValue) {
+func (s observer) column(name string, v meter.Int, perUnit float64, kv ...attribute.KeyValue) {
 	if v.Valid {
 		s.put(name, float64(v.V)/perUnit, kv...)
 	}
@@ -107,7 +107,7 @@ func (s sheet) column(name string, v meter.Int, perUnit float64, kv ...attribute
 // observe is called by each reader at each collection.
 func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 	m.backlog.flush()
-	s := sheet{m.in, o}
+	s := observer{m.in, o}
 	m.mu.Lock()
 	src := m.sources
 	for name, d := range m.devices {
@@ -145,12 +145,12 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 		}
 	}
 	s.exports(src)
-	s.put(semconv.MetricCapped, float64(m.catalogue.capped.Load()))
+	s.put(semconv.MetricCapped, float64(m.seriesCache.capped.Load()))
 	s.process()
 	return nil
 }
 
-func (d *device) observe(s sheet, name string) {
+func (d *device) observe(s observer, name string) {
 	kind := semconv.HWGPU
 	if d.source == "rapl" {
 		kind = semconv.HWCPU
@@ -170,7 +170,7 @@ func (d *device) observe(s sheet, name string) {
 	}
 }
 
-func (s sheet) sampled(d Device) {
+func (s observer) sampled(d Device) {
 	id := []attribute.KeyValue{attribute.String(semconv.HWID, d.ID), attribute.String(semconv.HWType, d.Kind)}
 	readable := 0.0
 	if d.Readable {
@@ -184,7 +184,7 @@ func (s sheet) sampled(d Device) {
 	}
 }
 
-func (s sheet) slots(l Slots) {
+func (s observer) slots(l Slots) {
 	route := attribute.String(semconv.Route, l.Route)
 	for result, n := range map[string]int64{"answered": l.Looks - l.Failed, "failed": l.Failed} {
 		s.put(semconv.MetricSlotLooks, float64(n), route, attribute.String(semconv.Result, result))
@@ -196,7 +196,7 @@ func (s sheet) slots(l Slots) {
 	s.put(semconv.MetricSlotBytes, float64(l.Bytes), route)
 }
 
-func (s sheet) queue(q sink.Stats) {
+func (s observer) queue(q sink.Stats) {
 	s.put(semconv.MetricQueueRows, float64(q.Waiting))
 	s.put(semconv.MetricStoreErrors, float64(q.StoreErrors))
 	for kind, c := range map[string]sink.Counts{"requests": q.Requests, "settled": q.Settled, "samples": q.Samples} {
@@ -207,7 +207,7 @@ func (s sheet) queue(q sink.Stats) {
 	}
 }
 
-func (s sheet) outbox(b Outbox) {
+func (s observer) outbox(b Outbox) {
 	for kind, n := range b.Rows {
 		s.put(semconv.MetricOutboxRows, float64(n), attribute.String(semconv.RowKind, kind))
 	}
@@ -218,7 +218,7 @@ func (s sheet) outbox(b Outbox) {
 	s.put(semconv.MetricOutboxAge, age.Seconds())
 }
 
-func (s sheet) exports(src Sources) {
+func (s observer) exports(src Sources) {
 	put := func(signal, result string, n uint64) {
 		s.put(semconv.MetricOTLP, float64(n), attribute.String(semconv.Signal, signal), attribute.String(semconv.Result, result))
 	}

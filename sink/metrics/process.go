@@ -13,7 +13,7 @@ import (
 )
 
 // process writes what wattline itself uses. Resident memory is read from /proc, where there is one.
-func (s sheet) process() {
+func (s observer) process() {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err == nil {
 		s.put(semconv.MetricCPUTime, float64(r.Utime.Nano())/1e9, attribute.String(semconv.CPUMode, semconv.CPUUser))

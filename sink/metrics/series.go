@@ -91,8 +91,8 @@ func (s *series) of(sets map[meter.Outcome]*options, o meter.Outcome) *options {
 	return s.plain
 }
 
-// catalogue finds a request's series and bounds how many there are.
-type catalogue struct {
+// seriesCache finds a request's series and bounds how many there are.
+type seriesCache struct {
 	labels []string
 	mu     sync.Mutex // guards what follows
 	max    int
@@ -107,8 +107,8 @@ type catalogue struct {
 	capped atomic.Uint64 // requests that were counted under "other"
 }
 
-func newCatalogue(labels []string, maxValues int) *catalogue {
-	c := &catalogue{labels: labels, max: maxValues, models: map[string]bool{}, byKey: map[key]*series{}}
+func newSeriesCache(labels []string, maxValues int) *seriesCache {
+	c := &seriesCache{labels: labels, max: maxValues, models: map[string]bool{}, byKey: map[key]*series{}}
 	for i := range c.values {
 		c.values[i] = map[string]bool{}
 	}
@@ -117,17 +117,17 @@ func newCatalogue(labels []string, maxValues int) *catalogue {
 
 // of returns the series of a row. first says that the row is seen for the first time, so that one which
 // is counted under "other" is counted once.
-func (c *catalogue) of(rec *meter.Record, first bool) *series {
+func (c *seriesCache) of(rec *meter.Record, first bool) *series {
 	k := key{route: rec.Route, operation: semconv.Operation(rec.Dialect)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	admit := rec.TTFBUs.Valid && rec.Status.V < 400 // an upstream accepted it
 	over := false
 	if k.operation != "" {
-		k.model = c.place(c.models, rec.Model, admit, &over)
+		k.model = c.admit(c.models, rec.Model, admit, &over)
 	}
 	for i, l := range c.labels {
-		k.labels[i] = c.place(c.values[i], rec.Labels[l], admit, &over)
+		k.labels[i] = c.admit(c.values[i], rec.Labels[l], admit, &over)
 	}
 	if c.lastSeries == nil || c.lastKey != k {
 		if _, known := c.byKey[k]; !known && len(c.byKey) >= maxSeries {
@@ -158,7 +158,7 @@ func (k key) folded() key {
 }
 
 // place gives a value its place among those that are told apart, or "other".
-func (c *catalogue) place(known map[string]bool, value string, admit bool, over *bool) string {
+func (c *seriesCache) admit(known map[string]bool, value string, admit bool, over *bool) string {
 	value = strings.ToValidUTF8(value, "\uFFFD")
 	switch {
 	case value == "" || known[value]:

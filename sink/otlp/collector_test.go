@@ -44,13 +44,13 @@ func send(t *testing.T, raw string, protocol Protocol) {
 	}
 }
 
-// spansOf counts the spans of the golden trees.
-func spansOf(t *testing.T) int {
+// spanCount counts the spans of the golden trees.
+func spanCount(t *testing.T) int {
 	t.Helper()
 	n := 0
 	for _, q := range requests() {
 		rec := q.rec
-		n += len(tree(noteOf(q), &rec))
+		n += len(buildSpans(noteOf(q), &rec))
 	}
 	return n
 }
@@ -65,7 +65,7 @@ func TestRealCollectorReceivesTheGoldenTrees(t *testing.T) {
 			send(t, "http://"+at, protocol)
 
 			byTrace := map[string][]otlptest.Span{}
-			for _, s := range c.Spans(t, spansOf(t)) {
+			for _, s := range c.Spans(t, spanCount(t)) {
 				byTrace[s.TraceID] = append(byTrace[s.TraceID], s)
 			}
 			if len(byTrace) != len(requests()) {
@@ -76,7 +76,7 @@ func TestRealCollectorReceivesTheGoldenTrees(t *testing.T) {
 				name := strings.TrimPrefix(id, ok().ID)
 				compareGolden(t, name, strings.Replace(render(spans), id, ok().ID, 1))
 			}
-			compareJaeger(t, c.Jaeger(t, spansOf(t)))
+			compareJaeger(t, c.Jaeger(t, spanCount(t)))
 		})
 	}
 }

@@ -22,15 +22,15 @@ import (
 var update = flag.Bool("update", false, "write the golden trees anew")
 
 // noteOf is the note that goes with a request: ids are random, as in life.
-func noteOf(q aRequest) *note {
-	return &note{trace: newTraceID(), server: newSpanID(), client: newSpanID(), flags: 1, p1Us: q.p1, scheme: "http"}
+func noteOf(q aRequest) *traceState {
+	return &traceState{trace: newTraceID(), server: newSpanID(), client: newSpanID(), flags: 1, p1Us: q.p1, scheme: "http"}
 }
 
 func TestTreesAreTheGoldenOnes(t *testing.T) {
 	for _, q := range requests() {
 		t.Run(q.name, func(t *testing.T) {
 			rec := q.rec
-			batch := inBatch(emptyBatch("desk", "v1.2.3"), []job{{noteOf(q), &rec}})
+			batch := batchOf(batchResource("desk", "v1.2.3"), []finishedTrace{{noteOf(q), &rec}})
 			compareGolden(t, q.name, render(received(batch)))
 		})
 	}
@@ -157,7 +157,7 @@ func flat(m map[string]any) string {
 func TestSpansHoldNothingThatTheUpstreamSaid(t *testing.T) {
 	for _, q := range requests() {
 		rec := q.rec
-		text := render(received(inBatch(emptyBatch("desk", ""), []job{{noteOf(q), &rec}})))
+		text := render(received(batchOf(batchResource("desk", ""), []finishedTrace{{noteOf(q), &rec}})))
 		if strings.Contains(text, "dear diary") {
 			t.Errorf("%s: the upstream's words are in a span:\n%s", q.name, text)
 		}
@@ -197,7 +197,7 @@ func TestDocumentationListsTheAttributes(t *testing.T) {
 	rows := []aRequest{{"full", some(200), full}}
 	for _, q := range append(rows, requests()...) {
 		rec := q.rec
-		for _, s := range received(inBatch(emptyBatch("desk", ""), []job{{noteOf(q), &rec}})) {
+		for _, s := range received(batchOf(batchResource("desk", ""), []finishedTrace{{noteOf(q), &rec}})) {
 			for name := range s.Attributes {
 				if strings.HasPrefix(name, semconv.LabelPrefix) {
 					name = semconv.LabelPrefix + "KEY"

@@ -50,9 +50,9 @@ type countedExporter struct {
 	sdkmetric.Exporter
 	log *slog.Logger
 
-	mu    sync.Mutex // guards what follows
-	stats MetricStats
-	said  time.Time
+	mu     sync.Mutex // guards what follows
+	stats  MetricStats
+	logged time.Time
 }
 
 // Export sends one collection. Failures end here: they are counted and logged.
@@ -68,8 +68,8 @@ func (c *countedExporter) Export(ctx context.Context, rm *metricdata.ResourceMet
 	now := time.Now()
 	c.stats.Failed++
 	c.stats.LastError, c.stats.LastErrorAt = err.Error(), now
-	if c.said.IsZero() || now.Sub(c.said) >= quietFor {
-		c.said = now
+	if c.logged.IsZero() || now.Sub(c.logged) >= logInterval {
+		c.logged = now
 		c.log.Warn("metrics do not arrive at the collector; they will be sent whole again", "error", err, "failures", c.stats.Failed)
 	}
 	return nil

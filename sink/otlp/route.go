@@ -17,7 +17,7 @@ type Route struct {
 	scheme string
 
 	mu   sync.Mutex // guards open
-	open map[uint64]*note
+	open map[uint64]*traceState
 }
 
 // maxTracestate is the longest tracestate that is copied into spans: what the W3C asks everyone to
@@ -36,8 +36,8 @@ func (r *Route) Trace(seq uint64, header func(name string) []byte) (traceparent,
 	return formatTraceparent(n.trace, n.client, n.flags), n.trace.String()
 }
 
-func (r *Route) decide(header func(name string) []byte) *note {
-	n := &note{server: newSpanID(), client: newSpanID(), scheme: r.scheme}
+func (r *Route) decide(header func(name string) []byte) *traceState {
+	n := &traceState{server: newSpanID(), client: newSpanID(), scheme: r.scheme}
 	incoming := r.tracer.cfg.Incoming
 	if incoming != Ignore {
 		p, ok := parseTraceparent(header("traceparent"))

@@ -19,60 +19,60 @@ type Uploader interface {
 	UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error
 }
 
-// job is a trace whose row is final.
-type job struct {
-	note *note
-	rec  *meter.Record
+// finishedTrace is a trace whose row is final.
+type finishedTrace struct {
+	state *traceState
+	rec   *meter.Record
 }
 
 const (
 	batchTraces   = 256 // about 1,300 spans and 800 KB: well under a collector's default of 4 MiB
 	firstPause    = time.Second
 	longestPause  = 30 * time.Second
-	patientFor    = 2 * time.Minute // a batch is given up after this, or sooner when the queue needs the room
-	quietFor      = 30 * time.Second
+	giveUpAfter   = 2 * time.Minute // a batch is given up after this, or sooner when the queue needs the room
+	logInterval   = 30 * time.Second
 	uploadTimeout = 10 * time.Second
 )
 
 // sender is the bounded queue between final rows and the collector. Its goroutine is started by
 // newSender; stop ends it and waits for it.
 type sender struct {
-	cfg      Config
-	overdue  func(before time.Time) []job
-	resource *tracepb.ResourceSpans // what all batches share; never changed
+	cfg         Config
+	takeExpired func(before time.Time) []finishedTrace
+	resource    *tracepb.ResourceSpans // what all batches share; never changed
 
 	wake chan struct{} // cap 1: there is something to send
 	full chan struct{} // cap 1: a batch is full, do not linger
 	done chan struct{} // closed when the goroutine has ended
 
-	ctx    context.Context // ends when stop's deadline has passed
-	cancel context.CancelFunc
-	hurry  context.Context // ends when stop is called: waits are over
-	rush   context.CancelFunc
+	ctx           context.Context // ends when stop's deadline has passed
+	cancel        context.CancelFunc
+	stopping      context.Context // ends when stop is called: waits are over
+	startStopping context.CancelFunc
 
 	mu    sync.Mutex // guards what follows
-	queue []job
+	queue []finishedTrace
 	busy  int // traces in the batch that is being sent
 	ended bool
 	stats Stats
 
-	saidAt time.Time // owned by the goroutine: the last log line about trouble
-	said   bool
+	loggedAt time.Time // owned by the goroutine: the last log line about trouble
+	logged   bool
 }
 
-func newSender(cfg Config, overdue func(time.Time) []job) *sender {
+func newSender(cfg Config, takeExpired func(time.Time) []finishedTrace) *sender {
 	s := &sender{
-		cfg: cfg, overdue: overdue, resource: emptyBatch(cfg.Instance, cfg.Version),
+		cfg: cfg, takeExpired: takeExpired, resource: batchResource(cfg.Instance, cfg.Version),
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.hurry, s.rush = context.WithCancel(s.ctx)
+	s.stopping, s.startStopping = context.WithCancel(s.ctx)
 	go s.run()
 	return s
 }
 
 // offer queues a trace, or drops and counts it; it never blocks.
-func (s *sender) offer(j job) {
+func (s *sender) offer(j finishedTrace) {
 	s.mu.Lock()
 	if s.ended || len(s.queue)+s.busy >= s.cfg.Capacity {
 		s.stats.Dropped++
@@ -102,13 +102,13 @@ func (s *sender) run() {
 	for {
 		select {
 		case <-s.wake:
-			s.linger()
+			s.gather()
 			s.drain()
 		case <-sweep.C:
-			for _, j := range s.overdue(time.Now().Add(-s.cfg.MaxWait)) {
+			for _, j := range s.takeExpired(time.Now().Add(-s.cfg.MaxWait)) {
 				s.offer(j)
 			}
-		case <-s.hurry.Done():
+		case <-s.stopping.Done():
 			s.drain()
 			return
 		}
@@ -116,13 +116,13 @@ func (s *sender) run() {
 }
 
 // linger waits for company for what is queued.
-func (s *sender) linger() {
+func (s *sender) gather() {
 	timer := time.NewTimer(s.cfg.FlushInterval)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-s.full:
-	case <-s.hurry.Done():
+	case <-s.stopping.Done():
 	}
 }
 
@@ -137,11 +137,11 @@ func (s *sender) drain() {
 	}
 }
 
-func (s *sender) take() []job {
+func (s *sender) take() []finishedTrace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := min(len(s.queue), batchTraces)
-	batch := append([]job(nil), s.queue[:n]...)
+	batch := append([]finishedTrace(nil), s.queue[:n]...)
 	rest := copy(s.queue, s.queue[n:])
 	clear(s.queue[rest:])
 	s.queue, s.busy = s.queue[:rest], n
@@ -151,7 +151,7 @@ func (s *sender) take() []job {
 // send tries until the batch has arrived or is given up. A batch is kept as long as the queue behind it
 // has room, so a collector that restarts loses nothing; it is given up after a while even so, because it
 // may be this batch that the collector cannot take.
-func (s *sender) send(batch []job) {
+func (s *sender) send(batch []finishedTrace) {
 	start := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := s.try(batch)
@@ -160,7 +160,7 @@ func (s *sender) send(batch []job) {
 			s.arrived(len(batch), rejected, err)
 			return
 		}
-		again := s.hurry.Err() == nil && time.Since(start) < patientFor && !s.crowded()
+		again := s.stopping.Err() == nil && time.Since(start) < giveUpAfter && !s.crowded()
 		s.failed(len(batch), err, again)
 		if !again {
 			return
@@ -168,7 +168,7 @@ func (s *sender) send(batch []job) {
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
-		case <-s.hurry.Done():
+		case <-s.stopping.Done():
 			timer.Stop()
 		}
 	}
@@ -182,7 +182,7 @@ func (s *sender) crowded() bool {
 }
 
 // try is one attempt. A panic counts as an error: it must not end the process that carries the traffic.
-func (s *sender) try(batch []job) (err error) {
+func (s *sender) try(batch []finishedTrace) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("otlp: making or sending spans panicked: %v", p)
@@ -190,7 +190,7 @@ func (s *sender) try(batch []job) (err error) {
 	}()
 	ctx, cancel := context.WithTimeout(s.ctx, uploadTimeout)
 	defer cancel()
-	return s.cfg.Upload.UploadTraces(ctx, inBatch(s.resource, batch))
+	return s.cfg.Upload.UploadTraces(ctx, batchOf(s.resource, batch))
 }
 
 // partialText is how both clients word a batch that arrived of which the collector refused a part. Their
@@ -222,8 +222,8 @@ func (s *sender) arrived(n int, rejected uint64, err error) {
 	s.mu.Unlock()
 	if err != nil {
 		s.log(slog.LevelWarn, "the collector refused some spans", "error", err, "spans_rejected", rejected)
-	} else if s.said {
-		s.said = false
+	} else if s.logged {
+		s.logged = false
 		s.cfg.Log.Info("traces arrive at the collector again")
 	}
 }
@@ -241,15 +241,15 @@ func (s *sender) failed(n int, err error, again bool) {
 }
 
 func (s *sender) log(level slog.Level, text string, args ...any) {
-	if now := time.Now(); s.saidAt.IsZero() || now.Sub(s.saidAt) >= quietFor {
-		s.saidAt, s.said = now, true
+	if now := time.Now(); s.loggedAt.IsZero() || now.Sub(s.loggedAt) >= logInterval {
+		s.loggedAt, s.logged = now, true
 		s.cfg.Log.Log(s.ctx, level, text, args...)
 	}
 }
 
 // stop ends the goroutine after one attempt for each batch that waits.
 func (s *sender) stop(ctx context.Context) error {
-	for _, j := range s.overdue(time.Now().Add(time.Hour)) {
+	for _, j := range s.takeExpired(time.Now().Add(time.Hour)) {
 		s.offer(j)
 	}
 	s.mu.Lock()
@@ -258,7 +258,7 @@ func (s *sender) stop(ctx context.Context) error {
 	s.mu.Unlock()
 	giveUp := context.AfterFunc(ctx, s.cancel)
 	defer giveUp()
-	s.rush()
+	s.startStopping()
 	<-s.done
 	s.cancel()
 	s.mu.Lock()

@@ -23,7 +23,7 @@ func TestAnyTextCanBeSent(t *testing.T) {
 		rec.Error, rec.Outcome, rec.Labels = text, meter.Truncated, map[string]string{text: text}
 		for _, dialect := range []string{"", meter.DialectChat, meter.DialectResume} {
 			rec.Dialect = dialect
-			for _, span := range tree(noteOf(aRequest{p1: some(1)}), &rec) {
+			for _, span := range buildSpans(noteOf(aRequest{p1: some(1)}), &rec) {
 				b, err := proto.Marshal(span)
 				if err != nil {
 					t.Errorf("%s, dialect %q: span %.20q cannot be sent: %v", name, dialect, span.GetName(), err)

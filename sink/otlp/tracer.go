@@ -74,9 +74,9 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
-// note is what a trace knows that its row will not: made when the request is forwarded, complete when it
+// traceState is what a trace needs that its row does not hold. It is made when the request is forwarded, complete when it
 // has ended, and not written after that.
-type note struct {
+type traceState struct {
 	trace          trace.TraceID
 	server, client trace.SpanID
 	parent         trace.SpanID // zero: server is the trace's root
@@ -98,9 +98,9 @@ type Tracer struct {
 	root sdktrace.Sampler
 	out  *sender
 
-	mu      sync.Mutex       // guards what follows
-	waiting map[string]*note // ended, by row id: not final yet
-	dropped uint64           // traces dropped because waiting was full
+	mu      sync.Mutex             // guards what follows
+	waiting map[string]*traceState // ended, by row id: not final yet
+	dropped uint64                 // traces dropped because waiting was full
 }
 
 // New starts a Tracer.
@@ -108,15 +108,15 @@ func New(cfg Config) (*Tracer, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	t := &Tracer{cfg: cfg, root: sdktrace.TraceIDRatioBased(cfg.Ratio), waiting: map[string]*note{}}
-	t.out = newSender(cfg, t.overdue)
+	t := &Tracer{cfg: cfg, root: sdktrace.TraceIDRatioBased(cfg.Ratio), waiting: map[string]*traceState{}}
+	t.out = newSender(cfg, t.takeExpired)
 	return t, nil
 }
 
 // Route returns the tracer of one route. Sequence numbers are a route's own. Scheme is what its clients
 // speak: http or https.
 func (t *Tracer) Route(scheme string) *Route {
-	return &Route{tracer: t, scheme: scheme, open: map[uint64]*note{}}
+	return &Route{tracer: t, scheme: scheme, open: map[uint64]*traceState{}}
 }
 
 // sampled decides about a new trace.
@@ -125,7 +125,7 @@ func (t *Tracer) sampled(id trace.TraceID) bool {
 }
 
 // await keeps an ended request's note until Final.
-func (t *Tracer) await(n *note) {
+func (t *Tracer) await(n *traceState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.waiting) >= t.cfg.Capacity {
@@ -158,19 +158,19 @@ func (t *Tracer) Settled(rec *meter.Record) {
 	delete(t.waiting, rec.ID)
 	t.mu.Unlock()
 	if n != nil {
-		t.out.offer(job{n, rec})
+		t.out.offer(finishedTrace{n, rec})
 	}
 }
 
-// overdue takes those from waiting that ended before a time: a row that never becomes final keeps its
+// takeExpired takes those from waiting that ended before a time: a row that never becomes final keeps its
 // trace and holds no memory.
-func (t *Tracer) overdue(before time.Time) []job {
+func (t *Tracer) takeExpired(before time.Time) []finishedTrace {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var late []job
+	var late []finishedTrace
 	for id, n := range t.waiting {
 		if n.ended.Before(before) {
-			late = append(late, job{n, n.rec})
+			late = append(late, finishedTrace{n, n.rec})
 			delete(t.waiting, id)
 		}
 	}

@@ -24,8 +24,8 @@ func (d Dialect) String() string {
 	return "SQLite"
 }
 
-// words are what differs between the dialects, as functions of a query's template.
-func (d Dialect) words() template.FuncMap {
+// funcs are what differs between the dialects, as functions of a query's template.
+func (d Dialect) funcs() template.FuncMap {
 	return template.FuncMap{
 		"quantile":  d.quantile,
 		"stddev":    d.stddev,
@@ -142,7 +142,7 @@ func literal(t time.Time) string {
 
 // render fills a query's template in for one dialect.
 func render(d Dialect, name, source string, data any) (string, error) {
-	t, err := template.New(name).Funcs(d.words()).Option("missingkey=error").Parse(source)
+	t, err := template.New(name).Funcs(d.funcs()).Option("missingkey=error").Parse(source)
 	if err != nil {
 		return "", fmt.Errorf("query %s: %w", name, err)
 	}

@@ -44,7 +44,7 @@ func Find(name string) (Query, error) {
 	return Query{}, fmt.Errorf("there is no query named %q, only %s", name, strings.Join(names, ", "))
 }
 
-// All lists the queries. Their templates read the same in both engines but for the words of dialect.go.
+// All lists the queries. Their templates read the same in both engines but for the funcs of dialect.go.
 // An alias never repeats a column's name: ClickHouse would take it for the column.
 func All() []Query {
 	return slices.Concat(efficiencyQueries(), energyQueries(), latencyQueries(), outcomeQueries())

@@ -55,7 +55,7 @@ const (
 func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
-	var saidAt, goneAt time.Time
+	var loggedAt, goneAt time.Time
 	for {
 		if s.gone() && time.Since(goneAt) > time.Hour {
 			s.log.Error("the store's file was moved or deleted: rows still go into it, where nobody finds them; put it back or start wattline again", "path", s.path)
@@ -66,9 +66,9 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 			s.log.Warn("the store reached its size limit: the oldest rows were dropped before they were shipped",
 				"rows", done.Lost, "path", s.path, "limit_bytes", r.WithDefaults().MaxBytes)
 		}
-		if err != nil && ctx.Err() == nil && time.Since(saidAt) > time.Hour {
+		if err != nil && ctx.Err() == nil && time.Since(loggedAt) > time.Hour {
 			s.log.Error("old rows could not be retired", "error", err)
-			saidAt = time.Now()
+			loggedAt = time.Now()
 		}
 		select {
 		case <-tick.C:

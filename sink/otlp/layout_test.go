@@ -34,7 +34,7 @@ func FuzzChildrenLieWithinTheirParents(f *testing.F) {
 		if !has(6) {
 			rec.Stream = some(0)
 		}
-		spans := tree(&note{trace: newTraceID(), server: newSpanID(), client: newSpanID(), flags: 1, p1Us: optional(p1, has(7))}, &rec)
+		spans := buildSpans(&traceState{trace: newTraceID(), server: newSpanID(), client: newSpanID(), flags: 1, p1Us: optional(p1, has(7))}, &rec)
 		byID := map[string][2]uint64{}
 		for _, s := range spans {
 			byID[string(s.GetSpanId())] = [2]uint64{s.GetStartTimeUnixNano(), s.GetEndTimeUnixNano()}

@@ -63,7 +63,7 @@ func serverAttributes(rec *meter.Record, scheme string) attributes {
 	a.text(semconv.ClientRequestID, rec.ClientRequestID)
 	a.text(semconv.Route, rec.Route)
 	a.text(semconv.Outcome, string(rec.Outcome))
-	a.text(semconv.Error, ownWords(rec))
+	a.text(semconv.Error, ownError(rec))
 	a.text(semconv.Agent, rec.Agent)
 	a.text(semconv.Session, rec.Session)
 	a.text(semconv.User, rec.User)
@@ -213,9 +213,9 @@ func decodeAttributes(rec *meter.Record, d *meter.Details) (a attributes) {
 	return a
 }
 
-// ownWords is the row's error where it is wattline that worded it. What an upstream says of an error can
+// ownError is the row's error where it is wattline that worded it. What an upstream says of an error can
 // quote the request, so it stays in the row.
-func ownWords(rec *meter.Record) string {
+func ownError(rec *meter.Record) string {
 	if rec.Outcome == meter.UpstreamError && rec.TTFBUs.Valid {
 		return ""
 	}
@@ -238,7 +238,7 @@ func status(failed bool, rec *meter.Record) *tracepb.Status {
 	if !failed {
 		return nil
 	}
-	return &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: clean(ownWords(rec))}
+	return &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: clean(ownError(rec))}
 }
 
 // errorType is the status code where that is what failed, else the outcome.

@@ -12,7 +12,7 @@ import (
 	"wattline/sink/semconv"
 )
 
-// interval is a stretch of time in microseconds after P0.
+// interval is a nanoInterval of time in microseconds after P0.
 type interval struct{ from, to int64 }
 
 // within is the part of i that lies in outer, so that a child can never leave its parent; what lies
@@ -22,13 +22,13 @@ func (i interval) within(outer interval) interval {
 	return interval{from, min(max(i.to, from), outer.to)}
 }
 
-// stretch is a stretch of time in nanoseconds after P0.
-type stretch struct{ from, to int64 }
+// nanoInterval is a nanoInterval of time in nanoseconds after P0.
+type nanoInterval struct{ from, to int64 }
 
-// lasting is i in nanoseconds. One that lasts no microsecond, such as the decode phase of a single token,
+// nanoseconds is i in nanoseconds. One that lasts no microsecond, such as the decode phase of a single token,
 // lasts one nanosecond in its parent: Jaeger warns of spans that end when they start.
-func (i interval) lasting(outer interval) stretch {
-	s := stretch{i.from * 1000, i.to * 1000}
+func (i interval) nanoseconds(outer interval) nanoInterval {
+	s := nanoInterval{i.from * 1000, i.to * 1000}
 	switch {
 	case s.from != s.to:
 	case i.to < outer.to || outer.from == outer.to:
@@ -39,9 +39,9 @@ func (i interval) lasting(outer interval) stretch {
 	return s
 }
 
-// places are where a request's spans lie. The row's columns are differences between marks; P1 - P0,
+// layout are where a request's spans lie. The row's columns are differences between marks; P1 - P0,
 // which the row does not hold, ties them to P0.
-type places struct {
+type layout struct {
 	server, client         interval
 	queue, prefill, decode interval
 	first                  int64 // T1
@@ -57,8 +57,8 @@ type places struct {
 // Streamed: S = P1 + queue, T1 = P1 + upstream_ttft; prefill starts at S, or, where S is not known, ends
 // at T1. Not streamed: decode ends at E, prefill where decode starts, queue where prefill starts, as S
 // is defined there.
-func place(rec *meter.Record, p1 meter.Int) places {
-	var p places
+func layoutOf(rec *meter.Record, p1 meter.Int) layout {
+	var p layout
 	end := rec.DurationUs.V
 	p.server.to = max(end, rec.TTFTUs.V)
 	if rec.TTFTUs.Valid && rec.DecodeUs.Valid {
@@ -69,16 +69,16 @@ func place(rec *meter.Record, p1 meter.Int) places {
 	}
 	p.hasClient, p.client = true, interval{0, end}
 	if rec.Stream.Valid && rec.Stream.V == 0 {
-		p.backFrom(rec, end)
+		p.layBackward(rec, end)
 	} else if p1.Valid {
-		p.onFrom(rec, p1.V)
+		p.layForward(rec, p1.V)
 	}
 	p.queue, p.prefill, p.decode = p.queue.within(p.client), p.prefill.within(p.client), p.decode.within(p.client)
 	p.first = min(max(p.first, 0), end)
 	return p
 }
 
-func (p *places) onFrom(rec *meter.Record, p1 int64) {
+func (p *layout) layForward(rec *meter.Record, p1 int64) {
 	if p.hasQueue = rec.QueueUs.Valid; p.hasQueue {
 		p.queue = interval{p1, p1 + rec.QueueUs.V}
 	}
@@ -96,7 +96,7 @@ func (p *places) onFrom(rec *meter.Record, p1 int64) {
 	}
 }
 
-func (p *places) backFrom(rec *meter.Record, end int64) {
+func (p *layout) layBackward(rec *meter.Record, end int64) {
 	if p.hasDecode = rec.DecodeUs.Valid; !p.hasDecode {
 		return
 	}
@@ -110,8 +110,8 @@ func (p *places) backFrom(rec *meter.Record, end int64) {
 	}
 }
 
-// emptyBatch is the part of a batch that never changes.
-func emptyBatch(instance, version string) *tracepb.ResourceSpans {
+// batchResource is the part of a batch that never changes.
+func batchResource(instance, version string) *tracepb.ResourceSpans {
 	var a attributes
 	a.text(semconv.ServiceName, semconv.Scope)
 	a.text(semconv.ServiceInstanceID, instance)
@@ -125,11 +125,11 @@ func emptyBatch(instance, version string) *tracepb.ResourceSpans {
 	}
 }
 
-// inBatch makes one batch of jobs; shared is emptyBatch's and stays as it is.
-func inBatch(shared *tracepb.ResourceSpans, jobs []job) []*tracepb.ResourceSpans {
-	spans := make([]*tracepb.Span, 0, 5*len(jobs))
-	for _, j := range jobs {
-		spans = append(spans, tree(j.note, j.rec)...)
+// batchOf makes one batch of traces; shared is batchResource's and stays as it is.
+func batchOf(shared *tracepb.ResourceSpans, traces []finishedTrace) []*tracepb.ResourceSpans {
+	spans := make([]*tracepb.Span, 0, 5*len(traces))
+	for _, j := range traces {
+		spans = append(spans, buildSpans(j.state, j.rec)...)
 	}
 	scope := shared.GetScopeSpans()[0]
 	return []*tracepb.ResourceSpans{{
@@ -139,10 +139,10 @@ func inBatch(shared *tracepb.ResourceSpans, jobs []job) []*tracepb.ResourceSpans
 }
 
 // tree makes a request's spans, the SERVER span first.
-func tree(n *note, rec *meter.Record) []*tracepb.Span {
-	at := place(rec, n.p1Us)
-	b := brush{note: n, p0: rec.StartedAt}
-	server := b.span(serverName(rec), tracepb.Span_SPAN_KIND_SERVER, n.server, n.parent, at.server.lasting(at.server))
+func buildSpans(n *traceState, rec *meter.Record) []*tracepb.Span {
+	at := layoutOf(rec, n.p1Us)
+	b := spanBuilder{state: n, p0: rec.StartedAt}
+	server := b.span(serverName(rec), tracepb.Span_SPAN_KIND_SERVER, n.server, n.parent, at.server.nanoseconds(at.server))
 	server.Attributes, server.Status = serverAttributes(rec, n.scheme), serverStatus(rec)
 	if n.linked != nil {
 		server.Links = []*tracepb.Span_Link{{TraceId: n.linked.trace[:], SpanId: n.linked.span[:], Flags: uint32(n.linked.flags) | contextIsRemote}}
@@ -151,7 +151,7 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 	if !at.hasClient {
 		return spans
 	}
-	client := b.span(clientName(rec), tracepb.Span_SPAN_KIND_CLIENT, n.client, n.server, at.client.lasting(at.server))
+	client := b.span(clientName(rec), tracepb.Span_SPAN_KIND_CLIENT, n.client, n.server, at.client.nanoseconds(at.server))
 	d := rec.Details
 	if d == nil {
 		d = new(meter.Details)
@@ -174,7 +174,7 @@ func tree(n *note, rec *meter.Record) []*tracepb.Span {
 		if !phase.has {
 			continue
 		}
-		s := b.span(phase.name, tracepb.Span_SPAN_KIND_INTERNAL, newSpanID(), n.client, phase.at.lasting(at.client))
+		s := b.span(phase.name, tracepb.Span_SPAN_KIND_INTERNAL, newSpanID(), n.client, phase.at.nanoseconds(at.client))
 		s.Attributes = phase.say(rec, d)
 		spans = append(spans, s)
 	}
@@ -188,25 +188,25 @@ const (
 	contextIsRemote    = 0x100 | 0x200
 )
 
-// brush makes spans of one trace.
-type brush struct {
-	note *note
-	p0   time.Time
+// spanBuilder makes spans of one trace.
+type spanBuilder struct {
+	state *traceState
+	p0    time.Time
 }
 
-func (b brush) span(name string, kind tracepb.Span_SpanKind, id, parent trace.SpanID, at stretch) *tracepb.Span {
+func (b spanBuilder) span(name string, kind tracepb.Span_SpanKind, id, parent trace.SpanID, at nanoInterval) *tracepb.Span {
 	s := &tracepb.Span{
-		TraceId: b.note.trace[:], SpanId: id[:], TraceState: b.note.state, Name: clean(name), Kind: kind,
+		TraceId: b.state.trace[:], SpanId: id[:], TraceState: b.state.state, Name: clean(name), Kind: kind,
 		StartTimeUnixNano: uint64(b.p0.UnixNano() + at.from), EndTimeUnixNano: uint64(b.p0.UnixNano() + at.to),
-		Flags: uint32(b.note.flags) | contextHasIsRemote,
+		Flags: uint32(b.state.flags) | contextHasIsRemote,
 	}
 	if parent.IsValid() {
 		s.ParentSpanId = parent[:]
-		if parent == b.note.parent {
+		if parent == b.state.parent {
 			s.Flags |= contextIsRemote
 		}
 	}
 	return s
 }
 
-func (b brush) time(us int64) uint64 { return uint64(b.p0.UnixNano() + us*1000) }
+func (b spanBuilder) time(us int64) uint64 { return uint64(b.p0.UnixNano() + us*1000) }

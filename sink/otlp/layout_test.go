@@ -55,3 +55,18 @@ func FuzzChildrenLieWithinTheirParents(f *testing.F) {
 		}
 	})
 }
+
+// A phase that the server reports as longer than the exchange is cut to the exchange.
+func TestChildrenStayInTheirParent(t *testing.T) {
+	rec := &meter.Record{
+		Outcome: meter.OK, Stream: meter.Some(1), DurationUs: meter.Some(1000), QueueUs: meter.Some(100), UpstreamTTFTUs: meter.Some(900),
+		PrefillUs: meter.Some(5000), DecodeUs: meter.Some(700),
+	}
+	at := layoutOf(rec, meter.Some(50))
+	if want := (interval{150, 1000}); at.prefill != want {
+		t.Errorf("prefill lies at %v, not %v", at.prefill, want)
+	}
+	if want := (interval{950, 1000}); at.decode != want {
+		t.Errorf("decode lies at %v, not %v", at.decode, want)
+	}
+}

@@ -34,7 +34,7 @@ FROM efficiency WHERE started_at >= {{.Since}} GROUP BY hour_utc ORDER BY hour_u
 SELECT coalesce(config_id, '-') AS config, ` + figures + `
 FROM efficiency WHERE started_at >= {{.Since}} GROUP BY config ORDER BY n_requests DESC, config`},
 
-		{"concurrency", "What does company do to a token's energy and to speed?", `
+		{"concurrency", "How does concurrency affect energy per token and speed?", `
 SELECT floor(concurrency + 0.5) AS in_flight, ` + figures + `, {{quantile "0.5" "decode_tps"}} AS decode_tps_p50
 FROM efficiency WHERE started_at >= {{.Since}} AND concurrency IS NOT NULL GROUP BY in_flight ORDER BY in_flight`},
 

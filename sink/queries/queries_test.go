@@ -224,3 +224,22 @@ func TestTheDocumentKnowsEverything(t *testing.T) {
 		}
 	}
 }
+
+// Query throttled gives watts: microjoules over microseconds.
+func TestThrottledGivesWatts(t *testing.T) {
+	at := began.Truncate(time.Hour)
+	_, r := storeOf(t, &sink.Rows{Power: []*sink.Power{
+		{At: at, Device: "GPU-0", SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(300_000_000), ThrottledUs: meter.Some(500_000), Throttle: []string{"b"}, TempC: meter.Some(80)},
+		{At: at.Add(time.Second), Device: "GPU-0", SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(100_000_000), Throttle: []string{"a"}, TempC: meter.Some(81)},
+		{At: at.Add(2 * time.Second), Device: "GPU-0", SpanUs: meter.Some(2_000_000)}, // unread
+	}})
+	a := ask(t, r.DB(), queries.SQLite, "throttled", queries.Params{})
+	for column, want := range map[string]float64{"mean_w": 200, "throttled_s": 0.5, "throttled_share": 0.125} {
+		if got := a.cell(t, "GPU-0", column); !near(got, want) {
+			t.Errorf("%s is %v, not %v", column, got, want)
+		}
+	}
+	if reasons := a.cell(t, "GPU-0", "reasons"); reasons != "a,b" {
+		t.Errorf("the reasons are %v", reasons)
+	}
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -116,4 +117,17 @@ func TestEveryRowShipsOnce(t *testing.T) {
 // waitingRows is Waiting.Rows where only requests wait.
 func waitingRows(requests int64) map[string]int64 {
 	return map[string]int64{TableRequests: requests, TablePower: 0, TableLedger: 0, TableConfigs: 0, TableGaps: 0}
+}
+
+// A batch whose rows were exchanged under it, by hand or by a restored file, is refused: sent under its token, it
+// would be taken for the rows that it once had.
+func TestAChangedBatchIsRefused(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 4)}))
+	next(t, s, 4)
+	_, err := s.conn.ExecContext(t.Context(), "UPDATE requests SET id = 'another' WHERE id = ?", request(2).ID)
+	must(t, err)
+	if b, err := s.NextBatch(t.Context(), 4); !errors.Is(err, ErrDamaged) || b != nil {
+		t.Errorf("%+v, %v", b, err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -286,5 +287,31 @@ func TestAFileThatIsTakenAwayIsSaid(t *testing.T) {
 	must(t, os.WriteFile(s.Path(), nil, 0o600))
 	if said := look(); !strings.Contains(said, "moved or deleted") {
 		t.Errorf("of a file that was replaced: %q", said)
+	}
+}
+
+// A minute keeps the sum, the time-weighted mean, the highest or lowest value, or the last known one, as each
+// column's documentation says.
+func TestEachPowerColumnIsMerged(t *testing.T) {
+	some := meter.Some
+	at := epoch.Truncate(time.Minute)
+	first := &sink.Power{
+		At: at, Device: "GPU-0", SpanUs: some(1_000_000), EnergyUj: some(10), ErrorUj: some(1), MeanMw: some(100), MinMw: some(90), MaxMw: some(110), TempC: some(70),
+		MemTempC: some(80), UtilPermille: some(100), MemUtilPermille: some(10), VRAMBytes: some(5), UpstreamVRAMBytes: some(4), SMClockMHz: some(1000), MemClockMHz: some(500),
+		LimitMw: some(300), ThrottledUs: some(7), Throttle: []string{"heat"}, Contended: some(1), Channel: "ring", Marked: "gap", Simulated: some(0),
+	}
+	second := &sink.Power{
+		At: at.Add(time.Second), Device: "GPU-0", SpanUs: some(3_000_000), EnergyUj: some(20), ErrorUj: some(2), MeanMw: some(200), MinMw: some(50), MaxMw: some(105),
+		TempC: some(60), MemTempC: some(75), UtilPermille: some(500), MemUtilPermille: some(50), VRAMBytes: some(3), UpstreamVRAMBytes: some(2), SMClockMHz: some(2000),
+		MemClockMHz: some(900), LimitMw: some(250), ThrottledUs: some(8), Throttle: []string{"heat", "cap"}, Contended: some(0), Channel: "counter", Marked: "late", Simulated: some(0),
+	}
+	want := &sink.Power{
+		At: at, Device: "GPU-0", SpanUs: some(4_000_000), EnergyUj: some(30), ErrorUj: some(3), MeanMw: some(175), MinMw: some(50), MaxMw: some(110), TempC: some(70),
+		MemTempC: some(80), UtilPermille: some(400), MemUtilPermille: some(40), VRAMBytes: some(5), UpstreamVRAMBytes: some(4), SMClockMHz: some(1750), MemClockMHz: some(800),
+		LimitMw: some(250), ThrottledUs: some(15), Throttle: []string{"heat", "cap"}, Contended: some(1), Channel: "counter", Marked: "gap; late", Simulated: some(0),
+	}
+	merged, into := downsamplePower([]*sink.Power{first, second})
+	if d := cmp.Diff([]*sink.Power{want}, merged); d != "" || !slices.Equal(into, []int{0, 0}) {
+		t.Errorf("%v %s", into, d)
 	}
 }

@@ -30,7 +30,7 @@ type clientConn struct {
 	srv *Server
 	raw rawconn.Conn // reads and writes Conn
 
-	placeholder string // the part of placeholderHead that fasthttp has not read yet
+	placeholder int // how many bytes of placeholderHead fasthttp has still to read
 
 	// Owned by the goroutine that serves the connection, and by the uploader while one runs.
 	bufp       *[]byte // nil while a reply streams and nothing is buffered
@@ -90,14 +90,14 @@ func (c *clientConn) clientHost() string {
 // Read gives fasthttp one placeholder for each request whose head was read and found valid.
 func (c *clientConn) Read(p []byte) (n int, err error) {
 	defer c.srv.recoverPanic("a request's head failed", func() { n, err = 0, net.ErrClosed })
-	if c.placeholder == "" {
+	if c.placeholder == 0 {
 		if err := c.readHead(); err != nil {
 			return 0, err
 		}
-		c.placeholder = placeholderHead
+		c.placeholder = len(placeholderHead)
 	}
-	n = copy(p, c.placeholder)
-	c.placeholder = c.placeholder[n:]
+	n = copy(p, placeholderHead[len(placeholderHead)-c.placeholder:])
+	c.placeholder -= n
 	return n, nil
 }
 

@@ -1,17 +1,22 @@
-// Package proxy is the data path: it accepts a client's connection, forwards the request to one
-// llama-server, relays the reply as it arrives, and notices a client that leaves. It knows HTTP/1.1
-// and no JSON; what passes through is shown to package meter after it was written.
+// Package proxy is the data path: it accepts client connections, forwards each request to one llama-server,
+// relays the reply as it arrives, and notices clients that leave. It knows HTTP/1.1 but no JSON; package meter
+// is shown the bytes after they were written.
 //
-// What passes through is not rebuilt. A request's head is read, validated and forwarded line by line
-// without its hop-by-hop fields; bodies keep their own framing (a chunk that arrived is the chunk that
-// leaves), and so do trailers, interim replies and the reply's head. That is why HEAD, HTTP/1.0,
-// 100-continue, trailers and odd header spellings need no code of their own here.
+// Messages are not rebuilt. A request's head is validated and forwarded line by line without its hop-by-hop
+// fields. Bodies keep their framing (a chunk that arrived is the chunk that leaves), and so do trailers,
+// interim replies and the reply's head. So HEAD, HTTP/1.0, 100-continue, trailers and unusual header spellings
+// need no code of their own.
 //
-// valyala/fasthttp runs the connections: workers, keep-alive, idle deadlines, shutdown. It is shown a
-// fixed head for every request and what it would answer is dropped (conn.go says why).
+// valyala/fasthttp runs the connections: workers, keep-alive, shutdown. It reads a placeholder head for every
+// request, and what it would answer is dropped (conn.go says why).
 //
-// The way of a request: Server (server.go) accepts, clientConn (conn.go) reads and validates the head
-// (head.go), exchange (exchange.go) takes an upstream connection (upstream.go), forwards (upload.go),
-// relays the reply (relay.go) through the framing in chunk.go and settles how it ended (finish.go), while
-// watcher (watch.go) waits for the client to leave. Observer and Tracer (observer.go) are all that the rest of wattline sees.
+// A request's way through the files:
+//
+//	listener.go             accepts the connection, within the limit
+//	conn.go, http1          read and validate the head; P0
+//	exchange.go, upload.go  take an upstream connection (pool.go) and send the request; P1
+//	relay.go                passes the reply on and shows it to the meter
+//	finish.go               decides how the exchange ended and completes the row
+//	departure.go, rawconn   notice that the client leaves, at any moment
+//	observer.go             what the rest of wattline sees: Observer and Tracer
 package proxy

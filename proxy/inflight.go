@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Inflight is one live request, as /api/inflight shows it.
+// Inflight is one live request in /api/inflight.
 type Inflight struct {
 	ID        string    `json:"id"`
 	Route     string    `json:"route"`
@@ -15,7 +15,7 @@ type Inflight struct {
 	Agent     string    `json:"agent,omitempty"`
 	Phase     string    `json:"phase"` // sending, waiting, headed or producing
 	AgeUs     int64     `json:"age_us"`
-	TTFTUs    *int64    `json:"ttft_us"` // first output's arrival - P0, so far
+	TTFTUs    *int64    `json:"ttft_us"` // arrival of the first output - P0
 	Events    int64     `json:"output_events"`
 }
 
@@ -31,7 +31,7 @@ func (s *Server) Inflight() []Inflight {
 	return out
 }
 
-// snapshot is what Inflight shows; called under the Server's lock, beside the relaying goroutine.
+// snapshot runs under the Server's lock, concurrently with the relaying goroutine.
 func (x *exchange) snapshot() Inflight {
 	f := Inflight{
 		ID: x.id, Route: x.srv.cfg.Name, StartedAt: x.rec.StartedAt, Method: x.rec.Method, Path: x.rec.Path,
@@ -46,6 +46,6 @@ func (x *exchange) snapshot() Inflight {
 	case x.sentAt.Load() > 0:
 		f.Phase = "waiting"
 	}
-	f.AgeUs = (x.srv.now() - x.marks.P0) / 1000 // behind the rest: no age is below its ttft_us
+	f.AgeUs = (x.srv.now() - x.marks.P0) / 1000 // computed last, so that it is not below ttft_us
 	return f
 }

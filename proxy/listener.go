@@ -46,20 +46,20 @@ func isTemporary(err error) bool {
 	return false
 }
 
-// listener makes clientConns.
+// listener makes clientConns and enforces Config.MaxConns.
 type listener struct {
 	net.Listener
 	srv  *Server
 	once sync.Once
 }
 
-// Close closes it; both drainConns and fasthttp do.
+// Close may be called twice: by drainConns and by fasthttp.
 func (l *listener) Close() (err error) {
 	l.once.Do(func() { err = l.Listener.Close() })
 	return err
 }
 
-// Accept returns the next connection within the limit; one above it gets 503 and is closed.
+// Accept returns the next connection within the limit. One above it is answered with 503 and closed.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
@@ -73,15 +73,15 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		l.srv.opened(c)
 		if c.watchID, err = l.srv.watcher.Add(nc, &c.departure); err != nil {
-			l.srv.cfg.Log.Warn("a client's connection cannot be watched; if it leaves, that is noticed at the next write", "error", err)
+			l.srv.cfg.Log.Warn("cannot watch a client's connection; its departure is noticed at the next write", "error", err)
 		}
 		return c, nil
 	}
 }
 
-// reject answers a connection above the limit with 503. The accepting goroutine may do so itself
-// where it cannot be held up: a few bytes always fit into a new socket. A TLS handshake, and waiting for
-// the client to have read, happen beside it, for so many at a time; the rest are closed at once.
+// reject answers a connection above the limit with 503. On plain connections the accepting goroutine writes the
+// answer itself, since a few bytes always fit into a new socket. TLS handshakes and waiting for the client to
+// read take other goroutines, at most cap(rejectSlots); beyond that connections are closed at once.
 func (s *Server) reject(c *clientConn) {
 	why := statusError(503, "too many connections")
 	_, encrypted := c.Conn.(*tls.Conn)
@@ -94,10 +94,10 @@ func (s *Server) reject(c *clientConn) {
 		c.abort()
 		return
 	}
-	go func() { // ends within the deadlines of refused and linger
+	go func() { // ends within the deadlines of rejectConn and linger
 		defer func() { <-s.rejectSlots }()
 		defer s.recoverPanic("a refusal failed", func() {})
-		defer c.Close() //nolint:errcheck // nothing was promised
+		defer c.Close() //nolint:errcheck // no reply is expected
 		if encrypted {
 			s.rejectConn(c, why)
 		}
@@ -105,14 +105,14 @@ func (s *Server) reject(c *clientConn) {
 	}()
 }
 
-// opened notes a connection within the limit.
+// opened registers a connection within the limit.
 func (s *Server) opened(c *clientConn) {
 	s.clientsMu.Lock()
 	defer s.clientsMu.Unlock()
 	s.clients[c] = struct{}{}
 }
 
-// closed is told by a clientConn that it has closed.
+// closed is called by a clientConn that closes.
 func (s *Server) closed(c *clientConn) {
 	s.conns.Add(-1)
 	s.clientsMu.Lock()

@@ -10,7 +10,7 @@ import (
 	"wattline/proxy/http1"
 )
 
-// refusalBody is the error shape that OpenAI's clients and llama-server's read.
+// refusalBody is the error format of the OpenAI API and of llama-server.
 type refusalBody struct {
 	Error struct {
 		Message string  `json:"message"`
@@ -20,7 +20,7 @@ type refusalBody struct {
 	} `json:"error"`
 }
 
-// writeError answers for the upstream; extras are further header lines. The connection closes after it.
+// writeError answers with an error; extras are further header lines. The connection must be closed after it.
 func (c *clientConn) writeError(why *http1.StatusError, extras string) {
 	var body refusalBody
 	body.Error.Message, body.Error.Code = why.Reason, why.Status
@@ -35,7 +35,7 @@ func (c *clientConn) writeError(why *http1.StatusError, extras string) {
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		return // a struct of strings and ints
+		return // cannot happen
 	}
 	msg := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n",
 		why.Status, http.StatusText(why.Status), len(text), extras)
@@ -43,11 +43,11 @@ func (c *clientConn) writeError(why *http1.StatusError, extras string) {
 		msg = append(msg, text...)
 	}
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteIdle))
-	_, _ = c.Conn.Write(msg) // a client that is gone need not be told
+	_, _ = c.Conn.Write(msg) // the client may have left
 }
 
-// refused answers a connection's bytes that never became an exchange, and leaves a row. The connection
-// is to be closed then, after it has lingered.
+// rejectConn answers a connection without an exchange and leaves a row. The caller must then call linger and
+// close the connection.
 func (s *Server) rejectConn(c *clientConn, why *http1.StatusError) {
 	now := time.Now()
 	if c.arrived.IsZero() {

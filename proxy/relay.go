@@ -93,7 +93,7 @@ func (x *exchange) receive(in *readBuffer, limit int) error {
 	return err
 }
 
-// relay passes the reply on: interim heads as they come, then the final head, then the body.
+// relay passes the reply on: interim heads, the final head and the body.
 func (x *exchange) relay() error {
 	var in readBuffer
 	defer in.free()
@@ -145,12 +145,12 @@ func (x *exchange) readReplyHead(in *readBuffer) error {
 	}
 }
 
-// replyHead builds the head for the client: the received lines, end-to-end ones only, what this hop
-// has to say about its connection, and the echo if it was asked for.
+// replyHead builds the head for the client: the received end-to-end lines, this hop's Connection field, and
+// the row's id if it was asked for.
 func (x *exchange) replyHead(dst []byte) []byte {
 	h := &x.c.head
 	uploading := x.uploaded != nil && !x.received.Load()
-	ends := x.reply.Body == http1.UntilClose || h.HTTP10 && (!h.KeepAlive || x.reply.Body == http1.Chunked) // HTTP/1.0 knows no chunks: it reads on
+	ends := x.reply.Body == http1.UntilClose || h.HTTP10 && (!h.KeepAlive || x.reply.Body == http1.Chunked) // HTTP/1.0 has no chunks: only the close ends the body
 	x.keepAlive = !h.Close && !ends && !uploading && !x.srv.stop.Load()
 	dst = x.reply.AppendEndToEnd(dst, "")
 	switch {
@@ -165,7 +165,7 @@ func (x *exchange) replyHead(dst []byte) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// replyExtras are the header lines by which a replayed request finds its row.
+// replyExtras are the header lines by which a client finds its row (X-Wattline-Echo).
 func (x *exchange) replyExtras() string {
 	if !x.echoID {
 		return ""
@@ -177,8 +177,8 @@ func (x *exchange) replyExtras() string {
 	return s
 }
 
-// relayBody sends the head with whatever of the body has come with it, and then every read as it comes:
-// read, stamp, write, stamp, and only then the meter.
+// relayBody sends the head together with what has arrived of the body, and then every read at once: read,
+// stamp, write, stamp, and only then show the bytes to the meter.
 func (x *exchange) relayBody(in *readBuffer) error {
 	room := rawconn.SmallBuffer()
 	out := x.replyHead((*room)[:0])
@@ -205,14 +205,14 @@ func (x *exchange) relayBody(in *readBuffer) error {
 			}
 			x.showReply(piece, before, in.at)
 		}
-		if malformed != nil { // what was good before it has been passed on
+		if malformed != nil { // the bytes before the malformed one have been passed on
 			x.marks.E = in.at
 			x.signalTruncation()
 			return fmt.Errorf("the upstream %s: %w", x.srv.cfg.Upstream, malformed)
 		}
 		if body.Done() {
 			x.replyEnded, x.marks.E = true, in.at
-			x.reply.Close = x.reply.Close || in.r != in.w // bytes behind the end: not to be trusted again
+			x.reply.Close = x.reply.Close || in.r != in.w // bytes after the end: the connection is not reused
 			return nil
 		}
 		if err := x.receive(in, rawconn.LargeSize); err != nil {
@@ -228,7 +228,7 @@ func (x *exchange) relayBody(in *readBuffer) error {
 	}
 }
 
-// releaseHeads gives up the heads' bytes where a stream begins: it may last for minutes beside thousands.
+// releaseHeads frees the heads' bytes when a stream begins: thousands may be live for minutes.
 func (x *exchange) releaseHeads() {
 	if x.reply.Body == http1.Chunked {
 		x.reply.Release()
@@ -236,8 +236,8 @@ func (x *exchange) releaseHeads() {
 	}
 }
 
-// signalTruncation makes sure that a client cannot take a reply that ended early for a whole one. Sized and
-// chunked replies show it by themselves; one that runs until the close needs a reset.
+// signalTruncation lets the client see that a reply ended early. Sized and chunked replies show it by their
+// framing; one that runs until the close needs a reset.
 func (x *exchange) signalTruncation() {
 	if x.reply.Body != http1.UntilClose {
 		return
@@ -251,15 +251,15 @@ func (x *exchange) signalTruncation() {
 		_ = tcp.SetLinger(0)
 	}
 	if encrypted {
-		x.c.abort() // without TLS's goodbye
+		x.c.abort() // without close_notify, which would mark a proper end
 	}
 }
 
-// write sends bytes to the client as they are.
+// write sends bytes to the client unchanged.
 func (x *exchange) write(p []byte) error { return x.writeAt(p, x.srv.now()) }
 
-// writeAt sends bytes that arrived at a time; a detached exchange writes nothing. A client that cannot
-// be written to has left.
+// writeAt sends bytes that arrived at the time at. A detached exchange writes nothing. A client that cannot be
+// written to has left.
 func (x *exchange) writeAt(p []byte, at int64) error {
 	if x.state.Load() == detached {
 		x.skipped = true
@@ -288,7 +288,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-// showReply shows the payload in a relayed piece to the meter.
+// showReply shows the payload of a relayed piece to the meter.
 func (x *exchange) showReply(piece []byte, body http1.Body, read int64) {
 	written := x.srv.now()
 	x.blocked += written - read

@@ -19,20 +19,20 @@ import (
 	"wattline/proxy/rawconn"
 )
 
-// Config is one route: clients on one side, one upstream on the other. Durations that are zero take
-// the default behind them; every deadline is an idle one, none bounds a whole exchange.
+// Config configures one route: its clients and one upstream. A duration of zero takes the default in its
+// comment. Every deadline is an idle one; none bounds a whole exchange.
 type Config struct {
 	Name     string // the route's name in rows
 	Instance string
 	Upstream Upstream
 	Admin    string            // address for X-Wattline-Admin; empty: not sent
-	Labels   map[string]string // of every row whose request brings none
+	Labels   map[string]string // for rows whose request has none
 
 	KeepAliveIdle time.Duration // client between requests; 75 s
 	HeaderIdle    time.Duration // client within a head; 30 s
 	BodyIdle      time.Duration // client within a body; 60 s
 	WriteIdle     time.Duration // client that reads nothing; 60 s
-	UpstreamIdle  time.Duration // upstream that says nothing; 1 h (a long prompt on a CPU takes minutes)
+	UpstreamIdle  time.Duration // upstream that sends nothing; 1 h (a long prompt on a CPU takes minutes)
 	DialTimeout   time.Duration // 5 s
 	PoolIdle      time.Duration // idle upstream connection; 3.5 s (llama-server closes its side after 5)
 
@@ -40,18 +40,18 @@ type Config struct {
 	MaxBodyBytes   int64 // 413 above; 0: no limit
 	MaxConns       int   // 503 above; 16384
 	MaxRequests    int   // live ones, 503 above; 4096
-	KeepGaps       int   // gaps between output events to keep of a stream, in its row's GapsUs; 0: none
+	KeepGaps       int   // gaps between output events kept of each stream, in its row's GapsUs; 0: none
 
-	Unmetered bool // bytes pass, rows have times and sizes only: what metering costs is the difference
+	Unmetered bool // rows have times and sizes only; for measuring the cost of metering
 
 	Observer Observer        // nil: NopObserver
 	Tracer   Tracer          // nil: off
-	Identify *meter.Identify // what is kept of who asked; nil: nothing that names a person
+	Identify *meter.Identify // which personal data rows keep; nil: none
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Log      *slog.Logger
 }
 
-// SetDefaults replaces what is zero by its default; New does so too.
+// SetDefaults sets zero fields to their defaults. New calls it.
 func (c *Config) SetDefaults() {
 	durations := []struct {
 		d   *time.Duration
@@ -89,7 +89,7 @@ func (c *Config) SetDefaults() {
 	}
 }
 
-// Server is one route's data path. Serve it on one listener or several; Shutdown ends it.
+// Server is one route's data path. It can serve several listeners; Shutdown ends it.
 type Server struct {
 	cfg     Config
 	http    *fasthttp.Server
@@ -97,14 +97,14 @@ type Server struct {
 	watcher *rawconn.Watcher
 	slots   meter.SlotClock // when this upstream's slots start, learnt from its streams
 	epoch   time.Time
-	conns   atomic.Int64 // of clients, those above the limit included
+	conns   atomic.Int64 // of clients, including those above the limit
 
 	clientsMu sync.Mutex // guards clients
 	clients   map[*clientConn]struct{}
 
 	rows        atomic.Int64 // exchanges whose row has not been handed over
 	stop        atomic.Bool
-	rejectSlots chan struct{} // bounds the connections above the limit that are being told so
+	rejectSlots chan struct{} // bounds the connections above the limit that are being answered
 
 	mu           sync.Mutex // guards what follows
 	listeners    []*listener
@@ -125,14 +125,14 @@ func New(cfg Config) (*Server, error) {
 	s.pool = pool{up: cfg.Upstream, dial: cfg.Dial, idle: cfg.PoolIdle}
 	s.http = &fasthttp.Server{
 		Handler:         s.handle,
-		Concurrency:     cfg.MaxConns + 64, // the limit is kept in Accept, with a reply
+		Concurrency:     cfg.MaxConns + 64, // listener.Accept enforces the limit, with a reply
 		ReadBufferSize:  len(placeholderHead),
 		WriteBufferSize: 128, // what is written is dropped
-		// A burst's goroutines are given back soon; its next connections come sooner or not at all.
+		// The goroutines of a burst end soon after it.
 		MaxIdleWorkerDuration: 2 * time.Second,
 		NoDefaultDate:         true, NoDefaultContentType: true, NoDefaultServerHeader: true,
 		SecureErrorLogMessage: true,
-		Logger:                dropLogger{}, // its lines quote heads; ours are in readHead and exchange
+		Logger:                dropLogger{}, // its messages quote heads; clientConn and exchange log instead
 		ErrorHandler:          func(*fasthttp.RequestCtx, error) {},
 	}
 	return s, nil
@@ -145,10 +145,10 @@ func (dropLogger) Printf(string, ...any) {}
 // now is the Server's monotonic clock in nanoseconds; never 0.
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) + 1 }
 
-// at puts a time on the Server's clock.
+// clockTime is a time on the Server's clock.
 func (s *Server) clockTime(t time.Time) int64 { return int64(t.Sub(s.epoch)) + 1 }
 
-// Clock tells where the Server's clock stands: wall is the time at which At of an Event was mono.
+// Clock relates the Server's clock to wall time: an Event with At == mono happened at wall.
 func (s *Server) Clock() (wall time.Time, mono int64) { return s.epoch, 1 }
 
 // Serve accepts connections from ln until Shutdown; then it returns nil.
@@ -164,8 +164,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Shutdown stops accepting, lets live exchanges end until ctx does, and then cuts the rest. Rows of
-// all of them have been handed to the Observer when it returns.
+// Shutdown stops accepting, waits for live exchanges until ctx ends, and then aborts the rest. When it
+// returns, all rows have been handed to the Observer.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Store(true)
 	s.drainConns(ctx)
@@ -189,15 +189,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// drainTime is how long idle connections stay open at a shutdown: a request that is on its way on one
-// of them is still answered, with Connection: close, instead of meeting a closed socket.
+// drainTime is how long idle connections stay open at a shutdown. A request that is already on its way is
+// then answered, with Connection: close, instead of meeting a closed socket.
 const drainTime = 500 * time.Millisecond
 
 // drainConns stops accepting and waits until every connection has ended, at most drainTime.
 func (s *Server) drainConns(ctx context.Context) {
 	s.mu.Lock()
 	for _, ln := range s.listeners {
-		_ = ln.Close() // what was accepted before is served on
+		_ = ln.Close() // connections that were accepted are still served
 	}
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
@@ -213,8 +213,8 @@ func (s *Server) drainConns(ctx context.Context) {
 	}
 }
 
-// closeIdleConns closes the connections on which nothing has come. fasthttp does so too, but gives new ones
-// five seconds.
+// closeIdleConns closes the connections on which no request has begun. fasthttp does that too, but waits five
+// seconds for new ones.
 func (s *Server) closeIdleConns() {
 	s.clientsMu.Lock()
 	defer s.clientsMu.Unlock()
@@ -223,7 +223,7 @@ func (s *Server) closeIdleConns() {
 	}
 }
 
-// awaitRows waits until no exchange is live and every row is with the Observer.
+// awaitRows waits until every exchange has ended and its row was handed to the Observer.
 func (s *Server) awaitRows(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -247,9 +247,10 @@ func (s *Server) Live() int {
 // Conns is the number of client connections.
 func (s *Server) Conns() int { return int(s.conns.Load()) }
 
-// handle is fasthttp's handler: it is called for the head that clientConn read. fasthttp lets a panic end
-// the process; here it ends the connection. While it stops, fasthttp closes a connection behind its request,
-// also one whose reply has not said so: there the next request may be on its way, and is awaited here.
+// handle is fasthttp's handler, called for each head that clientConn has read. A panic ends the connection;
+// fasthttp would let it end the process. During a shutdown fasthttp closes each connection after its request,
+// also one whose reply did not announce that. On such a connection the next request may be on its way, so it
+// is awaited here.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer s.recoverPanic("a request failed", ctx.SetConnectionClose)
 	c, ok := ctx.Conn().(*clientConn)
@@ -268,7 +269,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	ctx.SetConnectionClose()
 }
 
-// recoverPanic, deferred, keeps a panic from ending more than what it happened in.
+// recoverPanic must be deferred. It logs a panic and calls end, which ends what the panic happened in.
 func (s *Server) recoverPanic(what string, end func()) {
 	if p := recover(); p != nil {
 		s.cfg.Log.Error(what, "panic", p, "stack", string(debug.Stack()))
@@ -276,13 +277,13 @@ func (s *Server) recoverPanic(what string, end func()) {
 	}
 }
 
-// done hands a row over.
+// done hands a row to the Observer.
 func (s *Server) done(seq uint64, at int64, rec *meter.Record) {
-	defer s.recoverPanic("a row was lost", func() {})
+	defer s.recoverPanic("a row was lost: the observer failed", func() {})
 	s.cfg.Observer.Done(seq, at, rec)
 }
 
-// enter makes x live and gives it its number.
+// enter makes x live and gives it its sequence number.
 func (s *Server) enter(x *exchange) (live int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

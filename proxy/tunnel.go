@@ -12,11 +12,11 @@ import (
 	"wattline/proxy/rawconn"
 )
 
-// tunnel passes bytes both ways after 101 Switching Protocols until both sides have ended. A side that
-// closes its half closes the other side's half; it does not count as a client that left.
+// tunnel copies bytes in both directions after 101 Switching Protocols until both have ended. A half-close is
+// passed on and does not count as a client that left.
 func (x *exchange) tunnel(in *readBuffer) error {
 	if x.uploaded != nil {
-		<-x.uploaded // the request's body comes first, and has its own reader
+		<-x.uploaded // the uploader still reads the request's body
 	}
 	out := x.replyHead(nil)
 	out = append(out, in.bytes()...)
@@ -46,15 +46,15 @@ func (x *exchange) tunnel(in *readBuffer) error {
 	return nil
 }
 
-// tunnelState is what the two directions of a tunnel share: it is idle when both are.
+// tunnelState is shared by the two directions: a tunnel is idle when both are.
 type tunnelState struct {
 	idle time.Duration
 	now  func() int64
-	last atomic.Int64 // when bytes last passed, either way
+	last atomic.Int64 // when bytes last passed in either direction
 }
 
-// pump copies one direction until its source ends, and then closes the destination's half; a source that
-// was reset, or is idle, is gone in both directions. It returns the bytes copied.
+// pump copies one direction until its source ends and then closes the destination's half. If the source was
+// reset or the tunnel is idle, it closes the destination. It returns the number of bytes copied.
 func (t *tunnelState) pump(dst, src net.Conn) (total int64) {
 	bp := rawconn.LargeBuffer()
 	defer rawconn.PutBuffer(bp)
@@ -72,7 +72,7 @@ func (t *tunnelState) pump(dst, src net.Conn) (total int64) {
 			total += int64(n)
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) && t.now()-t.last.Load() < int64(t.idle) {
-			continue // the other direction is alive
+			continue // the other direction is active
 		}
 		if errors.Is(err, io.EOF) {
 			closeHalf(dst)
@@ -84,7 +84,7 @@ func (t *tunnelState) pump(dst, src net.Conn) (total int64) {
 	}
 }
 
-// closeHalf tells a peer that nothing more comes, and leaves the other direction open where it can.
+// closeHalf closes the sending half, or the connection if it has no halves.
 func closeHalf(c net.Conn) {
 	if cw, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = cw.CloseWrite()

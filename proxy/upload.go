@@ -9,13 +9,12 @@ import (
 	"wattline/proxy/rawconn"
 )
 
-// firstChunkGrace is how long a head waits for the first chunk size behind it. Clients send the two
-// together; one that does not may be waiting for an early answer, and shall have it.
+// firstChunkGrace is how long a head waits for the first chunk's size. Clients send the two together; one that
+// does not may be waiting for an early answer, so the head is then forwarded alone.
 const firstChunkGrace = 200 * time.Millisecond
 
-// awaitFirstChunk reads on until the first chunk size is known to be one, so that a request whose body
-// is malformed from the start never reaches the upstream. A client that waits for 100-continue sends
-// none before.
+// awaitFirstChunk reads until the first chunk's size is complete, so that a request whose body is malformed
+// from the start never reaches the upstream. It does not wait for a client that expects 100-continue.
 func (x *exchange) awaitFirstChunk() error {
 	c := x.c
 	until := c.arrived.Add(min(firstChunkGrace, x.srv.cfg.BodyIdle))
@@ -41,8 +40,8 @@ func (x *exchange) awaitFirstChunk() error {
 	return nil
 }
 
-// upload sends what remains of the body. It is started by forward, ends when the body does, the client
-// leaves or the upstream takes no more, and finish waits for it.
+// upload sends the rest of the body. It is started by forward and ends with the body, when the client leaves, or
+// when the upstream cannot be written to. finish waits for it.
 func (x *exchange) upload() {
 	defer close(x.uploaded)
 	defer x.srv.recoverPanic("an upload failed", func() { x.uploadFailed(statusError(500, "internal error")) })
@@ -61,38 +60,38 @@ func (x *exchange) upload() {
 			x.uploadFailed(err)
 			return
 		}
-		if c.body.Done() { // before the write: the reply may be here as soon as that returns
+		if c.body.Done() { // before the write, since the reply may arrive before that returns
 			x.received.Store(true)
 		}
 		if _, err := x.writeUp(piece); err != nil {
-			return // the upstream has heard enough; its reply says why
+			return // the upstream closed; its reply says why
 		}
 		x.showBody(piece, before)
 	}
 	x.sent(x.srv.now())
 }
 
-// uploadFailed ends the exchange because of what the client sent or did not send.
+// uploadFailed ends the exchange because the body is malformed, too slow or incomplete.
 func (x *exchange) uploadFailed(err error) {
 	var why *http1.StatusError
 	errors.As(err, &why)
 	if x.state.CompareAndSwap(live, cancelled) {
 		x.uploadFail.Store(why) // nil if the client left
 		x.abortUpstream()
-	} else if x.state.CompareAndSwap(detached, cancelled) { // half a request makes no stream to resume
+	} else if x.state.CompareAndSwap(detached, cancelled) { // a stream of half a request cannot be resumed
 		x.abortUpstream()
 	}
 }
 
-// clientReadError says what a failed read from the client means.
+// clientReadError makes the error for a failed read from the client.
 func (x *exchange) clientReadError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return statusError(408, fmt.Sprintf("no byte of the request's body came for %v", x.srv.cfg.BodyIdle))
+		return statusError(408, fmt.Sprintf("no byte of the request's body arrived for %v", x.srv.cfg.BodyIdle))
 	}
 	return errClientLeft
 }
 
-// showBody shows the payload in a piece of the request's body to the meter.
+// showBody shows the payload of a piece of the request's body to the meter.
 func (x *exchange) showBody(piece []byte, body http1.Body) {
 	for len(piece) > 0 {
 		n, payload, err := body.Next(piece)
@@ -107,8 +106,7 @@ func (x *exchange) showBody(piece []byte, body http1.Body) {
 	}
 }
 
-// endUpload waits for the uploader. The reply is over: one that is still writing the last bytes is given
-// a moment, one that is still waiting for the client is woken, as nobody will read the rest.
+// endUpload waits for the uploader after the reply has ended, and stops it if it still runs.
 func (x *exchange) endUpload() {
 	if x.uploaded == nil {
 		return
@@ -117,14 +115,15 @@ func (x *exchange) endUpload() {
 	case <-x.uploaded:
 	default:
 		x.stopUpload()
-		x.c.readTimeout = 0 // its deadline was moved to wake the uploader
+		x.c.readTimeout = 0 // stopUpload moved the read deadline
 	}
 	if why := x.uploadFail.Load(); why != nil && !x.replied {
 		x.refusal = why
 	}
 }
 
-// stopUpload ends an uploader whose work has become pointless.
+// stopUpload stops the uploader: nothing reads the rest of the body. If only the last write is under way, it
+// gets 10 ms to end.
 func (x *exchange) stopUpload() {
 	if x.received.Load() {
 		select {
@@ -141,7 +140,7 @@ func (x *exchange) stopUpload() {
 		select {
 		case <-x.uploaded:
 			return
-		case <-time.After(10 * time.Millisecond): // its own deadline may have come behind ours
+		case <-time.After(10 * time.Millisecond): // the uploader may have set its deadline after ours
 		}
 	}
 }

@@ -2,9 +2,9 @@ package http1
 
 // Body follows a message's body through its framing.
 type Body struct {
-	Framing Framing
-	Left    int64 // with Sized: bytes that have not been consumed
 	Chunks  ChunkScanner
+	Left    int64 // with Sized: bytes that have not been consumed
+	Framing Framing
 }
 
 // Done reports whether the body is complete; one that runs until the close never is.

@@ -37,8 +37,8 @@ const (
 // read them differently. The zero value is ready for a new body.
 type ChunkScanner struct {
 	state   chunkState
-	digits  int
-	line    int // bytes of the current size line, or of all trailers
+	digits  uint8
+	line    int32 // bytes of the current size line, or of all trailers
 	left    int64
 	Payload int64 // payload bytes seen so far
 }

@@ -83,22 +83,22 @@ func (w *Watcher) Add(c net.Conn, peer Peer) (id uint64, err error) {
 	w.start.Do(func() { go w.run() })
 	w.mu.Lock()
 	w.next++
-	id = w.next
-	w.peers[id] = peer
+	n := w.next
+	w.peers[n] = peer
 	w.mu.Unlock()
 	var aerr error
 	err = raw.Control(func(fd uintptr) {
 		aerr = unix.EpollCtl(w.fd, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{
 			Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT,
-			Fd:     int32(uint32(id)),
-			Pad:    int32(uint32(id >> 32)),
+			Fd:     int32(uint32(n)),
+			Pad:    int32(uint32(n >> 32)),
 		})
 	})
 	if err = errors.Join(err, aerr); err != nil {
-		w.Remove(id)
+		w.Remove(n)
 		return 0, fmt.Errorf("rawconn: watch: %w", err)
 	}
-	return id, nil
+	return n, nil
 }
 
 // Remove forgets a connection. It must be called before the connection is closed, so that a new one with

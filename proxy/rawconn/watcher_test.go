@@ -162,3 +162,38 @@ func TestConnReadsAndWrites(t *testing.T) {
 		t.Errorf("a pipe: %d, %v", n, err)
 	}
 }
+
+// TestWatcherIgnoresBytes: bytes that arrive are no departure, and the FIN behind them is still noticed.
+func TestWatcherIgnoresBytes(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("departures are watched on Linux only")
+	}
+	w, err := NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	server, client := pair(t)
+	other, otherClient := pair(t)
+	first, second := make(peer, 1), make(peer, 1)
+	for c, p := range map[*net.TCPConn]peer{server: first, other: second} {
+		if _, err := w.Add(c, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.Write([]byte("bytes")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Read(make([]byte, 1)); err != nil { // they have arrived
+		t.Fatal(err)
+	}
+	_ = otherClient.Close() // its event comes later than one for the bytes would
+	<-second
+	select {
+	case <-first:
+		t.Fatal("bytes were taken for a departure")
+	default:
+	}
+	_ = client.Close()
+	<-first
+}

@@ -94,7 +94,8 @@ func TestTheGuidesCodeBlocksRun(t *testing.T) {
 	if len(blocks) < 14 {
 		t.Fatalf("only %d code blocks were found", len(blocks))
 	}
-	shorter := strings.NewReplacer("--duration 120", "--duration 4", "--full --out", "--full --requests 1 --out", "replay selftest", "replay selftest --tokens 4")
+	shorter := strings.NewReplacer("--duration 120", "--duration 2", "--full --out", "--full --requests 1 --out", "replay --json-out", "replay --requests 1 --json-out",
+		"replay selftest", "replay selftest --tokens 4 --first-token 100ms --gap 20ms", "sleep 1", "sleep 0.1")
 	for _, b := range blocks {
 		if b.needs != "" {
 			if _, err := exec.LookPath(b.needs); err != nil {

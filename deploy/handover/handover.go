@@ -1,15 +1,15 @@
-// Package handover lets listeners outlive a process, so that an upgrade refuses no connection: they come
-// from systemd (socket activation) or from a predecessor, and are passed on to a successor.
+// Package handover keeps listeners open across an upgrade, so that no connection is refused: a process gets them
+// from systemd (socket activation) or from its predecessor, and passes them on to its successor.
 //
 //	ls, err := handover.Inherit()
 //	ln, err := ls.Listen("default", "tcp", "127.0.0.1:8080") // the inherited one, else a new one
-//	err = ls.Ready()                                          // serving: the predecessor may go
+//	err = ls.Ready()                                          // serving: the predecessor stops accepting
 //	...
 //	pid, err := ls.Successor(ctx)                             // start the program anew with the same listeners
 //
-// A successor is the same program with the same arguments; the file at its path may be a newer one. It
-// finds its listeners by name in WATTLINE_HANDOVER, says that it serves through a pipe, and until then
-// the predecessor serves on. One that fails changes nothing.
+// A successor is the same program with the same arguments; the file at its path may be newer. It finds its
+// listeners by name in WATTLINE_HANDOVER and reports through a pipe that it serves. Until then the predecessor
+// continues to serve. A successor that fails changes nothing.
 package handover
 
 import (
@@ -52,8 +52,8 @@ type Listeners struct {
 	following bool     // a successor is being started
 }
 
-// Inherit takes over what systemd or a predecessor has left; without either it is empty. It is called
-// once, before other descriptors are opened.
+// Inherit takes over the listeners of systemd or of a predecessor; without either it is empty. Call it once,
+// before other descriptors are opened.
 func Inherit() (*Listeners, error) {
 	l := &Listeners{inherited: map[string]net.Listener{}, open: map[string]net.Listener{}}
 	program, err := exec.LookPath(os.Args[0])
@@ -81,7 +81,7 @@ func (l *Listeners) fromPredecessor(given string) error {
 		name, num, _ := strings.Cut(part, "=")
 		fd, err := strconv.Atoi(num)
 		if err != nil || fd < firstFD {
-			return fmt.Errorf("handover: %s=%q is not what a predecessor writes", env, given)
+			return fmt.Errorf("handover: %s=%q was not written by a predecessor", env, given)
 		}
 		f := os.NewFile(uintptr(fd), name)
 		if name == readyName {
@@ -162,8 +162,8 @@ func listen(network, addr string) (net.Listener, error) {
 	return net.Listen(network, addr) //nolint:noctx // binding does not wait
 }
 
-// Ready says that this process serves: to the predecessor, which then stops accepting, and to systemd.
-// Inherited listeners that nobody asked for are closed.
+// Ready tells the predecessor, which then stops accepting, and systemd that this process serves. It closes inherited
+// listeners that were not asked for.
 func (l *Listeners) Ready() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,8 +183,7 @@ func (l *Listeners) Ready() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// Stopping tells systemd that this process is on its way out. Not called after a handover: the service
-// goes on.
+// Stopping tells systemd that the service stops. Do not call it after a handover: the service continues.
 func (l *Listeners) Stopping() error {
 	_, err := daemon.SdNotify(false, daemon.SdNotifyStopping)
 	return err
@@ -197,7 +196,7 @@ func (l *Listeners) Successor(ctx context.Context) (pid int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.following || l.ready != nil {
-		return 0, errors.New("handover: one is under way already")
+		return 0, errors.New("handover: a successor has already been started")
 	}
 	l.following = true
 	defer func() { l.following = err == nil }()
@@ -233,7 +232,7 @@ func (l *Listeners) Successor(ctx context.Context) (pid int, err error) {
 	return cmd.Process.Pid, nil
 }
 
-// await waits for the successor's word.
+// await waits until the successor reports that it serves.
 func (l *Listeners) await(ctx context.Context, cmd *exec.Cmd, r, w *os.File) error {
 	_ = w.Close() // so that the pipe ends with the successor; closing it again later does no harm
 	said := make(chan error, 1)
@@ -262,10 +261,9 @@ func (l *Listeners) keepSocketFiles() {
 	}
 }
 
-// file is a copy of a listener's descriptor for a child. The listener's own File will not do: os/exec asks
-// such a file for its descriptor, which makes it blocking, and the flag is shared with the listener. An
-// accept that began before the successor has set it again would then hold this process until the next
-// client comes.
+// file is a copy of a listener's descriptor for a child. The File method of the listener cannot be used: os/exec calls
+// Fd on the file, which makes it blocking, and the flag is shared with the listener. An accept that begins before the
+// successor clears the flag would then block this process until the next client connects.
 func file(ln net.Listener) (*os.File, error) {
 	sc, ok := ln.(syscall.Conn)
 	if !ok {

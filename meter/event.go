@@ -15,7 +15,7 @@ type event struct {
 	delta       bool // Responses' delta, a string
 	model       text
 	fingerprint text
-	finish      words
+	finish      wordSet
 	status      text
 	failed      bool
 	failure     text
@@ -135,11 +135,11 @@ func (e *event) generated(answer, tool bool) {
 func (e *event) scalar(f field, v value) {
 	switch f {
 	case repAnswer, repNativeContent, repReasoning, repTool:
-		if v.filled() {
+		if v.nonEmpty() {
 			e.generated(f != repReasoning, f == repTool)
 		}
 	case repDelta:
-		e.delta = v.filled()
+		e.delta = v.nonEmpty()
 	case repChoiceIndex:
 		e.choice.choice = v.count().V
 	case repIndex:
@@ -159,7 +159,7 @@ func (e *event) scalar(f field, v value) {
 	case repSlot:
 		e.slot = v.count()
 	case repError:
-		e.failed = v.filled()
+		e.failed = v.nonEmpty()
 		e.failure.set(v)
 	case repErrorMessage, repRootMessage:
 		e.failure.set(v)

@@ -30,7 +30,7 @@ func (m *Meter) sharedDetails() *Details {
 
 func (m *Meter) fillRequest(rec *Record) {
 	q, d := &m.request, &m.details
-	rec.Model = q.model.again(&m.lastAsked)
+	rec.Model = q.model.intern(&m.lastAsked)
 	rec.MaxTokens, rec.Messages, rec.Tools = q.limit, q.msgs, q.tools
 	if !rec.Messages.Valid && m.dialect.name == DialectResponses {
 		rec.Messages = q.inputs
@@ -52,12 +52,12 @@ func (m *Meter) fillRequest(rec *Record) {
 func (m *Meter) fillReply(rec *Record) {
 	r, d, o := &m.reply, &m.details, &m.observations
 	if len(r.model.b) > 0 {
-		rec.Model = r.model.again(&m.lastServed)
+		rec.Model = r.model.intern(&m.lastServed)
 		if rec.Model == d.RequestedModel {
 			d.RequestedModel = ""
 		}
 	}
-	rec.FinishReason = r.finishes.again(&m.lastFinish)
+	rec.FinishReason = r.finishes.intern(&m.lastFinish)
 	if m.dialect.generates && m.status > 0 && m.status < 400 && r.mode != notMetered {
 		rec.Stream = Int{Valid: true}
 		if r.mode == eventStream {
@@ -73,7 +73,7 @@ func (m *Meter) fillReply(rec *Record) {
 	case r.off != "":
 		rec.Error = firstOf(rec.Error, r.off)
 	}
-	d.ServerBuild, d.Slot = r.fingerprint.again(&m.lastBuild), r.slot
+	d.ServerBuild, d.Slot = r.fingerprint.intern(&m.lastBuild), r.slot
 	d.Results, d.Counted = r.results, r.counted
 	if m.dialect.name == DialectTokenize {
 		d.Tokens = r.tokens // native replies have a member of the same name

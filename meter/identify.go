@@ -49,12 +49,12 @@ const (
 // host:port. A trace_id comes from the client's traceparent; labels stay as they are if the request
 // has none. The user whom the body names comes later, through Meter.Fill.
 func (id *Identify) Fill(rec *Record, header func(string) []byte, clientAddr string) {
-	id.FillAgain(rec, header, clientAddr, new(Known))
+	id.FillCached(rec, header, clientAddr, new(ConnIdentity))
 }
 
-// FillAgain is Fill for whoever has more requests of the same client: known holds what the last one said and
-// what is kept of it, so that what is said again costs a comparison and no hash.
-func (id *Identify) FillAgain(rec *Record, header func(string) []byte, clientAddr string, known *Known) {
+// FillCached is Fill for the requests of one connection: known caches the last request's headers and what is kept
+// of them, so that a header that repeats costs a comparison and no hash.
+func (id *Identify) FillCached(rec *Record, header func(string) []byte, clientAddr string, known *ConnIdentity) {
 	rec.ClientRequestID = clip(header("X-Request-Id"), identityBytes)
 	rec.TraceID = traceID(header("Traceparent"))
 	if v := header("User-Agent"); !known.agent.is(v) {
@@ -79,22 +79,22 @@ func (id *Identify) FillAgain(rec *Record, header func(string) []byte, clientAdd
 	rec.APIKeyID, rec.ClientAddr = known.key.kept, known.addr
 }
 
-// Known is what one client has said of itself, in its last request, beside what is kept of that. It belongs
-// to one Identify and one connection, and ends with that.
-type Known struct {
-	agent, session, user, key said
+// ConnIdentity caches the identifying headers of a connection's last request, and what is kept of them. It belongs to
+// one Identify and one connection.
+type ConnIdentity struct {
+	agent, session, user, key cachedHeader
 	from, addr                string
 }
 
-// said is a header's value and what is kept of it.
-type said struct {
+// cachedHeader is a header's value and what is kept of it.
+type cachedHeader struct {
 	value []byte
 	kept  string
 }
 
-func (s *said) is(v []byte) bool { return bytes.Equal(s.value, v) }
+func (s *cachedHeader) is(v []byte) bool { return bytes.Equal(s.value, v) }
 
-func (s *said) set(v []byte, kept string) { s.value, s.kept = append(s.value[:0], v...), kept }
+func (s *cachedHeader) set(v []byte, kept string) { s.value, s.kept = append(s.value[:0], v...), kept }
 
 // person is how a user's name is kept.
 func (id *Identify) person(name string) string { return id.keep("user", name) }
@@ -106,15 +106,15 @@ func (id *Identify) session(header func(string) []byte) []byte {
 		names = defaultSessionHeaders[:]
 	}
 	for _, name := range names {
-		if v := header(name); says(v) {
+		if v := header(name); nonEmpty(v) {
 			return v
 		}
 	}
 	return nil
 }
 
-// says reports whether clip leaves something of a value.
-func says(v []byte) bool {
+// nonEmpty reports whether clip leaves something of a value.
+func nonEmpty(v []byte) bool {
 	v = bytes.TrimSpace(v)
 	return len(v) > 0 && (v[0] < utf8.RuneSelf || clip(v, identityBytes) != "")
 }

@@ -13,7 +13,7 @@ type reply struct {
 	model       text
 	fingerprint text
 	failure     text // message of an error in the body, or of what is one if the status says so
-	finishes    words
+	finishes    wordSet
 
 	replyState
 }

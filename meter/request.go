@@ -109,7 +109,7 @@ func (r *request) scalar(f field, v value) {
 	case reqMetadataUser:
 		r.owner.set(v)
 	case reqStream:
-		r.stream = v.truth()
+		r.stream = v.toBool()
 	case reqMaxTokens:
 		r.limit = v.count() // -1 is llama-server's "unlimited"
 	case reqTemperature:
@@ -131,13 +131,13 @@ func (r *request) scalar(f field, v value) {
 	case reqPartType:
 		r.part(v)
 	case reqIncludeUsage:
-		r.usage = v.truth()
+		r.usage = v.toBool()
 	case reqTimingsPerToken:
-		r.perTok = v.truth()
+		r.perTok = v.toBool()
 	case reqReturnProgress:
-		r.progr = v.truth()
+		r.progr = v.toBool()
 	case reqCachePrompt:
-		r.cache = v.truth()
+		r.cache = v.toBool()
 	case reqSlot:
 		r.slot = v.count() // -1: any
 	}

@@ -70,8 +70,8 @@ func digits(p []byte) (int64, bool) {
 	return n, true
 }
 
-// truth returns a boolean, null for anything else.
-func (v value) truth() Int {
+// toBool returns a boolean, null for anything else.
+func (v value) toBool() Int {
 	switch v.kind {
 	case kindTrue:
 		return Some(1)
@@ -81,15 +81,15 @@ func (v value) truth() Int {
 	return Int{}
 }
 
-// filled reports a string that is not empty.
-func (v value) filled() bool { return v.kind == kindString && v.size > 0 }
+// nonEmpty reports a string that is not empty.
+func (v value) nonEmpty() bool { return v.kind == kindString && v.size > 0 }
 
 // text is a wanted string as it stood in the document, at most keepBytes of it, kept until it is asked
 // for. Its memory grows to what was needed and then stays.
 type text struct{ b []byte }
 
 func (t *text) set(v value) {
-	if v.filled() {
+	if v.nonEmpty() {
 		t.b = append(t.b[:0], v.raw[:min(len(v.raw), keepBytes)]...)
 	}
 }
@@ -106,24 +106,24 @@ func (t *text) wipe() {
 
 func (t *text) String() string { return unescape(t.b) }
 
-// again is String for what is nearly always the same: last holds what it was the last time.
-func (t *text) again(last *string) string {
+// intern is String for what is nearly always the same: last holds what it was the last time.
+func (t *text) intern(last *string) string {
 	if string(t.b) != *last || !simple(t.b) {
 		*last = t.String()
 	}
 	return *last
 }
 
-// words is a text of distinct words, joined by commas.
-type words struct{ text }
+// wordSet is a text of distinct words, joined by commas.
+type wordSet struct{ text }
 
-func (w *words) add(v value) {
-	if v.filled() {
+func (w *wordSet) add(v value) {
+	if v.nonEmpty() {
 		w.word(v.raw)
 	}
 }
 
-func (w *words) merge(o *words) {
+func (w *wordSet) merge(o *wordSet) {
 	for rest := o.b; len(rest) > 0; {
 		word, more, _ := bytes.Cut(rest, comma)
 		w.word(word)
@@ -131,7 +131,7 @@ func (w *words) merge(o *words) {
 	}
 }
 
-func (w *words) word(word []byte) {
+func (w *wordSet) word(word []byte) {
 	for rest := w.b; len(rest) > 0; {
 		known, more, _ := bytes.Cut(rest, comma)
 		if bytes.Equal(known, word) {

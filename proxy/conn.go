@@ -55,7 +55,7 @@ type clientConn struct {
 	// Kept from one request to the next to save allocations.
 	get, replyGet func(name string) []byte // of head and reply
 	addr          string                   // the client's, without port
-	known         meter.Known
+	known         meter.ConnIdentity
 	method, path  string // of the last request
 }
 

@@ -89,7 +89,7 @@ func newExchange(s *Server, c *clientConn) *exchange {
 
 // identify fills the columns that say who asked.
 func (s *Server) identify(rec *meter.Record, c *clientConn) {
-	s.cfg.Identify.FillAgain(rec, c.get, c.clientHost(), &c.known)
+	s.cfg.Identify.FillCached(rec, c.get, c.clientHost(), &c.known)
 	if rec.Labels == nil {
 		rec.Labels = s.cfg.Labels
 	}

@@ -19,6 +19,7 @@ type average struct {
 	cov     [maxCells][maxCells]float64
 	lastMW  float64
 	carry   float64
+	dropped int64 // cells given out before the last reading that covers them
 }
 
 type cell struct {
@@ -28,7 +29,8 @@ type cell struct {
 	before bool // lies before the account opened: never emitted
 }
 
-const maxCells = 24
+// maxCells holds a 1 s average that is read every 20 ms.
+const maxCells = 56
 
 func newAverage(length time.Duration) average { return average{length: int64(length)} }
 
@@ -63,6 +65,9 @@ func (s *source) deconvolve(l *Ledger) bool {
 	a.predict(p, uj, sd)
 	a.correct(p)
 	for a.n > 0 && (a.cell[0].t1 <= p.t1-a.length || a.n == maxCells) {
+		if a.cell[0].t1 > p.t1-a.length {
+			a.dropped++
+		}
 		s.release()
 	}
 	return true

@@ -30,6 +30,7 @@ type front struct {
 	windows ring[window]
 	fill    int // windows from the oldest on that are filled
 	spans   [maxSpans]span
+	dropped int64             // spans overwritten while a window still referred to them
 	late    ring[lateRequest] // requests whose phases show at their end, in order of arrival
 }
 
@@ -264,6 +265,9 @@ func (f *front) joinSpan(r *request, now int64) {
 	o := &f.open
 	if o.prefills == 0 {
 		o.prompts++
+		if f.windows.len() > 0 && f.windows.at(0).prompts <= o.prompts-maxSpans && o.prompts > maxSpans {
+			f.dropped++
+		}
 		f.spans[o.prompts%maxSpans] = span{t0: now, hinted: true, group: r.group}
 	}
 	s := &f.spans[o.prompts%maxSpans]

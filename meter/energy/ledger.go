@@ -107,6 +107,7 @@ func New(cfg Config) *Ledger {
 // taken as one with the last.
 func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
 	if len(l.groups) == maxUpstreams {
+		l.back.stats.UpstreamsOver++
 		return maxUpstreams - 1
 	}
 	l.groups = append(l.groups, newGroup(len(l.groups), c, unified))

@@ -126,7 +126,15 @@ type Stats struct {
 	Unknown int64 // events of requests that are not in flight
 	Late    int64 // events older than what was already settled
 	Folded  int64 // token events not queued because the queue was full
+
+	SpansDropped  int64 // prefills whose expected work was forgotten because more than maxSpans waited
+	CellsDropped  int64 // parts of an average given out early because more than maxCells readings covered them
+	UpstreamsOver int64 // upstreams beyond maxUpstreams, which share the last one's coefficients
 }
 
 // Stats returns the counters.
-func (l *Ledger) Stats() Stats { return l.back.stats }
+func (l *Ledger) Stats() Stats {
+	s := l.back.stats
+	s.SpansDropped, s.CellsDropped = l.front.dropped, l.src.average.dropped
+	return s
+}

@@ -143,15 +143,14 @@ func (l *Ledger) beside(w *window, active int64, cost float64) int64 {
 		l.blurAlone(w)
 		return 0
 	}
-	var g *group
-	for _, o := range l.busy {
-		if o.n > 0 {
-			g = o
+	prompt, sd := l.expectedPrompt(w)
+	v := l.blur(w, prompt, sd)
+	for _, g := range l.busy {
+		if g.n > 0 {
+			e := g.model.decode.rho() * g.inWindow * g.stepUJ()
+			v += e * e
 		}
 	}
-	prompt, sd := l.expectedPrompt(w)
-	rho := g.model.decode.rho()
-	v := rho*rho*cost*cost + l.blur(w, prompt, sd)
 	decode := cost
 	if v > 0 {
 		decode += (float64(active) - cost - prompt) * v / (v + sd*sd)

@@ -124,3 +124,20 @@ func TestRealQueue(t *testing.T) {
 		t.Errorf("eight equal requests cost %.1f to %.1f J", low, high)
 	}
 }
+
+// The ring is enough to place the energy in time: a counter that is read once a second, its steps' times
+// unknown, gives shares that are hardly worse.
+func TestUnplacedSteps(t *testing.T) {
+	for dir, most := range map[string]float64{"first": 0.025, "even": 0.022} {
+		r := readDir(t, "../../../gpu/testdata/h100-"+dir)
+		r.Readings = thin(false)(r.Readings)
+		got, _ := attribute(t, r, Best, 0)
+		shares, err := Coalitions(&readDir(t, "../../../gpu/testdata/h100-"+dir).Device, r.Traffic, got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rms := RMS(shares, func(s *Share) float64 { return s.Phase }); rms > most {
+			t.Errorf("%s: rms %.1f %%, want at most %.1f %%", dir, 100*rms, 100*most)
+		}
+	}
+}

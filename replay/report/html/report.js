@@ -12,6 +12,9 @@ const symbols = ["circle", "triangle", "rect", "diamond", "pin", "arrow"];
 
 const three = (v) => v == null ? "-" : Math.abs(v) >= 100 ? v.toFixed(0) : Number(v.toPrecision(3)).toString();
 
+// escaped is text for a tooltip, whose formatters return HTML; labels of runs are the user's own text.
+const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => "&#" + c.charCodeAt(0) + ";");
+
 // card makes room for a chart and draws it, or says why there is none.
 function card(title, note, option, classes) {
   const box = document.createElement("div");
@@ -86,7 +89,7 @@ function efficiency() {
   };
   card(title, "Tokens a second against attributed GPU joules a token; up and left is better.", { chart: {
     xAxis: scaled("J/token", 0), yAxis: scaled("tokens/s", 1, { nameGap: 44 }), series,
-    tooltip: { confine: true, formatter: (p) => p.name + "<br>" + three(p.value[1]) + " tokens/s, " + three(p.value[0]) + " J/token" },
+    tooltip: { confine: true, formatter: (p) => escaped(p.name) + "<br>" + three(p.value[1]) + " tokens/s, " + three(p.value[0]) + " J/token" },
   } });
 }
 
@@ -104,7 +107,7 @@ function distribution(title, note, key) {
   card(title, note + " In parentheses how many there were.", { chart: {
     xAxis: axis("ms", { type: "log", min: (v) => v.min / 1.3, max: (v) => v.max * 1.3, axisLabel: { color: soft, formatter: three, showMinLabel: false, showMaxLabel: false } }),
     yAxis: axis("share of requests", { max: 1, nameGap: 44 }), series,
-    tooltip: { confine: true, formatter: (p) => p.seriesName + "<br>" + (100 * p.value[1]).toFixed(0) + " % within " + three(p.value[0]) + " ms" },
+    tooltip: { confine: true, formatter: (p) => escaped(p.seriesName) + "<br>" + (100 * p.value[1]).toFixed(0) + " % within " + three(p.value[0]) + " ms" },
   } });
 }
 
@@ -162,7 +165,7 @@ function stacked(title, note, phases, value, unit, empty) {
     name: p, type: "bar", stack: "all", barMaxWidth: 22, itemStyle: { color: phaseColours[p] },
     data: rows.map((r) => { const v = Math.max(0, value(r.cell, p) || 0); return shares ? 100 * v / r.whole : v; }),
   }));
-  const tip = (list) => rows[list[0].dataIndex].name + list.map((s) => "<br>" + s.marker + s.seriesName + ": " + amountOrNone(value(rows[s.dataIndex].cell, s.seriesName))).join("");
+  const tip = (list) => escaped(rows[list[0].dataIndex].name) + list.map((s) => "<br>" + s.marker + escaped(s.seriesName) + ": " + amountOrNone(value(rows[s.dataIndex].cell, s.seriesName))).join("");
   const amountOrNone = (v) => v == null ? "-" : amount(v);
   card(title, note + (shares ? " Shares; the whole stands beside the name." : ""), { height: Math.max(280, 120 + 22 * rows.length), chart: {
     grid: { left: 16, right: 24, top: 8, bottom: 64, containLabel: true },
@@ -181,6 +184,6 @@ stacked("Energy by phase", "Mean attributed GPU joules a request.", ["prefill", 
 const before = ["network", "upload", "proxy", "queue", "prefill", "server"];
 stacked("Where the time to the first token goes", "Medians of requests measured twice, by the client and in line.", before, (c, p) => c.waterfall[p + "_ms"], "ms",
   "No in-line rows: the endpoint is no wattline, or its admin listener was not reachable.");
-stacked("What the way costs", "The same without the server's own phases: what network, upload and wattline add.", ["network", "upload", "proxy"], (c, p) => c.waterfall[p + "_ms"], "ms",
+stacked("Network and proxy overhead", "The same without the server's own phases: what network, upload and wattline add.", ["network", "upload", "proxy"], (c, p) => c.waterfall[p + "_ms"], "ms",
   "No in-line rows: the endpoint is no wattline, or its admin listener was not reachable.");
 data.runs.forEach(lanes);

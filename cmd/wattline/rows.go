@@ -23,7 +23,7 @@ type rows struct {
 	queue     *sink.Queue
 	store     *store.LazyStore
 	reader    *store.Reader
-	keeper    *keeper
+	retention *retention
 	identify  meter.Identify
 	instance  string
 	telemetry *telemetry.Telemetry
@@ -66,11 +66,11 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
 	r.identify = meter.Identify{Mode: c.Identify, Key: key, SessionHeaders: c.SessionHeaders}
-	if r.keeper, err = startKeeper(a, r, &c.keepFlags, ship); err != nil {
+	if r.retention, err = startRetention(a, r, &c.keepFlags, ship); err != nil {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
 	if r.telemetry, err = c.telemetryFlags.open(a, r.instance); err != nil {
-		return nil, errors.Join(err, r.keeper.stop(), r.reader.Close(), r.store.Close())
+		return nil, errors.Join(err, r.retention.stop(), r.reader.Close(), r.store.Close())
 	}
 	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.telemetry, Log: a.log})
 	return r, nil
@@ -144,5 +144,5 @@ func (r *rows) keepGaps(rec *meter.Record) {
 func (r *rows) close(ctx context.Context) error {
 	err := r.queue.Stop(ctx)
 	r.telemetry.Close(ctx)
-	return errors.Join(err, r.keeper.stop(), r.reader.Close(), r.store.Close())
+	return errors.Join(err, r.retention.stop(), r.reader.Close(), r.store.Close())
 }

@@ -52,18 +52,18 @@ func (f *keepFlags) target(kctx *kong.Context) (*clickhouse.Target, error) {
 	return clickhouseTarget(kctx, f.Clickhouse, f.ClickhousePasswordFile)
 }
 
-// keeper works on the store beside the traffic: it retires old rows and ships new ones.
-type keeper struct {
+// retention deletes old rows from the store and copies new ones to ClickHouse, in the background.
+type retention struct {
 	client  *clickhouse.Client  // nil: nothing is shipped
 	shipper *clickhouse.Shipper // likewise
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 }
 
-// startKeeper starts once the store is open, which a predecessor may delay. stop ends it.
-func startKeeper(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*keeper, error) {
+// startRetention starts once the store is open, which a predecessor may delay. stop ends it.
+func startRetention(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*retention, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(a.ctx))
-	k := &keeper{cancel: cancel}
+	k := &retention{cancel: cancel}
 	if target != nil {
 		var err error
 		if k.client, err = clickhouse.Open(target); err != nil {
@@ -71,11 +71,11 @@ func startKeeper(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*kee
 			return nil, err
 		}
 	}
-	retention := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
+	limits := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():
-			r.store.Store().RunRetention(ctx, retention)
+			r.store.Store().RunRetention(ctx, limits)
 		case <-ctx.Done():
 		}
 	})
@@ -113,7 +113,7 @@ func (o *lateOutbox) Waiting(ctx context.Context) (store.Waiting, error) {
 }
 
 // stop ends both loops and waits; what is not shipped waits in the store for the next start.
-func (k *keeper) stop() error {
+func (k *retention) stop() error {
 	k.cancel()
 	k.wg.Wait()
 	if k.client == nil {

@@ -20,7 +20,7 @@ const (
 // of the load. Lags are searched within near ± within.
 //
 // Both are step functions, so each lag costs one pass over the load's steps and is exact.
-func lagOf(l *load, c *curve, from, to, near, within int64) (lag int64, corr float64) {
+func lagOf(l *load, c *powerHistory, from, to, near, within int64) (lag int64, corr float64) {
 	if l.steps(from, to) < lagMinSteps || !c.covers(from+near-within-lagCoarseNs) || !c.covers(to+near+within+lagCoarseNs) {
 		return 0, 0
 	}
@@ -64,7 +64,7 @@ func firstGood(lo, hi, step int64, part float64, f func(int64) float64) int64 {
 
 // covariance returns the covariance of the load over [from, to] and the power d later, and the load's
 // variance.
-func covariance(l *load, c *curve, from, to, d int64) (cov, varL float64) {
+func covariance(l *load, c *powerHistory, from, to, d int64) (cov, varL float64) {
 	var sumL, sumLL, sumLP float64
 	each := func(a, b int64, level float64) {
 		if a, b = max(a, from), min(b, to); a >= b || level == 0 {
@@ -88,7 +88,7 @@ func covariance(l *load, c *curve, from, to, d int64) (cov, varL float64) {
 }
 
 // squared returns the integral of the squared power (in the unit of energy per ns, squared, times ns).
-func (c *curve) squared(from, to int64) (sum float64) {
+func (c *powerHistory) squared(from, to int64) (sum float64) {
 	for i := max(c.index(from), 1); i < len(c.at) && c.at[i-1] < to; i++ {
 		a, b := max(c.at[i-1], from), min(c.at[i], to)
 		p := (c.cum[i] - c.cum[i-1]) / float64(c.at[i]-c.at[i-1])
@@ -100,7 +100,7 @@ func (c *curve) squared(from, to int64) (sum float64) {
 // counterFit returns how well the counter's values are a line in the curve's integral, at the shift between
 // the two that suits them best: the line's slope (the counter's joules per joule of the curve) and the rms of
 // what is left, in microjoules.
-func counterFit(knots []knot, c *curve) (slope, rms float64, ok bool) {
+func counterFit(knots []knot, c *powerHistory) (slope, rms float64, ok bool) {
 	rms = math.Inf(1)
 	var shift int64
 	try := func(lo, hi, step int64) {
@@ -118,7 +118,7 @@ func counterFit(knots []knot, c *curve) (slope, rms float64, ok bool) {
 }
 
 // counterLine fits the counter's values to the curve's integral d earlier than each step.
-func counterLine(knots []knot, c *curve, d int64) (slope, rms float64, ok bool) {
+func counterLine(knots []knot, c *powerHistory, d int64) (slope, rms float64, ok bool) {
 	var n, sx, sy, sxx, sxy, syy float64
 	var x0, y0 float64
 	for _, t := range knots {

@@ -98,8 +98,8 @@ func TestIntervals(t *testing.T) {
 }
 
 // square is a load that goes on and off, and a curve that follows it late.
-func square(lag int64) (*load, *curve) {
-	l, c := &load{}, &curve{}
+func square(lag int64) (*load, *powerHistory) {
+	l, c := &load{}, &powerHistory{}
 	on := func(t int64) bool { return t/1e6%1703 < 611 || t/1e6%4327 < 907 }
 	was := false
 	for t := int64(0); t < 60e9; t += 1e6 {
@@ -138,7 +138,7 @@ func TestLagOf(t *testing.T) {
 		t.Errorf("without a load, a correlation of %.2f", corr)
 	}
 	other, _ := square(777e6)
-	if _, corr := lagOf(other, &curve{}, 5e9, 50e9, 0, 100e6); corr != 0 {
+	if _, corr := lagOf(other, &powerHistory{}, 5e9, 50e9, 0, 100e6); corr != 0 {
 		t.Errorf("without power, a correlation of %.2f", corr)
 	}
 }
@@ -160,7 +160,7 @@ func TestCounterFit(t *testing.T) {
 
 // TestCurve: the integral of steps, its ends, a gap, and what is forgotten.
 func TestCurve(t *testing.T) {
-	c := curve{gapNs: 1e9}
+	c := powerHistory{gapNs: 1e9}
 	c.add(Sample{0, 1000}, Sample{100e6, 2000}, Sample{200e6, 4000}, Sample{150e6, 9}, Sample{200e6, 9})
 	for at, want := range map[int64]float64{0: 0, 50e6: 100_000, 100e6: 200_000, 200e6: 600_000, 300e6: 1_000_000, -100e6: -100_000} {
 		if got := c.energy(at); math.Abs(got-want) > 1 {

@@ -39,7 +39,7 @@ type Trace struct {
 	epoch  int
 	began  bool
 
-	c       curve
+	c       powerHistory
 	knots   []knot
 	doubted knot // the counter's last step, where it is not believed yet; hi 0: none
 

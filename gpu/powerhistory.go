@@ -2,10 +2,10 @@ package gpu
 
 import "sort"
 
-// curve is the integral of a channel's samples: each value is held from the sample before it to its
+// powerHistory is the integral of a channel's samples: each value is held from the sample before it to its
 // own time. Values are microjoules from an arbitrary start, as float64: the 1e-16 of a day at 700 W
 // is far below a microjoule. It keeps the channel's own times; the lag is the caller's to add.
-type curve struct {
+type powerHistory struct {
 	at  []int64
 	mw  []int64
 	cum []float64 // energy up to at[i]
@@ -15,7 +15,7 @@ type curve struct {
 }
 
 // add appends samples; those not after the last one are dropped.
-func (c *curve) add(samples ...Sample) {
+func (c *powerHistory) add(samples ...Sample) {
 	for _, s := range samples {
 		n := len(c.at)
 		if n == 0 {
@@ -38,7 +38,7 @@ func (c *curve) add(samples ...Sample) {
 
 // trim forgets what lies more than one sample before t. It copies only once half is to be forgotten,
 // so that adding stays cheap.
-func (c *curve) trim(t int64) {
+func (c *powerHistory) trim(t int64) {
 	i := c.index(t) - 1
 	if i < 1 || i < len(c.at)/2 {
 		return
@@ -50,21 +50,21 @@ func (c *curve) trim(t int64) {
 }
 
 // reset forgets everything.
-func (c *curve) reset() { c.at, c.mw, c.cum = c.at[:0], c.mw[:0], c.cum[:0] }
+func (c *powerHistory) reset() { c.at, c.mw, c.cum = c.at[:0], c.mw[:0], c.cum[:0] }
 
 // index returns the first sample at or after t.
-func (c *curve) index(t int64) int {
+func (c *powerHistory) index(t int64) int {
 	return sort.Search(len(c.at), func(i int) bool { return c.at[i] >= t })
 }
 
 // covers says whether energy(t) is an interpolation rather than a guess.
-func (c *curve) covers(t int64) bool {
+func (c *powerHistory) covers(t int64) bool {
 	n := len(c.at)
 	return n > 1 && t >= c.at[0] && t <= c.at[n-1]
 }
 
 // energy returns the integral up to t in microjoules; beyond either end the nearest power is held.
-func (c *curve) energy(t int64) float64 {
+func (c *powerHistory) energy(t int64) float64 {
 	n := len(c.at)
 	if n == 0 {
 		return 0
@@ -81,7 +81,7 @@ func (c *curve) energy(t int64) float64 {
 }
 
 // extremes returns the lowest and highest power among the samples that touch [from, to].
-func (c *curve) extremes(from, to int64) (low, high int64) {
+func (c *powerHistory) extremes(from, to int64) (low, high int64) {
 	i := c.index(from)
 	if i == len(c.at) {
 		i--
@@ -97,7 +97,7 @@ func (c *curve) extremes(from, to int64) (low, high int64) {
 }
 
 // gapIn says whether a gap touches [from, to].
-func (c *curve) gapIn(from, to int64) bool {
+func (c *powerHistory) gapIn(from, to int64) bool {
 	if c.gapNs == 0 {
 		return false
 	}

@@ -42,8 +42,8 @@ const (
 	quietFading  = 0.9995 // a window of 250 ms: fades over some ten minutes of quiet
 	slopePerBase = 0.005  // prior: half a percent of the draw per degree...
 	slopeTrust   = 50     // ...held as firmly as 50 windows one degree apart
-	// riseCPerW is how much each watt of load warms the sensor above what remains when the load stops (an
-	// H100: 0.022 to 0.028).
+	// riseCPerW is how much each watt of load warms the sensor above what remains when the load stops. The
+	// value was chosen on the recordings in gpu/testdata (results/ablation.md), not measured by itself.
 	riseCPerW = 0.022
 	minQuiet  = 4 // windows before the baseline counts as learnt
 	// quietSoon is how long after a rest has begun it tells best what the card draws loaded and idle: later

@@ -6,8 +6,8 @@ import (
 	"wattline/meter"
 )
 
-// Power is what one device drew during one span: a second as measured, a minute once old rows have been
-// thinned. Device is the same name as in gpu_devices of a request.
+// Power is one device's energy and state during one span: a second, or a minute once old rows have been
+// downsampled. Device is the same name as in gpu_devices of a request.
 type Power struct {
 	At                time.Time // start of the span, UTC
 	Instance          string

@@ -16,13 +16,13 @@ type Config struct {
 	Store Store
 	// Capacity is how many rows of each kind wait at most (default 8192, about 2 KB each).
 	Capacity int
-	// FlushInterval is how long the first row of a batch waits for company (default 50 ms). A row is committed
+	// FlushInterval is how long the first row of a batch waits for more rows (default 50 ms). A row is committed
 	// within FlushInterval plus one transaction, which bounds what a kill -9 can lose.
 	FlushInterval time.Duration
-	// MaxWait is how long rows of tables power and ledger wait for company (default 2 s): they come every
-	// second, and a transaction of their own for each would be what wattline does most of on an idle machine.
+	// MaxWait is how long rows of tables power and ledger wait for more rows (default 2 s). They come every
+	// second; a transaction for each would be most of an idle wattline's work.
 	MaxWait time.Duration
-	// Observer is shown every row; nil: nobody is.
+	// Observer is called with every row; nil: none.
 	Observer Observer
 	// Log receives one line when the store starts to fail, at most one every 30 s while it does, and one
 	// when it works again. Default: slog.Default().
@@ -46,8 +46,8 @@ type Queue struct {
 	log           *slog.Logger
 
 	wake     chan struct{} // cap 1: there is something to write
-	later    chan struct{} // cap 1: there is something to write that has time
-	flushNow chan struct{} // cap 1: do not linger
+	later    chan struct{} // cap 1: rows that may wait MaxWait
+	flushNow chan struct{} // cap 1: write now, do not wait for a larger batch
 	done     chan struct{} // closed when the writer has ended
 
 	ctx    context.Context // ends when Stop's deadline has passed
@@ -207,7 +207,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 	return nil
 }
 
-// run is the writer: it waits for a row, lingers for company, and writes what has come.
+// run is the writer: it waits for a row, collects a batch, and writes it.
 func (q *Queue) run() {
 	defer close(q.done)
 	for {
@@ -223,7 +223,7 @@ func (q *Queue) run() {
 	}
 }
 
-// await waits for a row and then for company.
+// waitForBatch waits for a row, then until FlushInterval or MaxWait has passed.
 func (q *Queue) waitForBatch() {
 	wake, pause := q.wake, q.flushInterval
 	select {
@@ -240,15 +240,15 @@ func (q *Queue) waitForBatch() {
 			return
 		case <-q.flushNow:
 			return
-		case <-wake: // a row that has no time came as well
+		case <-wake: // an urgent row came as well
 			wake = nil
 			timer.Reset(q.flushInterval)
 		}
 	}
 }
 
-// take empties the queue into a batch and says whether Stop has been called. What called for the rows that
-// are in it shall not call again.
+// take empties the queue into a batch and reports whether Stop has been called. It also drains the wake-ups
+// for the rows that it took.
 func (q *Queue) take() (Rows, bool) {
 	for _, c := range []chan struct{}{q.wake, q.later} {
 		select {
@@ -297,7 +297,7 @@ func (q *Queue) write(rows Rows) {
 	}
 }
 
-// try is one attempt. A panic in the store counts as an error: it must not end the process that carries
+// tryWrite is one attempt. A panic in the store counts as an error: it must not end the process that carries
 // the traffic.
 func (q *Queue) tryWrite(rows *Rows) (err error) {
 	defer func() {
@@ -313,7 +313,7 @@ func retryable(err error) bool {
 	return errors.As(err, &r) && r.Retryable()
 }
 
-// finish counts rows that have left the queue and wakes those who wait for that in Flush.
+// finish counts rows that have left the queue and wakes callers of Flush.
 func (q *Queue) finish(rows *Rows, count func(*Counts, int)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -66,7 +66,7 @@ func stop(t *testing.T, q *sink.Queue) {
 	}
 }
 
-func TestRowsAreWrittenWithinTheLinger(t *testing.T) {
+func TestRowsAreWrittenWithinFlushInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeStore{}
 		q := sink.New(sink.Config{Store: s})

@@ -25,13 +25,13 @@ const hasty = 300 * time.Millisecond
 
 // impatient makes a shipper and its client give up and try again within a test's time.
 func impatient(s *Shipper, c *Client) *Shipper {
-	c.insertTimeout, c.countTimeout = hasty, patience
+	c.insertTimeout, c.countTimeout = hasty, testTimeout
 	s.firstPause, s.longestPause = 5*time.Millisecond, 100*time.Millisecond
 	return s
 }
 
 // untilDrained runs f beside the shipper and then waits until nothing is left in the store. Where that takes
-// more than some inserts that give up would, the client gets more patience; the shipper stands still meanwhile.
+// more than some inserts that give up would, the client gets more time; the shipper stands still meanwhile.
 func untilDrained(t testing.TB, sh *Shipper, c *Client, s *store.Store, f func()) {
 	t.Helper()
 	for limit := 30 * time.Second; ; limit *= 2 {
@@ -43,7 +43,7 @@ func untilDrained(t testing.TB, sh *Shipper, c *Client, s *store.Store, f func()
 		if done {
 			return
 		}
-		if c.insertTimeout > patience {
+		if c.insertTimeout > testTimeout {
 			t.Fatalf("rows still wait although an insert may take %v: %s", c.insertTimeout, sh.Stats().LastError)
 		}
 		f = func() {}
@@ -194,7 +194,7 @@ func TestHalfABatch(t *testing.T) {
 // complains waits until the shipper's last error says so.
 func complains(t testing.TB, sh *Shipper, says string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testTimeout); ; <-time.After(5 * time.Millisecond) {
 		last := sh.Stats().LastError
 		if strings.Contains(last, says) {
 			t.Log(last)
@@ -247,7 +247,7 @@ func TestWrongPassword(t *testing.T) {
 			t.Errorf("%d requests wait, expected all 300", waiting.Rows[store.TableRequests])
 		}
 		right := attempt(secret)
-		right.cfg.Client.insertTimeout = patience
+		right.cfg.Client.insertTimeout = testTimeout
 		must(t, right.Flush(t.Context()))
 		w.exactlyOnce(s)
 	})

@@ -17,8 +17,8 @@ import (
 	"wattline/sink/store"
 )
 
-// patience bounds what these tests wait for; nothing takes so long unless it hangs.
-const patience = 5 * time.Minute
+// testTimeout bounds what these tests wait for; nothing takes so long unless it hangs.
+const testTimeout = 5 * time.Minute
 
 var shared chtest.Shared //nolint:gochecknoglobals // the engine of this test binary
 
@@ -73,7 +73,7 @@ func (w *world) target(dsn string) *Target {
 	w.t.Helper()
 	target, err := ParseDSN(dsn)
 	must(w.t, err)
-	target.options.DialTimeout = patience // nobody here is silent when dialled
+	target.options.DialTimeout = testTimeout // nobody here is silent when dialled
 	return target
 }
 
@@ -128,9 +128,9 @@ func until(t testing.TB, s *Shipper, f func()) {
 // drained waits until nothing waits in the store.
 func drained(t testing.TB, s *store.Store) {
 	t.Helper()
-	if !drainedIn(t, s, patience) {
+	if !drainedIn(t, s, testTimeout) {
 		w, err := s.Waiting(t.Context())
-		t.Fatalf("still waiting after %v: %+v, %v", patience, w, err)
+		t.Fatalf("still waiting after %v: %+v, %v", testTimeout, w, err)
 	}
 }
 

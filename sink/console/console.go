@@ -1,6 +1,6 @@
-// Package console is the admin listener: health, readiness, the latest rows, what is in flight. It reads
-// from what it is given and changes nothing. The data listener belongs to the upstream alone, so nothing
-// of this is ever served there.
+// Package console is the admin listener. It serves a JSON API (health, readiness, latest rows, requests in
+// flight, energy) and will serve the web console. It only reads. None of it is served on the data
+// listener, where every path belongs to the upstream.
 package console
 
 import (
@@ -20,13 +20,13 @@ import (
 	"wattline/meter"
 )
 
-// Rows is what the API reads of the store.
+// Rows is the part of the store that the API reads.
 type Rows interface {
 	Latest(ctx context.Context, limit int) ([]*meter.Record, error)
 	Find(ctx context.Context, id string) (*meter.Record, error)
 }
 
-// Config joins the API with what it shows. Every field but Metrics and Pprof is required.
+// Config holds the sources of the API's answers. Every field but Metrics and Pprof is required.
 type Config struct {
 	Rows Rows
 	// Flush makes rows that have ended visible to Rows; bounded by its context.
@@ -35,9 +35,9 @@ type Config struct {
 	Inflight func() []any
 	// Ready says whether listener and upstream work; nothing else makes a proxy unready.
 	Ready func(context.Context) error
-	// Counters are the losses and totals that /api/status shows.
+	// Status returns the losses and totals that /api/status shows.
 	Status func() any
-	// Energy tells what the devices drew between two moments.
+	// Energy returns the devices' energy between two moments.
 	Energy func(ctx context.Context, from, to time.Time) (*Energy, error)
 	// Metrics answers /metrics; nil: there is none.
 	Metrics fasthttp.RequestHandler
@@ -52,7 +52,7 @@ type Server struct {
 	http *fasthttp.Server
 }
 
-// New makes a Server; it listens to nothing yet.
+// New makes a Server that is not listening yet.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg}
 	s.http = &fasthttp.Server{
@@ -74,7 +74,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Shutdown stops it.
+// Shutdown stops the listener and waits for open requests until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.ShutdownWithContext(ctx) }
 
 // maxRows bounds one answer of /api/requests.

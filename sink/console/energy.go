@@ -20,7 +20,7 @@ type Energy struct {
 	Curves  []Curve
 }
 
-// EnergyDevice is what a device is.
+// EnergyDevice describes a device.
 type EnergyDevice struct {
 	Device       string    `json:"device"` // as in gpu_devices of a request
 	Name         string    `json:"name"`

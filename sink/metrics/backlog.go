@@ -9,8 +9,8 @@ import (
 	"wattline/meter"
 )
 
-// maxBacklog is how many rows wait at most; whoever brings one more records it himself. So memory is
-// bounded and no row is ever left out.
+// maxBacklog bounds the rows that wait. When it is reached, the caller of add records its row itself, so
+// memory is bounded and no row is lost.
 const maxBacklog = 8192
 
 // backlog takes the recording of rows, some microseconds each, off the data path: handing one over costs an
@@ -26,7 +26,7 @@ type backlog struct {
 
 	mu    sync.Mutex // guards rows
 	rows  []waiting
-	spare []waiting // owned by whoever holds flushing
+	spare []waiting // guarded by flushing
 
 	flushing sync.Mutex // one flush at a time, so that a second one ends behind the first's rows
 }
@@ -58,7 +58,7 @@ func (b *backlog) run() {
 	}
 }
 
-// gatherTime is how long the first row of a batch waits for company: a batch wakes its goroutine once, and
+// gatherTime is how long the first row of a batch waits for more rows: a batch wakes the goroutine once and
 // adds to each counter once.
 const gatherTime = 50 * time.Millisecond
 
@@ -94,12 +94,12 @@ func (b *backlog) add(w waiting) {
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
-	default: // already told
+	default: // already signalled
 	}
 }
 
-// flush records what waits. Whoever collects calls it first, so that a scrape shows every row that was
-// handed over before it.
+// flush records the waiting rows. A collection calls it first, so that a scrape includes every row that was
+// added before it.
 func (b *backlog) flush() {
 	b.flushing.Lock()
 	defer b.flushing.Unlock()

@@ -38,7 +38,7 @@ func TestBacklogIsBoundedAndLosesNothing(t *testing.T) {
 	}
 	wg.Wait()
 	if got, overflow := recorded.Load(), int64(each*adders-maxBacklog); got != overflow {
-		t.Errorf("%d rows were recorded by those who found no room, not %d", got, overflow)
+		t.Errorf("%d rows were recorded by callers that found the backlog full, not %d", got, overflow)
 	}
 	close(gate)
 	b.stop()

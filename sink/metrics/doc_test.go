@@ -41,16 +41,19 @@ func document(t *testing.T) string {
 Made from sink/metrics/definitions.go by a test; edit that, then run
 `+"`go test ./sink/metrics -run Documentation -update`"+`.
 
-- **Where.** `+"`/metrics`"+` on the admin listener (Prometheus; OpenMetrics with exemplars for a scraper that asks for it), and
-  every 15 s to the collector that `+"`--otlp-endpoint`"+` names. Both have the same metrics and the same numbers. The names left
-  of the arrow are OTLP's, right of it Prometheus's.
-- **What.** Metrics of requests are recorded from the rows: each equals the sum over the named column of the store's
-  rows since wattline started. What a row does not know is not recorded; a zero is a measured zero.
-- **Attributes.** Of what clients can choose, the first 32 models (and values of each label that `+"`--metric-labels`"+` names)
-  that a server accepted are told apart, further ones are `+"`%s`"+`. A label k is the attribute `+"`wattline.label.k`"+`. One metric has at most %d series in all.
-  In Prometheus an attribute's dots are underscores.
-- **Marks** (P0, P1, H, S, T1, Tn, W1, E) are defined in meter/DEFINITIONS.md; the ledger in meter/energy/LEDGER.md.
-- Names outside `+"`wattline.*`"+` are OpenTelemetry's (%s); joules per request have no convention yet.
+- **Where.** `+"`/metrics`"+` on the admin listener (Prometheus; OpenMetrics with exemplars for a scraper
+  that asks for it), and every 15 s to the collector that `+"`--otlp-endpoint`"+` names. Both have the
+  same metrics and numbers. OTLP's names stand left of the arrow, Prometheus's right of it.
+- **What.** Metrics of requests are recorded from the rows: each equals the sum over the named
+  column of the store's rows since wattline started. Nulls are not recorded; a zero was measured.
+- **Attributes.** The first 32 models that a server accepted, and the first 32 values of each label
+  that `+"`--metric-labels`"+` names, are told apart; further ones are `+"`%s`"+`. A label k is the
+  attribute `+"`wattline.label.k`"+`. One metric has at most %d series. In Prometheus an attribute's
+  dots are underscores.
+- **Marks** (P0, P1, H, S, T1, Tn, W1, E) are defined in meter/DEFINITIONS.md; the ledger in
+  meter/energy/LEDGER.md.
+- Names outside `+"`wattline.*`"+` are OpenTelemetry's (%s);
+  joules per request have no convention yet.
 
 | metric | kind | unit | meaning | attributes |
 |---|---|---|---|---|
@@ -62,20 +65,34 @@ Made from sink/metrics/definitions.go by a test; edit that, then run
 		}
 		fmt.Fprintf(&b, "| `%s` → `%s` | %s | %s | %s | %s |\n", d.Name, prometheusName(t, d), kindInWords(d.Kind), d.Unit, d.Doc, strings.Join(attrs, ", "))
 	}
-	b.WriteString("\n## Buckets\n\nUpper bounds, in the metric's unit. The conventions' bounds for time per token begin at 10 ms; these see 10,000 tokens/s.\n\n")
+	b.WriteString("\n## Buckets\n\nUpper bounds, in the metric's unit. The conventions' bounds for time per token begin at 10 ms; these\nresolve 10,000 tokens/s.\n\n")
 	for _, d := range Definitions() {
 		if len(d.Bounds) > 0 {
-			fmt.Fprintf(&b, "- `%s`: %s\n", d.Name, strings.Trim(fmt.Sprint(d.Bounds), "[]"))
+			writeBounds(&b, d)
 		}
 	}
 	return b.String()
+}
+
+// writeBounds writes a list item of the buckets' bounds, wrapped at 100 columns.
+func writeBounds(b *strings.Builder, d Definition) {
+	line := fmt.Sprintf("- `%s`:", d.Name)
+	for _, bound := range d.Bounds {
+		word := fmt.Sprint(" ", bound)
+		if len(line)+len(word) > 100 {
+			b.WriteString(line + "\n")
+			line = " "
+		}
+		line += word
+	}
+	b.WriteString(line + "\n")
 }
 
 func kindInWords(k Kind) string {
 	return strings.TrimPrefix(string(k), "observed ")
 }
 
-// prometheusName is what the exporter makes of a name; the test of package prom sees that it does.
+// prometheusName returns the exporter's name for a metric; TestPageHasTheDocumentedNames compares it with a page.
 func prometheusName(t *testing.T, d Definition) string {
 	t.Helper()
 	kind := map[Kind]otlptranslator.MetricType{

@@ -38,7 +38,7 @@ type Metrics struct {
 	provider    *sdkmetric.MeterProvider
 	in          *instruments
 	row         perRequest
-	due         sums
+	pending     pendingSums
 	seriesCache *seriesCache
 	backlog     *backlog
 	stopped     sync.Once
@@ -79,8 +79,8 @@ func New(cfg Config) (*Metrics, error) {
 		return nil, err
 	}
 	m.row = m.in.perRequest()
-	m.due.counters = m.in.rowCounters()
-	m.backlog = newBacklog(m.record, m.due.pay)
+	m.pending.counters = m.in.rowCounters()
+	m.backlog = newBacklog(m.record, m.pending.flush)
 	if _, err := scope.RegisterCallback(m.observe, m.in.all()...); err != nil {
 		m.backlog.stop()
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -98,20 +98,20 @@ func (m *Metrics) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Ended takes the row of a request that is over: it is read a little later, so it must not change. span
+// RecordEnded takes the row of a request that is over: it is read a little later, so it must not change. span
 // is its trace, for exemplars; an invalid one is none.
 func (m *Metrics) RecordEnded(rec *meter.Record, span trace.SpanContext) {
 	m.backlog.add(waiting{rec, span, false})
 }
 
-// Final takes a row whose energy columns will not change any more, on the same terms as Ended.
+// RecordSettled takes a row whose energy columns are final, on the same terms as RecordEnded.
 func (m *Metrics) RecordSettled(rec *meter.Record) {
 	m.backlog.add(waiting{rec, trace.SpanContext{}, true})
 }
 
 func (m *Metrics) record(w waiting) {
-	m.due.mu.Lock()
-	defer m.due.mu.Unlock()
+	m.pending.mu.Lock()
+	defer m.pending.mu.Unlock()
 	if w.final {
 		m.recordFinal(w.rec)
 		return
@@ -125,12 +125,12 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	if span.IsSampled() {
 		ctx = trace.ContextWithSpanContext(ctx, span)
 	}
-	m.due.add(ctx, requestsCounter, 1, s.of(s.outcomes, rec.Outcome))
+	m.pending.add(ctx, requestsCounter, 1, s.of(s.outcomes, rec.Outcome))
 	if unread(rec) {
-		m.due.add(ctx, failuresCounter, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, semconv.Operation(rec.Dialect)))
+		m.pending.add(ctx, failuresCounter, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, semconv.Operation(rec.Dialect)))
 	}
 	for _, kind := range rec.Disputed() {
-		m.due.add(ctx, disputedCounter, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind))
+		m.pending.add(ctx, disputedCounter, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind))
 	}
 	seconds(ctx, m.row.overhead, rec.ProxyOverheadUs, m.static(semconv.Route, rec.Route, "", ""))
 	if rec.Dialect == "" {
@@ -147,17 +147,17 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	seconds(ctx, m.row.phase, rec.QueueUs, s.values[phaseQueue])
 	seconds(ctx, m.row.phase, rec.PrefillUs, s.values[phasePrefill])
 	seconds(ctx, m.row.phase, rec.DecodeUs, s.values[phaseDecode])
-	m.due.count(ctx, stallsCounter, rec.Stalls, 1, s.plain)
+	m.pending.count(ctx, stallsCounter, rec.Stalls, 1, s.plain)
 	if rec.PromptTokens.Valid {
 		m.row.usage.Record(ctx, float64(rec.PromptTokens.V), s.input.record...)
 	}
 	if rec.OutputTokens.Valid {
 		m.row.usage.Record(ctx, float64(rec.OutputTokens.V), s.output.record...)
 	}
-	m.due.count(ctx, tokensCounter, rec.PromptTokens, 1, s.values[tokensPrompt])
-	m.due.count(ctx, tokensCounter, rec.CachedTokens, 1, s.values[tokensCached])
-	m.due.count(ctx, tokensCounter, rec.OutputTokens, 1, s.values[tokensOutput])
-	m.due.count(ctx, tokensCounter, rec.ReasoningTokens, 1, s.values[tokensThought])
+	m.pending.count(ctx, tokensCounter, rec.PromptTokens, 1, s.values[tokensPrompt])
+	m.pending.count(ctx, tokensCounter, rec.CachedTokens, 1, s.values[tokensCached])
+	m.pending.count(ctx, tokensCounter, rec.OutputTokens, 1, s.values[tokensOutput])
+	m.pending.count(ctx, tokensCounter, rec.ReasoningTokens, 1, s.values[tokensThought])
 }
 
 // unread reports whether an answered request on a metered path could not be metered: the row then has
@@ -168,7 +168,7 @@ func unread(rec *meter.Record) bool {
 
 func (m *Metrics) recordFinal(rec *meter.Record) {
 	ctx := context.Background()
-	m.due.add(ctx, settledCounter, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality))
+	m.pending.add(ctx, settledCounter, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality))
 	if !rec.EnergyUj().Valid {
 		return
 	}
@@ -180,15 +180,15 @@ func (m *Metrics) recordFinal(rec *meter.Record) {
 		return
 	}
 	if rec.GPUPrefillUj.Valid && rec.GPUDecodeUj.Valid && rec.GPUIdleUj.Valid {
-		m.due.count(ctx, energyCounter, rec.GPUPrefillUj, 1e6, s.values[phasePrefill])
-		m.due.count(ctx, energyCounter, rec.GPUDecodeUj, 1e6, s.values[phaseDecode])
-		m.due.count(ctx, energyCounter, rec.GPUIdleUj, 1e6, s.values[phaseIdle])
+		m.pending.count(ctx, energyCounter, rec.GPUPrefillUj, 1e6, s.values[phasePrefill])
+		m.pending.count(ctx, energyCounter, rec.GPUDecodeUj, 1e6, s.values[phaseDecode])
+		m.pending.count(ctx, energyCounter, rec.GPUIdleUj, 1e6, s.values[phaseIdle])
 	} else {
-		m.due.count(ctx, energyCounter, rec.GPUUj, 1e6, s.values[phaseUndivided])
+		m.pending.count(ctx, energyCounter, rec.GPUUj, 1e6, s.values[phaseUndivided])
 	}
 	for i, name := range rec.GPUDevices {
 		if i < len(rec.GPUUjByDevice) {
-			m.due.count(ctx, deviceShareCounter, meter.Some(rec.GPUUjByDevice[i]), 1e6, m.static(semconv.HWID, name, semconv.HWType, semconv.HWGPU))
+			m.pending.count(ctx, deviceShareCounter, meter.Some(rec.GPUUjByDevice[i]), 1e6, m.static(semconv.HWID, name, semconv.HWType, semconv.HWGPU))
 		}
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"wattline/meter"
 )
 
-// options is one attribute set as every instrument takes it, and what its counters have still to be given.
+// options is one attribute set as every instrument takes it, and the sums that its counters have not been given yet.
 type options struct {
 	add    []metric.AddOption
 	record []metric.RecordOption
 
-	due [rowCounters]float64 // guarded by the sums' lock, as is owed
-	owe uint                 // a bit for each counter that due has something for, be it 0
+	pending [rowCounters]float64 // guarded by pendingSums.mu, as is touched
+	touched uint                 // a bit for each counter that has a pending sum, which may be 0
 }
 
 func newOptions(kv ...attribute.KeyValue) *options {
@@ -25,48 +25,48 @@ func newOptions(kv ...attribute.KeyValue) *options {
 	return &options{add: []metric.AddOption{set}, record: []metric.RecordOption{set}}
 }
 
-// sums collect what a batch of rows adds to the counters, so that an addition costs something once a batch
-// and not once a row. A row whose trace is sampled is added at once: its trace becomes the exemplar.
-type sums struct {
+// pendingSums adds up a batch's counter increments, so that each counter is updated once a batch, not once a
+// row. A row whose trace is sampled is added at once: its trace becomes the exemplar.
+type pendingSums struct {
 	counters [rowCounters]metric.Float64Counter
 
-	mu   sync.Mutex // held by whoever records a row, and by pay
-	owed []*options // those with something due
+	mu   sync.Mutex // guards list and the pending sums of its elements
+	list []*options // those with pending sums
 }
 
-func (s *sums) add(ctx context.Context, counter int, v float64, o *options) {
+func (s *pendingSums) add(ctx context.Context, counter int, v float64, o *options) {
 	if trace.SpanContextFromContext(ctx).IsSampled() {
 		s.counters[counter].Add(ctx, v, o.add...)
 		return
 	}
-	if o.owe == 0 {
-		s.owed = append(s.owed, o)
+	if o.touched == 0 {
+		s.list = append(s.list, o)
 	}
-	o.owe |= 1 << counter
-	o.due[counter] += v
+	o.touched |= 1 << counter
+	o.pending[counter] += v
 }
 
 // count adds a column that counts so many parts a unit, null not at all. A counter cannot go down:
 // negative values, which no column should have, are left out.
-func (s *sums) count(ctx context.Context, counter int, v meter.Int, perUnit float64, o *options) {
+func (s *pendingSums) count(ctx context.Context, counter int, v meter.Int, perUnit float64, o *options) {
 	if v.Valid && v.V >= 0 {
 		s.add(ctx, counter, float64(v.V)/perUnit, o)
 	}
 }
 
-// pay gives the counters what is due.
-func (s *sums) pay() {
+// flush adds the pending sums to the counters.
+func (s *pendingSums) flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx := context.Background()
-	for _, o := range s.owed {
+	for _, o := range s.list {
 		for c := range rowCounters {
-			if o.owe&(1<<c) != 0 {
-				s.counters[c].Add(ctx, o.due[c], o.add...)
-				o.due[c] = 0
+			if o.touched&(1<<c) != 0 {
+				s.counters[c].Add(ctx, o.pending[c], o.add...)
+				o.pending[c] = 0
 			}
 		}
-		o.owe = 0
+		o.touched = 0
 	}
-	s.owed = s.owed[:0]
+	s.list = s.list[:0]
 }

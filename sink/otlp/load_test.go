@@ -102,7 +102,7 @@ func (l load) compare(t *testing.T, endpoint string, protocol otlp.Protocol, str
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	client, err := e.Client(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (l load) compare(t *testing.T, endpoint string, protocol otlp.Protocol, str
 		t.Errorf("the live heap grew by %d bytes", grown)
 	}
 
-	for deadline := time.Now().Add(patience); traced.requests.Load() < int64(sent) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testTimeout); traced.requests.Load() < int64(sent) && time.Now().Before(deadline); {
 		<-time.After(time.Millisecond) // a request is over a little behind its reply
 	}
 	s := traced.trace.Stats()

@@ -20,8 +20,8 @@ import (
 	"wattline/sink/otlp"
 )
 
-// patience bounds every wait in these tests.
-const patience = 5 * time.Minute
+// testTimeout bounds every wait in these tests.
+const testTimeout = 5 * time.Minute
 
 // echoing is an upstream that answers a streamed chat with its own request head inside a comment, so
 // that a test sees what went upstream, and keeps the head.
@@ -176,7 +176,7 @@ func startTraced(t testing.TB, upstream string, cfg otlp.Config, change func(*pr
 	served := make(chan error, 1)
 	go func() { served <- x.proxy.Serve(ln) }() // ends with Shutdown
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 		defer cancel()
 		if err := x.proxy.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -209,7 +209,7 @@ func (x *traced) post(t testing.TB, headers ...string) *meter.Record {
 	select {
 	case rec := <-x.rows:
 		return rec
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("no row came")
 		return nil
 	}
@@ -218,7 +218,7 @@ func (x *traced) post(t testing.TB, headers ...string) *meter.Record {
 // stop ends the tracer and returns the spans that were sent, by name.
 func (x *traced) stop(t testing.TB, k *kept) map[string]*tracepb.Span {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := x.trace.Stop(ctx); err != nil {
 		t.Fatal(err)
@@ -366,7 +366,7 @@ func TestRefusedRequestsHaveSpans(t *testing.T) {
 	_ = c.Close() // the row comes when the client is gone
 	select {
 	case rec = <-x.rows:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("no row came")
 	}
 	if rec.Outcome != meter.Rejected || len(rec.TraceID) != 32 || rec.TraceID == clientsTrace {

@@ -42,7 +42,7 @@ type sender struct {
 	resource    *tracepb.ResourceSpans // what all batches share; never changed
 
 	wake chan struct{} // cap 1: there is something to send
-	full chan struct{} // cap 1: a batch is full, do not linger
+	full chan struct{} // cap 1: a batch is full, send it now
 	done chan struct{} // closed when the goroutine has ended
 
 	ctx           context.Context // ends when stop's deadline has passed
@@ -115,7 +115,7 @@ func (s *sender) run() {
 	}
 }
 
-// linger waits for company for what is queued.
+// gather waits until FlushInterval has passed or a batch is full.
 func (s *sender) gather() {
 	timer := time.NewTimer(s.cfg.FlushInterval)
 	defer timer.Stop()

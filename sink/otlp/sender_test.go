@@ -120,7 +120,7 @@ func TestOverdueTraceIsSentAsItIs(t *testing.T) {
 		end(tr, r, 1)
 		time.Sleep(59 * time.Second)
 		if calls, _ := c.counts(); calls != 0 {
-			t.Error("sent before patience was over")
+			t.Error("sent before FlushInterval was over")
 		}
 		time.Sleep(10 * time.Second)
 		if _, traces := c.counts(); traces != 1 || tr.Stats().Waiting != 0 {

@@ -35,7 +35,7 @@ func (r Retention) WithDefaults() Retention {
 	return r
 }
 
-// RetentionResult counts what one Retire did.
+// RetentionResult counts the rows of one EnforceRetention.
 type RetentionResult struct {
 	Expired     int64 // rows deleted for their age
 	Downsampled int64 // rows merged into minutes
@@ -67,7 +67,7 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 				"rows", done.Lost, "path", s.path, "limit_bytes", r.WithDefaults().MaxBytes)
 		}
 		if err != nil && ctx.Err() == nil && time.Since(loggedAt) > time.Hour {
-			s.log.Error("old rows could not be retired", "error", err)
+			s.log.Error("retention failed", "error", err)
 			loggedAt = time.Now()
 		}
 		select {
@@ -78,7 +78,8 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	}
 }
 
-// Retire does all that is due at now, in transactions small enough to let Write in between.
+// EnforceRetention deletes and downsamples the rows that are too old at now, then the oldest ones above
+// MaxBytes. Its transactions are small, so that Write can run in between.
 func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention) (RetentionResult, error) {
 	r = r.WithDefaults()
 	var done RetentionResult
@@ -97,7 +98,7 @@ func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention
 	if err == nil {
 		err = s.shrink(ctx, r.MaxBytes)
 	}
-	return done, explain("retire rows of", s.path, err)
+	return done, explain("enforce retention in", s.path, err)
 }
 
 // isExpendable is a condition on a row that may go for its age: it was shipped, or shipping is not wanted
@@ -166,8 +167,8 @@ func downsampleTable[T any](ctx context.Context, s *Store, t table[T], merge fun
 	}
 }
 
-// downsampleHour does the oldest hour that has not been thinned. It stops short of rows that may not be
-// changed yet.
+// downsampleHour downsamples the oldest hour that still has seconds. It stops before rows that may not
+// change yet because they have not been shipped.
 func downsampleHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool) (n int64, more bool, err error) {
 	var done int64
 	if err = s.conn.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = ?", "thinned_"+t.name).Scan(&done); err != nil {

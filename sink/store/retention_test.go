@@ -147,7 +147,7 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 	before, counter := number(t, s, totals), number(t, s, "SELECT sum(counter_uj) FROM ledger")
 
 	if done := retire(t, s, now, Retention{Shipping: true}); done.Downsampled != 0 {
-		t.Errorf("seconds were thinned before they were shipped: %+v", done)
+		t.Errorf("seconds were downsampled before they were shipped: %+v", done)
 	}
 	shipAll(t, s)
 	// 9:59:30 to 11:30:00 is 5430 s, 1086 rows: one half minute, then 90 whole ones.

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 5 * time.Minute
+// testTimeout bounds a test's wait for an expected export.
+const testTimeout = 5 * time.Minute
 
 // Collector is a running receiver. It ends with the test that started it.
 type Collector struct {
@@ -119,7 +119,7 @@ func (c *Collector) note(change func()) {
 // await waits until done says so under the lock.
 func (c *Collector) await(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	for {
 		c.mu.Lock()
@@ -134,7 +134,7 @@ func (c *Collector) await(tb testing.TB, what string, done func() bool) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			tb.Fatalf("the receiver did not get %s in %v", what, patience)
+			tb.Fatalf("the receiver did not get %s in %v", what, testTimeout)
 		}
 	}
 }

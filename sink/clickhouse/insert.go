@@ -11,7 +11,7 @@ import (
 	"wattline/sink/store"
 )
 
-// arrival is what of a batch is in the database.
+// arrival says which part of a batch is in the database.
 type arrival struct {
 	rows     uint64 // rows that carry the batch's token
 	distinct uint64 // different ids among them

@@ -35,7 +35,7 @@ type Device struct {
 	CPU                               time.Duration
 }
 
-// Slots is what asking a route's upstream for its slots has cost and told.
+// Slots counts a route's polls of its upstream's slots and their results.
 type Slots struct {
 	Route                                string
 	Looks, Failed, Bytes, Found, Unknown int64
@@ -49,13 +49,13 @@ type Route struct {
 	Connections int
 }
 
-// Outbox is what waits to be shipped.
+// Outbox describes the rows that wait to be shipped.
 type Outbox struct {
 	Rows   map[string]int64 // by table
 	Oldest time.Time        // start of the oldest request that waits; zero: none does
 }
 
-// Export is what became of things sent to a collector.
+// Export counts the results of exports to a collector.
 type Export struct {
 	Sent, Dropped, Failed, Refused uint64
 	Waiting                        int
@@ -68,7 +68,7 @@ func (m *Metrics) SetSources(s Sources) {
 	m.sources = s
 }
 
-// device is what is known of one device since the start.
+// device is one device's last state and its totals since the start.
 type device struct {
 	last     sink.Power
 	source   string

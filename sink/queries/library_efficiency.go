@@ -64,7 +64,7 @@ FROM efficiency WHERE started_at >= {{.Since}} AND {{label .Label}} IS NOT NULL 
 	}
 }
 
-// stability is what query stability compares.
+// stability holds the columns that query stability compares.
 const stability = `count(*) AS n_requests, {{quantile "0.5" "tokens_per_second"}} AS tokens_per_s_p50, {{quantile "0.5" "decode_tps"}} AS decode_tps_p50,
 	{{quantile "0.5" "ttft_ms"}} AS ttft_ms_p50, {{quantile "0.95" "ttft_ms"}} AS ttft_ms_p95, avg(gpu_temp_c) AS mean_temp_c, max(gpu_temp_c) AS max_temp_c,
 	sum(` + energyJ + `) / nullif(sum(CASE WHEN ` + energyJ + ` IS NOT NULL THEN output_tokens END), 0) AS j_per_token`

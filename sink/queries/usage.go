@@ -13,7 +13,7 @@ import (
 // UsageKeys are what Usage can group by.
 func UsageKeys() []string { return []string{"agent", "session", "model", "user", "label", "day"} }
 
-// UsageGroup is what a group of requests used. A null is something that no request of the group told.
+// UsageGroup is the use of one group of requests. A null was not obtained for any request of the group.
 type UsageGroup struct {
 	Key          sql.Null[string] // null: requests that name none
 	Requests     int64
@@ -31,7 +31,7 @@ type UsageGroup struct {
 	Simulated sql.Null[int64]   // requests whose energy a simulated device gave
 }
 
-// Usage is who used what since a time.
+// Usage is the use of each group of requests since a time.
 type Usage struct {
 	By     string
 	Since  time.Time

@@ -149,7 +149,7 @@ func (t *Telemetry) Offered(rec *meter.Record) {
 	}
 }
 
-// Settled takes a row whose energy is final.
+// Settled takes a row with its final energy.
 func (t *Telemetry) Settled(rec *meter.Record) {
 	if t.metrics != nil {
 		t.metrics.RecordSettled(rec)

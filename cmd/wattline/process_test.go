@@ -76,23 +76,6 @@ func command(t testing.TB, args ...string) *exec.Cmd {
 // patience bounds what these tests wait for; nothing takes so long unless it hangs.
 const patience = 5 * time.Minute
 
-// rounds plays what a busy machine may spoil until one round holds, n times at most: what is really too
-// slow is so in every round.
-func rounds(t *testing.T, n int, play func() error) {
-	t.Helper()
-	for round := range n {
-		err := play()
-		if err == nil {
-			return
-		}
-		if round == n-1 {
-			t.Error(err)
-			return
-		}
-		t.Logf("round %d of %d: %v", round+1, n, err)
-	}
-}
-
 // serve starts wattline in front of an upstream on free ports and waits until it says where it listens.
 func serve(t testing.TB, upstream string, args ...string) *wattlineProcess {
 	t.Helper()

@@ -9,7 +9,8 @@
 //	device.go     a device that can be sampled: its sampler, its users, its seconds for table power
 //	processor.go  a server's part of the machine's CPU energy
 //	observer.go   what the proxy tells of a request, as events of the ledger
-//	settler.go    rows wait for their joules; process.go feeds the ledgers, fill.go writes the columns
+//	settler.go    rows wait for their joules; process.go feeds the ledgers, ledger.go is one device's ledger
+//	fill.go       writes the energy columns
 //	memory.go     what was learnt of devices and models, kept between runs
 //	history.go    the power of the last half hour, for /api/energy
 //	recorder.go   writes a recording; offline.go attributes one with the same ledger

@@ -7,13 +7,13 @@ import (
 	"wattline/meter/energy"
 )
 
-// method is what rows say divided their joules.
+// method is the column energy_method: the rule that divided the joules.
 const method = "phase"
 
-// fill writes a request's results, summed over its devices, into its row. A device that told nothing
-// makes the whole unavailable: a part of the joules is not the request's joules. On a machine without a GPU
-// the processor's joules are all there is, and the row's quality is theirs.
-func (s *settler) fill(w *waiting) {
+// fill writes a request's results, summed over its devices, into its row. If one of several devices has no result, the row
+// has no joules: a part of them would look like all. On a machine without a GPU the row's quality is that of the
+// processors' joules.
+func (s *settler) fill(w *waitingRow) {
 	rec := w.rec
 	var room [2][4]energy.Result
 	gpus, processors := room[0][:0], room[1][:0]
@@ -50,7 +50,7 @@ func (s *settler) fill(w *waiting) {
 	if sum.Quality == energy.Unavailable {
 		return
 	}
-	fillResult(rec, &sum, method, first.names(sum.Source))
+	fillResult(rec, &sum, method, first.energySource(sum.Source))
 	for _, r := range gpus {
 		if rec.GPUUj.Valid {
 			rec.GPUUjByDevice = append(rec.GPUUjByDevice, r.TotalUJ)
@@ -58,18 +58,19 @@ func (s *settler) fill(w *waiting) {
 	}
 }
 
-// names says where a device's joules come from: its driver and what of it.
-func (d *deviceLedger) names(channel string) string {
-	if d.said == "" || d.told != channel {
-		d.told, d.said = channel, d.source+"/"+channel
+// energySource is the column energy_source: the device's source and the channel of its joules. It is kept, so that a row
+// does not allocate it.
+func (d *deviceLedger) energySource(channel string) string {
+	if d.answer == "" || d.channel != channel {
+		d.channel, d.answer = channel, d.source+"/"+channel
 	}
-	return d.said
+	return d.answer
 }
 
-// CPUSource is where a processor's joules come from.
+// CPUSource is the source of the processors' joules, in rows of every table.
 const CPUSource = "rapl"
 
-// fillProcessor writes the joules of the processor; alone says that the machine has no GPU.
+// fillProcessor writes the processors' joules; alone means that the machine has no GPU.
 func (s *settler) fillProcessor(rec *meter.Record, results []energy.Result, alone bool) {
 	if len(results) == 0 {
 		return
@@ -89,7 +90,7 @@ func (s *settler) fillProcessor(rec *meter.Record, results []energy.Result, alon
 	}
 }
 
-func (s *settler) fillGauges(w *waiting) {
+func (s *settler) fillGauges(w *waitingRow) {
 	var mem, limit int64
 	n, memKnown, limitKnown := 0, true, true
 	for _, i := range w.to.devices {
@@ -110,8 +111,8 @@ func (s *settler) fillGauges(w *waiting) {
 	w.rec.GPUTempC = w.maxTemp
 }
 
-// sumResults adds results of one request on several devices: joules add, so do variances (the devices' errors
-// are independent), and what is not known of one is not known of all.
+// sumResults adds one request's results of several devices. Joules add; so do variances, since the devices' errors are
+// independent. What is not known of one device is not known of the sum.
 func sumResults(results []energy.Result) energy.Result {
 	total := results[0]
 	var v, va float64
@@ -136,8 +137,7 @@ func sumResults(results []energy.Result) energy.Result {
 	return total
 }
 
-// quality is the worst of all devices', but that one of them is below resolution says nothing: only the
-// sum may be.
+// quality is the worst of all devices'. "Below resolution" is decided for the sum alone.
 func quality(results []energy.Result, total *energy.Result) energy.Quality {
 	q := energy.Measured
 	for _, r := range results {

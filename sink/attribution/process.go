@@ -9,97 +9,11 @@ import (
 	"wattline/sink"
 )
 
-// device is one device's ledger and what was last told of it. Owned by the settler's goroutine.
-type deviceLedger struct {
-	index     int
-	name      string
-	cfg       *settlerConfig
-	source    string
-	told      string // the last channel that names was asked with, and what it said
-	said      string
-	processor bool
-	models    []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
-	ledger    *energy.Ledger // nil until its first reading tells what it can do
-	last      energy.Balance
-	wrote     int64 // when the last ledger row was written
+// saveEvery is how often what was learnt is saved while there is traffic.
+const saveEvery = int64(time.Minute)
 
-	tempC, memB, limitMw meter.Int
-	others               bool // another process computes there
-}
-
-// maxUpstreams is how many servers of one device a ledger tells apart.
-const maxUpstreams = 8
-
-// open makes the ledger that fits a device's first reading.
-func (d *deviceLedger) open(r *reading) {
-	d.source = r.Source
-	with := opening{
-		Config:       energy.Config{Shape: r.Shape, NoCounter: len(r.Ticks) == 0, Average: r.Average},
-		Coefficients: make([]energy.Coefficients, maxUpstreams),
-	}
-	var at time.Time
-	for i, up := range d.cfg.Upstreams {
-		l, ok := d.cfg.Memory.Last(d.name, up)
-		if !ok || i >= maxUpstreams {
-			continue
-		}
-		with.Coefficients[i], d.models[i] = l.Coefficients, l.Model
-		if l.At.After(at) {
-			with.Config.Baseline, at = l.Baseline, l.At
-		}
-	}
-	d.ledger = newLedger(with.Config, with.Coefficients)
-	if d.cfg.Opened != nil {
-		d.cfg.Opened(d.index, with)
-	}
-}
-
-// newLedger makes a device's ledger, in line and offline. It tells maxUpstreams servers apart, whose coefficients may be
-// known from before.
-func newLedger(cfg energy.Config, known []energy.Coefficients) *energy.Ledger {
-	l := energy.New(cfg)
-	for i := range maxUpstreams {
-		var c energy.Coefficients
-		if i < len(known) {
-			c = known[i]
-		}
-		l.AddUpstream(c, false)
-	}
-	return l
-}
-
-// serves notes that an upstream serves a model. Another one than before has its own coefficients, if it
-// was seen before; else it begins with those that are there.
-func (d *deviceLedger) serves(upstream int, model string) {
-	upstream = min(upstream, maxUpstreams-1)
-	if model == "" || d.ledger == nil || d.models[upstream] == model {
-		return
-	}
-	d.keep(upstream)
-	if l, ok := d.cfg.Memory.Recall(d.name, model); ok {
-		d.ledger.Recall(upstream, l.Coefficients)
-	}
-	d.models[upstream] = model
-}
-
-// keep tells the memory what has been learnt of an upstream's model.
-func (d *deviceLedger) keep(upstream int) {
-	c := d.ledger.Coefficients(upstream)
-	if d.models[upstream] == "" || c.Decode+c.Prefill == 0 {
-		return
-	}
-	l := Learnt{Device: d.name, Model: d.models[upstream], At: d.cfg.Wall(d.cfg.Now()).UTC(), Coefficients: c, Baseline: d.ledger.Baseline()}
-	if upstream < len(d.cfg.Upstreams) {
-		l.Upstream = d.cfg.Upstreams[upstream]
-	}
-	d.cfg.Memory.Keep(l)
-}
-
-// keepEvery is how often what was learnt is kept while there is traffic.
-const keepEvery = int64(time.Minute)
-
-// remember keeps what was learnt.
-func (s *settler) remember() {
+// saveMemory saves what was learnt.
+func (s *settler) saveMemory() {
 	for _, d := range s.devices {
 		if d.ledger == nil {
 			continue
@@ -113,112 +27,74 @@ func (s *settler) remember() {
 	}
 }
 
-// read feeds a reading to the device's ledger.
-func (d *deviceLedger) read(r *reading) {
-	if d.ledger == nil {
-		if len(r.Ticks) == 0 && len(r.Samples) == 0 {
-			return
-		}
-		d.open(r)
-	}
-	if r.Lost {
-		d.ledger.Event(energy.Event{Kind: energy.Lost, At: r.At})
-	}
-	for i, j := 0, 0; i < len(r.Ticks) || j < len(r.Samples); {
-		if j == len(r.Samples) || i < len(r.Ticks) && r.Ticks[i].After <= r.Samples[j].At {
-			t := r.Ticks[i]
-			d.ledger.Tick(t.Before, t.After, t.Lo, t.Hi, t.UJ)
-			i++
-			continue
-		}
-		d.ledger.Power(r.Samples[j].At, r.Samples[j].MW)
-		j++
-	}
-	d.tell(r)
-}
-
-// tell notes gauges, and tells the ledger of those that matter to it.
-func (d *deviceLedger) tell(r *reading) {
-	if r.MemB.Valid {
-		d.memB = r.MemB
-	}
-	if r.LimitMw.Valid {
-		d.limitMw = r.LimitMw
-	}
-	if r.TempC.Valid && r.TempC != d.tempC {
-		d.tempC = r.TempC
-		d.ledger.Event(energy.Event{Kind: energy.Temperature, At: r.At, MilliC: r.TempC.V * 1000})
-	}
-	if r.Others.Valid && (r.Others.V == 1) != d.others {
-		d.others = !d.others
-		d.ledger.Event(energy.Event{Kind: energy.Contended, At: r.At, On: d.others})
-	}
-}
-
-// round takes over what has come, feeds it to the ledgers and hands on what is final.
+// process takes the buffer over, feeds it to the ledgers and settles the rows whose joules are final.
 func (s *settler) process(now int64) {
 	s.mu.Lock()
-	steps := s.steps
-	s.steps = s.spare[:0]
+	inputs := s.buffer
+	s.buffer = s.spare[:0]
 	s.mu.Unlock()
-	for i := range steps {
-		s.take(&steps[i], now)
+	for i := range inputs {
+		s.take(&inputs[i], now)
 	}
-	clear(steps)
-	s.spare = steps[:0]
+	clear(inputs)
+	s.spare = inputs[:0]
 	for _, d := range s.devices {
 		if d.ledger == nil {
 			continue
 		}
 		d.ledger.Advance(now)
 		s.collect(d)
-		s.account(d, now)
+		if d.lastAt == 0 {
+			d.lastAt = now
+		}
+		if now-d.lastAt >= ledgerRowEvery {
+			s.writeLedger(d, now)
+		}
 	}
 	s.expire(now)
-	if s.cfg.Memory != nil && now-s.kept >= keepEvery {
-		s.kept = now
-		s.remember()
+	if s.cfg.Memory != nil && now-s.savedAt >= saveEvery {
+		s.savedAt = now
+		s.saveMemory()
 	}
 }
 
-func (s *settler) take(st *step, now int64) {
-	if st.reading != nil {
-		s.takeReading(s.devices[st.device], st.reading)
+func (s *settler) take(in *input, now int64) {
+	if in.reading != nil {
+		s.takeReading(s.devices[in.device], in.reading)
 		return
 	}
-	for _, i := range st.to.devices {
+	for _, i := range in.to.devices {
 		if d := s.devices[i]; d.ledger != nil {
-			d.ledger.Event(st.event)
+			d.ledger.Event(in.event)
 		}
 	}
-	if st.rec != nil && st.rec.Outcome == meter.OK {
-		for _, i := range st.to.devices {
-			s.devices[i].serves(st.event.Upstream, st.rec.Model)
+	if in.rec != nil && in.rec.Outcome == meter.OK {
+		for _, i := range in.to.devices {
+			s.devices[i].setModel(in.event.Upstream, in.rec.Model)
 		}
 	}
 	switch {
-	case st.event.Kind == energy.Arrive:
-		w := s.wait(st.event.Request, st.to)
-		for _, i := range st.to.devices {
+	case in.event.Kind == energy.Arrive:
+		w := s.wait(in.event.Request, in.to)
+		for _, i := range in.to.devices {
 			if t := s.devices[i].tempC; t.Valid && t.V > w.maxTemp.V {
 				w.maxTemp = t
 			}
 		}
-	case st.rec != nil:
-		w := s.waiting[st.event.Request]
-		if w == nil { // it was refused before it was sent: nothing is charged to it
-			w = s.wait(st.event.Request, st.to)
+	case in.rec != nil:
+		w := s.waiting[in.event.Request]
+		if w == nil { // it was refused before it was sent upstream
+			w = s.wait(in.event.Request, in.to)
 		}
-		w.rec, w.until = st.rec, now+int64(s.cfg.MaxWait)
-		s.ended.push(st.event.Request)
+		w.rec, w.until = in.rec, now+int64(s.cfg.MaxWait)
+		s.ended.push(in.event.Request)
 		if w.missing == 0 || !s.haveLedgers(w) {
-			s.ready = append(s.ready, st.event.Request)
+			s.ready = append(s.ready, in.event.Request)
 		}
 	}
 }
 
-// takeReading feeds a reading to its device, and tells those who wait of a temperature that they have not
-// seen yet.
+// takeReading feeds a reading to its device's ledger, and raises the highest temperature of requests that run there.
 func (s *settler) takeReading(d *deviceLedger, r *reading) {
 	before := d.tempC
 	d.read(r)
@@ -232,7 +108,7 @@ func (s *settler) takeReading(d *deviceLedger, r *reading) {
 	}
 }
 
-// collect takes the results of one device.
+// collect takes a ledger's results.
 func (s *settler) collect(d *deviceLedger) {
 	for r, ok := d.ledger.Next(); ok; r, ok = d.ledger.Next() {
 		w := s.waiting[r.Request]
@@ -249,7 +125,7 @@ func (s *settler) collect(d *deviceLedger) {
 	}
 }
 
-// expire gives up on rows whose joules do not come: their device was never read, or never settled.
+// expire settles rows whose joules will not come: their device was never read, or has stopped.
 func (s *settler) expire(now int64) {
 	for _, key := range s.ready {
 		if w := s.waiting[key]; w != nil && (w.missing == 0 || !s.haveLedgers(w)) {
@@ -260,7 +136,7 @@ func (s *settler) expire(now int64) {
 	for key, ok := s.ended.first(); ok; key, ok = s.ended.first() {
 		w := s.waiting[key]
 		if w != nil && now <= w.until {
-			return // those behind it have more time still
+			return // the next ones have more time still
 		}
 		if w != nil {
 			s.settle(key, w)
@@ -270,12 +146,12 @@ func (s *settler) expire(now int64) {
 }
 
 // read reports whether every device of w has a ledger.
-func (s *settler) haveLedgers(w *waiting) bool {
+func (s *settler) haveLedgers(w *waitingRow) bool {
 	return !slices.ContainsFunc(w.to.devices, func(i int) bool { return s.devices[i].ledger == nil })
 }
 
-// settle completes a row and hands it on.
-func (s *settler) settle(key uint64, w *waiting) {
+// settle completes a row and hands it to the queue a second time.
+func (s *settler) settle(key uint64, w *waitingRow) {
 	delete(s.waiting, key)
 	s.open.Add(-1)
 	s.fill(w)
@@ -286,16 +162,16 @@ func (s *settler) settle(key uint64, w *waiting) {
 	}
 }
 
-// finish closes the ledgers and settles what is left.
+// finish closes the ledgers and settles all rows.
 func (s *settler) finish() {
 	now := s.cfg.Now()
 	s.process(now)
-	s.remember()
+	s.saveMemory()
 	for _, d := range s.devices {
 		if d.ledger != nil {
 			d.ledger.Close(now)
 			s.collect(d)
-			s.writeAccount(d, now)
+			s.writeLedger(d, now)
 		}
 	}
 	for key, w := range s.waiting {
@@ -308,27 +184,18 @@ func (s *settler) finish() {
 // Waiting is how many rows wait for their joules.
 func (s *settler) Waiting() int { return int(s.open.Load()) }
 
-// accountEvery is how often a device's ledger leaves a row.
-const accountEvery = int64(1e9)
+// ledgerRowEvery is how often a device's ledger leaves a row in table ledger.
+const ledgerRowEvery = int64(time.Second)
 
-func (s *settler) account(d *deviceLedger, now int64) {
-	if d.wrote == 0 {
-		d.wrote = now
-	}
-	if now-d.wrote >= accountEvery {
-		s.writeAccount(d, now)
-	}
-}
-
-// writeAccount writes what was settled since the last row: each row balances, and so do their sums.
-func (s *settler) writeAccount(d *deviceLedger, now int64) {
+// writeLedger writes what became final since the last row: each row balances, and so do their sums.
+func (s *settler) writeLedger(d *deviceLedger, now int64) {
 	b, p := d.ledger.Balance(), d.last
 	if b.Settled <= p.Settled {
 		return
 	}
 	from := p.Settled
 	if from == 0 {
-		from = b.Settled - accountEvery
+		from = b.Settled - ledgerRowEvery
 	}
 	row := &sink.Ledger{
 		At: s.cfg.Wall(from).UTC(), Instance: s.cfg.Instance, Device: d.name, Source: d.source,
@@ -340,6 +207,6 @@ func (s *settler) writeAccount(d *deviceLedger, now int64) {
 		IdleUj:           meter.Some(b.Idle - p.Idle),
 		ResidualUj:       meter.Some(b.Residual - p.Residual),
 	}
-	d.last, d.wrote = b, now
+	d.last, d.lastAt = b, now
 	s.cfg.Rows.OfferLedger(row)
 }

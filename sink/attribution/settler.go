@@ -21,142 +21,137 @@ type settlerConfig struct {
 	Wall     func(ns int64) time.Time // a stamp's wall time
 	Log      *slog.Logger
 
-	// Upstreams are the servers' addresses, by their index. Memory, where set, knows what was learnt of
-	// their models before, and is told what has been learnt; nil: every start is a first one.
-	Upstreams []string
-	Memory    *Memory
+	Upstreams  []string // the servers' addresses, by index
+	Memory     *Memory  // what was learnt in earlier runs; nil: nothing, and nothing is kept
+	Processors int      // how many of the ledgers, the last ones, are the processors': they give cpu_uj
 
-	// Processors is how many of the devices, the last ones, are processors: a request's part of their joules
-	// is its cpu_uj.
-	Processors int
-
-	// Opened is told how a device's ledger begins, on the settler's goroutine; nil: nobody asks.
+	// Opened is told how a device's ledger begins, on the settler's goroutine; may be nil.
 	Opened func(device int, with opening)
 
-	Pace    time.Duration // from a reading to the look at the buffer; 250 ms
+	Pace    time.Duration // how long a pass waits for more events after a reading; 250 ms
 	MaxWait time.Duration // longest wait for a row's joules; 45 s, above the ledger's own settle_max
 }
 
-// opening is how a ledger begins: what attribute must begin with to come to the same.
+// opening is how a ledger begins. attribute must begin with the same to get the same joules.
 type opening struct {
 	Config       energy.Config
 	Coefficients []energy.Coefficients // by upstream
 }
 
-// Reading is what a device told: one batch of it, in order of time.
+// reading is one batch from a device, in order of time.
 type reading struct {
 	Source  string
 	Shape   energy.Shape
 	Average time.Duration // with energy.ShapeAverage
-	Ticks   []tick        // looks at the energy counter
+	Ticks   []tick        // readings of the energy counter
 	Samples []sample
 	Lost    bool // the device or its counter's continuity was lost before this
 	At      int64
 	TempC   meter.Int
 	MemB    meter.Int
 	LimitMw meter.Int
-	Others  meter.Int // 1 another process computes there, 0 none, null not known
+	Others  meter.Int // 1: another process computes there; 0: none; null: not known
 }
 
-// Tick is one look at an energy counter, which took its value after Lo and not after Hi (0, 0: not known).
-// Sample is one power value with its own time.
-type (
-	tick   struct{ Before, After, Lo, Hi, UJ int64 }
-	sample struct{ At, MW int64 }
-)
+// tick is one reading of an energy counter, asked for at Before and answered at After. The counter took the value after Lo
+// and not after Hi; both are 0 where that is not known.
+type tick struct{ Before, After, Lo, Hi, UJ int64 }
 
-// settler joins rows with joules.
+// sample is one power value with its own time.
+type sample struct{ At, MW int64 }
+
+// settler joins rows with joules. It owns one goroutine and one energy.Ledger a device. Samplers and the data path only
+// append to a buffer under a short lock; the goroutine takes the buffer over when a device was read.
 type settler struct {
 	cfg     settlerConfig
 	devices []*deviceLedger
-	called  chan struct{} // room for one: look at the buffer
-	crowded chan struct{} // room for one: at once
+	wake    chan struct{} // room for one: process the buffer soon
+	wakeNow chan struct{} // room for one: process it at once
 	quit    chan struct{}
 	done    chan struct{}
 	once    sync.Once
-	open    atomic.Int64 // rows whose joules are not final
+	open    atomic.Int64 // finished requests whose joules are not final
 
-	mu      sync.Mutex // guards the buffers that others append to
-	steps   []step
-	bounded int64 // steps dropped because the buffer was full
+	mu      sync.Mutex // guards buffer and dropped
+	buffer  []input
+	dropped int64 // events that did not fit
 
 	// Owned by the goroutine.
-	kept    int64 // when what was learnt was last kept
-	spare   []step
-	waiting map[uint64]*waiting
-	unused  []*waiting // settled ones, to be used again
-	ended   line       // requests that are over, in the order in which they ended
-	ready   []uint64   // of them, since the last look, those that may not have to wait
+	savedAt int64 // when what was learnt was last saved
+	spare   []input
+	waiting map[uint64]*waitingRow
+	unused  []*waitingRow // to be used again
+	ended   fifo          // requests that have ended and wait
+	ready   []uint64      // of them, since the last pass, those that may not have to wait
 }
 
-// step is one thing that happened, in the order in which it was told.
-type step struct {
+// input is an event of a request or a device's reading, in the order of arrival.
+type input struct {
 	device  int // of reading
 	reading *reading
 	to      *ledgerSet // of event
 	event   energy.Event
-	rec     *meter.Record // with End: the row
+	rec     *meter.Record // with energy.End: the row
 }
 
-// maxSteps bounds the buffer, which is taken over when crowd have come: the rest is for a goroutine that does
-// not get to run.
-const maxSteps = 50000
+// maxBuffer bounds the buffer. It is taken over at wakeNowSize; the rest is for a goroutine that is not scheduled in time.
+const maxBuffer = 50000
 
-// waiting is a row whose joules are not final.
-type waiting struct {
+// waitingRow is a request whose joules are not final.
+type waitingRow struct {
 	rec     *meter.Record // nil until the request is over
 	to      *ledgerSet
-	results []energy.Result // of its devices, where got says so
+	results []energy.Result // by device; valid where got is set
 	got     []bool
-	missing int // results that have not come
-	until   int64
+	missing int   // results that have not come
+	until   int64 // when to give up
 	maxTemp meter.Int
 }
 
-// maxUnused is how many are kept to be used again: what a second of brisk traffic needs.
+// maxUnused bounds the waitingRows that are kept to be used again: what a second of brisk traffic needs.
 const maxUnused = 1 << 14
 
 // wait begins to wait for a request's results.
-func (s *settler) wait(key uint64, to *ledgerSet) *waiting {
-	var w *waiting
+func (s *settler) wait(key uint64, to *ledgerSet) *waitingRow {
+	var w *waitingRow
 	if n := len(s.unused); n > 0 {
 		w, s.unused = s.unused[n-1], s.unused[:n-1]
 	} else {
-		w = &waiting{}
+		w = &waitingRow{}
 	}
 	n := len(to.devices)
-	*w = waiting{to: to, results: slices.Grow(w.results[:0], n)[:n], got: slices.Grow(w.got[:0], n)[:n], missing: n}
+	*w = waitingRow{to: to, results: slices.Grow(w.results[:0], n)[:n], got: slices.Grow(w.got[:0], n)[:n], missing: n}
 	clear(w.results)
 	clear(w.got)
 	s.waiting[key] = w
 	return w
 }
 
-// line is requests in the order in which they ended.
-type line struct {
+// fifo is a queue of requests' keys.
+type fifo struct {
 	keys []uint64
-	gone int // of them, from the front on
+	head int // index of the first key
 }
 
-func (l *line) push(key uint64) { l.keys = append(l.keys, key) }
+func (f *fifo) push(key uint64) { f.keys = append(f.keys, key) }
 
-// first returns the one that ended first.
-func (l *line) first() (uint64, bool) {
-	if l.gone == len(l.keys) {
+// first returns the oldest key.
+func (f *fifo) first() (uint64, bool) {
+	if f.head == len(f.keys) {
 		return 0, false
 	}
-	return l.keys[l.gone], true
+	return f.keys[f.head], true
 }
 
-// pop takes it out; room that is not used any more is used again now and then.
-func (l *line) pop() {
-	if l.gone++; l.gone > 1024 && 2*l.gone > len(l.keys) {
-		l.keys = l.keys[:copy(l.keys, l.keys[l.gone:])]
-		l.gone = 0
+// pop removes the oldest key, and moves the rest to the front once half of the slice is unused.
+func (f *fifo) pop() {
+	if f.head++; f.head > 1024 && 2*f.head > len(f.keys) {
+		f.keys = f.keys[:copy(f.keys, f.keys[f.head:])]
+		f.head = 0
 	}
 }
 
-// New returns a settler for the named devices (as they stand in gpu_devices). Stop ends it.
+// newSettler returns a settler with a ledger for each of the named devices (as they stand in gpu_devices). Stop ends it.
 func newSettler(cfg settlerConfig, devices ...string) *settler {
 	if cfg.Pace <= 0 {
 		cfg.Pace = defaultPace
@@ -168,8 +163,12 @@ func newSettler(cfg settlerConfig, devices ...string) *settler {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &settler{
-		cfg: cfg, called: make(chan struct{}, 1), crowded: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		waiting: map[uint64]*waiting{},
+		cfg: cfg, wake: make(chan struct{}, 1), wakeNow: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		waiting: map[uint64]*waitingRow{},
+	}
+	if n := len(cfg.Upstreams); n > maxUpstreams {
+		cfg.Log.Warn("coefficients are learnt for a limited number of upstreams; the others share the last one's",
+			"upstreams", n, "limit", maxUpstreams)
 	}
 	for i, name := range devices {
 		s.devices = append(s.devices, &deviceLedger{index: i, name: name, processor: i >= len(devices)-cfg.Processors, models: make([]string, maxUpstreams), cfg: &s.cfg})
@@ -182,18 +181,18 @@ func newSettler(cfg settlerConfig, devices ...string) *settler {
 	return s
 }
 
-// Read hands a device's readings over. The Reading belongs to the settler.
-func (s *settler) add(device int, r *reading) { s.push(&step{device: device, reading: r}) }
+// add hands a device's reading over, which belongs to the settler from then on.
+func (s *settler) add(device int, r *reading) { s.push(&input{device: device, reading: r}) }
 
-// Upstream is a server that runs on some of the devices.
+// ledgerSet is the ledgers of the devices on which a route's upstream computes.
 type ledgerSet struct {
 	s       *settler
 	devices []int
-	names   []string // of those that are no processors: as it stands in its rows
-	index   int
+	names   []string // of the GPUs, as they stand in gpu_devices
+	index   int      // of the upstream
 }
 
-// Upstream registers a server. No devices: its rows have no energy.
+// ledgers returns the ledgers of some devices for an upstream. Without devices its rows have no energy.
 func (s *settler) ledgers(index int, devices ...int) *ledgerSet {
 	u := &ledgerSet{s: s, devices: devices, index: index}
 	for _, i := range devices {
@@ -204,17 +203,16 @@ func (s *settler) ledgers(index int, devices ...int) *ledgerSet {
 	return u
 }
 
-// Observe tells of a request's step. Its key is the Event's Request, unique over all upstreams.
+// Observe passes an event on. Its Request is unique over all upstreams.
 func (u *ledgerSet) Observe(e energy.Event) {
 	if len(u.devices) == 0 {
 		return
 	}
 	e.Upstream = u.index
-	u.s.push(&step{to: u, event: e})
+	u.s.push(&input{to: u, event: e})
 }
 
-// Done takes a finished request's row, which belongs to the settler from then on, with the End event that
-// closes its account. It never blocks.
+// Done takes over a finished request's row, with the End event that closes its account. It never blocks.
 func (u *ledgerSet) Done(rec *meter.Record, end energy.Event) {
 	if len(u.devices) == 0 || end.Request == 0 {
 		rec.EnergyQuality = meter.EnergyUnavailable
@@ -226,32 +224,32 @@ func (u *ledgerSet) Done(rec *meter.Record, end energy.Event) {
 	u.s.cfg.Rows.Offer(rec)
 	u.s.open.Add(1)
 	end.Upstream = u.index
-	u.s.push(&step{to: u, event: end, rec: &settled})
+	u.s.push(&input{to: u, event: end, rec: &settled})
 }
 
-// push appends a step. Ends and readings always find room, so that a flood of events costs accuracy
-// (which is counted) and never a row.
-func (s *settler) push(st *step) {
+// push appends to the buffer. Ends and readings always find room: a flood of events costs accuracy, which is counted, and
+// never a row.
+func (s *settler) push(in *input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.steps) >= maxSteps && st.rec == nil && st.reading == nil {
-		s.bounded++
+	if len(s.buffer) >= maxBuffer && in.rec == nil && in.reading == nil {
+		s.dropped++
 		return
 	}
-	s.steps = append(s.steps, *st)
-	if size := len(s.steps); st.calls(size, s.open.Load()) {
-		s.call(size)
+	s.buffer = append(s.buffer, *in)
+	if size := len(s.buffer); in.wakes(size, s.open.Load()) {
+		s.signal(size)
 	}
 }
 
-// Dropped is how many events did not fit.
+// Dropped is how many events did not fit into the buffer.
 func (s *settler) Dropped() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.bounded
+	return s.dropped
 }
 
-// Stop settles what can be settled until ctx ends; rows without joules then become partial.
+// Stop waits until all rows are settled or ctx ends; those that are left become partial.
 func (s *settler) Stop(ctx context.Context) error {
 	if len(s.devices) == 0 {
 		return nil
@@ -265,7 +263,7 @@ func (s *settler) Stop(ctx context.Context) error {
 	s.once.Do(func() { close(s.quit) })
 	<-s.done
 	if n := s.Dropped(); n > 0 {
-		return fmt.Errorf("settle: %d events did not fit and were not accounted for", n)
+		return fmt.Errorf("attribution: %d events did not fit into the buffer and were not attributed", n)
 	}
 	return nil
 }

@@ -2,30 +2,28 @@ package attribution
 
 import "time"
 
-// When the goroutine looks at the buffer: never on the clock alone. A device's reading is what can make joules
-// final, and comes once or twice a second; what else it has to do waits for that. So a machine that does
-// nothing costs nothing here, and one stream costs no more passes than readings.
+// When the goroutine processes the buffer. A device's reading is what can make joules final, and comes once or twice a
+// second; events wait for it. So an idle machine costs nothing here, and a stream costs no more passes than readings.
 const (
-	defaultPace = 250 * time.Millisecond // a pass waits so long for company; above the ledger's slack, 50 ms
-	crowd       = 2048                   // steps in the buffer that are taken over at once
-	overdue     = time.Second            // the longest between two passes while a row waits for its joules
+	defaultPace = 250 * time.Millisecond // from a reading to a pass; above the ledger's slack of 50 ms
+	wakeNowSize = 2048                   // inputs in the buffer that are processed at once
+	maxPassGap  = time.Second            // between two passes while a row waits for its joules
 )
 
-// calls says whether a step is a reason to wake the goroutine; size is that of the buffer with it, open how many
-// rows wait.
-func (st *step) calls(size int, open int64) bool {
-	return st.reading != nil || size == crowd || st.rec != nil && open <= 1
+// wakes reports whether an input wakes the goroutine; size is the buffer's with it, open is how many rows wait.
+func (in *input) wakes(size int, open int64) bool {
+	return in.reading != nil || size == wakeNowSize || in.rec != nil && open <= 1
 }
 
-// call wakes the goroutine; to a crowd it comes at once.
-func (s *settler) call(size int) {
-	c := s.called
-	if size >= crowd {
-		c = s.crowded
+// signal wakes the goroutine, at once if the buffer is large.
+func (s *settler) signal(size int) {
+	c := s.wake
+	if size >= wakeNowSize {
+		c = s.wakeNow
 	}
 	select {
 	case c <- struct{}{}:
-	default: // it was called already
+	default: // it is awake already
 	}
 }
 
@@ -38,17 +36,17 @@ func (s *settler) run() {
 	for {
 		timer.Stop()
 		if s.open.Load() > 0 {
-			timer.Reset(overdue)
+			timer.Reset(maxPassGap)
 		}
 		select {
-		case <-s.called:
+		case <-s.wake:
 			timer.Reset(s.cfg.Pace)
 			select {
 			case <-timer.C:
-			case <-s.crowded:
+			case <-s.wakeNow:
 			case <-s.quit:
 			}
-		case <-s.crowded:
+		case <-s.wakeNow:
 		case <-timer.C:
 		case <-s.quit:
 		}

@@ -1,0 +1,136 @@
+package attribution
+
+import (
+	"time"
+
+	"wattline/meter"
+	"wattline/meter/energy"
+)
+
+// deviceLedger is a device's ledger and what is known of the device now. The settler's goroutine owns it.
+type deviceLedger struct {
+	index     int
+	name      string
+	cfg       *settlerConfig
+	source    string
+	channel   string // the last one that energySource was asked for, and its answer
+	answer    string
+	processor bool
+	models    []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
+	ledger    *energy.Ledger // nil until the first reading shows what the device can tell
+	last      energy.Balance // of the last row for table ledger
+	lastAt    int64          // when that was written
+
+	tempC, memB, limitMw meter.Int
+	others               bool // another process computes there
+}
+
+// maxUpstreams is how many servers of one device a ledger tells apart.
+const maxUpstreams = 8
+
+// open makes the ledger that fits the device's first reading.
+func (d *deviceLedger) open(r *reading) {
+	d.source = r.Source
+	with := opening{
+		Config:       energy.Config{Shape: r.Shape, NoCounter: len(r.Ticks) == 0, Average: r.Average},
+		Coefficients: make([]energy.Coefficients, maxUpstreams),
+	}
+	var at time.Time
+	for i, up := range d.cfg.Upstreams {
+		l, ok := d.cfg.Memory.Last(d.name, up)
+		if !ok || i >= maxUpstreams {
+			continue
+		}
+		with.Coefficients[i], d.models[i] = l.Coefficients, l.Model
+		if l.At.After(at) {
+			with.Config.Baseline, at = l.Baseline, l.At
+		}
+	}
+	d.ledger = newLedger(with.Config, with.Coefficients)
+	if d.cfg.Opened != nil {
+		d.cfg.Opened(d.index, with)
+	}
+}
+
+// newLedger makes a device's ledger, in line and offline. It tells maxUpstreams servers apart, whose coefficients may be
+// known from before.
+func newLedger(cfg energy.Config, known []energy.Coefficients) *energy.Ledger {
+	l := energy.New(cfg)
+	for i := range maxUpstreams {
+		var c energy.Coefficients
+		if i < len(known) {
+			c = known[i]
+		}
+		l.AddUpstream(c, false)
+	}
+	return l
+}
+
+// setModel notes which model an upstream serves. A model that was seen before gets its own coefficients back; a new one
+// begins with those of the model before it.
+func (d *deviceLedger) setModel(upstream int, model string) {
+	upstream = min(upstream, maxUpstreams-1)
+	if model == "" || d.ledger == nil || d.models[upstream] == model {
+		return
+	}
+	d.keep(upstream)
+	if l, ok := d.cfg.Memory.Recall(d.name, model); ok {
+		d.ledger.Recall(upstream, l.Coefficients)
+	}
+	d.models[upstream] = model
+}
+
+// keep puts what has been learnt of an upstream's model into the memory.
+func (d *deviceLedger) keep(upstream int) {
+	c := d.ledger.Coefficients(upstream)
+	if d.models[upstream] == "" || c.Decode+c.Prefill == 0 {
+		return
+	}
+	l := Learnt{Device: d.name, Model: d.models[upstream], At: d.cfg.Wall(d.cfg.Now()).UTC(), Coefficients: c, Baseline: d.ledger.Baseline()}
+	if upstream < len(d.cfg.Upstreams) {
+		l.Upstream = d.cfg.Upstreams[upstream]
+	}
+	d.cfg.Memory.Keep(l)
+}
+
+// read feeds a reading to the ledger.
+func (d *deviceLedger) read(r *reading) {
+	if d.ledger == nil {
+		if len(r.Ticks) == 0 && len(r.Samples) == 0 {
+			return
+		}
+		d.open(r)
+	}
+	if r.Lost {
+		d.ledger.Event(energy.Event{Kind: energy.Lost, At: r.At})
+	}
+	for i, j := 0, 0; i < len(r.Ticks) || j < len(r.Samples); {
+		if j == len(r.Samples) || i < len(r.Ticks) && r.Ticks[i].After <= r.Samples[j].At {
+			t := r.Ticks[i]
+			d.ledger.Tick(t.Before, t.After, t.Lo, t.Hi, t.UJ)
+			i++
+			continue
+		}
+		d.ledger.Power(r.Samples[j].At, r.Samples[j].MW)
+		j++
+	}
+	d.setGauges(r)
+}
+
+// setGauges keeps gauges, and passes on to the ledger those that matter to it.
+func (d *deviceLedger) setGauges(r *reading) {
+	if r.MemB.Valid {
+		d.memB = r.MemB
+	}
+	if r.LimitMw.Valid {
+		d.limitMw = r.LimitMw
+	}
+	if r.TempC.Valid && r.TempC != d.tempC {
+		d.tempC = r.TempC
+		d.ledger.Event(energy.Event{Kind: energy.Temperature, At: r.At, MilliC: r.TempC.V * 1000})
+	}
+	if r.Others.Valid && (r.Others.V == 1) != d.others {
+		d.others = !d.others
+		d.ledger.Event(energy.Event{Kind: energy.Contended, At: r.At, On: d.others})
+	}
+}

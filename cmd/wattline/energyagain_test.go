@@ -75,7 +75,7 @@ func TestARestartKnowsTheModel(t *testing.T) {
 // recording that attribute compares with measured shares. How far they are off means nothing here.
 func TestCoalitionsThroughServe(t *testing.T) {
 	up := llamatest.Start(t, "-c", "131072")
-	tokens := llamatest.Tokens(t, up, time.Second, 300) // of W; slots are polled 60 ms behind the start of each request
+	tokens := llamatest.Tokens(t, up, 700*time.Millisecond, 300) // of W; slots are polled 60 ms behind the start of each request
 	dir := pairThrough(t, up.URL(), tokens)
 	rec, err := attribution.ReadRecording(dir, "")
 	if err != nil {

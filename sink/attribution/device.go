@@ -120,6 +120,8 @@ func (p *Pipeline) use(index int, r *routeDevices) (*gpu.Sampler, error) {
 	}
 	if rec := p.recorder.of(index); rec != nil {
 		cfg.Recorders = []*gpu.Recorder{rec}
+	} else if p.recorder != nil && target.Info.Kind == gpu.KindGPU {
+		p.cfg.Log.Warn("the device is not recorded: no route used it when the recording began", "device", target.Info.UUID)
 	}
 	s, err := gpu.Start(cfg)
 	if err == nil {

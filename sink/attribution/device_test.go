@@ -38,10 +38,9 @@ func (u *upstream) Has(pid int) bool {
 	return err == nil && processes(pids).Has(pid)
 }
 
-// exchange plays a stream of four seconds from now on through an observer, on the pipeline's clock.
+// exchange plays a stream of four seconds from now on through the first route's observer, on the pipeline's clock.
 func exchange(p *Pipeline, card gpu.Activity, seq uint64, id string) {
 	o, clock := p.observers[0], p.cfg.Clock
-	o.Synchronise(clock.Time(1), 1)
 	step := func(e proxy.Event, phase meter.Phase) {
 		e.Seq, e.At = seq, clock.Now()
 		o.Observe(e)
@@ -75,6 +74,7 @@ func TestContended(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		p.Observer(0).Synchronise(clock.Time(1), 1)
 		own, other := gpu.Process{PID: os.Getpid(), MemB: meter.Some(5 << 30)}, gpu.Process{PID: os.Getppid(), MemB: meter.Some(1 << 30)}
 		const elsewhere = 1 << 30 // no process of this machine
 		play := func(seq uint64, id string, procs ...gpu.Process) {

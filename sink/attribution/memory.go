@@ -55,11 +55,11 @@ func OpenMemory(path string) (*Memory, error) {
 		return m, nil
 	}
 	if err != nil {
-		return m, fmt.Errorf("settle: what was learnt before cannot be read: %w", err)
+		return m, fmt.Errorf("attribution: what was learnt before cannot be read: %w", err)
 	}
 	var f memoryFile
 	if err := json.Unmarshal(text, &f); err != nil {
-		return m, fmt.Errorf("settle: what was learnt before cannot be read from %s: %w", path, err)
+		return m, fmt.Errorf("attribution: what was learnt before cannot be read from %s: %w", path, err)
 	}
 	if f.Version == memoryVersion { // of another version: learn anew
 		m.known = f.Learnt
@@ -133,7 +133,7 @@ func (m *Memory) Save() error {
 		err = replace(m.path, append(text, '\n'))
 	}
 	if err != nil {
-		return fmt.Errorf("settle: what was learnt cannot be kept: %w", err)
+		return fmt.Errorf("attribution: what was learnt cannot be kept: %w", err)
 	}
 	m.changed = false
 	return nil

@@ -22,7 +22,7 @@ func TestPassesFollowReadings(t *testing.T) {
 		"one stream, a ring":         {1, 100, 10, 11},
 		"ring and counter":           {2, 100, 20, 21},
 		"a counter read often":       {50, 100, 30, 42},
-		"a crowd of five hundred":    {1, 5000, 24, 36},
+		"five hundred streams":       {1, 5000, 24, 36},
 		"a card with nothing to do ": {1, 0, 10, 11},
 	} {
 		t.Run(name, func(t *testing.T) {

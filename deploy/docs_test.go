@@ -112,11 +112,11 @@ func TestFiguresQuotedTwiceAgree(t *testing.T) {
 	for name, quotes := range map[string]map[string]string{
 		"rms error of the joules: ours": {
 			"README.md":              `\| \*\*([\d.]+) %\*\* \| \d+ % \| \d+ % \|`,
-			"meter/energy/LEDGER.md": `(?i)wattline[^|\n]*\| \*\*([\d.]+)`,
+			"meter/energy/LEDGER.md": `(?m)^\| `+"`h100-coalitions`"+`[^\n]*?\*\*([\d.]+) %\*\*`,
 		},
 		"cost of one stream on the H100": {
 			"README.md": `one stream \(\+([\d.]+) %`,
-			"replay/proxies/results/2026-11-28-proxies.md": `\+([\d.]+) \(-0\.25`,
+			"replay/proxies/results/2026-11-28-proxies.md": `\+([\d.]+) \(-0\.25 to \+0\.29\): less`,
 		},
 		"cost of sampling": {
 			"README.md":       `and ([\d.]+) % of a core for\s+sampling`,

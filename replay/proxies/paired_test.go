@@ -62,7 +62,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// TestTheH100: what `wattline bench` measured on the card of RESULTS.md, two series at each concurrency, and the series
+// TestTheH100: what `wattline bench` measured on the card of results/2026-11-28-proxies.md, two series at each concurrency, and the series
 // together. Through wattline with everything on, tokens came slower by less than half a percent, if at all.
 func TestTheH100(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "h100-2026-11-28.json"))

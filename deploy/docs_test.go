@@ -112,7 +112,7 @@ func TestFiguresQuotedTwiceAgree(t *testing.T) {
 	for name, quotes := range map[string]map[string]string{
 		"rms error of the joules: ours": {
 			"README.md":              `\| \*\*([\d.]+) %\*\* \| \d+ % \| \d+ % \|`,
-			"meter/energy/LEDGER.md": `(?m)^\| `+"`h100-coalitions`"+`[^\n]*?\*\*([\d.]+) %\*\*`,
+			"meter/energy/LEDGER.md": `(?m)^\| ` + "`h100-coalitions`" + `[^\n]*?\*\*([\d.]+) %\*\*`,
 		},
 		"cost of one stream on the H100": {
 			"README.md": `one stream \(\+([\d.]+) %`,

@@ -20,7 +20,7 @@ func ddl(t *testing.T, args ...string) (code int, printed string) {
 	var c struct {
 		DDL ddlCmd `cmd:"" name:"ddl"`
 	}
-	parser, err := kong.New(&c, kong.DefaultEnvars("WATTLINE"))
+	parser, err := kong.New(&c, kong.DefaultEnvars("WATTLINE"), flagDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,7 @@ func (p *page) step(t *testing.T) {
 		Routes: func() []metrics.Route { return []metrics.Route{{Name: "default", InFlight: 2, Connections: 3}} },
 		Queue:  func() sink.Stats { return sink.Stats{Requests: sink.Counts{Dropped: steps}} },
 		Outbox: func() (metrics.Outbox, bool) {
-			return metrics.Outbox{Rows: map[string]int64{"requests": 5, "power": 6, "ledger": 7, "itl_gaps": 8}}, true
+			return metrics.Outbox{Rows: map[string]int64{"configs": 0, "requests": 5, "power": 6, "ledger": 7, "itl_gaps": 8}}, true
 		},
 		Lost:   func() (int64, bool) { return 2 * p.steps, true },
 		Traces: func() metrics.Export { return metrics.Export{Sent: 3 * steps} },

@@ -39,14 +39,15 @@ func TestMatch(t *testing.T) {
 		"two equal and a larger one": {slots: []Slot{busy(0, 7, 50, 90, 3), busy(1, 8, 50, 900, 3), busy(2, 9, 50, 90, 3)}, reqs: []*request{
 			with(stream(1, 10, 20, 50), func(r *request) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *request) { r.bytes = 4000 }), with(stream(3, 11, 21, 50), func(r *request) { r.bytes = 400 }),
 		}, want: []int{-1, 1, -1}},
-		"two equal and one after them":  {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 9, 50, 9, 3), busy(2, 8, 50, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), stream(2, 11, 21, 50), stream(3, 25, 30, 50)}, want: []int{-1, -1, 1}},
-		"two equal and one before them": {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 9, 50, 9, 3), busy(2, 8, 50, 9, 3)}, reqs: []*request{stream(1, 10, 12, 50), stream(2, 15, 21, 50), stream(3, 16, 30, 50)}, want: []int{0, -1, -1}},
-		"an image in the body":          {slots: []Slot{busy(0, 7, 50, 900, 3), busy(1, 8, 50, 90, 3)}, reqs: []*request{with(stream(1, 10, 20, 50), func(r *request) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *request) { r.bytes = 900_000 })}, want: []int{-1, -1}},
-		"one may not have started":      {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), stream(2, 11, 0, 50)}, want: []int{0, -1}},
-		"two may not have started":      {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*request{stream(1, 10, 0, 50), stream(2, 11, 0, 50)}, want: []int{-1, -1}},
-		"alone, may not have started":   {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*request{stream(1, 10, 0, 50)}, want: []int{0}},
-		"stream and unstreamed":         {slots: []Slot{{ID: 0, Busy: true, Task: meter.Some(7), Streams: meter.Some(0)}, busy(1, 8, 50, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), {key: 2, sent: 9, slot: -1}}, want: []int{1, 0}},
-		"three, told apart in a chain":  {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3), busy(2, 9, 20, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), stream(2, 25, 30, 50), with(stream(3, 25, 30, 50), func(r *request) { r.maxTokens = meter.Int{} })}, want: []int{0, 1, 2}},
+		"two equal and one after them":       {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 9, 50, 9, 3), busy(2, 8, 50, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), stream(2, 11, 21, 50), stream(3, 25, 30, 50)}, want: []int{-1, -1, 1}},
+		"two equal and one before them":      {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 9, 50, 9, 3), busy(2, 8, 50, 9, 3)}, reqs: []*request{stream(1, 10, 12, 50), stream(2, 15, 21, 50), stream(3, 16, 30, 50)}, want: []int{0, -1, -1}},
+		"an image in the body":               {slots: []Slot{busy(0, 7, 50, 900, 3), busy(1, 8, 50, 90, 3)}, reqs: []*request{with(stream(1, 10, 20, 50), func(r *request) { r.bytes = 400 }), with(stream(2, 11, 21, 50), func(r *request) { r.bytes = 900_000 })}, want: []int{-1, -1}},
+		"one before it may not have started": {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*request{stream(1, 10, 0, 50), stream(2, 11, 20, 50)}, want: []int{-1, 0}},
+		"one may not have started":           {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), stream(2, 11, 0, 50)}, want: []int{0, -1}},
+		"two may not have started":           {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*request{stream(1, 10, 0, 50), stream(2, 11, 0, 50)}, want: []int{-1, -1}},
+		"alone, may not have started":        {slots: []Slot{busy(0, 7, 50, 9, 3)}, reqs: []*request{stream(1, 10, 0, 50)}, want: []int{0}},
+		"stream and unstreamed":              {slots: []Slot{{ID: 0, Busy: true, Task: meter.Some(7), Streams: meter.Some(0)}, busy(1, 8, 50, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), {key: 2, sent: 9, slot: -1}}, want: []int{1, 0}},
+		"three, told apart in a chain":       {slots: []Slot{busy(0, 7, 50, 9, 3), busy(1, 8, 50, 9, 3), busy(2, 9, 20, 9, 3)}, reqs: []*request{stream(1, 10, 20, 50), stream(2, 25, 30, 50), with(stream(3, 25, 30, 50), func(r *request) { r.maxTokens = meter.Int{} })}, want: []int{0, 1, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			match(c.slots, c.reqs, c.lastTask, c.lastAt)

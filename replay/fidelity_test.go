@@ -92,7 +92,11 @@ func TestFidelitySoak(t *testing.T) {
 }
 
 func forEachLoad(t *testing.T, test func(t *testing.T, n int, open bool)) {
-	for _, n := range []int{1, 32, 256} {
+	loads := []int{1}
+	if os.Getenv("WATTLINE_SOAK") != "" { // many at once on shared cores measure the cores: for a machine at rest
+		loads = []int{1, 32, 256}
+	}
+	for _, n := range loads {
 		t.Run(fmt.Sprintf("closed, %d in flight", n), func(t *testing.T) { test(t, n, false) })
 		t.Run(fmt.Sprintf("open, %d in flight on average", n), func(t *testing.T) { test(t, n, true) })
 	}

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Options of a Server. The zero value is a server without TLS whose only user is default, without a password.
@@ -162,7 +163,15 @@ func (s *Server) Refuse() {
 }
 
 // Accept opens the ports again.
-func (s *Server) Accept() error { return s.listen() }
+func (s *Server) Accept() error {
+	err := s.listen()
+	// Another process's outgoing connection may hold the port for a moment.
+	for i := 0; i < 100 && errors.Is(err, syscall.EADDRINUSE); i++ {
+		time.Sleep(100 * time.Millisecond)
+		err = s.listen()
+	}
+	return err
+}
 
 // authenticate returns ClickHouse's own exception for a wrong user or password.
 func (s *Server) authenticate(user, password string) error {

@@ -114,7 +114,7 @@ type late struct {
 
 func newLate(n int) *late {
 	s := &late{l: New(Config{}), n: uint64(n), now: 10e9}
-	for range maxUpstreams { // as sink/attribution registers them
+	for range MaxUpstreams { // as sink/attribution registers them
 		s.l.AddUpstream(Coefficients{}, false)
 	}
 	for range 50_000 {

@@ -42,7 +42,7 @@ type Event struct {
 	Request uint64 // the caller's key; not 0
 	At      int64
 
-	Upstream   int   // Arrive: index of the server, from Ledger.AddUpstream
+	Upstream   int   // Arrive: index of the server, from Ledger.AddUpstream; one of MaxUpstreams or more is taken as the last
 	PromptHint int64 // Arrive: size of the prompt in any fixed unit (body bytes), to guess its tokens before they are known; 0 unknown
 	Late       bool  // Arrive: the phases become known only with End (an unstreamed reply)
 

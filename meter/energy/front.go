@@ -17,7 +17,7 @@ type window struct {
 	tail                         bool                  // nobody works, and somebody did less than tailTime ago
 	estimated                    bool                  // some of its energy was shaped by the model alone, over a gap
 	prompts                      int                   // which of the spans of prefill it belongs to
-	steps                        [maxUpstreams]float64 // decode steps of each group
+	steps                        [MaxUpstreams]float64 // decode steps of each group
 }
 
 // front is the pass that cuts time into windows.
@@ -60,8 +60,12 @@ const (
 
 // arrive takes an Arrive event: it makes the request's state and queues the event.
 func (l *Ledger) arrive(e Event) {
+	if over := e.Upstream - MaxUpstreams + 1; over > 0 {
+		l.back.stats.UpstreamsOverLimit = max(l.back.stats.UpstreamsOverLimit, int64(over))
+		e.Upstream = MaxUpstreams - 1
+	}
 	if _, ok := l.byKey[e.Request]; ok || e.Upstream < 0 || e.Upstream >= len(l.groups) {
-		l.back.stats.Unknown++
+		l.back.stats.UnknownEvents++
 		return
 	}
 	var i int32
@@ -100,7 +104,7 @@ func (l *Ledger) busyGroup(g *group) {
 func (l *Ledger) observe(e Event, i int32) {
 	r := l.req(i)
 	if e.Kind == Decode && l.queue.len() >= maxQueue {
-		l.back.stats.Folded++
+		l.back.stats.UnqueuedDecodes++
 		return
 	}
 	if e.Kind == End {
@@ -148,7 +152,7 @@ func (l *Ledger) observeLate(e Event, i int32) {
 func (l *Ledger) push(e Event, i int32) {
 	if l.front.started && e.At < l.front.open.t0 {
 		e.At = l.front.open.t0
-		l.back.stats.Late++
+		l.back.stats.LateEvents++
 	}
 	l.queue.push(compact(&e, i))
 }
@@ -326,5 +330,5 @@ func (f *front) cut(events uint64, t int64) {
 	o.t1, o.events = t, events
 	f.windows.push(*o)
 	o.t0 = t
-	o.steps = [maxUpstreams]float64{}
+	o.steps = [MaxUpstreams]float64{}
 }

@@ -63,8 +63,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// maxUpstreams is how many servers on one device are told apart.
-const maxUpstreams = 8
+// MaxUpstreams is how many servers on one device are told apart. The requests of further ones are taken as
+// the last one's.
+const MaxUpstreams = 8
 
 // slack is how long after its stamp an event may still be handed over: goroutines that report events
 // are not perfectly ordered.
@@ -103,12 +104,10 @@ func New(cfg Config) *Ledger {
 // AddUpstream registers a server that runs on this device and returns its index for Arrive events.
 // unified says that its slots are thought to share one KV cache (--kv-unified), so that all decoders share
 // one read of the weights; which is true is learnt where slots are known.
-// The zero Coefficients stand for nothing known. A device has at most maxUpstreams; further ones are
-// taken as one with the last.
+// The zero Coefficients stand for nothing known. Beyond MaxUpstreams it returns the last one's index.
 func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
-	if len(l.groups) == maxUpstreams {
-		l.back.stats.UpstreamsOver++
-		return maxUpstreams - 1
+	if len(l.groups) == MaxUpstreams {
+		return MaxUpstreams - 1
 	}
 	l.groups = append(l.groups, newGroup(len(l.groups), c, unified))
 	l.back.peakMW = max(l.back.peakMW, c.PeakMW)
@@ -178,7 +177,7 @@ func (l *Ledger) Event(e Event) {
 	default:
 		i, ok := l.byKey[e.Request]
 		if !ok || l.req(i).ended != (e.Kind == SlotIdle) {
-			l.back.stats.Unknown++
+			l.back.stats.UnknownEvents++
 			return
 		}
 		l.observe(e, i)

@@ -5,21 +5,33 @@ import (
 	"time"
 )
 
-// A ninth upstream shares the eighth's coefficients, and Stats says so.
-func TestUpstreamsBeyondTheLimitAreCounted(t *testing.T) {
+// TestUpstreamsOverLimit: requests of a ninth and tenth upstream get results from the eighth's coefficients, and
+// Stats counts the two, however many requests they send.
+func TestUpstreamsOverLimit(t *testing.T) {
+	const upstreams, rounds = MaxUpstreams + 2, 3
 	l := New(Config{})
-	for k := range maxUpstreams + 2 {
-		if got, want := l.AddUpstream(Coefficients{}, false), min(k, maxUpstreams-1); got != want {
+	for k := range upstreams {
+		if got, want := l.AddUpstream(Coefficients{}, false), min(k, MaxUpstreams-1); got != want {
 			t.Errorf("upstream %d has index %d, want %d", k, got, want)
 		}
 	}
-	if n := l.Stats().UpstreamsOver; n != 2 {
+	for k := range int64(upstreams * rounds) {
+		at := 1e9 + k*20*ms
+		l.Power(at, 100_000)
+		l.Event(Event{Kind: Arrive, Request: uint64(k + 1), At: at, Upstream: int(k % upstreams)})
+		l.Event(Event{Kind: End, Request: uint64(k + 1), At: at + 10*ms})
+	}
+	if n := l.Stats().UpstreamsOverLimit; n != 2 {
 		t.Errorf("%d upstreams counted beyond the limit, want 2", n)
+	}
+	l.Close(3e9)
+	if n := len(l.results); n != upstreams*rounds || l.Stats().UnknownEvents != 0 {
+		t.Errorf("%d results of %d requests, %+v", n, upstreams*rounds, l.Stats())
 	}
 }
 
 // More prefills than are remembered pass before the first window gets its energy: Stats counts the lost ones.
-func TestDroppedSpansAreCounted(t *testing.T) {
+func TestForgottenPrefills(t *testing.T) {
 	for _, n := range []int{maxSpans / 2, 2 * maxSpans} {
 		l := New(Config{})
 		l.AddUpstream(Coefficients{}, false)
@@ -33,14 +45,14 @@ func TestDroppedSpansAreCounted(t *testing.T) {
 			l.Event(Event{Kind: End, Request: key, At: at + 10*ms})
 			l.Advance(at + 15*ms)
 		}
-		if got := l.Stats().SpansDropped; (got > 0) != (n > maxSpans) {
+		if got := l.Stats().ForgottenPrefills; (got > 0) != (n > maxSpans) {
 			t.Errorf("%d prefills: %d counted as dropped", n, got)
 		}
 	}
 }
 
 // A 1 s average read every 20 ms is held whole; one read every 10 ms is not, and Stats says so.
-func TestDroppedAverageCellsAreCounted(t *testing.T) {
+func TestEarlyAverageCells(t *testing.T) {
 	for _, every := range []int64{20 * ms, 10 * ms} {
 		l := New(Config{Shape: ShapeAverage, NoCounter: true, Average: time.Second})
 		l.AddUpstream(Coefficients{}, false)
@@ -50,7 +62,7 @@ func TestDroppedAverageCellsAreCounted(t *testing.T) {
 			l.Advance(now)
 		}
 		l.Close(10e9)
-		if got := l.Stats().CellsDropped; (got > 0) != (every < 20*ms) {
+		if got := l.Stats().EarlyAverageCells; (got > 0) != (every < 20*ms) {
 			t.Errorf("read every %v: %d parts counted as dropped", time.Duration(every), got)
 		}
 	}

@@ -121,20 +121,20 @@ func (l *Ledger) Balance() Balance {
 	return v
 }
 
-// Stats count what could not be taken as it came.
+// Stats counts, since the ledger was made, what a limit made it handle less exactly or not at all. No
+// counter ever falls.
 type Stats struct {
-	Unknown int64 // events of requests that are not in flight
-	Late    int64 // events older than what was already settled
-	Folded  int64 // token events not queued because the queue was full
-
-	SpansDropped  int64 // prefills whose expected work was forgotten because more than maxSpans waited
-	CellsDropped  int64 // parts of an average given out early because more than maxCells readings covered them
-	UpstreamsOver int64 // upstreams beyond maxUpstreams, which share the last one's coefficients
+	UnknownEvents      int64 // events of requests that are not in flight; they were ignored
+	LateEvents         int64 // events older than the time already divided; they were moved to its end
+	UnqueuedDecodes    int64 // Decode events ignored because the queue of events was full
+	ForgottenPrefills  int64 // stretches of prefill forgotten before their energy came, as too many waited
+	EarlyAverageCells  int64 // parts of a moving average released early, as too many readings cover one length
+	UpstreamsOverLimit int64 // upstreams beyond MaxUpstreams that sent requests; they share the last one's coefficients
 }
 
-// Stats returns the counters.
+// Stats returns the counters. Read them after Advance.
 func (l *Ledger) Stats() Stats {
 	s := l.back.stats
-	s.SpansDropped, s.CellsDropped = l.front.dropped, l.src.average.dropped
+	s.ForgottenPrefills, s.EarlyAverageCells = l.front.dropped, l.src.average.dropped
 	return s
 }

@@ -93,7 +93,7 @@ func TestASlotSeenIdle(t *testing.T) {
 			l.Counter(now, now, work.uj(now))
 			l.Advance(now)
 		}
-		if u := l.Stats().Unknown; u != 0 {
+		if u := l.Stats().UnknownEvents; u != 0 {
 			t.Errorf("%d events were not taken", u)
 		}
 		return only(t, l, at(60))

@@ -26,7 +26,7 @@ type deviceLedger struct {
 }
 
 // maxUpstreams is how many servers of one device a ledger tells apart.
-const maxUpstreams = 8
+const maxUpstreams = energy.MaxUpstreams
 
 // open makes the ledger that fits the device's first reading.
 func (d *deviceLedger) open(r *reading) {

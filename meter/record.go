@@ -1,38 +1,9 @@
 package meter
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
 )
-
-// Int is an integer that may be absent. The zero value is null: "not obtained".
-// A measured zero is Some(0); nothing in wattline writes a zero for an unknown.
-type Int struct {
-	V     int64
-	Valid bool
-}
-
-// Some returns a present integer.
-func Some(v int64) Int { return Int{V: v, Valid: true} }
-
-// MarshalJSON writes the integer, or null when it is absent.
-func (i Int) MarshalJSON() ([]byte, error) {
-	if !i.Valid {
-		return []byte("null"), nil
-	}
-	return json.Marshal(i.V)
-}
-
-// UnmarshalJSON reads an integer or null.
-func (i *Int) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		*i = Int{}
-		return nil
-	}
-	i.Valid = true
-	return json.Unmarshal(b, &i.V)
-}
 
 // Outcome says how an exchange ended.
 type Outcome string
@@ -167,14 +138,129 @@ type Record struct {
 	GCO2PerKWhMilli  Int
 }
 
-// Column describes one column: its name in every engine and every JSON object, its unit ("" where
-// it has none), and what it means. Ptr returns a pointer to the field: *string, *Outcome, *time.Time,
-// *Int, *map[string]string, *[]string, *[]int64 or **Details, which is also how an engine learns the type.
+// Column describes one column: the schema version that brought it, its name in every engine and every JSON
+// object, its unit ("" where it has none), and what it means. Ptr returns a pointer to the field: *string,
+// *Outcome, *time.Time, *Int, *map[string]string, *[]string, *[]int64 or **Details; the engines derive their
+// column type from it.
 type Column struct {
-	Name string
-	Unit string
-	Doc  string
-	Ptr  func(*Record) any
+	Since int
+	Name  string
+	Unit  string
+	Doc   string
+	Ptr   func(*Record) any
+}
+
+// Columns returns every column in its canonical order. The store, ClickHouse, the admin API and
+// the command line all read this one table. The Since of a new column is one above the last release's
+// sink.SchemaVersion: existing stores and databases get the column from that.
+func Columns() []Column { return columns[:] }
+
+//nolint:gochecknoglobals // a constant table; Go has no constant slices
+var columns = [...]Column{
+	{1, "id", "", "UUIDv7 of the request", func(r *Record) any { return &r.ID }},
+	{1, "started_at", "", "wall time at P0, when the request's head had been read (UTC)", func(r *Record) any { return &r.StartedAt }},
+	{1, "instance", "", "the wattline that measured it (default: host name)", func(r *Record) any { return &r.Instance }},
+	{1, "route", "", "name of the route it came in by", func(r *Record) any { return &r.Route }},
+	{1, "upstream", "", "address of the server that answered", func(r *Record) any { return &r.Upstream }},
+	{1, "method", "", "HTTP method", func(r *Record) any { return &r.Method }},
+	{1, "path", "", "request path without its query", func(r *Record) any { return &r.Path }},
+	{1, "dialect", "", "which API the path speaks; null where no tokens are metered", func(r *Record) any { return &r.Dialect }},
+	{1, "model", "", "model that the reply names, else the one the request asked for", func(r *Record) any { return &r.Model }},
+	{1, "stream", "", "1 streamed, 0 not", func(r *Record) any { return &r.Stream }},
+	{1, "status", "", "HTTP status the client was given", func(r *Record) any { return &r.Status }},
+	{1, "outcome", "", "ok, cancelled, truncated, upstream_error or rejected", func(r *Record) any { return &r.Outcome }},
+	{1, "finish_reason", "", "why generation ended, in the server's word (stop, length, tool_calls, ...)", func(r *Record) any { return &r.FinishReason }},
+	{1, "error", "", "what went wrong, or why the body was not metered", func(r *Record) any { return &r.Error }},
+	{1, "config_id", "", "row of table configs in force", func(r *Record) any { return &r.ConfigID }},
+
+	{1, "client_request_id", "", "the client's own X-Request-Id", func(r *Record) any { return &r.ClientRequestID }},
+	{1, "trace_id", "", "W3C trace id", func(r *Record) any { return &r.TraceID }},
+	{1, "agent", "", "first product of User-Agent", func(r *Record) any { return &r.Agent }},
+	{1, "session", "", "session header, hashed unless --identify plain", func(r *Record) any { return &r.Session }},
+	{1, "user", "", "user header or body field, hashed unless --identify plain", func(r *Record) any { return &r.User }},
+	{1, "api_key_id", "", "keyed hash of the API key; the key itself is never kept", func(r *Record) any { return &r.APIKeyID }},
+	{1, "client_addr", "", "client address, hashed unless --identify plain", func(r *Record) any { return &r.ClientAddr }},
+	{1, "labels", "", "X-Wattline-Labels, else the route's", func(r *Record) any { return &r.Labels }},
+
+	{1, "ttfb_us", "us", "H - P0: head of the upstream's reply", func(r *Record) any { return &r.TTFBUs }},
+	{1, "ttft_us", "us", "W1 - P0: first generated output flushed to the client; null when not streamed", func(r *Record) any { return &r.TTFTUs }},
+	{1, "ttfo_us", "us", "O1 - P0: first output that is not reasoning", func(r *Record) any { return &r.TTFOUs }},
+	{1, "upstream_ttft_us", "us", "T1 - P1: first generated output as the upstream gave it", func(r *Record) any { return &r.UpstreamTTFTUs }},
+	{1, "duration_us", "us", "E - P0: to the end of the upstream's reply", func(r *Record) any { return &r.DurationUs }},
+	{1, "queue_us", "us", "S - P1: waiting for a slot, tokenising and templating included", func(r *Record) any { return &r.QueueUs }},
+	{1, "prefill_us", "us", "the server's prompt_ms (residence), else T1 - S", func(r *Record) any { return &r.PrefillUs }},
+	{1, "decode_us", "us", "Tn - T1; not streamed: the server's predicted_ms", func(r *Record) any { return &r.DecodeUs }},
+	{1, "itl_p50_us", "us", "median gap between output events", func(r *Record) any { return &r.ITLP50Us }},
+	{1, "itl_p90_us", "us", "90th percentile of the gaps", func(r *Record) any { return &r.ITLP90Us }},
+	{1, "itl_p99_us", "us", "99th percentile of the gaps", func(r *Record) any { return &r.ITLP99Us }},
+	{1, "itl_max_us", "us", "longest gap", func(r *Record) any { return &r.ITLMaxUs }},
+	{1, "stalls", "", "gaps > 5 x the median and > 50 ms", func(r *Record) any { return &r.Stalls }},
+	{1, "write_blocked_us", "us", "time spent in writes to the client", func(r *Record) any { return &r.WriteBlockedUs }},
+	{1, "proxy_overhead_us", "us", "(P1 - max(P0, R)) + (W1 - T1): what wattline added before the first token", func(r *Record) any { return &r.ProxyOverheadUs }},
+
+	{1, "prompt_tokens", "", "tokens of the prompt, cached ones included", func(r *Record) any { return &r.PromptTokens }},
+	{1, "cached_tokens", "", "prompt tokens reused from the cache", func(r *Record) any { return &r.CachedTokens }},
+	{1, "output_tokens", "", "generated tokens by the server's final count; null where it gave none", func(r *Record) any { return &r.OutputTokens }},
+	{1, "reasoning_tokens", "", "output tokens that were reasoning, where the server says so", func(r *Record) any { return &r.ReasoningTokens }},
+	{1, "draft_tokens", "", "speculative tokens drafted", func(r *Record) any { return &r.DraftTokens }},
+	{1, "draft_accepted_tokens", "", "speculative tokens accepted", func(r *Record) any { return &r.DraftAcceptedTokens }},
+	{1, "max_tokens", "", "the limit that the request set", func(r *Record) any { return &r.MaxTokens }},
+	{1, "output_events", "", "stream events that carried generated output", func(r *Record) any { return &r.OutputEvents }},
+	{1, "token_source", "", "where output_tokens came from: usage, timings, native; events: nowhere, output_events is a lower bound", func(r *Record) any { return &r.TokenSource }},
+	{1, "messages", "", "messages in the request", func(r *Record) any { return &r.Messages }},
+	{1, "tools", "", "tools offered in the request", func(r *Record) any { return &r.Tools }},
+	{1, "request_bytes", "By", "request body as received, framing excluded", func(r *Record) any { return &r.RequestBytes }},
+	{1, "response_bytes", "By", "reply body as sent, framing excluded", func(r *Record) any { return &r.ResponseBytes }},
+	{1, "mean_concurrency", "1/1000", "time-weighted requests in flight on the route during this one, in thousandths", func(r *Record) any { return &r.MeanConcurrency }},
+
+	{1, "gpu_uj", "uJ", "gpu_active_uj + gpu_idle_uj", func(r *Record) any { return &r.GPUUj }},
+	{1, "gpu_active_uj", "uJ", "gpu_prefill_uj + gpu_decode_uj", func(r *Record) any { return &r.GPUActiveUj }},
+	{1, "gpu_idle_uj", "uJ", "share of the loaded-idle draw", func(r *Record) any { return &r.GPUIdleUj }},
+	{1, "gpu_prefill_uj", "uJ", "active joules of the prompt", func(r *Record) any { return &r.GPUPrefillUj }},
+	{1, "gpu_decode_uj", "uJ", "active joules of the generation", func(r *Record) any { return &r.GPUDecodeUj }},
+	{1, "gpu_estimate_uj", "uJ", "the estimate where gpu_uj is below resolution", func(r *Record) any { return &r.GPUEstimateUj }},
+	{1, "gpu_sigma_uj", "uJ", "standard error of gpu_uj", func(r *Record) any { return &r.GPUSigmaUj }},
+	{1, "gpu_active_sigma_uj", "uJ", "standard error of gpu_active_uj", func(r *Record) any { return &r.GPUActiveSigmaUj }},
+	{1, "gpu_time_uj", "uJ", "the by-time rule, for comparison", func(r *Record) any { return &r.GPUTimeUj }},
+	{1, "gpu_token_uj", "uJ", "the by-token rule, for comparison", func(r *Record) any { return &r.GPUTokenUj }},
+	{1, "energy_quality", "", "pending, unavailable, partial, below_resolution, contended, estimated, shared or measured", func(r *Record) any { return &r.EnergyQuality }},
+	{1, "energy_method", "", "rule that gave gpu_uj", func(r *Record) any { return &r.EnergyMethod }},
+	{1, "energy_source", "", "power source behind it", func(r *Record) any { return &r.EnergySource }},
+	{1, "cpu_uj", "uJ", "CPU package and DRAM joules by the server's CPU share", func(r *Record) any { return &r.CPUUj }},
+	{1, "gpu_mean_mw", "mW", "mean board power while it held a slot", func(r *Record) any { return &r.GPUMeanMw }},
+	{1, "gpu_devices", "", "devices that served it", func(r *Record) any { return &r.GPUDevices }},
+	{1, "gpu_uj_by_device", "uJ", "gpu_uj per entry of gpu_devices", func(r *Record) any { return &r.GPUUjByDevice }},
+	{1, "gpu_power_limit_mw", "mW", "enforced power limit", func(r *Record) any { return &r.GPUPowerLimitMw }},
+	{1, "vram_bytes", "By", "device memory used by the server", func(r *Record) any { return &r.VRAMBytes }},
+	{1, "ram_bytes", "By", "resident memory of the server", func(r *Record) any { return &r.RAMBytes }},
+	{1, "gpu_temp_c", "Cel", "highest GPU temperature meanwhile", func(r *Record) any { return &r.GPUTempC }},
+	{1, "price_per_kwh_micro", "1e-6/kWh", "configured price, in millionths of the currency unit", func(r *Record) any { return &r.PricePerKWhMicro }},
+	{1, "gco2_per_kwh_milli", "mg/kWh", "configured carbon intensity", func(r *Record) any { return &r.GCO2PerKWhMilli }},
+
+	{1, "details", "", "JSON object: what the request asked and the reply told beside the columns (temperature, seed, slot, where each phase came from, ...)", func(r *Record) any { return &r.Details }},
+}
+
+// Null reports whether the column holds nothing in r.
+func (c Column) Null(r *Record) bool {
+	switch p := c.Ptr(r).(type) {
+	case *string:
+		return *p == ""
+	case *Outcome:
+		return *p == ""
+	case *time.Time:
+		return p.IsZero()
+	case *Int:
+		return !p.Valid
+	case *map[string]string:
+		return *p == nil
+	case *[]string:
+		return *p == nil
+	case *[]int64:
+		return *p == nil
+	case **Details:
+		return *p == nil
+	}
+	panic("meter: column " + c.Name + " has a field of an unknown type")
 }
 
 // EnergyUj is the request's joules, in uJ: the GPUs', or, of a server without a GPU, the processor's.

@@ -2,15 +2,15 @@ package sink
 
 import "wattline/meter"
 
-// Column describes one column of a table whose rows are T, as meter.Column does for requests: its name
-// in every engine and every JSON object, its unit ("" where it has none), and what it means. Ptr returns
-// a pointer to the field: *string, *time.Time, *meter.Int, *[]string, *[]uint32 or *map[string]string, which is
-// also how an engine learns the type. An empty string, nil slice or map and an invalid Int are null.
+// Column describes one column of a table whose rows are T, as meter.Column does for requests. Ptr returns a pointer to
+// the field: *string, *time.Time, *meter.Int, *[]string, *[]uint32 or *map[string]string. An empty string, a nil slice or
+// map and an invalid Int are null.
 type Column[T any] struct {
-	Name string
-	Unit string
-	Doc  string
-	Ptr  func(*T) any
+	Since int
+	Name  string
+	Unit  string
+	Doc   string
+	Ptr   func(*T) any
 }
 
 // RequestColumns returns the columns of table requests in their canonical order.
@@ -20,4 +20,16 @@ func RequestColumns() []Column[meter.Record] {
 		columns = append(columns, Column[meter.Record](c))
 	}
 	return columns
+}
+
+// SchemaVersion is the newest schema version: the highest Since of any column.
+func SchemaVersion() int {
+	return max(newest(RequestColumns()), newest(PowerColumns()), newest(LedgerColumns()), newest(ConfigColumns()), newest(GapsColumns()))
+}
+
+func newest[T any](columns []Column[T]) (version int) {
+	for _, c := range columns {
+		version = max(version, c.Since)
+	}
+	return version
 }

@@ -14,9 +14,9 @@ type Gaps struct {
 // GapsColumns returns the columns of table itl_gaps in their canonical order.
 func GapsColumns() []Column[Gaps] {
 	return []Column[Gaps]{
-		{"id", "", "the request", func(g *Gaps) any { return &g.ID }},
-		{"started_at", "", "the request's started_at, which ages the row", func(g *Gaps) any { return &g.StartedAt }},
-		{"instance", "", "the wattline that measured it", func(g *Gaps) any { return &g.Instance }},
-		{"gaps_us", "us", "time between one output event and the next, in order", func(g *Gaps) any { return &g.GapsUs }},
+		{1, "id", "", "the request", func(g *Gaps) any { return &g.ID }},
+		{1, "started_at", "", "the request's started_at, which ages the row", func(g *Gaps) any { return &g.StartedAt }},
+		{1, "instance", "", "the wattline that measured it", func(g *Gaps) any { return &g.Instance }},
+		{1, "gaps_us", "us", "time between one output event and the next, in order", func(g *Gaps) any { return &g.GapsUs }},
 	}
 }

@@ -30,17 +30,17 @@ type Ledger struct {
 // LedgerColumns returns the columns of table ledger in their canonical order.
 func LedgerColumns() []Column[Ledger] {
 	return []Column[Ledger]{
-		{"at", "", "start of the window (UTC)", func(l *Ledger) any { return &l.At }},
-		{"instance", "", "the wattline that measured it", func(l *Ledger) any { return &l.Instance }},
-		{"device", "", "device, named as in gpu_devices", func(l *Ledger) any { return &l.Device }},
-		{"span_us", "us", "length of the window; 60 s once thinned", func(l *Ledger) any { return &l.SpanUs }},
-		{"counter_uj", "uJ", "what the energy counter advanced by", func(l *Ledger) any { return &l.CounterUj }},
-		{"requests_active_uj", "uJ", "active joules given to requests", func(l *Ledger) any { return &l.RequestsActiveUj }},
-		{"requests_idle_uj", "uJ", "idle share given to requests", func(l *Ledger) any { return &l.RequestsIdleUj }},
-		{"pools_uj", "uJ", "joules that entered (+) or left (-) pools of overlapping prefills", func(l *Ledger) any { return &l.PoolsUj }},
-		{"idle_uj", "uJ", "idle draw with nothing in flight", func(l *Ledger) any { return &l.IdleUj }},
-		{"residual_uj", "uJ", "what nobody is charged for: cool-down, other processes, outside the model", func(l *Ledger) any { return &l.ResidualUj }},
-		{"idle_sigma_uj", "uJ", "standard error of idle_uj", func(l *Ledger) any { return &l.IdleSigmaUj }},
-		{"source", "", "energy source behind the row", func(l *Ledger) any { return &l.Source }},
+		{1, "at", "", "start of the window (UTC)", func(l *Ledger) any { return &l.At }},
+		{1, "instance", "", "the wattline that measured it", func(l *Ledger) any { return &l.Instance }},
+		{1, "device", "", "device, named as in gpu_devices", func(l *Ledger) any { return &l.Device }},
+		{1, "span_us", "us", "length of the window; 60 s once thinned", func(l *Ledger) any { return &l.SpanUs }},
+		{1, "counter_uj", "uJ", "what the energy counter advanced by", func(l *Ledger) any { return &l.CounterUj }},
+		{1, "requests_active_uj", "uJ", "active joules given to requests", func(l *Ledger) any { return &l.RequestsActiveUj }},
+		{1, "requests_idle_uj", "uJ", "idle share given to requests", func(l *Ledger) any { return &l.RequestsIdleUj }},
+		{1, "pools_uj", "uJ", "joules that entered (+) or left (-) pools of overlapping prefills", func(l *Ledger) any { return &l.PoolsUj }},
+		{1, "idle_uj", "uJ", "idle draw with nothing in flight", func(l *Ledger) any { return &l.IdleUj }},
+		{1, "residual_uj", "uJ", "what nobody is charged for: cool-down, other processes, outside the model", func(l *Ledger) any { return &l.ResidualUj }},
+		{1, "idle_sigma_uj", "uJ", "standard error of idle_uj", func(l *Ledger) any { return &l.IdleSigmaUj }},
+		{1, "source", "", "energy source behind the row", func(l *Ledger) any { return &l.Source }},
 	}
 }

@@ -46,19 +46,19 @@ func (c *ServerConfig) Identify() {
 // ConfigColumns returns the columns of table configs in their canonical order.
 func ConfigColumns() []Column[ServerConfig] {
 	return []Column[ServerConfig]{
-		{"config_id", "", "hash of the facts below", func(c *ServerConfig) any { return &c.ConfigID }},
-		{"at", "", "when these facts were first seen together (UTC)", func(c *ServerConfig) any { return &c.At }},
-		{"instance", "", "the wattline that saw them", func(c *ServerConfig) any { return &c.Instance }},
-		{"upstream", "", "address of the server", func(c *ServerConfig) any { return &c.Upstream }},
-		{"server_build", "", "build the server reports", func(c *ServerConfig) any { return &c.ServerBuild }},
-		{"server_flags", "", "flags of its command line, secrets removed", func(c *ServerConfig) any { return &c.ServerFlags }},
-		{"model", "", "model it serves", func(c *ServerConfig) any { return &c.Model }},
-		{"quantisation", "", "quantisation of its weights", func(c *ServerConfig) any { return &c.Quantisation }},
-		{"context_tokens", "", "context length of a slot", func(c *ServerConfig) any { return &c.ContextTokens }},
-		{"slots", "", "slots it serves at once", func(c *ServerConfig) any { return &c.Slots }},
-		{"gpus", "", "names of its devices", func(c *ServerConfig) any { return &c.GPUs }},
-		{"driver", "", "driver version", func(c *ServerConfig) any { return &c.Driver }},
-		{"gpu_power_limit_mw", "mW", "enforced power limit", func(c *ServerConfig) any { return &c.GPUPowerLimitMw }},
-		{"wattline_version", "", "version of this program", func(c *ServerConfig) any { return &c.WattlineVersion }},
+		{1, "config_id", "", "hash of the facts below", func(c *ServerConfig) any { return &c.ConfigID }},
+		{1, "at", "", "when these facts were first seen together (UTC)", func(c *ServerConfig) any { return &c.At }},
+		{1, "instance", "", "the wattline that saw them", func(c *ServerConfig) any { return &c.Instance }},
+		{1, "upstream", "", "address of the server", func(c *ServerConfig) any { return &c.Upstream }},
+		{1, "server_build", "", "build the server reports", func(c *ServerConfig) any { return &c.ServerBuild }},
+		{1, "server_flags", "", "flags of its command line, secrets removed", func(c *ServerConfig) any { return &c.ServerFlags }},
+		{1, "model", "", "model it serves", func(c *ServerConfig) any { return &c.Model }},
+		{1, "quantisation", "", "quantisation of its weights", func(c *ServerConfig) any { return &c.Quantisation }},
+		{1, "context_tokens", "", "context length of a slot", func(c *ServerConfig) any { return &c.ContextTokens }},
+		{1, "slots", "", "slots it serves at once", func(c *ServerConfig) any { return &c.Slots }},
+		{1, "gpus", "", "names of its devices", func(c *ServerConfig) any { return &c.GPUs }},
+		{1, "driver", "", "driver version", func(c *ServerConfig) any { return &c.Driver }},
+		{1, "gpu_power_limit_mw", "mW", "enforced power limit", func(c *ServerConfig) any { return &c.GPUPowerLimitMw }},
+		{1, "wattline_version", "", "version of this program", func(c *ServerConfig) any { return &c.WattlineVersion }},
 	}
 }

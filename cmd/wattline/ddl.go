@@ -7,6 +7,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/sink"
 	"wattline/sink/clickhouse"
 )
 
@@ -45,7 +46,7 @@ func (c *ddlCmd) Run(a *app, kctx *kong.Context) (err error) {
 		if err := client.Apply(a.ctx, c.Cluster); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(a.stdout, "%s is at schema version %d\n", target, clickhouse.SchemaVersion); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%s is at schema version %d\n", target, sink.SchemaVersion()); err != nil {
 			return err
 		}
 	}

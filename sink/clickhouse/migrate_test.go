@@ -1,8 +1,11 @@
 package clickhouse
 
 import (
+	"fmt"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +23,8 @@ func next() schema {
 		column{"gpu_hotspot_c", "Nullable(Int64)", codecInt, "a column of tomorrow", s.version},
 		column{"cooling", "LowCardinality(Nullable(String))", codecText, "another", s.version})
 	s.tables = append(s.tables, table{
-		name: "carbon", time: "at", order: []string{"instance", "at"}, key: "instance", since: s.version,
-		columns: []column{{"at", timeType, codecInt, "when", s.version}, {"instance", "LowCardinality(String)", codecText, "who", s.version}, batchColumn()},
+		name: "carbon", time: "at", order: []string{"instance", "at"}, key: "instance",
+		columns: []column{{"at", timeType, codecInt, "when", s.version}, {"instance", "LowCardinality(String)", codecText, "who", s.version}, batchColumn(s.version)},
 	})
 	return s
 }
@@ -30,7 +33,7 @@ func next() schema {
 func previous() schema {
 	s := current()
 	s.version--
-	s.tables = slices.DeleteFunc(s.tables, func(t table) bool { return t.since > s.version })
+	s.tables = slices.DeleteFunc(s.tables, func(t table) bool { return t.since() > s.version })
 	for i := range s.tables {
 		s.tables[i].columns = slices.DeleteFunc(s.tables[i].columns, func(c column) bool { return c.since > s.version })
 	}
@@ -95,14 +98,41 @@ func TestMigrations(t *testing.T) {
 		if got := w.query("SELECT name FROM system.columns WHERE database = '" + w.db + "' AND table = 'requests' AND position > (SELECT position FROM system.columns WHERE database = '" + w.db + "' AND table = 'requests' AND name = 'gpu_temp_c') ORDER BY position LIMIT 2"); got != "gpu_hotspot_c\ncooling" {
 			t.Errorf("the new columns are %q", got)
 		}
-		if got := w.query("SELECT version FROM $db." + versionTable + " ORDER BY version"); got != "1\n2\n3" {
+		if got := w.query("SELECT version FROM $db." + versionTable + " ORDER BY version"); got != versions(next().version) {
 			t.Errorf("versions %q", got)
 		}
-		if err := c.Apply(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "schema version 3") {
+		if err := c.Apply(t.Context(), ""); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("schema version %d", next().version)) {
 			t.Errorf("an older wattline applied its schema to a newer one: %v", err)
 		}
 	}
 }
+
+// versions are the numbers up to n, one a line.
+func versions(n int) string {
+	var lines []string
+	for v := 1; v <= n; v++ {
+		lines = append(lines, strconv.Itoa(v))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// A column goes behind an older one: one that a later version adds between the two does not exist yet.
+func TestColumnsOfSeveralVersionsAreAddedInOrder(t *testing.T) {
+	tab := table{name: "t", order: []string{"a"}, columns: []column{{name: "a", since: 1}, {name: "late", since: 3}, {name: "early", since: 2}, {name: "last", since: 3}}}
+	l := Layout{Database: "db"}
+	for v, want := range map[int][]string{2: {"`early`", "`a`"}, 3: {"`late`", "`a`", "`last`", "`early`"}} {
+		got := afterColumn.FindAllStringSubmatch(strings.Join(tab.migration(l, v), "\n"), -1)
+		var names []string
+		for _, m := range got {
+			names = append(names, m[1], m[2])
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("version %d adds, each behind the next: %q, expected %q", v, names, want)
+		}
+	}
+}
+
+var afterColumn = regexp.MustCompile("IF NOT EXISTS (`[a-z]+`).* AFTER (`[a-z]+`)")
 
 // serve creates the tables where there are none, and never touches what it finds.
 func TestEnsureOnlyCreates(t *testing.T) {

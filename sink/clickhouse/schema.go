@@ -6,11 +6,7 @@ import (
 	"strings"
 
 	"wattline/sink"
-	"wattline/sink/store"
 )
-
-// SchemaVersion is the schema version that this wattline writes and reads.
-const SchemaVersion = 2
 
 // versionTable records which versions were applied.
 const versionTable = "wattline_schema"
@@ -21,18 +17,8 @@ type schema struct {
 	tables  []table
 }
 
-// current is the schema of this wattline. A column that is added to meter.Columns or the columns of
-// package sink gets its schema version in the map here, in the same change that raises SchemaVersion; the golden
-// file in testdata shows what a released version looked like and must not change for it.
-func current() schema {
-	since := map[string]int{}
-	for _, c := range []string{
-		"error_uj", "min_mw", "mem_temp_c", "mem_util_permille", "upstream_vram_bytes", "mem_clock_mhz", "contended", "channel", "marked", "simulated",
-	} {
-		since[store.TablePower+"."+c] = 2
-	}
-	return schema{version: SchemaVersion, tables: tables(since)}
-}
+// current is the schema of this wattline.
+func current() schema { return schema{version: sink.SchemaVersion(), tables: tables()} }
 
 // table returns the named table, or nil.
 func (s *schema) table(name string) *table {
@@ -87,7 +73,7 @@ func versionTableDef() *table {
 
 // migration is what version v changes about the table.
 func (t *table) migration(l Layout, v int) []string {
-	if t.since == v {
+	if t.since() == v {
 		first := *t
 		first.columns = nil
 		for _, c := range t.columns {
@@ -99,7 +85,7 @@ func (t *table) migration(l Layout, v int) []string {
 	}
 	var out []string
 	for i, c := range t.columns {
-		if c.since != v || t.since > v {
+		if c.since != v || t.since() > v {
 			continue
 		}
 		out = append(out, t.addColumn(l, i)...)
@@ -107,12 +93,17 @@ func (t *table) migration(l Layout, v int) []string {
 	return out
 }
 
-// addColumn adds the i-th column, which is never the first, where it is not there yet.
+// addColumn adds the i-th column, which is never the first, where it is not there yet. It goes behind the nearest
+// column before it that is at least as old, since a younger one does not exist yet.
 func (t *table) addColumn(l Layout, i int) []string {
 	var out []string
+	after := i - 1
+	for after > 0 && t.columns[after].since > t.columns[i].since {
+		after--
+	}
 	for _, physical := range l.physical(t.name) {
 		out = append(out, fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS %s AFTER %s",
-			physical, l.onCluster(), t.columns[i].definition(), name(t.columns[i-1].name)))
+			physical, l.onCluster(), t.columns[i].definition(), name(t.columns[after].name)))
 	}
 	return out
 }

@@ -47,7 +47,7 @@ func TestDDLRuns(t *testing.T) {
 			w.query(s)
 		}
 	}
-	if got := w.query("SELECT version, count() FROM $db." + versionTable + " GROUP BY version ORDER BY version"); got != "1\t1\n2\t1" {
+	if got := w.query("SELECT version FROM $db." + versionTable + " ORDER BY version"); got != versions(current().version) {
 		t.Errorf("versions %q", got)
 	}
 	parsed := 0

@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -23,7 +24,7 @@ type column struct {
 	ctype string
 	codec string
 	doc   string
-	since int // the schema version that brought it
+	since int // the schema version that added it
 }
 
 // table is one table as ClickHouse has it: the columns that every engine has, then batch.
@@ -35,7 +36,11 @@ type table struct {
 	key     string   // expression that gives a row's entry in store.Batch.IDs
 	lookups []string // columns with a bloom filter
 	days    int      // retention; 0 keeps for ever
-	since   int
+}
+
+// since is the schema version that added the table: the lowest of its columns'.
+func (t *table) since() int {
+	return slices.MinFunc(t.columns, func(a, b column) int { return cmp.Compare(a.since, b.since) }).since
 }
 
 // column returns the named column, or nil.
@@ -54,10 +59,9 @@ const (
 	daysGaps     = 7
 )
 
-// tables lists the tables of the current schema. since gives the schema version of each TABLE.COLUMN that is not
-// of version 1.
-func tables(since map[string]int) []table {
-	list := []table{
+// tables lists the tables of the current schema.
+func tables() []table {
+	return []table{
 		{
 			name: store.TableRequests, time: "started_at", order: []string{"instance", "started_at", "id"}, key: "id",
 			lookups: []string{"id", "trace_id"}, days: daysRequests,
@@ -80,14 +84,6 @@ func tables(since map[string]int) []table {
 			columns: columns(sink.GapsColumns(), []string{"id", "instance"}, "id"),
 		},
 	}
-	for i := range list {
-		t := &list[i]
-		t.since = 1
-		for j := range t.columns {
-			t.columns[j].since = max(1, since[t.name+"."+t.columns[j].name])
-		}
-	}
-	return list
 }
 
 // sampleKey writes what store.Batch.IDs holds for a row of power or ledger.
@@ -97,8 +93,8 @@ const timeType = "DateTime64(6, 'UTC')"
 
 // batchColumn holds store.Batch.Token of the batch that brought the row. Batch.Seq would not do: it restarts when a
 // damaged store is replaced.
-func batchColumn() column {
-	return column{"batch", "LowCardinality(String)", codecText, "token of the batch that brought the row", 1}
+func batchColumn(since int) column {
+	return column{"batch", "LowCardinality(String)", codecText, "token of the batch that brought the row", since}
 }
 
 // columns turns the columns that all engines share into ClickHouse's. keys identify and order the rows and are
@@ -106,14 +102,14 @@ func batchColumn() column {
 func columns[T any](shared []sink.Column[T], keys []string, unique ...string) []column {
 	var out []column
 	for _, s := range shared {
-		c := column{name: s.Name, doc: s.Doc}
+		c := column{name: s.Name, doc: s.Doc, since: s.Since}
 		if s.Unit != "" {
 			c.doc = s.Unit + "; " + s.Doc
 		}
 		c.ctype, c.codec = typeOf(s.Ptr(new(T)), slices.Contains(keys, s.Name), slices.Contains(unique, s.Name))
 		out = append(out, c)
 	}
-	return append(out, batchColumn())
+	return append(out, batchColumn(out[0].since))
 }
 
 // typeOf is the ClickHouse type and codec of a field, given by pointer. A null map or list becomes an empty one:

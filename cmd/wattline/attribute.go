@@ -17,16 +17,16 @@ import (
 )
 
 type attributeCmd struct {
-	Dir  string `arg:"" help:"A folder that \"wattline serve --record\" wrote." placeholder:"DIR"`
-	Rule string `help:"How the joules are divided: ${enum}." enum:"phase,time,token" default:"phase"`
-	JSON bool   `help:"One JSON object a request, in the order of requests.jsonl, then the ledger's." name:"json"`
+	Dir  string `arg:"" help:"Folder that \"wattline serve --record\" wrote." placeholder:"DIR"`
+	Rule string `help:"Rule to divide the joules by: ${enum}." enum:"phase,time,token" default:"phase"`
+	JSON bool   `help:"Print one JSON object per request, in the order of requests.jsonl, and one for the ledger." name:"json"`
 
-	Requests   string `help:"Attribute to the requests of this file of DIR instead of requests.jsonl: client.jsonl has them as their client saw them." placeholder:"NAME" default:"requests.jsonl"`
-	Coalitions bool   `help:"The recording holds every coalition of a few requests: compare with their measured Shapley shares." hidden:""`
-	Shape      string `help:"Use only some of what was recorded: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
+	Requests   string `help:"Take the requests from this file of DIR. client.jsonl has them as the client saw them." placeholder:"NAME" default:"requests.jsonl"`
+	Coalitions bool   `help:"Compare with measured Shapley shares; the recording must have every coalition of a few requests." hidden:""`
+	Shape      string `help:"Power readings of the recording to use: ${enum}." enum:"best,counter,average" default:"best" hidden:""`
 }
 
-// Run divides a recording's joules among its requests, with the ledger that serve uses.
+// Run divides the joules of a recording among its requests, with the same ledger as serve.
 func (c *attributeCmd) Run(a *app) error {
 	rec, err := attribution.ReadRecording(c.Dir, c.Requests)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *attributeCmd) Run(a *app) error {
 	return nil
 }
 
-// ledgerLine is the account of the device: its three parts sum to the counter's delta.
+// ledgerLine is the energy of a device. The requests', the idle and the residual part sum to the counter's delta.
 type ledgerLine struct {
 	Device         string `json:"device"`
 	CounterDeltaUJ int64  `json:"counter_delta_uj"`
@@ -139,8 +139,8 @@ func joules(v meter.Int) string {
 	return table.Number(float64(v.V) / 1e6)
 }
 
-// compareCoalitions prints the ledger's shares beside the measured ones, and fails where they are farther
-// apart than a release may be.
+// compareCoalitions prints the ledger's shares beside the measured ones, and fails if they differ by more than the
+// release limit.
 func compareCoalitions(w io.Writer, rec *attribution.Recording, results []energy.Result) error {
 	shares, err := recording.Coalitions(rec.Device, rec.Traffic, results)
 	if err != nil {

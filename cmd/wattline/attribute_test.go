@@ -27,7 +27,7 @@ func attributeLines(t *testing.T, c attributeCmd) []map[string]any {
 	return lines
 }
 
-func TestAttributeSumsToTheCounter(t *testing.T) {
+func TestAttributeConservation(t *testing.T) {
 	for _, rule := range []string{"phase", "time", "token"} {
 		for _, shape := range []string{"best", "counter", "average"} {
 			lines := attributeLines(t, attributeCmd{Rule: rule, Shape: shape})
@@ -49,7 +49,7 @@ func TestAttributeSumsToTheCounter(t *testing.T) {
 	}
 }
 
-func TestAttributeOfNoRecording(t *testing.T) {
+func TestAttributeEmptyFolder(t *testing.T) {
 	c := attributeCmd{Dir: t.TempDir(), Rule: "phase", Shape: "best"}
 	if err := c.Run(&app{ctx: t.Context(), stdout: &bytes.Buffer{}}); err == nil {
 		t.Fatal("an empty folder is no recording")

@@ -16,9 +16,9 @@ import (
 	"wattline/sink"
 )
 
-// TestBadInputIsOneSentence: what a user can get wrong ends with one line on stderr that says what to do,
-// with the right exit code, and nothing on stdout. testdata/script/badinput.txtar has more of it.
-func TestBadInputIsOneSentence(t *testing.T) {
+// TestBadInput: each mistake of a user gives one line on stderr that says what to do, the right exit code, and nothing
+// on stdout. testdata/script/badinput.txtar has more of them.
+func TestBadInput(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -44,14 +44,14 @@ func TestBadInputIsOneSentence(t *testing.T) {
 		args []string
 	}{
 		{"unknown flag", 2, "unknown flag --nope", serve("--nope")},
-		{"port in use", 1, taken + " is taken by another process: stop that one or choose another address", serve("--listen", taken)},
-		{"admin port in use", 1, "--admin " + taken + " is taken", serve("--admin", taken)},
+		{"port in use", 1, taken + " is in use by another process: stop it or choose another address", serve("--listen", taken)},
+		{"admin port in use", 1, "--admin " + taken + " is in use", serve("--admin", taken)},
 		{"no scheme", 2, "write it as http://HOST:PORT", serve("--upstream", "127.0.0.1:8080")},
 		{"a port that is none", 2, "cannot be read", serve("--upstream", "http://127.0.0.1:abc")},
 		{"no port", 2, "--listen is empty: write it as HOST:PORT", serve("--listen", "")},
 		{"no admin port", 2, "--admin is empty: write it as HOST:PORT, or off", serve("--admin=")},
-		{"a socket in no folder", 1, "its folder must be there", serve("--listen", "unix://"+dir+"/none/x.sock")},
-		{"no connection", 2, "--max-conns is 0 and must be at least 1", serve("--max-conns", "0")},
+		{"a socket in no folder", 1, "its folder must exist", serve("--listen", "unix://"+dir+"/none/x.sock")},
+		{"no connection", 2, "--max-conns is 0, but must be at least 1", serve("--max-conns", "0")},
 		{"no request", 2, "--max-requests is -3", serve("--max-requests=-3")},
 		{"no head", 2, "--max-header-bytes is 10", serve("--max-header-bytes", "10")},
 		{"less than no body", 2, "--max-body-bytes is -1", serve("--max-body-bytes=-1")},
@@ -87,14 +87,14 @@ func TestBadInputIsOneSentence(t *testing.T) {
 				t.Errorf("exit %d, want %d: %s%s", code, c.code, text, out.String())
 			}
 			if strings.Contains(text, "secret") || strings.Contains(text, "goroutine ") {
-				t.Errorf("it says too much: %s", text)
+				t.Errorf("the error reveals too much: %s", text)
 			}
 		})
 	}
 }
 
-// TestAFileIsReadAsFlagsAre: what YAML reads as numbers, lists and maps counts as the same text on the command line.
-func TestAFileIsReadAsFlagsAre(t *testing.T) {
+// TestConfigFileValues: YAML numbers, lists and maps mean the same as their text on the command line.
+func TestConfigFileValues(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	text := "\ufeffinstance: 7\nmax-body-bytes: 1048576\nprice_per_kwh: 0.25\npprof: yes\nheader-idle: 90s\nlabels: {team: a, size: 1, odd: \"b;c=d\"}\n" +
 		"session-headers: [X-A, \"X-B\"]\ngpus: [0, 1]\nstore:\n"
@@ -114,8 +114,8 @@ func TestAFileIsReadAsFlagsAre(t *testing.T) {
 	}
 }
 
-// TestLeadsTo: an upstream that is the listener itself is known by any of its names.
-func TestLeadsTo(t *testing.T) {
+// TestIsOwnListener: an upstream that is the listener itself is recognised by each of its addresses.
+func TestIsOwnListener(t *testing.T) {
 	for _, c := range []struct {
 		upstream, listener string
 		own                bool
@@ -130,7 +130,7 @@ func TestLeadsTo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := leadsTo(up, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.listener))); got != c.own {
+		if got := isOwnListener(up, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.listener))); got != c.own {
 			t.Errorf("%s to a listener on %s: %v", c.upstream, c.listener, got)
 		}
 	}
@@ -138,7 +138,7 @@ func TestLeadsTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !leadsTo(up, &net.UnixAddr{Net: "unix", Name: "/a/b"}) || leadsTo(up, &net.UnixAddr{Net: "unix", Name: "/a/c"}) {
-		t.Error("a socket's path is not heeded")
+	if !isOwnListener(up, &net.UnixAddr{Net: "unix", Name: "/a/b"}) || isOwnListener(up, &net.UnixAddr{Net: "unix", Name: "/a/c"}) {
+		t.Error("a socket's path is ignored")
 	}
 }

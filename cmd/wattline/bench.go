@@ -13,20 +13,20 @@ import (
 	"wattline/replay/proxies"
 )
 
-// benchCmd says what wattline costs on this machine.
+// benchCmd measures wattline's overhead on this machine.
 type benchCmd struct {
-	Upstream    string        `help:"Address of your server. It is asked directly, and through a wattline that is started for it." default:"${upstream}" placeholder:"URL"`
-	Concurrency []int         `help:"Streams at the same time." default:"1,4"`
-	Requests    int           `help:"Requests of each client in one run." default:"1"`
-	MaxTokens   int           `help:"Length of each reply." default:"64"`
-	Model       string        `help:"Model to ask for, if the server has several." placeholder:"NAME"`
-	GPU         string        `name:"gpu" help:"Whose power is read: ${enum}." enum:"${gpu_sources}" default:"auto"`
-	Rounds      int           `help:"How often each way is measured, in turns. Default: 5 with --proxies, otherwise as often as --spend allows, at most 400."`
-	Spend       time.Duration `help:"Longest time at each concurrency." default:"100s"`
+	Upstream    string        `help:"Address of your server. Requests go to it directly, and through a wattline that bench starts." default:"${upstream}" placeholder:"URL"`
+	Concurrency []int         `help:"Concurrent streams." default:"1,4"`
+	Requests    int           `help:"Requests of each client in one round." default:"1"`
+	MaxTokens   int           `help:"Tokens of each reply." default:"64"`
+	Model       string        `help:"Model to request, if the server has several." placeholder:"NAME"`
+	GPU         string        `name:"gpu" help:"Source of power readings: ${enum}." enum:"${gpu_sources}" default:"auto"`
+	Rounds      int           `help:"Rounds; each measures every way once, in turns. Default: 5 with --proxies, otherwise as many as --spend allows, at most 400."`
+	Spend       time.Duration `help:"Time limit for each concurrency." default:"100s"`
 	JSON        bool          `name:"json" help:"Print JSON."`
 
 	Proxies  bool          `help:"Instead, compare wattline with a Go TCP relay, httputil.ReverseProxy, nginx and HAProxy (if installed) at an upstream with known latencies (Linux)." group:"Comparison of proxies"`
-	Window   time.Duration `help:"How long each measurement lasts." default:"1500ms" group:"Comparison of proxies"`
+	Window   time.Duration `help:"Duration of each measurement." default:"1500ms" group:"Comparison of proxies"`
 	Loads    []string      `help:"Run only these loads: one, hundred, thousand, idle, short." placeholder:"LOAD" group:"Comparison of proxies"`
 	Only     []string      `help:"Run only these proxies, by their names in the report." placeholder:"NAME" group:"Comparison of proxies"`
 	Scale    float64       `help:"Scales the number of clients, for a quick try; 1 is the full load." default:"1" group:"Comparison of proxies"`
@@ -34,7 +34,7 @@ type benchCmd struct {
 	Out      string        `help:"Folder for bench.md and bench.json." placeholder:"DIR" group:"Comparison of proxies"`
 }
 
-// Run measures.
+// Run measures and prints a report.
 func (c *benchCmd) Run(a *app) error {
 	if c.Rounds == 0 {
 		if c.Rounds = 400; c.Proxies {
@@ -42,11 +42,11 @@ func (c *benchCmd) Run(a *app) error {
 		}
 	}
 	if c.Rounds < 1 || c.Spend <= 0 {
-		return usageError("--rounds %d, --spend %v: at least one round and some time are needed", c.Rounds, c.Spend)
+		return usageError("--rounds is %d and --spend %v: both must be above 0", c.Rounds, c.Spend)
 	}
 	if c.Proxies {
 		if c.Scale <= 0 || c.Scale > 1 || c.Window <= 0 {
-			return usageError("--scale must be above 0 and at most 1, --window above 0")
+			return usageError("--scale must be above 0 and at most 1, and --window above 0")
 		}
 		return c.proxies(a)
 	}
@@ -59,13 +59,13 @@ func (c *benchCmd) Run(a *app) error {
 	return c.compare(a)
 }
 
-// compare measures the user's own upstream, directly and through a wattline with everything on.
+// compare measures the user's own upstream, directly and through a wattline with all features on.
 func (c *benchCmd) compare(a *app) error {
 	dir, err := os.MkdirTemp("", "wattline-bench-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // of the system's temporary folder
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	exe, err := os.Executable()
 	if err != nil {
 		return err

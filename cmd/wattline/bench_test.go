@@ -19,9 +19,9 @@ import (
 	"wattline/replay/proxies"
 )
 
-// TestBenchProxiesTiny runs the whole comparison at a fiftieth of its size: every load with every contender
+// TestBenchProxies runs the whole comparison at a fiftieth of its size: every load with every contender
 // that is installed. Its numbers mean nothing; that they are there, and that nothing failed, does.
-func TestBenchProxiesTiny(t *testing.T) {
+func TestBenchProxies(t *testing.T) {
 	dir := t.TempDir()
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"bench", "--proxies", "--rounds", "1", "--window", "60ms", "--scale", "0.02", "--out", dir}, &out, &errs)
@@ -61,8 +61,8 @@ func TestBenchProxiesTiny(t *testing.T) {
 	}
 }
 
-// TestBenchYourOwn: an upstream whose latency is known, directly and through a wattline that bench starts.
-func TestBenchYourOwn(t *testing.T) {
+// TestBenchCompare: an upstream whose latency is known, directly and through a wattline that bench starts.
+func TestBenchCompare(t *testing.T) {
 	up := stub.New(stub.Config{Slots: 8, FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,8 +93,8 @@ func TestBenchYourOwn(t *testing.T) {
 	}
 }
 
-// TestBenchLeavesNoWattline: however bench ends while the wattline that it started is held, that one goes too.
-func TestBenchLeavesNoWattline(t *testing.T) {
+// TestBenchCleanup: however bench ends while the wattline that it started is held, that one goes too.
+func TestBenchCleanup(t *testing.T) {
 	up := stub.New(stub.Config{Slots: 8, FirstToken: time.Millisecond, TokenGap: 2 * time.Millisecond})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -158,8 +158,8 @@ func TestBenchBadInput(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"--rounds=-1"}, "--rounds -1", exitUsage},
-		{[]string{"--spend", "0s"}, "--spend 0s", exitUsage},
+		{[]string{"--rounds=-1"}, "--rounds is -1", exitUsage},
+		{[]string{"--spend", "0s"}, "--spend 0s: both must", exitUsage},
 		{[]string{"--upstream", "nonsense"}, "has no scheme", exitUsage},
 		{[]string{"--concurrency", "0"}, "must be 1 or more", exitUsage},
 		{[]string{"--proxies", "--scale", "2"}, "--scale", exitUsage},

@@ -10,7 +10,7 @@ import (
 	"wattline/replay/proxies"
 )
 
-// proxies compares hops between a timed upstream and a load generator.
+// proxies compares wattline with other proxies between an upstream with known latencies and a load generator.
 func (c *benchCmd) proxies(a *app) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -47,7 +47,7 @@ func (c *benchCmd) proxies(a *app) error {
 	return report.Markdown(a.stdout)
 }
 
-// writeBench keeps a report as bench.md and bench.json.
+// writeBench writes a report as bench.md and bench.json.
 func writeBench(r *proxies.Report, dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
@@ -66,13 +66,13 @@ func writeBench(r *proxies.Report, dir string) error {
 	return os.WriteFile(filepath.Join(dir, "bench.md"), []byte(md.String()), 0o600)
 }
 
-// benchRoleCmd is a hidden command: one process of a comparison of proxies.
+// benchRoleCmd is a hidden command that runs one process of a comparison of proxies.
 type benchRoleCmd struct {
 	Role     string `arg:"" help:"${enum}." enum:"upstream,relay,reverse,bare"`
 	Upstream string `arg:"" help:"HOST:PORT."`
 }
 
-// Run plays the role until it is ended.
+// Run serves until the context ends.
 func (c *benchRoleCmd) Run(a *app) error {
 	return proxies.Serve(a.ctx, c.Role, c.Upstream, a.stdout)
 }

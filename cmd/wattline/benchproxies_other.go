@@ -6,7 +6,7 @@ func (c *benchCmd) proxies(*app) error {
 	return usageError("--proxies needs Linux: it reads each process's CPU time and memory from /proc")
 }
 
-// benchRoleCmd is a part of what needs Linux.
+// benchRoleCmd needs Linux, as --proxies does.
 type benchRoleCmd struct{}
 
 // Run fails.

@@ -17,26 +17,26 @@ import (
 	"wattline/replay/table"
 )
 
-// checkCmd is the guide's quick verification of an endpoint: one line a check.
+// checkCmd is the quick verification of the guide: one line for each check.
 type checkCmd struct {
 	Endpoint   string `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
-	Admin      string `help:"Address of wattline's admin API. Default: as the endpoint's replies say." placeholder:"URL"`
+	Admin      string `help:"Address of wattline's admin API. Default: the one in the endpoint's replies." placeholder:"URL"`
 	APIKeyFile string `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
 }
 
-// The words that begin a check's line.
+// First word of a check's line.
 const (
-	checkOK   = "ok  "
-	checkFail = "FAIL"
-	checkNone = "--  " // cannot be known here, which is no failure
+	checkOK      = "ok  "
+	checkFail    = "FAIL"
+	checkSkipped = "--  " // not known here, which is not a failure
 )
 
-// errNone says that something cannot be known here.
-type errNone struct{ why string }
+// skipped is the error of a check that cannot be made here.
+type skipped string
 
-func (e *errNone) Error() string { return e.why }
+func (s skipped) Error() string { return string(s) }
 
-// checks is what a run of the command knows so far.
+// checks is the state of a run of the command.
 type checks struct {
 	app     *app
 	session *session.Session
@@ -44,7 +44,7 @@ type checks struct {
 	failed  int
 }
 
-// Run prints a line a check; what depends on a check that failed is not tried.
+// Run makes the checks. Those that depend on a check that failed are left out.
 func (c *checkCmd) Run(a *app) error {
 	k := &checks{app: a}
 	defer func() {
@@ -67,23 +67,24 @@ func (c *checkCmd) Run(a *app) error {
 	return nil
 }
 
-// line runs one check and prints what was seen.
+// line makes one check and prints its line.
 func (k *checks) line(name string, f func() (string, error)) bool {
-	seen, err := f()
+	detail, err := f()
 	word := checkOK
-	var none *errNone
-	switch {
-	case errors.As(err, &none):
-		word, seen = checkNone, none.why
-	case err != nil:
-		word, seen = checkFail, err.Error()
-		k.failed++
+	if err != nil {
+		detail = err.Error()
+		if _, ok := errors.AsType[skipped](err); ok {
+			word = checkSkipped
+		} else {
+			word = checkFail
+			k.failed++
+		}
 	}
-	fmt.Fprintf(k.app.stdout, "%s  %-18s%s\n", word, name, seen)
+	fmt.Fprintf(k.app.stdout, "%s  %-18s%s\n", word, name, detail)
 	return word == checkOK
 }
 
-// server asks the server what it is, and sets everything up for the other checks.
+// server reads the server's properties and opens the session for the other checks.
 func (k *checks) server(c *checkCmd) (string, error) {
 	run := &replayRunCmd{
 		Endpoint: c.Endpoint, Admin: c.Admin, APIKeyFile: c.APIKeyFile, Quiet: true, LoadTimeout: 5 * time.Minute,
@@ -113,7 +114,7 @@ func (k *checks) models() (string, error) {
 	return "GET /v1/models lists " + strings.Join(ids, ", "), nil
 }
 
-// completion is one streamed reply to a short question.
+// completion requests one streamed reply to a short prompt.
 func (k *checks) completion() (string, error) {
 	const tokens = 16
 	ex := k.session.Client.Send(k.app.ctx, &replay.Request{
@@ -123,14 +124,14 @@ func (k *checks) completion() (string, error) {
 	case !ex.OK():
 		return "", errors.New(ex.Error)
 	case !ex.TTFTUs.Valid:
-		return "", errors.New("a reply without any text came")
+		return "", errors.New("the reply has no text")
 	case ex.OutputTokens != meter.Some(tokens):
-		return "", fmt.Errorf("%d tokens were asked for, the server counted %s", tokens, term.Count(ex.OutputTokens))
+		return "", fmt.Errorf("%d tokens were requested, the server counted %s", tokens, term.Count(ex.OutputTokens))
 	}
-	return fmt.Sprintf("%d tokens to a prompt of %s, the first after %s", tokens, term.Count(ex.PromptTokens()), term.InUnit(ex.TTFTUs, 1e3, "ms")), nil
+	return fmt.Sprintf("%d tokens for a prompt of %s, the first after %s", tokens, term.Count(ex.PromptTokens()), term.InUnit(ex.TTFTUs, 1e3, "ms")), nil
 }
 
-// benchmark is three requests of 200 tokens with 64 tokens of reply.
+// benchmark sends three requests with 200 tokens of prompt and 64 of reply.
 func (k *checks) benchmark() (string, error) {
 	s := k.session
 	maker := &prompt.Maker{Counter: s.Client}
@@ -154,33 +155,33 @@ func (k *checks) benchmark() (string, error) {
 			return "", fmt.Errorf("%s: %s", c.Name, c.Detail)
 		}
 	}
-	seen := fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms", r.PromptsTested, s.Plan.Cells[0],
+	detail := fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms", r.PromptsTested, s.Plan.Cells[0],
 		number(r.Throughput.MeanTokensPerSecond), number(r.Latency.TimeToFirstTokenMs))
 	if decode := r.Throughput.DecodeTokensPerSecond; decode.Valid {
-		seen += fmt.Sprintf(", then %s tokens/s", number(decode))
+		detail += fmt.Sprintf(", then %s tokens/s", number(decode))
 	}
-	return seen, nil
+	return detail, nil
 }
 
-// inLine is whether wattline stands in between and its rows can be read.
+// inLine checks that wattline is between client and server and that its rows can be read.
 func (k *checks) inLine() (string, error) {
 	switch {
 	case k.session.Admin == nil:
-		return "", &errNone{"no wattline in between, or none whose admin listener is reachable (--admin)"}
+		return "", skipped("no wattline in between, or its admin API cannot be reached (--admin)")
 	case k.run == nil:
-		return "", &errNone{"nothing was sent"}
+		return "", skipped("no request was measured")
 	}
 	in := k.run.Results().InLine
 	if in.Joined == 0 || in.Missing > 0 {
 		return "", fmt.Errorf("%d of %d requests have a row at %s", in.Joined, in.Joined+in.Missing, k.session.Admin.Address())
 	}
-	return fmt.Sprintf("%d requests have their rows; added by wattline before the first token: %s ms", in.Joined, number(in.Overhead.Median)), nil
+	return fmt.Sprintf("%d requests have their rows; wattline added %s ms before the first token", in.Joined, number(in.Overhead.Median)), nil
 }
 
-// gpu is what the device shows just now.
+// gpu reads the latest power sample of each device.
 func (k *checks) gpu() (string, error) {
 	if k.session.Admin == nil {
-		return "", &errNone{"only wattline reads the GPU, and it is not in between"}
+		return "", skipped("only wattline reads the GPU, and there is none in between")
 	}
 	const recent = 15 * time.Second
 	now := time.Now()
@@ -189,7 +190,7 @@ func (k *checks) gpu() (string, error) {
 		return "", err
 	}
 	if len(p.Samples) == 0 {
-		return "", &errNone{"wattline has no power source here (wattline gpu says why)"}
+		return "", skipped("wattline has no power source here (\"wattline gpu\" prints the reason)")
 	}
 	newest := map[string]replay.Sample{}
 	for _, s := range p.Samples {
@@ -207,16 +208,16 @@ func (k *checks) gpu() (string, error) {
 
 func (k *checks) tokensPerWatt() (string, error) {
 	if k.run == nil {
-		return "", &errNone{"nothing was measured"}
+		return "", skipped("no request was measured")
 	}
 	e := k.run.Results().Energy
 	if !e.MeanTokensPerWatt.Valid {
-		return "", &errNone{"no energy was measured"}
+		return "", skipped("no energy was measured")
 	}
 	return fmt.Sprintf("%s tokens/W (output tokens / mean power), %s tokens/J", number(e.MeanTokensPerWatt), number(e.TokensPerJoule)), nil
 }
 
-// number prints a number of a result, or - where it was not obtained.
+// number formats a number of a result, or - if it was not obtained.
 func number(n replay.Num) string {
 	if !n.Valid {
 		return table.Absent

@@ -23,19 +23,18 @@ import (
 	"wattline/sink/store"
 )
 
-// Settings meet here: a flag on the command line wins over WATTLINE_<FLAG> in the environment, which
-// wins over the key <flag> in the configuration file, which wins over the default. Only routes have no
-// flag.
+// Precedence of settings: the flag on the command line, then WATTLINE_<FLAG> in the environment, then the key <flag> in
+// the configuration file, then the default. Only routes have no flag.
 
-// Addresses of serve, and of the commands that talk to it.
+// Default addresses of serve, and of the commands that connect to it.
 const (
 	defaultUpstream = "http://127.0.0.1:8080" // llama-server's own default
 	defaultListen   = "127.0.0.1:11433"
 	defaultAdmin    = "127.0.0.1:11435"
 )
 
-// flagDefaults are the values of ${...} in the tags of flags: each default is defined once, here or in the package
-// that uses it.
+// flagDefaults are the values of ${...} in the tags of flags. Each default is defined once, here or in the package that
+// uses it.
 func flagDefaults() kong.Vars {
 	var limits proxy.Config
 	limits.SetDefaults()
@@ -50,15 +49,15 @@ func flagDefaults() kong.Vars {
 
 		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),
 		"max_conns": strconv.Itoa(limits.MaxConns), "max_requests": strconv.Itoa(limits.MaxRequests),
-		"keep_alive_idle": short(limits.KeepAliveIdle), "header_idle": short(limits.HeaderIdle), "body_idle": short(limits.BodyIdle),
-		"write_idle": short(limits.WriteIdle), "upstream_idle": short(limits.UpstreamIdle),
+		"keep_alive_idle": shortDuration(limits.KeepAliveIdle), "header_idle": shortDuration(limits.HeaderIdle), "body_idle": shortDuration(limits.BodyIdle),
+		"write_idle": shortDuration(limits.WriteIdle), "upstream_idle": shortDuration(limits.UpstreamIdle),
 
-		"keep_requests": short(kept.Requests), "keep_samples": short(kept.Samples), "max_store_bytes": strconv.FormatInt(kept.MaxBytes, 10),
+		"keep_requests": shortDuration(kept.Requests), "keep_samples": shortDuration(kept.Samples), "max_store_bytes": strconv.FormatInt(kept.MaxBytes, 10),
 	}
 }
 
-// short is 1h instead of 1h0m0s.
-func short(d time.Duration) string {
+// shortDuration prints 1h instead of 1h0m0s.
+func shortDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
@@ -69,7 +68,7 @@ func short(d time.Duration) string {
 	return s
 }
 
-// route is one entry of the file's routes: a listener and the upstream behind it.
+// route is one listener and its upstream, an entry of routes in the configuration file.
 type route struct {
 	Name     string            `yaml:"name"`
 	Listen   string            `yaml:"listen"`
@@ -78,15 +77,15 @@ type route struct {
 	Labels   map[string]string `yaml:"labels"`
 }
 
-// configFile is what was read from the configuration file; the zero value is no file. It is kong's
-// resolver for flags that neither the command line nor the environment sets.
+// configFile is the content of the configuration file; the zero value means that there is none. It is kong's resolver
+// for flags that neither the command line nor the environment sets.
 type configFile struct {
 	path   string
 	values map[string]any
 	routes []route
 }
 
-// readConfig reads the file that --config or WATTLINE_CONFIG names, else the first default one there is.
+// readConfig reads the file that --config or WATTLINE_CONFIG names, else the first default file that exists.
 func readConfig(args []string) (*configFile, error) {
 	path, named := configPath(args)
 	if path == "" {
@@ -100,30 +99,30 @@ func readConfig(args []string) (*configFile, error) {
 		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
 	}
 	f := &configFile{path: path}
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors' byte order mark
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // the byte order mark of some editors
 	if severalDocuments(text) {
-		return nil, fmt.Errorf("the configuration file %s holds several YAML documents, of which only the first would count: leave one", path)
+		return nil, fmt.Errorf("the configuration file %s has several YAML documents: leave one, because only the first would be used", path)
 	}
-	if err := survived(func() error { return yaml.Unmarshal(text, &f.values) }); err != nil {
-		return nil, fmt.Errorf("the configuration file %s is not valid YAML of the form key: value; correct %s", path, yamlComplaint(err))
+	if err := recoverYAML(func() error { return yaml.Unmarshal(text, &f.values) }); err != nil {
+		return nil, fmt.Errorf("the configuration file %s is not valid YAML of the form key: value; correct %s", path, yamlErrorLine(err))
 	}
 	if _, ok := f.values["routes"]; ok {
-		if err := survived(func() (err error) { f.routes, err = readRoutes(text); return err }); err != nil {
-			return nil, fmt.Errorf("routes in %s must be a list of {name, listen, upstream, gpus, labels}; correct %s", path, yamlComplaint(err))
+		if err := recoverYAML(func() (err error) { f.routes, err = readRoutes(text); return err }); err != nil {
+			return nil, fmt.Errorf("routes in %s must be a list of {name, listen, upstream, gpus, labels}; correct %s", path, yamlErrorLine(err))
 		}
 		delete(f.values, "routes")
 	}
 	return f, nil
 }
 
-// errUnreadable stands for a panic of the YAML library, which some malformed texts cause.
-var errUnreadable = errors.New("what stands there, which cannot be read as YAML")
+// errYAMLPanic replaces a panic of the YAML library, which some malformed texts cause.
+var errYAMLPanic = errors.New("the syntax, which the YAML parser cannot read")
 
-// survived runs a piece of the YAML library.
-func survived(f func() error) (err error) {
+// recoverYAML calls f, which uses the YAML library, and turns a panic into an error.
+func recoverYAML(f func() error) (err error) {
 	defer func() {
 		if recover() != nil {
-			err = errUnreadable
+			err = errYAMLPanic
 		}
 	}()
 	return f()
@@ -131,7 +130,7 @@ func survived(f func() error) (err error) {
 
 // severalDocuments reports whether a second YAML document with content follows the first.
 func severalDocuments(text []byte) (several bool) {
-	_ = survived(func() error { // what cannot be parsed is complained of where it is decoded
+	_ = recoverYAML(func() error { // a syntax error is reported when the text is decoded
 		doc, err := parser.ParseBytes(text, 0)
 		several = err == nil && len(doc.Docs) > 1 && doc.Docs[1].Body != nil
 		return err
@@ -139,7 +138,7 @@ func severalDocuments(text []byte) (several bool) {
 	return several
 }
 
-// readRoutes decodes routes from the file's own text, so that a complaint names the right line.
+// readRoutes decodes routes from the text of the whole file, so that errors name the right line.
 func readRoutes(text []byte) (routes []route, err error) {
 	doc, err := parser.ParseBytes(text, 0)
 	if err != nil {
@@ -157,8 +156,8 @@ func readRoutes(text []byte) (routes []route, err error) {
 	return routes, err
 }
 
-// yamlComplaint is an error of the YAML library in one line: where, and what is wrong there.
-func yamlComplaint(err error) string {
+// yamlErrorLine formats an error of the YAML library as one line with its position.
+func yamlErrorLine(err error) string {
 	var e yaml.Error
 	if !errors.As(err, &e) || e.GetToken() == nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
@@ -168,8 +167,8 @@ func yamlComplaint(err error) string {
 	return fmt.Sprintf("line %d, column %d: %s", at.Line, at.Column, e.GetMessage())
 }
 
-// configPath finds the file's name before kong parses, as kong needs the file for that. named is whether
-// somebody asked for it.
+// configPath finds the path of the configuration file in the arguments, because kong needs the file before it parses
+// them. named reports whether --config or WATTLINE_CONFIG names it.
 func configPath(args []string) (path string, named bool) {
 	for i, a := range args {
 		switch {
@@ -199,7 +198,7 @@ func configPath(args []string) (path string, named bool) {
 	return "", false
 }
 
-// Validate refuses keys that are no flag of any command: a misspelt setting must not be silently absent.
+// Validate rejects keys that are no flag of any command, so that a misspelt setting is not ignored.
 func (f *configFile) Validate(app *kong.Application) error {
 	known := map[string]bool{}
 	var visit func(n *kong.Node)
@@ -215,40 +214,40 @@ func (f *configFile) Validate(app *kong.Application) error {
 	seen := map[string]bool{}
 	for k := range f.values {
 		if !known[flagName(k)] || k == "config" {
-			return fmt.Errorf("the configuration file %s has the key %q, which is no flag of wattline", f.path, k)
+			return fmt.Errorf("the configuration file %s has the key %q, which is not a flag of wattline", f.path, k)
 		}
 		if seen[flagName(k)] {
-			return fmt.Errorf("the configuration file %s sets %q twice, once with - and once with _: leave one", f.path, flagName(k))
+			return fmt.Errorf("the configuration file %s sets %q twice, with - and with _: leave one", f.path, flagName(k))
 		}
 		seen[flagName(k)] = true
 	}
 	return nil
 }
 
-// Resolve gives kong the file's value for a flag.
+// Resolve returns the value of a flag in the file, or nil.
 func (f *configFile) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	for _, env := range flag.Envs {
 		if _, ok := os.LookupEnv(env); ok {
-			return nil, nil //nolint:nilnil // kong's way to say: not from here
+			return nil, nil //nolint:nilnil // the environment wins
 		}
 	}
 	for k, v := range f.values {
 		if flagName(k) == flag.Name {
-			return asWritten(v, flag)
+			return flagText(v, flag)
 		}
 	}
-	return nil, nil //nolint:nilnil // kong's way to say: not from here
+	return nil, nil //nolint:nilnil // kong expects nil for a flag that is not set
 }
 
-// asWritten gives a value of the file the form that it would have on the command line, so that kong reads it by the
-// same rules: a YAML number as a duration would else be nanoseconds.
-func asWritten(v any, flag *kong.Flag) (any, error) {
+// flagText formats a YAML value as it would be written on the command line, so that kong parses it by the same rules.
+// Otherwise kong would read a YAML number as a duration in nanoseconds.
+func flagText(v any, flag *kong.Flag) (any, error) {
 	switch v := v.(type) {
 	case nil:
-		return nil, nil //nolint:nilnil // the key stands there without a value
+		return nil, nil //nolint:nilnil // a key without a value sets nothing
 	case []any:
 		if !flag.IsSlice() {
-			return nil, fmt.Errorf("--%s takes one value, and the configuration file has a list", flag.Name)
+			return nil, fmt.Errorf("--%s takes one value, but the configuration file has a list", flag.Name)
 		}
 		parts := make([]string, len(v))
 		for i, e := range v {
@@ -257,7 +256,7 @@ func asWritten(v any, flag *kong.Flag) (any, error) {
 		return strings.Join(parts, string(flag.Tag.Sep)), nil
 	case map[string]any:
 		if !flag.IsMap() {
-			return nil, fmt.Errorf("--%s takes one value, and the configuration file has keys below it", flag.Name)
+			return nil, fmt.Errorf("--%s takes one value, but the configuration file has keys below it", flag.Name)
 		}
 		parts := make([]string, 0, len(v))
 		for k, e := range v {
@@ -271,11 +270,11 @@ func asWritten(v any, flag *kong.Flag) (any, error) {
 	}
 }
 
-// flagName reads price_per_kwh and price-per-kwh alike.
+// flagName maps the key price_per_kwh to the flag price-per-kwh.
 func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
 
-// storePath is the rule by which every command finds the store: the flag, else $STATE_DIRECTORY, else
-// $XDG_STATE_HOME/wattline, else ~/.local/state/wattline.
+// storePath returns the path of the store for every command: the flag, else a file in $STATE_DIRECTORY, else in
+// $XDG_STATE_HOME/wattline, else in ~/.local/state/wattline.
 func (a *app) storePath(flag string) string {
 	if flag != "" {
 		return flag
@@ -286,7 +285,7 @@ func (a *app) storePath(flag string) string {
 	return filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), "wattline", "wattline.db")
 }
 
-// xdg is a base directory of the XDG specification, which counts only when absolute.
+// xdg returns a base directory of the XDG specification, by which a relative path is ignored.
 func xdg(env, fallback string) string {
 	if d := os.Getenv(env); filepath.IsAbs(d) {
 		return d
@@ -298,17 +297,17 @@ func xdg(env, fallback string) string {
 	return filepath.Join(home, fallback)
 }
 
-// excludes refuses flags of the command line that would count for nothing beside the file's routes.
-func (a *app) excludes(kctx *kong.Context, flags ...string) error {
+// rejectWithRoutes rejects flags of the command line that routes in the configuration file replace.
+func (a *app) rejectWithRoutes(kctx *kong.Context, flags ...string) error {
 	for _, p := range kctx.Path {
 		if len(a.routes) > 0 && p.Flag != nil && !p.Resolved && slices.Contains(flags, p.Flag.Name) {
-			return usageError("--%s and the routes of the configuration file exclude each other: leave one of them out", p.Flag.Name)
+			return usageError("--%s and the routes of the configuration file exclude each other: remove one of them", p.Flag.Name)
 		}
 	}
 	return nil
 }
 
-// checkRoutes completes the routes that serve is to run: the file's, or the one that the flags describe.
+// checkRoutes returns the routes that serve runs: those of the file, or the one that the flags describe.
 func checkRoutes(routes []route, flags route) ([]route, error) {
 	if len(routes) == 0 {
 		return []route{flags}, nil

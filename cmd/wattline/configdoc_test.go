@@ -12,11 +12,11 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-var update = flag.Bool("update", false, "write generated documents anew")
+var update = flag.Bool("update", false, "rewrite generated documents")
 
-// TestTheConfigurationFileExplainsEveryKey: deploy/config.yaml is written from serve's flags (go test
-// -run ConfigurationFile ./cmd/wattline -update), so that none is missing or has another default.
-func TestTheConfigurationFileExplainsEveryKey(t *testing.T) {
+// TestConfigFileDocument: deploy/config.yaml is generated from serve's flags, so that it has each flag with its default
+// (go test -run ConfigFileDocument ./cmd/wattline -update).
+func TestConfigFileDocument(t *testing.T) {
 	want := configDocument(t)
 	path := filepath.Join("..", "..", "deploy", "config.yaml")
 	if *update {
@@ -29,12 +29,12 @@ func TestTheConfigurationFileExplainsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the flags say; go test -run ConfigurationFile ./cmd/wattline -update", path)
+		t.Errorf("%s differs from the flags; go test -run ConfigFileDocument ./cmd/wattline -update", path)
 	}
 }
 
-// TestTheConfigurationFileIsAccepted: with every key uncommented, it parses and serve takes it.
-func TestTheConfigurationFileIsAccepted(t *testing.T) {
+// TestConfigFileDocumentParses: with every key uncommented, serve accepts the file.
+func TestConfigFileDocumentParses(t *testing.T) {
 	var active strings.Builder
 	for line := range strings.Lines(configDocument(t)) {
 		if rest, ok := strings.CutPrefix(line, "#"); ok && !strings.HasPrefix(rest, " ") && !strings.HasSuffix(rest, ": null\n") {
@@ -47,7 +47,7 @@ func TestTheConfigurationFileIsAccepted(t *testing.T) {
 		t.Fatalf("%v\n%s", err, active.String())
 	}
 	if len(values) < 15 {
-		t.Errorf("only %d keys came out of it", len(values))
+		t.Errorf("only %d keys are in it", len(values))
 	}
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(path, []byte(active.String()), 0o600); err != nil {
@@ -65,9 +65,9 @@ func configDocument(t *testing.T) string {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	b.WriteString("# wattline's settings: copy to /etc/wattline/config.yaml or ~/.config/wattline/config.yaml and remove the # of\n" +
+	b.WriteString("# wattline's settings. Copy this file to /etc/wattline/config.yaml or ~/.config/wattline/config.yaml and uncomment\n" +
 		"# what you change. A flag on the command line wins over the environment variable, which wins over this file.\n" +
-		"# SIGHUP reloads certificates, prices and the log level; SIGUSR2 starts a successor with all settings anew.\n")
+		"# SIGHUP reloads certificates, prices and the log level. SIGUSR2 starts a new process with all settings reloaded.\n")
 	document := func(flags []*kong.Flag) {
 		for _, f := range flags {
 			if f.Hidden || f.Name == "help" || f.Name == "config" {
@@ -82,7 +82,7 @@ func configDocument(t *testing.T) string {
 			document(n.Flags)
 		}
 	}
-	b.WriteString("\n# Several upstreams, each with a listener of its own; the keys listen, upstream and labels then count\n# for none, and the flags are refused.\n" +
+	b.WriteString("\n# Several upstreams, each with its own listener. The keys listen, upstream and labels are then ignored, and\n# their flags are rejected.\n" +
 		"#routes:\n#  - name: chat\n#    listen: 127.0.0.1:8080\n#    upstream: http://127.0.0.1:9001\n#    gpus: [\"0\"]\n#    labels: {team: search}\n")
 	return b.String()
 }

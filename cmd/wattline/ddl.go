@@ -11,17 +11,17 @@ import (
 	"wattline/sink/clickhouse"
 )
 
-// ddlCmd prints, checks or applies ClickHouse's schema.
+// ddlCmd prints, verifies or applies the ClickHouse schema.
 type ddlCmd struct {
-	Cluster string `help:"Cluster whose shards get replicated tables, with distributed tables over them." placeholder:"NAME"`
-	Verify  bool   `help:"Compare the database with the schema; print differences and exit 1 if there are any." xor:"what"`
+	Cluster string `help:"Create replicated tables on the shards of this cluster, and distributed tables over them." placeholder:"NAME"`
+	Verify  bool   `help:"Compare the database with the schema; print differences, exit code 1 if there are any." xor:"what"`
 	Apply   bool   `help:"Create missing tables and columns. Nothing is dropped or rewritten." xor:"what"`
 
-	Clickhouse             string `help:"The database: clickhouse://USER@HOST/DATABASE or http://... Without --verify and --apply only its name is used." placeholder:"DSN"`
+	Clickhouse             string `help:"ClickHouse database: clickhouse://USER@HOST/DATABASE or http://... Without --verify or --apply only its name is used." placeholder:"DSN"`
 	ClickhousePasswordFile string `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE"`
 }
 
-// Run prints the statements, unless it is to do more.
+// Run prints the statements, or applies or verifies the schema.
 func (c *ddlCmd) Run(a *app, kctx *kong.Context) (err error) {
 	layout := clickhouse.Layout{Database: clickhouse.DefaultDatabase, Cluster: c.Cluster}
 	if c.Clickhouse == "" {
@@ -41,7 +41,7 @@ func (c *ddlCmd) Run(a *app, kctx *kong.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(client, &err)
+	defer deferClose(client, &err)
 	if c.Apply {
 		if err := client.Apply(a.ctx, c.Cluster); err != nil {
 			return err
@@ -58,8 +58,8 @@ func (c *ddlCmd) print(a *app, l clickhouse.Layout) error {
 	return err
 }
 
-// errDiffers is the exit code's reason where the findings have already been printed.
-var errDiffers = errors.New("the database differs from what this wattline expects")
+// errDiffers makes the command fail after the differences were printed.
+var errDiffers = errors.New("the database differs from the schema of this wattline")
 
 func (c *ddlCmd) verify(a *app, client *clickhouse.Client) error {
 	findings, err := client.Verify(a.ctx, c.Cluster)
@@ -78,7 +78,8 @@ func (c *ddlCmd) verify(a *app, client *clickhouse.Client) error {
 	return errDiffers
 }
 
-// clickhouseTarget reads a DSN and finds its password, and refuses one that every user of the machine could read.
+// clickhouseTarget parses a DSN and reads its password. It rejects a password on the command line, because every user
+// of the machine can read that.
 func clickhouseTarget(kctx *kong.Context, dsn, passwordFile string) (*clickhouse.Target, error) {
 	target, err := clickhouse.ParseDSN(dsn)
 	if err != nil {

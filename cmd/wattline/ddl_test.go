@@ -52,7 +52,7 @@ func TestDDLPrints(t *testing.T) {
 	}
 }
 
-func TestDDLRefuses(t *testing.T) {
+func TestDDLErrors(t *testing.T) {
 	for _, c := range []struct {
 		code      int
 		has, args string

@@ -20,32 +20,33 @@ import (
 	"wattline/replay/report"
 )
 
-// demoCmd shows wattline's whole way on this machine. Its rows go to a store of their own.
+// demoCmd starts a llama-server and wattline on this machine and shows the rows of a few requests. The demo has its own
+// store.
 type demoCmd struct {
-	Model string `help:"A GGUF model of yours. Default: a 0.9 MB model with random weights." type:"existingfile" placeholder:"FILE"`
-	Exit  bool   `help:"End after the report instead of staying up."`
+	Model string `help:"GGUF model to serve. Default: a 0.9 MB model with random weights." type:"existingfile" placeholder:"FILE"`
+	Exit  bool   `help:"Exit after the report instead of staying up."`
 	Store string `help:"SQLite file for the demo's rows. Default: demo.db beside the ordinary store." placeholder:"FILE"`
 
 	// For tests:
-	listen, admin string // "": the ordinary ones where they are free
-	rowsOnly      bool   // without the benchmark
+	listen, admin string // "": the default addresses if they are free
+	rowsOnly      bool   // no benchmark
 }
 
 //nolint:gochecknoglobals // a constant list
 var syllables = [...]string{"ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu"}
 
-// demoRequest is one of the demo's requests: about words tokens of prompt for the small model, and how
-// many tokens are asked for.
+// demoRequest is a request that the demo sends.
 type demoRequest struct {
-	words, tokens int
-	together      int // how many of it run at once
+	words       int // of the prompt; each is one token for the small model
+	tokens      int // of the reply
+	concurrency int // copies sent at the same time
 }
 
-// Run starts a llama-server and wattline in front of it, sends a few requests and prints their rows, and
-// drives the guide's quick benchmark through it.
+// Run starts a llama-server and wattline in front of it, sends a few requests, prints their rows, and runs the guide's
+// quick benchmark.
 func (c *demoCmd) Run(a *app) error {
 	err := c.run(a)
-	if err != nil && a.ctx.Err() != nil { // whatever that made fail
+	if err != nil && a.ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	return err
@@ -56,7 +57,7 @@ func (c *demoCmd) run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer srv.Stop() //nolint:errcheck // it dies with this process in any case
+	defer srv.Stop() //nolint:errcheck // it also ends with this process
 	if c.Store == "" {
 		c.Store = filepath.Join(filepath.Dir(a.storePath("")), "demo.db")
 	}
@@ -76,11 +77,11 @@ func (c *demoCmd) run(a *app) error {
 		err = c.benchmark(a, s)
 	}
 	if err == nil && !c.Exit {
-		c.stay(a, s, srv.URL())
+		c.printHints(a, s, srv.URL())
 		select {
 		case <-a.ctx.Done():
 		case <-srv.Done():
-			err = fmt.Errorf("the llama-server ended by itself; its last lines:\n%s", srv.Log())
+			err = fmt.Errorf("llama-server exited; its last lines:\n%s", srv.Log())
 		}
 	}
 	stop()
@@ -98,12 +99,12 @@ func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
 	args := []string{"--no-webui", "-np", "4", "-c", "16384"}
 	model := c.Model
 	if model == "" {
-		args = append(args, "--threads", "1") // all that so small a model is good for, however busy the machine is
+		args = append(args, "--threads", "1") // with so small a model more threads only wait for each other
 		if model, err = llama.TinyModel(a.ctx); err != nil {
 			return nil, err
 		}
-		fmt.Fprintln(a.stdout, "The model is tiny and its weights are random: its text is gibberish and its speed means nothing.")
-		fmt.Fprintln(a.stdout, "Everything around it is real. With --model FILE it is your own model.")
+		fmt.Fprintln(a.stdout, "The model is tiny and its weights are random, so its text and its speed mean nothing.")
+		fmt.Fprintln(a.stdout, "Everything else is real. Use --model FILE for your own model.")
 	}
 	args = append(args, "--alias", strings.TrimSuffix(filepath.Base(model), ".gguf"))
 	srv, err := llama.Start(a.ctx, bin, llama.Config{Model: model, Args: args})
@@ -114,27 +115,27 @@ func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
 	return srv, nil
 }
 
-// serve opens wattline in front of the server, on its ordinary ports where they are free.
+// serve opens wattline in front of the server, on the default ports if they are free.
 func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
 	if c.listen == "" {
-		c.listen, c.admin = freeOr(defaultListen), freeOr(defaultAdmin)
+		c.listen, c.admin = addrOrFreePort(defaultListen), addrOrFreePort(defaultAdmin)
 	}
 	cmd := &serveCmd{
 		Upstream: upstream, Store: c.Store, Instance: "demo", Identify: "hash", StopTimeout: 5 * time.Second,
 		Listen: c.listen, Admin: c.admin, energyFlags: energyFlags{GPU: "auto"},
 	}
-	plain := *a
-	plain.routes = nil
-	s, err := cmd.open(&plain, nil)
+	withoutRoutes := *a
+	withoutRoutes.routes = nil
+	s, err := cmd.open(&withoutRoutes, nil)
 	if err != nil {
 		return nil, err
 	}
-	s.announce(a)
+	s.printStartup(a)
 	return s, nil
 }
 
-// freeOr is addr if it can be bound, else the same host with a port that the system chooses.
-func freeOr(addr string) string {
+// addrOrFreePort returns addr if it can be bound, else the same host with port 0.
+func addrOrFreePort(addr string) string {
 	ln, err := net.Listen("tcp", addr) //nolint:noctx // binding does not wait
 	if err != nil {
 		host, _, _ := strings.Cut(addr, ":")
@@ -144,7 +145,7 @@ func freeOr(addr string) string {
 	return addr
 }
 
-// report sends the requests and prints what wattline says of them.
+// report sends the requests and prints their rows.
 func (c *demoCmd) report(a *app, s *service) error {
 	plan := []demoRequest{{20, 16, 1}, {20, 128, 1}, {300, 64, 1}, {1000, 64, 1}, {300, 128, 4}}
 	var all []string
@@ -168,10 +169,9 @@ func (c *demoCmd) report(a *app, s *service) error {
 	return (&requestsCmd{Store: c.Store, ID: last, Limit: 1}).Run(a)
 }
 
-// awaitRows waits until the rows of these requests can be read: a client has its last byte a moment before
-// the row is handed over.
+// awaitRows waits until the rows of these requests can be read. A row is stored a moment after the client has its reply.
 func (s *service) awaitRows(ctx context.Context, ids []string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the requests' rows did not reach the store"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the rows of the requests did not reach the store in time"))
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -196,18 +196,18 @@ func (s *service) awaitRows(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// demoBudget is what the quick benchmark may take; cells beyond it are skipped aloud, and the first never.
+// demoBudget limits the quick benchmark. Cells beyond it are skipped and reported, except the first.
 const demoBudget = 20 * time.Second
 
-// benchmark is the guide's quick benchmark with its report. That a run on a busy machine is INVALID is
-// said in the report and is no failure of the demo.
+// benchmark runs the guide's quick benchmark and prints its report. A run that is INVALID, for example on a busy
+// machine, does not fail the demo.
 func (c *demoCmd) benchmark(a *app, s *service) error {
 	dir := filepath.Join(filepath.Dir(c.Store), "demo-"+time.Now().UTC().Format("20060102T150405Z"))
 	run := &replayRunCmd{
 		Endpoint: s.routes[0].url(), Admin: "http://" + s.adminLn.Addr().String(), LoadTimeout: time.Minute,
 		Requests: demoRequests, Budget: replay.Seconds(demoBudget), Rest: demoBudget, Out: dir,
 	}
-	fmt.Fprintf(a.stdout, "\nThe benchmarking guide's quick benchmark, measured by its own client and in line:\n")
+	fmt.Fprintf(a.stdout, "\nThe benchmarking guide's quick benchmark, measured by the client and by wattline:\n")
 	fmt.Fprintf(a.stdout, "\nwattline replay --requests %d --budget %s --out %s\n\n", demoRequests, demoBudget, dir)
 	if err := run.Run(a); err != nil {
 		if e, ok := errors.AsType[*exitError](err); !ok || e.code != exitInvalid {
@@ -226,14 +226,14 @@ func (c *demoCmd) benchmark(a *app, s *service) error {
 	return nil
 }
 
-// demoRequests are sent a cell.
+// demoRequests is the number of requests per cell.
 const demoRequests = 2
 
-// send runs the request, together times at once, and returns the ids of the rows.
+// send sends the copies of the request and returns the ids of their rows.
 func (r demoRequest) send(ctx context.Context, base string) ([]string, error) {
-	ids, errs := make([]string, r.together), make([]error, r.together)
+	ids, errs := make([]string, r.concurrency), make([]error, r.concurrency)
 	var wg sync.WaitGroup
-	for i := range r.together {
+	for i := range r.concurrency {
 		wg.Go(func() { ids[i], errs[i] = r.one(ctx, base, i) })
 	}
 	wg.Wait()
@@ -280,16 +280,16 @@ func (r demoRequest) one(ctx context.Context, base string, nth int) (id string, 
 	return resp.Header.Get("X-Wattline-Id"), nil
 }
 
-// stay says where everything is.
-func (c *demoCmd) stay(a *app, s *service, upstream string) {
+// printHints prints the addresses and what to try.
+func (c *demoCmd) printHints(a *app, s *service, upstream string) {
 	admin := "http://" + s.adminLn.Addr().String()
 	fmt.Fprintf(a.stdout, `
-It stays up until Ctrl-C. Try, in another terminal:
+wattline runs until Ctrl-C. Try in another terminal:
   curl %s/v1/chat/completions -d '{"messages":[{"role":"user","content":"hello"}],"stream":true,"max_tokens":32}'
-  curl %s/api/requests?limit=1        the rows as JSON; /api/inflight shows what runs now
+  curl %s/api/requests?limit=1        the rows as JSON; /api/inflight has the requests in flight
   wattline requests --store %s
   wattline usage --store %s --by agent
   wattline query --store %s "SELECT path, count(*), median(ttft_us) FROM requests GROUP BY path"
-The llama-server behind it is %s; point your own client at %s.
+llama-server is at %s; point your own client at %s.
 `, s.routes[0].url(), admin, c.Store, c.Store, c.Store, upstream, s.routes[0].url())
 }

@@ -17,7 +17,7 @@ import (
 	"wattline/deploy/llama"
 )
 
-// screen is a stdout that a test reads while it is written.
+// screen is a stdout that a test can read while it is written.
 type screen struct {
 	mu  sync.Mutex // guards buf
 	buf bytes.Buffer
@@ -35,12 +35,12 @@ func (s *screen) String() string {
 	return s.buf.String()
 }
 
-// runDemo starts a demo on free ports. ended gives its error.
+// runDemo starts a demo on free ports. ended receives its error.
 func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, ended <-chan error) {
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("STATE_DIRECTORY", "")
-	t.Setenv("LLAMA_ARG_THREADS", "1")                                 // several wait for each other at every step, for seconds on a busy machine
+	t.Setenv("LLAMA_ARG_THREADS", "1")                                 // several threads wait for each other at every step, for seconds on a busy machine
 	c.listen, c.admin, c.rowsOnly = "127.0.0.1:0", "127.0.0.1:0", true // TestDemo is about the benchmark and --exit
 	out, errs = new(screen), new(screen)
 	done := make(chan error, 1)
@@ -51,7 +51,7 @@ func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, e
 
 var demoRow = regexp.MustCompile(`(?m)^\d\d-\d\d \S+ +[0-9a-f]{8}  (\S+) +/v1/chat/completions  ok +\d+ +\d+ +(\d+) `)
 
-// checkReport looks for what a demo shows: a row for each request, and one of them as a waterfall.
+// checkReport checks the output of a demo: a row for each request, and one of them as a waterfall.
 func checkReport(t *testing.T, out, model string) {
 	t.Helper()
 	rows := demoRow.FindAllStringSubmatch(out, -1)
@@ -78,7 +78,7 @@ func checkReport(t *testing.T, out, model string) {
 	}
 }
 
-// TestDemoWithYourModel: --model FILE, and what it says to try works while it stays up; Ctrl-C ends it.
+// TestDemoWithYourModel: --model FILE; the printed commands work while the demo runs; Ctrl-C ends it.
 func TestDemoWithYourModel(t *testing.T) {
 	tiny, err := llama.TinyModel(t.Context())
 	if err != nil {
@@ -95,7 +95,7 @@ func TestDemoWithYourModel(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	out, errs, ended := runDemo(t, ctx, demoCmd{Model: model})
-	const stays = "It stays up until Ctrl-C"
+	const stays = "wattline runs until Ctrl-C"
 	for until := time.Now().Add(patience); !strings.Contains(out.String(), "point your own client at"); {
 		select {
 		case err := <-ended:
@@ -103,22 +103,22 @@ func TestDemoWithYourModel(t *testing.T) {
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(until) {
-			t.Fatalf("it does not say %q:\n%s%s", stays, out, errs)
+			t.Fatalf("it does not print %q:\n%s%s", stays, out, errs)
 		}
 	}
 	said := out.String()
 	checkReport(t, said, "mine")
-	if strings.Contains(said, "gibberish") {
-		t.Error("it calls your model's text gibberish")
+	if strings.Contains(said, "weights are random") {
+		t.Error("it says that your model is random")
 	}
-	tryWhatItSays(t, said[strings.Index(said, stays):])
+	runHints(t, said[strings.Index(said, stays):])
 	interrupt()
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
 }
 
-// TestDemoInterrupted: Ctrl-C before the report is there is no fault of anything that was under way.
+// TestDemoInterrupted: after Ctrl-C the only error is "interrupted".
 func TestDemoInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
@@ -128,8 +128,8 @@ func TestDemoInterrupted(t *testing.T) {
 	}
 }
 
-// tryWhatItSays does what the demo proposes.
-func tryWhatItSays(t *testing.T, hints string) {
+// runHints runs the commands that the demo prints.
+func runHints(t *testing.T, hints string) {
 	t.Helper()
 	chat := regexp.MustCompile(`curl (\S+) -d '(.*)'`).FindStringSubmatch(hints)
 	api := regexp.MustCompile(`curl (http://\S+)/api/requests\?limit=1 `).FindStringSubmatch(hints)
@@ -147,7 +147,7 @@ func tryWhatItSays(t *testing.T, hints string) {
 	}
 	for path, want := range map[string]string{"/api/requests?limit=1": `"output_tokens":32`, "/api/inflight": "[]"} {
 		status, body := get(t, "GET", api[1]+path, "")
-		for until := time.Now().Add(patience); !strings.Contains(body, want) && time.Now().Before(until); { // the reply may be here before its row
+		for until := time.Now().Add(patience); !strings.Contains(body, want) && time.Now().Before(until); { // the row may come after the reply
 			status, body = get(t, "GET", api[1]+path, "")
 		}
 		if status != http.StatusOK || !strings.Contains(body, want) {

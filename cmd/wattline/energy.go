@@ -18,43 +18,43 @@ import (
 	"wattline/sink/serverconfig"
 )
 
-// energyFlags say which devices' power is read.
+// energyFlags configure power sources, slots and recordings.
 type energyFlags struct {
-	GPU     string   `name:"gpu" help:"Whose power is read: ${enum}. sim is a simulated card, whatever runs." enum:"${gpu_sources}" default:"auto" group:"Energy"`
-	GPUs    []string `name:"gpus" help:"The upstream's devices: indices, UUIDs or PCI addresses. Default: those on which its processes compute." placeholder:"GPU" group:"Energy"`
-	Wake    bool     `help:"Also read cards that are powered down, which wakes them." group:"Energy"`
-	Slots   string   `help:"Ask the upstream's GET /slots which slot serves a request, at most twice a second: ${enum}. auto does so while requests overlap and the upstream's power is read; on also for one alone." enum:"auto,on,off" default:"auto" group:"Energy"`
-	SysRoot string   `hidden:"" default:"/sys" help:"Where the kernel shows devices."`
+	GPU     string   `name:"gpu" help:"Source of power readings: ${enum}. sim is a simulated GPU, on any machine." enum:"${gpu_sources}" default:"auto" group:"Energy"`
+	GPUs    []string `name:"gpus" help:"GPUs of the upstream: indices, UUIDs or PCI addresses. Default: those that its processes use." placeholder:"GPU" group:"Energy"`
+	Wake    bool     `help:"Also read GPUs that are powered down. This wakes them up." group:"Energy"`
+	Slots   string   `help:"Poll the upstream's GET /slots to learn which slot serves a request, at most twice a second: ${enum}. auto polls while requests overlap and the upstream's power is read; on also polls for a single request." enum:"auto,on,off" default:"auto" group:"Energy"`
+	SysRoot string   `hidden:"" default:"/sys" help:"Root of sysfs."`
 	Record  string   `help:"Write a recording of power and requests to this empty folder, for wattline attribute." placeholder:"DIR" group:"Energy"`
 }
 
-// power is what completes a row behind its exchange: the energy of its devices, and what its upstream is.
-type power struct {
+// energyPipeline measures energy for the rows of all routes.
+type energyPipeline struct {
 	*attribution.Pipeline
 	sources *sources.Set
 	routes  []*routeObserver
 }
 
-// routeObserver completes a route's rows before the pipeline takes them.
+// routeObserver adds price, memory and server configuration to a route's rows before attribution adds energy.
 type routeObserver struct {
 	*attribution.RouteObserver
-	rows   *rows
+	rows   *rowSink
 	rss    *discover.RSSPoller
 	config *serverconfig.Tracker
 }
 
-// Done hands a finished row on.
+// Done receives the row of a finished request.
 func (o *routeObserver) Done(seq uint64, at int64, rec *meter.Record) {
 	o.rows.price(rec)
-	o.rows.keepGaps(rec)
+	o.rows.offerGaps(rec)
 	rec.RAMBytes = o.rss.Bytes()
 	o.config.Stamp(rec)
 	o.RouteObserver.Done(seq, at, rec)
 }
 
-// startPower begins to sample the devices of all routes.
-func startPower(a *app, c *serveCmd, routes []*servedRoute, r *rows) (_ *power, err error) {
-	p := &power{}
+// startEnergy starts to sample the devices of all routes. stop ends it.
+func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *energyPipeline, err error) {
+	p := &energyPipeline{}
 	cfg := attribution.Config{
 		Rows: r.queue, Clock: gpu.NewClock(), Instance: r.instance, SysRoot: c.SysRoot, Wake: c.Wake,
 		Slots: c.Slots, Record: c.Record, StateDir: filepath.Dir(r.store.Path()), Log: a.log,
@@ -65,7 +65,7 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, r *rows) (_ *power, 
 	cfg.GPUs, cfg.CPU, cfg.Simulator = p.sources.GPUs, p.sources.CPU, p.sources.Activity
 	host, err := discover.New("/proc")
 	if err != nil {
-		a.log.Warn("the upstream's processes cannot be seen", "error", err)
+		a.log.Warn("cannot read the processes of this machine", "error", err)
 	} else {
 		cfg.CPUTime = host.CPUTime
 	}
@@ -100,8 +100,8 @@ func startPower(a *app, c *serveCmd, routes []*servedRoute, r *rows) (_ *power, 
 	return p, nil
 }
 
-// stop ends everything and settles the rows that wait; ctx bounds the wait.
-func (p *power) stop(ctx context.Context) error {
+// stop waits until the energy of waiting rows is final, at most until ctx ends, and stops all goroutines.
+func (p *energyPipeline) stop(ctx context.Context) error {
 	for _, r := range p.routes {
 		r.rss.Stop()
 		r.config.Stop()
@@ -109,8 +109,8 @@ func (p *power) stop(ctx context.Context) error {
 	return errors.Join(p.Stop(ctx), p.sources.Close())
 }
 
-// deviceStates tells the metrics how well the devices are read.
-func (p *power) deviceStates() (out []metrics.Device) {
+// deviceMetrics returns the health of each device's sampler.
+func (p *energyPipeline) deviceMetrics() (out []metrics.Device) {
 	for _, st := range p.States() {
 		out = append(out, metrics.Device{
 			ID: st.Info.UUID, Kind: string(st.Info.Kind), Readable: st.Condition == gpu.Live || st.Condition == gpu.Probing,
@@ -121,8 +121,8 @@ func (p *power) deviceStates() (out []metrics.Device) {
 	return out
 }
 
-// slotReads tells the metrics what asking for slots has cost.
-func (p *power) slotReads() (out []metrics.Slots) {
+// slotMetrics returns the counters of polling /slots.
+func (p *energyPipeline) slotMetrics() (out []metrics.Slots) {
 	for _, s := range p.SlotStats() {
 		out = append(out, metrics.Slots{
 			Route: s.Route, Looks: s.Polls, Failed: s.Failed, Bytes: s.Bytes, Found: s.Found, Unknown: s.NotFound, Waited: s.PollTime,
@@ -131,10 +131,10 @@ func (p *power) slotReads() (out []metrics.Slots) {
 	return out
 }
 
-// energy is what /api/energy answers.
-func (s *service) energy(ctx context.Context, from, to time.Time) (_ *console.Energy, err error) {
+// energyAnswer is the answer of /api/energy for a period.
+func (s *service) energyAnswer(ctx context.Context, from, to time.Time) (_ *console.Energy, err error) {
 	e := &console.Energy{}
-	for _, h := range s.power.History(from, to) {
+	for _, h := range s.energy.History(from, to) {
 		in := h.Info
 		e.Devices = append(e.Devices, console.EnergyDevice{
 			Device: in.UUID, Name: in.Name, Driver: in.Driver, Source: in.Source, Simulated: in.Simulated,
@@ -149,7 +149,7 @@ func (s *service) energy(ctx context.Context, from, to time.Time) (_ *console.En
 	if e.Ledger, err = s.rows.reader.Ledger(ctx, from, to); err != nil {
 		return nil, err
 	}
-	// The processors are no devices here: what they draw is the whole machine's.
+	// The CPU's rows are left out, because its energy is that of the whole machine, not of the upstream.
 	const cpu = attribution.CPUSource
 	e.Power = slices.DeleteFunc(e.Power, func(p *sink.Power) bool { return p.Source == cpu })
 	e.Ledger = slices.DeleteFunc(e.Ledger, func(l *sink.Ledger) bool { return l.Source == cpu })

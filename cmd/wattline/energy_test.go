@@ -14,10 +14,10 @@ import (
 	"wattline/sink/store"
 )
 
-// TestEnergyFromSamplerToRow: a simulated card, a real llama-server, requests alone, together and
+// TestEnergyEndToEnd: a simulated card, a real llama-server, requests alone, together and
 // unstreamed. Every row gets its joules and says that they are simulated, the ledger balances to the
 // microjoule, and what was recorded meanwhile gives the same joules offline.
-func TestEnergyFromSamplerToRow(t *testing.T) {
+func TestEnergyEndToEnd(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "recording")
 	up := llamatest.Start(t, "-c", "131072")
 	tokens := llamatest.Tokens(t, up, 200*time.Millisecond, 400) // longer than the card's power can be told apart in

@@ -38,10 +38,10 @@ func (w *wattlineProcess) awaitInflight(t *testing.T, what string, are func([]pr
 	}
 }
 
-// TestRefusedAndQueuedRequestsPayNothing: beside one that has the server's only slot, a stream whose client leaves in
+// TestRefusedAndQueuedEnergy: beside one that has the server's only slot, a stream whose client leaves in
 // the queue, and requests that the server turns away. None of them computes, so none has active joules; what is not
 // a request for work has none at all. In line and offline agree on everybody.
-func TestRefusedAndQueuedRequestsPayNothing(t *testing.T) {
+func TestRefusedAndQueuedEnergy(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "recording")
 	w := serve(t, llamatest.Start(t, "-np", "1", "-c", "131072").URL(), "--gpu", "sim", "--record", dir)
 	w.awaitQuiet(t, 4) // until active and idle joules are told apart

@@ -12,26 +12,26 @@ import (
 	"wattline/sink/store"
 )
 
-// engineFlags say which database answers: the store, unless ClickHouse is asked for.
+// engineFlags select the database to read: the store, or ClickHouse.
 type engineFlags struct {
 	Store                  string `help:"SQLite file with the rows. Default: ${store}." placeholder:"FILE"`
-	Clickhouse             string `help:"Ask this ClickHouse instead of the store: clickhouse://USER@HOST/DATABASE or http://..." placeholder:"DSN"`
+	Clickhouse             string `help:"Read from this ClickHouse instead of the store: clickhouse://USER@HOST/DATABASE or http://..." placeholder:"DSN"`
 	ClickhousePasswordFile string `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE"`
 }
 
-// engine is a database with wattline's tables, opened for reading.
+// engine is a database with wattline's tables, open for reading.
 type engine struct {
 	db      *sql.DB
 	dialect queries.Dialect
-	explain func(error) error // makes a sentence of an error of db
+	explain func(error) error // adds to an error of db what to do
 	close   func() error
 }
 
-// Close ends the reading.
+// Close closes the database.
 func (e *engine) Close() error { return e.close() }
 
-// columnsOf names a statement's columns where its result did not: ClickHouse's answer by HTTP is empty, names
-// and all, when there are no rows. nil where it cannot be told, as of a statement that is no SELECT.
+// columnsOf returns the column names of a statement, because ClickHouse's HTTP reply without rows has no names either.
+// It returns nil if they cannot be found out, for example for a statement other than SELECT.
 func (e *engine) columnsOf(ctx context.Context, statement string) (names []string) {
 	if e.dialect != queries.ClickHouse {
 		return nil
@@ -40,12 +40,12 @@ func (e *engine) columnsOf(ctx context.Context, statement string) (names []strin
 	if err != nil {
 		return nil
 	}
-	defer rows.Close() //nolint:errcheck // read to its end
-	told, err := rows.Columns()
-	if err != nil || len(told) == 0 {
+	defer rows.Close() //nolint:errcheck // Err is checked
+	described, err := rows.Columns()
+	if err != nil || len(described) == 0 {
 		return nil
 	}
-	cells := make([]any, len(told)) // the first is the name
+	cells := make([]any, len(described)) // the first is the name
 	for i := range cells {
 		cells[i] = new(any)
 	}
@@ -65,8 +65,8 @@ func (e *engine) columnsOf(ctx context.Context, statement string) (names []strin
 
 func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
 	named := onCommandLine(kctx, "clickhouse")
-	// The configuration file's clickhouse is where serve ships to. Questions stay on this machine unless
-	// somebody asks for more.
+	// The key clickhouse of the configuration file is for serve. Queries read the store unless the flag or the
+	// environment names a ClickHouse.
 	if _, env := os.LookupEnv("WATTLINE_CLICKHOUSE"); !named && (!env || onCommandLine(kctx, "store")) {
 		r, err := store.OpenReader(a.ctx, a.storePath(f.Store))
 		if err != nil {
@@ -82,7 +82,7 @@ func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
 	return &engine{db, queries.ClickHouse, func(err error) error { return target.Explain("query", err) }, db.Close}, nil
 }
 
-// onCommandLine is whether a flag was given there, and not in the environment or the configuration file.
+// onCommandLine reports whether a flag is on the command line, not only in the environment or the configuration file.
 func onCommandLine(kctx *kong.Context, flag string) bool {
 	for _, p := range kctx.Path {
 		if p.Flag != nil && p.Flag.Name == flag && !p.Resolved {

@@ -12,8 +12,8 @@ import (
 
 type exportCmd struct {
 	Store  string `help:"SQLite file with the rows. Default: ${store}." placeholder:"FILE"`
-	Format string `help:"How rows are written: ${enum}." enum:"csv,jsonl" default:"csv"`
-	Since  string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all there is."`
+	Format string `help:"Format of the rows: ${enum}." enum:"csv,jsonl" default:"csv"`
+	Since  string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all rows."`
 }
 
 // Run writes every request, oldest first, to standard output.
@@ -28,7 +28,7 @@ func (c *exportCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(r, &err)
+	defer deferClose(r, &err)
 	if c.Format == "csv" {
 		return exportCSV(a, r, since)
 	}
@@ -37,7 +37,7 @@ func (c *exportCmd) Run(a *app) (err error) {
 	return r.Each(a.ctx, since, func(rec *meter.Record) error { return enc.Encode(rec) })
 }
 
-// exportCSV writes RFC 4180 with a header line. Null is the empty field; labels and lists are JSON.
+// exportCSV writes CSV (RFC 4180) with a header line. Null is an empty field; labels and lists are JSON.
 func exportCSV(a *app, r *store.Reader, since time.Time) error {
 	w := csv.NewWriter(io.Writer(a.stdout))
 	fields := make([]string, len(meter.Columns()))

@@ -14,8 +14,8 @@ func TestGOGC(t *testing.T) {
 	}
 }
 
-// TestAdaptiveGOGCFollowsTheHeap: with a large heap collections come after half of it.
-func TestAdaptiveGOGCFollowsTheHeap(t *testing.T) {
+// TestAdaptiveGOGC: with a large heap collections come after half of it.
+func TestAdaptiveGOGC(t *testing.T) {
 	t.Setenv("GOGC", "")
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)

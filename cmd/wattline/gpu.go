@@ -21,31 +21,31 @@ import (
 )
 
 type gpuCmd struct {
-	GPU     string        `name:"gpu" help:"Which devices to read: ${enum}. sim is a simulated card." enum:"${gpu_sources}" default:"auto"`
+	GPU     string        `name:"gpu" help:"Source of power readings: ${enum}. sim is a simulated GPU." enum:"${gpu_sources}" default:"auto"`
 	Watch   bool          `help:"Print one line for each device every second, until interrupted."`
-	JSON    bool          `help:"Print one JSON object; with --watch, one line for each device and second." name:"json"`
-	Look    time.Duration `help:"How long to sample before printing. Comparing an energy counter with power takes 15 s." default:"3s"`
-	Wake    bool          `help:"Also read cards that are powered down. This wakes them up."`
+	JSON    bool          `help:"Print one JSON object; with --watch, one per device and second." name:"json"`
+	Look    time.Duration `help:"How long to sample before printing. Comparing the energy counter with power takes 15 s." default:"3s"`
+	Wake    bool          `help:"Also read GPUs that are powered down. This wakes them up."`
 	SysRoot string        `hidden:"" help:"Root of sysfs."`
-	Store   string        `help:"SQLite file with the rows; what serve has learnt about devices is beside it. Default: ${store}." placeholder:"FILE"`
+	Store   string        `help:"SQLite file with the rows; coefficients that serve has learnt are in its folder. Default: ${store}." placeholder:"FILE"`
 }
 
 // gpuReport is what "wattline gpu --json" prints.
 type gpuReport struct {
 	Devices []gpu.State          `json:"devices"`
-	Learnt  []attribution.Learnt `json:"learnt"`             // by serve, of these devices and the models that they served
-	Not     map[string]string    `json:"not_read,omitempty"` // by source
+	Learnt  []attribution.Learnt `json:"learnt"`             // by serve, for these devices and the models on them
+	NotRead map[string]string    `json:"not_read,omitempty"` // the reason, by source
 	Host    *discover.Stats      `json:"host"`
 }
 
-// Run shows what the devices of this machine tell about power, and how well.
+// Run shows the power readings of this machine's devices and their quality.
 func (c *gpuCmd) Run(a *app) error {
 	clock := gpu.NewClock()
 	set, err := sources.Open(c.GPU, sources.Config{Clock: clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot})
 	if err != nil {
 		return err
 	}
-	defer set.Close() //nolint:errcheck // only read from
+	defer set.Close() //nolint:errcheck // it was only read
 	targets, err := set.Devices()
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func (c *gpuCmd) Run(a *app) error {
 		for _, name := range slices.Sorted(maps.Keys(set.Unavailable)) {
 			fmt.Fprintf(a.stderr, "%s\n", set.Unavailable[name])
 		}
-		return errors.New("no device's power can be read here; \"wattline gpu --gpu sim\" shows a simulated one")
+		return errors.New("no device's power can be read here; \"wattline gpu --gpu sim\" shows a simulated GPU")
 	}
 	rows := make(chan gpu.Row, 100)
 	s, err := gpu.Start(gpu.Config{Clock: clock, Targets: targets, Log: a.log, WakeSleeping: c.Wake, Handle: func(b *gpu.Batch) {
@@ -78,23 +78,23 @@ func (c *gpuCmd) Run(a *app) error {
 	return c.once(a, s, set.Unavailable)
 }
 
-// once prints everything after a look.
-func (c *gpuCmd) once(a *app, s *gpu.Sampler, not map[string]string) error {
+// once samples for a while and prints a report.
+func (c *gpuCmd) once(a *app, s *gpu.Sampler, notRead map[string]string) error {
 	machine, err := discover.New("/proc")
 	if err != nil {
-		a.log.Warn("the machine's own state is not shown", "err", err)
+		a.log.Warn("cannot read CPU and memory of this machine", "error", err)
 	} else {
-		machine.Read(nil) // CPU use is since the read before
+		machine.Read(nil) // the next read gives the CPU use since this one
 	}
 	select {
 	case <-a.ctx.Done():
 		return a.ctx.Err()
 	case <-time.After(c.Look):
 	}
-	report := gpuReport{Devices: s.States(), Not: not, Learnt: []attribution.Learnt{}}
+	report := gpuReport{Devices: s.States(), NotRead: notRead, Learnt: []attribution.Learnt{}}
 	memory, err := attribution.OpenMemory(filepath.Join(filepath.Dir(a.storePath(c.Store)), attribution.MemoryFile))
 	if err != nil {
-		a.log.Warn("what serve has learnt is not shown", "err", err)
+		a.log.Warn("cannot read what serve has learnt", "error", err)
 	}
 	for _, l := range memory.All() {
 		if slices.ContainsFunc(report.Devices, func(d gpu.State) bool { return d.Info.UUID == l.Device }) {
@@ -114,7 +114,7 @@ func (c *gpuCmd) once(a *app, s *gpu.Sampler, not map[string]string) error {
 	return nil
 }
 
-// watch prints rows until it is interrupted.
+// watch prints a row per device and second until the context ends.
 func (c *gpuCmd) watch(a *app, rows <-chan gpu.Row, targets []gpu.Target) error {
 	names := map[string]string{}
 	for _, t := range targets {
@@ -174,7 +174,7 @@ func shortDevice(in gpu.Info) string {
 	return fmt.Sprintf("%s %d", in.Source, in.Index)
 }
 
-// print writes the report for people.
+// print writes the report as text.
 func (r *gpuReport) print(w io.Writer) {
 	for _, d := range r.Devices {
 		printDevice(w, &d, r.Learnt)
@@ -182,8 +182,8 @@ func (r *gpuReport) print(w io.Writer) {
 	if h := r.Host; h != nil {
 		fmt.Fprintf(w, "host: CPU %s busy, RAM %s of %s\n", reading(h.CPUPermille, 10, "%.0f %%"), reading(h.RAMUsedB, 1<<30, "%.1f"), reading(h.RAMTotalB, 1<<30, "%.1f GiB"))
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Not)) {
-		fmt.Fprintf(w, "not read: %s\n", r.Not[name])
+	for _, name := range slices.Sorted(maps.Keys(r.NotRead)) {
+		fmt.Fprintf(w, "not read: %s\n", r.NotRead[name])
 	}
 }
 
@@ -211,11 +211,11 @@ func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 	}
 	switch {
 	case d.Agreement.Valid && d.Disputed:
-		line("agreement", "DISPUTED: the energy counter says %+.2f %% of what %s power adds up to", float64(d.Agreement.V-1e6)/1e4, d.Profile)
+		line("agreement", "DISPUTED: the energy counter and %s power differ by %+.2f %%", d.Profile, float64(d.Agreement.V-1e6)/1e4)
 	case d.Agreement.Valid:
 		line("agreement", "the energy counter and %s power differ by %+.2f %%", d.Profile, float64(d.Agreement.V-1e6)/1e4)
 	case d.Channels[gpu.ChannelCounter] != (gpu.Calibration{}) && d.Profile != gpu.ChannelCounter:
-		line("agreement", "of counter and power not known yet: look longer, e.g. --look 15s")
+		line("agreement", "of counter and power not known yet: sample longer, e.g. --look 15s")
 	}
 	if row := d.Row; row != nil && row.EnergyUj.Valid {
 		line("last second", "%s J ± %s, %s to %s W, from the %s", reading(row.EnergyUj, 1e6, "%.2f"), reading(row.ErrorUj, 1e6, "%.2f"), reading(row.MinMw, 1e3, "%.1f"), reading(row.MaxMw, 1e3, "%.1f"), row.Channel)
@@ -233,25 +233,25 @@ func printDevice(w io.Writer, d *gpu.State, learnt []attribution.Learnt) {
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(in.Unavailable)) {
-		line("lacks", "%s: %s", what, in.Unavailable[what])
+		line("not available", "%s: %s", what, in.Unavailable[what])
 	}
 	fmt.Fprintln(w)
 }
 
-// printLearnt prints what work with a model costs on a device.
+// printLearnt prints the learnt cost of a model's work on a device.
 func printLearnt(line func(what, format string, args ...any), l *attribution.Learnt) {
 	c, b := &l.Coefficients, &l.Baseline
 	j := func(uj float64) string { return table.Number(uj/1e6) + " J" }
 	line("learnt", "%s, %s", l.Model, l.At.Local().Format(time.DateTime))
 	if c.Prefill > 0 {
-		line("", "a prompt token %s, and %s more for each 1k before it (%d prompts)", j(c.PrefillUJ), j(c.PositionUJ), c.Prefill)
+		line("", "a prompt token %s, plus %s for each 1k tokens before it (%d prompts)", j(c.PrefillUJ), j(c.PositionUJ), c.Prefill)
 	}
 	if c.Decode > 0 {
 		shared := "adjacent slots share a step"
 		if c.Unified {
 			shared = "all slots share a step"
 		}
-		line("", "a decode step %s, a token %s and %s more for each 1k of context; %s; error %.1f %% (%d windows)",
+		line("", "a decode step %s, a token %s plus %s for each 1k tokens of context; %s; error %.1f %% (%d windows)",
 			j(c.StepUJ), j(c.TokenUJ), j(c.ContextUJ), shared, 100*c.Rho, c.Decode)
 	}
 	if b.Windows > 0 {
@@ -272,11 +272,11 @@ func printNow(line func(what, format string, args ...any), d *gpu.State) {
 			throttle = strings.Join(names, ", ")
 		}
 	}
-	line("clocks", "SM %s, memory %s; held back by: %s", reading(s.SMClockMHz, 1, "%.0f MHz"), reading(s.MemClockMHz, 1, "%.0f MHz"), throttle)
+	line("clocks", "SM %s, memory %s; throttled by: %s", reading(s.SMClockMHz, 1, "%.0f MHz"), reading(s.MemClockMHz, 1, "%.0f MHz"), throttle)
 	line("errors", "ECC uncorrected %s, last XID %s", reading(s.ECCErrors, 1, "%.0f"), reading(s.XID, 1, "%.0f"))
 }
 
-// channelNames are the channels as people call them, and the group of calls behind each.
+// channelNames has the printed name of each channel, and the group of driver calls that reads it.
 var channelNames = map[gpu.Channel]struct{ name, calls string }{
 	gpu.ChannelCounter: {"energy counter", "energy"},
 	gpu.ChannelBuffer:  {"power samples", "ring"},
@@ -302,7 +302,7 @@ func printChannel(line func(what, format string, args ...any), d *gpu.State, c g
 		parts = append(parts, fmt.Sprintf("%d calls p50 %s p99 %s max %s", k.Count, milliseconds(k.P50Ns), milliseconds(k.P99Ns), milliseconds(k.MaxNs)))
 	}
 	if c == d.Profile {
-		parts = append(parts, "gives the shape")
+		parts = append(parts, "power profile")
 	}
 	if why := d.Demoted[c]; why != "" {
 		parts = append(parts, "NOT USED: "+why)
@@ -312,7 +312,7 @@ func printChannel(line func(what, format string, args ...any), d *gpu.State, c g
 
 func milliseconds(ns int64) string { return fmt.Sprintf("%.4g ms", float64(ns)/1e6) }
 
-// processName returns a process's name, where it can be read.
+// processName returns a process's name, or - if it cannot be read.
 func processName(pid int) string {
 	b, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "comm"))
 	if err != nil {

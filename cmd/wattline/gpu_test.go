@@ -36,7 +36,7 @@ func runGPU(t *testing.T, c gpuCmd, span time.Duration) (out, problems string) {
 func TestGPUPrints(t *testing.T) {
 	out, _ := runGPU(t, gpuCmd{GPU: "sim", Look: 25 * time.Second}, time.Minute)
 	for _, want := range []string{
-		"SIMULATED", "SIM-0", "energy counter     every 100 ms", "power samples      every 20 ms", "119 deep", "gives the shape",
+		"SIMULATED", "SIM-0", "energy counter     every 100 ms", "power samples      every 20 ms", "119 deep", "power profile",
 		"agreement          the energy counter and ring power differ by", "last second", "W instant", "limit 700 W", "of one core",
 	} {
 		if !strings.Contains(out, want) {
@@ -45,8 +45,8 @@ func TestGPUPrints(t *testing.T) {
 	}
 }
 
-// TestGPUShowsWhatWasLearnt: coefficients and idle draw that serve has kept, of the devices that are shown.
-func TestGPUShowsWhatWasLearnt(t *testing.T) {
+// TestGPULearnt: coefficients and idle draw that serve has kept, of the devices that are shown.
+func TestGPULearnt(t *testing.T) {
 	dir := t.TempDir()
 	m, err := attribution.OpenMemory(filepath.Join(dir, attribution.MemoryFile))
 	if err != nil {
@@ -64,7 +64,7 @@ func TestGPUShowsWhatWasLearnt(t *testing.T) {
 	}
 	c := gpuCmd{GPU: "sim", Look: 2 * time.Second, Store: filepath.Join(dir, "wattline.db")}
 	out, _ := runGPU(t, c, time.Minute)
-	for _, want := range []string{"glm", "a prompt token 0.034 J, and 0.005 J more", "a decode step 0.44 J, a token 0.32 J", "adjacent slots", "error 2.1 %", "loaded and idle 119.9 W at 38 C, +0.77 W/C"} {
+	for _, want := range []string{"glm", "a prompt token 0.034 J, plus 0.005 J", "a decode step 0.44 J, a token 0.32 J", "adjacent slots", "error 2.1 %", "loaded and idle 119.9 W at 38 C, +0.77 W/C"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in:\n%s", want, out)
 		}

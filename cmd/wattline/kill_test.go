@@ -17,10 +17,10 @@ import (
 	"wattline/sink/store"
 )
 
-// TestKilledAtRandomMomentsSoak: wattline under load, shipping to a real engine, is killed with -9 again
+// TestRandomKillsSoak: wattline under load, shipping to a real engine, is killed with -9 again
 // and again, 100 times with WATTLINE_SOAK set. Afterwards every row that was ever committed is in the
 // store and in ClickHouse exactly once, by id, and none is pending: what was not settled is partial.
-func TestKilledAtRandomMomentsSoak(t *testing.T) {
+func TestRandomKillsSoak(t *testing.T) {
 	kills := 4
 	if os.Getenv("WATTLINE_SOAK") != "" {
 		kills = 100

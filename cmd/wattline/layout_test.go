@@ -120,7 +120,7 @@ func allowed(from, to string) bool {
 	return false
 }
 
-func TestAllowedKnowsTheRules(t *testing.T) {
+func TestImportRules(t *testing.T) {
 	for _, c := range []struct {
 		from, to string
 		want     bool
@@ -158,7 +158,7 @@ func TestEveryPackageHasOneDocComment(t *testing.T) {
 	}
 }
 
-func TestFilesStayReadable(t *testing.T) {
+func TestFileLength(t *testing.T) {
 	root := filepath.Join("..", "..")
 	for _, f := range sourceFiles(t) {
 		text, err := os.ReadFile(filepath.Join(root, f.path))

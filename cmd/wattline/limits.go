@@ -12,7 +12,7 @@ import (
 	"wattline/proxy"
 )
 
-// check refuses numbers that the data path would have to take for something else: the type of a flag lets them pass.
+// check rejects values that the flags' types allow but the data path cannot use.
 func (c *serveCmd) check() error {
 	if c.Listen == "" {
 		return usageError("--listen is empty: write it as HOST:PORT")
@@ -28,7 +28,7 @@ func (c *serveCmd) check() error {
 		{"max-conns", int64(c.MaxConns), 1}, {"max-requests", int64(c.MaxRequests), 1},
 	} {
 		if l.value < l.from {
-			return usageError("--%s is %d and must be at least %d", l.flag, l.value, l.from)
+			return usageError("--%s is %d, but must be at least %d", l.flag, l.value, l.from)
 		}
 	}
 	for _, l := range []struct {
@@ -39,31 +39,31 @@ func (c *serveCmd) check() error {
 		{"write-idle", c.WriteIdle}, {"upstream-idle", c.UpstreamIdle},
 	} {
 		if l.value < time.Millisecond {
-			return usageError("--%s is %v, and nobody can be as quick as that: every wait has a bound, so for a long one write 24h", l.flag, l.value)
+			return usageError("--%s is %v, but must be at least 1ms; for a very long wait write 24h", l.flag, l.value)
 		}
 	}
 	if c.StopTimeout < 0 {
-		return usageError("--stop-timeout is %v and cannot be negative", c.StopTimeout)
+		return usageError("--stop-timeout is %v, but must not be negative", c.StopTimeout)
 	}
-	if err := c.checkKeep(); err != nil {
+	if err := c.checkRetention(); err != nil {
 		return err
 	}
 	return c.checkPrices()
 }
 
-// checkPrices is apart from check for SIGHUP, which reads the prices again and no limit.
+// checkPrices is separate from check, because SIGHUP reloads prices but no limits.
 func (c *serveCmd) checkPrices() error {
 	for flag, v := range map[string]*float64{"price-per-kwh": c.PricePerKWh, "gco2-per-kwh": c.GCO2PerKWh} {
-		if v != nil && !(math.Abs(*v) < 1e9) { // not a number is not below it
-			return usageError("--%s is %v, which is no price or weight of a kWh", flag, *v)
+		if v != nil && !(math.Abs(*v) < 1e9) { // also true for NaN
+			return usageError("--%s is %v, but must be a number below 1e9", flag, *v)
 		}
 	}
 	return nil
 }
 
-// leadsTo reports whether an upstream's address is that of a listener on this machine. Host names other than
-// localhost are not looked up.
-func leadsTo(up proxy.Upstream, ln net.Addr) bool {
+// isOwnListener reports whether an upstream's address is that of a listener on this machine. Host names other than
+// localhost are not resolved.
+func isOwnListener(up proxy.Upstream, ln net.Addr) bool {
 	if path, ok := strings.CutPrefix(up.String(), "unix://"); ok {
 		return ln.Network() == "unix" && ln.String() == path
 	}
@@ -81,14 +81,14 @@ func leadsTo(up proxy.Upstream, ln net.Addr) bool {
 		return false
 	}
 	to = to.Unmap()
-	if to.IsUnspecified() { // dialled, it is the loopback
+	if to.IsUnspecified() { // dialling it reaches the loopback
 		return own.IsLoopback() || own.IsUnspecified()
 	}
-	return to == own || own.IsUnspecified() && (to.IsLoopback() || ofThisMachine(to))
+	return to == own || own.IsUnspecified() && (to.IsLoopback() || isLocalAddress(to))
 }
 
-// ofThisMachine reports whether an interface of this machine has the address.
-func ofThisMachine(ip netip.Addr) bool {
+// isLocalAddress reports whether an interface of this machine has the address.
+func isLocalAddress(ip netip.Addr) bool {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return false
@@ -101,26 +101,26 @@ func ofThisMachine(ip netip.Addr) bool {
 	return false
 }
 
-// keptFiles are the descriptors that are left for what is no connection of a client's or to an upstream.
-const keptFiles = 128
+// reservedFiles is how many file descriptors are left for everything but connections.
+const reservedFiles = 128
 
-// connsOfARoute is --max-conns, or what this process may have open files for, two a connection: above it clients
-// are told 503 instead of waiting for a descriptor.
-func (c *serveCmd) connsOfARoute(a *app, routes int) int {
+// connsPerRoute is --max-conns, or fewer if the limit of open files does not allow two files for each connection. More
+// clients are answered 503 instead of waiting for a file descriptor.
+func (c *serveCmd) connsPerRoute(a *app, routes int) int {
 	files, ok := openFilesLimit()
 	if !ok {
 		return c.MaxConns
 	}
-	most := max(1, (files-keptFiles)/2/routes)
+	most := max(1, (files-reservedFiles)/2/routes)
 	if most >= c.MaxConns {
 		return c.MaxConns
 	}
 	level := slog.LevelInfo
 	var defaults proxy.Config
-	if defaults.SetDefaults(); c.MaxConns == defaults.MaxConns { // nobody asked for so many
+	if defaults.SetDefaults(); c.MaxConns == defaults.MaxConns { // the user did not ask for so many
 		level = slog.LevelDebug
 	}
-	a.log.Log(a.ctx, level, "the limit of open files holds fewer connections than --max-conns; raise it (ulimit -n) if they are needed",
+	a.log.Log(a.ctx, level, "the limit of open files allows fewer connections than --max-conns; raise it with ulimit -n if you need them",
 		"open_files", files, "connections", most)
 	return most
 }

@@ -2,5 +2,5 @@
 
 package main
 
-// openFilesLimit returns false: there is no such limit here.
+// openFilesLimit returns false, because the limit is not known here.
 func openFilesLimit() (int, bool) { return 0, false }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// openFilesLimit is how many files this process may have open; false if that is not known or without a limit.
+// openFilesLimit returns how many files this process may open, or false if that is unknown or unlimited.
 func openFilesLimit() (int, bool) {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || uint64(l.Cur) > math.MaxInt32 {

@@ -1,6 +1,5 @@
-// Command wattline stands in front of an LLM server and says what each request cost, in milliseconds
-// and in joules. One file a subcommand; config.go is the one place where flags, the environment and the
-// configuration file meet.
+// Command wattline is a reverse proxy in front of llama-server that reports what each request cost, in milliseconds
+// and in joules. Each subcommand has a file; config.go merges flags, the environment and the configuration file.
 package main
 
 import (
@@ -24,49 +23,49 @@ const (
 	exitOK      = 0
 	exitFailed  = 1
 	exitUsage   = 2
-	exitInvalid = 3 // the run happened, but its numbers must not be used
+	exitInvalid = 3 // the run finished, but its numbers must not be used
 )
 
-// cli is the command line: one field a subcommand, and the flags that all share.
+// cli is the table of subcommands, and the flags that all of them share.
 type cli struct {
-	Config    string `help:"YAML file; any flag is a key in it. Default: $XDG_CONFIG_HOME/wattline/config.yaml, then /etc/wattline/config.yaml." placeholder:"FILE"`
-	LogFormat string `help:"How log lines are written: ${enum}." enum:"text,json" default:"text"`
-	LogLevel  string `help:"Lowest level that is logged: ${enum}." enum:"debug,info,warn,error" default:"info"`
+	Config    string `help:"Configuration file (YAML); any flag is a key in it. Default: $XDG_CONFIG_HOME/wattline/config.yaml, then /etc/wattline/config.yaml." placeholder:"FILE"`
+	LogFormat string `help:"Format of log lines: ${enum}." enum:"text,json" default:"text"`
+	LogLevel  string `help:"Lowest level to log: ${enum}." enum:"debug,info,warn,error" default:"info"`
 
-	Serve     serveCmd     `cmd:"" help:"Stand in front of a server and measure every request."`
-	Demo      demoCmd      `cmd:"" help:"Show it all on this machine: a real llama-server, traffic, the rows."`
-	Requests  requestsCmd  `cmd:"" help:"The latest requests, or the waterfall of one."`
-	Replay    replayCmd    `cmd:"" help:"Drive a documented workload through it and report what came of it."`
-	Check     checkCmd     `cmd:"" help:"Quick verification of an endpoint: one line a check, exit 1 if one fails."`
-	Report    reportCmd    `cmd:"" help:"Tables and pages from what replay --out wrote."`
-	Usage     usageCmd     `cmd:"" help:"Tokens, energy and cost by agent, session, model, user, label or day."`
-	Query     queryCmd     `cmd:"" help:"Run SQL on the measured rows."`
-	Export    exportCmd    `cmd:"" help:"Write the measured rows as CSV or JSON lines."`
-	GPU       gpuCmd       `cmd:"" name:"gpu" help:"This machine's devices: power sources, periods, agreement, live readings."`
-	Attribute attributeCmd `cmd:"" help:"Divide a recording's joules among its requests, offline."`
-	DDL       ddlCmd       `cmd:"" name:"ddl" help:"Print, check or apply the schema of ClickHouse."`
-	Bench     benchCmd     `cmd:"" help:"What wattline costs: proxied against direct on your own upstream, or beside other proxies."`
+	Serve     serveCmd     `cmd:"" help:"Run the proxy in front of a server and measure every request."`
+	Demo      demoCmd      `cmd:"" help:"Try it on this machine: a real llama-server, some requests, their rows, a benchmark."`
+	Requests  requestsCmd  `cmd:"" help:"List the latest requests, or show the waterfall of one."`
+	Replay    replayCmd    `cmd:"" help:"Run a benchmark workload and report its results."`
+	Check     checkCmd     `cmd:"" help:"Check quickly that an endpoint works: one line for each check, exit code 1 if one fails."`
+	Report    reportCmd    `cmd:"" help:"Print tables of folders that replay --out wrote, or write a page with charts."`
+	Usage     usageCmd     `cmd:"" help:"Show tokens, energy and cost by agent, session, model, user, label or day."`
+	Query     queryCmd     `cmd:"" help:"Run an SQL query on the measured rows."`
+	Export    exportCmd    `cmd:"" help:"Write the rows of all requests as CSV or JSON lines."`
+	GPU       gpuCmd       `cmd:"" name:"gpu" help:"Show the devices whose power can be read here, how well, and their live readings."`
+	Attribute attributeCmd `cmd:"" help:"Divide the joules of a recording among its requests, offline."`
+	DDL       ddlCmd       `cmd:"" name:"ddl" help:"Print, verify or apply the ClickHouse schema."`
+	Bench     benchCmd     `cmd:"" help:"Measure wattline's overhead: through it against direct, or compared with other proxies."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 
-	BenchRole benchRoleCmd `cmd:"" hidden:"" name:"bench-role" help:"A process of bench --proxies."`
+	BenchRole benchRoleCmd `cmd:"" hidden:"" name:"bench-role" help:"One process of bench --proxies."`
 
-	Stub stubCmd `cmd:"" hidden:"" help:"A llama-server-shaped upstream with known latencies, for tests."`
+	Stub stubCmd `cmd:"" hidden:"" help:"An upstream like llama-server with known latencies, for tests."`
 }
 
-// app is what a subcommand's Run is given.
+// app is the argument of each subcommand's Run.
 type app struct {
 	ctx    context.Context // ends with the first SIGINT or SIGTERM
 	stdout io.Writer       // results
 	stderr io.Writer       // everything else
 	log    *slog.Logger
 	level  *slog.LevelVar // of log
-	routes []route        // of the configuration file; only serve has them
+	routes []route        // from the configuration file, for serve
 
 	// parse reads the command line, the environment and the configuration file again.
 	parse func() (*cli, error)
 }
 
-// exitError is an error with an exit code of its own.
+// exitError is an error that sets the exit code.
 type exitError struct {
 	code int
 	err  error
@@ -75,20 +74,20 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// usageError says that the command was called wrongly.
+// usageError reports wrong arguments or settings.
 func usageError(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf(format, args...)}
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal, or one that nobody waits for, ends the process at once; not one that comes with the first, as
-	// from a terminal and from what was started in it (timeout, make).
+	// After the first signal, a later one kills the process. Copies of the first within a second do not: a terminal and
+	// a parent such as timeout or make may both send it.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program, for main and for tests. It prints an error as one sentence.
+// run is the program, for main and for tests. It prints an error as one line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	code, err := dispatch(ctx, args, stdout, stderr)
 	if err != nil {
@@ -97,7 +96,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-// helpExit carries the exit code out of kong, which wants to end the process after printing help.
+// helpExit carries an exit code out of kong, which calls Exit after printing help.
 type helpExit int
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (code int, err error) {
@@ -110,10 +109,10 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 			code, err = int(h), nil
 		}
 	}()
-	if len(args) == 1 && args[0] == "--version" { // as everybody tries it
+	if len(args) == 1 && args[0] == "--version" { // the usual flag
 		args = []string{"version"}
 	}
-	out := &results{w: stdout}
+	out := &checkedWriter{w: stdout}
 	c, file, kctx, err := parse(args, out, stderr)
 	if err != nil {
 		return exitUsage, err
@@ -122,8 +121,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 	a.log = logging.New(stderr, c.LogFormat, a.level)
 	a.level.Set(c.level())
 	a.parse = func() (*cli, error) {
-		again, _, _, err := parse(args, io.Discard, io.Discard)
-		return again, err
+		reloaded, _, _, err := parse(args, io.Discard, io.Discard)
+		return reloaded, err
 	}
 	if err := kctx.Run(a); err != nil {
 		if e, ok := errors.AsType[*exitError](err); ok {
@@ -132,20 +131,20 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 		return exitFailed, err
 	}
 	if out.err != nil {
-		return exitFailed, fmt.Errorf("not everything could be written to standard output: %w", out.err)
+		return exitFailed, fmt.Errorf("standard output is incomplete: %w", out.err)
 	}
 	return exitOK, nil
 }
 
-// results is standard output. It remembers that a write failed, which those who print tables do not look
-// for: a command whose results did not arrive has not succeeded.
-type results struct {
+// checkedWriter remembers the first write error of standard output, because code that prints tables ignores it. A
+// command fails if its output was not written.
+type checkedWriter struct {
 	w   io.Writer
-	err error // the first
+	err error
 }
 
-// Write passes on.
-func (r *results) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (r *checkedWriter) Write(p []byte) (int, error) {
 	n, err := r.w.Write(p)
 	if err != nil && r.err == nil {
 		r.err = err
@@ -153,7 +152,7 @@ func (r *results) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// parse reads the settings of one call.
+// parse reads the settings from the arguments, the environment and the configuration file.
 func parse(args []string, stdout, stderr io.Writer) (*cli, *configFile, *kong.Context, error) {
 	file, err := readConfig(args)
 	if err != nil {
@@ -162,7 +161,7 @@ func parse(args []string, stdout, stderr io.Writer) (*cli, *configFile, *kong.Co
 	c := &cli{}
 	parser, err := kong.New(c,
 		kong.Name("wattline"),
-		kong.Description("What did this LLM request cost, in milliseconds and in joules?"),
+		kong.Description("A reverse proxy for llama-server that reports what each request cost, in milliseconds and in joules."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(helpExit(code)) }),
@@ -180,7 +179,7 @@ func parse(args []string, stdout, stderr io.Writer) (*cli, *configFile, *kong.Co
 	return c, file, kctx, nil
 }
 
-// level is the level that --log-level names; kong has checked it.
+// level returns the level of --log-level, which kong has validated.
 func (c *cli) level() slog.Level {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(c.LogLevel)); err != nil {

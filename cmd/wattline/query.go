@@ -15,14 +15,14 @@ import (
 
 type queryCmd struct {
 	engineFlags
-	SQL     string        `arg:"" optional:"" help:"One SELECT on tables requests, power, ledger, configs and view efficiency."`
-	Name    string        `help:"Run the query of this name from the library." placeholder:"QUERY"`
-	List    bool          `help:"List the library's queries."`
-	Since   string        `help:"With --name, how far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all there is."`
-	Label   string        `help:"With --name ab, the label whose values are compared." default:"variant"`
+	SQL     string        `arg:"" optional:"" help:"One SELECT on the tables requests, power, ledger, configs and the view efficiency."`
+	Name    string        `help:"Run the ready-made query with this name." placeholder:"QUERY"`
+	List    bool          `help:"List the ready-made queries."`
+	Since   string        `help:"With --name, how far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all rows."`
+	Label   string        `help:"With --name ab, compare the values of this label." default:"variant"`
 	Show    bool          `help:"With --name, print the SQL instead of running it."`
-	Format  string        `help:"How the result is written: ${enum}." enum:"table,json,csv" default:"table"`
-	Timeout time.Duration `help:"Give up after this long: a reader that stays makes the store's log grow." default:"1m"`
+	Format  string        `help:"Format of the result: ${enum}." enum:"table,json,csv" default:"table"`
+	Timeout time.Duration `help:"Cancel the query after this time: while it reads, the store's write-ahead log grows." default:"1m"`
 }
 
 // Run runs one statement and prints its result.
@@ -31,13 +31,13 @@ func (c *queryCmd) Run(a *app, kctx *kong.Context) (err error) {
 		return listQueries(a.stdout)
 	}
 	if (c.SQL == "") == (c.Name == "") {
-		return usageError("give either SQL, such as \"SELECT model, count(*) FROM requests GROUP BY model\", or --name; --list tells the names")
+		return usageError("give either SQL, such as \"SELECT model, count(*) FROM requests GROUP BY model\", or --name; --list lists the names")
 	}
 	e, err := c.open(a, kctx)
 	if err != nil {
 		return err
 	}
-	defer closing(e, &err)
+	defer deferClose(e, &err)
 	text, err := c.statement(e.dialect)
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -49,7 +49,7 @@ func (c *queryCmd) Run(a *app, kctx *kong.Context) (err error) {
 	return c.print(a, e, text)
 }
 
-// statement is the SQL to run.
+// statement returns the SQL to run.
 func (c *queryCmd) statement(d queries.Dialect) (string, error) {
 	if c.Name == "" {
 		return c.SQL, nil
@@ -73,7 +73,7 @@ func (c *queryCmd) print(a *app, e *engine, text string) (err error) {
 	defer cancel()
 	rows, err := e.db.QueryContext(ctx, text)
 	if err == nil {
-		defer closing(rows, &err)
+		defer deferClose(rows, &err)
 		err = term.Rows(a.stdout, rows, func() []string { return e.columnsOf(ctx, text) }, c.Format)
 	}
 	if err != nil && ctx.Err() != nil {

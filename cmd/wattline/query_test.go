@@ -27,7 +27,7 @@ func TestQueryFormats(t *testing.T) {
 	}
 }
 
-func TestQueryNeverWrites(t *testing.T) {
+func TestQueryReadOnly(t *testing.T) {
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{unmetered("a", time.Now())}})
 	other := filepath.Join(t.TempDir(), "other.db")
 	for _, sql := range []string{
@@ -46,7 +46,7 @@ func TestQueryNeverWrites(t *testing.T) {
 	}
 }
 
-func TestQueriesThatFail(t *testing.T) {
+func TestQueryErrors(t *testing.T) {
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("a", time.Now())}})
 	endless := "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 	for _, c := range []struct {

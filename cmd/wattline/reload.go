@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// successorTime is how long a successor may take until it serves.
-const successorTime = time.Minute
+// successorTimeout bounds the start of the new process of an upgrade.
+const successorTimeout = time.Minute
 
-// attend waits while others serve: SIGHUP reloads what can change, SIGUSR2 starts a successor with the
-// same listeners, after which this process only lets its connections end.
-func (s *service) attend(a *app, failed <-chan error, signals <-chan os.Signal) error {
+// handleSignals blocks until the service should stop. SIGHUP reloads settings. SIGUSR2 starts a new process with the
+// same listeners; once that serves, this one only finishes its connections.
+func (s *service) handleSignals(a *app, failed <-chan error, signals <-chan os.Signal) error {
 	for {
 		select {
 		case <-a.ctx.Done():
 			if err := s.listeners.Stopping(); err != nil {
-				a.log.Warn("systemd cannot be told of the stop", "error", err)
+				a.log.Warn("cannot notify systemd of the stop", "error", err)
 			}
 			return nil
 		case err := <-failed:
@@ -28,50 +28,49 @@ func (s *service) attend(a *app, failed <-chan error, signals <-chan os.Signal) 
 				s.reload(a)
 				continue
 			}
-			ctx, cancel := context.WithTimeout(a.ctx, successorTime)
+			ctx, cancel := context.WithTimeout(a.ctx, successorTimeout)
 			pid, err := s.listeners.Successor(ctx)
 			cancel()
 			if err == nil {
-				a.log.Info("a successor serves; live requests end here", "pid", pid)
+				a.log.Info("the new process serves; this one finishes its requests", "pid", pid)
 				return nil
 			}
-			a.log.Error("no successor; this process goes on", "error", err)
+			a.log.Error("the upgrade failed; this process keeps serving", "error", err)
 		}
 	}
 }
 
-// reload reads the settings again and applies what can change while requests are live: certificates,
-// prices, the log's level. Anything else needs a successor (SIGUSR2). Settings that are wrong change
-// nothing.
+// reload reads the settings again and applies those that can change while requests are in flight: certificates, prices
+// and the log level. Other settings need a new process (SIGUSR2). If a setting is wrong, nothing changes.
 func (s *service) reload(a *app) {
 	next, err := a.parse()
 	if err == nil {
 		err = next.Serve.checkPrices()
 	}
 	if err == nil {
-		err = s.loadPair(&next.Serve)
+		err = s.loadCertificate(&next.Serve)
 	}
 	if err != nil {
-		a.log.Error("the settings were not reloaded; the old ones stay", "error", err)
+		a.log.Error("settings not reloaded; the old ones stay in effect", "error", err)
 		return
 	}
 	s.rows.prices.Store(next.Serve.prices())
 	a.level.Set(next.level())
-	a.log.Info("reloaded: certificates, prices, log level; anything else takes a restart or SIGUSR2")
+	a.log.Info("reloaded certificates, prices and log level; other settings need a restart or SIGUSR2")
 }
 
-// loadPair reads the certificate of a TLS listener.
-func (s *service) loadPair(c *serveCmd) error {
+// loadCertificate reads the certificate and key for TLS, if they are configured.
+func (s *service) loadCertificate(c *serveCmd) error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return usageError("--tls-cert and --tls-key belong together")
+		return usageError("--tls-cert and --tls-key must be given together")
 	}
 	if c.TLSCert == "" {
 		return nil
 	}
 	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 	if err != nil {
-		return usageError("--tls-cert and --tls-key do not make a pair: %w", err)
+		return usageError("--tls-cert and --tls-key cannot be used: %w", err)
 	}
-	s.pair.Store(&pair)
+	s.cert.Store(&pair)
 	return nil
 }

@@ -22,8 +22,8 @@ import (
 	"time"
 )
 
-// held is an upstream whose streams say one token and go on when next is closed.
-func held(t *testing.T) (url string, next chan struct{}) {
+// pausedUpstream sends one token of each stream, and the rest when next is closed.
+func pausedUpstream(t *testing.T) (url string, next chan struct{}) {
 	t.Helper()
 	next = make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -37,7 +37,7 @@ func held(t *testing.T) (url string, next chan struct{}) {
 	return srv.URL, next
 }
 
-// settings writes a certificate of that serial number and a configuration file that names it.
+// settings writes a certificate with this serial number and a configuration file that uses it.
 func settings(t *testing.T, dir string, serial int64, price float64, level string) (config string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -69,7 +69,7 @@ func settings(t *testing.T, dir string, serial int64, price float64, level strin
 	return config
 }
 
-// serial is the serial number of the certificate that a new connection is shown.
+// serial returns the serial number of the certificate that a new connection gets.
 func (w *wattlineProcess) serial(t *testing.T) int64 {
 	t.Helper()
 	c, err := tls.Dial("tcp", strings.TrimPrefix(w.url, "https://"), &tls.Config{InsecureSkipVerify: true})
@@ -80,7 +80,7 @@ func (w *wattlineProcess) serial(t *testing.T) int64 {
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 }
 
-// hangup sends SIGHUP and waits until it has had its effect.
+// hangup sends SIGHUP and waits for its effect.
 func (w *wattlineProcess) hangup(t *testing.T, effect string, seen func() bool) {
 	t.Helper()
 	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -93,10 +93,10 @@ func (w *wattlineProcess) hangup(t *testing.T, effect string, seen func() bool) 
 	}
 }
 
-// SIGHUP changes the certificate, the price and the log's level while a stream is live, and settings that
-// are wrong change nothing.
-func TestReloadChangesWhatCanChange(t *testing.T) {
-	upstream, next := held(t)
+// SIGHUP changes the certificate, the price and the log level while a stream is in flight. Wrong settings change
+// nothing.
+func TestReload(t *testing.T) {
+	upstream, next := pausedUpstream(t)
 	dir := t.TempDir()
 	w := serve(t, upstream, "--config", settings(t, dir, 1, 0.25, "info"), "--gpu", "none")
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
@@ -123,7 +123,7 @@ func TestReloadChangesWhatCanChange(t *testing.T) {
 	}
 
 	settings(t, dir, 2, 0.5, "warn")
-	w.hangup(t, "the new certificate is not shown", func() bool { return w.serial(t) == 2 })
+	w.hangup(t, "the new certificate is not used", func() bool { return w.serial(t) == 2 })
 	after, afterBody := send()
 	defer after.Body.Close()
 
@@ -131,7 +131,7 @@ func TestReloadChangesWhatCanChange(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "key.pem"), []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.hangup(t, "nothing is said of wrong settings", func() bool { return strings.Contains(w.said(), "the settings were not reloaded") })
+	w.hangup(t, "wrong settings are not logged", func() bool { return strings.Contains(w.said(), "settings not reloaded") })
 	if n := w.serial(t); n != 2 {
 		t.Errorf("settings that are wrong changed the certificate to number %d", n)
 	}
@@ -144,11 +144,11 @@ func TestReloadChangesWhatCanChange(t *testing.T) {
 		}
 	}
 	w.stopped(t)
-	if strings.Contains(w.said(), "reloaded: certificates") {
+	if strings.Contains(w.said(), "reloaded certificates") {
 		t.Error("a line at level info was written at level warn")
 	}
 	for id, rec := range w.stored(t, 10) {
-		if rec.PricePerKWhMicro.V != 500_000 { // both ended behind the reload that worked
+		if rec.PricePerKWhMicro.V != 500_000 { // both ended after the successful reload
 			t.Errorf("request %s is priced %d", id, rec.PricePerKWhMicro.V)
 		}
 	}

@@ -16,48 +16,48 @@ import (
 	"wattline/replay/session"
 )
 
-// replayCmd is `wattline replay`, which runs a workload, and `wattline replay selftest`.
+// replayCmd is `wattline replay` and `wattline replay selftest`.
 type replayCmd struct {
-	Run      replayRunCmd `cmd:"" default:"withargs" help:"Run a documented workload and report its results (the default)."`
-	Selftest selftestCmd  `cmd:"" help:"Measure the client's own error at an upstream with known latencies."`
+	Run      replayRunCmd `cmd:"" default:"withargs" help:"Run a benchmark workload and report its results (the default)."`
+	Selftest selftestCmd  `cmd:"" help:"Measure the error of the client, at an upstream with known latencies."`
 }
 
-// replayRunCmd drives a workload at an endpoint and reports what came of it.
+// replayRunCmd runs a workload at an endpoint and reports its results.
 type replayRunCmd struct {
 	Endpoint    string        `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
-	Admin       string        `help:"Address of wattline's admin API. Default: as the endpoint's replies say." placeholder:"URL"`
+	Admin       string        `help:"Address of wattline's admin API. Default: the one in the endpoint's replies." placeholder:"URL"`
 	APIKeyFile  string        `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
-	LoadTimeout time.Duration `help:"How long to wait while the server loads its model." default:"5m"`
+	LoadTimeout time.Duration `help:"How long to wait for the server to load its model." default:"5m"`
 
-	Full         bool           `help:"Run the whole grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
-	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is steady or --duration is over." group:"Workload"`
-	ConfigFile   string         `help:"File with a workload in YAML or JSON. Flags override it." type:"existingfile" placeholder:"FILE" group:"Workload"`
+	Full         bool           `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
+	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
+	ConfigFile   string         `help:"Workload file (YAML or JSON). Flags override it." type:"existingfile" placeholder:"FILE" group:"Workload"`
 	Task         []string       `help:"Tasks to run." placeholder:"NAME,..." group:"Workload"`
 	PromptSizes  []string       `help:"Prompt sizes in tokens, e.g. 1k,10k,100k." placeholder:"N,..." group:"Workload"`
 	OutputTokens []string       `help:"Output sizes in tokens." aliases:"max-output-tokens" placeholder:"N,..." group:"Workload"`
-	Cache        string         `help:"Use of the prompt cache: cold (never), warm (always) or natural (as it happens)." placeholder:"MODE" group:"Workload"`
-	Length       string         `help:"Length of replies: forced (exactly the output size) or natural (the model decides)." placeholder:"MODE" group:"Workload"`
+	Cache        string         `help:"Use of the prompt cache: cold (never), warm (always) or natural (not controlled)." placeholder:"MODE" group:"Workload"`
+	Length       string         `help:"Length of replies: forced (exactly the output size) or natural (the model stops)." placeholder:"MODE" group:"Workload"`
 	Requests     int            `help:"Requests per cell and trial. Default: 3, or twice the concurrency." group:"Workload" placeholder:"N"`
-	Trials       int            `help:"How often the whole grid is run. With 5 or more, means have t intervals." group:"Workload" placeholder:"N"`
-	Duration     replay.Seconds `help:"Send requests for this long in all, divided among the cells (120, 2m)." group:"Workload" placeholder:"TIME"`
-	Seed         uint64         `help:"Seed for texts, order and arrival times." group:"Workload" placeholder:"N"`
+	Trials       int            `help:"Number of runs of the grid. With 5 or more, means have 95 % t intervals." group:"Workload" placeholder:"N"`
+	Duration     replay.Seconds `help:"Total time of sending requests, divided among the cells (120, 2m)." group:"Workload" placeholder:"TIME"`
+	Seed         uint64         `help:"Seed of prompts, order and arrival times." group:"Workload" placeholder:"N"`
 	Concurrency  int            `help:"Closed loop: requests in flight." group:"Workload" placeholder:"N"`
-	Rate         float64        `help:"Open loop: requests per second, sent whether or not earlier ones were answered." group:"Workload" placeholder:"R"`
+	Rate         float64        `help:"Open loop: requests per second, whether or not earlier ones were answered." group:"Workload" placeholder:"R"`
 	Arrival      string         `help:"Open loop, arrival times: poisson, constant or gamma." group:"Workload" placeholder:"KIND"`
-	Burstiness   float64        `help:"With gamma arrivals: below 1 more even than poisson, above 1 burstier." group:"Workload" placeholder:"B"`
+	Burstiness   float64        `help:"With gamma arrivals: below 1 is more even than poisson, above 1 burstier." group:"Workload" placeholder:"B"`
 	Pause        replay.Seconds `help:"Pause between cells." group:"Workload" placeholder:"TIME"`
-	Budget       replay.Seconds `help:"Longest duration of the run; cells predicted to exceed it are skipped and reported. Default: 10m for the quick grid, otherwise none." group:"Workload" placeholder:"TIME"`
-	Rest         time.Duration  `help:"After prompts of 50k tokens or more, how long to wait until the device is within 2 W of its idle power." default:"2m" group:"Workload"`
+	Budget       replay.Seconds `help:"Time limit of the run; cells predicted to exceed it are skipped and reported. Default: 10m for the quick grid, otherwise none." group:"Workload" placeholder:"TIME"`
+	Rest         time.Duration  `help:"After prompts of 50k tokens or more, wait at most this long until the device is within 2 W of its idle power." default:"2m" group:"Workload"`
 
-	Goodput []string `help:"Objectives of a reply in milliseconds, e.g. ttft:500,tpot:50,latency:10000. The report says how many replies met them." placeholder:"METRIC:MS,..." group:"Results"`
-	JSONOut string   `help:"File for the results as one line of JSON." placeholder:"FILE" group:"Results"`
-	Out     string   `help:"Folder for results.json, requests.jsonl, timeseries.csv and manifest.json." placeholder:"DIR" group:"Results"`
+	Goodput []string `help:"Objectives of a reply in milliseconds, e.g. ttft:500,tpot:50,latency:10000. The report counts the replies that met them." placeholder:"METRIC:MS,..." group:"Results"`
+	JSONOut string   `help:"Write the results to this file, as one line of JSON." placeholder:"FILE" group:"Results"`
+	Out     string   `help:"Write results.json, requests.jsonl, timeseries.csv and manifest.json to this folder." placeholder:"DIR" group:"Results"`
 	Quiet   bool     `help:"Do not show progress." group:"Results"`
 
 	objectives []replay.Objective // of Goodput
 }
 
-// Run does everything in the order in which a user would want to hear of trouble.
+// Run runs the workload, writes the files and prints the report.
 func (c *replayRunCmd) Run(a *app) error {
 	s, err := c.open(a)
 	if err != nil {
@@ -71,21 +71,21 @@ func (c *replayRunCmd) Run(a *app) error {
 	results := run.Results()
 	l := report.LabelledRun{Label: "this run", Results: results, Run: run, Devices: run.Power.Devices}
 	l.Flags, l.Settings = s.ServerFlags(a.ctx)
-	err = c.write(&l) // first: the terminal may be gone by now
+	err = c.write(&l) // before printing, because the terminal may be gone
 	report.Terminal(a.stdout, l)
 	if err != nil {
 		return err
 	}
 	if run.Interrupted {
-		return &exitError{exitFailed, errors.New("interrupted; what had been measured is above")}
+		return &exitError{exitFailed, errors.New("interrupted; the results so far are above")}
 	}
 	if !results.Valid {
-		return &exitError{exitInvalid, errors.New("the run is INVALID; its reasons are above")}
+		return &exitError{exitInvalid, errors.New("the run is INVALID; the reasons are above")}
 	}
 	return nil
 }
 
-// open asks the server and makes the plan that the flags describe.
+// open connects to the server and makes the plan that the flags describe.
 func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 	spec, err := c.spec()
 	if err != nil {
@@ -124,7 +124,7 @@ func readKey(path string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// isTerminal reports whether a line can be drawn over itself there.
+// isTerminal reports whether w is a terminal, on which a progress line can be redrawn.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -134,7 +134,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// budget is what --budget says, else 10 minutes for the quick grid and none for any other workload.
+// budget is --budget, or by default 10 minutes for the quick grid and no limit for other workloads.
 func (c *replayRunCmd) budget(workload string) time.Duration {
 	if c.Budget == 0 && workload == "quick" {
 		return 10 * time.Minute
@@ -142,7 +142,7 @@ func (c *replayRunCmd) budget(workload string) time.Duration {
 	return time.Duration(c.Budget)
 }
 
-// write writes the files that --out and --json-out ask for, each whole or not at all.
+// write writes the files of --out and --json-out.
 func (c *replayRunCmd) write(l *report.LabelledRun) error {
 	if c.Out != "" {
 		m := archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost(), ServerFlags: l.Flags, Settings: l.Settings}
@@ -157,11 +157,11 @@ func (c *replayRunCmd) write(l *report.LabelledRun) error {
 	if err != nil {
 		return err
 	}
-	return writeWhole(c.JSONOut, text)
+	return replaceFile(c.JSONOut, text)
 }
 
-// writeWhole replaces a file in one step.
-func writeWhole(path string, text []byte) error {
+// replaceFile replaces a file atomically.
+func replaceFile(path string, text []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("%s cannot be written: %w", path, err)
@@ -177,7 +177,7 @@ func writeWhole(path string, text []byte) error {
 	return nil
 }
 
-// spec is the workload that file and flags describe.
+// spec returns the workload that the file and the flags describe.
 func (c *replayRunCmd) spec() (replay.Spec, error) {
 	s := replay.Quick()
 	custom := len(c.Task)+len(c.PromptSizes)+len(c.OutputTokens) > 0
@@ -191,7 +191,7 @@ func (c *replayRunCmd) spec() (replay.Spec, error) {
 			return s, fmt.Errorf("--config-file %s: %w", c.ConfigFile, err)
 		}
 	case c.Full && c.Stress:
-		return s, errors.New("--full and --stress are two workloads: give one of them")
+		return s, errors.New("--full and --stress exclude each other: give one of them")
 	case c.Full:
 		s = replay.Full()
 	case c.Stress:
@@ -221,17 +221,17 @@ func (c *replayRunCmd) spec() (replay.Spec, error) {
 	c.override(&s)
 	if c.Stress {
 		if s.Rate == 0 {
-			s.Concurrency = c.Concurrency // 0: twice the slots of the server, which are not known yet
+			s.Concurrency = c.Concurrency // 0: twice the server's slots, which are not known yet
 		}
 		if s.Duration == 0 {
 			s.Duration = replay.Seconds(defaultStress)
 		}
 	}
-	_, err = s.Complete(prompt.Tasks()) // what can be refused before the server is asked
+	_, err = s.Complete(prompt.Tasks()) // checks the workload before the server is asked
 	return s, err
 }
 
-// override puts flags that were given over the workload.
+// override replaces settings of the workload with flags that were given.
 func (c *replayRunCmd) override(s *replay.Spec) {
 	set(&s.Cache, replay.Cache(c.Cache))
 	set(&s.Length, replay.Length(c.Length))
@@ -242,14 +242,11 @@ func (c *replayRunCmd) override(s *replay.Spec) {
 	set(&s.Arrival, replay.Arrival(c.Arrival))
 	set(&s.Burstiness, c.Burstiness)
 	set(&s.Pause, c.Pause)
-	if c.Concurrency != 0 {
-		s.Concurrency = c.Concurrency
-	}
-	if c.Rate != 0 {
-		s.Rate = c.Rate
-	}
+	set(&s.Concurrency, c.Concurrency)
+	set(&s.Rate, c.Rate)
 }
 
+// set overwrites *to with v unless v is zero.
 func set[T comparable](to *T, v T) {
 	var zero T
 	if v != zero {
@@ -257,20 +254,20 @@ func set[T comparable](to *T, v T) {
 	}
 }
 
-// defaultStress is --duration of a stress run.
+// defaultStress is the default of --duration with --stress.
 const defaultStress = 5 * time.Minute
 
-// checkOutputs refuses places that cannot be written, before anything is run.
+// checkOutputs checks before the run that --out and --json-out can be written.
 func (c *replayRunCmd) checkOutputs() error {
 	if c.Out != "" {
 		if err := archive.Free(c.Out); err != nil {
 			return usageError("--out: %w", err)
 		}
-		there := filepath.Clean(c.Out)
-		for there != filepath.Dir(there) && !exists(there) {
-			there = filepath.Dir(there)
+		parent := filepath.Clean(c.Out) // the nearest folder that exists
+		for parent != filepath.Dir(parent) && !exists(parent) {
+			parent = filepath.Dir(parent)
 		}
-		if err := writable(there); err != nil {
+		if err := checkWritable(parent); err != nil {
 			return usageError("--out %s: %w", c.Out, err)
 		}
 	}
@@ -279,12 +276,12 @@ func (c *replayRunCmd) checkOutputs() error {
 	}
 	dir := filepath.Dir(c.JSONOut)
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return usageError("--json-out %s: there is no folder %s", c.JSONOut, dir)
+		return usageError("--json-out %s: the folder %s does not exist", c.JSONOut, dir)
 	}
 	if info, err := os.Stat(c.JSONOut); err == nil && info.IsDir() {
 		return usageError("--json-out %s is a folder: name a file", c.JSONOut)
 	}
-	if err := writable(dir); err != nil {
+	if err := checkWritable(dir); err != nil {
 		return usageError("--json-out %s: %w", c.JSONOut, err)
 	}
 	return nil
@@ -295,11 +292,11 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// writable makes something in a folder and takes it away again.
-func writable(dir string) error {
+// checkWritable creates a folder in dir and removes it.
+func checkWritable(dir string) error {
 	probe, err := os.MkdirTemp(dir, ".wattline-")
 	if err != nil {
-		return fmt.Errorf("nothing can be written there: %w", err)
+		return fmt.Errorf("cannot write there: %w", err)
 	}
 	return os.Remove(probe)
 }

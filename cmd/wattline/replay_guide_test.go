@@ -38,7 +38,7 @@ func readGuide(t *testing.T) string {
 	return string(text)
 }
 
-func TestTheGuideHasEveryHeading(t *testing.T) {
+func TestGuideHeadings(t *testing.T) {
 	at := 0
 	lines := strings.Split(readGuide(t), "\n")
 	for _, h := range guideHeadings {
@@ -79,7 +79,7 @@ func codeBlocks(text string) []block {
 }
 
 // Every command of the guide runs, in order, in one folder, as it stands there; only times and repetitions are shortened.
-func TestTheGuidesCodeBlocksRun(t *testing.T) {
+func TestGuideCodeBlocks(t *testing.T) {
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL(), "--store", filepath.Join(t.TempDir(), "wattline.db"))
 	dir, bin := t.TempDir(), t.TempDir()
@@ -124,7 +124,7 @@ func TestTheGuidesCodeBlocksRun(t *testing.T) {
 }
 
 // The wrappers under the guide's script names pass everything on.
-func TestTheGuidesScripts(t *testing.T) {
+func TestGuideScripts(t *testing.T) {
 	bin := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bin, "wattline"), []byte("#!/bin/sh\necho \"wattline $*\"\n"), 0o700); err != nil {
 		t.Fatal(err)

@@ -11,22 +11,22 @@ import (
 	"wattline/replay/selftest"
 )
 
-// selftestCmd measures the client's own error.
+// selftestCmd measures the error of replay's client.
 type selftestCmd struct {
-	Concurrency []int         `help:"Requests in flight; each is measured in a closed and in an open loop." default:"1,32,256" placeholder:"N,..."`
-	FirstToken  time.Duration `help:"When the upstream sends the first token." default:"300ms"`
-	Gap         time.Duration `help:"Time between the upstream's tokens." default:"50ms"`
+	Concurrency []int         `help:"Requests in flight; each number is measured in a closed and in an open loop." default:"1,32,256" placeholder:"N,..."`
+	FirstToken  time.Duration `help:"Time from the request to the upstream's first token." default:"300ms"`
+	Gap         time.Duration `help:"Time between tokens of the upstream." default:"50ms"`
 	Tokens      int           `help:"Tokens of each reply." default:"16"`
-	JSON        bool          `help:"Print one JSON object a line."`
+	JSON        bool          `help:"Print one JSON object per line."`
 }
 
-// Run measures an upstream with known latencies, which is this program as "wattline stub".
+// Run measures an upstream with known latencies: this program, started as "wattline stub".
 func (c *selftestCmd) Run(a *app) error {
 	exe, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("the path of this program is not known: %w", err)
+		return fmt.Errorf("the path of this program is unknown: %w", err)
 	}
-	stub := exec.CommandContext(a.ctx, exe, "stub") //nolint:gosec // itself
+	stub := exec.CommandContext(a.ctx, exe, "stub") //nolint:gosec // its own executable
 	stub.Args[0], stub.Stderr = os.Args[0], a.stderr
 	want := replay.Expected{FirstToken: c.FirstToken, Gap: c.Gap}
 	loads, err := selftest.Run(a.ctx, selftest.Config{

@@ -125,7 +125,7 @@ func tapped(t *testing.T, server string, see func(r *http.Request, body []byte))
 }
 
 // The same seed sends the same bytes in the same order; nothing in between has to be believed for it.
-func TestReplayIsDeterministic(t *testing.T) {
+func TestReplayDeterminism(t *testing.T) {
 	var mu sync.Mutex
 	var bodies []string // of the measured requests
 	tap := tapped(t, llamatest.Start(t).URL(), func(r *http.Request, body []byte) {
@@ -201,7 +201,7 @@ func TestReplayOtherWorkloads(t *testing.T) {
 }
 
 // Someone else's request during a run makes it invalid: only a proxy in line can know.
-func TestForeignTrafficIsSeen(t *testing.T) {
+func TestReplayOtherTraffic(t *testing.T) {
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -305,12 +305,12 @@ func TestReplayBadInput(t *testing.T) {
 		{[]string{"--output-tokens", "many"}, exitUsage, "is no number of tokens"},
 		{[]string{"--rate", "2", "--concurrency", "2"}, exitUsage, "give one of them"},
 		{[]string{"--goodput", "speed:3"}, exitUsage, "write ttft:500"},
-		{[]string{"--full", "--stress"}, exitUsage, "two workloads"},
+		{[]string{"--full", "--stress"}, exitUsage, "exclude each other"},
 		{[]string{"--requests", "1000000000000"}, exitUsage, "at most 1000000 requests"},
 		{[]string{"--rate", "NaN"}, exitUsage, "rate and burstiness are numbers"},
 		{[]string{"--goodput", "ttft:NaN"}, exitUsage, "write ttft:500"},
 		{[]string{"--json-out", filepath.Dir(file)}, exitUsage, "is a folder"},
-		{[]string{"--out", filepath.Join(file, "run")}, exitUsage, "nothing can be written there"},
+		{[]string{"--out", filepath.Join(file, "run")}, exitUsage, "cannot write there"},
 		{[]string{"--cache", "lukewarm"}, exitUsage, "cold, warm, natural"},
 		{[]string{"--duration", "soon"}, exitUsage, "is no time"},
 		{[]string{"--config-file", filepath.Join("testdata", "none.yaml")}, exitUsage, "none.yaml"},

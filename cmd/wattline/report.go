@@ -10,15 +10,15 @@ import (
 	"wattline/replay/report/html"
 )
 
-// reportCmd turns folders that replay --out wrote into tables and pages.
+// reportCmd prints folders that replay --out wrote as tables, and writes pages with charts.
 type reportCmd struct {
 	Dirs   []string `arg:"" name:"dir" help:"Folders that replay --out wrote; several are compared." type:"existingdir"`
-	Label  []string `help:"Their names, in the same order. Default: the folders' names." placeholder:"NAME,..."`
-	Format string   `help:"What is printed: ${enum}. markdown is the guide's comparison report, llama-bench its table for sharing." enum:"terminal,markdown,llama-bench" default:"terminal"`
-	HTML   string   `help:"Also write one self-contained page with charts." placeholder:"FILE"`
+	Label  []string `help:"Names of the runs, in the order of the folders. Default: the folders' names." placeholder:"NAME,..."`
+	Format string   `help:"Format of the output: ${enum}. markdown is the guide's comparison report, llama-bench a table like llama-bench's." enum:"terminal,markdown,llama-bench" default:"terminal"`
+	HTML   string   `help:"Also write a self-contained page with charts to this file." placeholder:"FILE"`
 }
 
-// Run reads everything before it writes anything.
+// Run reads all folders, then prints.
 func (c *reportCmd) Run(a *app) error {
 	if len(c.Label) > 0 && len(c.Label) != len(c.Dirs) {
 		return usageError("%d folders need %d labels, not %d", len(c.Dirs), len(c.Dirs), len(c.Label))
@@ -63,16 +63,16 @@ func (c *reportCmd) Run(a *app) error {
 	return nil
 }
 
-// writePage writes the self-contained page.
+// writePage writes the page with charts.
 func writePage(path string, runs []report.LabelledRun) error {
 	var page bytes.Buffer
 	if err := html.Write(&page, runs); err != nil {
 		return err
 	}
-	return writeWhole(path, page.Bytes())
+	return replaceFile(path, page.Bytes())
 }
 
-// labelled is a folder's run under the folder's name.
+// labelled returns a folder's run, labelled with the folder's name.
 func labelled(ar *archive.Archive) report.LabelledRun {
 	return report.LabelledRun{
 		Label: filepath.Base(filepath.Clean(ar.Dir)), Results: ar.Results, Run: ar.Run,

@@ -11,10 +11,10 @@ import (
 )
 
 type requestsCmd struct {
-	ID    string `arg:"" optional:"" help:"An id, or the beginning or end of one: show that request as a waterfall."`
+	ID    string `arg:"" optional:"" help:"Show the waterfall of the request with this id, or with an id that begins or ends so."`
 	Store string `help:"SQLite file with the rows. Default: ${store}." placeholder:"FILE"`
-	Limit int    `help:"How many of the latest requests to list." default:"20" placeholder:"N"`
-	JSON  bool   `help:"One JSON object a line, keys as in the store." name:"json"`
+	Limit int    `help:"How many requests to list." default:"20" placeholder:"N"`
+	JSON  bool   `help:"Print one JSON object per line, with the columns of the store as keys." name:"json"`
 }
 
 // Run lists the latest requests, or shows one.
@@ -26,7 +26,7 @@ func (c *requestsCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(r, &err)
+	defer deferClose(r, &err)
 	if c.ID != "" {
 		return c.one(a, r)
 	}
@@ -51,7 +51,7 @@ func (c *requestsCmd) one(a *app, r *store.Reader) error {
 		return err
 	}
 	if rec == nil {
-		return fmt.Errorf("no request in %s has an id that is, begins with or ends with %q: `wattline requests` lists them", r.Path(), c.ID)
+		return fmt.Errorf("no request in %s has an id that begins or ends with %q: `wattline requests` lists them", r.Path(), c.ID)
 	}
 	if c.JSON {
 		return writeJSONLines(a.stdout, []*meter.Record{rec})
@@ -64,8 +64,8 @@ func (c *requestsCmd) one(a *app, r *store.Reader) error {
 	return nil
 }
 
-// closing closes c and reports its error where there is no earlier one.
-func closing(c io.Closer, err *error) {
+// deferClose closes c and sets *err to its error if there is no earlier one.
+func deferClose(c io.Closer, err *error) {
 	if closeErr := c.Close(); *err == nil {
 		*err = closeErr
 	}

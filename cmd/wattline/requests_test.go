@@ -66,7 +66,7 @@ func output(t *testing.T, code int, args ...string) (stdout, stderr string) {
 	return out.String(), errs.String()
 }
 
-func TestRequestsAsJSONAreTheRecords(t *testing.T) {
+func TestRequestsJSON(t *testing.T) {
 	at := time.Now().UTC().Truncate(time.Microsecond)
 	older, newer := measured("0199-aaaa", at.Add(-time.Minute)), unmetered("0199-bbbb", at)
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{older, newer}})
@@ -86,7 +86,7 @@ func TestRequestsAsJSONAreTheRecords(t *testing.T) {
 	}
 }
 
-func TestRequestsTableShowsAbsence(t *testing.T) {
+func TestRequestsTable(t *testing.T) {
 	at := time.Now()
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", at.Add(-time.Minute)), unmetered("0199-bbbb", at)}})
 	out, _ := output(t, 0, "requests", "--store", db)
@@ -131,7 +131,7 @@ func TestWaterfall(t *testing.T) {
 }
 
 // A phase whose place, a sum of differences, reaches a little beyond the request is drawn up to its end.
-func TestWaterfallDrawsWhatReachesBeyondTheEnd(t *testing.T) {
+func TestWaterfallClipping(t *testing.T) {
 	at := time.Now()
 	streamed, whole := measured("0199-aaaa", at), measured("0199-bbbb", at)
 	streamed.DurationUs = meter.Some(1_351_000) // 1 ms less than ttft + decode
@@ -150,7 +150,7 @@ func TestWaterfallDrawsWhatReachesBeyondTheEnd(t *testing.T) {
 	}
 }
 
-func TestRequestsThatCannotBeShown(t *testing.T) {
+func TestRequestsErrors(t *testing.T) {
 	at := time.Now()
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", at), unmetered("0199-bbbb", at)}})
 	for _, c := range []struct {
@@ -180,7 +180,7 @@ func (b *brokenOutput) Write(p []byte) (int, error) {
 }
 
 // A command whose results could not be written says so in one sentence and fails.
-func TestResultsThatCannotBeWritten(t *testing.T) {
+func TestOutputErrors(t *testing.T) {
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", time.Now())}})
 	for _, args := range [][]string{
 		{"requests"}, {"requests", "--json"}, {"requests", "aaaa"}, {"usage"}, {"usage", "--json"}, {"export"}, {"export", "--format", "jsonl"},
@@ -216,7 +216,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-func TestVersionAsEverybodyTriesIt(t *testing.T) {
+func TestVersionFlag(t *testing.T) {
 	flag, _ := output(t, exitOK, "--version")
 	if said, _ := output(t, exitOK, "version"); flag != said || !strings.HasPrefix(said, "wattline ") {
 		t.Errorf("%q and %q", flag, said)

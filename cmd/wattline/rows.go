@@ -18,8 +18,8 @@ import (
 	"wattline/sink/telemetry"
 )
 
-// rows is the way of finished rows: priced, queued, stored, and from the store shipped and shown.
-type rows struct {
+// rowSink prices finished rows and queues them for the store, which retention ships and reader shows.
+type rowSink struct {
 	queue     *sink.Queue
 	store     *store.LazyStore
 	reader    *store.Reader
@@ -30,43 +30,42 @@ type rows struct {
 	prices    atomic.Pointer[prices]
 }
 
-// prices are what a row is priced with; SIGHUP may change them.
+// prices are stored in each row. SIGHUP may change them.
 type prices struct{ perKWh, gco2PerKWh meter.Int }
 
 func (c *serveCmd) prices() *prices {
-	return &prices{scaled(c.PricePerKWh, 1e6), scaled(c.GCO2PerKWh, 1e3)}
+	return &prices{scaledInt(c.PricePerKWh, 1e6), scaledInt(c.GCO2PerKWh, 1e3)}
 }
 
-// openRows opens the store. Where a predecessor still writes it, rows wait in the queue until that one
-// has ended. A store of earlier runs on a disk that is full or read-only now is no reason to refuse the
-// traffic: it is said, and rows wait in the queue until the disk can be written. Any other store that
-// cannot be opened is an error at once, in particular one that never was.
-func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r *rows, err error) {
-	r = &rows{instance: c.Instance}
+// openRows opens the store. During an upgrade rows wait in the queue until the old process has closed the store. If
+// the disk of an existing store is full or read-only, openRows logs it, and rows wait in the queue until the disk can
+// be written. Any other failure to open the store is an error.
+func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r *rowSink, err error) {
+	r = &rowSink{instance: c.Instance}
 	if r.instance == "" {
 		if r.instance, err = os.Hostname(); err != nil {
-			return nil, fmt.Errorf("this host has no name: give one with --instance: %w", err)
+			return nil, fmt.Errorf("the host name is not known: give a name with --instance: %w", err)
 		}
 	}
 	r.prices.Store(c.prices())
 	path := a.storePath(c.Store)
 	r.store = store.OpenLazy(store.Config{Path: path, SetAside: true, Log: a.log})
 	if !predecessor {
-		if _, err = r.store.Open(a.ctx); err != nil && !mayPass(path, err) {
+		if _, err = r.store.Open(a.ctx); err != nil && !mayRecover(path, err) {
 			return nil, err
 		} else if err != nil {
-			a.log.Error("rows cannot be stored; traffic goes on, and the newest rows wait until they can", "error", err)
+			a.log.Error("rows cannot be stored; requests are served, and the newest rows wait until the store can be written", "error", err)
 		}
 	}
 	if r.reader, err = store.OpenReader(a.ctx, path); err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}
-	key, err := secret(filepath.Join(filepath.Dir(path), "identity.key"))
+	key, err := identityKey(filepath.Join(filepath.Dir(path), "identity.key"))
 	if err != nil {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
 	r.identify = meter.Identify{Mode: c.Identify, Key: key, SessionHeaders: c.SessionHeaders}
-	if r.retention, err = startRetention(a, r, &c.keepFlags, ship); err != nil {
+	if r.retention, err = startRetention(a, r, &c.retentionFlags, ship); err != nil {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
 	if r.telemetry, err = c.telemetryFlags.open(a, r.instance); err != nil {
@@ -76,8 +75,8 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	return r, nil
 }
 
-// mayPass is whether a store that cannot be opened is there and may be usable again later.
-func mayPass(path string, err error) bool {
+// mayRecover reports whether a store that cannot be opened exists and may become usable later.
+func mayRecover(path string, err error) bool {
 	e, ok := errors.AsType[*store.Error](err)
 	if !ok || !e.Retryable() {
 		return false
@@ -86,16 +85,16 @@ func mayPass(path string, err error) bool {
 	return statErr == nil && info.Mode().IsRegular() && info.Size() > 0
 }
 
-// scaled turns a configured number into a column's integer; unset stays null.
-func scaled(v *float64, unit float64) meter.Int {
+// scaledInt converts a setting to a column's integer; nil becomes null.
+func scaledInt(v *float64, unit float64) meter.Int {
 	if v == nil {
 		return meter.Int{}
 	}
 	return meter.Some(int64(math.Round(*v * unit)))
 }
 
-// secret reads the key under which identities are hashed, making one for a new installation.
-func secret(path string) ([]byte, error) {
+// identityKey reads the key for hashed identities, and creates it for a new installation.
+func identityKey(path string) ([]byte, error) {
 	key, err := os.ReadFile(path) //nolint:gosec // beside the store
 	if err == nil && len(key) >= 32 {
 		return key, nil
@@ -113,26 +112,26 @@ func secret(path string) ([]byte, error) {
 	return key, nil
 }
 
-// price writes what a row is priced with.
-func (r *rows) price(rec *meter.Record) {
+// price sets the prices of a row.
+func (r *rowSink) price(rec *meter.Record) {
 	p := r.prices.Load()
 	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = p.perKWh, p.gco2PerKWh
 }
 
-// maxGaps bounds the gaps that are kept of one request.
+// maxGaps is the most gaps stored for one request.
 const maxGaps = 1 << 16
 
-// gapsPerRequest is how many of a stream's gaps are kept. A row of itl_gaps with fewer than its request's
-// output_events - 1 was cut there.
-func (f *keepFlags) gapsPerRequest() int {
+// gapsPerRequest is how many gaps of a stream are stored. A row of itl_gaps with fewer gaps than output_events - 1 was
+// truncated.
+func (f *retentionFlags) gapsPerRequest() int {
 	if f.KeepGaps <= 0 {
 		return 0
 	}
 	return maxGaps
 }
 
-// keepGaps hands a request's raw gaps over, if it has any.
-func (r *rows) keepGaps(rec *meter.Record) {
+// offerGaps moves a request's raw gaps, if it has any, from its row to a row of their own.
+func (r *rowSink) offerGaps(rec *meter.Record) {
 	if len(rec.GapsUs) == 0 {
 		return
 	}
@@ -140,8 +139,8 @@ func (r *rows) keepGaps(rec *meter.Record) {
 	rec.GapsUs = nil
 }
 
-// close writes what waits and closes the store.
-func (r *rows) close(ctx context.Context) error {
+// close writes the waiting rows and closes the store.
+func (r *rowSink) close(ctx context.Context) error {
 	err := r.queue.Stop(ctx)
 	r.telemetry.Close(ctx)
 	return errors.Join(err, r.retention.stop(), r.reader.Close(), r.store.Close())

@@ -24,47 +24,47 @@ import (
 	"wattline/sink/console"
 )
 
-// serveCmd is wattline's main job.
+// serveCmd runs the proxy.
 type serveCmd struct {
-	Upstream string `help:"Address of the LLM server: http://HOST:PORT, https://HOST:PORT or unix:///PATH." default:"${upstream}" placeholder:"URL"`
-	Listen   string `help:"Address on which clients are served." default:"${listen}" placeholder:"ADDR"`
-	Admin    string `help:"Address of the admin API, or off." default:"${admin}" placeholder:"ADDR"`
+	Upstream string `help:"Address of llama-server: http://HOST:PORT, https://HOST:PORT or unix:///PATH." default:"${upstream}" placeholder:"URL"`
+	Listen   string `help:"Address to listen on for clients." default:"${listen}" placeholder:"ADDR"`
+	Admin    string `help:"Address to listen on for the admin API, or off." default:"${admin}" placeholder:"ADDR"`
 	Store    string `help:"SQLite file for the rows. Default: ${store}." placeholder:"FILE"`
-	Instance string `help:"Name of this wattline in the rows. Default: the host's name."`
-	TLSCert  string `name:"tls-cert" help:"Certificate file (PEM); clients are then served over TLS." placeholder:"FILE"`
+	Instance string `help:"Name of this wattline in the rows. Default: the host name."`
+	TLSCert  string `name:"tls-cert" help:"Certificate file (PEM); with it, clients connect over TLS." placeholder:"FILE"`
 	TLSKey   string `name:"tls-key" help:"Private key file (PEM) of the certificate." placeholder:"FILE"`
 
-	Identify       string            `help:"How user, session, API key and client address are stored: ${enum}. hash uses a key that is a secret of this installation." enum:"hash,plain,none" default:"hash"`
-	SessionHeaders []string          `help:"Headers that name a session; the first one present is used." default:"${session_headers}"`
-	Labels         map[string]string `help:"Labels of rows whose request has no X-Wattline-Labels header: k=v;k=v." placeholder:"K=V"`
-	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of one kWh, stored in each row. Default: none, and no cost is shown."`
+	Identify       string            `help:"How user, session, API key and client address are stored: ${enum}. hash uses a secret key of this installation." enum:"hash,plain,none" default:"hash"`
+	SessionHeaders []string          `help:"Request headers that identify a session; the first one present is used." default:"${session_headers}"`
+	Labels         map[string]string `help:"Labels for requests without an X-Wattline-Labels header: k=v;k=v." placeholder:"K=V"`
+	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of one kWh, stored in each row. Default: none; no cost is shown."`
 	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e per kWh, stored in each row. Default: none."`
 	Currency       string            `help:"Currency of the price, for display." default:"EUR"`
 
 	Pprof       bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
 	StopTimeout time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
 	energyFlags
-	keepFlags
+	retentionFlags
 	telemetryFlags
 	limitFlags
 }
 
-// limitFlags are the limits and idle timeouts of the data path; none limits the length of an exchange.
+// limitFlags are the limits and idle timeouts of the data path. None of them limits the duration of a request.
 type limitFlags struct {
 	MaxHeaderBytes int           `help:"Largest request head; larger ones are answered with 431." default:"${max_header_bytes}" group:"Limits"`
 	MaxBodyBytes   int64         `help:"Largest request body; larger ones are answered with 413. 0: no limit." default:"${max_body_bytes}" group:"Limits"`
-	MaxConns       int           `help:"Most client connections; more are answered with 503. Each needs two open files." default:"${max_conns}" group:"Limits"`
-	MaxRequests    int           `help:"Most requests in flight; more are answered with 503." default:"${max_requests}" group:"Limits"`
+	MaxConns       int           `help:"Maximum number of client connections; more are answered with 503. Each needs two open files." default:"${max_conns}" group:"Limits"`
+	MaxRequests    int           `help:"Maximum number of requests in flight; more are answered with 503." default:"${max_requests}" group:"Limits"`
 	KeepAliveIdle  time.Duration `help:"How long a client connection may be idle between requests." default:"${keep_alive_idle}" group:"Limits"`
-	HeaderIdle     time.Duration `help:"Longest pause of a client while it sends a request head." default:"${header_idle}" group:"Limits"`
-	BodyIdle       time.Duration `help:"Longest pause of a client while it sends a request body." default:"${body_idle}" group:"Limits"`
-	WriteIdle      time.Duration `help:"How long a client may read nothing of its reply." default:"${write_idle}" group:"Limits"`
+	HeaderIdle     time.Duration `help:"Longest pause while a client sends a request head." default:"${header_idle}" group:"Limits"`
+	BodyIdle       time.Duration `help:"Longest pause while a client sends a request body." default:"${body_idle}" group:"Limits"`
+	WriteIdle      time.Duration `help:"How long a client may stop reading its reply." default:"${write_idle}" group:"Limits"`
 	UpstreamIdle   time.Duration `help:"How long the upstream may send nothing (a long prompt on a CPU takes minutes)." default:"${upstream_idle}" group:"Limits"`
 }
 
-// Run serves until the context ends, then lets live requests finish.
+// Run serves until the context ends, then lets requests in flight finish.
 func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
-	if err := a.excludes(kctx, "listen", "upstream", "labels"); err != nil {
+	if err := a.rejectWithRoutes(kctx, "listen", "upstream", "labels"); err != nil {
 		return err
 	}
 	if err := c.check(); err != nil {
@@ -79,33 +79,33 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	if err != nil {
 		return err
 	}
-	s.announce(a)
+	s.printStartup(a)
 	return s.run(a)
 }
 
-// service is a running wattline: routes, the way of the rows, the admin listener.
+// service is a running serve: its routes, its rows, its energy measurement and its admin listener.
 type service struct {
 	cmd     *serveCmd
 	routes  []*servedRoute
 	admin   *console.Server
 	adminLn net.Listener
-	rows    *rows
-	power   *power
+	rows    *rowSink
+	energy  *energyPipeline
 
 	listeners *handover.Listeners
-	pair      atomic.Pointer[tls.Certificate] // with TLS; SIGHUP may change it
+	cert      atomic.Pointer[tls.Certificate] // nil without TLS; SIGHUP replaces it
 }
 
+// servedRoute is a route with its listener, proxy and clients.
 type servedRoute struct {
 	route
 	proxy  *proxy.Server
-	client *llama.Client // asks the upstream about itself
+	client *llama.Client // for /health, /props and /slots of the upstream
 	ln     net.Listener
 	scheme string
 }
 
-// open checks the settings and acquires everything that can fail, in the order in which a user would
-// want to hear of it; on failure it lets go of what it has.
+// open checks the settings and acquires everything that can fail. On an error it releases what it has acquired.
 func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error) {
 	routes, err := checkRoutes(a.routes, route{Name: "default", Listen: c.Listen, Upstream: c.Upstream, Labels: c.Labels})
 	if err != nil {
@@ -118,12 +118,12 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 		}
 	}
 	s := &service{cmd: c}
-	if err := s.loadPair(c); err != nil {
+	if err := s.loadCertificate(c); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			s.abandon()
+			s.release()
 		}
 	}()
 	if s.listeners, err = handover.Inherit(); err != nil {
@@ -132,7 +132,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 	if s.rows, err = openRows(a, c, ship, s.listeners.Predecessor()); err != nil {
 		return nil, err
 	}
-	for i, r := range routes { // before the admin listener: the order in which systemd's sockets are taken
+	for i, r := range routes { // before the admin listener, because systemd's sockets come in this order
 		sr := &servedRoute{route: r, scheme: "http", client: llama.NewClient(upstreams[i])}
 		s.routes = append(s.routes, sr)
 		if sr.ln, err = listen(s.listeners, r.Name, r.Listen, "--listen"); err != nil {
@@ -142,7 +142,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 	if err = s.listenAdmin(a); err != nil {
 		return nil, err
 	}
-	if s.power, err = startPower(a, c, s.routes, s.rows); err != nil {
+	if s.energy, err = startEnergy(a, c, s.routes, s.rows); err != nil {
 		return nil, err
 	}
 	for i := range s.routes {
@@ -154,7 +154,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 	return s, nil
 }
 
-// url is where clients reach the route.
+// url returns the address for clients of the route.
 func (r *servedRoute) url() string {
 	if n := r.ln.Addr().Network(); n == "unix" {
 		return "unix://" + r.ln.Addr().String()
@@ -175,30 +175,30 @@ func (s *service) listenAdmin(a *app) (err error) {
 	}
 	s.admin = console.New(console.Config{
 		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready,
-		Status: s.status, Energy: s.energy, Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
+		Status: s.status, Energy: s.energyAnswer, Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
 	})
 	return nil
 }
 
 func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (err error) {
 	r := s.routes[index]
-	observer := s.power.routes[index]
+	observer := s.energy.routes[index]
 	cfg := proxy.Config{
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
-		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsOfARoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
+		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsPerRoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
 		KeepAliveIdle: c.KeepAliveIdle, HeaderIdle: c.HeaderIdle, BodyIdle: c.BodyIdle, WriteIdle: c.WriteIdle,
 		UpstreamIdle: c.UpstreamIdle, Observer: observer, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
 	}
 	if s.adminLn != nil {
 		cfg.Admin = "http://" + s.adminLn.Addr().String()
 	}
-	if leadsTo(up, r.ln.Addr()) {
-		return usageError("--upstream %s is wattline's own listener: it would forward to itself", up)
+	if isOwnListener(up, r.ln.Addr()) {
+		return usageError("--upstream %s is wattline's own listener: give the address of the server", up)
 	}
 	if c.TLSCert != "" {
 		r.scheme = "https"
 		r.ln = tls.NewListener(r.ln, &tls.Config{
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.pair.Load(), nil },
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
 			MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		})
 	}
@@ -210,7 +210,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 	return nil
 }
 
-// listen binds an address, or takes over the listener of that name; the error says what to do.
+// listen binds an address, or takes over an inherited listener of that name.
 func listen(from *handover.Listeners, name, addr, flag string) (net.Listener, error) {
 	network, at := "tcp", addr
 	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
@@ -221,20 +221,20 @@ func listen(from *handover.Listeners, name, addr, flag string) (net.Listener, er
 	case err == nil:
 		return ln, nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s %s is taken by another process: stop that one or choose another address", flag, addr)
+		return nil, fmt.Errorf("%s %s is in use by another process: stop it or choose another address", flag, addr)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s %s needs rights that this user does not have: choose a port above 1023", flag, addr)
+		return nil, fmt.Errorf("%s %s is not permitted for this user: choose a port above 1023", flag, addr)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("%s %s is no address of this machine", flag, addr)
+		return nil, fmt.Errorf("%s %s is not an address of this machine: choose one that it has, or 0.0.0.0", flag, addr)
 	case network == "unix":
-		return nil, fmt.Errorf("%s %s cannot be listened on: its folder must be there and writable for this user (%w)", flag, addr, err)
+		return nil, fmt.Errorf("%s %s cannot be opened: its folder must exist and be writable for this user (%w)", flag, addr, err)
 	default:
 		return nil, usageError("%s %q is not an address to listen on: write it as HOST:PORT (%v)", flag, addr, err)
 	}
 }
 
-// announce prints what listens where and which sources were found, before anything is served.
-func (s *service) announce(a *app) {
+// printStartup prints the addresses, the store and the power sources, before anything is served.
+func (s *service) printStartup(a *app) {
 	for _, r := range s.routes {
 		state := ""
 		ctx, cancel := context.WithTimeout(a.ctx, time.Second)
@@ -248,7 +248,7 @@ func (s *service) announce(a *app) {
 	if s.adminLn != nil {
 		admin = "http://" + s.adminLn.Addr().String()
 	}
-	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.power.Summary())
+	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.energy.Summary())
 	if to := s.rows.telemetry.Collector(); to != "" {
 		fmt.Fprintf(a.stderr, "wattline: traces and metrics to %s\n", to)
 	}
@@ -263,33 +263,33 @@ func (s *service) run(a *app) error {
 	if s.admin != nil {
 		go func() { failed <- s.admin.Serve(proxy.RetryListener(s.adminLn, a.log)) }() // ends with Shutdown
 	}
-	// Before Ready: who is told of it may signal at once, and by default these signals end a process.
+	// Before Ready: the process that it notifies may send a signal at once, and by default these signals kill.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	err := s.listeners.Ready()
 	if err == nil {
-		err = s.attend(a, failed, signals)
+		err = s.handleSignals(a, failed, signals)
 	}
 	return errors.Join(err, s.stop(a))
 }
 
-// settleTime is how long a stop waits for joules that are not final.
+// settleTime is how long a stop waits until the energy of the last requests is final.
 const settleTime = 5 * time.Second
 
-// stop lets live requests finish, at most StopTimeout and until a second signal, and writes every row.
+// stop lets requests in flight finish, until StopTimeout or a second signal, and then writes every row.
 func (s *service) stop(a *app) error {
 	n := 0
 	for _, r := range s.routes {
 		n += r.proxy.Live()
 	}
 	if n > 0 {
-		fmt.Fprintf(a.stderr, "wattline: stopping; %d live requests may go on for %v (signal again to cut them)\n", n, s.cmd.StopTimeout)
+		fmt.Fprintf(a.stderr, "wattline: stopping; %d requests in flight may continue for %v (signal again to abort them)\n", n, s.cmd.StopTimeout)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), s.cmd.StopTimeout)
 	defer cancel()
-	ctx, again := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer again()
+	ctx, stopSignals := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stopSignals()
 	done := make(chan error, len(s.routes))
 	for _, r := range s.routes {
 		go func() { done <- r.proxy.Shutdown(ctx) }() // bounded by ctx
@@ -304,15 +304,15 @@ func (s *service) stop(a *app) error {
 	defer cancelLast()
 	settling, cancelSettling := context.WithTimeout(last, settleTime)
 	defer cancelSettling()
-	err = errors.Join(err, s.power.stop(settling))
+	err = errors.Join(err, s.energy.stop(settling))
 	if s.admin != nil {
 		err = errors.Join(err, s.admin.Shutdown(last))
 	}
 	return errors.Join(err, s.rows.close(last))
 }
 
-// abandon lets go of what open had acquired when it failed.
-func (s *service) abandon() {
+// release gives back what open had acquired before it failed.
+func (s *service) release() {
 	for _, r := range s.routes {
 		if r.ln != nil {
 			_ = r.ln.Close()
@@ -321,10 +321,10 @@ func (s *service) abandon() {
 	if s.adminLn != nil {
 		_ = s.adminLn.Close()
 	}
-	if s.power != nil {
+	if s.energy != nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = s.power.stop(ctx)
+		_ = s.energy.stop(ctx)
 	}
 	if s.rows != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

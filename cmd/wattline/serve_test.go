@@ -14,8 +14,8 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// TestCountsEqualTheServersOwn: every route, streamed and not, against the real llama-server.
-func TestCountsEqualTheServersOwn(t *testing.T) {
+// TestTokenCounts: every route, streamed and not, against the real llama-server.
+func TestTokenCounts(t *testing.T) {
 	up := llamatest.Start(t)
 	w := serve(t, up.URL())
 	chat := func(stream bool) map[string]any {
@@ -64,8 +64,8 @@ func TestCountsEqualTheServersOwn(t *testing.T) {
 	}
 }
 
-// TestOtherPathsPassWithoutTokens: the row is there, the token fields are null.
-func TestOtherPathsPassWithoutTokens(t *testing.T) {
+// TestPathWithoutTokens: the row is there, the token fields are null.
+func TestPathWithoutTokens(t *testing.T) {
 	w := serve(t, llamatest.Start(t).URL())
 	r := w.post(t.Context(), "/tokenize", map[string]any{"content": "ba ce"})
 	if r.err != nil || r.status != http.StatusOK || !bytes.Contains(r.body, []byte("tokens")) {
@@ -76,8 +76,8 @@ func TestOtherPathsPassWithoutTokens(t *testing.T) {
 	}
 }
 
-// TestStopLosesNothing: SIGTERM while 20 streams are live; every one arrives whole, every row is there.
-func TestStopLosesNothing(t *testing.T) {
+// TestStopUnderLoad: SIGTERM while 20 streams are live; every one arrives whole, every row is there.
+func TestStopUnderLoad(t *testing.T) {
 	const streams = 20
 	up := llamatest.Start(t, "-np", fmt.Sprint(streams), "-c", "163840", "--threads-http", "64")
 	tokens := llamatest.Tokens(t, up, 60*time.Millisecond, 400) // alone: 20 share the server
@@ -112,10 +112,10 @@ func TestStopLosesNothing(t *testing.T) {
 	}
 }
 
-// TestKillLosesLittle: kill -9 under load, three times. The store opens, rows that were committed before are there,
+// TestKillUnderLoad: kill -9 under load, three times. The store opens, rows that were committed before are there,
 // and of all requests that ended more than 250 ms before a kill at most 2 % are missing. A machine that stands still
 // delays rows too: how long it did is measured beside the load and added to the 250 ms.
-func TestKillLosesLittle(t *testing.T) {
+func TestKillUnderLoad(t *testing.T) {
 	up := llamatest.Start(t)
 	ended, late := 0, 0
 	for range 3 {

@@ -108,9 +108,9 @@ func argsOf(t *testing.T, pid int) []string {
 	return line[at+1:]
 }
 
-// TestConfigFollowsTheServer: rows name the facts about a real server; started again as it was it has the same
+// TestServerConfigChanges: rows name the facts about a real server; started again as it was it has the same
 // config_id and no second row, with another context it has another one. A secret on its command line is nowhere.
-func TestConfigFollowsTheServer(t *testing.T) {
+func TestServerConfigChanges(t *testing.T) {
 	const secret = "S3CRETofTheHub"
 	up := llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny", "-hft", secret)
 	w := serve(t, up.URL(), "--gpu", "sim")
@@ -166,8 +166,8 @@ func TestConfigFollowsTheServer(t *testing.T) {
 	}
 }
 
-// TestConfigOfAServerWithAKey: its /props is closed, its command line is not; the key is in no row.
-func TestConfigOfAServerWithAKey(t *testing.T) {
+// TestServerConfigWithAPIKey: its /props is closed, its command line is not; the key is in no row.
+func TestServerConfigWithAPIKey(t *testing.T) {
 	up := llamatest.Start(t, "--api-key", "S3CRETkey")
 	w := serve(t, up.URL(), "--gpu", "none")
 	id := w.rowWith(t, some)
@@ -180,8 +180,8 @@ func TestConfigOfAServerWithAKey(t *testing.T) {
 	}
 }
 
-// TestConfigOfAnUpstreamWithoutProps: what cannot be had is null, and that is no error.
-func TestConfigOfAnUpstreamWithoutProps(t *testing.T) {
+// TestServerConfigWithoutProps: what cannot be had is null, and that is no error.
+func TestServerConfigWithoutProps(t *testing.T) {
 	up := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(up.Close)
 	w := serve(t, up.URL, "--gpu", "none", "--log-level", "debug")

@@ -12,40 +12,40 @@ import (
 	"wattline/sink/store"
 )
 
-// keepFlags say how long rows stay in the store, and which ClickHouse they are copied to.
-type keepFlags struct {
+// retentionFlags set how long rows stay in the store, and the ClickHouse to copy them to.
+type retentionFlags struct {
 	Clickhouse             string        `help:"Copy the rows to this ClickHouse: clickhouse://USER@HOST/DATABASE or http://... Default: none." placeholder:"DSN" group:"Rows"`
 	ClickhousePasswordFile string        `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE" group:"Rows"`
-	KeepRequests           time.Duration `help:"How long requests are kept in the store." default:"${keep_requests}" group:"Rows"`
-	KeepSamples            time.Duration `help:"How long power and ledger are kept by the second; after that they are kept by the minute." default:"${keep_samples}" group:"Rows"`
-	KeepGaps               time.Duration `help:"How long the gaps between the output events of each stream are kept (table itl_gaps). ClickHouse drops them after 7 days. 0: do not record gaps." default:"0s" group:"Rows"`
-	MaxStoreBytes          int64         `help:"Largest size of the store. Above it the oldest rows are deleted; those not yet copied to ClickHouse are counted as lost." default:"${max_store_bytes}" group:"Rows"`
+	KeepRequests           time.Duration `help:"How long to keep requests in the store." default:"${keep_requests}" group:"Rows"`
+	KeepSamples            time.Duration `help:"How long to keep power and ledger rows per second; older ones are kept per minute." default:"${keep_samples}" group:"Rows"`
+	KeepGaps               time.Duration `help:"How long to keep the gaps between the output events of each stream (table itl_gaps). ClickHouse drops them after 7 days. 0: do not record gaps." default:"0s" group:"Rows"`
+	MaxStoreBytes          int64         `help:"Maximum size of the store. Above it the oldest rows are deleted; those not yet copied to ClickHouse are counted as lost." default:"${max_store_bytes}" group:"Rows"`
 }
 
-// checkKeep refuses what would keep nothing, or keep it for no time that anybody can mean.
-func (f *keepFlags) checkKeep() error {
+// checkRetention rejects values that would keep no rows.
+func (f *retentionFlags) checkRetention() error {
 	for _, c := range []struct {
 		flag string
 		low  bool
-		says string
+		hint string
 	}{
-		{"--keep-requests", f.KeepRequests <= 0, "rows must stay for a time, such as 720h"},
-		{"--keep-samples", f.KeepSamples <= 0, "seconds must stay for a time, such as 24h"},
-		{"--keep-gaps", f.KeepGaps < 0, "it is a time such as 24h, or 0 to keep none"},
-		{"--max-store-bytes", f.MaxStoreBytes < leastStore, fmt.Sprintf("an empty store takes a hundred kilobytes; %d is the least", leastStore)},
+		{"--keep-requests", f.KeepRequests <= 0, "give a duration such as 720h"},
+		{"--keep-samples", f.KeepSamples <= 0, "give a duration such as 24h"},
+		{"--keep-gaps", f.KeepGaps < 0, "give a duration such as 24h, or 0 for none"},
+		{"--max-store-bytes", f.MaxStoreBytes < minStoreBytes, fmt.Sprintf("the minimum is %d, because an empty store takes a hundred kilobytes", minStoreBytes)},
 	} {
 		if c.low {
-			return usageError("%s is too small: %s", c.flag, c.says)
+			return usageError("%s is too small: %s", c.flag, c.hint)
 		}
 	}
 	return nil
 }
 
-// leastStore is the smallest size limit that leaves room for rows.
-const leastStore = 1 << 20
+// minStoreBytes is the smallest size limit that leaves room for rows.
+const minStoreBytes = 1 << 20
 
-// target finds the ClickHouse to ship to; nil where none is configured.
-func (f *keepFlags) target(kctx *kong.Context) (*clickhouse.Target, error) {
+// target returns the ClickHouse to ship to, or nil if none is configured.
+func (f *retentionFlags) target(kctx *kong.Context) (*clickhouse.Target, error) {
 	if f.Clickhouse == "" {
 		return nil, nil //nolint:nilnil // none is configured
 	}
@@ -54,14 +54,13 @@ func (f *keepFlags) target(kctx *kong.Context) (*clickhouse.Target, error) {
 
 // retention deletes old rows from the store and copies new ones to ClickHouse, in the background.
 type retention struct {
-	client  *clickhouse.Client  // nil: nothing is shipped
-	shipper *clickhouse.Shipper // likewise
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	client *clickhouse.Client // nil: nothing is shipped
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 }
 
-// startRetention starts once the store is open, which a predecessor may delay. stop ends it.
-func startRetention(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*retention, error) {
+// startRetention starts the background work. It begins when the store is open, which an upgrade may delay. stop ends it.
+func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Target) (*retention, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(a.ctx))
 	k := &retention{cancel: cancel}
 	if target != nil {
@@ -83,11 +82,11 @@ func startRetention(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*
 		return k, nil
 	}
 	outbox := &lateOutbox{store: r.store}
-	k.shipper = clickhouse.NewShipper(clickhouse.Config{Client: k.client, Outbox: outbox, Instance: r.instance, Log: a.log})
+	shipper := clickhouse.NewShipper(clickhouse.Config{Client: k.client, Outbox: outbox, Instance: r.instance, Log: a.log})
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():
-			_ = k.shipper.Run(ctx) // nil by its contract
+			_ = shipper.Run(ctx) // always nil
 		case <-ctx.Done():
 		}
 	})
@@ -96,7 +95,7 @@ func startRetention(a *app, r *rows, f *keepFlags, target *clickhouse.Target) (*
 	return k, nil
 }
 
-// lateOutbox is the outbox of a store that is open by the time somebody ships.
+// lateOutbox is the outbox of a store that is open before the first call.
 type lateOutbox struct{ store *store.LazyStore }
 
 func (o *lateOutbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
@@ -112,7 +111,7 @@ func (o *lateOutbox) Waiting(ctx context.Context) (store.Waiting, error) {
 	return o.store.Store().Waiting(ctx)
 }
 
-// stop ends both loops and waits; what is not shipped waits in the store for the next start.
+// stop ends the background work and waits for it. Rows that are not shipped stay in the store.
 func (k *retention) stop() error {
 	k.cancel()
 	k.wg.Wait()

@@ -12,9 +12,9 @@ import (
 	"wattline/sink/clickhouse/chtest"
 )
 
-// TestServeShipsToClickHouse: rows of real requests arrive in a real engine, once, and a question put to
+// TestServeClickHouse: rows of real requests arrive in a real engine, once, and a question put to
 // both engines has one answer. The password is nowhere in what wattline prints.
-func TestServeShipsToClickHouse(t *testing.T) {
+func TestServeClickHouse(t *testing.T) {
 	engine, err := chtest.NewEngine(t.Context(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatalf("this test needs a ClickHouse engine: %v", err)
@@ -98,8 +98,8 @@ func (w *wattlineProcess) tellsNo(t *testing.T, secret string) {
 	}
 }
 
-// TestAPasswordOnTheCommandLineIsRefused: before anything is opened, and without repeating it.
-func TestAPasswordOnTheCommandLineIsRefused(t *testing.T) {
+// TestPasswordOnCommandLine: before anything is opened, and without repeating it.
+func TestPasswordOnCommandLine(t *testing.T) {
 	for _, args := range [][]string{
 		{"serve", "--admin", "off", "--clickhouse", "clickhouse://u:s3cret@127.0.0.1:1/db"},
 		{"query", "SELECT 1", "--clickhouse=http://127.0.0.1:1/db?password=s3cret"},
@@ -113,8 +113,8 @@ func TestAPasswordOnTheCommandLineIsRefused(t *testing.T) {
 	}
 }
 
-// TestRetentionThatKeepsNothingIsRefused: it would be taken for the default, or drop every row at once.
-func TestRetentionThatKeepsNothingIsRefused(t *testing.T) {
+// TestRetentionLimits: it would be taken for the default, or drop every row at once.
+func TestRetentionLimits(t *testing.T) {
 	for _, flag := range []string{"--keep-requests=0s", "--keep-requests=-1h", "--keep-samples=-5m", "--keep-gaps=-1h", "--max-store-bytes=0", "--max-store-bytes=-1", "--max-store-bytes=1000"} {
 		name, _, _ := strings.Cut(flag, "=")
 		if _, errs := output(t, exitUsage, "serve", "--gpu", "none", "--listen", "127.0.0.1:0", "--admin", "off", "--store", t.TempDir()+"/w.db", flag); !strings.Contains(errs, name+" is too small") || strings.Count(errs, "\n") != 1 {

@@ -11,24 +11,24 @@ import (
 	"wattline/sink/telemetry"
 )
 
-// telemetryFlags say where traces and metrics go.
+// telemetryFlags configure traces and metrics.
 type telemetryFlags struct {
-	OTLPEndpoint string   `name:"otlp-endpoint" help:"OpenTelemetry collector for traces and metrics, http://HOST:4317 (gRPC) or http://HOST:4318 (HTTP). Credentials belong into OTEL_EXPORTER_OTLP_HEADERS. Default: none; traceparent headers are passed on unchanged." placeholder:"URL" group:"Traces and metrics"`
+	OTLPEndpoint string   `name:"otlp-endpoint" help:"OpenTelemetry collector for traces and metrics, http://HOST:4317 (gRPC) or http://HOST:4318 (HTTP). Put credentials into OTEL_EXPORTER_OTLP_HEADERS. Default: none; traceparent headers are passed on unchanged." placeholder:"URL" group:"Traces and metrics"`
 	OTLPProtocol string   `name:"otlp-protocol" help:"Protocol to the collector: ${enum}. auto is grpc for port 4317, otherwise http." enum:"auto,grpc,http" default:"auto" group:"Traces and metrics"`
-	OTLPSignals  []string `name:"otlp-signals" help:"What is sent: traces, metrics." enum:"traces,metrics" default:"traces,metrics" group:"Traces and metrics"`
-	TraceContext string   `help:"What to do with the trace of a client: ${enum}." enum:"continue,link,ignore" default:"continue" group:"Traces and metrics"`
-	TraceRatio   float64  `help:"Share of new traces that is recorded, 0 to 1. A continued trace follows its parent." default:"1" group:"Traces and metrics"`
+	OTLPSignals  []string `name:"otlp-signals" help:"What to send: traces, metrics." enum:"traces,metrics" default:"traces,metrics" group:"Traces and metrics"`
+	TraceContext string   `help:"What to do with a client's trace: ${enum}." enum:"continue,link,ignore" default:"continue" group:"Traces and metrics"`
+	TraceRatio   float64  `help:"Fraction of new traces to record, 0 to 1. A continued trace follows its parent." default:"1" group:"Traces and metrics"`
 	Metrics      string   `help:"Page /metrics of the admin API for Prometheus: ${enum}." enum:"on,off" default:"on" group:"Traces and metrics"`
-	MetricLabels []string `help:"Request labels that become attributes of metrics; at most ${max_metric_labels}." placeholder:"KEY" group:"Traces and metrics"`
+	MetricLabels []string `help:"Request labels to use as metric attributes; at most ${max_metric_labels}." placeholder:"KEY" group:"Traces and metrics"`
 }
 
-// open refuses flags that cannot be used, and opens what they ask for.
+// open checks the flags and opens the exporters.
 func (f *telemetryFlags) open(a *app, instance string) (*telemetry.Telemetry, error) {
 	if f.TraceRatio < 0 || f.TraceRatio > 1 {
-		return nil, usageError("--trace-ratio is %g and must be from 0 to 1", f.TraceRatio)
+		return nil, usageError("--trace-ratio is %g, but must be between 0 and 1", f.TraceRatio)
 	}
 	if n := len(f.MetricLabels); n > metrics.MaxLabels {
-		return nil, usageError("--metric-labels has %d labels; more than %d would make too many series", n, metrics.MaxLabels)
+		return nil, usageError("--metric-labels has %d labels; at most %d are allowed, because each multiplies the number of series", n, metrics.MaxLabels)
 	}
 	cfg := telemetry.Config{
 		Traces: slices.Contains(f.OTLPSignals, "traces"), Metrics: slices.Contains(f.OTLPSignals, "metrics"),
@@ -45,9 +45,9 @@ func (f *telemetryFlags) open(a *app, instance string) (*telemetry.Telemetry, er
 	return telemetry.Open(a.ctx, &cfg)
 }
 
-// metricSources are where metrics read the state of the service.
+// metricSources are the functions from which metrics read the state of the service.
 func (s *service) metricSources(shipping bool) metrics.Sources {
-	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.power.deviceStates, Slots: s.power.slotReads, Lost: s.rows.lost}
+	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.energy.deviceMetrics, Slots: s.energy.slotMetrics, Lost: s.rows.lost}
 	if shipping {
 		src.Outbox = s.rows.outbox
 	}
@@ -62,16 +62,16 @@ func (s *service) routeStates() []metrics.Route {
 	return out
 }
 
-// outboxTime bounds the counting of rows that wait: whoever collects metrics waits for it.
-const outboxTime = 500 * time.Millisecond
+// countTimeout bounds the counting of rows, because a scrape of the metrics waits for it.
+const countTimeout = 500 * time.Millisecond
 
-// outbox counts what waits to be shipped.
-func (r *rows) outbox() (metrics.Outbox, bool) {
+// outbox counts the rows that wait to be shipped.
+func (r *rowSink) outbox() (metrics.Outbox, bool) {
 	st := r.store.Store()
 	if st == nil {
-		return metrics.Outbox{}, false // a predecessor still writes it
+		return metrics.Outbox{}, false // during an upgrade the old process still has it open
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), outboxTime)
+	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
 	w, err := st.Waiting(ctx)
 	if err != nil {
@@ -80,19 +80,19 @@ func (r *rows) outbox() (metrics.Outbox, bool) {
 	return metrics.Outbox{Rows: w.Rows, Oldest: w.Oldest}, true
 }
 
-// lost counts the rows that the store's size limit dropped unshipped.
-func (r *rows) lost() (int64, bool) {
+// lost counts the rows that the store's size limit deleted before they were shipped.
+func (r *rowSink) lost() (int64, bool) {
 	st := r.store.Store()
 	if st == nil {
 		return 0, false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), outboxTime)
+	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
 	n, err := st.Lost(ctx)
 	return n, err == nil
 }
 
-// status is what /api/status shows: what became of the rows, and of their export to a collector.
+// status is the answer of /api/status: the counters of the queue and of the export to a collector.
 func (s *service) status() any {
 	return struct {
 		sink.Stats

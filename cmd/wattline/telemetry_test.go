@@ -109,7 +109,7 @@ func (w *wattlineProcess) awaitPage(t *testing.T, name string, want float64) str
 var chatBody = map[string]any{"messages": []any{map[string]any{"role": "user", "content": "hello"}}, "stream": true}
 
 // One process, one real collector: rows, traces, /metrics and pushed metrics tell of the same requests.
-func TestTelemetryAgreesWithTheRows(t *testing.T) {
+func TestTelemetryMatchesRows(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
 			c := otlptest.Start(t)
@@ -182,7 +182,7 @@ func TestTelemetryAgreesWithTheRows(t *testing.T) {
 
 // A collector that is not there is said and counted, and the process stops in time with exit code 0. Neither
 // it nor a ClickHouse that is not there makes wattline unready.
-func TestMissingCollectorIsCounted(t *testing.T) {
+func TestCollectorMissing(t *testing.T) {
 	nowhere := chtest.FreeAddr(t)
 	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+nowhere, "--otlp-protocol", "http", "--gpu", "none", "--clickhouse", "http://nobody@"+nowhere+"/wattline")
 	if r := w.post(t.Context(), "/v1/chat/completions", chatBody); r.err != nil || r.status != http.StatusOK {
@@ -215,7 +215,7 @@ func TestMissingCollectorIsCounted(t *testing.T) {
 	}
 }
 
-func TestTelemetryFlagsAreChecked(t *testing.T) {
+func TestTelemetryFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"--otlp-endpoint", "localhost:4317"}, {"--otlp-endpoint", "http://u:sk-secret@localhost:4318"},
 		{"--otlp-endpoint", "http://localhost:4318", "--trace-ratio", "2"}, {"--metric-labels", "a,b,c,d,e"}, {"--trace-context", "maybe"},
@@ -229,7 +229,7 @@ func TestTelemetryFlagsAreChecked(t *testing.T) {
 }
 
 // At the most talkative level, with everything that can be wrong about a request, no secret is logged.
-func TestLogHoldsNoSecrets(t *testing.T) {
+func TestLogSecrets(t *testing.T) {
 	w := serve(t, stubbed(t), "--gpu", "none", "--log-level", "debug", "--log-format", "json")
 	for _, raw := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-secret\r\nX-Api-Key: sk-secret\r\nCookie: sk-secret\r\n\r\n",
@@ -257,7 +257,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 
 // Credentials for a collector come in OpenTelemetry's own variables. However malformed those are, what they
 // hold is not logged; that they are malformed is.
-func TestMalformedCredentialsAreNotLogged(t *testing.T) {
+func TestMalformedCredentials(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer sk-secret")
 		t.Setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "Authorization=%zzsk-secret")
@@ -277,7 +277,7 @@ func TestMalformedCredentialsAreNotLogged(t *testing.T) {
 }
 
 // Energy comes seconds behind the reply; the span waits for it and says what the row says.
-func TestSpansCarryTheRowsEnergy(t *testing.T) {
+func TestSpanEnergy(t *testing.T) {
 	c := otlptest.Start(t)
 	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+c.HTTP, "--gpu", "sim")
 	const n = 3

@@ -274,11 +274,11 @@ func awaitSuccessor(t *testing.T, w *wattlineProcess) int {
 		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) }) // gone already if all went well
 		return pid
 	}
-	t.Fatal("no successor in time")
+	t.Fatal("the new process does not serve in time")
 	return 0
 }
 
-var successorLine = regexp.MustCompile(`(?m)a successor serves.* pid=(\d+)`)
+var successorLine = regexp.MustCompile(`(?m)the new process serves.* pid=(\d+)`)
 
 // awaitEnd waits until a process that is not our child has ended: it is gone, or a zombie where whoever inherited it
 // (a container's first process) does not wait for its children.

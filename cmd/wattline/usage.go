@@ -17,16 +17,16 @@ import (
 
 type usageCmd struct {
 	engineFlags
-	By       string `help:"What to tell apart: ${enum}." enum:"agent,session,model,user,label,day" default:"agent"`
+	By       string `help:"Group by: ${enum}." enum:"agent,session,model,user,label,day" default:"agent"`
 	Since    string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01)." default:"7d"`
-	Currency string `help:"Unit of the price that serve was given, for the heading." placeholder:"NAME"`
-	JSON     bool   `help:"One JSON object a line." name:"json"`
+	Currency string `help:"Currency of the price that serve was given, for the heading." placeholder:"NAME"`
+	JSON     bool   `help:"Print one JSON object per line." name:"json"`
 }
 
-// usageTimeout bounds the query: it reads every row of the period.
+// usageTimeout bounds the query, which reads every row of the period.
 const usageTimeout = time.Minute
 
-// Run prints who used what.
+// Run prints the usage of each group.
 func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	since, err := parseSince(c.Since, time.Now())
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(e, &err)
+	defer deferClose(e, &err)
 	ctx, cancel := context.WithTimeout(a.ctx, usageTimeout)
 	defer cancel()
 	u, err := queries.ReadUsage(ctx, e.db, e.dialect, c.By, since)
@@ -50,7 +50,7 @@ func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	return nil
 }
 
-// parseSince reads 7d, any duration of Go's, or a local date or time.
+// parseSince reads a number of days (7d), a Go duration, or a local date or time.
 func parseSince(s string, now time.Time) (time.Time, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 {
@@ -65,7 +65,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, usageError("--since %q is neither a span (90m, 24h, 7d) nor a date (2026-11-01)", s)
+	return time.Time{}, usageError("--since %q is neither a duration (90m, 24h, 7d) nor a date (2026-11-01)", s)
 }
 
 // usageLine is one line of usage --json. Kind is group, all, idle or residual.
@@ -109,7 +109,7 @@ func writeUsageJSON(w io.Writer, u *queries.Usage) error {
 	return nil
 }
 
-// pointer is nil for null, for encoding/json.
+// pointer returns nil for null, so that encoding/json writes null.
 func pointer[T any](v sql.Null[T]) *T {
 	if !v.Valid {
 		return nil

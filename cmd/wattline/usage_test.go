@@ -28,7 +28,7 @@ func usageLines(t *testing.T, args ...string) []usageLine {
 	return lines
 }
 
-func TestUsageAddsUp(t *testing.T) {
+func TestUsageTotals(t *testing.T) {
 	at := time.Now()
 	other := measured("c", at.Add(-time.Minute))
 	other.Agent, other.TTFTUs, other.Labels = "opencode", meter.Some(500_000), map[string]string{"team": "red"}

@@ -6,12 +6,12 @@ import (
 	"runtime/debug"
 )
 
-// release is set by the linker for a release build (-X main.release=v1.2.3).
+// release is set by the linker in a release build (-X main.release=v1.2.3).
 //
-//nolint:gochecknoglobals // the linker can set nothing else
+//nolint:gochecknoglobals // the linker can only set a global variable
 var release string
 
-// version is the release, else what the build knows of its source.
+// version returns the release, or the module version or commit of the build.
 func version() string {
 	if release != "" {
 		return release

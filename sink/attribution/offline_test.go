@@ -70,7 +70,7 @@ func (r *recorded) play(seq uint64, work meter.Work, prefill time.Duration, toke
 }
 
 // TestInLineIsOffline: streams, unstreamed requests, one that is refused, one whose client leaves, with
-// slots that are known in every way, one after the other (together: TestEnergyFromSamplerToRow). attribute gives each from the recording what its row got in line, within 0.5 %.
+// slots that are known in every way, one after the other (together: TestEnergyEndToEnd). attribute gives each from the recording what its row got in line, within 0.5 %.
 // It should be exact. Differences of up to 0.04 % were seen from the fourth request on; the cause is not known. Known from the code: the
 // recorder cuts each gap down to whole microseconds, while the live stamps are in nanoseconds. Whether this is the cause is not tested.
 func TestInLineIsOffline(t *testing.T) {

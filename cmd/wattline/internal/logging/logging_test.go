@@ -14,7 +14,7 @@ import (
 
 // A line that repeats is written a few times and then counted; other lines, and the same one later, are
 // written as ever.
-func TestRepeatedLinesAreCounted(t *testing.T) {
+func TestRepeatedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		log := New(&out, "text", slog.LevelInfo)
@@ -42,7 +42,7 @@ func TestRepeatedLinesAreCounted(t *testing.T) {
 	})
 }
 
-func TestManyMessagesStayBounded(t *testing.T) {
+func TestMessageLimit(t *testing.T) {
 	var out bytes.Buffer
 	log := New(&out, "text", slog.LevelInfo)
 	for i := range 10 * maxMessages {
@@ -57,7 +57,7 @@ func TestManyMessagesStayBounded(t *testing.T) {
 	}
 }
 
-func TestJSONLinesAreJSONAndHoldNoSecrets(t *testing.T) {
+func TestJSONRedaction(t *testing.T) {
 	var out bytes.Buffer
 	New(&out, "json", slog.LevelInfo).Warn("refused", "id", "0199", "Authorization", "Bearer sk-1", "x-api-key", "sk-2",
 		slog.Group("db", "password", "sk-3"), "error", errors.New("no"))
@@ -74,7 +74,7 @@ func TestJSONLinesAreJSONAndHoldNoSecrets(t *testing.T) {
 }
 
 // Lines that were suppressed are reported also when their message is forgotten to make room for others.
-func TestForgottenLinesAreCounted(t *testing.T) {
+func TestForgottenMessages(t *testing.T) {
 	var out bytes.Buffer
 	log := New(&out, "text", slog.LevelInfo)
 	for range linesPerWindow + 7 {

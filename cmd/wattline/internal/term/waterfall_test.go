@@ -8,7 +8,7 @@ import (
 	"wattline/meter"
 )
 
-func TestPhasesOfAStreamFollowEachOther(t *testing.T) {
+func TestStreamedPhases(t *testing.T) {
 	s := meter.Some
 	got := phases(&meter.Record{
 		Stream: s(1), TTFTUs: s(352_000), UpstreamTTFTUs: s(350_000), DurationUs: s(1_360_000),
@@ -22,7 +22,7 @@ func TestPhasesOfAStreamFollowEachOther(t *testing.T) {
 	}
 }
 
-func TestPhasesWithoutAStreamAreCountedFromTheEnd(t *testing.T) {
+func TestUnstreamedPhases(t *testing.T) {
 	s := meter.Some
 	got := phases(&meter.Record{Stream: s(0), DurationUs: s(1_000), QueueUs: s(100), PrefillUs: s(300), DecodeUs: s(500)})
 	want := []struct{ from, to int64 }{{100, 200}, {200, 500}, {500, 1_000}}
@@ -36,7 +36,7 @@ func TestPhasesWithoutAStreamAreCountedFromTheEnd(t *testing.T) {
 	}
 }
 
-func TestBarsStayInsideTheWhole(t *testing.T) {
+func TestBar(t *testing.T) {
 	for _, c := range []struct {
 		from, to, total int64
 		blank, drawn    int
@@ -56,7 +56,7 @@ func TestBarsStayInsideTheWhole(t *testing.T) {
 	}
 }
 
-func TestEnergyIsShownWithItsErrorAndOrigin(t *testing.T) {
+func TestEnergyText(t *testing.T) {
 	s := meter.Some
 	for want, r := range map[string]*meter.Record{
 		"202 J":             {GPUUj: s(202_000_000)},

@@ -122,7 +122,7 @@ func TestEnergyEndpoint(t *testing.T) {
 
 // What the sampler calls a throttle's reason is what a run's check goes by: clocks held down as
 // configured are measured, heat is a fault.
-func TestThrottleReasonsAreKnownToTheCheck(t *testing.T) {
+func TestThrottleReasons(t *testing.T) {
 	for reason, want := range map[gpu.Throttle]replay.State{
 		gpu.ThrottlePowerCap: replay.Passed, gpu.ThrottleAppClocks: replay.Passed, gpu.ThrottleSyncBoost: replay.Passed, gpu.ThrottleDisplayClocks: replay.Passed,
 		gpu.ThrottleSwThermal: replay.Failed, gpu.ThrottleHwThermal: replay.Failed, gpu.ThrottleHwSlowdown: replay.Failed, gpu.ThrottleHwPowerBrake: replay.Failed,

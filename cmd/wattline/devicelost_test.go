@@ -41,7 +41,7 @@ func (k *keeping) Write(_ context.Context, rows *sink.Rows) error {
 
 // watchedCard is serve's power with one simulated card whose faults a test sets, its rows and its /metrics.
 type watchedCard struct {
-	*power
+	*energyPipeline
 	clock gpu.Clock
 	queue *sink.Queue
 	card  *sim.Source
@@ -69,8 +69,8 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 		t.Fatal(err)
 	}
 	pipeline.Observer(0).Synchronise(clock.Time(1), 1)
-	c.power, c.clock = &power{Pipeline: pipeline, sources: &sources.Set{GPUs: []gpu.Source{c.card}}}, clock
-	tel.SetSources(metrics.Sources{Devices: c.deviceStates})
+	c.energyPipeline, c.clock = &energyPipeline{Pipeline: pipeline, sources: &sources.Set{GPUs: []gpu.Source{c.card}}}, clock
+	tel.SetSources(metrics.Sources{Devices: c.deviceMetrics})
 	return c
 }
 
@@ -100,10 +100,10 @@ func (c *watchedCard) request(seq uint64, id string) {
 	o.Done(seq, c.clock.Now(), &meter.Record{ID: id, Status: meter.Some(200), PromptTokens: meter.Some(900), OutputTokens: meter.Some(301)})
 }
 
-// TestTheRowsAndMetricsOfALostDevice: while a card does not answer its gauges are absent rather than old, it is
+// TestDeviceLost: while a card does not answer its gauges are absent rather than old, it is
 // said to be unreadable, every second still has a row, without energy; a request that it was lost under is partial. When it
 // is back all is as before, and a request has its joules.
-func TestTheRowsAndMetricsOfALostDevice(t *testing.T) {
+func TestDeviceLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		faults := sim.Healthy()
 		c := newWatchedCard(t, &faults)

@@ -38,7 +38,7 @@ func flooded() {
 	if err != nil {
 		fatal(err)
 	}
-	s.announce(a)
+	s.printStartup(a)
 	go func() { // ends with the process
 		in := bufio.NewScanner(os.Stdin)
 		var rate int
@@ -159,12 +159,12 @@ func (f *flood) end() floodReport {
 	return r
 }
 
-// TestSoakTTFTBesideTheWriter: streams through wattline in three kinds of phases, in turns: alone; beside
+// TestSoakTTFTBesideWriter: streams through wattline in three kinds of phases, in turns: alone; beside
 // 5,000 rows a second that are made, offered and counted but thrown away; beside as many that the store's
 // writer writes. The writer keeps up, and the 99th percentile of the time to first token, which the client
 // takes, stays where it was: the middle of the phases with the writer lies within the band of those without,
 // of either kind. `make test` only asks whether the writer keeps up with a tenth.
-func TestSoakTTFTBesideTheWriter(t *testing.T) {
+func TestSoakTTFTBesideWriter(t *testing.T) {
 	rate, rounds, length, clients := 500, 1, 1500*time.Millisecond, 8
 	soak := os.Getenv("WATTLINE_SOAK") != ""
 	if soak {

@@ -11,9 +11,9 @@ import (
 	"wattline/gpu"
 )
 
-// TestAttributeOfATornRecording: one that was cut short, at any byte, is attributed up to there: what remains of
+// TestAttributeTruncatedRecording: one that was cut short, at any byte, is attributed up to there: what remains of
 // its last lines is no line, and no number.
-func TestAttributeOfATornRecording(t *testing.T) {
+func TestAttributeTruncatedRecording(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"counter.csv", "ring.csv", "requests.jsonl"} {
 		in, err := os.DirFS(h100).Open(name + ".gz")

@@ -77,15 +77,7 @@ func TestDDLErrors(t *testing.T) {
 }
 
 func TestDDLAppliesAndVerifies(t *testing.T) {
-	e, err := chtest.NewEngine(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	e := chtest.StartEngine(t, nil)
 	srv := chtest.NewServer(t, e, chtest.Options{Users: map[string]string{"ops": "s3cret"}})
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {

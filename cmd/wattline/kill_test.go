@@ -67,11 +67,7 @@ type killed struct {
 
 func newKilled(t *testing.T) *killed {
 	t.Helper()
-	engine, err := chtest.NewEngine(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatalf("this test needs a ClickHouse engine: %v", err)
-	}
-	t.Cleanup(func() { _ = engine.Close() })
+	engine := chtest.StartEngine(t, nil)
 	srv := chtest.NewServer(t, engine, chtest.Options{})
 	t.Setenv("WATTLINE_CLICKHOUSE", srv.DSN("wattline"))
 	k := &killed{engine: engine, srv: srv, upstream: fastUpstream(t), path: filepath.Join(t.TempDir(), "wattline.db")}

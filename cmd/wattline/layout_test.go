@@ -25,17 +25,18 @@ var mayImport = map[string][]string{
 	// The one place where the proxy's events, the devices' power and the ledger meet.
 	"sink/attribution": {"meter", "meter/energy", "meter/energy/recording", "gpu", "gpu/discover", "proxy", "proxy/llama"},
 	// A row of table configs is what the upstream says, its process's flags and its devices.
-	"sink/serverconfig": {"meter", "gpu", "gpu/discover", "proxy", "proxy/llama"},
-	"sink/clickhouse":   {"meter", "sink/store"},
-	"sink/otlp":         {"meter", "sink/semconv"},
-	"sink/metrics":      {"meter", "sink/semconv"},
-	"sink/telemetry":    {"meter", "proxy", "sink/metrics", "sink/otlp"},
-	"replay":            {"meter"},
-	"replay/report":     {"meter", "replay/table"},
-	"replay/selftest":   {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
-	"replay/session":    {"meter", "replay/client", "replay/load", "replay/prompt"},
-	"replay/proxies":    {"meter", "proxy", "proxy/stub"},
-	"deploy":            {},
+	"sink/serverconfig":      {"meter", "gpu", "gpu/discover", "proxy", "proxy/llama"},
+	"sink/clickhouse":        {"meter", "sink/store"},
+	"sink/clickhouse/chtest": {"meter", "deploy/debian"}, // a test kit
+	"sink/otlp":              {"meter", "sink/semconv"},
+	"sink/metrics":           {"meter", "sink/semconv"},
+	"sink/telemetry":         {"meter", "proxy", "sink/metrics", "sink/otlp"},
+	"replay":                 {"meter"},
+	"replay/report":          {"meter", "replay/table"},
+	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
+	"replay/session":         {"meter", "replay/client", "replay/load", "replay/prompt"},
+	"replay/proxies":         {"meter", "proxy", "proxy/stub"},
+	"deploy":                 {},
 }
 
 // reserved are package names that say nothing about what is inside.

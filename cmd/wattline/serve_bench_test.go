@@ -76,12 +76,7 @@ func quickUpstream(tb testing.TB) string {
 
 func engineServer(tb testing.TB) *chtest.Server {
 	tb.Helper()
-	engine, err := chtest.NewEngine(context.Background(), tb.TempDir(), nil)
-	if err != nil {
-		tb.Fatalf("this needs a ClickHouse engine: %v", err)
-	}
-	tb.Cleanup(func() { _ = engine.Close() })
-	return chtest.NewServer(tb, engine, chtest.Options{})
+	return chtest.NewServer(tb, chtest.StartEngine(tb, nil), chtest.Options{})
 }
 
 // cpuSeconds is the process's CPU time so far, by its own metrics.

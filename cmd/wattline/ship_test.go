@@ -15,11 +15,7 @@ import (
 // TestServeClickHouse: rows of real requests arrive in a real engine, once, and a question put to
 // both engines has one answer. The password is nowhere in what wattline prints.
 func TestServeClickHouse(t *testing.T) {
-	engine, err := chtest.NewEngine(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatalf("this test needs a ClickHouse engine: %v", err)
-	}
-	t.Cleanup(func() { _ = engine.Close() })
+	engine := chtest.StartEngine(t, nil)
 	const password = "swordfish-4711"
 	srv := chtest.NewServer(t, engine, chtest.Options{Users: map[string]string{"wattline": password}})
 	t.Setenv("WATTLINE_CLICKHOUSE", "http://wattline@"+srv.HTTPAddr()+"/wattline")

@@ -56,11 +56,7 @@ func newWorld(t testing.TB, o chtest.Options) *world {
 // ownWorld is a world with an engine of its own, which may be killed while other tests run.
 func ownWorld(t testing.TB) *world {
 	t.Helper()
-	shared.Engine(t) // has the engine fetched
-	e, err := chtest.NewEngine(t.Context(), t.TempDir(), nil)
-	must(t, err)
-	t.Cleanup(func() { must(t, e.Close()) })
-	return &world{t: t, srv: chtest.NewServer(t, e, chtest.Options{}), db: "own"}
+	return &world{t: t, srv: chtest.NewServer(t, chtest.StartEngine(t, nil), chtest.Options{}), db: "own"}
 }
 
 // query asks the engine beside all servers and faults. Table names are in the test's database.

@@ -79,12 +79,8 @@ func unreplicated(statements []string, cluster string) []string {
 // cluster makes the tables of a cluster of one shard, ReplicatedMergeTree replaced, on an engine that knows it.
 func cluster(t *testing.T, name string) *world {
 	t.Helper()
-	shared.Engine(t) // has the engine fetched
 	known := &chtest.Cluster{Name: name, Addr: chtest.FreeAddr(t)}
-	e, err := chtest.NewEngine(t.Context(), t.TempDir(), known)
-	must(t, err)
-	t.Cleanup(func() { must(t, e.Close()) })
-	w := &world{t: t, srv: chtest.NewServer(t, e, chtest.Options{NativeAddr: known.Addr}), db: "fleet"}
+	w := &world{t: t, srv: chtest.NewServer(t, chtest.StartEngine(t, known), chtest.Options{NativeAddr: known.Addr}), db: "fleet"}
 	for range 2 {
 		for _, s := range unreplicated(DDL(Layout{Database: w.db, Cluster: name}), name) {
 			w.query(s)

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"wattline/deploy/debian"
 )
 
 // ErrDown is what a query gets when the engine's process is not there, or dies during it.
@@ -53,8 +55,33 @@ type Cluster struct {
 	Addr string // host:port of the shard's native protocol
 }
 
-// NewEngine starts an engine on the data directory, which it creates if needed. cluster may be nil.
-func NewEngine(ctx context.Context, data string, cluster *Cluster) (*Engine, error) {
+// StartEngine starts an engine for one test, which may kill it, and ends it with the test. cluster may be nil. A test
+// on a machine that cannot have an engine is left out, in CI it fails.
+func StartEngine(t testing.TB, cluster *Cluster) *Engine {
+	t.Helper()
+	e, err := newEngine(t.Context(), t.TempDir(), cluster)
+	if err != nil {
+		noEngine(t, err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// noEngine ends a test that got no engine.
+func noEngine(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errUnavailable) {
+		debian.LeaveOut(t, err)
+	}
+	t.Fatal(err)
+}
+
+// newEngine starts an engine on the data directory, which it creates if needed.
+func newEngine(ctx context.Context, data string, cluster *Cluster) (*Engine, error) {
 	in, err := install(ctx, os.Stderr)
 	if err != nil {
 		return nil, err

@@ -47,17 +47,15 @@ func CacheDir() (string, error) {
 	return filepath.Join(base, "wattline", "chdb-"+Version), nil
 }
 
-// Fetch makes sure that the engine is in the cache and says on log what it downloads. It may be called
-// from several processes at once: one works, the others wait for it.
-func Fetch(ctx context.Context, log io.Writer) error {
-	_, err := install(ctx, log)
-	return err
-}
+// errUnavailable: this machine has neither an engine nor the tools to get one.
+var errUnavailable = errors.New("chtest: no ClickHouse engine")
 
+// install makes sure that the engine is in the cache, and writes to log what it downloads. Several processes may call
+// it at once: one downloads, the others wait for it. The error is errUnavailable where a tool is missing.
 func install(ctx context.Context, log io.Writer) (installation, error) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-		return installation{}, fmt.Errorf("chtest: npm's chdb %s has no library that fits %s/%s (only linux/amd64 with glibc): run these tests there",
-			Version, runtime.GOOS, runtime.GOARCH)
+		return installation{}, fmt.Errorf("%w: npm's chdb %s has only a library for linux/amd64 with glibc, not for %s/%s",
+			errUnavailable, Version, runtime.GOOS, runtime.GOARCH)
 	}
 	dir, err := CacheDir()
 	if err != nil {
@@ -120,8 +118,8 @@ func lock(path string) (unlock func(), err error) {
 func fetchLibrary(ctx context.Context, log io.Writer, dir string) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return fmt.Errorf("chtest: the ClickHouse tests need npm once, to download %s@%s: install Node.js, or copy a filled %s here: %w",
-			npmPackage, Version, dir, err)
+		return fmt.Errorf("%w: npm is needed once, to download %s@%s: install Node.js with npm, or copy a filled %s here: %w",
+			errUnavailable, npmPackage, Version, dir, err)
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "chdb-fetch-")
 	if err != nil {
@@ -201,7 +199,7 @@ func writeFile(path string, r io.Reader) error {
 func compile(ctx context.Context, program string) error {
 	cc, err := exec.LookPath("cc")
 	if err != nil {
-		return fmt.Errorf("chtest: the ClickHouse tests need a C compiler (cc) for the 200 lines that load the engine: install gcc or clang: %w", err)
+		return fmt.Errorf("%w: a C compiler (cc) is needed for the program that loads it: install gcc or clang: %w", errUnavailable, err)
 	}
 	source := program + ".c"
 	if err := os.WriteFile(source, engineSource, 0o600); err != nil {

@@ -2,6 +2,7 @@ package chtest
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,7 @@ import (
 // A machine without npm is told what to do; a download that is not the known one is refused and leaves nothing.
 func TestFetchRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ npm, says string }{
-		"no npm":         {"", "install Node.js, or copy a filled"},
+		"no npm":         {"", "install Node.js with npm, or copy a filled"},
 		"npm fails":      {"echo registry unreachable; exit 1", "registry unreachable"},
 		"nothing comes":  {"exit 0", "left 0 tarballs"},
 		"something else": {`while [ "$1" != --pack-destination ]; do shift; done; echo other > "$2/x.tgz"`, "hashes to sha512-"},
@@ -26,9 +27,12 @@ func TestFetchRefuses(t *testing.T) {
 			t.Setenv("XDG_CACHE_HOME", cache)
 			t.Setenv("PATH", bin)
 			var log bytes.Buffer
-			err := Fetch(t.Context(), &log)
+			_, err := install(t.Context(), &log)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%v, expected %q", err, c.says)
+			}
+			if errors.Is(err, errUnavailable) != (c.npm == "") {
+				t.Errorf("%v: only a machine without npm may leave tests out", err)
 			}
 			if c.npm != "" && !strings.Contains(log.String(), "167 MB") {
 				t.Errorf("nothing was said about the download: %q", log.String())

@@ -14,7 +14,7 @@ import (
 // orphan is what the test binary does when TestEngineDiesWithItsParent starts it: bring up an engine on
 // dir, print its process id, and wait to be killed.
 func orphan(dir string) {
-	e, err := NewEngine(context.Background(), dir, nil)
+	e, err := newEngine(context.Background(), dir, nil)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

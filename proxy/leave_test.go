@@ -155,8 +155,8 @@ func TestLeavingWhileDialling(t *testing.T) {
 }
 
 // TestLeavingFreesTheSlot: mid-decode, the real server's slot is free within 250 ms of when it would be had the
-// client been connected directly. During prefill, and for an unstreamed reply, this server works on: how long is recorded, with
-// what it would have taken.
+// client been connected directly. During prefill, and for an unstreamed reply, this server works on: the row says
+// cancelled all the same, and how long the slot stays busy is logged beside what the request takes undisturbed.
 func TestLeavingFreesTheSlot(t *testing.T) {
 	srv := llamatest.Start(t, "-np", "1", "-c", "16384", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())
@@ -178,68 +178,90 @@ func TestLeavingFreesTheSlot(t *testing.T) {
 	}
 	freed.check(t, "mid-decode: from FIN to a free slot", 250*time.Millisecond)
 
-	// Prefill and unstreamed: first how long they take undisturbed, then how long behind a client that left. On a
-	// fast machine they are made larger, until there is time to see the slot busy and to leave.
-	cases := []struct {
+	var noticed paired
+	for _, c := range []struct {
 		name string
 		most int
 		body func(size int) string
 	}{
-		{"prefill of a stream", 3200, func(size int) string {
+		{"prefill", 3200, func(size int) string {
 			return `{"prompt":"` + strings.Repeat("write some code ", size) + `","stream":true,"n_predict":1,"cache_prompt":false}`
 		}},
 		{"unstreamed", 12000, func(size int) string {
 			return fmt.Sprintf(`{"prompt":"write some code","n_predict":%d,"ignore_eos":true,"cache_prompt":false}`, size)
 		}},
-	}
-	for _, c := range cases {
-		for size := 200; ; size = min(2*size, c.most) {
-			whole, after, outcome := leaveWorking(t, srv, f, fmt.Sprint(strings.Fields(c.name)[0], size), c.body(size))
-			if size < c.most && (whole < 300*time.Millisecond || outcome == meter.OK) {
-				continue // over before it could be left
+	} {
+		// Large enough that there is time to see the slot busy and to leave, on a fast machine too.
+		size := 200
+		whole := undisturbed(t, srv, f, c.name+"-whole", c.body(size))
+		for whole < 300*time.Millisecond && size < c.most {
+			size = min(2*size, c.most)
+			whole = undisturbed(t, srv, f, fmt.Sprint(c.name, "-whole", size), c.body(size))
+		}
+		for i := range 5 {
+			w := leaveWorking(t, srv, f, fmt.Sprint(c.name, i), c.body(size))
+			t.Logf("%s of size %d: takes %v undisturbed; its row ended %v after the client had left, the slot was free %v after", c.name, size, whole, w.rowEnded, w.freed)
+			if w.rowEnded < 0 { // over before the client had left
+				continue
 			}
-			t.Logf("%s of size %d: takes %v undisturbed; the slot was busy %v more after its client left", c.name, size, whole, after)
-			if outcome != meter.Cancelled {
-				t.Errorf("%s: outcome %q", c.name, outcome)
+			noticed.add(w.rowEnded, w.bare)
+			if w.outcome != meter.Cancelled {
+				t.Errorf("%s: outcome %q", c.name, w.outcome)
 			}
-			if after > 3*whole+time.Minute {
-				t.Errorf("%s: the slot stayed busy for %v", c.name, after)
+			if w.freed > 3*whole+time.Minute {
+				t.Errorf("%s: the slot stayed busy for %v", c.name, w.freed)
 			}
-			break
 		}
 	}
+	if n := len(noticed.took); n < 5 {
+		t.Fatalf("%d of 10 clients left before their reply: this machine is too busy", n)
+	}
+	noticed.check(t, "while the server works: from FIN to the row's end", leaveWithin)
 }
 
-// leaveWorking sends a request twice, and leaves the second while the server's one slot works on it. It returns how
-// long the first took, how long the slot worked on behind the client that left, and what its row says.
-func leaveWorking(t *testing.T, srv *llama.Server, f *front, id, body string) (whole, after time.Duration, outcome meter.Outcome) {
+// undisturbed returns how long a request takes.
+func undisturbed(t *testing.T, srv *llama.Server, f *front, id, body string) time.Duration {
 	t.Helper()
 	nc := dial(t, f.addr)
 	began := time.Now()
-	send(t, nc, postOf("/completion", id+"-whole", body))
+	send(t, nc, postOf("/completion", id, body))
 	readReply(t, bufio.NewReader(nc), "POST")
-	whole = time.Since(began)
+	whole := time.Since(began)
 	llamatest.AwaitBusy(t, srv, 0, patience)
+	return whole
+}
 
-	nc = dial(t, f.addr)
+// leftWorking says what came of a client that left while the server worked: how long after the FIN its row ended, a bare
+// relay noticed its own client's FIN, and the slot was free.
+type leftWorking struct {
+	rowEnded, bare, freed time.Duration
+	outcome               meter.Outcome
+}
+
+// leaveWorking sends a request and leaves it while the server's one slot works on it.
+func leaveWorking(t *testing.T, srv *llama.Server, f *front, id, body string) leftWorking {
+	t.Helper()
+	bare := startBareRelay(t)
+	nc := dial(t, f.addr)
 	send(t, nc, postOf("/completion", id, body))
 	over := make(chan struct{})
-	go func() { // until the reply begins, which it does at its end, or the connection is closed
+	go func() { // ends with the reply, which begins when the work is done, or with the connection
 		defer close(over)
-		_, _ = io.ReadAll(nc)
+		_, _ = nc.Read(make([]byte, 1))
 	}()
-	for busy := false; !busy; busy = llamatest.Busy(llamatest.Slots(t, srv)) == 1 {
+	for working := true; working && llamatest.Busy(llamatest.Slots(t, srv)) != 1; {
 		select {
 		case <-over:
-			t.Fatalf("%s: the connection was closed", id)
+			working = false
 		default:
 		}
-		if len(f.rows.list()) > 0 && f.rows.list()[len(f.rows.list())-1].ClientRequestID == id {
-			break // over
-		}
 	}
+	bareTook := bare.leave()
+	at := time.Now()
 	_ = nc.Close()
 	<-over
 	rec := f.rows.row(t, id)
-	return whole, llamatest.AwaitBusy(t, srv, 0, patience), rec.Outcome
+	ended := rec.StartedAt.Add(time.Duration(rec.DurationUs.V) * time.Microsecond)
+	freed := llamatest.AwaitBusy(t, srv, 0, patience)
+	return leftWorking{rowEnded: ended.Sub(at), bare: bareTook(), freed: freed, outcome: rec.Outcome}
 }

@@ -260,14 +260,15 @@ func TestSystemdSocket(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		if err := errors.Join(f.Close(), ln.Close()); err != nil { // the program alone listens: if it ends, ask fails
+			t.Fatal(err)
+		}
 		who, err := ask("tcp", ln.Addr().String())
 		if err != nil || who != fmt.Sprint(cmd.Process.Pid) {
 			t.Errorf("%s: answered by %q, %v\n%s", name, who, err, errs.String())
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		_ = f.Close()
-		_ = ln.Close()
 	}
 }
 

@@ -12,28 +12,33 @@ import (
 	"wattline/deploy/llama"
 )
 
-// Tokens is how many tokens, at least least, keep srv busy for d: what a request has to ask for so that others
-// find it running on a fast machine too. The server generates them here, alone, the double of what was too
-// short each time. A slot's context bounds them, of which an eighth is left for the prompt.
+// Tokens returns how many tokens, at least least, keep srv busy for d: what a request has to ask for so that others
+// find it running, on a fast machine too. The server generates them here, alone, twice as many each time until it
+// takes d. A slot's context bounds them; an eighth of it is left for the prompt.
 func Tokens(t testing.TB, srv *llama.Server, d time.Duration, least int) int {
 	t.Helper()
 	room := ReadProps(t, srv).Defaults.NCtx * 7 / 8
 	if least > room {
 		t.Fatalf("llamatest: a slot has no room for %d tokens: start the server with a larger -c", least)
 	}
-	for n := least; ; n = min(2*n, room) {
-		took, err := generate(t.Context(), srv, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if took >= d || n == room {
-			t.Logf("%d tokens take %v", n, took.Round(time.Millisecond))
-			return n
+	n, took, err := tokensFor(d, least, room, func(n int) (time.Duration, error) { return generate(t.Context(), srv, n) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d tokens take %v", n, took.Round(time.Millisecond))
+	return n
+}
+
+// tokensFor doubles n, from least to room at most, until generating n tokens takes d.
+func tokensFor(d time.Duration, least, room int, generate func(n int) (time.Duration, error)) (n int, took time.Duration, err error) {
+	for n = least; ; n = min(2*n, room) {
+		if took, err = generate(n); err != nil || took >= d || n == room {
+			return n, took, err
 		}
 	}
 }
 
-// generate has the server generate n tokens and returns how long it did, by its own account.
+// generate has the server generate n tokens and returns how long that took, as the server measured it.
 func generate(ctx context.Context, srv *llama.Server, n int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()

@@ -1,6 +1,7 @@
 package llamatest
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -75,27 +76,30 @@ func TestSharedStopped(t *testing.T) {
 	}
 }
 
-// TestTokensLast: a reply of so many tokens takes about as long as was asked for, and fits into a slot.
-func TestTokensLast(t *testing.T) {
-	srv := Start(t, "-c", "65536")
+// TestTokensFor: the number is doubled until it lasts long enough, and a slot's room bounds it.
+func TestTokensFor(t *testing.T) {
+	perToken := func(n int) (time.Duration, error) { return time.Duration(n) * time.Millisecond, nil }
+	for _, c := range []struct {
+		d                 time.Duration
+		least, room, want int
+	}{{0, 77, 1000, 77}, {77 * time.Millisecond, 77, 1000, 77}, {78 * time.Millisecond, 77, 1000, 154}, {500 * time.Millisecond, 77, 1000, 616}, {time.Hour, 77, 1000, 1000}, {time.Hour, 1000, 1000, 1000}} {
+		if n, took, err := tokensFor(c.d, c.least, c.room, perToken); n != c.want || took != time.Duration(n)*time.Millisecond || err != nil {
+			t.Errorf("%d tokens that take %v, %v; want %d: %+v", n, took, err, c.want, c)
+		}
+	}
+	broken := errors.New("broken")
+	if _, _, err := tokensFor(time.Hour, 1, 1000, func(int) (time.Duration, error) { return 0, broken }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+}
+
+// TestTokens: a real server generates as many tokens as it is asked for, within its slot's room.
+func TestTokens(t *testing.T) {
+	srv := Start(t, "-c", "1024") // 256 a slot
 	if n := Tokens(t, srv, 0, 77); n != 77 {
-		t.Errorf("%d tokens, 77 were enough", n)
+		t.Errorf("%d tokens for no time, want 77", n)
 	}
-	const want = 200 * time.Millisecond
-	var took time.Duration
-	for range 5 { // what slows the first look down may be over when the reply is made
-		var err error
-		if took, err = generate(t.Context(), srv, Tokens(t, srv, want, 1)); err != nil {
-			t.Fatal(err)
-		}
-		if took >= want/3 {
-			break
-		}
-	}
-	if took < want/3 {
-		t.Errorf("what was to last %v took %v", want, took)
-	}
-	if n := Tokens(t, Start(t, "-c", "1024"), time.Hour, 100); n != 256*7/8 {
-		t.Errorf("%d tokens for an hour: not what a slot has room for", n)
+	if n := Tokens(t, srv, time.Hour, 100); n != 256*7/8 {
+		t.Errorf("%d tokens for an hour, want what a slot has room for", n)
 	}
 }

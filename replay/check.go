@@ -20,7 +20,7 @@ const (
 	Skipped State = "unknown" // what it needs was not measured; Detail says what
 )
 
-// Check is one reason for which a run might not be believed.
+// Check is the result of one validity check.
 type Check struct {
 	Name   string `json:"name"`
 	State  State  `json:"state"`
@@ -40,35 +40,55 @@ const (
 	idleBand        = 1.15 // up to this much above idle is idle
 )
 
-// Check asks of the run everything that would make its numbers lies. A run with a failed check is
-// invalid; what could not be checked says why.
+// check is one line of the table of validity checks.
+type check struct {
+	name   string
+	advice string // what a failure means and what to do; GUIDE.md has the same text, and a test compares them
+	// run gets the run and its answered requests. The text says what was seen.
+	run func(r *Run, ok []*Exchange) (State, string)
+}
+
+// checks are all validity checks, in the order in which they are reported. A new one needs a line here, its
+// function, and a line in GUIDE.md.
+//
+//nolint:gochecknoglobals // a constant table
+var checks = []check{
+	{"schedule", "the client fell behind: lower `--rate`, or send from a faster machine", (*Run).checkSchedule},
+	{"cache", "a cold run found a warm cache: another client uses the same server, or it ignores `cache_prompt`", (*Run).checkCache},
+	{"prompt tokens", "the server counts otherwise than its tokenizer", (*Run).checkPromptTokens},
+	{"output tokens", "the server ended replies early, or does not count them", (*Run).checkOutputTokens},
+	{"errors", "more than 1 % of the requests failed; the most frequent errors stand beside it", (*Run).checkErrors},
+	{"throttling", "the card slowed down by itself; cool it, or lower its power limit and say so", (*Run).checkThrottle},
+	{"Little's law", "requests that the proxy saw and the client did not, or the other way round", (*Run).checkLittle},
+	{"stalls", "kernels were compiled during the run (run it again), or the server hung", (*Run).checkStall},
+	{"other GPU users", "another process computed on the card; end it and run again", (*Run).checkContended},
+	{"other traffic", "another client used the server meanwhile; only wattline in line can know", (*Run).checkOtherTraffic},
+	{"server", "it was restarted, or another model was loaded", (*Run).checkServer},
+	{"client and in-line", "two clocks disagree where they cannot: a bug, please report it with the folder", (*Run).checkAgreement},
+}
+
+// Check makes every validity check. A run with a failed check is invalid; a check whose data was not measured is
+// skipped and says why.
 func (r *Run) Check() []Check {
 	ok := r.answered()
-	checks := []Check{
-		r.checkSchedule(), r.checkCache(ok), checkPromptTokens(ok), r.checkOutputTokens(ok), r.checkErrors(),
-		r.checkThrottle(), r.checkLittle(), r.checkStall(), checkContended(ok), r.checkOtherTraffic(), r.checkServer(ok),
-		checkAgreement(ok),
+	var out []Check
+	for _, c := range checks {
+		state, detail := c.run(r, ok)
+		out = append(out, Check{c.name, state, detail})
 	}
-	return checks
+	return out
 }
 
-func passed(name, format string, args ...any) Check {
-	return Check{name, Passed, fmt.Sprintf(format, args...)}
-}
-
-func failed(name, format string, args ...any) Check {
-	return Check{name, Failed, fmt.Sprintf(format, args...)}
-}
-
-func skipped(name, format string, args ...any) Check {
-	return Check{name, Skipped, fmt.Sprintf(format, args...)}
+func passed(format string, args ...any) (State, string) { return Passed, fmt.Sprintf(format, args...) }
+func failed(format string, args ...any) (State, string) { return Failed, fmt.Sprintf(format, args...) }
+func skipped(format string, args ...any) (State, string) {
+	return Skipped, fmt.Sprintf(format, args...)
 }
 
 // checkSchedule: an open loop that sends late measures itself.
-func (r *Run) checkSchedule() Check {
-	const name = "schedule"
+func (r *Run) checkSchedule([]*Exchange) (State, string) {
 	if r.Plan.Spec.Rate == 0 {
-		return passed(name, "a closed loop has no schedule to fall behind")
+		return passed("a closed loop has no schedule to fall behind")
 	}
 	limit := lateMs
 	if m := Median(Present(each(r.Exchanges, ttftMs))); m.Valid {
@@ -84,16 +104,15 @@ func (r *Run) checkSchedule() Check {
 	}
 	said := fmt.Sprintf("%d of %d requests were sent more than %s ms after their time, the latest %s ms", late, len(r.Exchanges), short(limit), short(worst))
 	if float64(late) > lateRequests*float64(len(r.Exchanges)) {
-		return failed(name, "the client fell behind its schedule: %s; lower --rate or use a faster machine", said)
+		return failed("the client fell behind its schedule: %s; lower --rate or use a faster machine", said)
 	}
-	return passed(name, "%s", said)
+	return passed("%s", said)
 }
 
 // checkCache: a cold run in which something was reused was not cold.
-func (r *Run) checkCache(ok []*Exchange) Check {
-	const name = "cache"
+func (r *Run) checkCache(ok []*Exchange) (State, string) {
 	if r.Plan.Spec.Cache == Natural {
-		return passed(name, "natural: the server reuses what it likes")
+		return passed("natural: the server reuses what it likes")
 	}
 	reused, unsaid := 0, 0
 	var least int64 = math.MaxInt64
@@ -109,20 +128,19 @@ func (r *Run) checkCache(ok []*Exchange) Check {
 	}
 	switch {
 	case unsaid == len(ok):
-		return skipped(name, "the server does not say how many prompt tokens it reused (cache_n)")
+		return skipped("the server does not say how many prompt tokens it reused (cache_n)")
 	case r.Plan.Spec.Cache == Cold && reused > 0:
-		return failed(name, "%d of %d cold requests found part of their prompt in the cache (cache_n > 0)", reused, len(ok))
+		return failed("%d of %d cold requests found part of their prompt in the cache (cache_n > 0)", reused, len(ok))
 	case r.Plan.Spec.Cache == Cold:
-		return passed(name, "cold: cache_n was 0 in all %d requests", len(ok)-unsaid)
+		return passed("cold: cache_n was 0 in all %d requests", len(ok)-unsaid)
 	case reused < len(ok):
-		return failed(name, "%d of %d warm requests found nothing in the cache (cache_n = 0)", len(ok)-reused, len(ok))
+		return failed("%d of %d warm requests found nothing in the cache (cache_n = 0)", len(ok)-reused, len(ok))
 	}
-	return passed(name, "warm: at least %d prompt tokens were reused in each request", least)
+	return passed("warm: at least %d prompt tokens were reused in each request", least)
 }
 
 // checkPromptTokens: a prompt of N tokens is N tokens, by the server's own count.
-func checkPromptTokens(ok []*Exchange) Check {
-	const name = "prompt tokens"
+func (*Run) checkPromptTokens(ok []*Exchange) (State, string) {
 	off, unsaid := 0, 0
 	example := ""
 	for _, e := range ok {
@@ -137,16 +155,15 @@ func checkPromptTokens(ok []*Exchange) Check {
 	}
 	switch {
 	case off > 0:
-		return failed(name, "%d of %d prompts were not as long as asked for (prompt_n + cache_n): %s", off, len(ok), example)
+		return failed("%d of %d prompts were not as long as asked for (prompt_n + cache_n): %s", off, len(ok), example)
 	case unsaid == len(ok):
-		return skipped(name, "the server does not say how long the prompts were")
+		return skipped("the server does not say how long the prompts were")
 	}
-	return passed(name, "prompt_n + cache_n was what was asked for in all %d requests", len(ok)-unsaid)
+	return passed("prompt_n + cache_n was what was asked for in all %d requests", len(ok)-unsaid)
 }
 
 // checkOutputTokens: forced replies have exactly the length asked for.
-func (r *Run) checkOutputTokens(ok []*Exchange) Check {
-	const name = "output tokens"
+func (r *Run) checkOutputTokens(ok []*Exchange) (State, string) {
 	off, unsaid := 0, 0
 	example := ""
 	for _, e := range ok {
@@ -161,15 +178,14 @@ func (r *Run) checkOutputTokens(ok []*Exchange) Check {
 	}
 	switch {
 	case off > 0:
-		return failed(name, "%d of %d replies were not as long as asked for: %s", off, len(ok), example)
+		return failed("%d of %d replies were not as long as asked for: %s", off, len(ok), example)
 	case unsaid > 0:
-		return failed(name, "the server did not say how many tokens %d of %d replies have", unsaid, len(ok))
+		return failed("the server did not say how many tokens %d of %d replies have", unsaid, len(ok))
 	}
-	return passed(name, "all %d replies are as long as asked for", len(ok))
+	return passed("all %d replies are as long as asked for", len(ok))
 }
 
-func (r *Run) checkErrors() Check {
-	const name = "errors"
+func (r *Run) checkErrors([]*Exchange) (State, string) {
 	kinds := map[string]int{}
 	n := 0
 	for _, e := range r.Exchanges {
@@ -179,7 +195,7 @@ func (r *Run) checkErrors() Check {
 		}
 	}
 	if n == 0 {
-		return passed(name, "none in %d requests", len(r.Exchanges))
+		return passed("none in %d requests", len(r.Exchanges))
 	}
 	var texts []string
 	for k, times := range kinds {
@@ -188,32 +204,30 @@ func (r *Run) checkErrors() Check {
 	slices.Sort(texts)
 	said := fmt.Sprintf("%d of %d requests failed: %s", n, len(r.Exchanges), strings.Join(texts[:min(3, len(texts))], "; "))
 	if float64(n) > errorShare*float64(len(r.Exchanges)) {
-		return failed(name, "%s", said)
+		return failed("%s", said)
 	}
-	return passed(name, "%s", said)
+	return passed("%s", said)
 }
 
 // checkServer: the same server and model from beginning to end.
-func (r *Run) checkServer(ok []*Exchange) Check {
-	const name = "server"
+func (r *Run) checkServer(ok []*Exchange) (State, string) {
 	models := map[string]bool{}
 	for _, e := range ok {
 		models[e.Model] = true
 	}
 	switch {
 	case len(models) > 1:
-		return failed(name, "the replies name %d different models", len(models))
+		return failed("the replies name %d different models", len(models))
 	case r.Server == nil || r.After == nil:
-		return skipped(name, "the server did not say what it is after the run")
+		return skipped("the server did not say what it is after the run")
 	case *r.Server != *r.After:
-		return failed(name, "the server changed during the run: %+v became %+v", *r.Server, *r.After)
+		return failed("the server changed during the run: %+v became %+v", *r.Server, *r.After)
 	}
-	return passed(name, "build, model, context and slots are the same before and after")
+	return passed("build, model, context and slots are the same before and after")
 }
 
 // checkAgreement: two instruments in one request.
-func checkAgreement(ok []*Exchange) Check {
-	const name = "client and in-line"
+func (*Run) checkAgreement(ok []*Exchange) (State, string) {
 	joined := 0
 	var all []Disagreement
 	for _, e := range ok {
@@ -224,15 +238,14 @@ func checkAgreement(ok []*Exchange) Check {
 	}
 	switch {
 	case joined == 0:
-		return skipped(name, "no in-line rows: the endpoint is no wattline, or its admin listener is not reachable (--admin)")
+		return skipped("no in-line rows: the endpoint is no wattline, or its admin listener is not reachable (--admin)")
 	case len(all) > 0:
-		return failed(name, "they disagree in %d figures, which is a bug of wattline's, please report it: %s (row %s)", len(all), all[0].What, all[0].RowID)
+		return failed("they disagree in %d figures, which is a bug of wattline's, please report it: %s (row %s)", len(all), all[0].What, all[0].RowID)
 	}
-	return passed(name, "%d requests measured twice: same counts, and no client time shorter than the proxy's", joined)
+	return passed("%d requests measured twice: same counts, and no client time shorter than the proxy's", joined)
 }
 
-func checkContended(ok []*Exchange) Check {
-	const name = "other GPU users"
+func (*Run) checkContended(ok []*Exchange) (State, string) {
 	known, contended := 0, 0
 	for _, e := range ok {
 		if e.InLine == nil || e.InLine.EnergyQuality == "" || e.InLine.EnergyQuality == meter.EnergyUnavailable {
@@ -245,23 +258,22 @@ func checkContended(ok []*Exchange) Check {
 	}
 	switch {
 	case known == 0:
-		return skipped(name, "no energy was measured")
+		return skipped("no energy was measured")
 	case contended > 0:
-		return failed(name, "another process computed on the GPU during %d of %d requests", contended, known)
+		return failed("another process computed on the GPU during %d of %d requests", contended, known)
 	}
-	return passed(name, "no other process computed on the GPU")
+	return passed("no other process computed on the GPU")
 }
 
 // checkOtherTraffic: only a proxy in line can know.
-func (r *Run) checkOtherTraffic() Check {
-	const name = "other traffic"
+func (r *Run) checkOtherTraffic([]*Exchange) (State, string) {
 	switch {
 	case !r.Joined:
-		return skipped(name, "the endpoint is no wattline, or its admin listener is not reachable")
+		return skipped("the endpoint is no wattline, or its admin listener is not reachable")
 	case len(r.OtherTraffic) > 0:
-		return failed(name, "%d requests of others passed during the run: %s", len(r.OtherTraffic), strings.Join(r.OtherTraffic[:min(3, len(r.OtherTraffic))], ", "))
+		return failed("%d requests of others passed during the run: %s", len(r.OtherTraffic), strings.Join(r.OtherTraffic[:min(3, len(r.OtherTraffic))], ", "))
 	}
-	return passed(name, "nobody else's request passed the proxy")
+	return passed("nobody else's request passed the proxy")
 }
 
 func short(f float64) string { return strconv.FormatFloat(f, 'g', 3, 64) }

@@ -17,35 +17,33 @@ import (
 var capReasons = []string{"power cap", "application clocks", "sync boost", "display clocks"}
 
 // checkThrottle: a card that is too hot measures its cooling.
-func (r *Run) checkThrottle() Check {
-	const name = "throttling"
+func (r *Run) checkThrottle([]*Exchange) (State, string) {
 	in := r.during()
 	seconds, reasons := throttled(in)
 	if !seconds.Valid && len(reasons) == 0 {
-		return skipped(name, "no GPU's clocks were watched")
+		return skipped("no GPU's clocks were watched")
 	}
 	bad := slices.DeleteFunc(slices.Clone(reasons), func(s string) bool { return slices.Contains(capReasons, s) })
 	switch {
 	case len(bad) > 0:
-		return failed(name, "the GPU throttled for %s s: %s", short(seconds.V), strings.Join(bad, ", "))
+		return failed("the GPU throttled for %s s: %s", short(seconds.V), strings.Join(bad, ", "))
 	case seconds.V > 0 && len(reasons) == 0:
-		return failed(name, "the GPU throttled for %s s for an unknown reason", short(seconds.V))
+		return failed("the GPU throttled for %s s for an unknown reason", short(seconds.V))
 	case len(reasons) > 0:
-		return passed(name, "only as configured (%s)", strings.Join(reasons, ", "))
+		return passed("only as configured (%s)", strings.Join(reasons, ", "))
 	}
-	return passed(name, "never")
+	return passed("never")
 }
 
 // checkStall: a request in flight while the card rests means kernels were compiled, or the server hung.
 // It needs power at a finer step than a stall lasts.
-func (r *Run) checkStall() Check {
-	const name = "stalls"
+func (r *Run) checkStall([]*Exchange) (State, string) {
 	idle := r.idleBefore()
 	if len(r.Power.Curves) == 0 || !idle.Valid || len(r.Power.Curves) != len(r.device().Devices) {
-		return skipped(name, "no power curve finer than %s s was measured", short(stallSeconds))
+		return skipped("no power curve finer than %s s was measured", short(stallSeconds))
 	}
 	if !r.curveCovers() {
-		return skipped(name, "the power curve covers only part of the run (wattline keeps the last half hour)")
+		return skipped("the power curve covers only part of the run (wattline keeps the last half hour)")
 	}
 	found, worst := 0, 0.0
 	for _, e := range r.Exchanges {
@@ -55,9 +53,9 @@ func (r *Run) checkStall() Check {
 		}
 	}
 	if found > 0 {
-		return failed(name, "%d requests waited at idle power (below %s W), up to %s s: kernels were compiled, or the server hung; run it again", found, short(idle.V*idleBand), short(worst))
+		return failed("%d requests waited at idle power (below %s W), up to %s s: kernels were compiled, or the server hung; run it again", found, short(idle.V*idleBand), short(worst))
 	}
-	return passed(name, "no request waited %s s or more at idle power", short(stallSeconds))
+	return passed("no request waited %s s or more at idle power", short(stallSeconds))
 }
 
 // curveCovers is whether the curve spans all cells, but for a moment at the end that may still be on its
@@ -112,8 +110,7 @@ type GaugePoint struct {
 // request is at the proxy and ends behind it, by milliseconds on a busy machine; where a row says how long the
 // request was there, the gauge may be as low as that. A difference within three standard errors of the sampled
 // gauge proves nothing and passes.
-func (r *Run) checkLittle() Check {
-	const name = "Little's law"
+func (r *Run) checkLittle([]*Exchange) (State, string) {
 	var seen []float64
 	window, busy, inside := 0.0, 0.0, 0.0
 	requests := 0
@@ -135,7 +132,7 @@ func (r *Run) checkLittle() Check {
 		}
 	}
 	if len(seen) < littleSamples || requests < littleNeeds || window <= 0 {
-		return skipped(name, "%d requests and %d readings of the proxy's gauge; it takes %d and %d", requests, len(seen), littleNeeds, littleSamples)
+		return skipped("%d requests and %d readings of the proxy's gauge; it takes %d and %d", requests, len(seen), littleNeeds, littleSamples)
 	}
 	mean, sd := stat.MeanStdDev(seen, nil)
 	rows, least := busy/window, inside/window
@@ -143,9 +140,9 @@ func (r *Run) checkLittle() Check {
 	off := math.Abs(mean-nearest) / nearest
 	said := fmt.Sprintf("in flight: %s by the proxy's gauge (%d readings), %s by the client's rows (%d requests), %s of it at the proxy", short(mean), len(seen), short(rows), requests, short(least))
 	if off > littleTolerance && math.Abs(mean-nearest) > 3*sd/math.Sqrt(float64(len(seen))) {
-		return failed(name, "%s: off by %s %%", said, short(100*off))
+		return failed("%s: off by %s %%", said, short(100*off))
 	}
-	return passed(name, "%s", said)
+	return passed("%s", said)
 }
 
 // insideShare is the part of the client's time in which the request was at the proxy; 1 where no row says.

@@ -19,6 +19,7 @@ import (
 	"wattline/gpu/sources"
 	"wattline/meter"
 	"wattline/proxy"
+	"wattline/replay/prompt"
 	"wattline/sink/metrics"
 	"wattline/sink/store"
 )
@@ -46,6 +47,7 @@ func flagDefaults() kong.Vars {
 		"session_headers":     strings.Join(meter.DefaultSessionHeaders(), ","),
 		"gpu_sources":         strings.Join(sources.Choices(), ","),
 		"max_metric_labels":   strconv.Itoa(metrics.MaxLabels),
+		"tasks":               prompt.TaskHelp(),
 
 		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),
 		"max_conns": strconv.Itoa(limits.MaxConns), "max_requests": strconv.Itoa(limits.MaxRequests),

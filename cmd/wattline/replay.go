@@ -32,7 +32,7 @@ type replayRunCmd struct {
 	Full         bool           `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
 	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
 	ConfigFile   string         `help:"Workload file (YAML or JSON). Flags override it." type:"existingfile" placeholder:"FILE" group:"Workload"`
-	Task         []string       `help:"Tasks to run." placeholder:"NAME,..." group:"Workload"`
+	Task         []string       `help:"Tasks to run: ${tasks}." placeholder:"NAME,..." group:"Workload"`
 	PromptSizes  []string       `help:"Prompt sizes in tokens, e.g. 1k,10k,100k." placeholder:"N,..." group:"Workload"`
 	OutputTokens []string       `help:"Output sizes in tokens." aliases:"max-output-tokens" placeholder:"N,..." group:"Workload"`
 	Cache        string         `help:"Use of the prompt cache: cold (never), warm (always) or natural (not controlled)." placeholder:"MODE" group:"Workload"`

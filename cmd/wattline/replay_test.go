@@ -25,6 +25,7 @@ import (
 	"wattline/proxy/llamatest"
 	"wattline/replay"
 	"wattline/replay/archive"
+	"wattline/replay/prompt"
 )
 
 // outcome of a wattline process.
@@ -300,7 +301,7 @@ func TestReplayBadInput(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"--task", "poetry"}, exitUsage, "there are: coding, list"},
+		{[]string{"--task", "poetry"}, exitUsage, "there are: " + strings.Join(prompt.Tasks(), ", ")},
 		{[]string{"--prompt-sizes", "128K"}, exitUsage, "write 128k for 128000 tokens or 131072"},
 		{[]string{"--output-tokens", "many"}, exitUsage, "is no number of tokens"},
 		{[]string{"--rate", "2", "--concurrency", "2"}, exitUsage, "give one of them"},

@@ -31,10 +31,11 @@ const firstGuess = 1.6 // tokens per word
 
 // Make returns a user message that makes a prompt of exactly n tokens.
 func (m *Maker) Make(ctx context.Context, task string, n int, seed uint64) (string, error) {
-	if _, ok := tasks[task]; !ok {
-		return "", fmt.Errorf("prompt: there is no task %q; there are: %s", task, strings.Join(Tasks(), ", "))
+	of, err := find(task)
+	if err != nil {
+		return "", err
 	}
-	d := newDraft(task, seed)
+	d := newDraft(of, seed)
 	want := n - m.Offset
 	least, err := m.Counter.Count(ctx, d.text(0, ""))
 	if err != nil {

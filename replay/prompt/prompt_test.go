@@ -173,7 +173,7 @@ func TestTheOffsetIsTakenIntoAccount(t *testing.T) {
 
 func TestPromptErrors(t *testing.T) {
 	m := &Maker{Counter: &tokenizer{template: 9, count: vocabularies["words"]}}
-	if _, err := m.Make(t.Context(), "poetry", 100, 1); err == nil || !strings.Contains(err.Error(), "coding, list") {
+	if _, err := m.Make(t.Context(), "poetry", 100, 1); err == nil || !strings.Contains(err.Error(), strings.Join(Tasks(), ", ")) {
 		t.Errorf("an unknown task: %v", err)
 	}
 	if _, err := m.Make(t.Context(), "coding", 5, 1); err == nil || !strings.Contains(err.Error(), "too small") {
@@ -199,12 +199,13 @@ func TestCorpusNamesTheTexts(t *testing.T) {
 	if len(before) != 64 || before != Corpus() {
 		t.Errorf("corpus %s", before)
 	}
-	for name, task := range tasks {
-		n := len(strings.Split(task.pieces, "\n---\n"))
-		if n < 10 || len(task.asks) < 3 {
-			t.Errorf("%s has %d pieces and %d questions", name, n, len(task.asks))
+	for i := range tasks {
+		task, name := &tasks[i], tasks[i].name
+		n := len(strings.Split(task.text(), "\n---\n"))
+		if n < 10 || len(task.asks) < 3 || task.doc == "" {
+			t.Errorf("%s has %d pieces and %d questions, and is described as %q", name, n, len(task.asks), task.doc)
 		}
-		d := newDraft(name, 1)
+		d := newDraft(task, 1)
 		if text := d.text(3000, ""); strings.ContainsAny(strings.NewReplacer("{n}", "\x00", "{noun}", "\x00", "{name}", "\x00", "{fn}", "\x00", "{type}", "\x00").Replace(text), "\x00") {
 			t.Errorf("%s: a placeholder was left: %s", name, text[:200])
 		}

@@ -2,64 +2,102 @@ package prompt
 
 import (
 	"crypto/sha256"
-	_ "embed" // the texts
+	"embed"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-//go:embed texts/coding.txt
-var codingText string
+//go:embed texts
+var texts embed.FS
 
-//go:embed texts/list.txt
-var listText string
-
-// task is what is asked, and the text it is asked about.
+// task is what is asked, and the text it is asked about: texts/NAME.txt, pieces separated by lines of ---.
 type task struct {
+	name    string
+	doc     string // for --help
 	opening string
-	pieces  string // separated by lines of ---
 	asks    []string
 }
 
+// tasks are all tasks. A new one needs an entry here and its text.
+//
+//nolint:gochecknoglobals // a constant table
+var tasks = []task{
+	{
+		name: "coding", doc: "write a program around parts of a code base",
+		opening: "Here are parts of a code base.",
+		asks: []string{
+			"Write a program of your own that uses these parts, with tests and comments. Show all of the code.",
+			"Rewrite the longest part so that it is safe to use from several threads, and explain each change in detail.",
+			"Write a command line tool around these parts: reading its flags, its errors, its tests. Show all of the code.",
+		},
+	},
+	{
+		name: "list", doc: "make a list from a collection of notes",
+		opening: "Here are some notes.",
+		asks: []string{
+			"Make a numbered list of one hundred things that are named or implied here, with a sentence about each.",
+			"List everything that a newcomer should know, one line each, as many lines as you can.",
+			"List one hundred questions that these notes leave open, numbered, each in one sentence.",
+		},
+	},
+}
+
+// The words that are drawn for the placeholders in the texts.
+//
 //nolint:gochecknoglobals // constant tables
 var (
-	tasks = map[string]task{
-		"coding": {
-			opening: "Here are parts of a code base.",
-			pieces:  codingText,
-			asks: []string{
-				"Write a program of your own that uses these parts, with tests and comments. Show all of the code.",
-				"Rewrite the longest part so that it is safe to use from several threads, and explain each change in detail.",
-				"Write a command line tool around these parts: reading its flags, its errors, its tests. Show all of the code.",
-			},
-		},
-		"list": {
-			opening: "Here are some notes.",
-			pieces:  listText,
-			asks: []string{
-				"Make a numbered list of one hundred things that are named or implied here, with a sentence about each.",
-				"List everything that a newcomer should know, one line each, as many lines as you can.",
-				"List one hundred questions that these notes leave open, numbered, each in one sentence.",
-			},
-		},
-	}
 	names   = strings.Fields("Ada Bruno Chiara Dmitri Elif Farid Greta Hana Igor Jana Kemal Lena Marek Nadia Omar Petra Quinn Rosa Samir Tomas Ulla Vera Wim Yara Zoe")
 	nouns   = strings.Fields("lantern harbour ticket engine violin ledger kettle window barrel compass orchard saddle mirror anchor basket candle hammer pencil ribbon shovel teapot wagon beacon cellar dagger easel funnel garnet hamper island")
 	actions = strings.Fields("collect merge filter count rotate balance schedule verify publish compress restore measure divide arrange inspect combine describe discard explain follow")
 )
 
-// Tasks are the known tasks, in order.
-func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
+// Tasks are the names of all tasks, in the order of the table.
+func Tasks() []string {
+	names := make([]string, len(tasks))
+	for i, t := range tasks {
+		names[i] = t.name
+	}
+	return names
+}
 
-// Corpus is the SHA-256 of everything that prompts are made of.
+// TaskHelp describes every task in half a sentence.
+func TaskHelp() string {
+	lines := make([]string, len(tasks))
+	for i, t := range tasks {
+		lines[i] = fmt.Sprintf("%s (%s)", t.name, t.doc)
+	}
+	return strings.Join(lines, ", ")
+}
+
+// find returns a task by its name.
+func find(name string) (*task, error) {
+	for i := range tasks {
+		if tasks[i].name == name {
+			return &tasks[i], nil
+		}
+	}
+	return nil, fmt.Errorf("prompt: there is no task %q; there are: %s", name, strings.Join(Tasks(), ", "))
+}
+
+// text is what the task's pieces are cut from.
+func (t *task) text() string {
+	text, err := texts.ReadFile("texts/" + t.name + ".txt")
+	if err != nil {
+		panic(err) // a task without its file; a test reads them all
+	}
+	return string(text)
+}
+
+// Corpus is the SHA-256 of everything that prompts are made of. It is part of every plan's hash: runs of other
+// texts do not compare.
 func Corpus() string {
 	h := sha256.New()
-	for _, name := range Tasks() {
-		fmt.Fprintf(h, "%s\x00%+v\x00", name, tasks[name])
+	for _, t := range slices.SortedFunc(slices.Values(tasks), func(a, b task) int { return strings.Compare(a.name, b.name) }) {
+		fmt.Fprintf(h, "%s\x00{opening:%s pieces:%s asks:%v}\x00", t.name, t.opening, t.text(), t.asks)
 	}
 	fmt.Fprintf(h, "%q %q %q", names, nouns, actions)
 	return hex.EncodeToString(h.Sum(nil))
@@ -68,7 +106,6 @@ func Corpus() string {
 // draft is one prompt's text, as long as anybody asks: words are drawn when they are needed.
 type draft struct {
 	rng    *rand.Rand
-	task   task
 	head   string
 	ask    string
 	pieces []string
@@ -76,11 +113,10 @@ type draft struct {
 	words  []string // each with the space in front of it
 }
 
-func newDraft(name string, seed uint64) *draft {
-	t := tasks[name]
+func newDraft(t *task, seed uint64) *draft {
 	rng := rand.New(rand.NewPCG(seed, 0x776174746c696e65))
 	return &draft{
-		rng: rng, task: t, pieces: strings.Split(t.pieces, "\n---\n"),
+		rng: rng, pieces: strings.Split(t.text(), "\n---\n"),
 		head: fmt.Sprintf("Reference %016x. %s\n\n", rng.Uint64(), t.opening),
 		ask:  t.asks[rng.IntN(len(t.asks))],
 	}

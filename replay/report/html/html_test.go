@@ -50,8 +50,7 @@ func written(t *testing.T, runs ...report.LabelledRun) string {
 	return b.String()
 }
 
-// The page needs nothing but itself.
-func TestThePageIsSelfContained(t *testing.T) {
+func TestPageIsSelfContained(t *testing.T) {
 	text := written(t, run("a", nil))
 	body := strings.ReplaceAll(text, string(inScript(chartLibrary)), "")
 	for _, m := range regexp.MustCompile(`(?i)(src|href|@import|url\()\s*=?\s*["']?[a-z]+:`).FindAllString(body, -1) {
@@ -65,7 +64,7 @@ func TestThePageIsSelfContained(t *testing.T) {
 	}
 }
 
-func TestNamesCannotBreakThePage(t *testing.T) {
+func TestPageEscapesNames(t *testing.T) {
 	evil := `</script><script>alert(1)</script><b onmouseover="x">`
 	r := run(evil, nil)
 	r.Results.Model = evil
@@ -78,40 +77,64 @@ func TestNamesCannotBreakThePage(t *testing.T) {
 	}
 }
 
-// A real browser draws every chart, and complains of nothing.
-func TestABrowserDrawsIt(t *testing.T) {
+// chartTable reads the table of charts in report.js: how many there are, how many of them are drawn once a run, and how
+// many need energy or rows measured in line.
+func chartTable(t *testing.T) (all, perRun, needWattline int) {
+	t.Helper()
+	titles := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^  \{ title: "([^"]+)", note: "[^"]+", none: ("[^"]+"|\w+),(.*)\},$`).FindAllStringSubmatch(reportScript, -1) {
+		if titles[m[1]] {
+			t.Errorf("two charts have the title %q", m[1])
+		}
+		titles[m[1]] = true
+		if strings.Contains(m[3], "perRun: true") {
+			perRun++
+		}
+		if m[2] == "noEnergy" || m[2] == "noRows" {
+			needWattline++
+		}
+	}
+	if n := strings.Count(reportScript, "{ title: "); len(titles) != n || n < 8 {
+		t.Fatalf("%d of %d lines of the table of charts were read: each needs title, note and none, in this order", len(titles), n)
+	}
+	return len(titles), perRun, needWattline
+}
+
+// TestChartsAreDrawn: a real browser draws every chart of the table, and reports no error.
+func TestChartsAreDrawn(t *testing.T) {
 	browser := debian.Need(t, "chromium")
+	all, perRun, needWattline := chartTable(t)
 	for name, c := range map[string]struct {
 		page         string
 		charts, none int
 	}{
-		"one run": {written(t, run("a", nil)), 8, 0},
+		"one run": {written(t, run("a", nil)), all, 0},
 		"two runs": {written(t, run("a", nil), run("b", func(s *replay.Spec, _ *replay.Run) {
 			if s != nil {
 				s.Seed = 2
 			}
-		})), 9, 0},
-		"without energy": {written(t, run("a", bare)), 4, 4},
+		})), all + perRun, 0},
+		"without energy": {written(t, run("a", bare)), all - needWattline, needWattline},
 	} {
 		file := filepath.Join(t.TempDir(), "report.html")
 		if err := os.WriteFile(file, []byte(c.page), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		dom, complaints := render(t, browser, file)
+		dom, console := render(t, browser, file)
 		if n := strings.Count(dom, "<canvas"); n != c.charts {
 			t.Errorf("%s: %d charts were drawn, want %d", name, n, c.charts)
 		}
 		if n := strings.Count(dom, `class="none"`); n != c.none {
 			t.Errorf("%s: %d charts say that nothing was measured, want %d", name, n, c.none)
 		}
-		if complaints != "" {
-			t.Errorf("%s: the browser complains:\n%s", name, complaints)
+		if console != "" {
+			t.Errorf("%s: the browser logs:\n%s", name, console)
 		}
 	}
 }
 
-// render loads the page and returns its document after the scripts, and what the console says.
-func render(t *testing.T, browser, file string) (dom, complaints string) {
+// render loads the page and returns its document after the scripts, and the lines of its console.
+func render(t *testing.T, browser, file string) (dom, console string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -125,10 +148,10 @@ func render(t *testing.T, browser, file string) (dom, complaints string) {
 	}
 	for line := range strings.Lines(errs.String()) {
 		if strings.Contains(line, "CONSOLE") {
-			complaints += line
+			console += line
 		}
 	}
-	return out.String(), complaints
+	return out.String(), console
 }
 
 // profile is a folder for a browser, whose processes may write into it a little longer than it lives.

@@ -15,7 +15,7 @@ const three = (v) => v == null ? "-" : Math.abs(v) >= 100 ? v.toFixed(0) : Numbe
 // escaped is text for a tooltip, whose formatters return HTML; labels of runs are the user's own text.
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => "&#" + c.charCodeAt(0) + ";");
 
-// card makes room for a chart and draws it, or says why there is none.
+// card makes room for a chart and draws it. An option that is a text says why there is none.
 function card(title, note, option, classes) {
   const box = document.createElement("div");
   box.className = "card " + (classes || "");
@@ -46,6 +46,8 @@ const axis = (name, extra) => Object.assign({
 
 const label = (run, name) => many ? run.label + ": " + name : name;
 
+// The functions below make the options of one chart each; null is "there is nothing to draw".
+
 function ttftBySize() {
   const series = [];
   data.runs.forEach((run, r) => {
@@ -59,12 +61,11 @@ function ttftBySize() {
       series.push({ name: label(run, key), type: "line", symbol: symbols[r % symbols.length], symbolSize: 9, data: points });
     }
   });
-  if (!series.length) return card("Time to first token against prompt size", "", "Nothing was answered.");
-  card("Time to first token against prompt size", "Means, client; both axes logarithmic.", { chart: {
+  return series.length && { chart: {
     tooltip: { confine: true, valueFormatter: (v) => Array.isArray(v) ? v.map(three).join(" tokens: ") + " ms" : three(v) + " ms" },
     xAxis: axis("prompt tokens", { type: "log", min: (v) => v.min / 1.5, max: (v) => v.max * 1.5, axisLabel: { color: soft, showMinLabel: false, showMaxLabel: false, formatter: (v) => v >= 1000 ? three(v / 1000) + "k" : three(v) } }),
     yAxis: axis("ms", { type: "log", nameGap: 44, min: (v) => Math.pow(10, Math.floor(Math.log10(v.min))) }), series,
-  } });
+  } };
 }
 
 const size = (n) => n >= 1000 ? three(n / 1000) + "k" : String(n);
@@ -79,22 +80,20 @@ function efficiency() {
     const points = run.cells.filter((c) => c.prompt === prompt && c.j_per_token != null && c.tps != null).map((c) => ({ value: [c.j_per_token, c.tps], name: c.name }));
     if (points.length) series.push({ name: label(run, size(prompt) + " prompts"), type: "scatter", symbol: symbols[r % symbols.length], symbolSize: 14, itemStyle: { color: colourOf(prompt) }, data: points });
   }));
-  const title = "Throughput against energy";
-  if (!series.length) return card(title, "", "No energy was measured: no power source, or no wattline in between.");
   const scaled = (name, k, extra) => {
     const values = series.flatMap((s) => s.data.map((p) => p.value[k])).filter((v) => v > 0);
     const wide = Math.max(...values) > 20 * Math.min(...values);
     const range = wide ? { type: "log", min: (v) => v.min / 1.6, max: (v) => v.max * 1.6 } : { scale: true };
     return axis(wide ? name + " (logarithmic)" : name, Object.assign({ axisLabel: { color: soft, formatter: three, showMinLabel: !wide, showMaxLabel: !wide } }, range, extra));
   };
-  card(title, "Tokens a second against attributed GPU joules a token; up and left is better.", { chart: {
+  return series.length && { chart: {
     xAxis: scaled("J/token", 0), yAxis: scaled("tokens/s", 1, { nameGap: 44 }), series,
     tooltip: { confine: true, formatter: (p) => escaped(p.name) + "<br>" + three(p.value[1]) + " tokens/s, " + three(p.value[0]) + " J/token" },
-  } });
+  } };
 }
 
-// distribution pools what has prompts of one size: how long a reply becomes does not delay its first token.
-function distribution(title, note, key) {
+// distribution pools the cells with prompts of one size: how long a reply becomes does not delay its first token.
+function distribution(key) {
   const series = [];
   data.runs.forEach((run, r) => sizes.forEach((prompt) => {
     const ms = run.cells.filter((c) => c.prompt === prompt).flatMap((c) => c[key] || []).filter((v) => v > 0).sort((a, b) => a - b);
@@ -103,18 +102,16 @@ function distribution(title, note, key) {
     const points = [[ms[0], 0], ...ms.map((v, k) => [v, (k + 1) / n])];
     series.push({ name: label(run, size(prompt) + " prompts (" + n + ")"), type: "line", step: "end", symbol: n < 40 ? "circle" : "none", symbolSize: 4, lineStyle: { type: ["solid", "dashed", "dotted"][r % 3], color: colourOf(prompt) }, itemStyle: { color: colourOf(prompt) }, data: points });
   }));
-  if (!series.length) return card(title, "", "Nothing was answered.");
-  card(title, note + " In parentheses how many there were.", { chart: {
+  return series.length && { chart: {
     xAxis: axis("ms", { type: "log", min: (v) => v.min / 1.3, max: (v) => v.max * 1.3, axisLabel: { color: soft, formatter: three, showMinLabel: false, showMaxLabel: false } }),
     yAxis: axis("share of requests", { max: 1, nameGap: 44 }), series,
     tooltip: { confine: true, formatter: (p) => escaped(p.seriesName) + "<br>" + (100 * p.value[1]).toFixed(0) + " % within " + three(p.value[0]) + " ms" },
-  } });
+  } };
 }
 
 // lanes draws one run's requests, each from its start to its first token (pale) and on to its end.
 function lanes(run) {
-  const title = many ? "Requests and power: " + run.label : "Requests and power";
-  if (!run.lanes || !run.lanes.length) return card(title, "", "No request was measured.", "wide");
+  if (!run.lanes || !run.lanes.length) return null;
   const width = Math.max(3, Math.min(14, 200 / run.lane_count));
   const bars = (cell, pale) => {
     const points = [];
@@ -136,27 +133,27 @@ function lanes(run) {
   for (const d of run.power || []) below.push({ name: d.device + ", W", type: "line", symbol: "none", sampling: "minmax", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2 }, areaStyle: { opacity: 0.12 }, data: d.points });
   const powered = below.length > 0;
   if (!powered) below.push({ name: "in flight (proxy's gauge)", type: "line", step: "end", symbol: "none", xAxisIndex: 1, yAxisIndex: 1, lineStyle: { width: 1.2, color: soft }, itemStyle: { color: soft }, areaStyle: { opacity: 0.12 }, data: run.gauge || [] });
-  const note = "Each request is one bar: pale until its first token. " + (powered ? "Below: what the device drew." : "No power was measured; below: how many requests the proxy had in flight.");
   const time = { type: "value", min: 0, max: run.length_s > 10 ? Math.ceil(run.length_s) : Number(run.length_s.toPrecision(2)) * 1.05 };
   const tall = Math.max(60, Math.min(230, 24 * run.lane_count + 24));
-  card(title, note, { height: tall + 250, chart: {
+  const panel = powered ? "Below: what the device drew." : "No power was measured; below: how many requests the proxy had in flight.";
+  return { note: panel, height: tall + 250, chart: {
     axisPointer: { link: [{ xAxisIndex: "all" }] }, tooltip: { trigger: "axis", confine: true, valueFormatter: three },
     grid: [{ left: 64, right: 24, top: 16, height: tall }, { left: 64, right: 24, top: tall + 40, height: 120 }],
     xAxis: [axis("", Object.assign({ gridIndex: 0, axisLabel: { show: false } }, time)), axis("seconds", Object.assign({ gridIndex: 1, nameGap: 24 }, time, { axisLabel: { color: soft, showMaxLabel: false } }))],
     yAxis: [axis("request lanes", { gridIndex: 0, min: -0.7, max: run.lane_count - 0.3, inverse: true, nameGap: 44, axisLabel: { show: false }, splitLine: { show: false } }),
       axis(powered ? "W" : "in flight", { gridIndex: 1, nameGap: 44, splitNumber: 3 })],
     series: series.concat(below),
-  } }, "wide");
+  } };
 }
 
 // stacked draws horizontal bars of phases, one a cell; where the longest is far longer than the shortest, as
 // shares with the whole beside the name.
-function stacked(title, note, phases, value, unit, empty) {
+function stacked(phases, value, unit) {
   const rows = [];
   for (const run of data.runs) for (const c of run.cells) {
     if (phases.some((p) => value(c, p) != null)) rows.push({ name: label(run, c.name), cell: c, whole: phases.reduce((sum, p) => sum + Math.max(0, value(c, p) || 0), 0) });
   }
-  if (!rows.length) return card(title, "", empty);
+  if (!rows.length) return null;
   rows.reverse();
   const wholes = rows.map((r) => r.whole);
   const shares = Math.max(...wholes) > 50 * Math.min(...wholes);
@@ -167,23 +164,38 @@ function stacked(title, note, phases, value, unit, empty) {
   }));
   const tip = (list) => escaped(rows[list[0].dataIndex].name) + list.map((s) => "<br>" + s.marker + escaped(s.seriesName) + ": " + amountOrNone(value(rows[s.dataIndex].cell, s.seriesName))).join("");
   const amountOrNone = (v) => v == null ? "-" : amount(v);
-  card(title, note + (shares ? " Shares; the whole stands beside the name." : ""), { height: Math.max(280, 120 + 22 * rows.length), chart: {
+  return { note: shares ? "Shares; the whole stands beside the name." : "", height: Math.max(280, 120 + 22 * rows.length), chart: {
     grid: { left: 16, right: 24, top: 8, bottom: 64, containLabel: true },
     xAxis: axis(shares ? "%" : unit, Object.assign({ type: "value", nameGap: 26 }, shares ? { max: 100 } : {})),
     yAxis: axis("", { type: "category", data: rows.map((r) => shares ? r.name + ": " + amount(r.whole) : r.name) }), series,
     tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, confine: true, formatter: tip },
-  } });
+  } };
 }
 
-ttftBySize();
-distribution("Distribution of the time to first token", "Share of requests whose first token came within so many ms.", "ttft_ms");
-efficiency();
-distribution("Distribution of the time per output token", "Share of requests whose tokens, behind the first, took so many ms each.", "tpot_ms");
-stacked("Energy by phase", "Mean attributed GPU joules a request.", ["prefill", "decode", "idle"], (c, p) => c[p + "_j"], "J",
-  "No energy was measured: no power source, or no wattline in between.");
-const before = ["network", "upload", "proxy", "queue", "prefill", "server"];
-stacked("Where the time to the first token goes", "Medians of requests measured twice, by the client and in line.", before, (c, p) => c.waterfall[p + "_ms"], "ms",
-  "No in-line rows: the endpoint is no wattline, or its admin listener was not reachable.");
-stacked("Network and proxy overhead", "The same without the server's own phases: what network, upload and wattline add.", ["network", "upload", "proxy"], (c, p) => c.waterfall[p + "_ms"], "ms",
-  "No in-line rows: the endpoint is no wattline, or its admin listener was not reachable.");
-data.runs.forEach(lanes);
+const joules = (c, phase) => c[phase + "_j"];
+const waterfall = (c, phase) => c.waterfall[phase + "_ms"];
+const noAnswer = "Nothing was answered.";
+const noEnergy = "No energy was measured: no power source, or no wattline in between.";
+const noRows = "No in-line rows: the endpoint is no wattline, or its admin listener was not reachable.";
+
+// charts are all charts of the page: title and note stand above the chart, none in its place if there is nothing to
+// draw. A new chart needs an entry here, and its data in charts.go.
+const charts = [
+  { title: "Time to first token against prompt size", note: "Means, client; both axes logarithmic.", none: noAnswer, draw: ttftBySize },
+  { title: "Distribution of the time to first token", note: "Share of requests whose first token came within so many ms. In parentheses how many there were.", none: noAnswer, draw: () => distribution("ttft_ms") },
+  { title: "Throughput against energy", note: "Tokens a second against attributed GPU joules a token; up and left is better.", none: noEnergy, draw: efficiency },
+  { title: "Distribution of the time per output token", note: "Share of requests whose tokens, behind the first, took so many ms each. In parentheses how many there were.", none: noAnswer, draw: () => distribution("tpot_ms") },
+  { title: "Energy by phase", note: "Mean attributed GPU joules a request.", none: noEnergy, draw: () => stacked(["prefill", "decode", "idle"], joules, "J") },
+  { title: "Where the time to the first token goes", note: "Medians of requests measured twice, by the client and in line.", none: noRows, draw: () => stacked(["network", "upload", "proxy", "queue", "prefill", "server"], waterfall, "ms") },
+  { title: "Network and proxy overhead", note: "The same without the server's own phases: what network, upload and wattline add.", none: noRows, draw: () => stacked(["network", "upload", "proxy"], waterfall, "ms") },
+  { title: "Requests and power", note: "Each request is one bar: pale until its first token.", none: "No request was measured.", perRun: true, draw: lanes },
+];
+
+for (const c of charts) {
+  for (const run of c.perRun ? data.runs : [null]) {
+    const option = c.draw(run);
+    const title = run && many ? c.title + ": " + run.label : c.title;
+    if (option) card(title, [c.note, option.note].filter(Boolean).join(" "), option, c.perRun ? "wide" : "");
+    else card(title, "", c.none, c.perRun ? "wide" : "");
+  }
+}

@@ -67,6 +67,7 @@ func get(t *testing.T, method, url, host string) (int, string) {
 // TestAdminListener: health, readiness that follows the upstream, rows; and the data listener has none of
 // these paths for itself.
 func TestAdminListener(t *testing.T) {
+	t.Parallel()
 	url, stop := stubUpstream(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	w := serve(t, url)
 	chat := map[string]any{"messages": []any{map[string]any{"role": "user", "content": "x"}}, "stream": true, "max_tokens": 7}
@@ -129,6 +130,7 @@ func TestAdminListener(t *testing.T) {
 
 // TestInflight: what runs now, in its phase, and gone when it is over.
 func TestInflight(t *testing.T) {
+	t.Parallel()
 	url, _ := stubUpstream(t, stub.Config{HeaderDelay: 20 * time.Millisecond, FirstToken: 40 * time.Millisecond, TokenGap: 20 * time.Millisecond})
 	w := serve(t, url)
 	inflight := func() (live []proxy.Inflight) {
@@ -177,6 +179,7 @@ func TestInflight(t *testing.T) {
 
 // TestRoutes: several upstreams of the configuration file, each with its own listener, name and labels.
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	quick, _ := stubUpstream(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	other, stopOther := stubUpstream(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	file := filepath.Join(t.TempDir(), "routes.yaml")

@@ -63,6 +63,7 @@ func TestBenchProxies(t *testing.T) {
 
 // TestBenchCompare: an upstream whose latency is known, directly and through a wattline that bench starts.
 func TestBenchCompare(t *testing.T) {
+	t.Parallel()
 	up := stub.New(stub.Config{Slots: 8, FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -95,6 +96,7 @@ func TestBenchCompare(t *testing.T) {
 
 // TestBenchCleanup: however bench ends while the wattline that it started is held, that one goes too.
 func TestBenchCleanup(t *testing.T) {
+	t.Parallel()
 	up := stub.New(stub.Config{Slots: 8, FirstToken: time.Millisecond, TokenGap: 2 * time.Millisecond})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -77,6 +77,7 @@ func TestDDLErrors(t *testing.T) {
 }
 
 func TestDDLAppliesAndVerifies(t *testing.T) {
+	t.Parallel()
 	e := chtest.StartEngine(t, nil)
 	srv := chtest.NewServer(t, e, chtest.Options{Users: map[string]string{"ops": "s3cret"}})
 	file := filepath.Join(t.TempDir(), "password")

@@ -18,6 +18,7 @@ import (
 // unstreamed. Every row gets its joules and says that they are simulated, the ledger balances to the
 // microjoule, and what was recorded meanwhile gives the same joules offline.
 func TestEnergyEndToEnd(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "recording")
 	up := llamatest.Start(t, "-c", "131072")
 	tokens := llamatest.Tokens(t, up, 200*time.Millisecond, 400) // longer than the card's power can be told apart in

@@ -42,6 +42,7 @@ func (w *wattlineProcess) awaitInflight(t *testing.T, what string, are func([]pr
 // the queue, and requests that the server turns away. None of them computes, so none has active joules; what is not
 // a request for work has none at all. In line and offline agree on everybody.
 func TestRefusedAndQueuedEnergy(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "recording")
 	w := serve(t, llamatest.Start(t, "-np", "1", "-c", "131072").URL(), "--gpu", "sim", "--record", dir)
 	w.awaitQuiet(t, 4) // until active and idle joules are told apart

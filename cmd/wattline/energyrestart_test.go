@@ -31,6 +31,7 @@ func (w *wattlineProcess) terminate(t *testing.T) {
 // active from idle joules from the first request on, writes into its recording what it began with, so that
 // attribute comes to the same, and `wattline gpu` shows them.
 func TestRestartKeepsCoefficients(t *testing.T) {
+	t.Parallel()
 	up := llamatest.Start(t, "-c", "131072")
 	upstream, tokens := up.URL(), llamatest.Tokens(t, up, 300*time.Millisecond, 600) // long enough to learn from
 	file := filepath.Join(t.TempDir(), "wattline.db")
@@ -74,6 +75,7 @@ func TestRestartKeepsCoefficients(t *testing.T) {
 // of requests and the simulated one: what serve records and what the client writes beside it make a
 // recording that attribute compares with measured shares. How far they are off means nothing here.
 func TestServeCoalitions(t *testing.T) {
+	t.Parallel()
 	up := llamatest.Start(t, "-c", "131072")
 	tokens := llamatest.Tokens(t, up, 700*time.Millisecond, 300) // of W; slots are polled 60 ms behind the start of each request
 	dir := pairThrough(t, up.URL(), tokens)
@@ -121,6 +123,7 @@ func pairThrough(t *testing.T, upstream string, tokens int) (dir string) {
 
 // TestSlotsReachTheRecording: a request that insists on a slot has it from its start.
 func TestRequestedSlot(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "recording")
 	w := serve(t, llamatest.Start(t, "-c", "32768").URL(), "--gpu", "sim", "--slots", "off", "--record", dir)
 	if r := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 20, "stream": true, "id_slot": 3}); r.err != nil || r.status != 200 {

@@ -21,6 +21,7 @@ import (
 // and again, 100 times with WATTLINE_SOAK set. Afterwards every row that was ever committed is in the
 // store and in ClickHouse exactly once, by id, and none is pending: what was not settled is partial.
 func TestRandomKillsSoak(t *testing.T) {
+	t.Parallel()
 	kills := 4
 	if os.Getenv("WATTLINE_SOAK") != "" {
 		kills = 100
@@ -69,12 +70,11 @@ func newKilled(t *testing.T) *killed {
 	t.Helper()
 	engine := chtest.StartEngine(t, nil)
 	srv := chtest.NewServer(t, engine, chtest.Options{})
-	t.Setenv("WATTLINE_CLICKHOUSE", srv.DSN("wattline"))
 	k := &killed{engine: engine, srv: srv, upstream: fastUpstream(t), path: filepath.Join(t.TempDir(), "wattline.db")}
 	srv.Plan(func(int) chtest.Fault { // answers that do not come, so that death finds wattline uncertain
 		return chtest.Fault{Kind: []chtest.FaultKind{chtest.None, chtest.None, chtest.HangAfter, chtest.HangBefore, chtest.CutAfter, chtest.Late}[rand.IntN(6)], After: rand.N(300 * time.Millisecond)}
 	})
-	k.args = []string{"--store", k.path, "--gpu", "sim", "--keep-gaps", "1h"}
+	k.args = []string{"--store", k.path, "--gpu", "sim", "--keep-gaps", "1h", "--clickhouse", srv.DSN("wattline")}
 	return k
 }
 

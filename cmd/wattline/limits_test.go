@@ -16,6 +16,7 @@ import (
 // TestOpenFilesLimit: clients open more connections than the process may have files. A stream that is live
 // goes on, those above the limit are told so or closed, the admin listener answers, and afterwards all is as before.
 func TestOpenFilesLimit(t *testing.T) {
+	t.Parallel()
 	url, _ := stubUpstream(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: 10 * time.Millisecond})
 	cmd := command(t, "serve", "--upstream", url, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--gpu", "none")
 	few := exec.Command("bash", append([]string{"-c", `ulimit -n 192; exec -a wattline "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)...)

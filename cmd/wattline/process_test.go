@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,8 +26,12 @@ import (
 	"wattline/meter"
 )
 
-// TestMain lets the test binary be wattline itself: for scripts, and for tests that need a real process.
+// TestMain makes the test binary run as wattline for scripts and for tests that need a real process. Most of these wait
+// for power samples and rows, so more of them run in parallel than the machine has cores.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"wattline": main, "flooded": flooded})
 }
 

@@ -96,6 +96,7 @@ func (w *wattlineProcess) hangup(t *testing.T, effect string, seen func() bool) 
 // SIGHUP changes the certificate, the price and the log level while a stream is in flight. Wrong settings change
 // nothing.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	upstream, next := pausedUpstream(t)
 	dir := t.TempDir()
 	w := serve(t, upstream, "--config", settings(t, dir, 1, 0.25, "info"), "--gpu", "none")

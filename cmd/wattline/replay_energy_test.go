@@ -23,6 +23,7 @@ import (
 // A run in front of a simulated card has everything that energy gives: gross, attributed and idle joules,
 // temperature, throttling and stalls looked at, and a curve in the report.
 func TestReplayWithEnergy(t *testing.T) {
+	t.Parallel()
 	up := llamatest.Start(t, "-c", "131072")
 	tokens := llamatest.Tokens(t, up, 500*time.Millisecond, 400) // four of them make a curve of 50 points
 	w := serve(t, up.URL(), "--gpu", "sim")
@@ -81,6 +82,7 @@ func checkState(a *archive.Archive, name string) replay.State {
 // What /api/energy answers: rows with their tables' columns, empty lists where nothing measures, a
 // sentence for times that are none.
 func TestEnergyEndpoint(t *testing.T) {
+	t.Parallel()
 	w := serve(t, llamatest.Start(t).URL())
 	ask := func(query string) (status int, body string) {
 		t.Helper()

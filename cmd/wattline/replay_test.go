@@ -63,6 +63,7 @@ func readResults(t *testing.T, path string) *replay.Results {
 
 // The quick grid on a real server through wattline: every request measured twice and the run believed.
 func TestReplayQuick(t *testing.T) {
+	t.Parallel()
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL())
 	dir := filepath.Join(t.TempDir(), "quick")
@@ -127,6 +128,7 @@ func tapped(t *testing.T, server string, see func(r *http.Request, body []byte))
 
 // The same seed sends the same bytes in the same order; nothing in between has to be believed for it.
 func TestReplayDeterminism(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var bodies []string // of the measured requests
 	tap := tapped(t, llamatest.Start(t).URL(), func(r *http.Request, body []byte) {
@@ -163,6 +165,7 @@ func TestReplayDeterminism(t *testing.T) {
 
 // An open loop, a warm cache, several trials, and the whole grid, scaled to the server's context.
 func TestReplayOtherWorkloads(t *testing.T) {
+	t.Parallel()
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL())
 	for name, args := range map[string][]string{
@@ -203,6 +206,7 @@ func TestReplayOtherWorkloads(t *testing.T) {
 
 // Someone else's request during a run makes it invalid: only a proxy in line can know.
 func TestReplayOtherTraffic(t *testing.T) {
+	t.Parallel()
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -224,6 +228,7 @@ func TestReplayOtherTraffic(t *testing.T) {
 
 // Ctrl-C keeps what was measured.
 func TestReplayInterrupted(t *testing.T) {
+	t.Parallel()
 	measured := make(chan struct{}, 1)
 	url := tapped(t, llamatest.Start(t).URL(), func(r *http.Request, _ []byte) {
 		if strings.Contains(r.Header.Get("X-Request-Id"), "-m-0-0-3") { // so three have been answered
@@ -268,6 +273,7 @@ func TestReplayInterrupted(t *testing.T) {
 
 // Bad input is a sentence and an exit code, and leaves an existing result alone.
 func TestReplayBadInput(t *testing.T) {
+	t.Parallel()
 	srv := llamatest.Start(t, "-np", "1", "-c", "256")
 	refusing := func(status int, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -336,6 +342,7 @@ func TestReplayBadInput(t *testing.T) {
 }
 
 func TestCheckCommand(t *testing.T) {
+	t.Parallel()
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL())
 	got := wattline(t, "check", "--endpoint", w.url)
@@ -359,6 +366,7 @@ func TestCheckCommand(t *testing.T) {
 
 // A report of two folders, in each form.
 func TestReportCommand(t *testing.T) {
+	t.Parallel()
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL())
 	dir := t.TempDir()
@@ -390,6 +398,7 @@ func TestReportCommand(t *testing.T) {
 
 // The demo's whole way: server, wattline, rows, the quick benchmark with its report and page.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	got := wattline(t, "demo", "--exit", "--store", filepath.Join(dir, "demo.db"))
 	if got.code != exitOK {

@@ -14,6 +14,7 @@ import (
 // Lines about requests name them: at level info those that went wrong, at level debug all. What an
 // upstream said of an error, which can quote the request, is in no line.
 func TestRequestLog(t *testing.T) {
+	t.Parallel()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		switch {

@@ -18,6 +18,7 @@ import (
 
 // TestTokenCounts: every route, streamed and not, against the real llama-server.
 func TestTokenCounts(t *testing.T) {
+	t.Parallel()
 	up := llamatest.Start(t)
 	w := serve(t, up.URL())
 	chat := func(stream bool) map[string]any {
@@ -68,6 +69,7 @@ func TestTokenCounts(t *testing.T) {
 
 // TestPathWithoutTokens: the row is there, the token fields are null.
 func TestPathWithoutTokens(t *testing.T) {
+	t.Parallel()
 	w := serve(t, llamatest.Start(t).URL())
 	r := w.post(t.Context(), "/tokenize", map[string]any{"content": "ba ce"})
 	if r.err != nil || r.status != http.StatusOK || !bytes.Contains(r.body, []byte("tokens")) {
@@ -80,6 +82,7 @@ func TestPathWithoutTokens(t *testing.T) {
 
 // TestStopUnderLoad: SIGTERM while 20 streams are live; every one arrives whole, every row is there.
 func TestStopUnderLoad(t *testing.T) {
+	t.Parallel()
 	const streams = 20
 	up := llamatest.Start(t, "-np", fmt.Sprint(streams), "-c", "163840", "--threads-http", "64")
 	tokens := llamatest.Tokens(t, up, 60*time.Millisecond, 400) // alone: 20 share the server
@@ -118,6 +121,7 @@ func TestStopUnderLoad(t *testing.T) {
 // and of the requests of one connection, whose rows are committed in order, only the last can be missing. How long a
 // row waits for its commit is tested in package store (TestRowsLostByAKill).
 func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
 	up := llamatest.Start(t)
 	for range 3 {
 		killUnderLoad(t, serve(t, up.URL()))

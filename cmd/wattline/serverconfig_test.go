@@ -111,6 +111,7 @@ func argsOf(t *testing.T, pid int) []string {
 // TestServerConfigChanges: rows name the facts about a real server; started again as it was it has the same
 // config_id and no second row, with another context it has another one. A secret on its command line is nowhere.
 func TestServerConfigChanges(t *testing.T) {
+	t.Parallel()
 	const secret = "S3CRETofTheHub"
 	up := llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny", "-hft", secret)
 	w := serve(t, up.URL(), "--gpu", "sim")
@@ -168,6 +169,7 @@ func TestServerConfigChanges(t *testing.T) {
 
 // TestServerConfigWithAPIKey: its /props is closed, its command line is not; the key is in no row.
 func TestServerConfigWithAPIKey(t *testing.T) {
+	t.Parallel()
 	up := llamatest.Start(t, "--api-key", "S3CRETkey")
 	w := serve(t, up.URL(), "--gpu", "none")
 	id := w.rowWith(t, some)
@@ -182,6 +184,7 @@ func TestServerConfigWithAPIKey(t *testing.T) {
 
 // TestServerConfigWithoutProps: what cannot be had is null, and that is no error.
 func TestServerConfigWithoutProps(t *testing.T) {
+	t.Parallel()
 	up := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(up.Close)
 	w := serve(t, up.URL, "--gpu", "none", "--log-level", "debug")

@@ -72,6 +72,7 @@ func (w *wattlineProcess) answers(t *testing.T, n int) (ids []string) {
 // TestDiskFull: the store's disk fills up under traffic. Every request is answered, one
 // sentence says what is wrong, and when there is room again every row is stored.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cmd := command(t, "serve", "--upstream", fastUpstream(t), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", filepath.Join(dir, "wattline.db"), "--gpu", "none")
 	w := started(t, mounted(t, cmd, dir, `mount -t tmpfs -o size=6m tmpfs "$DISK"; head -c 5000000 /dev/zero > "$DISK/ballast"`))
@@ -98,6 +99,7 @@ func TestDiskFull(t *testing.T) {
 // TestDiskReadOnly: the disk of an existing store is read-only when wattline starts. It
 // serves all the same and says so; what was measured is stored once the disk can be written.
 func TestDiskReadOnly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	args := []string{"serve", "--upstream", fastUpstream(t), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", filepath.Join(dir, "wattline.db"), "--gpu", "none"}
 	w := start(t, args...)
@@ -130,6 +132,7 @@ func TestDiskReadOnly(t *testing.T) {
 
 // TestStoreDamaged: the store's file rots under wattline, and the next start finds it.
 func TestStoreDamaged(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "wattline.db")
 	w := serve(t, fastUpstream(t), "--store", path, "--gpu", "none")
 	w.answers(t, 300)

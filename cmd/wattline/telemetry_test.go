@@ -110,6 +110,7 @@ var chatBody = map[string]any{"messages": []any{map[string]any{"role": "user", "
 
 // One process, one real collector: rows, traces, /metrics and pushed metrics tell of the same requests.
 func TestTelemetryMatchesRows(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
 			c := otlptest.Start(t)
@@ -183,6 +184,7 @@ func TestTelemetryMatchesRows(t *testing.T) {
 // A collector that is not there is said and counted, and the process stops in time with exit code 0. Neither
 // it nor a ClickHouse that is not there makes wattline unready.
 func TestCollectorMissing(t *testing.T) {
+	t.Parallel()
 	nowhere := chtest.FreeAddr(t)
 	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+nowhere, "--otlp-protocol", "http", "--gpu", "none", "--clickhouse", "http://nobody@"+nowhere+"/wattline")
 	if r := w.post(t.Context(), "/v1/chat/completions", chatBody); r.err != nil || r.status != http.StatusOK {
@@ -216,6 +218,7 @@ func TestCollectorMissing(t *testing.T) {
 }
 
 func TestTelemetryFlags(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"--otlp-endpoint", "localhost:4317"}, {"--otlp-endpoint", "http://u:sk-secret@localhost:4318"},
 		{"--otlp-endpoint", "http://localhost:4318", "--trace-ratio", "2"}, {"--metric-labels", "a,b,c,d,e"}, {"--trace-context", "maybe"},
@@ -230,6 +233,7 @@ func TestTelemetryFlags(t *testing.T) {
 
 // At the most talkative level, with everything that can be wrong about a request, no secret is logged.
 func TestLogSecrets(t *testing.T) {
+	t.Parallel()
 	w := serve(t, stubbed(t), "--gpu", "none", "--log-level", "debug", "--log-format", "json")
 	for _, raw := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-secret\r\nX-Api-Key: sk-secret\r\nCookie: sk-secret\r\n\r\n",
@@ -278,6 +282,7 @@ func TestMalformedCredentials(t *testing.T) {
 
 // Energy comes seconds behind the reply; the span waits for it and says what the row says.
 func TestSpanEnergy(t *testing.T) {
+	t.Parallel()
 	c := otlptest.Start(t)
 	w := serve(t, stubbed(t), "--otlp-endpoint", "http://"+c.HTTP, "--gpu", "sim")
 	const n = 3

@@ -49,6 +49,7 @@ func children(t *testing.T, pid int) []int {
 // TestUpgradeUnderLoad: wattline is replaced while it serves short requests on kept and on new
 // connections and long streams. Nobody is refused, no stream is cut, every row is there once.
 func TestUpgradeUnderLoad(t *testing.T) {
+	t.Parallel()
 	up := llamatest.Start(t, "-np", "8", "-c", "262144", "--threads-http", "64")
 	tokens := llamatest.Tokens(t, up, 200*time.Millisecond, 200) // alone: here up to eight share the server
 	w := serve(t, up.URL(), "--stop-timeout", "5m")              // a busy machine is no reason to cut a stream
@@ -117,6 +118,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 // and a notification says that wattline is ready. On SIGUSR2 the successor serves on the same sockets and
 // names itself as the unit's main process, without which systemd would end it with its predecessor.
 func TestSystemdSockets(t *testing.T) {
+	t.Parallel()
 	var files []*os.File
 	var addrs []string
 	for range 2 {

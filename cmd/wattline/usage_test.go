@@ -99,7 +99,7 @@ func TestUsageWithoutEnergy(t *testing.T) {
 		}
 	}
 	empty := storeOf(t, sink.Rows{})
-	if out, _ := output(t, 0, "usage", "--store", empty); !strings.Contains(out, "known of 0 of 0") {
+	if out, _ := output(t, 0, "usage", "--store", empty); !strings.Contains(out, "known for 0 of 0") {
 		t.Errorf("an empty store: %s", out)
 	}
 }

@@ -1,5 +1,4 @@
-// Package logging makes the logger of a wattline process: text or JSON, without secrets, and without floods of
-// repeated lines.
+// Package logging makes wattline's logger. It writes text or JSON, redacts secrets and limits repeated lines.
 package logging
 
 import (
@@ -12,7 +11,7 @@ import (
 	"time"
 )
 
-// New is a logger that writes text, or JSON where the format is "json".
+// New returns a logger that writes JSON if format is "json", else text.
 func New(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
 	var h slog.Handler = slog.NewTextHandler(w, opt)
@@ -22,8 +21,8 @@ func New(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	return slog.New(limitedHandler{h, &limiter{seen: map[message]*window{}}})
 }
 
-// redact removes the value of an attribute with the name of a secret. Nothing in wattline logs one; this is a second
-// line of defence.
+// redact replaces the value of an attribute whose name is that of a secret. It is a second line of defence: wattline
+// does not log secrets.
 func redact(_ []string, a slog.Attr) slog.Attr {
 	name := strings.ToLower(strings.ReplaceAll(a.Key, "-", "_"))
 	if slices.ContainsFunc([]string{"authorization", "api_key", "password", "secret", "cookie", "dsn"}, func(s string) bool { return strings.Contains(name, s) }) {
@@ -37,10 +36,10 @@ func redact(_ []string, a slog.Attr) slog.Attr {
 const (
 	linesPerWindow = 5
 	windowLength   = 30 * time.Second
-	maxMessages    = 256 // remembered; the messages of wattline are constants, so only other code can exceed it
+	maxMessages    = 256 // tracked; wattline has fewer, because its messages are constants
 )
 
-// message identifies lines that repeat each other, whatever their attributes.
+// message identifies repeated lines; attributes do not count.
 type message struct {
 	level slog.Level
 	text  string
@@ -58,8 +57,8 @@ type limiter struct {
 	seen map[message]*window
 }
 
-// admit decides about a line. suppressed counts the lines of this message that were left out before it; forgotten
-// counts those of all messages whose windows are dropped now to make room.
+// admit reports whether to write a line. suppressed is how many lines of the same message were left out before it;
+// forgotten is that of other messages, whose windows are now dropped to make room.
 func (l *limiter) admit(m message, now time.Time) (write bool, suppressed, forgotten int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// A line that repeats is written a few times and then counted; other lines, and the same one later, are
-// written as ever.
+// A repeated line is written a few times and then counted. Other lines are not limited, nor is the same one later.
 func TestRepeatedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -24,7 +23,7 @@ func TestRepeatedLines(t *testing.T) {
 			other.Warn("the upstream refused")
 		}
 		log.Warn("something else")
-		log.Error("the upstream refused") // another level: another line
+		log.Error("the upstream refused") // another level is another message
 		if n := strings.Count(out.String(), "\n"); n != linesPerWindow+2 {
 			t.Errorf("2,002 lines became %d:\n%s", n, out.String())
 		}
@@ -50,7 +49,7 @@ func TestMessageLimit(t *testing.T) {
 	}
 	s, ok := log.Handler().(limitedHandler)
 	if !ok || len(s.limiter.seen) > maxMessages {
-		t.Errorf("%d messages are remembered", len(s.limiter.seen))
+		t.Errorf("%d messages are tracked", len(s.limiter.seen))
 	}
 	if n := strings.Count(out.String(), "\n"); n != 10*maxMessages {
 		t.Errorf("%d different lines became %d", 10*maxMessages, n)
@@ -73,7 +72,7 @@ func TestJSONRedaction(t *testing.T) {
 	}
 }
 
-// Lines that were suppressed are reported also when their message is forgotten to make room for others.
+// Suppressed lines are also reported when their message is dropped to make room for others.
 func TestForgottenMessages(t *testing.T) {
 	var out bytes.Buffer
 	log := New(&out, "text", slog.LevelInfo)
@@ -84,7 +83,7 @@ func TestForgottenMessages(t *testing.T) {
 		log.Info(fmt.Sprint("message ", 1+i))
 	}
 	if strings.Contains(out.String(), "other_lines") {
-		t.Fatalf("lines are forgotten although there is room:\n%s", out.String())
+		t.Fatalf("messages are dropped although there is room:\n%s", out.String())
 	}
 	out.Reset()
 	log.Info("one message too many")

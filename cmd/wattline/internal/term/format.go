@@ -8,7 +8,7 @@ import (
 	"wattline/replay/table"
 )
 
-// InUnit prints v/scale with its unit.
+// InUnit formats v/scale with its unit.
 func InUnit(v meter.Int, scale float64, unit string) string {
 	if !v.Valid {
 		return table.Absent
@@ -18,7 +18,7 @@ func InUnit(v meter.Int, scale float64, unit string) string {
 
 func ms(v meter.Int) string { return InUnit(v, 1e3, "ms") }
 
-// Count prints an integer.
+// Count formats an integer.
 func Count(v meter.Int) string {
 	if !v.Valid {
 		return table.Absent

@@ -9,10 +9,10 @@ import (
 	"wattline/replay/table"
 )
 
-// shortID is enough of a UUIDv7 to find the request again: the end is random, the beginning is the time.
+// shortID returns the end of a UUIDv7, which is random, so that it identifies a request. The beginning is the time.
 func shortID(id string) string { return id[max(0, len(id)-8):] }
 
-// Requests lists requests, one a line.
+// Requests prints one line per request.
 func Requests(w io.Writer, recs []*meter.Record) {
 	t := table.New(w, "started", "id", "model", "path", "outcome", "in", "cached", "out", "queue", "ttft", "decode", "total", "energy")
 	for _, r := range recs {
@@ -26,7 +26,7 @@ func Requests(w io.Writer, recs []*meter.Record) {
 	t.Render()
 }
 
-// outcome is ok, or the kind of failure with its status code.
+// outcome returns ok, or the kind of failure with its status code.
 func outcome(r *meter.Record) string {
 	if r.Outcome == meter.OK || !r.Status.Valid {
 		return table.OrAbsent(string(r.Outcome))
@@ -34,7 +34,7 @@ func outcome(r *meter.Record) string {
 	return fmt.Sprintf("%s %d", r.Outcome, r.Status.V)
 }
 
-// energyOf is a request's joules with their standard error, or the quality that says why there are none.
+// energyOf returns a request's joules with their standard error, or the energy quality if there are none.
 func energyOf(r *meter.Record) string {
 	if !r.GPUUj.Valid {
 		if uj := r.EnergyUj(); uj.Valid {

@@ -1,5 +1,4 @@
-// Package term prints what wattline has measured for people at a terminal: SQL results, lists of requests,
-// the waterfall of one, usage, power devices.
+// Package term prints results on a terminal: SQL results, lists of requests, the waterfall of one request, and usage.
 package term
 
 import (
@@ -37,8 +36,7 @@ func newResultWriter(format string, w io.Writer, columns []string) (resultWriter
 	return &tableResult{t: table.New(w, header...), numeric: make([]bool, len(columns))}, nil
 }
 
-// Rows prints a whole result in a format of query --format: table, json or csv. columnsOf names the columns of
-// a result that does not name them itself.
+// Rows prints an SQL result as table, json or csv. columnsOf returns the column names if rows has none.
 func Rows(w io.Writer, rows *sql.Rows, columnsOf func() []string, format string) error {
 	columns, err := rows.Columns()
 	if err != nil {
@@ -73,7 +71,7 @@ func Rows(w io.Writer, rows *sql.Rows, columnsOf func() []string, format string)
 	return out.end()
 }
 
-// jsonResult writes one object a row, keys in the order of the columns.
+// jsonResult writes one object per row, with keys in the order of the columns.
 type jsonResult struct {
 	w       io.Writer
 	columns []string
@@ -105,7 +103,7 @@ func (j *jsonResult) row(values []any) error {
 
 func (j *jsonResult) end() error { return nil }
 
-// csvResult writes RFC 4180 with a header line; null is the empty field.
+// csvResult writes CSV (RFC 4180) with a header line; null is an empty field.
 type csvResult struct{ w *csv.Writer }
 
 func (c *csvResult) row(values []any) error {
@@ -123,7 +121,7 @@ func (c *csvResult) end() error {
 	return c.w.Error()
 }
 
-// tableResult collects the rows, as a table's widths depend on all of them.
+// tableResult collects the rows, because the column widths depend on all of them.
 type tableResult struct {
 	t       *table.Table
 	numeric []bool
@@ -161,7 +159,7 @@ func (t *tableResult) end() error {
 	return nil
 }
 
-// plain is a value of an SQL result as text that can be read back.
+// plain formats a value of an SQL result without loss.
 func plain(v any) string {
 	switch v := v.(type) {
 	case string:

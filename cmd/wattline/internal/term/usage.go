@@ -9,7 +9,7 @@ import (
 	"wattline/sink/queries"
 )
 
-// Usage prints how much each group of requests used. currency, which may be empty, is for the heading.
+// Usage prints a line per group of requests. currency is for the heading and may be empty.
 func Usage(w io.Writer, u *queries.Usage, currency string) {
 	cost := "cost"
 	if currency != "" {
@@ -30,14 +30,14 @@ func Usage(w io.Writer, u *queries.Usage, currency string) {
 	t.Row("residual", "", "", "", "", nullFloat(u.ResidualKWh))
 	t.AlignRight(2, 3, 4, 5, 6, 7, 8, 9, 10)
 	t.Render()
-	fmt.Fprintf(w, "\nSince %s. kWh is what the GPU spent on the requests, known of %d of %d; idle: nothing in flight; residual: charged to no request.\n",
+	fmt.Fprintf(w, "\nSince %s. kWh is the GPU energy of the requests, known for %d of %d; idle: nothing in flight; residual: charged to no request.\n",
 		u.Since.Local().Format(time.DateTime), u.Total.Measured, u.Total.Requests)
 	if n := u.Total.Simulated.V; n > 0 {
-		fmt.Fprintf(w, "SIMULATED: the energy of %d of the requests is a simulated device's.\n", n)
+		fmt.Fprintf(w, "SIMULATED: the energy of %d of the requests is from a simulated device.\n", n)
 	}
 }
 
-// idleShare is the part of a group's energy that is its share of the loaded-idle draw.
+// idleShare returns the share of a group's energy that is idle draw.
 func idleShare(g queries.UsageGroup) string {
 	if !g.IdleKWh.Valid || !g.EnergyKWh.Valid || g.EnergyKWh.V == 0 {
 		return table.Absent

@@ -18,11 +18,11 @@ type phase struct {
 	name, formula string
 	from, to      int64
 	length        meter.Int // as stored
-	placed        bool      // from and to are known, so a bar can be drawn
+	placed        bool      // from and to are known
 }
 
-// phases places a request's phases on the time since P0. Marks are not stored, the differences between
-// them are: P1 = ttft - upstream_ttft, S = P1 + queue, T1 = ttft. For a request that was not streamed,
+// phases places a request's phases on the time since P0. The row has durations, from which the marks are computed:
+// P1 = ttft - upstream_ttft, S = P1 + queue, T1 = ttft; for a request that was not streamed,
 // S = duration - decode - prefill.
 func phases(r *meter.Record) []phase {
 	queue := phase{name: "queue", formula: "S - P1", length: r.QueueUs}
@@ -42,7 +42,7 @@ func phases(r *meter.Record) []phase {
 	return []phase{queue, prefill, decode}
 }
 
-// place sets from and to where both the start and the length are known.
+// place sets from and to if both the start and the length are known.
 func (s *phase) place(from meter.Int, known bool) {
 	if !known || !from.Valid || !s.length.Valid {
 		return
@@ -50,12 +50,11 @@ func (s *phase) place(from meter.Int, known bool) {
 	s.from, s.to, s.placed = from.V, from.V+s.length.V, true
 }
 
-// waterfallWidth is how many characters the whole request takes.
+// waterfallWidth is the width of the whole request in characters.
 const waterfallWidth = 60
 
-// bar draws the part from..to of total microseconds. A phase shorter than one character still shows. What lies
-// outside 0..total is cut off: places are computed from differences, so a decode phase can be drawn later by
-// the time of the first flush, and would end after the request.
+// bar draws from..to, in microseconds of total, and marks a phase shorter than one character with |. It clips to
+// 0..total, because a computed place can be off: decode can be placed too late by the time of the first flush.
 func bar(from, to, total int64) string {
 	if total <= 0 {
 		return ""
@@ -70,16 +69,16 @@ func bar(from, to, total int64) string {
 	return strings.Repeat(" ", left) + strings.Repeat("█", width)
 }
 
-// Waterfall prints one request: when each phase began and ended, and each figure with its formula. derived are the
-// columns of view efficiency for this request, by name.
+// Waterfall prints one request: its phases as bars, and its figures with their formulas. derived has the columns of the
+// view efficiency for this request, by name.
 func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	fmt.Fprintf(w, "request %s\n", rec.ID)
 	for _, line := range [][2]string{
 		{"started", rec.StartedAt.Local().Format(time.RFC3339Nano)},
-		{"what", strings.TrimSpace(rec.Method + " " + rec.Path + " " + rec.Model)},
+		{"endpoint", strings.TrimSpace(rec.Method + " " + rec.Path + " " + rec.Model)},
 		{"outcome", strings.TrimSpace(outcome(rec) + " " + rec.FinishReason)},
 		{"error", rec.Error},
-		{"who", who(rec)},
+		{"client", client(rec)},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(w, "%-9s%s\n", line[0], line[1])
@@ -112,8 +111,8 @@ func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	figures(w, rec, derived)
 }
 
-// who lists what is known of the client.
-func who(r *meter.Record) string {
+// client describes the client: agent, session, user, key, address and labels.
+func client(r *meter.Record) string {
 	var parts []string
 	for _, p := range [][2]string{{"agent", r.Agent}, {"session", r.Session}, {"user", r.User}, {"key", r.APIKeyID}, {"client", r.ClientAddr}} {
 		if p[1] != "" {
@@ -126,8 +125,8 @@ func who(r *meter.Record) string {
 	return strings.Join(parts, ", ")
 }
 
-// figures prints the token counts and the derived columns with their formulas. Columns already drawn as bars,
-// and those not obtained, are left out.
+// figures prints the token counts and the derived columns with their formulas, without those that are drawn as bars or
+// null.
 func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	t := table.New(w, "figure", "value", "unit", "formula")
 	for _, c := range []struct {

@@ -80,6 +80,7 @@ func codeBlocks(text string) []block {
 
 // Every command of the guide runs, in order, in one folder, as it stands there; only times and repetitions are shortened.
 func TestGuideCodeBlocks(t *testing.T) {
+	t.Parallel()
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL(), "--store", filepath.Join(t.TempDir(), "wattline.db"))
 	dir, bin := t.TempDir(), t.TempDir()
@@ -94,8 +95,9 @@ func TestGuideCodeBlocks(t *testing.T) {
 	if len(blocks) < 14 {
 		t.Fatalf("only %d code blocks were found", len(blocks))
 	}
-	shorter := strings.NewReplacer("--duration 120", "--duration 2", "--full --out", "--full --requests 1 --out", "replay --json-out", "replay --requests 1 --json-out",
-		"replay selftest", "replay selftest --tokens 4 --first-token 100ms --gap 20ms", "sleep 1", "sleep 0.1")
+	shorter := strings.NewReplacer("--duration 120", "--duration 1", "replay --full", "replay --requests 1 --full", "replay --json-out", "replay --requests 1 --json-out",
+		`replay --prompt-sizes "$size"`, `replay --requests 1 --prompt-sizes "$size"`, "replay --prompt-sizes 500", "replay --requests 1 --prompt-sizes 500",
+		`"trials": 2`, `"trials": 2, "requests": 1`, "replay selftest", "replay selftest --tokens 4 --first-token 100ms --gap 20ms", "sleep 1", "sleep 0.1")
 	for _, b := range blocks {
 		if b.needs != "" {
 			if _, err := exec.LookPath(b.needs); err != nil {
@@ -125,6 +127,7 @@ func TestGuideCodeBlocks(t *testing.T) {
 
 // The wrappers under the guide's script names pass everything on.
 func TestGuideScripts(t *testing.T) {
+	t.Parallel()
 	bin := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bin, "wattline"), []byte("#!/bin/sh\necho \"wattline $*\"\n"), 0o700); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +10,6 @@ import (
 	"wattline/cmd/wattline/internal/term"
 	"wattline/meter"
 	"wattline/replay"
-	"wattline/replay/load"
-	"wattline/replay/prompt"
 	"wattline/replay/session"
 	"wattline/replay/table"
 )
@@ -133,20 +130,12 @@ func (k *checks) completion() (string, error) {
 
 // benchmark sends three requests with 200 tokens of prompt and 64 of reply.
 func (k *checks) benchmark() (string, error) {
-	s := k.session
-	maker := &prompt.Maker{Counter: s.Client}
-	run, err := load.Run(k.app.ctx, load.Config{
-		Plan: s.Plan, Sender: s.Client, Prompts: maker, Slots: s.Server.Slots, Offset: func(n int) { maker.Offset += n },
-	})
+	run, err := k.session.Run(k.app.ctx)
 	if err != nil {
 		return "", err
 	}
-	run.Server = s.Server
-	if run.After, err = s.Client.Server(k.app.ctx, nil); err != nil {
-		return "", err
-	}
-	if s.Admin != nil {
-		s.Join(context.WithoutCancel(k.app.ctx), run)
+	if run.Interrupted {
+		return "", errors.New("interrupted")
 	}
 	k.run = run
 	r := run.Results()
@@ -155,7 +144,7 @@ func (k *checks) benchmark() (string, error) {
 			return "", fmt.Errorf("%s: %s", c.Name, c.Detail)
 		}
 	}
-	detail := fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms", r.PromptsTested, s.Plan.Cells[0],
+	detail := fmt.Sprintf("%d x %s: %s tokens/s, first token after %s ms", r.PromptsTested, k.session.Plan.Cells[0],
 		number(r.Throughput.MeanTokensPerSecond), number(r.Latency.TimeToFirstTokenMs))
 	if decode := r.Throughput.DecodeTokensPerSecond; decode.Valid {
 		detail += fmt.Sprintf(", then %s tokens/s", number(decode))

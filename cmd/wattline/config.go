@@ -21,6 +21,7 @@ import (
 	"wattline/proxy"
 	"wattline/replay/prompt"
 	"wattline/sink/metrics"
+	"wattline/sink/queries"
 	"wattline/sink/store"
 )
 
@@ -48,6 +49,7 @@ func flagDefaults() kong.Vars {
 		"gpu_sources":         strings.Join(sources.Choices(), ","),
 		"max_metric_labels":   strconv.Itoa(metrics.MaxLabels),
 		"tasks":               prompt.TaskHelp(),
+		"query_label":         queries.DefaultLabel,
 
 		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),
 		"max_conns": strconv.Itoa(limits.MaxConns), "max_requests": strconv.Itoa(limits.MaxRequests),

@@ -7,24 +7,28 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/alecthomas/kong"
 )
 
-// mayImport is ARCHITECTURE.md's "Who may import whom", for non-test files: a package may import what
-// the longest matching entry lists ("a/*" is every package right below a), and its own parents. cmd may import everything.
+// mayImport has the layers, for files other than tests. A package may import what the longest matching entry lists ("a/*"
+// means every package directly below a), and its own parents. cmd may import everything except internals.
 var mayImport = map[string][]string{
 	"meter":           {},
 	"gpu":             {"meter"},
-	"gpu/sources":     {"meter", "gpu/*"}, // the table of all sources
+	"gpu/sources":     {"meter", "gpu/*"}, // the table of power sources
 	"proxy":           {"meter", "proxy/http1", "proxy/rawconn"},
 	"proxy/llamatest": {"deploy/llama"},
 	"sink":            {"meter"},
-	// The one place where the proxy's events, the devices' power and the ledger meet.
+	// Joins the proxy's events, the devices' power and the ledger.
 	"sink/attribution": {"meter", "meter/energy", "meter/energy/recording", "gpu", "gpu/discover", "proxy", "proxy/llama"},
-	// A row of table configs is what the upstream says, its process's flags and its devices.
+	// A row of table configs has the upstream's answers, its process's flags and its devices.
 	"sink/serverconfig":      {"meter", "gpu", "gpu/discover", "proxy", "proxy/llama"},
 	"sink/clickhouse":        {"meter", "sink/store"},
 	"sink/clickhouse/chtest": {"meter", "deploy/debian"}, // a test kit
@@ -39,8 +43,16 @@ var mayImport = map[string][]string{
 	"deploy":                 {},
 }
 
-// reserved are package names that say nothing about what is inside.
-var reserved = []string{"util", "utils", "common", "types", "core", "helpers", "misc"}
+// internals are parts of a room that cmd reaches only through the packages above them.
+var internals = []string{
+	"proxy/http1", "proxy/rawconn", "gpu/nvml", "gpu/smi", "gpu/amd", "gpu/rapl", "gpu/sim", "replay/load", "sink/semconv",
+}
+
+// mainLines is the most lines that the main package may have, tests not counted.
+const mainLines = 4500
+
+// vagueNames are package names that do not say what is inside.
+var vagueNames = []string{"util", "utils", "common", "types", "core", "helpers", "misc"}
 
 const module = "wattline/"
 
@@ -49,11 +61,10 @@ type sourceFile struct {
 	file      *ast.File
 }
 
-func sourceFiles(t *testing.T) []sourceFile {
-	t.Helper()
+// parseTree parses every Go file of the module.
+var parseTree = sync.OnceValues(func() (out []sourceFile, err error) {
 	root := filepath.Join("..", "..")
-	var out []sourceFile
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -77,16 +88,22 @@ func sourceFiles(t *testing.T) []sourceFile {
 		out = append(out, sourceFile{rel, filepath.ToSlash(filepath.Dir(rel)), f})
 		return nil
 	})
+	return out, err
+})
+
+func sourceFiles(t *testing.T) []sourceFile {
+	t.Helper()
+	files, err := parseTree()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return files
 }
 
 func TestImportsObeyTheLayers(t *testing.T) {
 	checked := 0
 	for _, f := range sourceFiles(t) {
-		if strings.HasSuffix(f.path, "_test.go") || strings.HasPrefix(f.dir, "cmd/") {
+		if strings.HasSuffix(f.path, "_test.go") {
 			continue
 		}
 		for _, imp := range f.file.Imports {
@@ -100,7 +117,7 @@ func TestImportsObeyTheLayers(t *testing.T) {
 			}
 			checked++
 			if !allowed(f.dir, ours) {
-				t.Errorf("%s imports %s, which ARCHITECTURE.md does not allow to %s", f.path, ours, f.dir)
+				t.Errorf("%s imports %s, which the layers do not allow to %s", f.path, ours, f.dir)
 			}
 		}
 	}
@@ -112,6 +129,9 @@ func TestImportsObeyTheLayers(t *testing.T) {
 func allowed(from, to string) bool {
 	if from == to || strings.HasPrefix(from, to+"/") { // a parent
 		return true
+	}
+	if strings.HasPrefix(from, "cmd/") {
+		return !slices.Contains(internals, to)
 	}
 	for at := from; at != "."; at = filepath.ToSlash(filepath.Dir(at)) {
 		if list, ok := mayImport[at]; ok {
@@ -128,7 +148,7 @@ func TestImportRules(t *testing.T) {
 	}{
 		{"proxy", "meter", true}, {"proxy", "sink", false}, {"meter", "proxy", false}, {"meter/energy", "meter", true},
 		{"sink", "sink/store", false}, {"sink/store", "sink", true}, {"gpu/nvml", "gpu", true}, {"gpu", "gpu/nvml", false},
-		{"gpu/sources", "gpu/nvml", true}, {"gpu/sources", "sink/store", false},
+		{"gpu/sources", "gpu/nvml", true}, {"gpu/sources", "sink/store", false}, {"cmd/wattline", "sink/store", true}, {"cmd/wattline", "proxy/http1", false},
 	} {
 		if got := allowed(c.from, c.to); got != c.want {
 			t.Errorf("allowed(%s, %s) = %v", c.from, c.to, got)
@@ -142,8 +162,8 @@ func TestEveryPackageHasOneDocComment(t *testing.T) {
 		if strings.HasSuffix(f.path, "_test.go") {
 			continue
 		}
-		if name := f.file.Name.Name; slices.Contains(reserved, name) {
-			t.Errorf("%s: a package named %s says nothing about what is in it", f.path, name)
+		if name := f.file.Name.Name; slices.Contains(vagueNames, name) {
+			t.Errorf("%s: the package name %s does not say what is in it", f.path, name)
 		}
 		if _, ok := docs[f.dir]; !ok {
 			docs[f.dir] = nil
@@ -167,7 +187,129 @@ func TestFileLength(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := strings.Count(string(text), "\n"); n > 600 {
-			t.Errorf("%s has %d lines: it has outgrown its room", f.path, n)
+			t.Errorf("%s has %d lines: split it", f.path, n)
 		}
+	}
+}
+
+func TestMainPackageSize(t *testing.T) {
+	lines := 0
+	for _, f := range sourceFiles(t) {
+		if f.dir == "cmd/wattline" && !strings.HasSuffix(f.path, "_test.go") {
+			text, err := os.ReadFile(filepath.Join("..", "..", f.path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += strings.Count(string(text), "\n")
+		}
+	}
+	if lines > mainLines || lines < 1000 {
+		t.Errorf("cmd/wattline has %d lines; at most %d are allowed, so move logic to the packages below", lines, mainLines)
+	}
+}
+
+// Each dialect and each group of queries is a function that one table calls, and nothing else does.
+func TestTablesOfFunctions(t *testing.T) {
+	for _, c := range []struct {
+		dir, table string
+		name       *regexp.Regexp
+		least      int
+	}{
+		{"meter", "meter/dialect.go", regexp.MustCompile(`^[a-z]\w*Dialect$`), 10},
+		{"sink/queries", "sink/queries/query.go", regexp.MustCompile(`^[a-z]\w*Queries$`), 4},
+	} {
+		users := map[string][]string{}
+		for _, f := range sourceFiles(t) {
+			if f.dir != c.dir || strings.HasSuffix(f.path, "_test.go") {
+				continue
+			}
+			for _, d := range f.file.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && c.name.MatchString(fn.Name.Name) {
+					users[fn.Name.Name] = append(users[fn.Name.Name], "")
+				}
+			}
+			ast.Inspect(f.file, func(n ast.Node) bool {
+				if call, ok := n.(*ast.CallExpr); ok {
+					if id, ok := call.Fun.(*ast.Ident); ok && c.name.MatchString(id.Name) {
+						users[id.Name] = append(users[id.Name], f.path)
+					}
+				}
+				return true
+			})
+		}
+		for name, files := range users {
+			if slices.Sort(files); !slices.Equal(files, []string{"", c.table}) {
+				t.Errorf("%s is called by %q, not by %s alone", name, files[1:], c.table)
+			}
+		}
+		if len(users) < c.least {
+			t.Errorf("only %d functions of %s were found", len(users), c.dir)
+		}
+	}
+}
+
+// Each power source is a package below gpu that only the table in gpu/sources imports.
+func TestTableOfPowerSources(t *testing.T) {
+	importers := map[string][]string{}
+	for _, f := range sourceFiles(t) {
+		if strings.HasSuffix(f.path, "_test.go") {
+			continue
+		}
+		if filepath.Dir(f.dir) == "gpu" && importers[f.dir] == nil {
+			importers[f.dir] = []string{}
+		}
+		for _, imp := range f.file.Imports {
+			if to := strings.TrimPrefix(strings.Trim(imp.Path.Value, `"`), module); filepath.Dir(to) == "gpu" && f.dir != to {
+				importers[to] = append(importers[to], f.path)
+			}
+		}
+	}
+	for source, files := range importers {
+		if table := []string{"gpu/sources/sources.go"}; source != "gpu/discover" && source != "gpu/sources" && !slices.Equal(files, table) {
+			t.Errorf("power source %s is imported by %q, not by %q alone", source, files, table)
+		}
+	}
+	if len(importers) < 7 {
+		t.Errorf("only %d packages below gpu were found", len(importers))
+	}
+}
+
+// Each command is a type with a method Run that cli lists, directly or below another command.
+func TestTableOfCommands(t *testing.T) {
+	listed := map[string]bool{}
+	var visit func(n *kong.Node)
+	visit = func(n *kong.Node) {
+		listed[n.Target.Type().Name()] = true
+		for _, c := range n.Children {
+			visit(c)
+		}
+	}
+	parser, err := kong.New(&cli{}, flagDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	visit(parser.Model.Node)
+	found := 0
+	for _, f := range sourceFiles(t) {
+		if f.dir != "cmd/wattline" || strings.HasSuffix(f.path, "_test.go") {
+			continue
+		}
+		for _, d := range f.file.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil || fn.Name.Name != "Run" {
+				continue
+			}
+			of := fn.Recv.List[0].Type
+			if p, ok := of.(*ast.StarExpr); ok {
+				of = p.X
+			}
+			if name := of.(*ast.Ident).Name; !listed[name] {
+				t.Errorf("%s: %s is not listed in cli", f.path, name)
+			}
+			found++
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d commands were found", found)
 	}
 }

@@ -19,7 +19,7 @@ type queryCmd struct {
 	Name    string        `help:"Run the ready-made query with this name." placeholder:"QUERY"`
 	List    bool          `help:"List the ready-made queries."`
 	Since   string        `help:"With --name, how far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all rows."`
-	Label   string        `help:"With --name ab, compare the values of this label." default:"variant"`
+	Label   string        `help:"With --name ab, compare the values of this label." default:"${query_label}"`
 	Show    bool          `help:"With --name, print the SQL instead of running it."`
 	Format  string        `help:"Format of the result: ${enum}." enum:"table,json,csv" default:"table"`
 	Timeout time.Duration `help:"Cancel the query after this time: while it reads, the store's write-ahead log grows." default:"1m"`

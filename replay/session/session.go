@@ -103,9 +103,12 @@ func (s *Session) Close() {
 	}
 }
 
-// FindAdmin opens the admin listener. One that was named must be reachable; a llama-server without wattline
-// has none.
+// FindAdmin opens the admin listener, unless it is open. One that was named must be reachable; a llama-server without
+// wattline has none.
 func (s *Session) FindAdmin(ctx context.Context) error {
+	if s.Admin != nil {
+		return nil
+	}
 	address := s.cfg.Admin
 	if address == "" {
 		address = s.Client.Admin()
@@ -158,7 +161,7 @@ func (s *Session) Run(ctx context.Context) (*replay.Run, error) {
 		s.cfg.Say("after the run: %v", err)
 	}
 	if s.Admin != nil {
-		s.Join(after, run)
+		s.join(after, run)
 	}
 	return run, nil
 }
@@ -176,8 +179,8 @@ func (s *Session) loadConfig() load.Config {
 	return cfg
 }
 
-// Join asks the admin listener for the rows of a run's requests, and for the power of the devices.
-func (s *Session) Join(ctx context.Context, run *replay.Run) {
+// join asks the admin listener for the rows of a run's requests, and for the power of the devices.
+func (s *Session) join(ctx context.Context, run *replay.Run) {
 	const maxWait = 45 * time.Second // for energy to become final, and for the store
 	if err := s.Admin.Join(ctx, run.Exchanges, maxWait); err != nil {
 		s.cfg.Say("no in-line rows: %v", err)

@@ -9,6 +9,7 @@ import (
 // path that is not metered.
 type dialect struct {
 	name      string // what column dialect holds
+	operation string // gen_ai.operation.name of OpenTelemetry's conventions; "" where they have none
 	generates bool   // its replies hold generated tokens
 	computes  bool   // the model runs for its requests
 
@@ -55,6 +56,24 @@ func dialectOf(method, path string) dialect {
 	}
 	return dialects[i]
 }
+
+// Operation returns OpenTelemetry's gen_ai.operation.name for a dialect: the conventions' word where they have one,
+// else the dialect's own name, and "" for no dialect.
+func Operation(dialect string) string {
+	for i := range dialects {
+		if d := &dialects[i]; d.name == dialect && d.operation != "" {
+			return d.operation
+		}
+	}
+	return dialect
+}
+
+// The conventions' operations.
+const (
+	operationChat       = "chat"
+	operationText       = "text_completion"
+	operationEmbeddings = "embeddings"
+)
 
 // lastSegment matches paths that end in one of the names.
 func lastSegment(names ...string) func(last, parent string) bool {

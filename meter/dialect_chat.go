@@ -5,7 +5,7 @@ const DialectChat = "chat"
 
 func chatDialect() dialect {
 	return dialect{
-		name: DialectChat, generates: true, computes: true,
+		name: DialectChat, operation: operationChat, generates: true, computes: true,
 		match: func(last, parent string) bool {
 			return last == "completions" && parent == "chat" || last == "chat" && parent == "api" // Ollama's
 		},

@@ -5,7 +5,7 @@ const DialectCompletions = "completions"
 
 func completionsDialect() dialect {
 	return dialect{
-		name: DialectCompletions, generates: true, computes: true,
+		name: DialectCompletions, operation: operationText, generates: true, computes: true,
 		match: func(last, parent string) bool { return last == "completions" && parent == "v1" },
 	}
 }

@@ -5,7 +5,7 @@ const DialectEmbeddings = "embeddings"
 
 func embeddingsDialect() dialect {
 	return dialect{
-		name: DialectEmbeddings, computes: true,
+		name: DialectEmbeddings, operation: operationEmbeddings, computes: true,
 		match:   lastSegment("embeddings", "embedding"),
 		request: []member{{"content", list(reqInput, nil)}},
 		reply:   []member{{"data", list(repResults, nil)}},

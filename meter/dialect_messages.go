@@ -5,7 +5,7 @@ const DialectMessages = "messages"
 
 func messagesDialect() dialect {
 	return dialect{
-		name: DialectMessages, generates: true, computes: true,
+		name: DialectMessages, operation: operationChat, generates: true, computes: true,
 		match:   lastSegment("messages"),
 		request: []member{{"metadata", object(none, member{"user_id", leaf(reqMetadataUser)})}},
 		reply: []member{

@@ -8,7 +8,7 @@ const (
 
 func nativeDialect() dialect {
 	return dialect{
-		name: DialectNative, generates: true, computes: true,
+		name: DialectNative, operation: operationText, generates: true, computes: true,
 		match: lastSegment("completion", "completions"), // /v1/completions matched before
 		reply: []member{
 			{"index", leaf(repIndex)},
@@ -23,5 +23,5 @@ func nativeDialect() dialect {
 }
 
 func infillDialect() dialect {
-	return dialect{name: DialectInfill, generates: true, computes: true, match: lastSegment("infill")}
+	return dialect{name: DialectInfill, operation: operationText, generates: true, computes: true, match: lastSegment("infill")}
 }

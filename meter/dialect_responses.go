@@ -6,7 +6,7 @@ const DialectResponses = "responses"
 func responsesDialect() dialect {
 	incomplete := object(none, member{"reason", leaf(repFinish)})
 	return dialect{
-		name: DialectResponses, generates: true, computes: true,
+		name: DialectResponses, operation: operationChat, generates: true, computes: true,
 		match: lastSegment("responses"),
 		reply: []member{
 			{"response", object(none,

@@ -82,3 +82,12 @@ func TestANativeStreamTellsItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestOperation: a dialect without a word in the conventions keeps its own.
+func TestOperation(t *testing.T) {
+	for dialect, want := range map[string]string{"": "", meter.DialectInfill: "text_completion", meter.DialectRerank: "rerank", "of another version": "of another version"} {
+		if got := meter.Operation(dialect); got != want {
+			t.Errorf("%q: %q, want %q", dialect, got, want)
+		}
+	}
+}

@@ -127,7 +127,7 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	}
 	m.pending.add(ctx, requestsCounter, 1, s.of(s.outcomes, rec.Outcome))
 	if unread(rec) {
-		m.pending.add(ctx, failuresCounter, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, semconv.Operation(rec.Dialect)))
+		m.pending.add(ctx, failuresCounter, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, meter.Operation(rec.Dialect)))
 	}
 	for _, kind := range rec.Disputed() {
 		m.pending.add(ctx, disputedCounter, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind))

@@ -118,7 +118,7 @@ func newSeriesCache(labels []string, maxValues int) *seriesCache {
 // of returns the series of a row. first says that the row is seen for the first time, so that one which
 // is counted under "other" is counted once.
 func (c *seriesCache) of(rec *meter.Record, first bool) *series {
-	k := key{route: rec.Route, operation: semconv.Operation(rec.Dialect)}
+	k := key{route: rec.Route, operation: meter.Operation(rec.Dialect)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	admit := rec.TTFBUs.Valid && rec.Status.V < 400 // an upstream accepted it

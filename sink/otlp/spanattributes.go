@@ -48,7 +48,7 @@ func clientName(rec *meter.Record) string {
 	if rec.Dialect == "" {
 		return serverName(rec)
 	}
-	return strings.TrimSpace(semconv.Operation(rec.Dialect) + " " + rec.Model)
+	return strings.TrimSpace(meter.Operation(rec.Dialect) + " " + rec.Model)
 }
 
 func serverAttributes(rec *meter.Record, scheme string) attributes {
@@ -143,7 +143,7 @@ func modelAttributes(a *attributes, rec *meter.Record, d *meter.Details) {
 }
 
 func genAIAttributes(a *attributes, rec *meter.Record, d *meter.Details) {
-	a.text(semconv.GenAIOperationName, semconv.Operation(rec.Dialect))
+	a.text(semconv.GenAIOperationName, meter.Operation(rec.Dialect))
 	a.text(semconv.GenAIProviderName, semconv.Provider)
 	modelAttributes(a, rec, d)
 	if d.Temperature.Valid {

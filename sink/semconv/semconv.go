@@ -61,12 +61,9 @@ const (
 
 // Values of the GenAI attributes. Provider is ours: the conventions have none for llama.cpp.
 const (
-	Provider           = "llama_cpp"
-	OperationChat      = "chat"
-	OperationText      = "text_completion"
-	OperationEmbedding = "embeddings"
-	TokenInput         = "input"
-	TokenOutput        = "output"
+	Provider    = "llama_cpp"
+	TokenInput  = "input"
+	TokenOutput = "output"
 )
 
 // Attributes of the hardware conventions.

@@ -13,6 +13,8 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.41.0/genaiconv"
 	"go.opentelemetry.io/otel/semconv/v1.41.0/hwconv"
 	"go.opentelemetry.io/otel/semconv/v1.41.0/processconv"
+
+	"wattline/meter"
 )
 
 // conventional are the names of the conventions that this package uses, as their Go package spells them.
@@ -95,9 +97,13 @@ func TestFixedValuesAreTheConventions(t *testing.T) {
 		got  string
 		want attribute.KeyValue
 	}{
-		{OperationChat, otel.GenAIOperationNameChat}, {OperationText, otel.GenAIOperationNameTextCompletion},
-		{OperationEmbedding, otel.GenAIOperationNameEmbeddings}, {TokenInput, otel.GenAITokenTypeInput},
-		{TokenOutput, otel.GenAITokenTypeOutput}, {HWGPU, otel.HwTypeGpu}, {HWCPU, otel.HwTypeCPU},
+		{meter.Operation(meter.DialectChat), otel.GenAIOperationNameChat}, {meter.Operation(meter.DialectResponses), otel.GenAIOperationNameChat},
+		{meter.Operation(meter.DialectMessages), otel.GenAIOperationNameChat},
+		{meter.Operation(meter.DialectCompletions), otel.GenAIOperationNameTextCompletion},
+		{meter.Operation(meter.DialectNative), otel.GenAIOperationNameTextCompletion},
+		{meter.Operation(meter.DialectInfill), otel.GenAIOperationNameTextCompletion},
+		{meter.Operation(meter.DialectEmbeddings), otel.GenAIOperationNameEmbeddings},
+		{TokenInput, otel.GenAITokenTypeInput}, {TokenOutput, otel.GenAITokenTypeOutput}, {HWGPU, otel.HwTypeGpu}, {HWCPU, otel.HwTypeCPU},
 		{CPUUser, otel.CPUModeUser}, {CPUOther, otel.CPUModeSystem}, {OtherMethod, otel.HTTPRequestMethodOther},
 	} {
 		if c.got != c.want.Value.AsString() {

@@ -51,6 +51,8 @@ type Details struct {
 	Pings             Int // SSE comments
 	BadEvents         Int // events whose data was not whole JSON: not counted into anything
 	UncountedOutputs  Int // outputs beyond the 16th of one event: not on the timeline
+	UntrackedOutputs  Int // outputs of completions beyond the 64th: without gaps
+	GapsCut           Int // gaps that were to be kept (RequestHead.KeepStamps) and had no room
 
 	stored string // the text that it was read from: it may be another version's
 }
@@ -120,6 +122,8 @@ var detailTable = [...]detail{
 	{"pings", func(d *Details) any { return &d.Pings }},
 	{"bad_events", func(d *Details) any { return &d.BadEvents }},
 	{"uncounted_outputs", func(d *Details) any { return &d.UncountedOutputs }},
+	{"untracked_outputs", func(d *Details) any { return &d.UntrackedOutputs }},
+	{"gaps_cut", func(d *Details) any { return &d.GapsCut }},
 }
 
 // AppendText appends the column's text: one JSON object that holds only what was told.

@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -24,6 +25,7 @@ type exchange struct {
 	unclean bool
 	slots   *meter.SlotClock
 	pieces  []timed
+	keep    int // reads whose stamps are kept; default 8, -1: none
 }
 
 type timed struct {
@@ -65,7 +67,7 @@ func (x exchange) run() outcome {
 	if x.endMs > 0 {
 		r.end = epochNs + x.endMs*1e6
 	}
-	tr := transcript{Method: http.MethodPost, Path: x.path, Body: x.request, SentUs: 2000, keep: 8}
+	tr := transcript{Method: http.MethodPost, Path: x.path, Body: x.request, SentUs: 2000, keep: max(0, cmp.Or(x.keep, 8))}
 	return tr.playBody(new(meter.Meter), x.slots, &r)
 }
 
@@ -316,9 +318,24 @@ func TestGapsOfSeveralCompletions(t *testing.T) {
 		t.Errorf("%d completions, want 2", o.Observations.Started)
 	}
 	// Beyond what is tracked, outputs still count.
-	o = exchange{pieces: []timed{piece(1, 1000), piece(2, 1000)}}.run()
-	wantInt(t, "output_events", o.Record.OutputEvents, 2)
+	o = exchange{pieces: []timed{piece(1, 1000), piece(2, 1000), piece(3, 63)}}.run()
+	wantInt(t, "output_events", o.Record.OutputEvents, 3)
 	wantInt(t, "itl_max_us", o.Record.ITLMaxUs, -1)
+	wantInt(t, "untracked_outputs", o.details().UntrackedOutputs, 2)
+}
+
+// TestGapsAreCutAtTheLimit: a row says how many gaps had no room, and nothing where none were asked for.
+func TestGapsAreCutAtTheLimit(t *testing.T) {
+	for keep, want := range map[int]struct {
+		gaps []uint32
+		cut  int64
+	}{-1: {nil, -1}, 2: {[]uint32{10_000, 0}, 2}, 4: {[]uint32{10_000, 0, 10_000, 10_000}, -1}} {
+		o := exchange{pieces: []timed{at(10, token), at(20, token, token), at(30, token), at(40, token)}, keep: keep}.run()
+		if !slices.Equal(o.Record.GapsUs, want.gaps) {
+			t.Errorf("keep %d: gaps %v", keep, o.Record.GapsUs)
+		}
+		wantInt(t, "gaps_cut", o.details().GapsCut, want.cut)
+	}
 }
 
 func TestStalls(t *testing.T) {

@@ -14,7 +14,11 @@ func (m *Meter) fillTimes(rec *Record, k Marks) {
 	o.Stamps = sincePass(t.stamps, k.P0)
 	if o.Started == 1 {
 		rec.GapsUs = gapsOf(o.Stamps, t.keep)
+		if t.keep > 0 {
+			d.GapsCut = nonZero(t.events - 1 - int64(len(rec.GapsUs)))
+		}
 	}
+	d.UntrackedOutputs = nonZero(t.untracked)
 	if t.events == 0 {
 		return
 	}

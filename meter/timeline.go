@@ -11,6 +11,7 @@ type timeline struct {
 	reads     int64 // reads that brought at least one
 	inRead    int64 // outputs in the read of last
 	maxInRead int64
+	untracked int64 // outputs of completions beyond trackedChoices
 
 	gaps    *Sketch // made at the first gap, then kept
 	keep    int     // how many outputs' stamps to keep
@@ -18,8 +19,8 @@ type timeline struct {
 	choices []span // by completion, as far as one has given output; at most trackedChoices
 }
 
-// trackedChoices bounds the completions of one exchange whose gaps are measured: further ones count
-// their outputs but have no gaps.
+// trackedChoices bounds the completions of one exchange whose gaps are measured. Outputs of
+// further ones count too, also in Details.UntrackedOutputs, but have no gaps.
 const trackedChoices = 64
 
 // span is one completion's first and last output.
@@ -59,6 +60,7 @@ func (t *timeline) output(choice int64, answer bool, read, written int64) {
 	t.countRead(read)
 	t.last, t.lastOut = read, written
 	if choice < 0 || choice >= trackedChoices {
+		t.untracked++
 		return
 	}
 	for int(choice) >= len(t.choices) {

@@ -2,8 +2,11 @@ package sink
 
 import "time"
 
-// Gaps are one stream's gaps between output events, kept where serve was asked to (--keep-gaps): the
-// columns itl_* of the request tell their quantiles.
+// MaxGaps is how many gaps are kept of one request. Details.GapsCut of its row counts the others.
+const MaxGaps = 1 << 16
+
+// Gaps are one stream's gaps between output events, kept where serve was asked to (--keep-gaps). The columns itl_* of the
+// request hold their quantiles.
 type Gaps struct {
 	ID        string
 	StartedAt time.Time

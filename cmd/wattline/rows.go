@@ -118,16 +118,12 @@ func (r *rowSink) price(rec *meter.Record) {
 	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = p.perKWh, p.gco2PerKWh
 }
 
-// maxGaps is the most gaps stored for one request.
-const maxGaps = 1 << 16
-
-// gapsPerRequest is how many gaps of a stream are stored. A row of itl_gaps with fewer gaps than output_events - 1 was
-// truncated.
+// gapsPerRequest is how many gaps of a stream are stored.
 func (f *retentionFlags) gapsPerRequest() int {
 	if f.KeepGaps <= 0 {
 		return 0
 	}
-	return maxGaps
+	return sink.MaxGaps
 }
 
 // offerGaps moves a request's raw gaps, if it has any, from its row to a row of their own.

@@ -109,7 +109,7 @@ func (o *RouteObserver) Observe(e proxy.Event) {
 	step := energy.Event{Request: o.keyBase | e.Seq, At: o.stamp(e.At)}
 	switch e.Step {
 	case proxy.RequestSent:
-		q.trace.sent = step.At
+		q.trace.sent, q.trace.bytes = step.At, e.Bytes
 		step.Kind, step.Late, step.PromptHint = energy.Arrive, !q.work.Streams, e.Bytes
 		q.on.ledgers.Observe(step)
 		if o.slots != nil {

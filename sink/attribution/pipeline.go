@@ -158,6 +158,10 @@ func (p *Pipeline) Stop(ctx context.Context) error {
 	}
 	if p.recorder != nil {
 		err = errors.Join(err, p.recorder.Close())
+		if n := p.recorder.cut.Load(); n > 0 {
+			p.cfg.Log.Warn("requests of the recording had more outputs than gaps are kept; attribute spreads the others evenly",
+				"requests", n, "limit", sink.MaxGaps)
+		}
 	}
 	return err
 }

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"wattline/gpu"
 	"wattline/meter"
 	"wattline/meter/energy"
 	"wattline/meter/energy/recording"
+	"wattline/sink"
 )
 
 // recorder writes what `wattline attribute` reads: per device counter.csv and ring.csv, and one
@@ -21,6 +23,8 @@ type recorder struct {
 	devices []*gpu.Recorder
 	indices []int    // of the devices among the pipeline's
 	dirs    []string // of the devices
+
+	cut atomic.Int64 // requests with more outputs than gaps are kept
 
 	mu    sync.Mutex // guards the files
 	files []*os.File
@@ -100,15 +104,13 @@ func (r *recorder) Close() error {
 // requestTrace is one live request's stamps, on the samplers' clock.
 type requestTrace struct {
 	sent, headers, first, last int64
+	bytes                      int64 // of the request's body when it was sent: what the ledger guesses its prompt from
 	outputs                    int64
 	gapsUs                     []int64
 	slot                       meter.Int // guarded by the observer's mu until the request's end
 	slotAt                     int64
 	prompt, promptAt           int64 // tokens, where the server reports progress
 }
-
-// maxGaps bounds the gaps that are kept of one request.
-const maxGaps = 1 << 16
 
 func (t *requestTrace) output(at int64, outputs int) {
 	if t.outputs == 0 {
@@ -118,7 +120,7 @@ func (t *requestTrace) output(at int64, outputs int) {
 		t.outputs++
 	}
 	for range outputs {
-		if len(t.gapsUs) < maxGaps {
+		if len(t.gapsUs) < sink.MaxGaps {
 			t.gapsUs = append(t.gapsUs, (at-t.last)/1000)
 		}
 		t.last = at
@@ -133,7 +135,7 @@ func (r *recorder) request(route int, live *liveRequest, rec *meter.Record, e en
 	}
 	t, end := &live.trace, e.At
 	q := recording.Request{
-		Tag: rec.ID, ID: rec.ID, Key: e.Request, Upstream: route, Words: rec.RequestBytes.V, Max: rec.MaxTokens.V, Send: t.sent, End: end,
+		Tag: rec.ID, ID: rec.ID, Key: e.Request, Upstream: route, Words: t.bytes, Max: rec.MaxTokens.V, Send: t.sent, End: end,
 		Events: t.outputs, GapsUS: t.gapsUs, Outputs: &t.outputs,
 		Cancelled: &e.Counts.Cancelled, Refused: e.Counts.Refused, Several: e.Counts.Several, Streams: &live.work.Streams,
 	}
@@ -155,7 +157,11 @@ func (r *recorder) request(route int, live *liveRequest, rec *meter.Record, e en
 	if t.first > 0 {
 		q.Event0, q.Event1, q.Last = &t.first, &t.first, &end
 		q.Events += 2 // the role-only one and the last one, which carries the timings
-		q.GapsUS = append(q.GapsUS, (end-t.last)/1000)
+		if t.outputs <= sink.MaxGaps {
+			q.GapsUS = append(q.GapsUS, (end-t.last)/1000)
+		} else {
+			r.cut.Add(1)
+		}
 	}
 	if hasServerCounts(rec) {
 		q.Timings = &recording.Timings{

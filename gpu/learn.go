@@ -178,6 +178,10 @@ func (l *learner) power(r *Reading) {
 // richReads is how many reads the account must pay for before any is made only to know the rhythm better.
 const richReads = 14
 
+// startReads is how many reads the account pays for at first where they are dear: a probe and what keeps
+// its period known until the samples are proved.
+const startReads = 28
+
 // means says which reads beyond the regular pace can be paid for.
 func (l *learner) means(now int64) means {
 	spare := l.affords(now)
@@ -186,10 +190,11 @@ func (l *learner) means(now int64) means {
 
 // affords says whether a look beyond the regular pace can be paid for.
 func (l *learner) affords(now int64) bool {
+	most := max(probeCPU, startReads*l.energyCost)
 	if l.extraAt == 0 {
-		l.extra = probeCPU
+		l.extra = most
 	} else {
-		l.extra = min(probeCPU, l.extra+time.Duration(float64(now-l.extraAt)*l.budget*extraShare))
+		l.extra = min(most, l.extra+time.Duration(float64(now-l.extraAt)*l.budget*extraShare))
 	}
 	l.extraAt = now
 	return l.extra > 0

@@ -13,7 +13,8 @@ const (
 	statusIdleNs = 2e9
 	procsBusyNs  = 10e9
 	procsIdleNs  = 30e9
-	idleLookNs   = 4e9 // at the counter; below what a second's energy waits for, and what the counter speaks for
+	startNs      = 15e9 // of an epoch, in which the samples are proved against the counter
+	idleLookNs   = 4e9  // at the counter; below what a second's energy waits for, and what the counter speaks for
 
 	recordedLookNs  = 25e6 // a quarter of an H100's tick
 	recordingBudget = 0.2
@@ -30,6 +31,7 @@ type paceFacts struct {
 	energyCost time.Duration // CPU time of one look at the counter
 	budget     float64       // share of one core that looks may cost
 	means      means         // for looks sooner than the pace says
+	starting   bool          // the epoch is young: reads that prove the samples come every second whatever they cost
 	unsure     bool          // the samples have not proved themselves against the counter, or its last step is in doubt
 }
 
@@ -56,6 +58,9 @@ func (f paceFacts) interval(w Metrics) int64 {
 			least, most, idle = 1e9, 2500e6, idleLookNs
 			if f.unsure {
 				idle = least
+				if f.starting {
+					return least
+				}
 			}
 		}
 		paid := int64(float64(f.energyCost) / (f.budget * (1 - extraShare)))

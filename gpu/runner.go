@@ -340,6 +340,7 @@ func (r *runner) facts(busy bool) paceFacts {
 	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
 	f.means = r.learn.means(r.cfg.Clock.Now())
 	f.unsure = r.trace.unsure()
+	f.starting = r.cfg.Clock.Now()-r.began < startNs
 	return f
 }
 

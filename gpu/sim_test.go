@@ -184,8 +184,8 @@ var cards = flag.Int("cards", 150, "random cards to sample")
 
 // tally is how one kind of fault fared.
 type tally struct {
-	n, unknown, marked, wrong int
-	off, bound                float64
+	n, unknown, marked, wrong, rows, rowsWrong int
+	off, bound, rowBound                       float64
 }
 
 // TestNeverSilentlyWrong: for random power curves on random sensors, every energy that is reported is
@@ -197,10 +197,18 @@ func TestNeverSilentlyWrong(t *testing.T) {
 			neverWrong(t, seed, tallies)
 		})
 	}
+	rows, rowsWrong := 0, 0
 	for what, k := range tallies {
 		n := float64(max(1, k.n-k.unknown))
-		t.Logf("%-42s %5d energies, %4d unknown, %5d marked, %3d wrong; mean error %.2f %%, mean bound %.2f %%",
-			what, k.n, k.unknown, k.marked, k.wrong, 100*k.off/n, 100*k.bound/n)
+		t.Logf("%-42s %5d energies, %4d unknown, %5d marked, %3d wrong; mean error %.2f %%, mean bound %.2f %%; %5d unmarked rows, %3d wrong, mean bound %.2f %%",
+			what, k.n, k.unknown, k.marked, k.wrong, 100*k.off/n, 100*k.bound/n, k.rows, k.rowsWrong, 100*k.rowBound/float64(max(1, k.rows)))
+		rows, rowsWrong = rows+k.rows, rowsWrong+k.rowsWrong
+		if what == "sound" && k.rowsWrong > 0 {
+			t.Errorf("%d rows of healthy cards are outside their bounds", k.rowsWrong)
+		}
+	}
+	if rowsWrong*500 > rows {
+		t.Errorf("%d of %d unmarked rows are outside their bounds", rowsWrong, rows)
 	}
 }
 
@@ -238,6 +246,20 @@ func neverWrong(t *testing.T, seed uint64, tallies map[string]*tally) {
 				}
 				k.off += off / truth
 				k.bound += float64(e.ErrorUj) / truth
+			}
+		}
+		// Rows are estimated as the seconds go by, from what is known by then.
+		for _, row := range w.rows {
+			if !row.EnergyUj.Valid || row.Marked != "" {
+				continue
+			}
+			k.rows++
+			truth := w.source.TruthUj(row.From, row.From+row.DurationNs)
+			k.rowBound += float64(row.ErrorUj.V) / truth
+			if off := math.Abs(float64(row.EnergyUj.V) - truth); off > float64(row.ErrorUj.V) {
+				k.rowsWrong++
+				t.Logf("seed %d, %s: second %d: %.1f J, truth %.1f J, bound %.1f J", seed, what,
+					(row.From-start)/1e9, float64(row.EnergyUj.V)/1e6, truth/1e6, float64(row.ErrorUj.V)/1e6)
 			}
 		}
 	})

@@ -53,7 +53,8 @@ type Trace struct {
 	learnt   bool
 	disputed bool
 
-	rms float64 // of predicting a knot from its neighbours, in microjoules; infinite until known
+	rms       float64 // of predicting a knot from its neighbours, in microjoules; infinite until known
+	predicted int     // how many predictions it comes from
 }
 
 // knot is one step of the counter.
@@ -85,7 +86,7 @@ func (t *Trace) Add(b *Batch) {
 		if b.Epoch != t.epoch || !t.began {
 			t.knots, t.doubted = t.knots[:0], knot{}
 		}
-		t.began, t.epoch, t.shape, t.rms = true, b.Epoch, b.Profile, math.Inf(1)
+		t.began, t.epoch, t.shape, t.rms, t.predicted = true, b.Epoch, b.Profile, math.Inf(1), 0
 	}
 	t.shapeLag, t.tickLag, t.learnt = b.ProfileLagNs, b.TickLagNs, b.LagsLearnt
 	t.shapeErr, t.tickErr = b.ProfileErrNs, b.TickErrNs
@@ -96,7 +97,7 @@ func (t *Trace) Add(b *Batch) {
 		t.addKnot(k)
 	}
 	if len(b.Ticks) > 0 {
-		t.rms = t.residual()
+		t.rms, t.predicted = t.residual()
 	}
 	t.forget()
 }
@@ -152,7 +153,7 @@ func (t *Trace) doubts(k knot) bool {
 // unsure says whether a look at the counter would tell more than it usually does: whether samples follow it is not
 // known yet, or its last step is doubted.
 func (t *Trace) unsure() bool {
-	return t.shaped() && math.IsInf(t.rms, 1) || t.doubted.hi != 0
+	return t.shaped() && t.predicted < enoughPredictions || t.doubted.hi != 0
 }
 
 // anchorLast makes the last knot an anchor if it is far enough from the one before and placed sharply
@@ -390,14 +391,17 @@ func (t *Trace) moves(at int64) bool {
 	return float64(high-low) > 0.05*float64(high)
 }
 
-// residual returns the rms of predicting each anchor from its two neighbours by the shape; infinite
-// with fewer than six.
-func (t *Trace) residual() float64 {
+// enoughPredictions is how many predictions give an rms that is taken as it is. With one fewer it counts
+// twice, with still fewer it is not known.
+const enoughPredictions = 4
+
+// residual returns the rms of predicting each anchor from its two neighbours by the shape, and from how
+// many predictions.
+func (t *Trace) residual() (rms float64, n int) {
 	if !t.shaped() {
-		return math.Inf(1)
+		return math.Inf(1), 0
 	}
 	var sum float64
-	var n int
 	var a, b knot
 	for _, k := range t.knots {
 		if !k.anchor || !t.c.covers(t.shapeTime(k)) {
@@ -412,8 +416,11 @@ func (t *Trace) residual() float64 {
 		}
 		a, b = b, k
 	}
-	if n < 4 {
-		return math.Inf(1)
+	switch rms = math.Sqrt(sum / float64(n)); {
+	case n >= enoughPredictions:
+		return rms, n
+	case n == enoughPredictions-1:
+		return 2 * rms, n
 	}
-	return math.Sqrt(sum / float64(n))
+	return math.Inf(1), n
 }

@@ -45,7 +45,7 @@ func (s *source) deconvolve(l *Ledger) bool {
 		return false
 	}
 	p := *a.waiting.at(0)
-	lag := int64(s.cfg.Lag)
+	lag := int64(s.lag)
 	if !l.front.started {
 		l.front.start(p.t0 - lag)
 		l.advanceFront()

@@ -5,6 +5,7 @@ import "time"
 // back is the pass that settles windows: it replays the events up to each window and divides its energy.
 type back struct {
 	idle idle
+	lag  lagLearner
 	rules
 	inFlight, holding int
 	prefilling        int
@@ -192,7 +193,7 @@ func (l *Ledger) startDecode(i int32, now int64) {
 		ctx = r.prompt
 	}
 	l.back.countTokens(r, ctx+1)
-	r.mark.edge2 = l.back.sums.edge2
+	r.mark.edge2, r.mark.beside = l.back.sums.edge2, l.back.sums.beside
 	l.joinDecoders(i, ctx)
 }
 
@@ -220,6 +221,8 @@ func (l *Ledger) endRequest(i int32, e *queued) {
 	case decoding:
 		b.decoding--
 		r.edge2 += b.sums.edge2 - r.mark.edge2
+		beside := besideRel * (b.sums.beside - r.mark.beside)
+		r.model2 += beside * beside
 		before := r.decodeUJ
 		l.leaveDecoders(i)
 		b.given.active += r.decodeUJ - before

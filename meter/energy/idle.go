@@ -10,8 +10,9 @@ type Baseline struct {
 	BaseMW  float64 `json:"base_mw"`
 	SlopeMW float64 `json:"slope_mw_per_c"`
 	RefC    float64 `json:"ref_c"`
-	SigmaMW float64 `json:"sigma_mw"` // rms error of predictions for quiet seconds not yet learnt from
-	Windows int     `json:"windows"`  // quiet windows seen; 0: nothing is known
+	SigmaMW float64 `json:"sigma_mw"`     // rms error of predictions for quiet seconds not yet learnt from
+	RiseC   float64 `json:"rise_c_per_w"` // how much each watt of load warms the sensor above what remains when it stops; 0: a usual value
+	Windows int     `json:"windows"`      // quiet windows seen; 0: nothing is known
 }
 
 // idle learns the baseline from quiet windows that begin settleQuiet after the last activity, when the
@@ -35,6 +36,8 @@ type idle struct {
 	strayN   int     // how many of them in a row
 	worked   bool    // some work of ours has been seen
 	imported bool    // the baseline came from outside
+
+	busyTempC, busyMW float64 // temperature and power when work last went on; 0 once the rise was learnt from them
 }
 
 const (
@@ -42,10 +45,11 @@ const (
 	quietFading  = 0.9995 // a window of 250 ms: fades over some ten minutes of quiet
 	slopePerBase = 0.005  // prior: half a percent of the draw per degree...
 	slopeTrust   = 50     // ...held as firmly as 50 windows one degree apart
-	// riseCPerW is how much each watt of load warms the sensor above what remains when the load stops. The
-	// value was chosen on the recordings in gpu/testdata (results/ablation.md), not measured by itself.
-	riseCPerW = 0.022
-	minQuiet  = 4 // windows before the baseline counts as learnt
+	usualRise    = 0.025  // C per W, of an H100
+	// strayRel bounds by how much a quiet window may differ from a noisy baseline: one learnt from somebody
+	// else's work varies so much that its sigma would excuse anything.
+	strayRel = 0.3
+	minQuiet = 4 // windows before the baseline counts as learnt
 	// quietSoon is how long after a rest has begun it tells best what the card draws loaded and idle: later
 	// it may go to sleep.
 	quietSoon  = 2 * int64(time.Second)
@@ -56,6 +60,9 @@ const (
 
 func newIdle(b Baseline, frozen bool) idle {
 	i := idle{Baseline: b, frozen: frozen, imported: b.Windows > 0, lowestMW: math.Inf(1)}
+	if b.RiseC == 0 {
+		i.RiseC = usualRise
+	}
 	if b.Windows > 0 {
 		i.n = float64(min(b.Windows, 400))
 		i.sW = i.n * b.BaseMW
@@ -85,7 +92,7 @@ func (i *idle) mw() float64 {
 	if !i.haveTemp {
 		return i.BaseMW
 	}
-	rest := i.tempC - riseCPerW*max(0, i.powerMW-i.BaseMW)/1000
+	rest := i.tempC - i.RiseC*max(0, i.powerMW-i.BaseMW)/1000
 	return i.BaseMW + i.SlopeMW*(rest-i.RefC)
 }
 
@@ -94,6 +101,7 @@ func (i *idle) window(mw, seconds float64, working bool) {
 	i.lowestMW = min(i.lowestMW, mw)
 	i.powerMW += (mw - i.powerMW) * min(1, seconds/0.7)
 	if working {
+		i.busyTempC, i.busyMW = i.tempC, i.powerMW
 		i.worked = true
 	}
 }
@@ -105,7 +113,7 @@ func (i *idle) quiet(mw float64, soon bool) {
 	}
 	if i.learnt() {
 		e := mw - i.mw()
-		if math.Abs(e) > max(0.1*i.BaseMW, 8*i.SigmaMW) {
+		if math.Abs(e) > max(0.1*i.BaseMW, min(8*i.SigmaMW, strayRel*i.BaseMW)) {
 			if !i.moved(mw, e, soon) {
 				return // somebody else's work, or a card that went to sleep
 			}
@@ -115,6 +123,7 @@ func (i *idle) quiet(mw float64, soon bool) {
 		i.err2, i.errN = 0.99*i.err2+e*e, 0.99*i.errN+1
 		i.SigmaMW = math.Sqrt(i.err2 / i.errN)
 	}
+	i.learnRise()
 	t := 0.0
 	if i.haveTemp {
 		t = i.tempC - i.RefC
@@ -141,7 +150,7 @@ func (i *idle) moved(mw, e float64, soon bool) bool {
 		return false
 	}
 	*i = idle{
-		Baseline: Baseline{BaseMW: i.strayMW, Windows: minQuiet}, tempC: i.tempC, haveTemp: i.haveTemp, worked: i.worked,
+		Baseline: Baseline{RiseC: i.RiseC, BaseMW: i.strayMW, Windows: minQuiet}, tempC: i.tempC, haveTemp: i.haveTemp, worked: i.worked,
 		lowestMW: i.strayMW, powerMW: i.powerMW, n: minQuiet, sW: minQuiet * i.strayMW,
 	}
 	i.RefC = i.tempC
@@ -166,4 +175,16 @@ func (i *idle) patience(e float64, soon bool) int {
 		return strayBelow
 	}
 	return minQuiet
+}
+
+// learnRise learns from the first quiet window after work by how much the temperature has fallen.
+func (i *idle) learnRise() {
+	if i.busyMW == 0 || !i.haveTemp {
+		return
+	}
+	if load := (i.busyMW - i.BaseMW) / 1000; i.learnt() && load > 20 {
+		rise := min(max((i.busyTempC-i.tempC)/load, 0), 0.2)
+		i.RiseC += 0.1 * (rise - i.RiseC)
+	}
+	i.busyMW = 0
 }

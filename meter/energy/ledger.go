@@ -31,7 +31,7 @@ type Config struct {
 	NoCounter bool          // the device counts no energy: the samples' own integral is the truth
 	Average   time.Duration // ShapeAverage: length of the moving average; 0 is 1 s
 	Duty      float64       // part of each period that the sensor looks at, where it sleeps for the rest (an A100: 0.25); 0 is all
-	Lag       time.Duration // how far the shape trails the load; 0 takes a usual value
+	Lag       time.Duration // how far the shape trails the load; 0 takes a usual value, and learns it for ShapeCounter
 	Frozen    bool          // learn nothing: baseline and coefficients stay as given
 	Baseline  Baseline      // what is known of the idle draw; zero: nothing
 	SettleMax time.Duration // longest wait for an unknown phase or token count; 0 is 30 s
@@ -49,16 +49,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SettleMax == 0 {
 		c.SettleMax = 30 * time.Second
-	}
-	if c.Lag == 0 {
-		switch c.Shape {
-		case ShapeSteps:
-			c.Lag = 12 * time.Millisecond
-		case ShapeCounter:
-			c.Lag = 15 * time.Millisecond
-		case ShapeAverage:
-			c.Lag = 20 * time.Millisecond
-		}
 	}
 	return c
 }

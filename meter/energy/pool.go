@@ -258,15 +258,15 @@ func (r *request) forget(pool int) {
 }
 
 // divisionVariance is the variance of a member's part that comes from the coefficients' own: of the prompt
-// terms in which it differs from its pool, whose sum is sum, and of what the decoders beside the pool
-// were given.
+// terms in which it differs from its pool, whose sum is sum, and of what the decoding beside the pool costs.
 func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [unknowns]float64) float64 {
 	model := l.req(m.req).group.model.prefill
 	x := l.poolTerms(m, p)
 	for i := range x {
 		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / whole
 	}
-	return model.variance(x)
+	beside := besideRel * p.cost * part
+	return model.variance(x) + beside*beside
 }
 
 // promptTerms are the regressors of the work that a member did while its pool was open.

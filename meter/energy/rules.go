@@ -40,6 +40,7 @@ type marks struct {
 	metered                int64   // ns for which energy was measured
 	lost                   int
 	edge2                  float64
+	beside                 float64 // uJ of modelled decoding beside a prefill, a decoder
 }
 
 // rules are the shares that do not depend on the kind of work: the idle draw, and the two simple rules

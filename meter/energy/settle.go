@@ -13,6 +13,7 @@ func (l *Ledger) settleWindow(w *window) {
 	working := b.prefilling+b.decoding > 0
 	b.idle.window(mw, float64(ns)*1e-9, working)
 	l.count(w, ns)
+	l.learnLag(w)
 
 	for _, g := range l.busy {
 		g.inWindow = w.steps[g.index]
@@ -112,6 +113,9 @@ func (l *Ledger) settleWork(w *window, idle int64) {
 		decode := l.beside(w, active, cost)
 		p := &b.pools[b.pool]
 		p.cost += cost
+		if b.decoding > 0 {
+			b.sums.beside += cost / float64(b.decoding)
+		}
 		l.chargePool(active-decode, decode, ns)
 		l.chargeDecoders(decode, cost)
 		l.resetRuns()

@@ -37,6 +37,10 @@ func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
 	return active, total
 }
 
+// besideRel is the relative standard deviation of what a decode step costs beside a prefill: it may be cheaper or
+// dearer there than alone, and nothing measures it apart from the prefill.
+const besideRel = 0.15
+
 // accuracy is the relative error of the source's scale over a request. A counter is what we call the
 // truth; a power reading has nothing to be scaled to.
 func (s *source) accuracy() float64 {

@@ -55,9 +55,11 @@ type source struct {
 	base     int64 // counted, but never to be emitted
 	average  average
 
-	loadT  int64 // end of the last piece handed on, in the clock of the load
-	handed int64 // energy handed on
-	closed bool
+	lag       float64 // ns by which the shape trails the load
+	lagLearnt bool    // lag is learnt (lag.go)
+	loadT     int64   // end of the last piece handed on, in the clock of the load
+	handed    int64   // energy handed on
+	closed    bool
 }
 
 const (
@@ -71,8 +73,15 @@ const (
 	silence    = 5 * int64(time.Second) // a source that is so far behind the other is taken as lost
 )
 
+// usualLag is how far the shape trails the load, in ns, where nothing else is known.
+var usualLag = [...]float64{ShapeSteps: 12e6, ShapeCounter: 15e6, ShapeAverage: 20e6}
+
 func newSource(cfg Config) source {
-	return source{cfg: cfg, average: newAverage(cfg.Average)}
+	s := source{cfg: cfg, average: newAverage(cfg.Average), lag: float64(cfg.Lag)}
+	if cfg.Lag == 0 {
+		s.lag, s.lagLearnt = usualLag[cfg.Shape], cfg.Shape == ShapeCounter && !cfg.Frozen
+	}
+	return s
 }
 
 // power takes a sample; it reports whether pieces may have become ready.
@@ -335,7 +344,7 @@ func (s *source) next(l *Ledger) (piece, bool) {
 		return piece{}, false
 	}
 	p := *s.ready.at(0)
-	lag := int64(s.cfg.Lag)
+	lag := int64(s.lag)
 	p.t0, p.t1 = p.t0-lag, p.t1-lag
 	if s.loadT != 0 {
 		p.t0 = s.loadT
@@ -350,5 +359,8 @@ func (s *source) next(l *Ledger) (piece, bool) {
 	s.ready.pop()
 	s.loadT = p.t1
 	s.handed += p.uj
+	if s.lagLearnt {
+		l.back.lag.add(p)
+	}
 	return p, true
 }

@@ -148,7 +148,7 @@ func measure(t *testing.T, n int, open bool, want replay.Expected, tokens int, n
 	}
 	srv := stub.New(stub.Config{
 		HeaderDelay: time.Millisecond, FirstToken: want.FirstToken, TokenGap: want.Gap, PingInterval: -1, Slots: 4 * n,
-		Record: true, Exactly: load.PreciseSleep,
+		Record: true, PreciseSleep: load.PreciseSleep,
 	})
 	go srv.Serve(ln)
 	defer srv.Close()

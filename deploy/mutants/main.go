@@ -20,10 +20,12 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -33,9 +35,14 @@ import (
 // mutant is one wrong edit and the test that must notice it.
 type mutant struct {
 	file, old, new string
-	test           []string // arguments of go test: a package, -run, a pattern
-	from           string   // LIST:LINE, for messages
+	pkg, run       string // of the test: its package and a pattern of its name
+	from           string // LIST:LINE, for messages
 }
+
+func (m *mutant) test() string { return m.pkg + " -run " + m.run }
+
+// slow is how long a mutant may take before it is named: the list wants quick tests.
+const slow = 30 * time.Second
 
 func main() {
 	only := flag.String("only", "", "run only the mutants whose file, edit or test contains `TEXT`")
@@ -56,7 +63,7 @@ func run(ctx context.Context, only string, parallel int) error {
 	}
 	var chosen []mutant
 	for _, m := range all {
-		if strings.Contains(strings.Join([]string{m.file, m.old, m.new, strings.Join(m.test, " ")}, "\n"), only) {
+		if strings.Contains(strings.Join([]string{m.file, m.old, m.new, m.test()}, "\n"), only) {
 			chosen = append(chosen, m)
 		}
 	}
@@ -68,15 +75,20 @@ func run(ctx context.Context, only string, parallel int) error {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	start := time.Now()
 	if err := baseline(ctx, chosen, parallel); err != nil {
 		return err
 	}
-	start := time.Now()
+	fmt.Printf("the tests of %d mutants pass on the code as it is, in %.0f s\n", len(chosen), time.Since(start).Seconds())
+	start = time.Now()
 	verdicts := make([]error, len(chosen))
 	each(parallel, len(chosen), func(i int) {
-		at := filepath.Join(dir, fmt.Sprint(i))
+		began, at := time.Now(), filepath.Join(dir, fmt.Sprint(i))
 		verdicts[i] = chosen[i].kill(ctx, at)
 		_ = os.RemoveAll(at)
+		if took := time.Since(began); took > slow {
+			fmt.Printf("%s: slow: %.0f s for go test %s\n", chosen[i].from, took.Seconds(), chosen[i].test())
+		}
 	})
 	bad := 0
 	for i, m := range chosen {
@@ -104,22 +116,34 @@ func each(parallel, n int, do func(int)) {
 }
 
 // baseline checks that every named test exists and passes on the code as it is: a test that fails anyway kills nothing.
+// The tests of a package run together.
 func baseline(ctx context.Context, all []mutant, parallel int) error {
-	var tests [][]string
+	patterns := map[string][]string{}
 	for _, m := range all {
-		if !slices.ContainsFunc(tests, func(t []string) bool { return slices.Equal(t, m.test) }) {
-			tests = append(tests, m.test)
+		if !slices.Contains(patterns[m.pkg], m.run) {
+			patterns[m.pkg] = append(patterns[m.pkg], m.run)
 		}
 	}
-	failed := make([]error, len(tests))
-	each(parallel, len(tests), func(i int) {
-		out, err := gotest(ctx, "", tests[i])
-		if err != nil || bytes.Contains(out, []byte("[no tests to run]")) {
-			failed[i] = fmt.Errorf("go test %s does not pass on the code as it is (%v):\n%s", strings.Join(tests[i], " "), err, last(out))
+	packages := slices.Sorted(maps.Keys(patterns))
+	failed := make([]error, len(packages))
+	each(parallel, len(packages), func(i int) {
+		pkg := packages[i]
+		out, err := gotest(ctx, "", pkg, strings.Join(patterns[pkg], "|"))
+		if err != nil {
+			failed[i] = fmt.Errorf("go test %s does not pass on the code as it is (%w):\n%s", pkg, err, last(out))
+			return
+		}
+		for _, run := range patterns[pkg] {
+			if !slices.ContainsFunc(passed.FindAllSubmatch(out, -1), func(p [][]byte) bool { ok, _ := regexp.Match(run, p[1]); return ok }) {
+				failed[i] = errors.Join(failed[i], fmt.Errorf("go test %s: no test %s passes on the code as it is", pkg, run))
+			}
 		}
 	})
 	return errors.Join(failed...)
 }
+
+// passed finds the names of the tests that passed in what go test -v prints.
+var passed = regexp.MustCompile(`(?m)^--- PASS: (\w+)`)
 
 // kill returns nil if the test fails with the mutant applied.
 func (m *mutant) kill(ctx context.Context, dir string) error {
@@ -145,25 +169,25 @@ func (m *mutant) kill(ctx context.Context, dir string) error {
 	if err := errors.Join(os.WriteFile(mutated, []byte(strings.Replace(string(src), m.old, m.new, 1)), 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
 		return err
 	}
-	out, err := gotest(ctx, overlay, m.test)
+	out, err := gotest(ctx, overlay, m.pkg, m.run)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err == nil:
-		return fmt.Errorf("SURVIVED go test %s: %q -> %q", strings.Join(m.test, " "), m.old, m.new)
+		return fmt.Errorf("SURVIVED go test %s: %q -> %q", m.test(), m.old, m.new)
 	case bytes.Contains(out, []byte("[build failed]")) || bytes.Contains(out, []byte("[setup failed]")):
 		return fmt.Errorf("does not compile:\n%s", last(out))
 	}
 	return nil
 }
 
-// gotest runs one test, with an overlay file if there is one.
-func gotest(ctx context.Context, overlay string, test []string) ([]byte, error) {
-	args := []string{"test", "-timeout", "5m"}
+// gotest runs a package's tests that match a pattern, with an overlay file if there is one.
+func gotest(ctx context.Context, overlay, pkg, run string) ([]byte, error) {
+	args := []string{"test", "-v", "-vet", "off", "-timeout", "2m"}
 	if overlay != "" {
-		args = append(args, "-overlay", overlay, "-vet", "off")
+		args = append(args, "-failfast", "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, test...)...) //nolint:gosec // our own lists
+	cmd := exec.CommandContext(ctx, "go", append(args, pkg, "-run", run)...) //nolint:gosec // our own lists
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	return cmd.CombinedOutput()
@@ -207,7 +231,7 @@ func parse(path, text string) (list []mutant, err error) {
 			return nil
 		}
 		m.old, m.new = strings.Join(old, "\n"), strings.Join(replacement, "\n")
-		if m.file == "" || m.old == "" || m.old == m.new || len(m.test) < 3 {
+		if m.file == "" || m.old == "" || m.old == m.new || m.run == "" {
 			return fmt.Errorf("%s:%d: a mutant needs file, old, new (another text) and test (PACKAGE -run PATTERN)", path, line)
 		}
 		list, m, old, replacement = append(list, m), mutant{}, nil, nil
@@ -237,7 +261,7 @@ func parse(path, text string) (list []mutant, err error) {
 		case "new":
 			replacement = append(replacement, value)
 		case "test":
-			m.test = strings.Fields(value)
+			m.pkg, m.run, _ = strings.Cut(value, " -run ")
 		default:
 			return nil, fmt.Errorf("%s:%d: %q is none of file, old, new, test", path, i+1, key)
 		}

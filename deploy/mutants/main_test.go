@@ -7,13 +7,14 @@ import (
 	"testing"
 )
 
-// A module with one function and two tests: one that notices the mutant and one that cannot fail.
-func TestAMutantIsKilledOnlyByATestThatNotices(t *testing.T) {
+// TestRun: a module with one function and three tests: one that notices the mutant, one that cannot
+// fail, and one that always fails.
+func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"go.mod":     "module m\n",
 		"add.go":     "package m\n\nfunc add(a, b int) int { return a + b }\n",
-		"m_test.go":  "package m\n\nimport \"testing\"\n\nfunc TestAdd(t *testing.T) {\n\tif add(1, 2) != 3 {\n\t\tt.Fatal()\n\t}\n}\n\nfunc TestNothing(t *testing.T) { add(1, 2) }\n",
+		"m_test.go":  "package m\n\nimport \"testing\"\n\nfunc TestAdd(t *testing.T) {\n\tif add(1, 2) != 3 {\n\t\tt.Fatal()\n\t}\n}\n\nfunc TestNothing(t *testing.T) { add(1, 2) }\n\nfunc TestBroken(t *testing.T) { t.Fatal() }\n",
 		"testdata/x": "",
 	} {
 		path := filepath.Join(dir, name)
@@ -28,7 +29,8 @@ func TestAMutantIsKilledOnlyByATestThatNotices(t *testing.T) {
 	for _, c := range []struct{ name, old, new, test, want string }{
 		{"noticed", "a + b", "a - b", "TestAdd", ""},
 		{"not noticed", "a + b", "a - b", "TestNothing", "not killed"},
-		{"no such test", "a + b", "a - b", "TestNone", "does not pass on the code as it is"},
+		{"no such test", "a + b", "a - b", "TestNone", "no test ^TestNone$ passes on the code as it is"},
+		{"fails anyway", "a + b", "a - b", "TestBroken", "does not pass on the code as it is"},
 		{"twice in the file", "a", "b", "TestAdd", "not killed"},
 		{"does not compile", "a + b", "a +", "TestAdd", "not killed"},
 	} {
@@ -43,8 +45,8 @@ func TestAMutantIsKilledOnlyByATestThatNotices(t *testing.T) {
 	}
 }
 
-// A list that cannot be read says in which line.
-func TestABadListSaysWhere(t *testing.T) {
+// TestParseErrors: the error of a list that cannot be read names the line.
+func TestParseErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"file: a.go\nodl: x\n":                             "list:2: \"odl\"",
 		"file: a.go\nold: x\nnew: x\ntest: ./a -run ^T$\n": "list:5: a mutant needs",
@@ -56,20 +58,31 @@ func TestABadListSaysWhere(t *testing.T) {
 	}
 }
 
-// The lists of this repository name files that exist and text that occurs once. That the tests
-// fail on them is checked by make mutants.
-func TestTheListsFitTheCode(t *testing.T) {
+// TestLists: the lists of this repository have at least 60 mutants, at least 10 in each room with code, and name files
+// that exist and text that occurs once. That the tests fail on them is checked by make mutants.
+func TestLists(t *testing.T) {
 	t.Chdir("../..")
 	all, err := lists(".")
 	if err != nil {
 		t.Fatal(err)
 	}
+	rooms := map[string]int{"cmd": 0, "deploy": 0, "gpu": 0, "meter": 0, "proxy": 0, "replay": 0, "sink": 0}
 	for _, m := range all {
+		room, _, _ := strings.Cut(m.file, "/")
+		rooms[room]++
 		src, err := os.ReadFile(m.file)
 		if err != nil {
 			t.Errorf("%s: %v", m.from, err)
 		} else if n := strings.Count(string(src), m.old); n != 1 {
 			t.Errorf("%s: the old text occurs %d times in %s: %q", m.from, n, m.file, m.old)
 		}
+	}
+	for room, n := range rooms {
+		if n < 10 {
+			t.Errorf("%s has %d mutants", room, n)
+		}
+	}
+	if len(all) < 60 {
+		t.Errorf("there are %d mutants", len(all))
 	}
 }

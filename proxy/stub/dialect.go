@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// ask is what the stub reads of a request's body.
-type ask struct {
+// params are the fields that are read of a request's body.
+type params struct {
 	Messages []struct {
 		Role    string          `json:"role"`
 		Content json.RawMessage `json:"content"`
@@ -27,18 +27,18 @@ type ask struct {
 	} `json:"stream_options"`
 }
 
-// tokens is how many are to be generated, and whether the request said so.
-func (a *ask) tokens(otherwise int) (n int, limited bool) {
+// tokens is how many to generate, and whether the request set a limit.
+func (a *params) tokens(unlimited int) (n int, limited bool) {
 	for _, p := range []*int{a.MaxTokens, a.MaxCompletionTokens, a.NPredict} {
 		if p != nil && *p >= 0 {
 			return *p, true
 		}
 	}
-	return otherwise, false
+	return unlimited, false
 }
 
-// prompt is the text that would be tokenised: the chat template's, or the prompt's own.
-func (a *ask) prompt() string {
+// prompt is the text that is tokenised: the messages in the chat template, or the prompt itself.
+func (a *params) prompt() string {
 	if a.Messages == nil {
 		var text string
 		if json.Unmarshal(a.Prompt, &text) != nil {
@@ -58,7 +58,7 @@ func (a *ask) prompt() string {
 	return b.String() + "<|assistant|>"
 }
 
-// counts are what a reply says of itself at its end. The times are what really passed.
+// counts are the figures at a reply's end. The times are measured.
 type counts struct {
 	prompt, cached, output int
 	slot                   int
@@ -66,30 +66,28 @@ type counts struct {
 	finish                 string // length or stop
 }
 
-// dialect writes one route's JSON. first says that a token is the reply's first.
+// dialect writes one route's JSON.
 type dialect struct {
-	token func(dst []byte, r *about, text []byte, n int, first, reasoning bool) []byte
-	final func(dst []byte, r *about, c *counts) []byte
-	whole func(r *about, c *counts, reasoning, text []byte) []byte
-	done  bool // ends in data: [DONE]
+	token func(dst []byte, r *replyInfo, text []byte, n int) []byte // the n-th token's event, from 1
+	final func(dst []byte, r *replyInfo, c *counts) []byte          // a stream's last event
+	whole func(r *replyInfo, c *counts, text []byte) []byte         // an unstreamed reply's body
+	done  bool                                                      // a stream ends with data: [DONE]
 }
 
-// about is what is the same in all events of a reply.
-type about struct {
+// replyInfo is the same in all events of a reply.
+type replyInfo struct {
 	id      string
 	created int64
 	usage   bool
-	prompt  int
-	tail    string // of a chat or completions event
+	prompt  int    // tokens
+	tail    string // the end of a chat event
 }
 
 //nolint:gochecknoglobals // a constant table
 var dialects = map[string]*dialect{
 	"/v1/chat/completions": {token: chatToken, final: chatFinal, whole: chatWhole, done: true},
-	"/chat/completions":    {token: chatToken, final: chatFinal, whole: chatWhole, done: true},
 	"/v1/completions":      {token: textToken, final: textFinal, whole: textWhole, done: true},
 	"/completion":          {token: nativeToken, final: nativeFinal, whole: nativeWhole},
-	"/completions":         {token: nativeToken, final: nativeFinal, whole: nativeWhole},
 }
 
 func (c *counts) timings() string {
@@ -113,7 +111,7 @@ func (c *counts) usage() string {
 
 func float(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-func chatEvent(dst []byte, r *about, finish, delta string) []byte {
+func chatEvent(dst []byte, r *replyInfo, finish, delta string) []byte {
 	dst = append(dst, `data: {"choices":[{"finish_reason":`...)
 	dst = append(dst, finish...)
 	dst = append(dst, `,"index":0,"delta":`...)
@@ -122,25 +120,19 @@ func chatEvent(dst []byte, r *about, finish, delta string) []byte {
 	return append(dst, r.tail...)
 }
 
-func chatToken(dst []byte, r *about, text []byte, _ int, first, reasoning bool) []byte {
-	if first {
+func chatToken(dst []byte, r *replyInfo, text []byte, n int) []byte {
+	if n == 1 {
 		dst = chatEvent(dst, r, "null", `{"role":"assistant","content":null}`)
 		dst = append(dst, "}\n\n"...)
 	}
-	kind := "content"
-	if reasoning {
-		kind = "reasoning_content"
-	}
-	dst = append(dst, `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"`...)
-	dst = append(dst, kind...)
-	dst = append(dst, `":"`...)
+	dst = append(dst, `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"`...)
 	dst = append(dst, text...)
 	dst = append(dst, `"}}],`...)
 	dst = append(dst, r.tail...)
 	return append(dst, "}\n\n"...)
 }
 
-func chatFinal(dst []byte, r *about, c *counts) []byte {
+func chatFinal(dst []byte, r *replyInfo, c *counts) []byte {
 	dst = chatEvent(dst, r, strconv.Quote(c.finish), "{}")
 	if !r.usage {
 		return fmt.Appendf(dst, ",%s}\n\n", c.timings())
@@ -148,16 +140,12 @@ func chatFinal(dst []byte, r *about, c *counts) []byte {
 	return fmt.Appendf(dst, "}\n\ndata: {\"choices\":[],%s,%s,%s}\n\n", r.tail, c.usage(), c.timings())
 }
 
-func chatWhole(r *about, c *counts, reasoning, text []byte) []byte {
-	thought := ""
-	if len(reasoning) > 0 {
-		thought = fmt.Sprintf(`,"reasoning_content":"%s"`, reasoning)
-	}
-	return fmt.Appendf(nil, `{"choices":[{"finish_reason":%q,"index":0,"message":{"role":"assistant","content":"%s"%s}}],"created":%d,"model":"%s","system_fingerprint":"stub","object":"chat.completion",%s,"id":"chatcmpl-%s",%s}`,
-		c.finish, text, thought, r.created, Model, c.usage(), r.id, c.timings())
+func chatWhole(r *replyInfo, c *counts, text []byte) []byte {
+	return fmt.Appendf(nil, `{"choices":[{"finish_reason":%q,"index":0,"message":{"role":"assistant","content":"%s"}}],"created":%d,"model":"%s","system_fingerprint":"stub","object":"chat.completion",%s,"id":"chatcmpl-%s",%s}`,
+		c.finish, text, r.created, Model, c.usage(), r.id, c.timings())
 }
 
-func textEvent(dst []byte, r *about, text []byte, finish string) []byte {
+func textEvent(dst []byte, r *replyInfo, text []byte, finish string) []byte {
 	dst = append(dst, `data: {"choices":[{"text":"`...)
 	dst = append(dst, text...)
 	dst = append(dst, `","index":0,"logprobs":null,"finish_reason":`...)
@@ -165,30 +153,30 @@ func textEvent(dst []byte, r *about, text []byte, finish string) []byte {
 	return fmt.Appendf(dst, `}],"created":%d,"model":"%s","system_fingerprint":"stub","object":"text_completion"`, r.created, Model)
 }
 
-func textToken(dst []byte, r *about, text []byte, _ int, _, _ bool) []byte {
+func textToken(dst []byte, r *replyInfo, text []byte, _ int) []byte {
 	return fmt.Appendf(textEvent(dst, r, text, "null"), ",\"id\":\"chatcmpl-%s\"}\n\n", r.id)
 }
 
-func textFinal(dst []byte, r *about, c *counts) []byte {
+func textFinal(dst []byte, r *replyInfo, c *counts) []byte {
 	return fmt.Appendf(textEvent(dst, r, nil, strconv.Quote(c.finish)), ",%s,\"id\":\"chatcmpl-%s\",%s}\n\n", c.usage(), r.id, c.timings())
 }
 
-func textWhole(r *about, c *counts, _, text []byte) []byte {
+func textWhole(r *replyInfo, c *counts, text []byte) []byte {
 	return fmt.Appendf(nil, `{"choices":[{"text":"%s","index":0,"logprobs":null,"finish_reason":%q}],"created":%d,"model":"%s","system_fingerprint":"stub","object":"text_completion",%s,"id":"chatcmpl-%s",%s}`,
 		text, c.finish, r.created, Model, c.usage(), r.id, c.timings())
 }
 
-func nativeToken(dst []byte, r *about, text []byte, n int, _, _ bool) []byte {
+func nativeToken(dst []byte, r *replyInfo, text []byte, n int) []byte {
 	dst = append(dst, `data: {"index":0,"content":"`...)
 	dst = append(dst, text...)
 	return fmt.Appendf(dst, "\",\"tokens\":[%d],\"stop\":false,\"id_slot\":-1,\"tokens_predicted\":%d,\"tokens_evaluated\":%d}\n\n", n, n, r.prompt)
 }
 
-func nativeFinal(dst []byte, r *about, c *counts) []byte {
-	return fmt.Appendf(dst, "data: %s\n\n", nativeWhole(r, c, nil, nil))
+func nativeFinal(dst []byte, r *replyInfo, c *counts) []byte {
+	return fmt.Appendf(dst, "data: %s\n\n", nativeWhole(r, c, nil))
 }
 
-func nativeWhole(_ *about, c *counts, _, text []byte) []byte {
+func nativeWhole(_ *replyInfo, c *counts, text []byte) []byte {
 	stop := map[string]string{"length": "limit", "stop": "eos"}[c.finish]
 	return fmt.Appendf(nil, `{"index":0,"content":"%s","tokens":[],"id_slot":%d,"stop":true,"model":"%s","tokens_predicted":%d,"tokens_evaluated":%d,"generation_settings":{"n_predict":%d},"has_new_line":false,"truncated":false,"stop_type":%q,"stopping_word":"","tokens_cached":%d,%s}`,
 		text, c.slot, Model, c.output, c.prompt, c.output, stop, c.prompt+max(c.output-1, 0), c.timings())

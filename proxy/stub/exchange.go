@@ -9,40 +9,23 @@ import (
 	"time"
 )
 
-// Write is one write call on the peer's connection.
-type Write struct {
-	At time.Time // just before the call; with Go's monotonic reading
-	N  int
-}
-
-// Exchange is what a Server did with one request. A time that is zero has not happened.
+// Exchange records one request and its reply. A zero time means that it has not happened.
 type Exchange struct {
 	ID     string // the request's X-Request-Id
-	Method string
-	Target string
 	Header http.Header
 
-	BodyBytes int64
-	BodySum   uint64 // CRC-64 (ECMA) of the request's body, framing removed
-
 	Arrived    time.Time // last byte of the request
-	Slotted    time.Time // a slot started
 	Headed     time.Time // the head was written
 	First      time.Time // the first token was written
-	Last       time.Time // the last token was written
 	Ended      time.Time // the reply was complete, or given up
-	PeerClosed time.Time // the peer's FIN or reset, also behind the end of the reply
+	PeerClosed time.Time // the peer's FIN or reset, also after the end of the reply
 
 	Complete bool // the reply was written to its end
-	Slot     int  // -1: none
-	Prompt   int  // tokens
-	Cached   int  // of those
 	Output   int  // tokens written
 
-	Writes    []Write
+	Writes    int // write calls
 	WireBytes int64
 	WireSum   uint64 // CRC-64 (ECMA) of the reply's bytes, head and framing included
-	Wire      []byte // those bytes, with KeepBytes
 }
 
 // Exchanges returns copies of all exchanges so far, in order of arrival. It needs Config.Record.
@@ -51,13 +34,13 @@ func (s *Server) Exchanges() []Exchange {
 	defer s.mu.Unlock()
 	out := make([]Exchange, len(s.exchanges))
 	for i, e := range s.exchanges {
-		out[i] = e.copy()
+		out[i] = *e
 	}
 	return out
 }
 
-// Await returns a copy of the newest exchange whose request had X-Request-Id: id ("" for any), as soon
-// as until holds for it. It needs Config.Record.
+// Await waits until the newest exchange with this X-Request-Id ("": any) satisfies until, and returns a copy.
+// It needs Config.Record.
 func (s *Server) Await(ctx context.Context, id string, until func(Exchange) bool) (Exchange, error) {
 	for {
 		s.mu.Lock()
@@ -70,7 +53,7 @@ func (s *Server) Await(ctx context.Context, id string, until func(Exchange) bool
 			}
 		}
 		if last != nil && until(*last) {
-			e := last.copy()
+			e := *last
 			s.mu.Unlock()
 			return e, nil
 		}
@@ -84,7 +67,7 @@ func (s *Server) Await(ctx context.Context, id string, until func(Exchange) bool
 			if last == nil {
 				return Exchange{}, fmt.Errorf("stub: no request %q came: %w", id, ctx.Err())
 			}
-			return Exchange{}, fmt.Errorf("stub: request %q did not come to what was awaited: %w", id, ctx.Err())
+			return Exchange{}, fmt.Errorf("stub: request %q did not reach the awaited state: %w", id, ctx.Err())
 		}
 	}
 }
@@ -95,22 +78,13 @@ func (s *Server) awaited() {
 	s.awaiting--
 }
 
-func (e *Exchange) copy() Exchange {
-	c := *e
-	c.Writes, c.Wire = slices.Clone(e.Writes), slices.Clone(e.Wire)
-	return c
-}
-
-// open makes an exchange; one that is not recorded is only a place to note things in.
+// open makes an exchange and, with Config.Record, keeps it.
 func (s *Server) open(r *request) *Exchange {
-	e := &Exchange{
-		ID: r.Header.Get("X-Request-Id"), Method: r.Method, Target: r.RequestURI,
-		BodyBytes: r.bodyBytes, BodySum: r.bodySum, Arrived: r.arrived, Slot: -1,
-	}
+	e := &Exchange{ID: r.Header.Get("X-Request-Id"), Arrived: r.arrived}
 	if !s.cfg.Record {
 		return e
 	}
-	e.Header = r.Header.Clone()
+	e.Header = r.Header
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exchanges = append(s.exchanges, e)
@@ -118,7 +92,7 @@ func (s *Server) open(r *request) *Exchange {
 	return e
 }
 
-// note changes an exchange and wakes whoever awaits one.
+// note changes an exchange and wakes callers of Await.
 func (s *Server) note(change func()) {
 	if !s.cfg.Record {
 		return
@@ -140,6 +114,3 @@ func (s *Server) announce() {
 
 //nolint:gochecknoglobals // a constant table
 var crcTable = crc64.MakeTable(crc64.ECMA)
-
-// Sum is the checksum in BodySum and WireSum.
-func Sum(p []byte) uint64 { return crc64.Checksum(p, crcTable) }

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// generation is one completion under way.
+// generation is the answering of one completion request.
 type generation struct {
 	*reply
 	dialect *dialect
-	about   about
+	info    replyInfo
 	counts  counts
 	sched   *schedule
 	fault   Fault
@@ -20,8 +20,8 @@ type generation struct {
 	text    []byte
 }
 
-// generate answers a completion: it waits for a slot, "processes" the prompt and writes the tokens.
-func (x *reply) generate(d *dialect, a *ask, fault Fault) {
+// generate waits for a slot, sleeps as long as the prompt takes and writes the tokens.
+func (x *reply) generate(d *dialect, a *params, fault Fault) {
 	cfg := &x.srv.cfg
 	prompt := a.prompt()
 	g := &generation{reply: x, dialect: d, sched: newSchedule(cfg, x.req.body), fault: fault}
@@ -49,9 +49,6 @@ func (x *reply) generate(d *dialect, a *ask, fault Fault) {
 	g.counts.slot = slot
 	x.sleepUntil(x.req.arrived.Add(cfg.HeaderDelay), nil)
 	started := time.Now()
-	x.srv.note(func() {
-		x.ex.Slotted, x.ex.Slot, x.ex.Prompt, x.ex.Cached = started, slot, g.counts.prompt, g.counts.cached
-	})
 	g.first = started.Add(cfg.FirstToken - cfg.HeaderDelay)
 	limited := false
 	if g.want, limited = a.tokens(cfg.Tokens); limited {
@@ -59,9 +56,9 @@ func (x *reply) generate(d *dialect, a *ask, fault Fault) {
 	} else {
 		g.counts.finish = "stop"
 	}
-	g.about = about{id: g.sched.id(), created: x.req.arrived.Unix(), usage: a.StreamOptions.IncludeUsage, prompt: g.counts.prompt}
-	g.about.tail = fmt.Sprintf(`"created":%d,"id":"chatcmpl-%s","model":"%s","system_fingerprint":"stub","object":"chat.completion.chunk"`,
-		g.about.created, g.about.id, Model)
+	g.info = replyInfo{id: g.sched.id(), created: x.req.arrived.Unix(), usage: a.StreamOptions.IncludeUsage, prompt: g.counts.prompt}
+	g.info.tail = fmt.Sprintf(`"created":%d,"id":"chatcmpl-%s","model":"%s","system_fingerprint":"stub","object":"chat.completion.chunk"`,
+		g.info.created, g.info.id, Model)
 	if a.Stream {
 		g.stream(started)
 	} else {
@@ -69,26 +66,22 @@ func (x *reply) generate(d *dialect, a *ask, fault Fault) {
 	}
 }
 
-// whole writes an unstreamed reply once its last token is there. A peer that leaves does not end it.
+// whole writes an unstreamed reply when its last token is due, also for a peer that has left.
 func (g *generation) whole(started time.Time) {
 	g.sleepUntil(g.first, nil)
 	first := time.Now()
 	due, last := g.first, first
-	var reasoning, text []byte
+	var text []byte
 	for n := range g.want {
 		if n > 0 {
 			due = due.Add(g.sched.next())
 			g.sleepUntil(due, nil)
 			last = time.Now()
 		}
-		if n < g.srv.cfg.Reasoning {
-			reasoning = g.sched.word(reasoning)
-		} else {
-			text = g.sched.word(text)
-		}
+		text = g.sched.word(text)
 	}
-	g.finished(started, first, last, g.want)
-	body := g.dialect.whole(&g.about, &g.counts, reasoning, text)
+	g.finished(started, first, last)
+	body := g.dialect.whole(&g.info, &g.counts, text)
 	if g.fault.Kind == UntilEnd {
 		g.keep = false
 		g.head(200, "Content-Type: application/json; charset=utf-8\r\n", body)
@@ -97,13 +90,13 @@ func (g *generation) whole(started time.Time) {
 	}
 	at := time.Now()
 	g.srv.note(func() {
-		g.ex.Headed, g.ex.First, g.ex.Last, g.ex.Output = at, first, last, g.want
+		g.ex.Headed, g.ex.First, g.ex.Output = at, first, g.want
 	})
 	g.complete = true
 }
 
-func (g *generation) finished(started, first, last time.Time, n int) {
-	g.counts.output = n
+func (g *generation) finished(started, first, last time.Time) {
+	g.counts.output = g.want
 	g.counts.promptMs = float64(first.Sub(started).Microseconds()) / 1000
 	g.counts.predictedMs = float64(last.Sub(first).Microseconds()) / 1000
 }
@@ -123,12 +116,12 @@ func (g *generation) stream(started time.Time) {
 				return
 			}
 		}
-		if g.struck(n) {
+		if g.applyFault(n) {
 			return
 		}
 		g.text = g.sched.word(g.text[:0])
 		last = g.event(func(dst []byte) []byte {
-			return g.dialect.token(dst, &g.about, g.text, n+1, n == 0, n < g.srv.cfg.Reasoning)
+			return g.dialect.token(dst, &g.info, g.text, n+1)
 		})
 		if n == 0 {
 			first = last
@@ -138,11 +131,11 @@ func (g *generation) stream(started time.Time) {
 	if g.want == 0 {
 		first, last = time.Now(), time.Now()
 	}
-	if g.struck(g.want) {
+	if g.applyFault(g.want) {
 		return
 	}
-	g.finished(started, first, last, g.want)
-	g.event(func(dst []byte) []byte { return g.dialect.final(dst, &g.about, &g.counts) })
+	g.finished(started, first, last)
+	g.event(func(dst []byte) []byte { return g.dialect.final(dst, &g.info, &g.counts) })
 	if g.dialect.done {
 		g.event(func(dst []byte) []byte { return append(dst, "data: [DONE]\n\n"...) })
 	}
@@ -161,7 +154,8 @@ func (g *generation) streamHead() {
 	g.srv.note(func() { g.ex.Headed = now })
 }
 
-// prefill pings until the first token is due. A peer that leaves meanwhile does not shorten it.
+// prefill writes comment lines until the first token is due. A peer that leaves does not shorten it; then it
+// returns false.
 func (g *generation) prefill() bool {
 	if every := g.srv.cfg.PingInterval; every > 0 {
 		for at := time.Now().Add(every); at.Before(g.first) && g.sleepUntil(at, g.gone); at = at.Add(every) {
@@ -177,8 +171,8 @@ func (g *generation) prefill() bool {
 	}
 }
 
-// struck does what the fault asks for behind n token events, and reports whether that ends the reply.
-func (g *generation) struck(n int) bool {
+// applyFault fails as the fault says after n token events, and reports whether that ends the reply.
+func (g *generation) applyFault(n int) bool {
 	if n != g.fault.N {
 		return false
 	}
@@ -203,17 +197,17 @@ func (g *generation) struck(n int) bool {
 	return true
 }
 
-// lastChunk writes the last chunk and its CRLF, each by itself.
+// lastChunk writes the last chunk and its CRLF in two writes, as llama-server does.
 func (g *generation) lastChunk() {
 	if !g.bare {
 		g.write([]byte("0\r\n"))
 		g.write([]byte("\r\n"))
-		g.keep = false // whatever its head said, build 11669 closes behind a chunked reply
+		g.keep = false // build 11669 closes after a chunked reply, although its head promises keep-alive
 	}
 	g.complete = true
 }
 
-// event writes what build appends as one chunk, in one write.
+// event writes the bytes that build appends as one chunk, in one write.
 func (g *generation) event(build func(dst []byte) []byte) time.Time {
 	const room = 10 // for the size line
 	if cap(g.chunk) < room {
@@ -240,6 +234,6 @@ func (g *generation) noteToken(n int, at time.Time) {
 	if n == 0 {
 		g.ex.First = at
 	}
-	g.ex.Last, g.ex.Output = at, n+1
+	g.ex.Output = n + 1
 	g.srv.announce()
 }

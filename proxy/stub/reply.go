@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc64"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,7 +17,7 @@ type reply struct {
 	ex       *Exchange
 	keep     bool // the connection goes on afterwards
 	complete bool
-	bare     bool // no chunk framing: HTTP/1.0 or until-end
+	bare     bool // without chunk framing: HTTP/1.0 or until-end
 	chunk    []byte
 	timer    *time.Timer
 }
@@ -46,10 +45,6 @@ func (x *reply) serve() {
 	}
 	path, _, _ := strings.Cut(x.req.RequestURI, "?")
 	switch x.req.Method {
-	case http.MethodOptions:
-		x.head(200, "Access-Control-Allow-Credentials: true\r\nAccess-Control-Allow-Methods: GET, POST, DELETE, OPTIONS\r\n"+
-			"Access-Control-Allow-Headers: *\r\nContent-Type: text/html\r\nContent-Length: 0\r\n", nil)
-		x.complete = true
 	case http.MethodPost:
 		x.post(path, fault)
 	case http.MethodGet, http.MethodHead:
@@ -70,9 +65,9 @@ func (x *reply) fault() (Fault, error) {
 func (x *reply) get(path string) {
 	cfg := &x.srv.cfg
 	switch path {
-	case "/health", "/v1/health":
+	case "/health":
 		x.json(200, map[string]any{"status": "ok"})
-	case "/v1/models", "/models":
+	case "/v1/models":
 		x.json(200, map[string]any{"object": "list", "data": []any{map[string]any{
 			"id": Model, "object": "model", "created": x.req.arrived.Unix(), "owned_by": "llamacpp",
 			"meta": map[string]any{"n_ctx": cfg.Context, "n_ctx_train": cfg.Context, "n_vocab": 7225, "ftype": "none"},
@@ -104,25 +99,25 @@ func (x *reply) post(path string, fault Fault) {
 		x.refuse(http.StatusNotFound, "not_found_error", "File Not Found")
 		return
 	}
-	var ask ask
-	if err := json.Unmarshal(x.req.body, &ask); err != nil {
+	var p params
+	if err := json.Unmarshal(x.req.body, &p); err != nil {
 		x.refuse(http.StatusBadRequest, "invalid_request_error", "[json.exception.parse_error.101] "+err.Error())
 		return
 	}
 	switch path {
 	case "/tokenize":
-		tokens := make([]int, countTokens(ask.Content))
+		tokens := make([]int, countTokens(p.Content))
 		for i := range tokens {
-			for _, c := range []byte(ask.Content[4*i : min(4*i+4, len(ask.Content))]) {
+			for _, c := range []byte(p.Content[4*i : min(4*i+4, len(p.Content))]) {
 				tokens[i] = tokens[i]*31 + int(c)
 			}
 			tokens[i] %= 7225
 		}
 		x.json(200, map[string]any{"tokens": tokens})
 	case "/apply-template":
-		x.json(200, map[string]any{"prompt": ask.prompt()})
+		x.json(200, map[string]any{"prompt": p.prompt()})
 	default:
-		x.generate(d, &ask, fault)
+		x.generate(d, &p, fault)
 	}
 }
 
@@ -144,13 +139,13 @@ func jsonHead(n int) string {
 	return "Content-Type: application/json; charset=utf-8\r\nContent-Length: " + strconv.Itoa(n) + "\r\n"
 }
 
-// refuse writes an error and ends the connection, as llama-server does from status 400 on.
+// refuse writes an error. As with llama-server, the connection is closed from status 400 on.
 func (x *reply) refuse(status int, kind, message string) {
 	x.keep = x.keep && status < 400
 	x.json(status, map[string]any{"error": map[string]any{"code": status, "message": message, "type": kind}})
 }
 
-// head writes the reply's head, in one write with the body that goes with it.
+// head writes the reply's head and body in one write.
 func (x *reply) head(status int, fields string, body []byte) {
 	connection := "Connection: close\r\n"
 	if x.keep {
@@ -161,32 +156,28 @@ func (x *reply) head(status int, fields string, body []byte) {
 	x.write(append(msg, body...))
 }
 
-// write is one write call. What fails is noticed by the reader.
+// write is one write call. A failure ends the connection's reader.
 func (x *reply) write(p []byte) (at time.Time) {
 	at = time.Now()
 	if x.srv.cfg.Record {
 		x.srv.mu.Lock()
-		x.ex.Writes = append(x.ex.Writes, Write{At: at, N: len(p)})
+		x.ex.Writes++
 		x.ex.WireBytes += int64(len(p))
 		x.ex.WireSum = crc64.Update(x.ex.WireSum, crcTable, p)
-		if x.srv.cfg.KeepBytes {
-			x.ex.Wire = append(x.ex.Wire, p...)
-		}
 		x.srv.mu.Unlock()
 	}
 	_, _ = x.Write(p)
 	return at
 }
 
-// exactLast is how much of a wait is slept by Config.Exactly.
-const exactLast = 2 * time.Millisecond
+// preciseLast is how much of a wait Config.PreciseSleep sleeps.
+const preciseLast = 2 * time.Millisecond
 
-// sleepUntil waits for a moment; it returns false at once when gone is closed, or the Server.
+// sleepUntil waits until t. It returns false as soon as gone or the Server is closed.
 func (x *reply) sleepUntil(t time.Time, gone <-chan struct{}) bool {
-	exactly := x.srv.cfg.Exactly
-	if exactly != nil {
-		t = t.Add(-exactLast)
-		defer func() { exactly(time.Until(t.Add(exactLast))) }()
+	if precise := x.srv.cfg.PreciseSleep; precise != nil {
+		t = t.Add(-preciseLast)
+		defer func() { precise(time.Until(t.Add(preciseLast))) }()
 	}
 	d := time.Until(t)
 	if d <= 0 {
@@ -211,5 +202,3 @@ func (x *reply) sleepUntil(t time.Time, gone <-chan struct{}) bool {
 	x.timer.Stop()
 	return false
 }
-
-var _ net.Conn = (*conn)(nil)

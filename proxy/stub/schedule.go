@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// schedule draws a reply's words and gaps. It is a pure function of the seed and the request's body.
+// schedule draws a reply's words and gaps from the seed and the request's body.
 type schedule struct {
 	rng         *rand.Rand
 	gap, jitter time.Duration
@@ -18,7 +18,7 @@ func newSchedule(cfg *Config, body []byte) *schedule {
 	return &schedule{rng: rand.New(rand.NewPCG(cfg.Seed, h.Sum64())), gap: cfg.TokenGap, jitter: cfg.TokenJitter}
 }
 
-// id makes the reply's 32 characters.
+// id draws the reply's id of 32 characters.
 func (s *schedule) id() string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	b := make([]byte, 32)
@@ -36,7 +36,7 @@ func (s *schedule) next() time.Duration {
 	return s.gap - s.jitter + time.Duration(s.rng.Int64N(int64(2*s.jitter)+1))
 }
 
-// word draws a token's text: two syllables, now and then with a space before.
+// word appends a token's text: two syllables, one in eight with a space before.
 func (s *schedule) word(dst []byte) []byte {
 	const consonants, vowels = "bcdfghjklmnprstvw", "aeiou"
 	n := s.rng.Uint32()
@@ -53,5 +53,5 @@ func (s *schedule) word(dst []byte) []byte {
 	return dst
 }
 
-// countTokens is this server's tokeniser: a token is up to four bytes.
+// countTokens is the tokeniser: a token is up to four bytes.
 func countTokens(text string) int { return (len(text) + 3) / 4 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"net"
 	"net/http"
@@ -22,8 +21,8 @@ type Server struct {
 	listeners []net.Listener
 	conns     map[*conn]struct{}
 	exchanges []*Exchange
-	changed   chan struct{} // closed and replaced when an exchange changes while someone awaits it
-	awaiting  int           // calls of Await that wait
+	changed   chan struct{} // closed and replaced when an exchange changes while Await waits
+	awaiting  int           // calls of Await in progress
 	closed    bool
 
 	closing chan struct{}  // closed by Close
@@ -104,25 +103,23 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// request is one request, wholly read.
+// request is one request, read to its end.
 type request struct {
 	*http.Request
-	body      []byte // up to maxBody
-	bodyBytes int64
-	bodySum   uint64
-	arrived   time.Time
+	body    []byte // up to maxBody
+	arrived time.Time
 }
 
-// maxBody is how much of a body is kept; the rest is only counted.
+// maxBody is how much of a body is kept.
 const maxBody = 8 << 20
 
 // conn is one peer's connection.
 type conn struct {
 	net.Conn
 	srv      *Server
-	gone     chan struct{} // closed when the peer has closed, or we have
+	gone     chan struct{} // closed when either side has closed the connection
 	requests chan *request
-	shutting atomic.Bool // we closed it: what the reader sees then is not the peer's doing
+	shutting atomic.Bool // closed from this side: the end that the reader sees is not the peer's
 
 	mu   sync.Mutex // guards what follows
 	busy int        // requests read and not yet answered
@@ -135,7 +132,7 @@ func (c *conn) shut() {
 	_ = c.Close()
 }
 
-// reset closes it with a reset, where the network knows one.
+// reset closes it with a TCP reset; other connections are closed as by shut.
 func (c *conn) reset() {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
@@ -143,7 +140,7 @@ func (c *conn) reset() {
 	c.shut()
 }
 
-// read hands on requests until the connection ends.
+// read passes requests to answer until the connection ends.
 func (c *conn) read() {
 	defer c.srv.running.Done()
 	defer close(c.requests)
@@ -161,16 +158,13 @@ func (c *conn) read() {
 				return
 			}
 		}
-		sum := crc64.New(crcTable)
-		body := io.TeeReader(hr.Body, sum)
-		if r.body, err = io.ReadAll(io.LimitReader(body, maxBody)); err != nil {
+		if r.body, err = io.ReadAll(io.LimitReader(hr.Body, maxBody)); err != nil {
 			return
 		}
-		rest, err := io.Copy(io.Discard, body)
-		if err != nil {
+		if _, err := io.Copy(io.Discard, hr.Body); err != nil {
 			return
 		}
-		r.bodyBytes, r.bodySum, r.arrived = int64(len(r.body))+rest, sum.Sum64(), time.Now()
+		r.arrived = time.Now()
 		c.requests <- r
 	}
 }
@@ -233,7 +227,7 @@ func (c *conn) answer() {
 	}
 }
 
-// noteIfGone dates a close that came before its request was taken up.
+// noteIfGone records a close that came before answer took the request.
 func (s *Server) noteIfGone(c *conn, e *Exchange) {
 	select {
 	case <-c.gone:
@@ -246,7 +240,7 @@ func (s *Server) noteIfGone(c *conn, e *Exchange) {
 	}
 }
 
-// keepAlive reports whether the connection goes on behind its served'th request.
+// keepAlive reports whether the connection stays open after its served'th request.
 func (c *conn) keepAlive(r *request, served int) bool {
 	limit := c.srv.cfg.KeepAliveMax
 	return !r.Close && r.ProtoAtLeast(1, 1) && c.srv.cfg.KeepAlive > 0 && (limit < 0 || served < limit)

@@ -2,12 +2,12 @@ package stub
 
 import "sync"
 
-// slots are the server's places for requests, given out in the order of asking.
+// slots are the server's slots. Requests that find none free queue in order of arrival.
 type slots struct {
 	mu      sync.Mutex // guards what follows
 	busy    []bool
-	tasks   []int    // of the request that has or last had the slot
-	prompts []string // which it left in the slot's cache
+	tasks   []int    // task number of the slot's current or last request
+	prompts []string // in the slot's cache
 	waiting []chan int
 	task    int
 }
@@ -58,7 +58,7 @@ func (s *slots) free(prompt string) int {
 	return found
 }
 
-// abandon takes a waiting request out of the queue, or passes on the slot it was just given.
+// abandon takes a waiting request out of the queue. If it was just given a slot, the slot is released.
 func (s *slots) abandon(turn chan int) {
 	s.mu.Lock()
 	for i, w := range s.waiting {
@@ -85,7 +85,7 @@ func (s *slots) release(slot int) {
 	turn <- slot
 }
 
-// state copies what /slots shows.
+// state copies the fields that /slots shows.
 func (s *slots) state() (busy []bool, tasks []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -115,7 +115,7 @@ func (p *energyPipeline) deviceMetrics() (out []metrics.Device) {
 		out = append(out, metrics.Device{
 			ID: st.Info.UUID, Kind: string(st.Info.Kind), Readable: st.Condition == gpu.Live || st.Condition == gpu.Probing,
 			AgreementPPM: st.Agreement, Reopened: st.Reopens, Errors: st.Errors, Missed: st.Missed,
-			Demoted: st.Demotions, CPU: time.Duration(st.CPUNs),
+			Demoted: st.Demotions, CPU: time.Duration(st.CPUNs), LedgerEvents: p.LedgerEvents(st.Info.UUID),
 		})
 	}
 	return out

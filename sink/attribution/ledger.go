@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"sync/atomic"
 	"time"
 
 	"wattline/meter"
@@ -16,10 +17,12 @@ type deviceLedger struct {
 	channel   string // the last one that energySource was asked for, and its answer
 	answer    string
 	processor bool
-	models    []string       // by upstream: the model whose coefficients the ledger learns; "" not known yet
-	ledger    *energy.Ledger // nil until the first reading shows what the device can tell
-	last      energy.Balance // of the last row for table ledger
-	lastAt    int64          // when that was written
+	models    []string                     // by upstream: the model whose coefficients the ledger learns; "" not known yet
+	ledger    *energy.Ledger               // nil until the first reading shows what the device can tell
+	last      energy.Balance               // of the last row for table ledger
+	lastAt    int64                        // when that was written
+	dropped   atomic.Int64                 // events that did not fit into the settler's buffer
+	stats     atomic.Pointer[energy.Stats] // the ledger's, after the last pass; nil before
 
 	tempC, memB, limitMw meter.Int
 	others               bool // another process computes there
@@ -133,4 +136,50 @@ func (d *deviceLedger) setGauges(r *reading) {
 		d.others = !d.others
 		d.ledger.Event(energy.Event{Kind: energy.Contended, At: r.At, On: d.others})
 	}
+}
+
+// publishStats makes the ledger's counters visible to /metrics, and logs the first time that a limit was reached. Late and
+// unknown events are only counted: a busy machine has some.
+func (d *deviceLedger) publishStats() {
+	now := d.ledger.Stats()
+	was := d.stats.Load()
+	if was == nil {
+		was = &energy.Stats{}
+	} else if *was == now {
+		return
+	}
+	d.stats.Store(&now)
+	for _, c := range []struct {
+		was, now int64
+		message  string
+	}{
+		{was.UnqueuedDecodes, now.UnqueuedDecodes, "too many tokens at once for the energy ledger: it ignores some"},
+		{was.ForgottenPrefills, now.ForgottenPrefills, "too many prefills wait for their energy: the oldest are forgotten"},
+		{was.EarlyAverageCells, now.EarlyAverageCells, "the device is read too often for its averaging time: energy is placed less exactly"},
+		{was.UpstreamsOverLimit, now.UpstreamsOverLimit, "the energy ledger tells a limited number of upstreams apart: further ones count as the last"},
+	} {
+		if c.was == 0 && c.now > 0 {
+			d.cfg.Log.Warn(c.message, "device", d.name, "count", c.now)
+		}
+	}
+}
+
+// LedgerEvents counts, since the start, the events that the ledgers of a device could not attribute exactly, by kind.
+func (p *Pipeline) LedgerEvents(device string) map[string]int64 {
+	out := map[string]int64{}
+	for i, d := range p.settler.devices {
+		if p.devices[min(i, len(p.devices)-1)].target.Info.UUID != device { // the last ones are the processors' parts
+			continue
+		}
+		out["dropped"] += d.dropped.Load()
+		if s := d.stats.Load(); s != nil {
+			out["unknown"] += s.UnknownEvents
+			out["late"] += s.LateEvents
+			out["unqueued_decode"] += s.UnqueuedDecodes
+			out["forgotten_prefill"] += s.ForgottenPrefills
+			out["early_average_cell"] += s.EarlyAverageCells
+			out["upstream_over_limit"] += s.UpstreamsOverLimit
+		}
+	}
+	return out
 }

@@ -43,6 +43,7 @@ func (s *settler) process(now int64) {
 			continue
 		}
 		d.ledger.Advance(now)
+		d.publishStats()
 		s.collect(d)
 		if d.lastAt == 0 {
 			d.lastAt = now

@@ -166,10 +166,6 @@ func newSettler(cfg settlerConfig, devices ...string) *settler {
 		cfg: cfg, wake: make(chan struct{}, 1), wakeNow: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		waiting: map[uint64]*waitingRow{},
 	}
-	if n := len(cfg.Upstreams); n > maxUpstreams {
-		cfg.Log.Warn("coefficients are learnt for a limited number of upstreams; the others share the last one's",
-			"upstreams", n, "limit", maxUpstreams)
-	}
 	for i, name := range devices {
 		s.devices = append(s.devices, &deviceLedger{index: i, name: name, processor: i >= len(devices)-cfg.Processors, models: make([]string, maxUpstreams), cfg: &s.cfg})
 	}
@@ -234,6 +230,9 @@ func (s *settler) push(in *input) {
 	defer s.mu.Unlock()
 	if len(s.buffer) >= maxBuffer && in.rec == nil && in.reading == nil {
 		s.dropped++
+		for _, i := range in.to.devices {
+			s.devices[i].dropped.Add(1)
+		}
 		return
 	}
 	s.buffer = append(s.buffer, *in)

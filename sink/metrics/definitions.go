@@ -85,6 +85,7 @@ func Definitions() []Definition {
 		{semconv.MetricHWMemory, ObservedUpDown, "By", "Device memory in use.", device, nil},
 		{semconv.MetricHWUtilization, ObservedGauge, "1", "Utilisation as the driver reports it.", device, nil},
 		{semconv.MetricLedger, ObservedUpDown, "J", "The energy ledger since wattline started: counter = requests_active + requests_idle + pools + idle + residual. Table ledger.", with(device, semconv.Account), nil},
+		{semconv.MetricLedgerEvents, ObservedCounter, "{event}", "What the energy ledger could not attribute exactly: dropped, unknown, late and unqueued events, forgotten prefills, average cells released early, upstreams over its limit.", with(device, semconv.Result), nil},
 
 		{semconv.MetricReadable, ObservedGauge, "{device}", "1 while the device is read, 0 while it is lost or asleep.", device, nil},
 		{semconv.MetricAgreement, ObservedGauge, "1", "Joules that the energy counter counts per joule of the integrated power samples; not there until it is known.", device, nil},

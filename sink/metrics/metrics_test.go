@@ -234,7 +234,7 @@ func watched() Sources {
 		Traces: func() Export { return Export{Sent: 10, Dropped: 2, Failed: 3, Refused: 4, Waiting: 5} },
 		Pushes: func() Export { return Export{Sent: 6, Failed: 1} },
 		Devices: func() []Device {
-			return []Device{{ID: "GPU-1", Kind: semconv.HWGPU, Readable: true, AgreementPPM: meter.Some(990_000), Reopened: 1, Errors: 2, Missed: 3, Demoted: 4, CPU: time.Second}}
+			return []Device{{ID: "GPU-1", Kind: semconv.HWGPU, Readable: true, AgreementPPM: meter.Some(990_000), Reopened: 1, Errors: 2, Missed: 3, Demoted: 4, CPU: time.Second, LedgerEvents: map[string]int64{"late": 5}}}
 		},
 		Slots: func() []Slots {
 			return []Slots{{Route: "default", Looks: 9, Failed: 2, Bytes: 700, Found: 5, Unknown: 1, Waited: 2 * time.Second}}
@@ -314,6 +314,7 @@ func TestObservedMetricsAreTheSources(t *testing.T) {
 		{semconv.MetricAgreement, nil, 0.99, 0.99},
 		{semconv.MetricSamplerEvents, []string{semconv.Result, "missed"}, 3, 3},
 		{semconv.MetricSamplerCPU, nil, 1, 1},
+		{semconv.MetricLedgerEvents, []string{semconv.Result, "late"}, 5, 5},
 		{semconv.MetricSlotLooks, []string{semconv.Result, "answered"}, 7, 7},
 		{semconv.MetricSlotTime, nil, 2, 2},
 		{semconv.MetricSlotBytes, nil, 700, 700},

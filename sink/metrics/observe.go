@@ -33,6 +33,7 @@ type Device struct {
 	AgreementPPM                      meter.Int
 	Reopened, Errors, Missed, Demoted int
 	CPU                               time.Duration
+	LedgerEvents                      map[string]int64 // by kind
 }
 
 // Slots counts a route's polls of its upstream's slots and their results.
@@ -181,6 +182,9 @@ func (s observer) sampled(d Device) {
 	s.put(semconv.MetricSamplerCPU, d.CPU.Seconds(), id...)
 	for what, n := range map[string]int{"reopened": d.Reopened, "error": d.Errors, "missed": d.Missed, "demoted": d.Demoted} {
 		s.put(semconv.MetricSamplerEvents, float64(n), append(slices.Clip(id), attribute.String(semconv.Result, what))...)
+	}
+	for what, n := range d.LedgerEvents {
+		s.put(semconv.MetricLedgerEvents, float64(n), append(slices.Clip(id), attribute.String(semconv.Result, what))...)
 	}
 }
 

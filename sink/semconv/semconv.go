@@ -176,6 +176,7 @@ const (
 	MetricEnergyPerToken = "wattline.request.energy_per_token"
 	MetricSettled        = "wattline.requests.settled"
 	MetricLedger         = "wattline.ledger.energy"
+	MetricLedgerEvents   = "wattline.ledger.events"
 	MetricPowerLimit     = "wattline.device.power.limit"
 	MetricThrottled      = "wattline.device.throttled"
 

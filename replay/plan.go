@@ -32,11 +32,13 @@ type SkippedCell struct {
 // trial, the indexes of the cells in the order in which they run.
 type Plan struct {
 	Spec    Spec          `json:"spec"`
-	Corpus  string        `json:"corpus"` // SHA-256 of the tasks' texts
+	Corpus  string        `json:"corpus"`            // SHA-256 of the tasks' texts, or of the dataset
+	Dataset *Dataset      `json:"dataset,omitempty"` // nil: prompts are generated
 	Cells   []Cell        `json:"cells"`
 	Order   [][]int       `json:"order"`
 	Dropped []SkippedCell `json:"dropped,omitempty"`
-	// Hash names the workload: SHA-256 over everything above but Dropped.
+	// Hash names the workload: SHA-256 over Spec, Corpus, Cells and Order. For a dataset, whose sizes depend on the
+	// server's tokenizer, the lines that were left out stand for the sizes.
 	Hash string `json:"hash"`
 }
 
@@ -62,7 +64,12 @@ func Compile(s Spec, corpus string, context int) (*Plan, error) {
 		return nil, fmt.Errorf("no cell fits the server's context of %d tokens a slot: the smallest, %s, needs %d; ask for smaller sizes or start the server with a larger --ctx-size",
 			context, least, least.PromptTokens+least.OutputTokens)
 	}
-	for t := range s.Trials {
+	return p, p.finish(p.Corpus, p.Cells)
+}
+
+// finish draws the order of the cells and hashes the plan, with cells and corpus as given.
+func (p *Plan) finish(corpus string, cells []Cell) error {
+	for t := range p.Spec.Trials {
 		p.Order = append(p.Order, rand.New(p.source("order", t)).Perm(len(p.Cells)))
 	}
 	text, err := json.Marshal(struct {
@@ -70,13 +77,13 @@ func Compile(s Spec, corpus string, context int) (*Plan, error) {
 		Corpus string
 		Cells  []Cell
 		Order  [][]int
-	}{p.Spec, p.Corpus, p.Cells, p.Order})
+	}{p.Spec, corpus, cells, p.Order})
 	if err != nil {
-		return nil, fmt.Errorf("replay: plan: %w", err)
+		return fmt.Errorf("replay: plan: %w", err)
 	}
 	sum := sha256.Sum256(text)
 	p.Hash = hex.EncodeToString(sum[:])
-	return p, nil
+	return nil
 }
 
 // grid is the cells that were asked for, each once, in the order of asking.

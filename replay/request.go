@@ -1,13 +1,17 @@
 package replay
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Request is one request to be sent.
 type Request struct {
 	Key
 	Warmup      bool
 	Cell        Cell
-	Prompt      string // the user message
+	Prompt      string          // the user message
+	Messages    json.RawMessage // instead of Prompt: all messages, as a dataset has them
 	Cache       Cache
 	Forced      bool // exactly Cell.OutputTokens
 	Seed        uint32

@@ -123,6 +123,7 @@ type Workload struct {
 	PlanHash    string        `json:"plan_sha256"`
 	Corpus      string        `json:"corpus_sha256"`
 	Spec        Spec          `json:"spec"`
+	Dataset     *Dataset      `json:"dataset,omitempty"`  // null: prompts were generated
 	Dropped     []SkippedCell `json:"dropped"`            // did not fit the context
 	Skipped     []SkippedCell `json:"skipped"`            // did not fit the budget
 	NotIdle     []string      `json:"restless,omitempty"` // cells after which the device did not come back to rest in time

@@ -24,8 +24,9 @@ func (r *Run) series(ok []*Exchange) []Series {
 	var tasks []string
 	ran := map[Cell]bool{}
 	for _, e := range ok {
-		ran[e.Cell] = true
-		prompts, outputs, tasks = append(prompts, e.Cell.PromptTokens), append(outputs, e.Cell.OutputTokens), append(tasks, e.Cell.Task)
+		c := r.Plan.Cells[e.Key.Cell]
+		ran[c] = true
+		prompts, outputs, tasks = append(prompts, c.PromptTokens), append(outputs, c.OutputTokens), append(tasks, c.Task)
 	}
 	prompts, outputs, tasks = distinct(prompts), distinct(outputs), distinct(tasks)
 	if len(ran) < 2 || len(ran) != len(prompts)*len(outputs)*len(tasks) {
@@ -33,7 +34,7 @@ func (r *Run) series(ok []*Exchange) []Series {
 	}
 	var out []Series
 	cut := func(name string, of func(Cell) bool) {
-		list := slices.DeleteFunc(slices.Clone(ok), func(e *Exchange) bool { return !of(e.Cell) })
+		list := slices.DeleteFunc(slices.Clone(ok), func(e *Exchange) bool { return !of(r.Plan.Cells[e.Key.Cell]) })
 		out = append(out, Series{
 			Name: name, Requests: len(list), TTFTMs: StatOf(each(list, ttftMs)).Mean, TokensPerSecond: StatOf(each(list, (*Exchange).TokensPerSecond)).Mean,
 			DecodeTPS: StatOf(each(list, (*Exchange).DecodeTPS)).Mean, TokensPerJoule: tokensPerJoule(list),

@@ -48,6 +48,9 @@ type Spec struct {
 	Tasks        []string `yaml:"tasks" json:"tasks"`
 	PromptSizes  Sizes    `yaml:"prompt_sizes" json:"prompt_sizes"`
 	OutputTokens Sizes    `yaml:"output_tokens" json:"output_tokens"`
+	// Dataset is the path of a file with the user's own requests, see [ReadDataset]. It replaces Tasks, PromptSizes and
+	// Cells; OutputTokens then has one size, for records that have none.
+	Dataset string `yaml:"dataset" json:"dataset,omitempty"`
 	// Cells are combinations of their own, instead of the whole grid of the three lists.
 	Cells []Cell `yaml:"cells" json:"cells,omitempty"`
 
@@ -194,7 +197,9 @@ func (s Spec) Complete(tasks []string) (Spec, error) {
 	if s.Name == "" {
 		s.Name = "custom"
 	}
-	if len(s.Cells) == 0 {
+	if s.Dataset != "" {
+		s.OutputTokens = orDefault(s.OutputTokens, Sizes{256})
+	} else if len(s.Cells) == 0 {
 		s.Tasks = orDefault(s.Tasks, []string{"coding"})
 		s.PromptSizes = orDefault(s.PromptSizes, Sizes{1000, 10000, 100000})
 		s.OutputTokens = orDefault(s.OutputTokens, Sizes{256})
@@ -226,6 +231,12 @@ func (s *Spec) refuse(tasks []string) error {
 		}
 	}
 	switch {
+	case s.Dataset != "" && len(s.Tasks)+len(s.PromptSizes)+len(s.Cells) > 0:
+		return fmt.Errorf("a dataset has its own prompts: leave out either it or tasks, prompt sizes and cells")
+	case s.Dataset != "" && len(s.OutputTokens) > 1:
+		return fmt.Errorf("a dataset takes one output size, for the requests that have none")
+	case s.Dataset != "" && s.Cache == Warm:
+		return fmt.Errorf("the prompts of a dataset cannot be warm, as they differ: use --cache cold or natural")
 	case s.Cache != Cold && s.Cache != Warm && s.Cache != Natural:
 		return fmt.Errorf("there is no cache mode %q; there are: cold, warm, natural", s.Cache)
 	case s.Length != Forced && s.Length != NaturalLength:

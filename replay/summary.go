@@ -16,7 +16,7 @@ func (r *Run) Results() *Results {
 		Timestamp: r.StartedAt.UTC().Truncate(time.Second), PromptsTested: len(ok),
 		Errors: len(r.Exchanges) - len(ok), Server: r.Server, Definitions: Definitions(),
 		Workload: Workload{
-			Name: r.Plan.Spec.Name, PlanHash: r.Plan.Hash, Corpus: r.Plan.Corpus, Spec: r.Plan.Spec,
+			Name: r.Plan.Spec.Name, PlanHash: r.Plan.Hash, Corpus: r.Plan.Corpus, Spec: r.Plan.Spec, Dataset: r.Plan.Dataset,
 			Dropped: r.Plan.Dropped, Skipped: r.Skipped, NotIdle: r.NotIdle, Interrupted: r.Interrupted, Failure: r.Failure,
 		},
 		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),

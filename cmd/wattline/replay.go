@@ -32,6 +32,7 @@ type replayRunCmd struct {
 	Full         bool           `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
 	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
 	ConfigFile   string         `help:"Workload file (YAML or JSON). Flags override it." type:"existingfile" placeholder:"FILE" group:"Workload"`
+	Dataset      string         `help:"File with your own prompts, one JSON object a line: prompt, messages or conversations, and max_tokens." type:"existingfile" placeholder:"FILE" group:"Workload"`
 	Task         []string       `help:"Tasks to run: ${tasks}." placeholder:"NAME,..." group:"Workload"`
 	PromptSizes  []string       `help:"Prompt sizes in tokens, e.g. 1k,10k,100k." placeholder:"N,..." group:"Workload"`
 	OutputTokens []string       `help:"Output sizes in tokens." aliases:"max-output-tokens" placeholder:"N,..." group:"Workload"`
@@ -55,6 +56,7 @@ type replayRunCmd struct {
 	Quiet   bool     `help:"Do not show progress." group:"Results"`
 
 	objectives []replay.Objective // of Goodput
+	dataset    *replay.Dataset    // of Dataset, or of the workload file
 }
 
 // Run runs the workload, writes the files and prints the report.
@@ -100,7 +102,7 @@ func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 	}
 	cfg := session.Config{
 		Endpoint: c.Endpoint, Admin: c.Admin, APIKey: key, Agent: "wattline-replay/" + version(), LoadTimeout: c.LoadTimeout,
-		Spec: spec, Stress: c.Stress, Budget: c.budget(spec.Name), Rest: c.Rest, Objectives: c.objectives,
+		Spec: spec, Dataset: c.dataset, Stress: c.Stress, Budget: c.budget(spec.Name), Rest: c.Rest, Objectives: c.objectives,
 		Say: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }, Log: a.log,
 	}
 	if !c.Quiet && isTerminal(a.stderr) {
@@ -196,8 +198,13 @@ func (c *replayRunCmd) spec() (replay.Spec, error) {
 		s = replay.Full()
 	case c.Stress:
 		s = replay.Stress(1)
+	case c.Dataset != "":
+		s = replay.Spec{Name: "dataset"}
 	case custom:
 		s = replay.Spec{Name: "custom"}
+	}
+	if err := c.readDataset(&s); err != nil {
+		return s, err
 	}
 	var err error
 	if len(c.Task) > 0 {
@@ -229,6 +236,29 @@ func (c *replayRunCmd) spec() (replay.Spec, error) {
 	}
 	_, err = s.Complete(prompt.Tasks()) // checks the workload before the server is asked
 	return s, err
+}
+
+// readDataset reads the file of --dataset, or of the workload file's key dataset, which is relative to that file.
+func (c *replayRunCmd) readDataset(s *replay.Spec) error {
+	path := s.Dataset
+	if c.Dataset != "" {
+		if c.Full || len(c.Task)+len(c.PromptSizes) > 0 {
+			return errors.New("--dataset has its own prompts: leave out --full, --task and --prompt-sizes")
+		}
+		s.Tasks, s.PromptSizes, s.Cells, s.Dataset = nil, nil, nil, c.Dataset
+		path = c.Dataset
+	} else if path != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(c.ConfigFile), path)
+	}
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the user names it
+	if err != nil {
+		return fmt.Errorf("the dataset cannot be read: %w", err)
+	}
+	c.dataset, err = replay.ReadDataset(path, text)
+	return err
 }
 
 // override replaces settings of the workload with flags that were given.

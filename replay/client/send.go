@@ -34,14 +34,14 @@ const (
 
 // chatRequest is the body of one measured request.
 type chatRequest struct {
-	Messages      []map[string]string `json:"messages"`
-	Stream        bool                `json:"stream"`
-	StreamOptions map[string]bool     `json:"stream_options"`
-	MaxTokens     int                 `json:"max_tokens"`
-	IgnoreEOS     bool                `json:"ignore_eos"`
-	CachePrompt   bool                `json:"cache_prompt"`
-	Temperature   float64             `json:"temperature"`
-	Seed          uint32              `json:"seed"`
+	Messages      json.RawMessage `json:"messages"`
+	Stream        bool            `json:"stream"`
+	StreamOptions map[string]bool `json:"stream_options"`
+	MaxTokens     int             `json:"max_tokens"`
+	IgnoreEOS     bool            `json:"ignore_eos"`
+	CachePrompt   bool            `json:"cache_prompt"`
+	Temperature   float64         `json:"temperature"`
+	Seed          uint32          `json:"seed"`
 }
 
 // Send sends one request and returns what happened; it never fails, an error is in the Exchange. A 503
@@ -62,8 +62,12 @@ func (c *Client) Send(ctx context.Context, r *replay.Request) *replay.Exchange {
 
 func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 	ex := &replay.Exchange{Key: r.Key, Warmup: r.Warmup, Cell: r.Cell, ScheduledAt: r.ScheduledAt}
+	messages := r.Messages
+	if messages == nil {
+		messages = userMessage(r.Prompt)
+	}
 	body, err := json.Marshal(chatRequest{
-		Messages: userMessage(r.Prompt), Stream: true, StreamOptions: map[string]bool{"include_usage": true},
+		Messages: messages, Stream: true, StreamOptions: map[string]bool{"include_usage": true},
 		MaxTokens: r.Cell.OutputTokens, IgnoreEOS: r.Forced, CachePrompt: r.Cache != replay.Cold, Seed: r.Seed,
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -137,10 +138,15 @@ func (c *Client) notLlama(err error) error {
 
 // Count implements prompt.Counter: the chat template around one user message, then the tokenizer.
 func (c *Client) Count(ctx context.Context, content string) (int, error) {
+	return c.CountMessages(ctx, userMessage(content))
+}
+
+// CountMessages counts the tokens of a conversation, the chat template included.
+func (c *Client) CountMessages(ctx context.Context, messages json.RawMessage) (int, error) {
 	var templated struct {
 		Prompt *string `json:"prompt"`
 	}
-	if err := c.ask(ctx, "/apply-template", map[string]any{"messages": userMessage(content)}, &templated); err != nil {
+	if err := c.ask(ctx, "/apply-template", map[string]any{"messages": messages}, &templated); err != nil {
 		return 0, c.notLlama(err)
 	}
 	if templated.Prompt == nil {
@@ -156,8 +162,13 @@ func (c *Client) Count(ctx context.Context, content string) (int, error) {
 	return len(tokens.Tokens), nil
 }
 
-func userMessage(content string) []map[string]string {
-	return []map[string]string{{"role": "user", "content": content}}
+// userMessage is a conversation of one message of the user.
+func userMessage(content string) json.RawMessage {
+	text, err := json.Marshal([]map[string]string{{"role": "user", "content": content}})
+	if err != nil {
+		panic(err) // texts can be marshalled
+	}
+	return text
 }
 
 func baseName(path string) string {

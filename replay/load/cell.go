@@ -88,6 +88,11 @@ func (r *Runner) prepare(ctx context.Context, trial, cell int) (*source, error) 
 	text := ""
 	next := func(i int) (_ *replay.Request, err error) {
 		k := replay.Key{Trial: trial, Cell: cell, Index: i}
+		if d := r.cfg.Plan.Dataset; d != nil {
+			req := r.request(k, "")
+			d.Send(req, i)
+			return req, nil
+		}
 		if s.Cache != replay.Warm || i == 0 { // warm ones are all the same
 			if text, err = r.prompt(ctx, k); err != nil {
 				return nil, err

@@ -491,3 +491,45 @@ func TestScheduledTimesAreThePlans(t *testing.T) {
 		}
 	})
 }
+
+// TestDataset: the records of a dataset are sent in their order and with their own sizes, again from the first after the
+// last, in a closed and in an open loop; the warm-up corrects their counted sizes.
+func TestDataset(t *testing.T) {
+	for _, rate := range []float64{0, 20} {
+		synctest.Test(t, func(t *testing.T) {
+			d, err := replay.ReadDataset("mine.jsonl", []byte(`{"prompt": "a", "max_tokens": 2}`+"\n"+`{"prompt": "b", "max_tokens": 4}`+"\n"+`{"prompt": "c"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range d.Lines {
+				d.Lines[i].PromptTokens = 100 * (i + 1)
+			}
+			s, err := replay.Spec{Dataset: "mine.jsonl", OutputTokens: replay.Sizes{6}, Requests: 5, Rate: rate}.Complete(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := replay.CompileDataset(s, d, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			odd := &offsetServer{server: &server{perToken: time.Microsecond, gap: time.Microsecond}, by: 2}
+			run, err := Run(t.Context(), Config{Plan: p, Sender: odd, Prompts: &brittle{}, Sleep: time.Sleep, Offset: func(n int) { d.Shift(n); odd.by = 0 }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent, _ := measured(odd.server)
+			var got []string
+			for _, r := range sent {
+				got = append(got, fmt.Sprintf("%s %d x %d", r.Messages[len(`[{"role":"user","content":"`):][:1], r.Cell.PromptTokens, r.Cell.OutputTokens))
+			}
+			if want := "a 102 x 2, b 202 x 4, c 302 x 6, a 102 x 2, b 202 x 4"; strings.Join(got, ", ") != want {
+				t.Errorf("rate %g: sent %s, want %s", rate, strings.Join(got, ", "), want)
+			}
+			for _, c := range run.Check() {
+				if c.State == replay.Failed {
+					t.Errorf("rate %g: %+v", rate, c)
+				}
+			}
+		})
+	}
+}

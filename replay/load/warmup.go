@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"wattline/replay"
@@ -26,10 +27,8 @@ const (
 func (r *Runner) warmUp(ctx context.Context) error {
 	sizes := []int{warmupSmall, warmupLarge}
 	task := r.cfg.Plan.Cells[0].Task
-	small, large := r.cfg.Plan.Cells[0].PromptTokens, 0
-	for _, c := range r.cfg.Plan.Cells {
-		small, large = min(small, c.PromptTokens), max(large, c.PromptTokens)
-	}
+	all := r.cfg.Plan.PromptSizes()
+	small, large := slices.Min(all), slices.Max(all)
 	sizes[0], sizes[1] = min(max(sizes[0], small), large), min(sizes[1], large)
 	r.cfg.Say("warming up")
 	sent, err := r.warmSizes(ctx, task, sizes)
@@ -57,9 +56,10 @@ func (r *Runner) warmSizes(ctx context.Context, task string, sizes []int) (sent 
 		if err != nil {
 			return nil, err
 		}
-		if got := ex.PromptTokens(); i == 0 && got.Valid && int(got.V) != n && r.cfg.Offset != nil {
-			r.cfg.Offset(int(got.V) - n)
-			r.cfg.Say("the server evaluates %+d tokens beside those its tokenizer counts; prompts are sized accordingly", int(got.V)-n)
+		if got := ex.PromptTokens(); i == 0 && got.Valid && int(got.V) != ex.Cell.PromptTokens && r.cfg.Offset != nil {
+			offset := int(got.V) - ex.Cell.PromptTokens
+			r.cfg.Offset(offset)
+			r.cfg.Say("the server evaluates %+d tokens beside those its tokenizer counts; prompts are sized accordingly", offset)
 			if ex, err = r.throwAway(ctx, task, n, i, warmupTokens); err != nil {
 				return nil, err
 			}
@@ -114,14 +114,18 @@ func (r *Runner) throwAway(ctx context.Context, task string, size, nth, tokens i
 }
 
 func (r *Runner) throwAwayRequest(ctx context.Context, task string, size, nth, tokens int) (*replay.Request, error) {
-	text, err := r.cfg.Prompts.Make(ctx, task, size, r.cfg.Plan.WarmupSeed(nth))
-	if err != nil {
-		return nil, err
-	}
-	return &replay.Request{
-		Key: replay.Key{Cell: -1, Index: nth}, Warmup: true, Prompt: text, Cache: replay.Cold, Forced: true,
+	req := &replay.Request{
+		Key: replay.Key{Cell: -1, Index: nth}, Warmup: true, Cache: replay.Cold, Forced: true,
 		Cell: replay.Cell{Task: task, PromptTokens: size, OutputTokens: tokens},
-	}, nil
+	}
+	if d := r.cfg.Plan.Dataset; d != nil {
+		d.Send(req, d.Nearest(size))
+		req.Cell.OutputTokens = tokens
+		return req, nil
+	}
+	var err error
+	req.Prompt, err = r.cfg.Prompts.Make(ctx, task, size, r.cfg.Plan.WarmupSeed(nth))
+	return req, err
 }
 
 func (r *Runner) sendThrowAway(ctx context.Context, req *replay.Request) (*replay.Exchange, error) {

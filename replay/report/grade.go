@@ -50,6 +50,9 @@ func grade(r *replay.Results, f Figure, replyMin, replyMax int, value func(repla
 	case s.Cache != replay.Cold:
 		g.Why = "not graded: the guide's bands are of prompts that were not cached (--cache cold)"
 		return g
+	case r.Workload.Dataset != nil:
+		g.Why = "not graded: the guide's bands are of prompts of one size, and a dataset's differ"
+		return g
 	}
 	var best *replay.CellResult // the longest reply that qualifies
 	for i := range r.Cells {

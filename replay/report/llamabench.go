@@ -21,7 +21,7 @@ func LlamaBench(w io.Writer, runs []LabelledRun) error {
 	var left, builds []string
 	for _, run := range runs {
 		r := run.Results
-		if several(r) || r.Workload.Spec.Cache != replay.Cold {
+		if several(r) || r.Workload.Spec.Cache != replay.Cold || r.Workload.Dataset != nil {
 			left = append(left, run.Label)
 			continue
 		}
@@ -42,7 +42,7 @@ func LlamaBench(w io.Writer, runs []LabelledRun) error {
 		fmt.Fprintf(b, "\nbuild: %s; through HTTP and wattline, not llama-bench's own loop\n", strings.Join(builds, ", "))
 	}
 	for _, l := range left {
-		fmt.Fprintf(b, "\n%s is left out: several requests in flight or a warm cache is not what llama-bench measures\n", l)
+		fmt.Fprintf(b, "\n%s is left out: several requests in flight, a warm cache or prompts of different sizes are not what llama-bench measures\n", l)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -56,12 +56,21 @@ func fixed(namesAndValues ...string) func(*Measured) [][2]string {
 	return func(*Measured) [][2]string { return out }
 }
 
-// fittingContext holds twice the largest request in each slot.
-func fittingContext(m *Measured) [][2]string {
+// largestRequest is how many tokens the largest request needed.
+func largestRequest(r *replay.Results) int {
+	if d := r.Workload.Dataset; d != nil {
+		return d.LargestTokens
+	}
 	most := 0
-	for _, c := range m.Results.Cells {
+	for _, c := range r.Cells {
 		most = max(most, c.PromptTokens+c.OutputTokens)
 	}
+	return most
+}
+
+// fittingContext holds twice the largest request in each slot.
+func fittingContext(m *Measured) [][2]string {
+	most := largestRequest(m.Results)
 	const block = 256
 	slot := (2*most + block - 1) / block * block
 	return [][2]string{{"--ctx-size", strconv.Itoa(slot * m.Results.Server.Slots)}}
@@ -128,11 +137,9 @@ func stalls(m *Measured) string {
 
 func tooMuchContext(m *Measured) string {
 	r := m.Results
-	most := 0
-	for _, c := range r.Cells {
-		most = max(most, c.PromptTokens+c.OutputTokens)
-	}
-	if r.Server == nil || most == 0 || len(r.Workload.Skipped) > 0 || float64(r.Server.ContextTokens) <= spaciousContext*float64(most) {
+	most := largestRequest(r)
+	tooLong := r.Workload.Dataset != nil && len(r.Workload.Dropped) > 0
+	if r.Server == nil || most == 0 || tooLong || len(r.Workload.Skipped) > 0 || float64(r.Server.ContextTokens) <= spaciousContext*float64(most) {
 		return ""
 	}
 	return fmt.Sprintf("a slot holds %d tokens, the largest request needed %d", r.Server.ContextTokens, most)

@@ -34,11 +34,15 @@ func Subtitle(r *replay.Results) string {
 	if r.Server != nil {
 		build = ", llama-server " + r.Server.Build
 	}
+	dataset := ""
+	if d := r.Workload.Dataset; d != nil {
+		dataset = fmt.Sprintf(", %d records of %s (SHA-256 %.12s)", d.Records, d.File, d.SHA256)
+	}
 	simulated := ""
 	if r.Energy.Simulated {
 		simulated = "; the energy is SIMULATED"
 	}
-	return fmt.Sprintf("%s%s: %s, %s, %s cache, %s length, %d trials, seed %d, plan %.12s, %s%s", r.Model, build, r.Workload.Name, load, s.Cache,
+	return fmt.Sprintf("%s%s: %s%s, %s, %s cache, %s length, %d trials, seed %d, plan %.12s, %s%s", r.Model, build, r.Workload.Name, dataset, load, s.Cache,
 		s.Length, s.Trials, s.Seed, r.Workload.PlanHash, r.Timestamp.Format("2006-01-02 15:04 MST"), simulated)
 }
 

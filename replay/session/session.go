@@ -28,9 +28,10 @@ type Config struct {
 	LoadTimeout time.Duration
 
 	Spec       replay.Spec
-	Stress     bool          // the concurrency depends on the server's slots, and a steady temperature ends a cell
-	Budget     time.Duration // cells predicted to go beyond it are skipped; 0: none
-	Rest       time.Duration // how long a device may take to be back at rest between cells
+	Dataset    *replay.Dataset // the user's own requests, nil for generated prompts
+	Stress     bool            // the concurrency depends on the server's slots, and a steady temperature ends a cell
+	Budget     time.Duration   // cells predicted to go beyond it are skipped; 0: none
+	Rest       time.Duration   // how long a device may take to be back at rest between cells
 	Objectives []replay.Objective
 
 	Say      func(format string, args ...any) // one line for the user
@@ -77,16 +78,36 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 	if cfg.Stress && spec.Concurrency == 0 && spec.Rate == 0 {
 		spec.Concurrency = replay.Stress(s.Server.Slots).Concurrency
 	}
-	if spec, err = spec.Complete(prompt.Tasks()); err != nil {
-		return nil, &SettingError{err}
-	}
-	if s.Plan, err = replay.Compile(spec, prompt.Corpus(), s.Server.ContextTokens); err != nil {
+	if s.Plan, err = s.compile(ctx, spec); err != nil {
 		return nil, err
 	}
 	for _, d := range s.Plan.Dropped {
 		cfg.Say("not run: %s: %s", d.Cell, d.Reason)
 	}
 	return s, nil
+}
+
+// compile makes the plan for the server. The prompts of a dataset are counted by the server's tokenizer first.
+func (s *Session) compile(ctx context.Context, spec replay.Spec) (*replay.Plan, error) {
+	d := s.cfg.Dataset
+	if d != nil && spec.Requests == 0 && spec.Duration == 0 {
+		spec.Requests = d.Records
+	}
+	spec, err := spec.Complete(prompt.Tasks())
+	if err != nil {
+		return nil, &SettingError{err}
+	}
+	if d == nil {
+		return replay.Compile(spec, prompt.Corpus(), s.Server.ContextTokens)
+	}
+	s.cfg.Say("%s: counting the tokens of %d prompts", d.File, d.Records)
+	for i := range d.Lines {
+		r := &d.Lines[i]
+		if r.PromptTokens, err = s.Client.CountMessages(ctx, r.Messages); err != nil {
+			return nil, fmt.Errorf("%s, line %d: %w", d.File, r.Line, err)
+		}
+	}
+	return replay.CompileDataset(spec, d, s.Server.ContextTokens)
 }
 
 func newRunID() string {
@@ -171,7 +192,13 @@ func (s *Session) loadConfig() load.Config {
 	maker := &prompt.Maker{Counter: s.Client}
 	cfg := load.Config{
 		Plan: s.Plan, Sender: s.Client, Prompts: maker, Slots: s.Server.Slots, Budget: s.cfg.Budget,
-		Offset: func(n int) { maker.Offset += n }, CPU: load.ProcessCPU, Say: s.cfg.Say, Progress: s.cfg.Progress,
+		Offset: func(n int) {
+			maker.Offset += n
+			if s.Plan.Dataset != nil {
+				s.Plan.Dataset.Shift(n)
+			}
+		},
+		CPU: load.ProcessCPU, Say: s.cfg.Say, Progress: s.cfg.Progress,
 	}
 	if cfg.Progress != nil {
 		cfg.Say = func(format string, args ...any) { s.cfg.Say(load.ClearLine+format, args...) }

@@ -82,7 +82,7 @@ func chartRunOf(run report.LabelledRun) chartRun {
 	list := slices.Clone(run.Run.Exchanges)
 	slices.SortStableFunc(list, func(a, b *replay.Exchange) int { return a.StartedAt.Compare(b.StartedAt) })
 	begin := list[0].StartedAt
-	out.lanes(list, begin, index)
+	out.lanes(list, begin, func(e *replay.Exchange) (int, bool) { i, ok := index[run.Run.Plan.Cells[e.Key.Cell]]; return i, ok })
 	for i := range out.Cells {
 		slices.Sort(out.Cells[i].TTFTMs)
 		slices.Sort(out.Cells[i].TPOTMs)
@@ -92,10 +92,10 @@ func chartRunOf(run report.LabelledRun) chartRun {
 }
 
 // lanes puts each request into the first lane that is free when it starts.
-func (c *chartRun) lanes(list []*replay.Exchange, begin time.Time, index map[replay.Cell]int) {
+func (c *chartRun) lanes(list []*replay.Exchange, begin time.Time, cellOf func(*replay.Exchange) (int, bool)) {
 	var free []float64 // when each lane is free
 	for _, e := range list {
-		i, ok := index[e.Cell]
+		i, ok := cellOf(e)
 		if !ok {
 			continue
 		}

@@ -10,15 +10,15 @@ const (
 	ChannelBuffer  Channel = "ring"    // driver's timestamped samples
 	ChannelInstant Channel = "instant" // polled power, shortest window
 	ChannelAverage Channel = "average" // polled power, averaged over a window (often 1 s)
-	ChannelCounter Channel = "counter" // cumulative energy; as a shape only where there is nothing finer
+	ChannelCounter Channel = "counter" // cumulative energy; gives the profile only where there is nothing finer
 )
 
-// Contention says whether somebody else computes on a device.
+// Contention reports whether another process computes on a device.
 type Contention uint8
 
 // The states of contention.
 const (
-	ContentionUnknown Contention = iota // the process list, or whose processes are ours, is not known
+	ContentionUnknown Contention = iota // the process list, or which processes are the upstream's, is not known
 	ContentionNone                      // only the upstream's processes
 	ContentionOther                     // another process computes there too
 )
@@ -32,8 +32,7 @@ func (c Contention) MarshalText() ([]byte, error) { return []byte(c.String()), n
 // Batch is what the sampler obtained from one device in one round. It is handed to Config.Handle on
 // that device's goroutine; its slices are only valid during the call. Times are Clock stamps.
 //
-// Ticks and Samples are as the device gave them: lags are told, not removed, because they are learnt
-// better as time goes by. Whoever integrates takes the power at load time t from Samples at t +
+// Ticks and Samples are as the device gave them: lags are reported, not removed, because the estimates improve with time. To integrate, take the power at load time t from Samples at t +
 // ProfileLagNs and the counter from Ticks at t + TickLagNs.
 type Batch struct {
 	Device int // place in Config.Targets
@@ -47,10 +46,10 @@ type Batch struct {
 	Ended string
 
 	// At is the moment of this batch, as a recording gives it.
-	At     int64
-	looked bool // status or processes were asked for
+	At         int64
+	statusRead bool // status or processes were asked for
 
-	Ticks   []Tick   // every look at the energy counter, ascending
+	Ticks   []Tick   // every read at the energy counter, ascending
 	Samples []Sample // of the finest trusted channel, ascending
 	Through int64    // no Sample with an earlier At will follow in this epoch
 
@@ -66,7 +65,7 @@ type Batch struct {
 	// Disputed: counter and integrated power disagree and it is not known which one errs.
 	Disputed bool
 
-	// Status is what the device told last beside power, StatusAt when; 0 where it was not asked in this
+	// Status is the last state read beside power, StatusAt when that was; 0 where it was not read in this
 	// round.
 	StatusAt int64
 	Status   Status

@@ -10,9 +10,9 @@ import (
 	"wattline/meter"
 )
 
-// TestTheBoundIsKnownSoon: a sound card at rest, at work and between. Ten seconds after the start a second of rest is
-// known within 5 %, however seldom the counter is looked at then, and no second is marked.
-func TestTheBoundIsKnownSoon(t *testing.T) {
+// TestBoundAfterStart: a healthy card that is idle, busy, and busy now and then. From ten seconds after the start
+// an idle second is known within 5 %, although the counter is then read every 4 s only, and no second is marked.
+func TestBoundAfterStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock, f := gpu.NewClock(), sim.Healthy()
 		f.EnergyCall = 3500 * time.Microsecond
@@ -44,10 +44,10 @@ func TestTheBoundIsKnownSoon(t *testing.T) {
 		if len(rows) < rest+60 {
 			t.Fatalf("%d rows", len(rows))
 		}
-		for rows[len(rows)-1].Marked == "stopped" { // what no sample had come for
+		for rows[len(rows)-1].Marked == "stopped" { // no sample had come yet
 			rows = rows[:len(rows)-1]
 		}
-		for i, r := range rows[1 : len(rows)-1] { // those at the ends are not whole
+		for i, r := range rows[1 : len(rows)-1] { // the first and the last are not whole
 			if r.Marked != "" {
 				t.Errorf("second %d is marked %q", i+1, r.Marked)
 			}

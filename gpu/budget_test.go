@@ -10,7 +10,7 @@ import (
 	"wattline/meter"
 )
 
-// pricedSource is a card whose calls cost what they cost on the H100 of SAMPLING.md, in a bubble.
+// pricedSource is a card in a bubble. Its calls take the time that they take on the H100 of SAMPLING.md.
 type pricedSource struct {
 	clock Clock
 	r     *rand.Rand
@@ -21,7 +21,7 @@ type pricedSource struct {
 	energy int64 // us of a read of the counter; 0: an H100's
 }
 
-// What the groups cost there, in microseconds of CPU: the median, and what one call in ten costs. A look at the
+// What the groups cost there, in microseconds of CPU: the median, and what one call in ten costs. A read of the
 // counter took 3 to 6 ms.
 var h100Prices = map[Metrics]struct{ usual, tenth int64 }{
 	MetricEnergy: {3600, 6000}, MetricBuffer: {512, 2000}, MetricPower: {4, 24}, MetricStatus: {72, 109}, MetricProcesses: {208, 1465},
@@ -106,7 +106,7 @@ func TestBudget(t *testing.T) {
 			d := time.Duration(s.clock.Now() - began)
 			part := 100 * float64(s.cpu()-before) / float64(d)
 			each := func(i int) float64 { return float64(s.calls[i].Load()-calls[i]) / d.Seconds() }
-			t.Logf("%-22s %.3f %% of a core (%.0f ms in %v); a second: %.2f looks at the counter, %.2f rings, %.2f status, %.2f processes, %.1f wake-ups", name, part,
+			t.Logf("%-22s %.3f %% of a core (%.0f ms in %v); a second: %.2f reads of the counter, %.2f fetches of the buffer, %.2f status, %.2f processes, %.1f wake-ups", name, part,
 				float64(s.cpu()-before)/1e6, d, each(0), each(1), each(3), each(4), float64(s.waken.Load()-waken)/d.Seconds())
 			if part > most {
 				t.Errorf("%s: %.3f %% of a core, at most %.2f", name, part, most)
@@ -134,11 +134,11 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// TestStepsArePlacedOnABudget: at an H100's prices a rhythm is kept as well, not only where looks cost nothing: a
+// TestStepPlacementOnBudget: at an H100's prices the counter's steps are followed too: a
 // step is known to a fraction of the 100 ms between two, whatever is in flight.
-func TestStepsArePlacedOnABudget(t *testing.T) {
+func TestStepPlacementOnBudget(t *testing.T) {
 	for _, busy := range []bool{true, false} {
-		var placed, looks int
+		var placed, reads int
 		for seed := range uint64(12) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &pricedSource{clock: NewClock(), r: rand.New(rand.NewPCG(seed, 2))}
@@ -165,15 +165,15 @@ func TestStepsArePlacedOnABudget(t *testing.T) {
 				time.Sleep(5 * time.Minute)
 				sampler.Stop()
 				for _, w := range widths {
-					if looks++; w < 40e6 {
+					if reads++; w < 40e6 {
 						placed++
 					}
 				}
 			})
 		}
-		t.Logf("busy %v: %d of %d looks place their step within 40 ms", busy, placed, looks)
-		if placed < looks*3/4 {
-			t.Errorf("busy %v: only %d of %d looks place their step within 40 ms", busy, placed, looks)
+		t.Logf("busy %v: %d of %d reads place their step within 40 ms", busy, placed, reads)
+		if placed < reads*3/4 {
+			t.Errorf("busy %v: only %d of %d reads place their step within 40 ms", busy, placed, reads)
 		}
 	}
 }

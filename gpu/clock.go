@@ -32,5 +32,5 @@ func (c Clock) FromReal(ns int64) int64 {
 // Time returns the wall-clock time of a stamp.
 func (c Clock) Time(ns int64) time.Time { return time.Unix(0, ns) }
 
-// valid says whether the Clock was made by NewClock.
+// valid reports whether the Clock was made by NewClock.
 func (c Clock) valid() bool { return !c.base.IsZero() }

@@ -4,5 +4,5 @@ package gpu
 
 import "time"
 
-// threadCPU cannot be told here: costs are reported as 0 calls' worth and polling keeps its slowest pace.
+// threadCPU is not known on this system: reads count as free.
 func threadCPU() time.Duration { return 0 }

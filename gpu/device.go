@@ -2,7 +2,7 @@ package gpu
 
 import "errors"
 
-// Metrics says what a Read shall ask for. Each bit is one group of calls with its own cost, so that the
+// Metrics selects what a Read asks for. Each bit is one group of calls with its own cost, so that the
 // sampler can pay for each at its own pace.
 type Metrics uint8
 
@@ -10,13 +10,13 @@ type Metrics uint8
 // Status 50 us, Procs up to some milliseconds.
 const (
 	MetricEnergy    Metrics = 1 << iota // the cumulative energy counter
-	MetricBuffer                        // the driver's ring of timestamped power samples
+	MetricBuffer                        // the driver's ring buffer of timestamped power samples
 	MetricPower                         // instant and average power
 	MetricStatus                        // utilisation, memory, temperature, clocks, throttling, limit, faults
 	MetricProcesses                     // processes that compute on the device
 )
 
-// Kind tells devices that may be added up from those that may not.
+// Kind separates GPUs from CPUs: their energies are not added up.
 type Kind string
 
 // The kinds of device.
@@ -67,10 +67,10 @@ type ChannelSpec struct {
 // Device is one thing that draws power. A Device is used by one goroutine at a time; Read may block
 // for tens of milliseconds, so that goroutine should have its own OS thread.
 type Device interface {
-	// Info returns the fixed facts without asking the hardware.
+	// Info returns what is fixed while the device is open, without asking the hardware.
 	Info() Info
 
-	// Read fills the groups of r that w asks for and that the device offers, sets Before and After
+	// Read fills the groups of r that w asks for and that the device supports, sets Before and After
 	// around the calls that it made, and leaves the rest of r as it is. A group that fails on its own
 	// is null; an error means that the device as a whole did not answer: ErrLost, ErrNotReady,
 	// ErrAsleep, or one that wraps none of them and may pass.

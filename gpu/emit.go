@@ -32,7 +32,7 @@ func (r *runner) end(reason string) {
 	r.setCondition(Lost, reason)
 }
 
-// emitEnd tells that the epoch has ended.
+// emitEnd hands on that the epoch has ended.
 func (r *runner) emitEnd(reason string) {
 	now := r.cfg.Clock.Now()
 	r.batch.Ticks, r.batch.Samples, r.batch.Rows = nil, nil, r.rows.missing(r.batch.Rows[:0], now, r.info, r.epoch, reason)
@@ -53,7 +53,7 @@ func (r *runner) take(want Metrics, now int64) (broken string) {
 		if broken = r.discontinuity(e); broken != "" {
 			return broken
 		}
-		r.learn.look(&e)
+		r.learn.counterRead(&e)
 		r.reading.Energy = e
 		b.Ticks = append(r.ownTick[:0], e)
 		if r.learn.demoted[ChannelCounter] != "" {
@@ -64,7 +64,7 @@ func (r *runner) take(want Metrics, now int64) (broken string) {
 		r.learn.power(&r.reading)
 	}
 	b.Samples = r.samples(want)
-	r.seenLast(want)
+	r.keepLatest(want)
 	r.lastTick = r.tickOr(r.lastTick, want)
 	r.contend(want)
 	r.describe(b, want)
@@ -83,17 +83,17 @@ func (r *runner) tickOr(old Tick, want Metrics) Tick {
 	return old
 }
 
-// maxDrawMw is what no device draws; a counter that says more has jumped.
+// maxDrawMw is what no device draws; a counter that moves by more has jumped.
 const maxDrawMw = 5e6
 
-// discontinuity says why e cannot follow the tick before it.
+// discontinuity returns why e cannot follow the tick before it.
 func (r *runner) discontinuity(e Tick) string {
 	last := r.lastTick
 	if !last.OK {
 		return ""
 	}
 	most := int64(maxDrawMw)
-	if limit := r.seen.Status.LimitMw; limit.Valid && limit.V > 0 {
+	if limit := r.latest.Status.LimitMw; limit.Valid && limit.V > 0 {
 		most = 2*limit.V + 100e3
 	}
 	span := e.After - last.Before + max(r.learn.edges.period.hi, 1e8)
@@ -106,20 +106,20 @@ func (r *runner) discontinuity(e Tick) string {
 	return ""
 }
 
-// samples returns the reading's samples of the channel that gives the shape.
+// samples returns the reading's samples of the channel that gives the profile.
 func (r *runner) samples(want Metrics) []Sample {
 	own := r.ownSamples[:0]
-	switch r.learn.shape {
+	switch r.learn.profile {
 	case ChannelBuffer:
 		if want&MetricBuffer == 0 {
 			return nil
 		}
 		own = r.reading.Buffer
-		r.learn.ring(own)
+		r.learn.buffer(own)
 		r.countMissed(own)
 	case ChannelInstant, ChannelAverage:
 		mw := r.reading.InstantMw
-		if r.learn.shape == ChannelAverage {
+		if r.learn.profile == ChannelAverage {
 			mw = r.reading.AverageMw
 		}
 		if want&MetricPower == 0 || !mw.Valid || r.reading.PowerAt <= r.lastSample {
@@ -136,7 +136,7 @@ func (r *runner) samples(want Metrics) []Sample {
 	default:
 		return nil
 	}
-	if r.learn.shape != ChannelBuffer {
+	if r.learn.profile != ChannelBuffer {
 		r.ownSamples = own
 	}
 	if n := len(own); n > 0 {
@@ -147,11 +147,11 @@ func (r *runner) samples(want Metrics) []Sample {
 
 // fromCounter makes a sample of the power between two steps of the counter.
 func (r *runner) fromCounter(want Metrics) (Sample, bool) {
-	e, last := r.learn.edges.prev, r.learn.knot
+	e, last := r.learn.edges.prev, r.learn.lastSampled
 	if want&MetricEnergy == 0 || !e.OK || (last.OK && e.Uj == last.Uj) {
 		return Sample{}, false
 	}
-	r.learn.knot = e
+	r.learn.lastSampled = e
 	at, was := span{e.Lo, e.Hi}.mid(), span{last.Lo, last.Hi}.mid()
 	if !last.OK || at <= was || at <= r.lastSample {
 		return Sample{}, false
@@ -164,30 +164,30 @@ func (r *runner) countMissed(s []Sample) {
 	if len(s) == 0 || r.lastSample == 0 {
 		return
 	}
-	step := r.learn.channel(r.learn.shape).StepNs
+	step := r.learn.channel(r.learn.profile).StepNs
 	if gap := s[0].At - r.lastSample; step > 0 && gap > gapAfter(step) {
 		r.missed += int(gap/step) - 1
 	}
 }
 
-// contend works out who computes on the device.
+// contend works out whether other processes compute on the device.
 func (r *runner) contend(want Metrics) {
 	if want&MetricProcesses == 0 {
 		return
 	}
-	r.contention, r.oursMem = ContentionUnknown, meter.Int{}
-	r.seen.Procs = append(r.seen.Procs[:0], r.reading.Procs...)
-	r.seen.ProcsKnown = r.reading.ProcsKnown
+	r.contention, r.upstreamMem = ContentionUnknown, meter.Int{}
+	r.latest.Procs = append(r.latest.Procs[:0], r.reading.Procs...)
+	r.latest.ProcsKnown = r.reading.ProcsKnown
 	if !r.reading.ProcsKnown || r.target.IsUpstreamProcess == nil {
 		return
 	}
 	was := r.state.Load().Contention
 	r.contention = ContentionNone
-	var stranger int
+	var other int
 	for _, p := range r.reading.Procs {
 		if r.target.IsUpstreamProcess(p.PID) {
 			if p.MemB.Valid {
-				r.oursMem = meter.Some(r.oursMem.V + p.MemB.V)
+				r.upstreamMem = meter.Some(r.upstreamMem.V + p.MemB.V)
 			}
 			continue
 		}
@@ -197,39 +197,39 @@ func (r *runner) contend(want Metrics) {
 			}
 			continue
 		}
-		r.contention, stranger = ContentionOther, p.PID
+		r.contention, other = ContentionOther, p.PID
 	}
 	if r.contention == ContentionOther && was != ContentionOther {
-		r.log.Info("another process computes on the device; its joules are contended from now on", "pid", stranger)
+		r.log.Info("another process computes on the device; its joules are contended from now on", "pid", other)
 	}
 }
 
-// describe fills what b says about its contents.
+// describe fills b's description of its contents.
 func (r *runner) describe(b *Batch, want Metrics) {
 	l := &r.learn
 	b.Device, b.Info, b.Epoch, b.Began = r.index, r.info, r.epoch, r.began
-	b.Profile, b.Disputed, b.Contention, b.UpstreamMemB = l.shape, l.disputed, r.contention, r.oursMem
-	c := l.channel(l.shape)
+	b.Profile, b.Disputed, b.Contention, b.UpstreamMemB = l.profile, l.disputed, r.contention, r.upstreamMem
+	c := l.channel(l.profile)
 	b.StepNs, b.WindowNs, b.ProfileLagNs = c.StepNs, c.WindowNs, c.LagNs
 	k := l.channel(ChannelCounter)
 	b.TickLagNs = k.LagNs
-	if l.shape == ChannelCounter {
+	if l.profile == ChannelCounter {
 		b.StepNs = max(c.StepNs, 20e6)
 	}
 	b.LagsLearnt = c.LagLearnt
-	b.ProfileErrNs, b.TickErrNs = lagErr(l.shape, c), lagErr(ChannelCounter, k)
+	b.ProfileErrNs, b.TickErrNs = lagErr(l.profile, c), lagErr(ChannelCounter, k)
 	b.Through = r.lastSample
-	b.Status, b.StatusAt, b.At = r.seen.Status, 0, r.reading.stamp()
+	b.Status, b.StatusAt, b.At = r.latest.Status, 0, r.reading.stamp()
 	if want&MetricStatus != 0 {
 		b.StatusAt = r.reading.After
 	}
-	b.looked = want&(MetricStatus|MetricProcesses) != 0
+	b.statusRead = want&(MetricStatus|MetricProcesses) != 0
 }
 
 // emit hands the batch on, if there is something in it.
 func (r *runner) emit() {
 	b := &r.batch
-	if len(b.Ticks) == 0 && len(b.Samples) == 0 && len(b.Rows) == 0 && b.Ended == "" && !b.looked {
+	if len(b.Ticks) == 0 && len(b.Samples) == 0 && len(b.Rows) == 0 && b.Ended == "" && !b.statusRead {
 		return
 	}
 	if n := len(b.Rows); n > 0 {
@@ -240,21 +240,21 @@ func (r *runner) emit() {
 	}
 }
 
-// seenLast keeps the last values of each group for rows and State.
-func (r *runner) seenLast(want Metrics) {
+// keepLatest keeps the last values of each group for rows and State.
+func (r *runner) keepLatest(want Metrics) {
 	if want&MetricPower != 0 {
-		r.seen.InstantMw, r.seen.AverageMw = r.reading.InstantMw, r.reading.AverageMw
+		r.latest.InstantMw, r.latest.AverageMw = r.reading.InstantMw, r.reading.AverageMw
 	}
 	if want&MetricStatus == 0 {
 		return
 	}
-	if xid := r.reading.Status.XID; xid.Valid && xid != r.seen.Status.XID {
+	if xid := r.reading.Status.XID; xid.Valid && xid != r.latest.Status.XID {
 		r.log.Warn("the driver reports an error of the device (XID; see NVIDIA's list and dmesg)", "xid", xid.V)
 	}
-	if ecc, was := r.reading.Status.ECCErrors, r.seen.Status.ECCErrors; ecc.Valid && was.Valid && ecc.V > was.V {
+	if ecc, was := r.reading.Status.ECCErrors, r.latest.Status.ECCErrors; ecc.Valid && was.Valid && ecc.V > was.V {
 		r.log.Warn("the device's memory has new uncorrected errors", "ecc_errors", ecc.V)
 	}
-	r.seen.Status = r.reading.Status
+	r.latest.Status = r.reading.Status
 }
 
 // loadCopy returns the load as it is, for the learner.
@@ -274,13 +274,13 @@ func (r *runner) publish(now int64, force bool) {
 	l := &r.learn
 	s := &State{
 		Info: r.info, Condition: r.condition, Why: r.why, At: now, Epoch: r.epoch, Reopens: r.reopens,
-		Errors: r.errsTotal, Missed: r.missed, Demotions: l.demotions, Profile: l.shape, Disputed: l.disputed,
+		Errors: r.errsTotal, Missed: r.missed, Demotions: l.demotions, Profile: l.profile, Disputed: l.disputed,
 		Channels: map[Channel]Calibration{}, Demoted: map[Channel]string{}, Calls: map[string]CallStats{},
 		Agreement: l.agreement, CPUNs: int64(r.cfg.cpu() - r.cpuBase), WallNs: now - r.startedAt,
-		InstantMw: r.seen.InstantMw, AverageMw: r.seen.AverageMw, Status: r.seen.Status, Contention: r.contention,
+		InstantMw: r.latest.InstantMw, AverageMw: r.latest.AverageMw, Status: r.latest.Status, Contention: r.contention,
 	}
-	if r.seen.ProcsKnown {
-		s.Procs = append([]Process{}, r.seen.Procs...)
+	if r.latest.ProcsKnown {
+		s.Procs = append([]Process{}, r.latest.Procs...)
 	}
 	for c, v := range l.learnt {
 		s.Channels[c] = *v

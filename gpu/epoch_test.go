@@ -25,9 +25,9 @@ func (w *world) ends() (out []string) {
 	return out
 }
 
-// TestLostAndBack: a device that stops answering ends its epoch, is opened again when it is back, and
+// TestLostDeviceReopened: a device that stops answering ends its epoch, is opened again when it is back, and
 // says so once; the seconds in between have rows without energy, and none is missing.
-func TestLostAndBack(t *testing.T) {
+func TestLostDeviceReopened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := sim.Healthy()
 		w := newWorld(t, sim.Config{Faults: &f})
@@ -129,8 +129,8 @@ func TestCounterBreaks(t *testing.T) {
 	}
 }
 
-// TestContended: another process that computes on the card is noticed, and its leaving too.
-func TestContended(t *testing.T) {
+// TestContention: another process that computes on the card is noticed, and its leaving too.
+func TestContention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, sim.Config{})
 		w.source.SetProcs(gpu.Process{PID: 1, MemB: meter.Some(5)})
@@ -142,7 +142,7 @@ func TestContended(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		st := w.sampler.States()[0]
 		if st.Contention != gpu.ContentionOther || len(st.Procs) != 2 {
-			t.Errorf("with a stranger: %v, %v", st.Contention, st.Procs)
+			t.Errorf("with another process: %v, %v", st.Contention, st.Procs)
 		}
 		w.source.SetProcs(gpu.Process{PID: 1, MemB: meter.Some(5)})
 		time.Sleep(40 * time.Second)
@@ -221,8 +221,8 @@ func TestSleepingCard(t *testing.T) {
 	})
 }
 
-// TestReopenings: ten thousand lost devices leave nothing behind.
-func TestReopenings(t *testing.T) {
+// TestReopenLeaks: ten thousand reopenings leak no goroutine, file or device.
+func TestReopenLeaks(t *testing.T) {
 	files := func() int {
 		list, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

@@ -11,17 +11,17 @@ type Event struct {
 	Tokens  int // with PhasePrefill: prompt tokens to process, 0 where unknown; with PhaseDecode: context length
 }
 
-// Activity is told what is in flight. The Sampler implements it (it polls faster while something is,
-// and learns lags from it), and so does the simulated device, whose power follows from it. Observe
+// Activity observes what is in flight. The Sampler implements it: it polls faster while something is,
+// and learns lags from it. So does the simulated device: its power follows from it. Observe
 // never blocks for I/O and may be called from any goroutine; one request's events come in order.
 type Activity interface {
 	Observe(Event)
 }
 
-// Activities is an Activity that tells several.
+// Activities passes events to several.
 type Activities []Activity
 
-// Observe tells all.
+// Observe implements Activity.
 func (a Activities) Observe(e Event) {
 	for _, x := range a {
 		x.Observe(e)

@@ -108,9 +108,9 @@ func TestH100Replay(t *testing.T) {
 		time.Sleep(time.Duration(to + shift - clock.Now() - 100e6))
 		st := s.States()[0]
 		s.Stop()
-		t.Logf("shape %s %+v, counter %+v, agreement %d ppm, missed %d", st.Profile, st.Channels[st.Profile], st.Channels[ChannelCounter], st.Agreement.V, st.Missed)
+		t.Logf("profile %s %+v, counter %+v, agreement %d ppm, missed %d", st.Profile, st.Channels[st.Profile], st.Channels[ChannelCounter], st.Agreement.V, st.Missed)
 		if l := st.Channels[ChannelBuffer]; !l.LagLearnt || l.LagNs < 5e6 || l.LagNs > 25e6 {
-			t.Errorf("ring lag %+v, want 12 ms learnt", l)
+			t.Errorf("sample buffer's lag %+v, want 12 ms learnt", l)
 		}
 		// The last mark is after the recording's end. A phase is cut 0.2 s before its mark, when nothing
 		// was in flight: a counter that steps every 100 ms does not tell on which side of a cut a
@@ -122,7 +122,7 @@ func TestH100Replay(t *testing.T) {
 			// The counter's readings are of lagging quantities: the phases begin and end idle, so a
 			// common lag costs nothing, and the trace's lag is put back for exactness.
 			e := trace.Energy(a+shift-trace.tickLag, b+shift-trace.tickLag)
-			alone := trace.c.energy(b+shift-trace.tickLag+trace.shapeLag) - trace.c.energy(a+shift-trace.tickLag+trace.shapeLag)
+			alone := trace.c.energy(b+shift-trace.tickLag+trace.profileLag) - trace.c.energy(a+shift-trace.tickLag+trace.profileLag)
 			t.Logf("%-14s %8.2f J by the counter, %+.2f %% ± %.2f %%, samples alone %+.2f %%, marked %q", marks[i].Name, want/1e6,
 				100*(float64(e.Uj)/want-1), 100*float64(e.ErrorUj)/want, 100*(alone/want-1), e.Marked)
 			if !e.OK || math.Abs(float64(e.Uj)/want-1) > 0.003 {
@@ -140,7 +140,7 @@ func TestH100Replay(t *testing.T) {
 }
 
 // counterEnergy reads the recorded counter at two moments, without any code that the sampler uses: it
-// interpolates between the middles of the two looks between which the value changed.
+// interpolates between the middles of the two reads between which the value changed.
 func counterEnergy(rec *Recording, a, b int64) float64 {
 	at := func(t int64) float64 {
 		var t0, t1 int64

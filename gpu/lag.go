@@ -4,14 +4,14 @@ import "math"
 
 // How lags are searched for: first coarsely over the range, then finely around the best.
 const (
-	lagMinNs    = -50e6
-	lagMaxNs    = 1500e6 // of polled power
-	lagMaxRing  = 500e6  // of samples that carry their own time
-	lagAgainNs  = 100e6  // range around a lag that is learnt
-	lagCoarseNs = 10e6
-	lagFineNs   = 1e6
-	lagMinCorr  = 0.6 // below this the load does not explain the power, and nothing is learnt
-	lagMinSteps = 6   // steps of the load that a window must hold
+	lagMinNs      = -50e6
+	lagMaxNs      = 1500e6 // of polled power
+	lagMaxStamped = 500e6  // of samples that carry their own time
+	lagAgainNs    = 100e6  // range around a lag that is learnt
+	lagCoarseNs   = 10e6
+	lagFineNs     = 1e6
+	lagMinCorr    = 0.6 // below this the load does not explain the power, and nothing is learnt
+	lagMinSteps   = 6   // steps of the load that a window must hold
 )
 
 // lagOf returns by how much the power of c trails the load over [from, to], by cross-correlation: the
@@ -24,7 +24,7 @@ func lagOf(l *load, c *powerHistory, from, to, near, within int64) (lag int64, c
 	if l.steps(from, to) < lagMinSteps || !c.covers(from+near-within-lagCoarseNs) || !c.covers(to+near+within+lagCoarseNs) {
 		return 0, 0
 	}
-	// The power's own variance is nearly the same at every lag, so the covariance alone says where it
+	// The power's own variance is nearly the same at every lag, so the covariance alone shows where it
 	// fits best. A load that repeats itself fits nearly as well one repetition later: of the good
 	// lags the shortest counts.
 	lag = firstGood(near-within, near+within, lagCoarseNs, 0.85, func(d int64) float64 {
@@ -100,12 +100,12 @@ func (c *powerHistory) squared(from, to int64) (sum float64) {
 // counterFit returns how well the counter's values are a line in the curve's integral, at the shift between
 // the two that suits them best: the line's slope (the counter's joules per joule of the curve) and the rms of
 // what is left, in microjoules.
-func counterFit(knots []knot, c *powerHistory) (slope, rms float64, ok bool) {
+func counterFit(steps []counterStep, c *powerHistory) (slope, rms float64, ok bool) {
 	rms = math.Inf(1)
 	var shift int64
 	try := func(lo, hi, step int64) {
 		for x := lo; x <= hi; x += step {
-			if s, r, fits := counterLine(knots, c, x); fits && r < rms {
+			if s, r, fits := counterLine(steps, c, x); fits && r < rms {
 				shift, slope, rms, ok = x, s, r, true
 			}
 		}
@@ -118,10 +118,10 @@ func counterFit(knots []knot, c *powerHistory) (slope, rms float64, ok bool) {
 }
 
 // counterLine fits the counter's values to the curve's integral d earlier than each step.
-func counterLine(knots []knot, c *powerHistory, d int64) (slope, rms float64, ok bool) {
+func counterLine(steps []counterStep, c *powerHistory, d int64) (slope, rms float64, ok bool) {
 	var n, sx, sy, sxx, sxy, syy float64
 	var x0, y0 float64
-	for _, t := range knots {
+	for _, t := range steps {
 		at := t.mid() - d
 		if !c.covers(at) {
 			continue

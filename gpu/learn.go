@@ -12,23 +12,23 @@ import (
 // learner finds out about a device's channels while it is sampled: periods by a short probe after the
 // device was opened, lags from the requests that come by, and whether counter and samples agree.
 type learner struct {
-	offers Metrics
-	learnt map[Channel]*Calibration
-	edges  edgeTracker
-	knot   Tick // the last step that became a sample, where the counter gives the shape
+	supported   Metrics
+	learnt      map[Channel]*Calibration
+	edges       edgeTracker
+	lastSampled Tick // the last step that became a sample, where the counter gives the profile
 
 	probing    bool
 	probe      probe
 	probes     int
 	probeAgain int64 // when to probe once more, because the machine was too busy; 0: never
 
-	budget  float64       // share of a core that looks at the counter may cost
-	extra   time.Duration // what looks beyond the regular pace may still cost
+	budget  float64       // share of a core that reads of the counter may cost
+	extra   time.Duration // what reads beyond the regular pace may still cost
 	extraAt int64         // when that was last added to
 
-	shape      Channel
-	ringSpan   int64 // how much of the past the ring is taken to hold
-	ringLast   int64
+	profile    Channel
+	bufferSpan int64 // how much of the past the buffer is taken to hold
+	bufferLast int64
 	energyCost time.Duration
 
 	demoted   map[Channel]string // reason
@@ -36,10 +36,10 @@ type learner struct {
 	disputed  bool
 	agreement meter.Int
 
-	lags     []int64 // of the shape, the latest last
-	lagUntil int64   // the end of the window that the latest was found in
-	nextTask int64
-	tasks    int
+	lags        []int64 // of the profile, the latest last
+	lagUntil    int64   // the end of the window that the latest was found in
+	nextAttempt int64
+	attempts    int
 
 	without string // a mechanism to leave out, for the ablation test: "edges" or "lag"
 }
@@ -51,23 +51,23 @@ const (
 	learnEveryNs  = 10e9
 	relearnNs     = 60e9
 	lagAgreeNs    = 30e6
-	eagerTasks    = 12 // so often every ten seconds, then every minute even if nothing was learnt
+	eagerAttempts = 12 // so often every ten seconds, then every minute even if nothing was learnt
 	learnWindowNs = 40e9
 
 	agreeWithin   = 0.08 // a larger difference between counter and samples is a dispute
-	agreeRmsS     = 0.3  // seconds of mean power that following the shape may be off
+	agreeRmsS     = 0.3  // seconds of mean power that following the profile may be off
 	stillAtLeast  = 5e9  // a counter that stands still for so long while power flows is frozen
-	cheapLookTime = 60 * time.Microsecond
+	cheapReadTime = 60 * time.Microsecond
 
-	fullRingNs = 2.4e9 // what an H100's ring holds; a shallower one shows itself by a gap
+	fullBufferNs = 2.4e9 // what an H100's buffer holds; a smaller one shows by a gap
 )
 
 // begin starts with a device that was just opened. What was learnt of it before stays, only what did not
 // agree gets another chance.
 func (l *learner) begin(info Info) {
-	was, lags, period, often := l.learnt, l.lags, l.edges.period, l.edges.often
+	was, lags, period, maxGap := l.learnt, l.lags, l.edges.period, l.edges.maxGap
 	*l = learner{
-		offers: info.Supported, learnt: map[Channel]*Calibration{}, demoted: map[Channel]string{}, demotions: l.demotions,
+		supported: info.Supported, learnt: map[Channel]*Calibration{}, demoted: map[Channel]string{}, demotions: l.demotions,
 		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt, without: l.without,
 	}
 	for c, e := range info.Expected {
@@ -76,7 +76,7 @@ func (l *learner) begin(info Info) {
 			l.learnt[c] = old
 		}
 	}
-	l.edges.period, l.edges.often = period, often
+	l.edges.period, l.edges.maxGap = period, maxGap
 	l.choose()
 	if was == nil && info.Supported&(MetricEnergy|MetricPower) != 0 {
 		l.beginProbe()
@@ -100,26 +100,26 @@ func (l *learner) ensure(c Channel) *Calibration {
 }
 
 // choose takes the finest channel that is offered and not demoted. A counter that costs next to
-// nothing can be looked at so often that it beats polled power, and it is true besides.
+// nothing can be read so often that it is finer than polled power, and it is exact.
 func (l *learner) choose() {
-	was := l.shape
-	has := func(w Metrics, c Channel) bool { return l.offers&w != 0 && l.demoted[c] == "" && l.learnt[c] != nil }
-	cheap := l.energyCost > 0 && l.energyCost < cheapLookTime && l.edges.period.hi < 50e6
+	was := l.profile
+	has := func(w Metrics, c Channel) bool { return l.supported&w != 0 && l.demoted[c] == "" && l.learnt[c] != nil }
+	cheap := l.energyCost > 0 && l.energyCost < cheapReadTime && l.edges.period.hi < 50e6
 	switch {
 	case has(MetricBuffer, ChannelBuffer):
-		l.shape = ChannelBuffer
+		l.profile = ChannelBuffer
 	case has(MetricEnergy, ChannelCounter) && cheap:
-		l.shape = ChannelCounter
+		l.profile = ChannelCounter
 	case has(MetricPower, ChannelInstant):
-		l.shape = ChannelInstant
+		l.profile = ChannelInstant
 	case has(MetricPower, ChannelAverage):
-		l.shape = ChannelAverage
+		l.profile = ChannelAverage
 	case has(MetricEnergy, ChannelCounter):
-		l.shape = ChannelCounter
+		l.profile = ChannelCounter
 	default:
-		l.shape = ""
+		l.profile = ""
 	}
-	if was != l.shape {
+	if was != l.profile {
 		l.lags = l.lags[:0]
 		l.disputed, l.agreement = false, meter.Int{}
 	}
@@ -132,24 +132,24 @@ func (l *learner) probeOver(now int64) bool {
 	}
 	l.probing = false
 	p := &l.probe
-	if l.offers&MetricEnergy != 0 {
+	if l.supported&MetricEnergy != 0 {
 		switch {
 		case p.found() && !p.failed:
-			l.edges.often = 0
+			l.edges.maxGap = 0
 			if l.without != "edges" {
 				l.edges.setPeriod(p.period)
 			}
 			l.ensure(ChannelCounter).StepNs = p.period.mid()
-			for i := range p.looks {
-				l.edges.observe(&p.looks[i])
+			for i := range p.reads {
+				l.edges.observe(&p.reads[i])
 			}
-		case p.restless():
-			l.edges.often = oftenOf(p.looks)
+		case p.movesEveryRead():
+			l.edges.maxGap = longestGap(p.reads)
 		case l.probes < mostProbes:
 			l.probeAgain = now + probeAgainNs
 		}
 	}
-	if l.shape == ChannelInstant || l.shape == ChannelAverage { // watched closely enough to tell
+	if l.profile == ChannelInstant || l.profile == ChannelAverage { // watched closely enough to tell
 		for c, seen := range map[Channel]*changes{ChannelInstant: &p.instant, ChannelAverage: &p.average} {
 			if step := seen.step(); step > 0 && l.learnt[c] != nil {
 				l.learnt[c].StepNs = step
@@ -165,30 +165,30 @@ func (l *learner) probeOver(now int64) bool {
 // beginProbe starts to find out how often the channels update.
 func (l *learner) beginProbe() {
 	l.probing, l.probeAgain = true, 0
-	l.probe = newProbe(l.offers, l.shape, l.channel(ChannelCounter).StepNs)
+	l.probe = newProbe(l.supported, l.profile, l.channel(ChannelCounter).StepNs)
 }
 
-// power is shown polled values.
+// power takes polled values.
 func (l *learner) power(r *Reading) {
 	if l.probing {
 		l.probe.power(r)
 	}
 }
 
-// richReads is how many reads the account must pay for before any is made only to know the rhythm better.
-const richReads = 14
+// ampleReads is how many reads the account must pay for before any is made only to know the period better.
+const ampleReads = 14
 
 // startReads is how many reads the account pays for at first where they are dear: a probe and what keeps
 // its period known until the samples are proved.
 const startReads = 28
 
-// means says which reads beyond the regular pace can be paid for.
-func (l *learner) means(now int64) means {
-	spare := l.affords(now)
-	return means{spare: spare, rich: l.extra >= min(probeCPU/2, richReads*l.energyCost)}
+// extraReads returns which reads beyond the regular pace can be paid for.
+func (l *learner) extraReads(now int64) extraReads {
+	some := l.affords(now)
+	return extraReads{some: some, ample: l.extra >= min(probeCPU/2, ampleReads*l.energyCost)}
 }
 
-// affords says whether a look beyond the regular pace can be paid for.
+// affords reports whether a read beyond the regular pace can be paid for.
 func (l *learner) affords(now int64) bool {
 	most := max(probeCPU, startReads*l.energyCost)
 	if l.extraAt == 0 {
@@ -200,18 +200,18 @@ func (l *learner) affords(now int64) bool {
 	return l.extra > 0
 }
 
-// look is shown a tick, and places its step.
-func (l *learner) look(t *Tick) {
+// counterRead takes a read of the counter and places its step.
+func (l *learner) counterRead(t *Tick) {
 	l.edges.observe(t)
 	if l.probing && l.probe.counter {
-		l.probe.look(*t, l.affords(t.After))
+		l.probe.counterRead(*t, l.affords(t.After))
 	}
 	if p := l.edges.period; p.known() {
 		l.ensure(ChannelCounter).StepNs = p.mid()
 	}
 }
 
-// costs is told the CPU time of a look, and whether it came sooner than the regular pace has it.
+// costs takes the CPU time of a read, and whether it came sooner than the regular pace.
 func (l *learner) costs(cpu time.Duration, extra bool) {
 	if extra {
 		l.extra -= cpu
@@ -222,22 +222,22 @@ func (l *learner) costs(cpu time.Duration, extra bool) {
 	l.energyCost += (cpu - l.energyCost) / 16
 }
 
-// ring is shown what one fetch of the ring brought.
-func (l *learner) ring(s []Sample) {
+// buffer takes what one fetch of the sample buffer returned.
+func (l *learner) buffer(s []Sample) {
 	v := l.learnt[ChannelBuffer]
 	if len(s) < 2 {
 		return
 	}
 	v.Depth = max(v.Depth, len(s))
 	span := s[len(s)-1].At - s[0].At
-	l.ringSpan = max(l.ringSpan, span)
-	switch whole := l.ringLast == 0 || s[0].At-l.ringLast <= 2*v.StepNs; {
-	case !whole: // all that the ring held
-		l.ringSpan = span
-	case l.ringSpan < fullRingNs: // perhaps it holds more: nothing was missed until now
-		l.ringSpan += span / 2
+	l.bufferSpan = max(l.bufferSpan, span)
+	switch whole := l.bufferLast == 0 || s[0].At-l.bufferLast <= 2*v.StepNs; {
+	case !whole: // all that the buffer held
+		l.bufferSpan = span
+	case l.bufferSpan < fullBufferNs: // perhaps it holds more: nothing was missed until now
+		l.bufferSpan += span / 2
 	}
-	l.ringLast = s[len(s)-1].At
+	l.bufferLast = s[len(s)-1].At
 	if len(s) >= 20 {
 		v.StepNs = (s[len(s)-1].At - s[0].At) / int64(len(s)-1)
 	}
@@ -247,7 +247,7 @@ func (l *learner) ring(s []Sample) {
 // follow the load, which nothing here can tell from a channel's lag.
 const (
 	lagErrLearntNs = 15e6
-	lagErrStampNs  = 30e6  // of a ring before it is learnt
+	lagErrStampNs  = 30e6  // of timestamped samples before it is learnt
 	lagErrTickNs   = 100e6 // of a counter
 	lagErrPolledNs = 1e9   // of polled power: its window is not known
 )
@@ -264,13 +264,13 @@ func lagErr(c Channel, v Calibration) int64 {
 	return lagErrPolledNs
 }
 
-func (l *learner) facts() paceFacts {
-	span := l.ringSpan
+func (l *learner) paceInputs() paceInputs {
+	span := l.bufferSpan
 	if span == 0 {
 		span = 500e6
 	}
-	return paceFacts{
-		shape: l.shape, shapeStep: l.channel(l.shape).StepNs, ringSpan: span,
+	return paceInputs{
+		profile: l.profile, profileStep: l.channel(l.profile).StepNs, bufferSpan: span,
 		tickPeriod: l.edges.period.hi, energyCost: l.energyCost,
 	}
 }
@@ -284,32 +284,32 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 	if l.probeAgain != 0 && now > l.probeAgain {
 		l.beginProbe()
 	}
-	if note = l.frozen(t); note != "" || now < l.nextTask {
+	if note = l.frozen(t); note != "" || now < l.nextAttempt {
 		return note
 	}
-	first := l.nextTask == 0
-	l.nextTask = now + learnEveryNs
+	first := l.nextAttempt == 0
+	l.nextAttempt = now + learnEveryNs
 	if first {
 		return ""
 	}
-	if c := l.channel(l.shape); (c.LagLearnt && l.agreement.Valid) || l.tasks > eagerTasks {
-		l.nextTask = now + relearnNs
+	if c := l.channel(l.profile); (c.LagLearnt && l.agreement.Valid) || l.attempts > eagerAttempts {
+		l.nextAttempt = now + relearnNs
 	}
-	l.tasks++
+	l.attempts++
 	l.learnLag(t, loadOf())
 	return l.compare(t)
 }
 
-// learnLag learns how far the shape trails the load.
+// learnLag learns how far the profile trails the load.
 func (l *learner) learnLag(t *Trace, of load) {
 	c := &t.c
 	if len(c.at) < 10 || l.without == "lag" {
 		return
 	}
-	v := l.ensure(l.shape)
+	v := l.ensure(l.profile)
 	longest := int64(lagMaxNs)
-	if l.shape == ChannelBuffer || l.shape == ChannelCounter {
-		longest = lagMaxRing
+	if l.profile == ChannelBuffer || l.profile == ChannelCounter {
+		longest = lagMaxStamped
 	}
 	near, within := (longest+lagMinNs)/2, (longest-lagMinNs)/2
 	if v.LagLearnt {
@@ -325,7 +325,7 @@ func (l *learner) learnLag(t *Trace, of load) {
 	if corr < lagMinCorr {
 		return
 	}
-	// The next estimate is made on other requests. A lag is believed once two agree.
+	// The next estimate is made on other requests. A lag is used once two agree.
 	l.lagUntil = to
 	if len(l.lags) == 5 {
 		l.lags = append(l.lags[:0], l.lags[1:]...)
@@ -344,7 +344,7 @@ func abs(x int64) int64 { return max(x, -x) }
 // frozen demotes a counter that stands still while power flows.
 func (l *learner) frozen(t *Trace) string {
 	still := l.edges.stillNs()
-	if l.demoted[ChannelCounter] != "" || !t.shaped() || still < max(stillAtLeast, 10*l.edges.period.hi) {
+	if l.demoted[ChannelCounter] != "" || !t.hasProfile() || still < max(stillAtLeast, 10*l.edges.period.hi) {
 		return ""
 	}
 	to := t.c.at[len(t.c.at)-1]
@@ -354,7 +354,7 @@ func (l *learner) frozen(t *Trace) string {
 	return l.demote(ChannelCounter, fmt.Sprintf("it has not moved for %.0f s while power flows", float64(still)/1e9))
 }
 
-// demote stops believing a channel.
+// demote stops using a channel.
 func (l *learner) demote(c Channel, why string) string {
 	if l.demoted[c] != "" {
 		return ""
@@ -365,34 +365,34 @@ func (l *learner) demote(c Channel, why string) string {
 	return fmt.Sprintf("%s is not used any more: %s", c, why)
 }
 
-// compare fits the counter to the shape's integral: how far one trails the other, and whether they
+// compare fits the counter to the profile's integral: how far one trails the other, and whether they
 // agree.
 func (l *learner) compare(t *Trace) string {
-	if !t.shaped() || l.demoted[ChannelCounter] != "" {
+	if !t.hasProfile() || l.demoted[ChannelCounter] != "" {
 		return ""
 	}
-	slope, rms, ok := counterFit(t.knots, &t.c)
+	slope, rms, ok := counterFit(t.steps, &t.c)
 	if !ok {
 		return ""
 	}
-	first, last := t.knots[0], t.knots[len(t.knots)-1]
+	first, last := t.steps[0], t.steps[len(t.steps)-1]
 	seconds := float64(last.mid()-first.mid()) / 1e9
 	total := float64(last.uj - first.uj)
 	if seconds < 5 || total < 20*rms {
 		if seconds > 15 && total > 0 && rms > agreeRmsS*total/seconds {
-			return l.demote(l.shape, "its integral does not follow the energy counter")
+			return l.demote(l.profile, "its integral does not follow the energy counter")
 		}
 		return ""
 	}
 	l.agreement = meter.Some(int64(math.Round(slope * 1e6)))
 	if rms > agreeRmsS*total/seconds {
-		return l.demote(l.shape, "its integral does not follow the energy counter")
+		return l.demote(l.profile, "its integral does not follow the energy counter")
 	}
 	disputed := math.Abs(slope-1) > agreeWithin
 	note := ""
 	if disputed && !l.disputed {
 		l.demotions++
-		note = fmt.Sprintf("energy counter and integrated %s power differ by %+.1f %%: the counter's amount is used, and marked disputed", l.shape, 100*(slope-1))
+		note = fmt.Sprintf("energy counter and integrated %s power differ by %+.1f %%: the counter's amount is used, and marked disputed", l.profile, 100*(slope-1))
 	}
 	l.disputed = disputed
 	return note

@@ -36,7 +36,7 @@ func (l *load) observe(e Event) (busy bool) {
 	if !known {
 		before = meter.PhaseDone
 	}
-	// One weight read serves all who decode: power grows less than their number. Only whether the
+	// One read of the weights serves all decoding requests: power grows less than their number. Only whether the
 	// level moves with power matters here.
 	if was, is := phaseLevel(before), phaseLevel(e.Phase); was != is {
 		l.set(e.At, l.cur+is-was)

@@ -4,39 +4,39 @@ import "time"
 
 // What is polled how often. Each group has its own price, so each has its own pace.
 const (
-	tailNs       = 2e9   // stay fast for so long after the last request
-	idlePollNs   = 200e6 // polled power while nothing is in flight
-	coalesceNs   = 20e6  // what is due this soon is asked for along with what is due now,
-	coalescePart = 10    // or within this part of its own pace
-	maxRingPoll  = 1e9
-	statusBusyNs = 1e9
-	statusIdleNs = 2e9
-	procsBusyNs  = 10e9
-	procsIdleNs  = 30e9
-	startNs      = 15e9 // of an epoch, in which the samples are proved against the counter
-	idleLookNs   = 4e9  // at the counter; below what a second's energy waits for, and what the counter speaks for
+	tailNs        = 2e9   // stay fast for so long after the last request
+	idlePollNs    = 200e6 // polled power while nothing is in flight
+	coalesceNs    = 20e6  // what is due this soon is asked for along with what is due now,
+	coalescePart  = 10    // or within this part of its own pace
+	maxBufferPoll = 1e9
+	statusBusyNs  = 1e9
+	statusIdleNs  = 2e9
+	procsBusyNs   = 10e9
+	procsIdleNs   = 30e9
+	startNs       = 15e9 // of an epoch, in which the samples are proved against the counter
+	idleReadNs    = 4e9  // of the counter; below rowPatienceNs and counterSpeaksNs
 
-	recordedLookNs  = 25e6 // a quarter of an H100's tick
+	recordedReadNs  = 25e6 // a quarter of an H100's tick
 	recordingBudget = 0.2
 )
 
-// paceFacts is what the pace follows from.
-type paceFacts struct {
-	busy       bool
-	recording  bool // looks are written down: more of them are worth their price
-	shape      Channel
-	shapeStep  int64         // ns
-	ringSpan   int64         // ns, how much of the past the ring holds
-	tickPeriod int64         // ns, 0 where the counter moves all the time
-	energyCost time.Duration // CPU time of one look at the counter
-	budget     float64       // share of one core that looks may cost
-	means      means         // for looks sooner than the pace says
-	starting   bool          // the epoch is young: reads that prove the samples come every second whatever they cost
-	unsure     bool          // the samples have not proved themselves against the counter, or its last step is in doubt
+// paceInputs is what the pace follows from.
+type paceInputs struct {
+	busy         bool
+	recording    bool // reads are written down: more of them are worth their price
+	profile      Channel
+	profileStep  int64         // ns
+	bufferSpan   int64         // ns, how much of the past the buffer holds
+	tickPeriod   int64         // ns, 0 where the counter moves all the time
+	energyCost   time.Duration // CPU time of one read of the counter
+	budget       float64       // share of one core that reads may cost
+	extra        extraReads    // which reads sooner than the regular pace can be paid for
+	starting     bool          // the epoch is young: reads that prove the samples come every second whatever they cost
+	needsCounter bool          // see Trace.needsCounter
 }
 
 // interval returns how often to ask for one group, in ns; 0 means not on its own.
-func (f paceFacts) interval(w Metrics) int64 {
+func (f paceInputs) interval(w Metrics) int64 {
 	pick := func(busy, idle int64) int64 {
 		if f.busy {
 			return busy
@@ -45,18 +45,18 @@ func (f paceFacts) interval(w Metrics) int64 {
 	}
 	switch w {
 	case MetricEnergy:
-		// Where samples give the shape, the counter only has to say how much it was; where it is all
-		// there is, every look is a sample.
+		// Where samples give the profile, the counter only has to say how much it was; where it is all
+		// there is, every read is a sample.
 		if f.recording { // whatever is in flight: what is quiet is measured too
-			return min(max(recordedLookNs, int64(float64(f.energyCost)/recordingBudget)), 100e6)
+			return min(max(recordedReadNs, int64(float64(f.energyCost)/recordingBudget)), 100e6)
 		}
 		least, most, idle := int64(200e6), int64(1e9), int64(1e9)
-		switch f.shape {
+		switch f.profile {
 		case ChannelCounter:
 			least = 20e6
 		case ChannelBuffer: // it scales the samples, whose sum is right by itself within a few tenths of a percent
-			least, most, idle = 1e9, 2500e6, idleLookNs
-			if f.unsure {
+			least, most, idle = 1e9, 2500e6, idleReadNs
+			if f.needsCounter {
 				idle = least
 				if f.starting {
 					return least
@@ -65,12 +65,12 @@ func (f paceFacts) interval(w Metrics) int64 {
 		}
 		paid := int64(float64(f.energyCost) / (f.budget * (1 - extraShare)))
 		least = max(least, f.tickPeriod)
-		return pick(min(max(least, paid), most), min(max(idle, paid), idleLookNs))
+		return pick(min(max(least, paid), most), min(max(idle, paid), idleReadNs))
 	case MetricBuffer:
-		return pick(min(maxRingPoll, f.ringSpan*2/5), min(2*maxRingPoll, f.ringSpan*7/10))
+		return pick(min(maxBufferPoll, f.bufferSpan*2/5), min(2*maxBufferPoll, f.bufferSpan*7/10))
 	case MetricPower:
-		if f.shape == ChannelInstant || f.shape == ChannelAverage {
-			return pick(min(max(f.shapeStep/4, 10e6), 100e6), min(max(f.shapeStep, idlePollNs), 1e9))
+		if f.profile == ChannelInstant || f.profile == ChannelAverage {
+			return pick(min(max(f.profileStep/4, 10e6), 100e6), min(max(f.profileStep, idlePollNs), 1e9))
 		}
 		return pick(statusBusyNs, statusIdleNs)
 	case MetricStatus:
@@ -83,10 +83,10 @@ func (f paceFacts) interval(w Metrics) int64 {
 
 // pacer says what is due.
 type pacer struct {
-	offers Metrics
-	due    [5]int64 // by bit of Metrics
-	every  [5]int64 // the pace that due came of
-	early  bool     // the next look at the counter is sooner than its pace has it
+	supported Metrics
+	due       [5]int64 // by bit of Metrics
+	every     [5]int64 // the pace that due came of
+	early     bool     // the next read of the counter is sooner than its pace has it
 }
 
 // groups calls f for every group in w.
@@ -99,8 +99,8 @@ func (w Metrics) groups(f func(i int, g Metrics)) {
 }
 
 // start makes everything due.
-func (p *pacer) start(offers Metrics, now int64) {
-	p.offers = offers
+func (p *pacer) start(supported Metrics, now int64) {
+	p.supported = supported
 	for i := range p.due {
 		p.due[i] = now
 	}
@@ -109,14 +109,14 @@ func (p *pacer) start(offers Metrics, now int64) {
 // take returns those of groups that are due at now, and when the next one is if there is none.
 func (p *pacer) take(groups Metrics, now int64) (w Metrics, next int64) {
 	next = now + procsIdleNs
-	groups &= p.offers
+	groups &= p.supported
 	groups.groups(func(i int, g Metrics) {
 		if p.due[i] <= now {
 			w |= g
 		}
 		next = min(next, p.due[i])
 	})
-	if w == 0 || w == MetricEnergy { // looks at the counter keep their own moments
+	if w == 0 || w == MetricEnergy { // reads of the counter keep their own moments
 		return w, next
 	}
 	groups.groups(func(i int, g Metrics) {
@@ -127,27 +127,27 @@ func (p *pacer) take(groups Metrics, now int64) (w Metrics, next int64) {
 	return w, next
 }
 
-// done sets when the groups of w are due again. The counter's edges choose the moment of a look.
-func (p *pacer) done(w Metrics, now int64, f paceFacts, edges *edgeTracker) {
+// done sets when the groups of w are due again. The counter's edges choose the moment of a read.
+func (p *pacer) done(w Metrics, now int64, f paceInputs, edges *edgeTracker) {
 	w.groups(func(i int, g Metrics) {
 		p.every[i] = f.interval(g)
 		p.due[i] = now + p.every[i]
 		if g == MetricEnergy && !f.recording {
 			regular := p.due[i]
-			p.due[i] = edges.next(now, regular, f.means)
-			p.early = p.due[i] < regular && !edges.free
+			p.due[i] = edges.next(now, regular, f.extra)
+			p.early = p.due[i] < regular && !edges.nextIsRegular
 		}
 	})
 }
 
-// hurry brings forward what is due later than the pace of f allows: a request came in.
-func (p *pacer) hurry(now int64, f paceFacts) {
-	p.offers.groups(func(i int, g Metrics) {
+// bringForward brings forward what is due later than the pace of f allows: a request came in.
+func (p *pacer) bringForward(now int64, f paceInputs) {
+	p.supported.groups(func(i int, g Metrics) {
 		if g == MetricProcesses {
 			return
 		}
 		p.due[i] = min(p.due[i], now+f.interval(g))
-		if g == MetricPower && f.shape != ChannelBuffer {
+		if g == MetricPower && f.profile != ChannelBuffer {
 			p.due[i] = now
 		}
 	})

@@ -65,26 +65,26 @@ func TestCallStats(t *testing.T) {
 
 // TestIntervals: each group's pace, busy and idle.
 func TestIntervals(t *testing.T) {
-	h100 := paceFacts{shape: ChannelBuffer, shapeStep: 20e6, ringSpan: 2.4e9, tickPeriod: 100e6, energyCost: 200 * time.Microsecond, budget: 0.003}
+	h100 := paceInputs{profile: ChannelBuffer, profileStep: 20e6, bufferSpan: 2.4e9, tickPeriod: 100e6, energyCost: 200 * time.Microsecond, budget: 0.003}
 	busy := h100
 	busy.busy = true
 	dear := busy
 	dear.energyCost = 3500 * time.Microsecond
-	cpu := paceFacts{busy: true, shape: ChannelCounter, energyCost: 10 * time.Microsecond, budget: 0.003}
+	cpu := paceInputs{busy: true, profile: ChannelCounter, energyCost: 10 * time.Microsecond, budget: 0.003}
 	coarse := busy
-	coarse.shape, coarse.energyCost = ChannelAverage, 100*time.Microsecond
-	polled := paceFacts{busy: true, shape: ChannelInstant, shapeStep: 100e6, budget: 0.003}
+	coarse.profile, coarse.energyCost = ChannelAverage, 100*time.Microsecond
+	polled := paceInputs{busy: true, profile: ChannelInstant, profileStep: 100e6, budget: 0.003}
 	for _, x := range []struct {
 		name string
-		f    paceFacts
+		f    paceInputs
 		w    Metrics
 		want int64
 	}{
-		{"the ring once a second", busy, MetricBuffer, 960e6},
+		{"the sample buffer once a second", busy, MetricBuffer, 960e6},
 		{"before it overflows when idle", h100, MetricBuffer, 1680e6},
 		{"the counter once a second", busy, MetricEnergy, 1e9},
 		{"five times where power is polled", coarse, MetricEnergy, 200e6},
-		{"less often where a look is dear", dear, MetricEnergy, 1_400_000_000},
+		{"less often where a read is dear", dear, MetricEnergy, 1_400_000_000},
 		{"a counter that is all there is", cpu, MetricEnergy, 20e6},
 		{"idle", h100, MetricEnergy, 4e9},
 		{"polled power four times a step", polled, MetricPower, 25e6},
@@ -147,19 +147,19 @@ func TestLagOf(t *testing.T) {
 func TestCounterFit(t *testing.T) {
 	_, c := square(0)
 	for _, lag := range []int64{-200e6, 0, 20e6, 90e6} {
-		var knots []knot
+		var steps []counterStep
 		for at := int64(5e9); at < 50e9; at += 1e8 {
-			knots = append(knots, knot{lo: at - 1e6, hi: at + 1e6, uj: int64(1.25 * c.energy(at-lag))})
+			steps = append(steps, counterStep{lo: at - 1e6, hi: at + 1e6, uj: int64(1.25 * c.energy(at-lag))})
 		}
-		slope, rms, ok := counterFit(knots, c)
+		slope, rms, ok := counterFit(steps, c)
 		if !ok || math.Abs(slope-1.25) > 0.001 || rms > 1e6 {
 			t.Errorf("lag %d ms: slope %.4f, rms %.0f, %v", lag/1e6, slope, rms, ok)
 		}
 	}
 }
 
-// TestCurve: the integral of steps, its ends, a gap, and what is forgotten.
-func TestCurve(t *testing.T) {
+// TestPowerHistory: the integral of steps, its ends, a gap, and what is forgotten.
+func TestPowerHistory(t *testing.T) {
 	c := powerHistory{gapNs: 1e9}
 	c.add(Sample{0, 1000}, Sample{100e6, 2000}, Sample{200e6, 4000}, Sample{150e6, 9}, Sample{200e6, 9})
 	for at, want := range map[int64]float64{0: 0, 50e6: 100_000, 100e6: 200_000, 200e6: 600_000, 300e6: 1_000_000, -100e6: -100_000} {

@@ -57,7 +57,7 @@ func (c *powerHistory) index(t int64) int {
 	return sort.Search(len(c.at), func(i int) bool { return c.at[i] >= t })
 }
 
-// covers says whether energy(t) is an interpolation rather than a guess.
+// covers reports whether energy(t) is an interpolation rather than a guess.
 func (c *powerHistory) covers(t int64) bool {
 	n := len(c.at)
 	return n > 1 && t >= c.at[0] && t <= c.at[n-1]
@@ -96,7 +96,7 @@ func (c *powerHistory) extremes(from, to int64) (low, high int64) {
 	return low, high
 }
 
-// gapIn says whether a gap touches [from, to].
+// gapIn reports whether a gap touches [from, to].
 func (c *powerHistory) gapIn(from, to int64) bool {
 	if c.gapNs == 0 {
 		return false

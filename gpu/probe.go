@@ -8,21 +8,21 @@ import (
 
 // probe finds out how often a device's channels update, just after it was opened.
 //
-// The counter's rhythm is found with few looks, because on an H100 each costs 3 to 6 ms of CPU: looks grow
+// The counter's period is found with few reads, because on an H100 each costs 3 to 6 ms of CPU: reads grow
 // apart until the counter has moved once, go on at that distance until it has moved again, and then only halve
 // and close the interval in which the next step must lie. Polled power is read at a steady pace, and only where
-// it gives the shape: elsewhere its update time is only shown.
+// it gives the profile: elsewhere its update time is only shown.
 type probe struct {
-	counter bool // the counter's rhythm is sought
+	counter bool // the counter's period is sought
 	polled  bool // polled power's update time is
 	began   int64
-	next    int64 // look at the counter
-	nextMw  int64 // look at power
+	next    int64 // read of the counter
+	nextMw  int64 // read of power
 	asked   int
-	gap     int64 // between looks while the counter's rhythm is not known
+	gap     int64 // between reads while the counter's period is not known
 
-	looks  []Tick
-	moved  span   // in which two looks last saw it move
+	reads  []Tick
+	moved  span   // in which two reads last saw it move
 	steps  []span // that followed one another, each placed as well as is known
 	period span   // what they allow
 	failed bool   // they contradict each other, or there is no more to spend
@@ -31,40 +31,40 @@ type probe struct {
 }
 
 const (
-	probeGapNs   = 5e6   // the first distance between looks
+	probeGapNs   = 5e6   // the first distance between reads
 	probeGapMost = 250e6 // the largest
 	probeMostNs  = 6e9   // a counter that steps less often is not waited for
-	probeLooks   = 60
-	probeSteps   = 5 // of a rhythm before it is believed
+	probeReads   = 60
+	probeSteps   = 5 // that must agree on a period before it is used
 
 	probePowerNs   = 1200e6 // polled power is watched for so long
 	probePowerEach = 10e6   // no source is polled faster than this
 
-	// probeCPU is what looks beyond the regular pace may cost at first: the probe, and what narrows a step
+	// probeCPU is what reads beyond the regular pace may cost at first: the probe, and what narrows a step
 	// down. Later they are paid from a sixth of the budget.
 	probeCPU   = 100 * time.Millisecond
 	extraShare = 1.0 / 6
 )
 
 // newProbe begins. expected is the counter's period as its source is known to have it, 0 if it is not: it
-// chooses the first moments and is not believed.
-func newProbe(offers Metrics, shape Channel, expected int64) probe {
-	p := probe{counter: offers&MetricEnergy != 0, gap: min(max(probeGapNs, expected/5), probeGapMost)}
-	p.polled = offers&MetricPower != 0 && (shape == ChannelInstant || shape == ChannelAverage)
+// chooses the first moments only.
+func newProbe(supported Metrics, profile Channel, expected int64) probe {
+	p := probe{counter: supported&MetricEnergy != 0, gap: min(max(probeGapNs, expected/5), probeGapMost)}
+	p.polled = supported&MetricPower != 0 && (profile == ChannelInstant || profile == ChannelAverage)
 	return p
 }
 
-// want says what to ask for now, and when next.
-func (p *probe) want(offers Metrics, now int64) (w Metrics, next int64) {
+// want returns what to read now, and when to ask again.
+func (p *probe) want(supported Metrics, now int64) (w Metrics, next int64) {
 	if p.began == 0 {
 		p.began = now
 	}
 	next = now + probeMostNs
 	if p.counter {
 		if now >= p.next {
-			w |= MetricEnergy | offers&MetricPower // power costs nothing beside it
-			p.next = now + p.gap                   // unless look, which is shown what came, knows better
-			if p.asked++; p.asked > 2*probeLooks {
+			w |= MetricEnergy | supported&MetricPower // power costs nothing beside it
+			p.next = now + p.gap                      // counterRead may choose another moment
+			if p.asked++; p.asked > 2*probeReads {
 				p.counter = false // it does not answer
 			}
 		}
@@ -80,7 +80,7 @@ func (p *probe) want(offers Metrics, now int64) (w Metrics, next int64) {
 	return w, next
 }
 
-// over says that there is no more to find out.
+// over reports that the probe has ended.
 func (p *probe) over(now int64) bool {
 	if p.began == 0 {
 		return false
@@ -88,7 +88,7 @@ func (p *probe) over(now int64) bool {
 	return now-p.began > probeMostNs || !p.counter && (!p.polled || now-p.began > probePowerNs)
 }
 
-// power is shown polled values.
+// power takes polled values.
 func (p *probe) power(r *Reading) {
 	p.instant.see(r.PowerAt, r.InstantMw)
 	p.average.see(r.PowerAt, r.AverageMw)
@@ -97,37 +97,37 @@ func (p *probe) power(r *Reading) {
 	}
 }
 
-// look is shown the counter and plans the next look; paid is false where there is no more to spend.
-func (p *probe) look(t Tick, paid bool) {
-	p.looks = append(p.looks, t)
-	if n := len(p.looks); n > 1 && t.Uj != p.looks[n-2].Uj {
-		p.step(span{p.looks[n-2].Before, t.After})
+// counterRead takes a read of the counter and plans the next; paid is false where the account is empty.
+func (p *probe) counterRead(t Tick, paid bool) {
+	p.reads = append(p.reads, t)
+	if n := len(p.reads); n > 1 && t.Uj != p.reads[n-2].Uj {
+		p.step(span{p.reads[n-2].Before, t.After})
 	}
-	p.failed = p.failed || !paid || len(p.looks) >= probeLooks
-	if p.failed || p.found() || p.restless() {
+	p.failed = p.failed || !paid || len(p.reads) >= probeReads
+	if p.failed || p.found() || p.movesEveryRead() {
 		p.counter = false
 		return
 	}
 	p.next = p.plan(t)
 }
 
-// found says whether the rhythm is known.
+// found reports whether the period is known.
 func (p *probe) found() bool {
 	return len(p.steps) >= probeSteps && p.period.width() <= p.period.lo/8
 }
 
-// restless says whether the counter moves at nearly every look: it has no rhythm that could be seen.
-func (p *probe) restless() bool {
-	n, moved := len(p.looks), 0
+// movesEveryRead reports whether the counter moves at nearly every read: its period is too short to be seen.
+func (p *probe) movesEveryRead() bool {
+	n, moved := len(p.reads), 0
 	for i := 1; i < n; i++ {
-		if p.looks[i].Uj != p.looks[i-1].Uj {
+		if p.reads[i].Uj != p.reads[i-1].Uj {
 			moved++
 		}
 	}
 	return n >= 20 && moved > n*9/10
 }
 
-// step takes the interval in which two looks saw the counter move: once, or more often where the thread did
+// step takes the interval in which two reads saw the counter move: once, or more often where the thread did
 // not run.
 func (p *probe) step(seen span) {
 	if was := p.moved; was.known() { // from the last step in one to the first in the next it is one period
@@ -172,15 +172,15 @@ func (p *probe) expected() span {
 	return at
 }
 
-// unmistakable is until when a look that sees the counter move has seen the next step and not the one behind
-// it, given that a look at before had not seen it move.
+// unmistakable is until when a read that sees the counter move has seen the next step and not the one behind
+// it, given that a read at before had not seen it move.
 func (p *probe) unmistakable(before int64) int64 { return max(p.expected().lo, before) + p.period.lo }
 
-// plan returns when to look again behind t.
+// plan returns when to read again after t.
 func (p *probe) plan(t Tick) int64 {
 	if len(p.steps) == 0 || p.period.width() > p.period.lo {
-		n := len(p.looks)
-		if n > 2 && t.Uj != p.looks[n-2].Uj && p.looks[n-2].Uj != p.looks[n-3].Uj {
+		n := len(p.reads)
+		if n > 2 && t.Uj != p.reads[n-2].Uj && p.reads[n-2].Uj != p.reads[n-3].Uj {
 			p.gap = max(p.gap/2, probeGapNs) // it moves faster than was thought
 		}
 		if !p.period.known() {

@@ -17,7 +17,7 @@ type Reading struct {
 	Status Status
 
 	Procs      []Process
-	ProcsKnown bool // false: the list could not be read; an empty list with true means nobody
+	ProcsKnown bool // false: the list could not be read; an empty list with true means no process
 }
 
 // Reset empties r and keeps its buffers.
@@ -37,9 +37,9 @@ func (r *Reading) stamp() int64 {
 	return r.After
 }
 
-// Tick is one look at a cumulative energy counter. A counter moves in steps (every 100 ms on an
-// H100), so its value is that of its last step, which may lie well before the look. The sampler knows
-// the steps' rhythm and tells between which two moments the step was: Lo and Hi.
+// Tick is one read at a cumulative energy counter. A counter moves in steps (every 100 ms on an
+// H100), so its value is that of its last step, which may lie well before the read. The sampler knows
+// the steps' period and tells between which two moments the step was: Lo and Hi.
 type Tick struct {
 	Before int64 // ns, just before the call
 	After  int64 // ns, just after it
@@ -55,7 +55,7 @@ type Sample struct {
 	Mw int64
 }
 
-// Status is what a device tells beside power.
+// Status is the state of a device beside power.
 type Status struct {
 	UtilPct     meter.Int `json:"util_pct"`     // share of time with a kernel running
 	MemUtilPct  meter.Int `json:"mem_util_pct"` // share of time with memory being read or written

@@ -89,7 +89,7 @@ type server struct {
 	card   driver.Device
 }
 
-// counter looks at the card through the driver's library, not through the code under test.
+// counter reads the card through the driver's library, not through the code under test.
 func (s *server) counter() (before, after, uj int64, err error) {
 	if s.card == nil {
 		if ret := driver.Init(); ret != driver.SUCCESS {

@@ -20,7 +20,7 @@ type Recorder struct {
 	// mu guards everything: Add runs on the device's goroutine, Close on another.
 	mu      sync.Mutex
 	counter *bufio.Writer
-	ring    *bufio.Writer
+	samples *bufio.Writer
 	files   []io.Closer
 	line    []byte
 	err     error
@@ -45,7 +45,7 @@ func NewRecorder(dir string) (*Recorder, error) {
 	}
 	var errC, errR error
 	if rec.counter, errC = begin(counterFile, counterHeader+moreColumns); errC == nil {
-		rec.ring, errR = begin(ringFile, ringHeader)
+		rec.samples, errR = begin(samplesFile, samplesHeader)
 	}
 	if err := errors.Join(errC, errR); err != nil {
 		for _, f := range rec.files {
@@ -61,11 +61,11 @@ func (rec *Recorder) Lost(at int64) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if rec.err == nil && rec.counter != nil {
-		rec.look(&Reading{After: at}, meter.Int{}, meter.Some(1))
+		rec.writeRead(&Reading{After: at}, meter.Int{}, meter.Some(1))
 	}
 }
 
-// Add writes one reading, and whether another process computes on the device where that was looked at.
+// Add writes one reading, and whether another process computes on the device where that was asked.
 func (rec *Recorder) Add(r *Reading, contended meter.Int) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -73,22 +73,22 @@ func (rec *Recorder) Add(r *Reading, contended meter.Int) {
 		return
 	}
 	if r.Energy.OK || r.InstantMw.Valid || r.AverageMw.Valid || r.Status.TempC.Valid || contended.Valid {
-		rec.look(r, contended, meter.Int{})
+		rec.writeRead(r, contended, meter.Int{})
 	}
 	for _, s := range r.Buffer {
 		rec.line = strconv.AppendInt(rec.line[:0], s.At/1000, 10)
 		rec.line = append(rec.line, ',')
 		rec.line = strconv.AppendInt(rec.line, s.Mw, 10)
-		rec.write(rec.ring)
+		rec.write(rec.samples)
 	}
 	if r.After-rec.flushed > secondNs {
 		rec.flushed = r.After
-		rec.err = errors.Join(rec.err, rec.counter.Flush(), rec.ring.Flush())
+		rec.err = errors.Join(rec.err, rec.counter.Flush(), rec.samples.Flush())
 	}
 }
 
-// look writes a line of counter.csv.
-func (rec *Recorder) look(r *Reading, contended, lost meter.Int) {
+// writeRead writes a line of counter.csv.
+func (rec *Recorder) writeRead(r *Reading, contended, lost meter.Int) {
 	e := r.Energy
 	if !e.OK {
 		e.Before, e.After = r.stamp(), r.stamp()
@@ -125,11 +125,11 @@ func (rec *Recorder) Close() error {
 	if rec.counter == nil {
 		return nil
 	}
-	err := errors.Join(rec.err, rec.counter.Flush(), rec.ring.Flush())
+	err := errors.Join(rec.err, rec.counter.Flush(), rec.samples.Flush())
 	for _, f := range rec.files {
 		err = errors.Join(err, f.Close())
 	}
-	rec.counter, rec.ring = nil, nil
+	rec.counter, rec.samples = nil, nil
 	if err != nil {
 		return fmt.Errorf("recording: %w", err)
 	}

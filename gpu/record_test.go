@@ -59,7 +59,7 @@ func TestRecordAndReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(played.Buffer) < 1900 || len(played.Reads) < 60 {
-		t.Errorf("%d samples and %d looks of 40 s", len(played.Buffer), len(played.Reads))
+		t.Errorf("%d samples and %d reads of 40 s", len(played.Buffer), len(played.Reads))
 	}
 	synctest.Test(t, func(t *testing.T) {
 		clock := gpu.NewClock()
@@ -97,10 +97,10 @@ const header = "t_before_ns,t_after_ns,energy_mj,power_avg_mw,power_instant_mw,t
 // TestReadRecording: fields may be empty, later columns are ignored, and what is wrong is named with
 // its line.
 func TestReadRecording(t *testing.T) {
-	read := func(counter, ring string) (*gpu.Recording, error) {
+	read := func(counter, samples string) (*gpu.Recording, error) {
 		dir := fstest.MapFS{"counter.csv": {Data: []byte(counter)}}
-		if ring != "" {
-			dir["ring.csv"] = &fstest.MapFile{Data: []byte(ring)}
+		if samples != "" {
+			dir["ring.csv"] = &fstest.MapFile{Data: []byte(samples)}
 		}
 		return gpu.ReadRecording(dir)
 	}
@@ -116,19 +116,19 @@ func TestReadRecording(t *testing.T) {
 		t.Errorf("%+v", rec.Buffer[1])
 	}
 	if rec, err := read(header+"1,2,3,,,,,,\n", ""); err != nil || len(rec.Buffer) != 0 {
-		t.Errorf("without a ring: %v", err)
+		t.Errorf("without samples: %v", err)
 	}
-	for name, x := range map[string]struct{ counter, ring, word string }{
-		"no lines":    {header, "", "no lines"},
-		"header":      {"time,power\n", "", "does not begin"},
-		"no number":   {header + "1,2,x,,,,,,\n", "", "line 2: field 3"},
-		"too few":     {header + "1,2,3\n", "", "line 2: 3 fields"},
-		"no time":     {header + ",2,3,,,,,,\n", "", "line 2: no time"},
-		"back":        {header + "5,6,3,,,,,,\n1,2,3,,,,,,\n", "", "line 3: time runs backwards"},
-		"ring":        {header + "1,2,3,,,,,,\n", "t_us,power_mw\n3,1\n2,1\n", "ring.csv line 3"},
-		"ring, empty": {header + "1,2,3,,,,,,\n", "t_us,power_mw\n3,\n", "empty field"},
+	for name, x := range map[string]struct{ counter, samples, word string }{
+		"no lines":  {header, "", "no lines"},
+		"header":    {"time,power\n", "", "does not begin"},
+		"no number": {header + "1,2,x,,,,,,\n", "", "line 2: field 3"},
+		"too few":   {header + "1,2,3\n", "", "line 2: 3 fields"},
+		"no time":   {header + ",2,3,,,,,,\n", "", "line 2: no time"},
+		"back":      {header + "5,6,3,,,,,,\n1,2,3,,,,,,\n", "", "line 3: time runs backwards"},
+		"samples":   {header + "1,2,3,,,,,,\n", "t_us,power_mw\n3,1\n2,1\n", "ring.csv line 3"},
+		"no power":  {header + "1,2,3,,,,,,\n", "t_us,power_mw\n3,\n", "empty field"},
 	} {
-		if _, err := read(x.counter, x.ring); err == nil || !strings.Contains(err.Error(), x.word) {
+		if _, err := read(x.counter, x.samples); err == nil || !strings.Contains(err.Error(), x.word) {
 			t.Errorf("%s: %v, want %q", name, err, x.word)
 		}
 	}
@@ -139,8 +139,8 @@ func TestReadRecording(t *testing.T) {
 
 func FuzzReadRecording(f *testing.F) {
 	f.Add([]byte(header+"1,2,3,4,5,6,7,8,9\n"), []byte("t_us,power_mw\n1,2\n"))
-	f.Fuzz(func(t *testing.T, counter, ring []byte) {
-		rec, err := gpu.ReadRecording(fstest.MapFS{"counter.csv": {Data: counter}, "ring.csv": {Data: ring}})
+	f.Fuzz(func(t *testing.T, counter, samples []byte) {
+		rec, err := gpu.ReadRecording(fstest.MapFS{"counter.csv": {Data: counter}, "ring.csv": {Data: samples}})
 		if err != nil {
 			return
 		}

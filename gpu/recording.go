@@ -17,9 +17,9 @@ import (
 // The files of a recording and their first lines. An empty field is a value that was not obtained.
 const (
 	counterFile   = "counter.csv"
-	ringFile      = "ring.csv"
+	samplesFile   = "ring.csv"
 	counterHeader = "t_before_ns,t_after_ns,energy_mj,power_avg_mw,power_instant_mw,temp_c,mem_used,sm_clock_mhz,clock_event_reasons"
-	ringHeader    = "t_us,power_mw"
+	samplesHeader = "t_us,power_mw"
 
 	// moreColumns follow in counter.csv of our own: between which two moments the counter took its value
 	// (Tick.Lo and Tick.Hi), whether another process computes on the device (1, 0), and 1 where the device
@@ -27,7 +27,7 @@ const (
 	moreColumns = ",t_step_lo_ns,t_step_hi_ns,contended,lost"
 )
 
-// RecordedRead is one line of counter.csv: what the device told when it was polled.
+// RecordedRead is one line of counter.csv: one poll of the device.
 type RecordedRead struct {
 	Tick
 	AverageMw, InstantMw, TempC, MemUsedB, SMClockMHz, Throttle meter.Int
@@ -44,7 +44,7 @@ type Recording struct {
 }
 
 // ReadRecording reads counter.csv and ring.csv (or the same with .gz) from dir. ring.csv may be
-// missing; a device without a ring has none.
+// missing; a device without a sample buffer has none.
 func ReadRecording(dir fs.FS) (*Recording, error) {
 	rec := &Recording{}
 	err := readCSV(dir, counterFile, counterHeader, moreColumns, func(f []meter.Int) error {
@@ -67,7 +67,7 @@ func ReadRecording(dir fs.FS) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = readCSV(dir, ringFile, ringHeader, "", func(f []meter.Int) error {
+	err = readCSV(dir, samplesFile, samplesHeader, "", func(f []meter.Int) error {
 		if !f[0].Valid || !f[1].Valid {
 			return errors.New("empty field")
 		}

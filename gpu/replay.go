@@ -90,16 +90,16 @@ type replayed struct {
 	p     *Replay
 	info  Info
 	shift int64
-	last  int64 // newest ring sample given, in the recording's time
+	last  int64 // newest sample given, in the recording's time
 }
 
 func (d *replayed) Info() Info   { return d.info }
 func (d *replayed) Close() error { return nil }
 
-// ringDepth and ringAgeNs are the H100's.
+// bufferDepth and bufferAgeNs are the H100's.
 const (
-	ringDepth = 119
-	ringAgeNs = 12e6
+	bufferDepth = 119
+	bufferAgeNs = 12e6
 )
 
 func (d *replayed) Read(w Metrics, r *Reading) error {
@@ -108,20 +108,20 @@ func (d *replayed) Read(w Metrics, r *Reading) error {
 	if _, end := d.p.Recording.Span(); at > end {
 		return fmt.Errorf("replay: the recording has ended: %w", ErrLost)
 	}
-	looks := d.p.Recording.Reads
-	i := max(0, sort.Search(len(looks), func(i int) bool { return looks[i].Before > at })-1)
+	reads := d.p.Recording.Reads
+	i := max(0, sort.Search(len(reads), func(i int) bool { return reads[i].Before > at })-1)
 	if w&MetricEnergy != 0 && len(d.p.steps) > 0 {
-		d.energy(at, looks[i], r)
+		d.energy(at, reads[i], r)
 	}
-	if w&MetricPower != 0 && len(looks) > 0 {
-		r.PowerAt, r.InstantMw, r.AverageMw = d.p.Clock.Now(), looks[i].InstantMw, looks[i].AverageMw
+	if w&MetricPower != 0 && len(reads) > 0 {
+		r.PowerAt, r.InstantMw, r.AverageMw = d.p.Clock.Now(), reads[i].InstantMw, reads[i].AverageMw
 	}
-	if w&MetricStatus != 0 && len(looks) > 0 {
-		l := looks[i]
+	if w&MetricStatus != 0 && len(reads) > 0 {
+		l := reads[i]
 		r.Status.TempC, r.Status.MemUsedB, r.Status.SMClockMHz, r.Status.Throttle = l.TempC, l.MemUsedB, l.SMClockMHz, l.Throttle
 	}
 	if w&MetricBuffer != 0 {
-		d.ring(at, r)
+		d.buffer(at, r)
 	}
 	r.After = d.p.Clock.Now()
 	return nil
@@ -137,11 +137,11 @@ func (d *replayed) energy(at int64, l RecordedRead, r *Reading) {
 	r.Energy.After = d.p.Clock.Now()
 }
 
-func (d *replayed) ring(at int64, r *Reading) {
-	ring := d.p.Recording.Buffer
-	to := sort.Search(len(ring), func(i int) bool { return ring[i].At > at-ringAgeNs })
-	from := max(to-ringDepth, sort.Search(len(ring), func(i int) bool { return ring[i].At > d.last }))
-	for _, s := range ring[from:max(from, to)] {
+func (d *replayed) buffer(at int64, r *Reading) {
+	samples := d.p.Recording.Buffer
+	to := sort.Search(len(samples), func(i int) bool { return samples[i].At > at-bufferAgeNs })
+	from := max(to-bufferDepth, sort.Search(len(samples), func(i int) bool { return samples[i].At > d.last }))
+	for _, s := range samples[from:max(from, to)] {
 		d.last = s.At
 		r.Buffer = append(r.Buffer, Sample{At: s.At + d.shift, Mw: s.Mw})
 	}

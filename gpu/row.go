@@ -17,7 +17,7 @@ type rowMaker struct {
 // How long a second's energy is waited for before it is given as null.
 const rowPatienceNs = 6e9
 
-// begin starts at the next whole second, unless rows have been told from an earlier epoch on.
+// begin starts at the next whole second, unless rows were made in an earlier epoch.
 func (m *rowMaker) begin(now int64) {
 	if m.next == 0 {
 		m.next = (now + secondNs - 1) / secondNs * secondNs
@@ -35,7 +35,7 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 			return rows
 		}
 		row := m.blank(r.info, r.epoch)
-		row.Contention, row.UpstreamMemB, row.Status = r.contention, r.oursMem, r.seen.Status
+		row.Contention, row.UpstreamMemB, row.Status = r.contention, r.upstreamMem, r.latest.Status
 		if e.OK {
 			row.EnergyUj, row.ErrorUj = meter.Some(e.Uj), meter.Some(e.ErrorUj)
 			row.MeanMw = meter.Some((e.Uj + 500) / 1000) // microjoules in one second
@@ -76,16 +76,16 @@ func (m *rowMaker) blank(info Info, epoch int) Row {
 // Extremes returns the lowest and highest power of the load in [from, to], as its channel shows it,
 // scaled to the counter like the energy.
 func (t *Trace) Extremes(from, to int64) (low, high meter.Int) {
-	if t.shaped() && t.c.covers(from+t.shapeLag) && t.c.covers(to+t.shapeLag) {
-		l, h := t.c.extremes(from+t.shapeLag, to+t.shapeLag)
+	if t.hasProfile() && t.c.covers(from+t.profileLag) && t.c.covers(to+t.profileLag) {
+		l, h := t.c.extremes(from+t.profileLag, to+t.profileLag)
 		gain := 1.0
 		if e := t.Energy(from, to); e.OK {
-			gain = float64(e.Uj) / (t.c.energy(to+t.shapeLag) - t.c.energy(from+t.shapeLag))
+			gain = float64(e.Uj) / (t.c.energy(to+t.profileLag) - t.c.energy(from+t.profileLag))
 		}
 		return meter.Some(int64(math.Floor(float64(l) * gain))), meter.Some(int64(math.Ceil(float64(h) * gain)))
 	}
-	for i := 1; i < len(t.knots); i++ {
-		a, b := t.knots[i-1], t.knots[i]
+	for i := 1; i < len(t.steps); i++ {
+		a, b := t.steps[i-1], t.steps[i]
 		if b.mid()-t.tickLag <= from || a.mid()-t.tickLag >= to || b.mid() <= a.mid() {
 			continue
 		}

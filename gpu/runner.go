@@ -25,39 +25,39 @@ type runner struct {
 	wake chan struct{}
 
 	// mu guards load and busy, which Observe writes and run reads.
-	mu    sync.Mutex
-	load  load
-	busy  bool
-	lastN int64 // when something was last in flight
+	mu       sync.Mutex
+	load     load
+	busy     bool
+	lastBusy int64 // when something was last in flight
 
 	// Owned by run.
-	dev        Device
-	info       Info
-	reading    Reading
-	pace       pacer
-	learn      learner
-	trace      *Trace
-	rows       rowMaker
-	batch      Batch
-	epoch      int
-	began      int64
-	lastTick   Tick
-	lastSample int64
-	ownSamples []Sample // made from polled values
-	ownTick    [1]Tick
-	contention Contention
-	oursMem    meter.Int
-	calls      [5]callStats
-	reopens    int
-	errs       int // since the last success
-	errsTotal  int
-	missed     int
-	cpuBase    time.Duration
-	startedAt  int64
-	published  int64
-	condition  Condition
-	why        string
-	seen       Reading // last values, for State
+	dev         Device
+	info        Info
+	reading     Reading
+	pace        pacer
+	learn       learner
+	trace       *Trace
+	rows        rowMaker
+	batch       Batch
+	epoch       int
+	began       int64
+	lastTick    Tick
+	lastSample  int64
+	ownSamples  []Sample // made from polled values
+	ownTick     [1]Tick
+	contention  Contention
+	upstreamMem meter.Int
+	calls       [5]callStats
+	reopens     int
+	errs        int // since the last success
+	errsTotal   int
+	missed      int
+	cpuBase     time.Duration
+	startedAt   int64
+	published   int64
+	condition   Condition
+	why         string
+	latest      Reading // last values, for State
 }
 
 // traceKeep covers the windows that lags are learnt in.
@@ -84,7 +84,7 @@ func (r *runner) Observe(e Event) {
 	r.mu.Lock()
 	was := r.busy
 	r.busy = r.load.observe(e)
-	r.lastN = e.At
+	r.lastBusy = e.At
 	woken := r.busy && !was
 	r.mu.Unlock()
 	if woken {
@@ -95,11 +95,11 @@ func (r *runner) Observe(e Event) {
 	}
 }
 
-// isBusy says whether to poll fast: something is in flight, or was just now.
+// isBusy reports whether to poll fast: something is in flight, or was just now.
 func (r *runner) isBusy(now int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.busy || (r.lastN > 0 && now-r.lastN < tailNs)
+	return r.busy || (r.lastBusy > 0 && now-r.lastBusy < tailNs)
 }
 
 // run is the device's goroutine. Start starts it, closing quit stops it, Stop waits for it. It keeps an
@@ -202,7 +202,7 @@ func (r *runner) waitLost(d time.Duration) bool {
 	return true
 }
 
-// asleep says whether the kernel has powered the device down.
+// asleep reports whether the kernel has powered the device down.
 func (r *runner) asleep() bool {
 	if r.cfg.WakeSleeping || r.target.Info.PCI == "" {
 		return false
@@ -218,7 +218,7 @@ func (r *runner) sample() bool {
 		now := r.cfg.Clock.Now()
 		if r.learn.probing && r.learn.probeOver(now) {
 			r.setCondition(Live, "")
-			r.pace.done(r.info.Supported&MetricEnergy, now, r.facts(r.isBusy(now)), &r.learn.edges) // its rhythm is known now
+			r.pace.done(r.info.Supported&MetricEnergy, now, r.paceInputs(r.isBusy(now)), &r.learn.edges) // its period is known now
 		}
 		want, next := r.due(now)
 		if want == 0 {
@@ -227,7 +227,7 @@ func (r *runner) sample() bool {
 			case <-r.quit:
 				return false
 			case <-r.wake:
-				r.pace.hurry(r.cfg.Clock.Now(), r.facts(true))
+				r.pace.bringForward(r.cfg.Clock.Now(), r.paceInputs(true))
 			case <-timer.C:
 			}
 			continue
@@ -254,7 +254,7 @@ func (r *runner) due(now int64) (Metrics, int64) {
 	return want | fast, min(next, soon)
 }
 
-// round asks for the groups in want and tells what came. A reason means that the device is lost.
+// round reads the groups in want and hands on what came. A reason means that the device is lost.
 func (r *runner) round(want Metrics) (lost string) {
 	busy := r.isBusy(r.cfg.Clock.Now())
 	if !busy && r.asleep() {
@@ -263,7 +263,7 @@ func (r *runner) round(want Metrics) (lost string) {
 	err := r.read(want)
 	now := r.cfg.Clock.Now()
 	if err != nil {
-		r.pace.done(want, now, r.facts(busy), &r.learn.edges)
+		r.pace.done(want, now, r.paceInputs(busy), &r.learn.edges)
 		return r.failed(err)
 	}
 	r.errs = 0
@@ -273,9 +273,9 @@ func (r *runner) round(want Metrics) (lost string) {
 		r.beginEpoch()
 		r.take(want, now)
 	}
-	r.pace.done(want, now, r.facts(busy), &r.learn.edges) // behind take, which places the counter's step, and may doubt it
+	r.pace.done(want, now, r.paceInputs(busy), &r.learn.edges) // after take, which places the counter's step and judges it
 	if r.rec != nil {
-		r.record(want) // behind take, which places the counter's step
+		r.record(want) // after take, which places the counter's step
 	}
 	r.emit()
 	r.publish(now, false)
@@ -335,11 +335,11 @@ func (r *runner) read(want Metrics) (err error) {
 	return err
 }
 
-func (r *runner) facts(busy bool) paceFacts {
-	f := r.learn.facts()
+func (r *runner) paceInputs(busy bool) paceInputs {
+	f := r.learn.paceInputs()
 	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
-	f.means = r.learn.means(r.cfg.Clock.Now())
-	f.unsure = r.trace.unsure()
+	f.extra = r.learn.extraReads(r.cfg.Clock.Now())
+	f.needsCounter = r.trace.needsCounter()
 	f.starting = r.cfg.Clock.Now()-r.began < startNs
 	return f
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Config says what a Sampler samples.
+// Config is what a Sampler samples, and how.
 type Config struct {
 	// Clock gives all stamps; the zero Clock is replaced by a new one. Events must be stamped on it.
 	Clock Clock
@@ -20,11 +20,11 @@ type Config struct {
 	// Handle gets every batch, on the device's own goroutine: it should hand on and return. nil: none.
 	Handle func(*Batch)
 
-	// Recorders, one a target or none, write down what is read. Recording looks at energy counters every
+	// Recorders, one a target or none, write down what is read. Recording reads energy counters every
 	// 25 ms, or as often as 20 % of a core a device pays for.
 	Recorders []*Recorder
 
-	// Budget is the share of one core that looking at one device's energy counter may cost; 0 means
+	// Budget is the share of one core that reads of one device's energy counter may cost; 0 means
 	// 0.3 %. The samples' own cost comes on top (0.05 % on an H100).
 	Budget float64
 
@@ -45,13 +45,13 @@ type Target struct {
 	Source Source
 	Info   Info // as Source.List returned it
 
-	// IsUpstreamProcess says whether a process belongs to the upstream; nil where that cannot be told. Another
+	// IsUpstreamProcess reports whether a process belongs to the upstream; nil where that is not known. Another
 	// process that computes on the device makes its joules contended. It is asked at most every ten
 	// seconds, on the device's goroutine.
 	IsUpstreamProcess func(pid int) bool
 
-	// OwnerKnown says whether that can be told of a process: not, where the upstream's own cannot be seen, or where
-	// the driver's numbers are those of another PID namespace. nil: of all.
+	// OwnerKnown reports whether a process's owner can be determined: not where the upstream's processes are hidden,
+	// nor where the driver's numbers belong to another PID namespace. nil: always.
 	OwnerKnown func(pid int) bool
 }
 
@@ -112,14 +112,14 @@ func (s *Sampler) Stop() {
 	s.wg.Wait()
 }
 
-// Observe tells every device's sampling what is in flight.
+// Observe passes an event to every device's sampling.
 func (s *Sampler) Observe(e Event) {
 	for _, r := range s.runners {
 		r.Observe(e)
 	}
 }
 
-// Activity returns an Activity that tells only some devices, for an upstream that is bound to them.
+// Activity returns an Activity for some devices only, for an upstream that is bound to them.
 func (s *Sampler) Activity(devices ...int) Activity {
 	var a Activities
 	for i, r := range s.runners {
@@ -130,7 +130,7 @@ func (s *Sampler) Activity(devices ...int) Activity {
 	return a
 }
 
-// States returns what is known of each device: snapshots that nobody writes to any more.
+// States returns what is known of each device: immutable snapshots.
 func (s *Sampler) States() []State {
 	out := make([]State, len(s.runners))
 	for i, r := range s.runners {

@@ -15,7 +15,7 @@ type Candidate struct {
 	ProcsKnown bool
 }
 
-// Candidates lists the GPUs of a source, with who computes on each. Devices that sleep are not opened,
+// Candidates lists the GPUs of a source, with the processes that compute on each. Devices that sleep are not opened,
 // and one that cannot be opened is listed without processes.
 func Candidates(s Source, sysRoot string) ([]Candidate, error) {
 	infos, err := s.List()
@@ -26,15 +26,15 @@ func Candidates(s Source, sysRoot string) ([]Candidate, error) {
 	for _, in := range infos {
 		c := Candidate{Source: s, Info: in}
 		if in.PCI == "" || !RuntimeSuspended(sysRoot, in.PCI) {
-			c.lookInside()
+			c.listProcesses()
 		}
 		out = append(out, c)
 	}
 	return out, nil
 }
 
-// lookInside opens the device to list its processes.
-func (c *Candidate) lookInside() {
+// listProcesses opens the device to list its processes.
+func (c *Candidate) listProcesses() {
 	d, err := c.Source.Open(c.Info.UUID)
 	if err != nil {
 		return
@@ -54,11 +54,11 @@ type Selector struct {
 	IsUpstreamProcess func(pid int) bool // whether a process is the upstream's; nil where that is not known
 }
 
-// ErrUndetermined means that it cannot be told which devices an upstream uses; the message says what to set.
-var ErrUndetermined = errors.New("which GPU the upstream uses cannot be told")
+// ErrUndetermined means that the devices of an upstream could not be determined; the message says what to set.
+var ErrUndetermined = errors.New("the upstream's GPU is not known")
 
-// SelectDevices returns which candidates are the upstream's, and in a sentence why. Without GPUs in the wish these
-// are the devices on which the upstream's processes compute; where that cannot be told, the only GPU of
+// SelectDevices returns which candidates are the upstream's, and in a sentence why. Without Selector.GPUs these
+// are the devices on which the upstream's processes compute; where that is not known, the only GPU of
 // the machine; never all of several, and none for an upstream on another machine.
 func SelectDevices(w Selector, all []Candidate) (chosen []int, why string, err error) {
 	if len(w.GPUs) > 0 {
@@ -78,7 +78,7 @@ func SelectDevices(w Selector, all []Candidate) (chosen []int, why string, err e
 		return nil, "", fmt.Errorf("%w: there is no GPU that can be read here", ErrUndetermined)
 	}
 	for i, c := range all {
-		if c.ProcsKnown && w.IsUpstreamProcess != nil && anyOurs(c.Procs, w.IsUpstreamProcess) {
+		if c.ProcsKnown && w.IsUpstreamProcess != nil && anyUpstream(c.Procs, w.IsUpstreamProcess) {
 			chosen = append(chosen, i)
 		}
 	}
@@ -91,7 +91,7 @@ func SelectDevices(w Selector, all []Candidate) (chosen []int, why string, err e
 	return nil, "", fmt.Errorf("%w: none of its processes is seen on one of the %d GPUs; name them with gpus: (index, UUID or PCI address): %s", ErrUndetermined, len(all), names(all))
 }
 
-func anyOurs(procs []Process, ours func(int) bool) bool {
+func anyUpstream(procs []Process, ours func(int) bool) bool {
 	for _, p := range procs {
 		if ours(p.PID) {
 			return true

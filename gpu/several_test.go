@@ -47,14 +47,14 @@ func TestSeveralDevices(t *testing.T) {
 			t.Errorf("lags learnt: idle %v, busy %v", idle.Channels[gpu.ChannelBuffer].LagLearnt, busy.Channels[gpu.ChannelBuffer].LagLearnt)
 		}
 		if 2*idle.Calls["energy"].Count > 3*busy.Calls["energy"].Count {
-			t.Errorf("looks at the counter: idle %d, busy %d", idle.Calls["energy"].Count, busy.Calls["energy"].Count)
+			t.Errorf("reads of the counter: idle %d, busy %d", idle.Calls["energy"].Count, busy.Calls["energy"].Count)
 		}
 	})
 }
 
-// TestOneSentence: a device that is lost for ten minutes is reported when it goes and when it is back,
+// TestLostDeviceLog: a device that is lost for ten minutes is reported when it goes and when it is back,
 // not at every attempt.
-func TestOneSentence(t *testing.T) {
+func TestLostDeviceLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := gpu.NewClock()
 		src := sim.New(sim.Config{Clock: clock})

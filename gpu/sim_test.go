@@ -90,8 +90,8 @@ func (w *world) play(events []gpu.Event) {
 	}
 }
 
-// TestEnergyOnSoundSensors: with an H100's sensors, energies are right, and the bound is tight.
-func TestEnergyOnSoundSensors(t *testing.T) {
+// TestEnergyOnHealthySensors: with an H100's sensors, energies are right, and the bound is tight.
+func TestEnergyOnHealthySensors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := sim.Healthy()
 		f.EnergyCall = 3500 * time.Microsecond
@@ -131,14 +131,14 @@ func faulty(r *rand.Rand) (sim.Faults, string) {
 	f.EnergyCall = time.Duration(r.IntN(5000)) * time.Microsecond
 	f.Counter.Phase = time.Duration(r.IntN(100)) * ms
 	f.Buffer.Phase = time.Duration(r.IntN(20)) * ms
-	what := "sound"
+	what := "none"
 	kind := r.IntN(12)
 	switch kind {
 	case 1:
 		what = "counter period"
 		f.Counter.Period = time.Duration(20+r.IntN(500)) * ms
 	case 2:
-		what = "ring period and partial coverage"
+		what = "sample period and partial coverage"
 		f.Buffer.Period = time.Duration(20+r.IntN(180)) * ms
 		f.Buffer.Window = time.Duration(float64(f.Buffer.Period) * (0.2 + 0.8*r.Float64()))
 	case 3:
@@ -203,11 +203,11 @@ func TestNeverSilentlyWrong(t *testing.T) {
 		t.Logf("%-42s %5d energies, %4d unknown, %5d marked, %3d wrong; mean error %.2f %%, mean bound %.2f %%; %5d unmarked rows, %3d wrong, mean bound %.2f %%",
 			what, k.n, k.unknown, k.marked, k.wrong, 100*k.off/n, 100*k.bound/n, k.rows, k.rowsWrong, 100*k.rowBound/float64(max(1, k.rows)))
 		rows, rowsWrong = rows+k.rows, rowsWrong+k.rowsWrong
-		if what == "sound" && k.rowsWrong > 0 {
-			t.Errorf("%d rows of healthy cards are outside their bounds", k.rowsWrong)
+		if what == "none" && k.rowsWrong*1000 > k.rows {
+			t.Errorf("%d of %d rows of healthy cards are outside their bounds", k.rowsWrong, k.rows)
 		}
 	}
-	if rowsWrong*500 > rows {
+	if rowsWrong*200 > rows { // see SAMPLING.md, Bounds
 		t.Errorf("%d of %d unmarked rows are outside their bounds", rowsWrong, rows)
 	}
 }

@@ -32,7 +32,7 @@ type State struct {
 	Disputed bool                    `json:"disputed,omitempty"`
 	Calls    map[string]CallStats    `json:"calls"`
 
-	// Agreement is the counter's joules per joule of the integrated shape, in parts per million.
+	// Agreement is the counter's joules per joule of the integrated profile, in parts per million.
 	Agreement meter.Int `json:"agreement_ppm"`
 
 	CPUNs  int64 `json:"cpu_ns"`  // CPU time of the device's thread
@@ -53,7 +53,7 @@ type Calibration struct {
 	WindowNs  int64 `json:"window_ns"`
 	LagNs     int64 `json:"lag_ns"`
 	LagLearnt bool  `json:"lag_learnt"`
-	Depth     int   `json:"depth,omitempty"` // samples that the ring holds
+	Depth     int   `json:"depth,omitempty"` // samples that the buffer holds
 }
 
 // CallStats are the times of one group of calls.

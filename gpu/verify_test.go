@@ -12,13 +12,13 @@ import (
 	"wattline/meter"
 )
 
-// bench is a device with a load on it, whose sampling is to be verified: a real card (real_test.go) or
+// bench is a loaded device on which sampling is verified: a real card (real_test.go) or
 // the simulated one.
 type bench struct {
 	clock  gpu.Clock
 	target gpu.Target
 
-	// counter looks at the device's energy counter by a way of its own.
+	// counter reads at the device's energy counter by a way of its own.
 	counter func() (before, after, uj int64, err error)
 
 	// mixed puts prompts and replies of several sizes on the device, alone and together, until ctx
@@ -29,7 +29,7 @@ type bench struct {
 	streams func(ctx context.Context, tell gpu.Activity, n int, token func(stream int, at int64))
 }
 
-// step looks at the counter until it moves, and returns when that was (the middle and half the width)
+// step reads of the counter until it moves, and returns when that was (the middle and half the width)
 // and what it then showed.
 func (b *bench) step(t *testing.T) (at, half, uj int64) {
 	t.Helper()
@@ -44,7 +44,7 @@ func (b *bench) step(t *testing.T) (at, half, uj int64) {
 			return (since + after) / 2, (after - since) / 2, now
 		}
 		last, since = now, before
-		time.Sleep(time.Millisecond) // between two looks of a real instrument; in a bubble without a card
+		time.Sleep(time.Millisecond) // between two reads of a real instrument; in a bubble without a card
 	}
 }
 

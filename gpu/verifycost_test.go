@@ -16,7 +16,7 @@ import (
 	"wattline/meter"
 )
 
-// gate is a source whose devices can be kept from being asked: nothing reaches the driver then, as if nothing
+// gate is a source that can hold back all reads: nothing reaches the driver then, as if nothing
 // were sampled, and when it opens the sampler goes on with all that it has learnt.
 type gate struct {
 	gpu.Source
@@ -125,7 +125,7 @@ func (p *pulse) gap() float64 {
 	return float64(p.sum) / float64(p.n)
 }
 
-// verifyCost has n streams run through many short spells, with sampling and without in pairs whose order is a coin's,
+// verifyCost has n streams run through many short spells, with sampling and without, in pairs in random order,
 // and returns how many percent of the tokens sampling costs. The streams and the sampler go on all the time, so that
 // neither a start nor a probe is part of it; what changes slowly meets both, and what jumps from one level to another
 // leaves the median of the pairs where it is. Calls that were due meanwhile are made up for: the figure is too high
@@ -172,11 +172,11 @@ func verifyCost(t *testing.T, b *bench, n int, each time.Duration, pairs int) sp
 	}
 	out := spanOf(lost)
 	t.Logf("%d streams, %d pairs of %v: a token every %v ms with sampling, %v without; sampling costs %v %% of the tokens", n, pairs, each, spanOf(with), spanOf(without), out)
-	t.Logf("meanwhile: %d looks at the counter in %.0f s, the gate open for half of them; %.3f %% of one core", ended.Calls["energy"].Count-began.Calls["energy"].Count, float64(ended.WallNs-began.WallNs)/1e9, share(began, ended))
+	t.Logf("meanwhile: %d reads of the counter in %.0f s, the gate open for half of them; %.3f %% of one core", ended.Calls["energy"].Count-began.Calls["energy"].Count, float64(ended.WallNs-began.WallNs)/1e9, share(began, ended))
 	return out
 }
 
-// delays is a source each of whose looks at the counter holds up what the card does.
+// delays is a source where each read of the counter holds up what the card does.
 type delays struct {
 	gpu.Source
 	by   time.Duration
@@ -212,9 +212,9 @@ func (d *delays) take() time.Duration {
 	return owed
 }
 
-// TestCostIsTold rehearses verifyCost: streams whose speed has two levels 30 % apart, with noise and drift, beside
-// a sampler whose looks hold the card up by nothing or by 20 ms. It tells 2 % from none within half a percent.
-func TestCostIsTold(t *testing.T) {
+// TestCostMeasurement rehearses verifyCost: streams with two levels of speed 30 % apart, with noise and drift, beside
+// a sampler with reads that hold the card up by nothing or by 20 ms. It distinguishes 2 % from none within half a percent.
+func TestCostMeasurement(t *testing.T) {
 	run := func(by time.Duration) (lost span) {
 		synctest.Test(t, func(t *testing.T) {
 			clock := gpu.NewClock()

@@ -1,8 +1,8 @@
 // Package amd reads AMD cards from what the amdgpu kernel driver shows in sysfs, without ROCm: power,
 // energy where the driver counts it, utilisation, memory, temperatures, clocks.
 //
-// A card that is powered down is not woken: its files are only opened by Open, and whoever samples looks
-// at its runtime status first (gpu.RuntimeSuspended).
+// A card that is powered down is not woken: its files are only opened by Open, and the sampler reads
+// its runtime status first (gpu.RuntimeSuspended).
 package amd
 
 import (
@@ -59,7 +59,7 @@ func (s *Source) cards() ([]card, error) {
 	return out, nil
 }
 
-// describe reads the fixed facts of a card; none of these files wakes it.
+// describe reads what is fixed about a card; none of these files wakes it.
 func describe(dir string, index int) gpu.Info {
 	in := gpu.Info{Index: index, Kind: gpu.KindGPU, Source: "amd", Driver: "amdgpu", Unavailable: map[string]string{}}
 	in.PCI = pciOf(gpu.SysWord(filepath.Join(dir, "uevent")))

@@ -17,8 +17,8 @@ const (
 	searchEvery = 10 * time.Second
 )
 
-// Finder finds upstreams' processes on this machine. Everyone who asks for the same upstream gets the
-// same ProcessTree, so a route costs one search and one DNS lookup however many ask. It may be used by
+// Finder finds upstreams' processes on this machine. All callers that ask for the same upstream get the
+// same ProcessTree, so a route costs one search and one DNS lookup. It may be used by
 // several goroutines.
 type Finder struct {
 	host    *Host
@@ -35,7 +35,7 @@ type Upstream struct {
 	Processes *ProcessTree // nil where they cannot be known: elsewhere, or behind a Unix socket
 }
 
-// search is one upstream's lookup. mu is held while it runs: those who ask meanwhile wait for it.
+// search is one upstream's lookup. mu is held while it runs: other callers wait for it.
 type search struct {
 	mu       sync.Mutex
 	done     bool // it has succeeded
@@ -48,7 +48,7 @@ func NewFinder(h *Host) *Finder {
 	return &Finder{host: h, resolve: net.DefaultResolver.LookupIPAddr, found: map[string]*search{}, byPort: map[int]*ProcessTree{}}
 }
 
-// Host is the machine whose processes are searched.
+// Host returns the machine where processes are searched.
 func (f *Finder) Host() *Host { return f.host }
 
 // Upstream returns where the upstream at a URL runs. It waits at most lookupTimeout for DNS. A name
@@ -66,13 +66,13 @@ func (f *Finder) Upstream(ctx context.Context, rawURL string) Upstream {
 	if s.done || !s.at.IsZero() && time.Since(s.at) < searchEvery {
 		return s.upstream
 	}
-	s.upstream, s.done = f.look(ctx, rawURL)
+	s.upstream, s.done = f.locate(ctx, rawURL)
 	s.at = time.Now()
 	return s.upstream
 }
 
-// look finds where a URL leads to; ok is false where its name could not be resolved.
-func (f *Finder) look(ctx context.Context, rawURL string) (up Upstream, ok bool) {
+// locate finds where a URL leads to; ok is false where its name could not be resolved.
+func (f *Finder) locate(ctx context.Context, rawURL string) (up Upstream, ok bool) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return Upstream{}, true
@@ -96,13 +96,8 @@ func (f *Finder) look(ctx context.Context, rawURL string) (up Upstream, ok bool)
 	return Upstream{Local: true, Processes: f.byPort[port]}, true
 }
 
-// IsLocal reports whether a host name or address is this machine: a loopback address, or an address of
-// one of its interfaces. A name that cannot be resolved within lookupTimeout is not.
-func IsLocal(name string) bool {
-	local, err := isLocal(context.Background(), name, net.DefaultResolver.LookupIPAddr)
-	return err == nil && local
-}
-
+// isLocal reports whether a host name or address is this machine: a loopback address, or an address of
+// one of its interfaces. It waits at most lookupTimeout for DNS.
 func isLocal(ctx context.Context, name string, resolve func(context.Context, string) ([]net.IPAddr, error)) (bool, error) {
 	ips := []net.IPAddr{{IP: net.ParseIP(name)}}
 	if ips[0].IP == nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestFinderSharesOneSearch: all who ask for an upstream get the same process tree, after one lookup.
+// TestFinderSharesOneSearch: all callers that ask for an upstream get the same process tree, after one lookup.
 func TestFinderSharesOneSearch(t *testing.T) {
 	f := NewFinder(open(t, golden(t)))
 	var lookups int
@@ -50,7 +50,7 @@ func TestFinderOutsideThisMachine(t *testing.T) {
 	}
 }
 
-// TestLookupIsBounded: a name server that does not answer holds nobody up for longer than lookupTimeout,
+// TestLookupIsBounded: a name server that does not answer delays no caller for longer than lookupTimeout,
 // nor again before searchEvery has passed; then it is asked again.
 func TestLookupIsBounded(t *testing.T) {
 	host := open(t, golden(t))

@@ -21,7 +21,7 @@ type device struct {
 	info       gpu.Info
 	generation int
 
-	lastSeen uint64 // driver's stamp of the newest ring sample given, microseconds
+	lastSeen uint64 // driver's stamp of the newest sample given, microseconds
 	fields   [2]nvml.FieldValue
 	legacy   bool // power comes from the call that older drivers have
 	averaged bool // which then is an average
@@ -32,22 +32,22 @@ type device struct {
 
 // What can be missing, as Info.Unavailable names it.
 const (
-	lackEnergy  = "energy counter"
-	lackRing    = "power samples"
-	lackPower   = "power"
-	lackInstant = "instant power"
-	lackUtil    = "utilisation"
-	lackMemory  = "memory"
-	lackTemp    = "temperature"
-	lackMemTemp = "memory temperature"
-	lackClock   = "SM clock"
-	lackMemClk  = "memory clock"
-	lackLimit   = "power limit"
-	lackReasons = "throttle reasons"
-	lackECC     = "ECC errors"
-	lackXID     = "XID events"
-	lackProcs   = "processes"
-	lackFan     = "fan"
+	missingEnergy  = "energy counter"
+	missingSamples = "power samples"
+	missingPower   = "power"
+	missingInstant = "instant power"
+	missingUtil    = "utilisation"
+	missingMemory  = "memory"
+	missingTemp    = "temperature"
+	missingMemTemp = "memory temperature"
+	missingClock   = "SM clock"
+	missingMemClk  = "memory clock"
+	missingLimit   = "power limit"
+	missingReasons = "throttle reasons"
+	missingECC     = "ECC errors"
+	missingXID     = "XID events"
+	missingProcs   = "processes"
+	missingFan     = "fan"
 )
 
 // probe asks for everything once, so that later only what exists is asked for, and what does not is
@@ -64,39 +64,39 @@ func (d *device) probe() {
 		}
 		return ret == nvml.SUCCESS
 	}
-	if _, ret := d.h.GetTotalEnergyConsumption(); ok(lackEnergy, ret) {
+	if _, ret := d.h.GetTotalEnergyConsumption(); ok(missingEnergy, ret) {
 		in.Supported |= gpu.MetricEnergy
 		in.Expected[gpu.ChannelCounter] = gpu.ChannelSpec{StepNs: 100e6, LagNs: 30e6}
 	}
-	if _, _, ret := d.h.GetSamples(nvml.TOTAL_POWER_SAMPLES, 0); ret == nvml.ERROR_NOT_FOUND || ok(lackRing, ret) {
+	if _, _, ret := d.h.GetSamples(nvml.TOTAL_POWER_SAMPLES, 0); ret == nvml.ERROR_NOT_FOUND || ok(missingSamples, ret) {
 		in.Supported |= gpu.MetricBuffer
 		in.Expected[gpu.ChannelBuffer] = gpu.ChannelSpec{StepNs: 20e6, WindowNs: 20e6, LagNs: 12e6}
 	}
 	d.probePower()
 	_, ret := d.h.GetUtilizationRates()
-	ok(lackUtil, ret)
+	ok(missingUtil, ret)
 	_, ret = d.h.GetMemoryInfo()
-	ok(lackMemory, ret)
+	ok(missingMemory, ret)
 	_, ret = d.h.GetTemperature(nvml.TEMPERATURE_GPU)
-	ok(lackTemp, ret)
+	ok(missingTemp, ret)
 	_, ret = d.field(nvml.FI_DEV_MEMORY_TEMP)
-	ok(lackMemTemp, ret)
+	ok(missingMemTemp, ret)
 	_, ret = d.h.GetClockInfo(nvml.CLOCK_SM)
-	ok(lackClock, ret)
+	ok(missingClock, ret)
 	_, ret = d.h.GetClockInfo(nvml.CLOCK_MEM)
-	ok(lackMemClk, ret)
+	ok(missingMemClk, ret)
 	_, ret = d.h.GetEnforcedPowerLimit()
-	ok(lackLimit, ret)
+	ok(missingLimit, ret)
 	_, ret = d.h.GetCurrentClocksEventReasons()
-	ok(lackReasons, ret)
+	ok(missingReasons, ret)
 	_, ret = d.h.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC)
-	ok(lackECC, ret)
+	ok(missingECC, ret)
 	_, ret = d.h.GetFanSpeed()
-	ok(lackFan, ret)
-	if _, ret = d.h.GetComputeRunningProcesses(); ok(lackProcs, ret) {
+	ok(missingFan, ret)
+	if _, ret = d.h.GetComputeRunningProcesses(); ok(missingProcs, ret) {
 		in.Supported |= gpu.MetricProcesses
 	}
-	ok(lackXID, d.watchXID())
+	ok(missingXID, d.watchXID())
 }
 
 // probePower finds out which power readings exist. Drivers before 530 have one call, which is a 1 s
@@ -112,7 +112,7 @@ func (d *device) probePower() {
 		if r.InstantMw.Valid {
 			in.Expected[gpu.ChannelInstant] = instant
 		} else {
-			in.Unavailable[lackInstant] = "not supported by this card or driver"
+			in.Unavailable[missingInstant] = "not supported by this card or driver"
 		}
 		if r.AverageMw.Valid {
 			in.Expected[gpu.ChannelAverage] = average
@@ -120,7 +120,7 @@ func (d *device) probePower() {
 		return
 	}
 	if _, ret := d.h.GetPowerUsage(); ret != nvml.SUCCESS {
-		in.Unavailable[lackPower] = why(d.s.lib, ret)
+		in.Unavailable[missingPower] = why(d.s.lib, ret)
 		return
 	}
 	in.Supported |= gpu.MetricPower
@@ -129,7 +129,7 @@ func (d *device) probePower() {
 	ga100 := strings.Contains(in.Name, "A100") || strings.Contains(in.Name, "A30")
 	d.averaged = ret == nvml.SUCCESS && arch >= nvml.DEVICE_ARCH_AMPERE && !ga100
 	if d.averaged {
-		in.Unavailable[lackInstant] = "this driver has none (530 or later has)"
+		in.Unavailable[missingInstant] = "this driver has none (530 or later has)"
 		in.Expected[gpu.ChannelAverage] = average
 		return
 	}
@@ -181,7 +181,7 @@ func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 		note(ret)
 	}
 	if w&gpu.MetricBuffer != 0 {
-		ret = d.readRing(r)
+		ret = d.readSamples(r)
 		note(ret)
 	}
 	if w&gpu.MetricPower != 0 {
@@ -214,9 +214,9 @@ func (d *device) readEnergy(r *gpu.Reading) nvml.Return {
 	return ret
 }
 
-// readRing fetches the samples that the driver has taken since the last fetch. It stamps them with
+// readSamples fetches the samples that the driver has taken since the last fetch. It stamps them with
 // CLOCK_REALTIME in microseconds.
-func (d *device) readRing(r *gpu.Reading) nvml.Return {
+func (d *device) readSamples(r *gpu.Reading) nvml.Return {
 	kind, samples, ret := d.h.GetSamples(nvml.TOTAL_POWER_SAMPLES, d.lastSeen)
 	if ret == nvml.ERROR_NOT_FOUND { // nothing new
 		return nvml.SUCCESS

@@ -8,7 +8,7 @@ import (
 	"wattline/gpu"
 )
 
-// Built says whether this build can talk to the library.
+// Built reports whether this build can talk to the library.
 const Built = false
 
 // New always fails: this build has no cgo.

@@ -13,7 +13,7 @@ import (
 	"wattline/gpu"
 )
 
-// Built says whether this build can talk to the library.
+// Built reports whether this build can talk to the library.
 const Built = true
 
 // Source lists and opens the cards of the driver.
@@ -148,14 +148,14 @@ func (s *Source) Open(uuid string) (gpu.Device, error) {
 	return d, nil
 }
 
-// stale says whether handles of a generation are no longer valid.
+// stale reports whether handles of a generation are no longer valid.
 func (s *Source) stale(generation int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.up || s.generation != generation
 }
 
-// describe reads the fixed facts of a card.
+// describe reads what is fixed about a card.
 func (s *Source) describe(h nvml.Device) (gpu.Info, error) {
 	in := gpu.Info{Kind: gpu.KindGPU, Source: "nvml", Unavailable: map[string]string{}}
 	var ret nvml.Return
@@ -190,7 +190,7 @@ func failure(lib nvml.Interface, ret nvml.Return) error {
 	return errors.New(text)
 }
 
-// why says in words what a return code means to whoever wants the value.
+// why explains why a return code left a value out.
 func why(lib nvml.Interface, ret nvml.Return) string {
 	switch ret {
 	case nvml.ERROR_NOT_SUPPORTED:

@@ -12,7 +12,7 @@ import (
 )
 
 // readStatus reads what the card has beside power. A call that fails leaves its value null; the return is
-// not SUCCESS where one says that the card is gone.
+// not SUCCESS where the card is gone.
 func (d *device) readStatus(r *gpu.Reading) (gone nvml.Return) {
 	gone = nvml.SUCCESS
 	set := func(what string, v *meter.Int, call func() (int64, nvml.Return)) {
@@ -30,28 +30,28 @@ func (d *device) readStatus(r *gpu.Reading) (gone nvml.Return) {
 	}
 	s := &r.Status
 	*s = gpu.Status{}
-	set(lackUtil, &s.UtilPct, func() (int64, nvml.Return) {
+	set(missingUtil, &s.UtilPct, func() (int64, nvml.Return) {
 		u, ret := d.h.GetUtilizationRates()
 		if ret == nvml.SUCCESS {
 			s.MemUtilPct = meter.Some(int64(u.Memory))
 		}
 		return int64(u.Gpu), ret
 	})
-	set(lackMemory, &s.MemUsedB, func() (int64, nvml.Return) {
+	set(missingMemory, &s.MemUsedB, func() (int64, nvml.Return) {
 		m, ret := d.h.GetMemoryInfo()
 		if ret == nvml.SUCCESS {
 			s.MemTotalB = meter.Some(int64(m.Total))
 		}
 		return int64(m.Used), ret
 	})
-	set(lackTemp, &s.TempC, func() (int64, nvml.Return) { return wide(d.h.GetTemperature(nvml.TEMPERATURE_GPU)) })
-	set(lackMemTemp, &s.MemTempC, func() (int64, nvml.Return) { return d.field(nvml.FI_DEV_MEMORY_TEMP) })
-	set(lackClock, &s.SMClockMHz, func() (int64, nvml.Return) { return wide(d.h.GetClockInfo(nvml.CLOCK_SM)) })
-	set(lackMemClk, &s.MemClockMHz, func() (int64, nvml.Return) { return wide(d.h.GetClockInfo(nvml.CLOCK_MEM)) })
-	set(lackLimit, &s.LimitMw, func() (int64, nvml.Return) { return wide(d.h.GetEnforcedPowerLimit()) })
-	set(lackFan, &s.FanPct, func() (int64, nvml.Return) { return wide(d.h.GetFanSpeed()) })
-	set(lackReasons, &s.Throttle, func() (int64, nvml.Return) { return wide(d.h.GetCurrentClocksEventReasons()) })
-	set(lackECC, &s.ECCErrors, func() (int64, nvml.Return) {
+	set(missingTemp, &s.TempC, func() (int64, nvml.Return) { return wide(d.h.GetTemperature(nvml.TEMPERATURE_GPU)) })
+	set(missingMemTemp, &s.MemTempC, func() (int64, nvml.Return) { return d.field(nvml.FI_DEV_MEMORY_TEMP) })
+	set(missingClock, &s.SMClockMHz, func() (int64, nvml.Return) { return wide(d.h.GetClockInfo(nvml.CLOCK_SM)) })
+	set(missingMemClk, &s.MemClockMHz, func() (int64, nvml.Return) { return wide(d.h.GetClockInfo(nvml.CLOCK_MEM)) })
+	set(missingLimit, &s.LimitMw, func() (int64, nvml.Return) { return wide(d.h.GetEnforcedPowerLimit()) })
+	set(missingFan, &s.FanPct, func() (int64, nvml.Return) { return wide(d.h.GetFanSpeed()) })
+	set(missingReasons, &s.Throttle, func() (int64, nvml.Return) { return wide(d.h.GetCurrentClocksEventReasons()) })
+	set(missingECC, &s.ECCErrors, func() (int64, nvml.Return) {
 		return wide(d.h.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC))
 	})
 	d.readXID()
@@ -61,7 +61,7 @@ func (d *device) readStatus(r *gpu.Reading) (gone nvml.Return) {
 
 func wide[T uint32 | uint64](v T, ret nvml.Return) (int64, nvml.Return) { return int64(v), ret }
 
-// readXID takes up the critical errors that were reported since the last look.
+// readXID takes up the critical errors that were reported since the last call.
 func (d *device) readXID() {
 	if d.events == nil {
 		return
@@ -77,8 +77,8 @@ func (d *device) readXID() {
 	}
 }
 
-// readProcs lists who computes on the card, as the driver's process ids: those of the host, not those
-// that a container sees.
+// readProcs lists the processes that compute on the card, by the driver's process ids: those of the host, not
+// those that a container sees.
 func (d *device) readProcs(r *gpu.Reading) nvml.Return {
 	procs, ret := d.h.GetComputeRunningProcesses()
 	if ret != nvml.SUCCESS {

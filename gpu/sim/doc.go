@@ -1,6 +1,6 @@
 // Package sim is a simulated GPU: a gpu.Source whose power follows from what is in flight by a
-// closed-form model (Model, Curve), seen through sensors with settable faults (Faults). Its truth can be
-// read, exactly, for any interval, so that tests of whoever measures or divides energy can state their
+// closed-form model (Model, TruePower), seen through sensors with settable faults (Faults). Its truth can be
+// read, exactly, for any interval, so that tests of the sampler and of the ledger can state their
 // errors.
 //
 // The model is deliberately not the one that the ledger fits: power saturates, slots that are not

@@ -28,8 +28,8 @@ type Faults struct {
 	Instant Sensor
 	Average Sensor
 
-	RingDepth int           // samples that the ring holds
-	BufferAge time.Duration // age of the newest sample that a read returns
+	BufferDepth int           // samples that the buffer holds
+	BufferAge   time.Duration // age of the newest sample that a read returns
 
 	// Moments on the source's Clock; 0 means never.
 	CounterFrozenFrom int64 // the counter stands still from then on
@@ -37,17 +37,17 @@ type Faults struct {
 	CounterJumpAt     int64 // the counter jumps by 100 kJ
 	LostFrom, LostTo  int64 // the device does not answer
 
-	EnergyCall time.Duration // how long a look at the counter blocks
+	EnergyCall time.Duration // how long a read of the counter blocks
 }
 
 // Healthy are the sensors of the recorded H100, without faults.
 func Healthy() Faults {
 	return Faults{
-		Counter:   Sensor{Period: 100 * time.Millisecond, Lag: 30 * time.Millisecond},
-		Buffer:    Sensor{Period: 20 * time.Millisecond, Window: 20 * time.Millisecond},
-		Instant:   Sensor{Period: 100 * time.Millisecond, Window: 25 * time.Millisecond},
-		Average:   Sensor{Period: 100 * time.Millisecond, Window: time.Second},
-		RingDepth: 119, BufferAge: 12 * time.Millisecond,
+		Counter:     Sensor{Period: 100 * time.Millisecond, Lag: 30 * time.Millisecond},
+		Buffer:      Sensor{Period: 20 * time.Millisecond, Window: 20 * time.Millisecond},
+		Instant:     Sensor{Period: 100 * time.Millisecond, Window: 25 * time.Millisecond},
+		Average:     Sensor{Period: 100 * time.Millisecond, Window: time.Second},
+		BufferDepth: 119, BufferAge: 12 * time.Millisecond,
 	}
 }
 
@@ -61,7 +61,7 @@ func (s *Sensor) update(t int64) (k, at int64) {
 }
 
 // mw returns what update k, which measured up to at, shows.
-func (s *Sensor) mw(c *Curve, seed uint64, k, at int64) int64 {
+func (s *Sensor) mw(c *TruePower, seed uint64, k, at int64) int64 {
 	window := max(int64(s.Window), 1e5)
 	watts := (c.EnergyJ(at) - c.EnergyJ(at-window)) / (float64(window) / 1e9)
 	mw := watts * 1000 * s.gain()
@@ -72,7 +72,7 @@ func (s *Sensor) mw(c *Curve, seed uint64, k, at int64) int64 {
 }
 
 // uj returns what the counter shows after the update at a moment.
-func (s *Sensor) uj(c *Curve, at int64) int64 {
+func (s *Sensor) uj(c *TruePower, at int64) int64 {
 	return quantise(c.EnergyJ(at)*1000*s.gain(), s.QuantumMw) * 1000
 }
 

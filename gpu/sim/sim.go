@@ -26,14 +26,14 @@ type Source struct {
 
 	// mu guards all below: Observe, Read and the truth run on different goroutines.
 	mu     sync.Mutex
-	curve  *Curve
+	power  *TruePower
 	faults Faults
 	procs  []gpu.Process
 	open   int
-	events []gpu.Event // that the curve has not seen yet
+	events []gpu.Event // that power does not have yet
 }
 
-// New makes a source. The curve begins now.
+// New makes a source. Its past is idle.
 func New(cfg Config) *Source {
 	cfg.Devices = max(cfg.Devices, 1)
 	if cfg.Keep == 0 {
@@ -44,7 +44,7 @@ func New(cfg Config) *Source {
 		s.faults = *cfg.Faults
 	}
 	// Sensors show the past: let there be some, at idle.
-	s.curve = NewCurve(cfg.Model, cfg.Clock.Now()-int64(10*time.Second))
+	s.power = NewTruePower(cfg.Model, cfg.Clock.Now()-int64(10*time.Second))
 	return s
 }
 
@@ -57,14 +57,14 @@ func (s *Source) Observe(e gpu.Event) {
 	}
 }
 
-// played is the curve with all events in it. They are played when somebody looks: whoever tells of them is on
-// the data path.
-func (s *Source) played() *Curve {
+// played returns the power with all events applied. Events are applied when the power is read, because Observe
+// is called on the data path.
+func (s *Source) played() *TruePower {
 	for _, e := range s.events {
-		s.curve.Apply(e)
+		s.power.Apply(e)
 	}
 	s.events = s.events[:0]
-	return s.curve
+	return s.power
 }
 
 // TruthUj returns the energy that one device took in [from, to], in microjoules.
@@ -81,14 +81,14 @@ func (s *Source) SetFaults(change func(*Faults)) {
 	change(&s.faults)
 }
 
-// SetProcs sets who computes on the devices.
+// SetProcs sets the processes that compute on the devices.
 func (s *Source) SetProcs(p ...gpu.Process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.procs = p
 }
 
-// Open devices, for tests of leaks.
+// OpenDevices returns how many devices are open, for tests of leaks.
 func (s *Source) OpenDevices() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +164,7 @@ func (s *Source) lost(now int64) bool {
 type device struct {
 	s      *Source
 	info   gpu.Info
-	seen   int64 // number of the newest ring sample given
+	seen   int64 // number of the newest buffered sample given
 	closed bool
 }
 
@@ -192,7 +192,7 @@ func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	}
 	f := s.faults
 	if w&gpu.MetricBuffer != 0 && !f.Buffer.Off && !f.Buffer.Denied {
-		d.ring(now, r)
+		d.buffer(now, r)
 	}
 	if w&gpu.MetricPower != 0 {
 		d.power(now, r)
@@ -225,7 +225,7 @@ func (d *device) counter(t int64) int64 {
 		t = min(t, f.CounterFrozenFrom)
 	}
 	_, at := f.Counter.update(t)
-	// A counter counts from when the driver was loaded, long before the curve began.
+	// A counter counts from when the driver was loaded, long before the simulation began.
 	uj := 12345e9 + f.Counter.uj(d.s.played(), at)
 	if f.CounterResetAt > 0 && t >= f.CounterResetAt {
 		_, reset := f.Counter.update(f.CounterResetAt)
@@ -237,11 +237,11 @@ func (d *device) counter(t int64) int64 {
 	return uj
 }
 
-// ring returns the updates since the last read that the ring still holds.
-func (d *device) ring(now int64, r *gpu.Reading) {
+// buffer returns the updates since the last read that the buffer still holds.
+func (d *device) buffer(now int64, r *gpu.Reading) {
 	f := &d.s.faults
 	newest, _ := f.Buffer.update(now - int64(f.BufferAge))
-	first := max(d.seen+1, newest-int64(f.RingDepth)+1)
+	first := max(d.seen+1, newest-int64(f.BufferDepth)+1)
 	for k := first; k <= newest; k++ {
 		at := k*int64(f.Buffer.Period) + int64(f.Buffer.Phase)
 		r.Buffer = append(r.Buffer, gpu.Sample{

@@ -67,7 +67,7 @@ func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	return nil
 }
 
-// listProcs runs nvidia-smi once to see who computes.
+// listProcs runs nvidia-smi once to list the processes that compute.
 func (d *device) listProcs(now int64) {
 	if d.procsAt != 0 && now-d.procsAt < int64(time.Minute) {
 		return

@@ -3,6 +3,6 @@
 // as a device is open and writes a line a card every period; one that dies is started again with
 // back-off.
 //
-// It has no energy counter and no ring of samples: power is polled, and its integral cannot be checked
+// It has no energy counter and no sample buffer: power is polled, and its integral cannot be checked
 // against anything.
 package smi

@@ -41,10 +41,19 @@ func randomEvents(r *rand.Rand, n int) []gpu.Event {
 	return out
 }
 
+// played returns the power of a whole schedule on the default card.
+func played(events []gpu.Event) *TruePower {
+	c := NewTruePower(Model{}, 0)
+	for _, e := range events {
+		c.Apply(e)
+	}
+	return c
+}
+
 // TestIntegral: the closed form is the integral of the power.
 func TestIntegral(t *testing.T) {
 	for seed := range uint64(20) {
-		c := Schedule(Model{}, 0, randomEvents(rand.New(rand.NewPCG(seed, 0)), 12), nil)
+		c := played(randomEvents(rand.New(rand.NewPCG(seed, 0)), 12))
 		var sum float64
 		const step = 50_000
 		for at := int64(0); at < 20e9; at += step {
@@ -59,7 +68,7 @@ func TestIntegral(t *testing.T) {
 // TestContinuous: power does not jump where one segment ends and the next begins.
 func TestContinuous(t *testing.T) {
 	events := randomEvents(rand.New(rand.NewPCG(3, 0)), 12)
-	c := Schedule(Model{}, 0, events, nil)
+	c := played(events)
 	for _, e := range events {
 		if a, b := c.PowerW(e.At-1000), c.PowerW(e.At+1000); math.Abs(a-b) > 0.2 {
 			t.Errorf("power jumps from %f to %f W at %d", a, b, e.At)
@@ -70,7 +79,7 @@ func TestContinuous(t *testing.T) {
 // TestLevels: the default model stands where the recorded H100 stood.
 func TestLevels(t *testing.T) {
 	at := func(phases ...meter.Phase) float64 {
-		c := NewCurve(Model{}, 0)
+		c := NewTruePower(Model{}, 0)
 		for i, p := range phases {
 			c.Apply(gpu.Event{At: 1e9, Request: uint64(i), Phase: p, Slot: i, Tokens: 1000})
 		}
@@ -94,7 +103,7 @@ func TestLevels(t *testing.T) {
 	if two > 1.6*one {
 		t.Errorf("two neighbours decode at %.0f W, one at %.0f: the weight read is not shared", two, one)
 	}
-	apart := NewCurve(Model{}, 0)
+	apart := NewTruePower(Model{}, 0)
 	for i, slot := range []int{0, 2} {
 		apart.Apply(gpu.Event{At: 1e9, Request: uint64(i), Phase: meter.PhaseDecode, Slot: slot, Tokens: 1000})
 	}
@@ -105,7 +114,7 @@ func TestLevels(t *testing.T) {
 
 // TestSensors: each sensor setting does to the truth what it says.
 func TestSensors(t *testing.T) {
-	c := NewCurve(Model{}, 0)
+	c := NewTruePower(Model{}, 0)
 	c.Apply(gpu.Event{At: 5e9, Request: 1, Phase: meter.PhasePrefill, Slot: 0})
 	idle, busy := c.PowerW(4.9e9)*1000, c.PowerW(9.9e9)*1000
 	read := func(s Sensor, at int64) float64 {

@@ -8,9 +8,9 @@ import (
 	"wattline/meter"
 )
 
-// Curve is the exact power of a schedule of requests: a sequence of segments, each the sum of a
+// TruePower is the exact power of a schedule of requests: a sequence of segments, each the sum of a
 // constant, a ramp and three decaying exponentials, so that its integral has a closed form.
-type Curve struct {
+type TruePower struct {
 	model    Model
 	requests map[uint64]request
 	segs     segments
@@ -83,31 +83,19 @@ func (e exponential) integral(t float64) float64 {
 	return e.a * e.tau * -math.Expm1(-t/e.tau)
 }
 
-// NewCurve begins at start with nothing in flight and the card at its idle temperature.
-func NewCurve(m Model, start int64) *Curve {
+// NewTruePower begins at start with nothing in flight and the card at its idle temperature.
+func NewTruePower(m Model, start int64) *TruePower {
 	if m == (Model{}) {
 		m = H100
 	}
-	c := &Curve{model: m, requests: map[uint64]request{}}
+	c := &TruePower{model: m, requests: map[uint64]request{}}
 	idleC := m.AmbientC + m.CPerW*m.IdleW
 	c.append(start, 0, idleC)
 	return c
 }
 
-// Schedule returns the curve of a whole schedule. Events are in order. keep chooses requests; nil keeps
-// all: the curve of a coalition, for Shapley shares that are exact.
-func Schedule(m Model, start int64, events []gpu.Event, keep func(request uint64) bool) *Curve {
-	c := NewCurve(m, start)
-	for _, e := range events {
-		if keep == nil || keep(e.Request) {
-			c.Apply(e)
-		}
-	}
-	return c
-}
-
 // Apply lets an event happen; one that is late happens at the last one's time.
-func (c *Curve) Apply(e gpu.Event) {
+func (c *TruePower) Apply(e gpu.Event) {
 	last := c.segs.at(c.segs.len() - 1)
 	at := max(e.At, last.start)
 	if e.Phase == meter.PhaseDone {
@@ -120,7 +108,7 @@ func (c *Curve) Apply(e gpu.Event) {
 }
 
 // append begins a segment at a moment, from the active power and the temperature that it finds.
-func (c *Curve) append(at int64, activeW, tempC float64) {
+func (c *TruePower) append(at int64, activeW, tempC float64) {
 	m := &c.model
 	target, slope := m.active(c.requests, at)
 	steadyW := m.IdleW + target*(1-m.DroopPart)
@@ -172,26 +160,26 @@ func (s *segment) activeAt(t float64) float64 {
 
 func (s *segment) tempAt(t float64) float64 { return s.finalC + s.tempC.at(t) }
 
-// segment returns the one that holds at t; before the curve's start that is the first.
-func (c *Curve) segment(t int64) *segment {
+// segment returns the one that holds at t; before the start that is the first.
+func (c *TruePower) segment(t int64) *segment {
 	i := sort.Search(c.segs.len(), func(i int) bool { return c.segs.at(i).start > t }) - 1
 	return c.segs.at(max(i, 0))
 }
 
 // PowerW returns the power at a moment; before the start, that of the start.
-func (c *Curve) PowerW(t int64) float64 {
+func (c *TruePower) PowerW(t int64) float64 {
 	s := c.segment(t)
 	return s.power(max(0, float64(t-s.start)/1e9))
 }
 
 // TempC returns the temperature at a moment.
-func (c *Curve) TempC(t int64) float64 {
+func (c *TruePower) TempC(t int64) float64 {
 	s := c.segment(t)
 	return s.tempAt(max(0, float64(t-s.start)/1e9))
 }
 
-// EnergyJ returns the energy from the curve's start up to a moment; before the start it is negative.
-func (c *Curve) EnergyJ(t int64) float64 {
+// EnergyJ returns the energy from the start up to a moment; before the start it is negative.
+func (c *TruePower) EnergyJ(t int64) float64 {
 	s := c.segment(t)
 	dt := float64(t-s.start) / 1e9
 	if dt < 0 {
@@ -201,6 +189,6 @@ func (c *Curve) EnergyJ(t int64) float64 {
 }
 
 // trim forgets segments that ended before t.
-func (c *Curve) trim(t int64) {
+func (c *TruePower) trim(t int64) {
 	c.segs.drop(sort.Search(c.segs.len(), func(i int) bool { return c.segs.at(i).start >= t }) - 1)
 }

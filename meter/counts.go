@@ -16,7 +16,7 @@ type Counts struct {
 // tokens are the counts of which there is one a column.
 func (c *Counts) tokens() TokenCounts { return TokenCounts{c.Prompt, c.Cached, c.Output} }
 
-// stage says how far a count holds.
+// stage is when a count was sent.
 type stage uint8
 
 const (
@@ -44,7 +44,7 @@ func (t *tally) enter(c *Counts, s stage) {
 	t.at[s].add(c)
 }
 
-// last is the stage whose counts are the exchange's.
+// last is the stage that has the exchange's counts.
 func (t *tally) last() stage {
 	if t.n[total] > 0 {
 		return total
@@ -52,11 +52,11 @@ func (t *tally) last() stage {
 	return final
 }
 
-// completions is how many completions sum covers.
+// completions returns how many completions sum covers.
 func (t *tally) completions() int64 { return t.n[t.last()] }
 
-// sum returns the final counts. What a stream told only at its start (the prompt's counts) is taken
-// from there; the number of output tokens never is.
+// sum returns the final counts. The prompt's counts come from the start of a stream where its end has none; the number
+// of output tokens never does.
 func (t *tally) sum() Counts {
 	early := &t.at[soFar]
 	c := Counts{Prompt: early.Prompt, Cached: early.Cached, PromptUs: early.PromptUs}
@@ -64,7 +64,7 @@ func (t *tally) sum() Counts {
 	return c
 }
 
-// lowerBound is the number of output tokens that the source told last while the completion ran.
+// lowerBound is the source's last number of output tokens from before the completion's end.
 func (t *tally) lowerBound() Int { return t.at[soFar].Output }
 
 func (c *Counts) fields() [8]*Int {
@@ -74,7 +74,7 @@ func (c *Counts) fields() [8]*Int {
 	}
 }
 
-// overlay takes what o tells and keeps the rest.
+// overlay replaces the counts that o has.
 func (c *Counts) overlay(o *Counts) {
 	from := o.fields()
 	for i, p := range c.fields() {

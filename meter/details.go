@@ -6,11 +6,10 @@ import (
 	"strings"
 )
 
-// Details is what the request asked for and the reply told beside the columns. A null Int, a null Float and an
-// empty string were not told. DEFINITIONS.md explains each. Once a Record refers to it, it is not changed:
-// several rows may share one.
+// Details are facts about the request and the reply that have no column. A null Int, a null Float or an empty string is
+// not known. DEFINITIONS.md explains each. A Details is not changed once a Record refers to it: several rows may share one.
 type Details struct {
-	// What the request asked for.
+	// From the request.
 	RequestedModel  string // where the reply names another
 	Temperature     Float
 	Seed            Int
@@ -25,14 +24,14 @@ type Details struct {
 	CachePrompt     Int
 	RequestedSlot   Int // id_slot
 
-	// What the reply told.
+	// From the reply.
 	ServerBuild string // system_fingerprint: llama-server's build
 	Slot        Int    // which of the server's slots served it
 	Results     Int    // embeddings, documents ranked, or questions answered
 	Tokens      Int    // tokens that /tokenize returned
 	Counted     Int    // prompt tokens that a counting route returned
 	Covered     Int    // completions that the counts cover, where fewer than the exchange had: no sum exists
-	AtLeast     Int    // output tokens that a stream told before it was cut
+	AtLeast     Int    // output tokens reported by a stream before it was cut
 
 	// Where each phase came from: SourceHead, SourceServer, SourceProgress or SourceMarks; "" where it is null.
 	QueueSource   string
@@ -40,21 +39,21 @@ type Details struct {
 	DecodeSource  string
 	NegativeQueue Int // 1: S lay before P1, so queue_us is null
 
-	// Disputed names the counts (prompt, cached, output) that two sources tell differently, joined by commas. Only
-	// then are the sources' counts set.
+	// Disputed names the counts (prompt, cached, output) that differ between two sources, joined by commas. The sources'
+	// counts are set only where some differ.
 	Disputed               string
 	Usage, Timings, Native TokenCounts
 
-	// What the meter saw.
+	// From the meter.
 	OutputReads       Int // reads that brought output
 	MaxOutputsPerRead Int
 	Pings             Int // SSE comments
-	BadEvents         Int // events whose data was not whole JSON: not counted into anything
+	BadEvents         Int // events that were not one complete JSON document; ignored otherwise
 	UncountedOutputs  Int // outputs beyond the 16th of one event: not on the timeline
 	UntrackedOutputs  Int // outputs of completions beyond the 64th: without gaps
 	GapsCut           Int // gaps that were to be kept (RequestHead.KeepStamps) and had no room
 
-	stored string // the text that it was read from: it may be another version's
+	stored string // the text it was read from, possibly written by another version
 }
 
 // Where a phase came from.
@@ -126,7 +125,7 @@ var detailTable = [...]detail{
 	{"gaps_cut", func(d *Details) any { return &d.GapsCut }},
 }
 
-// AppendText appends the column's text: one JSON object that holds only what was told.
+// AppendText appends the column's text: one JSON object without nulls.
 func (d *Details) AppendText(b []byte) ([]byte, error) {
 	if d.stored != "" {
 		return append(b, d.stored...), nil
@@ -175,13 +174,13 @@ func (d *Details) Equal(o *Details) bool {
 // MarshalText returns the column's text. In a JSON document it is therefore a string, as every engine has it.
 func (d *Details) MarshalText() ([]byte, error) { return d.AppendText(nil) }
 
-// UnmarshalText reads a column's text, as a store or another process gives it. The text itself is kept: what
-// this version does not know of it is not lost when the row is written again.
+// UnmarshalText reads a column's text. The text itself is kept, so that members which only another version knows survive
+// when the row is written again.
 func (d *Details) UnmarshalText(text []byte) error {
 	*d = Details{stored: string(text)}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(text, &members) != nil {
-		return nil // kept as it is
+		return nil // the text is kept unread
 	}
 	for _, m := range detailTable {
 		raw, ok := members[m.key]
@@ -204,8 +203,8 @@ func (d *Details) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Disputed returns the token counts (prompt, cached, output) of which two of the reply's sources told
-// different numbers. Details has them all; the columns have the best source's.
+// Disputed returns the token counts (prompt, cached, output) that differ between two sources of the reply. Details has all
+// sources' numbers, the columns the best source's.
 func (r *Record) Disputed() []string {
 	if r.Details == nil || r.Details.Disputed == "" {
 		return nil
@@ -213,7 +212,7 @@ func (r *Record) Disputed() []string {
 	return strings.Split(r.Details.Disputed, ",")
 }
 
-// disputedCounts names the token counts that two sources tell differently.
+// disputedCounts names the token counts that differ between two sources.
 func disputedCounts(u, t, n *Counts) (names []string) {
 	differ := func(a, b Int) bool { return a.Valid && b.Valid && a.V != b.V }
 	for _, c := range [...]struct {

@@ -5,23 +5,23 @@ import (
 	"strings"
 )
 
-// dialect is what the meter knows of one API. Each has a file of its own, dialect_NAME.go. The zero value is a
-// path that is not metered.
+// dialect describes one API to the meter. Each has a file of its own, dialect_NAME.go. The zero value stands for paths
+// that are not metered.
 type dialect struct {
-	name      string // what column dialect holds
+	name      string // value of column dialect
 	operation string // gen_ai.operation.name of OpenTelemetry's conventions; "" where they have none
 	generates bool   // its replies hold generated tokens
 	computes  bool   // the model runs for its requests
 
-	// match reports whether a path whose last two segments are parent/last belongs to the dialect.
+	// match reports whether a path that ends in parent/last belongs to the dialect.
 	match func(last, parent string) bool
 	// request and reply are the JSON members that only this dialect has; schema.go has the common ones.
 	request, reply []member
-	// events are the values of an event's "type" that mean something.
+	// events maps values of an event's "type" to kinds; others are ignored.
 	events map[string]eventKind
 }
 
-// dialects are all dialects. The first that matches a path has it.
+// dialects lists all dialects. The first match of a path counts.
 //
 //nolint:gochecknoglobals // a constant table
 var dialects = [...]dialect{
@@ -42,9 +42,8 @@ var dialects = [...]dialect{
 
 // dialectOf returns a request's dialect. The paths are those of llama-server (tools/server/server.cpp) and the
 // OpenAI-compatible ones of vLLM, SGLang and Ollama. A prefix before them (--api-prefix, a gateway's mount point)
-// does not matter; /v1 is optional as llama-server has it, except that its /v1/completions and /completions are
-// two dialects. OPTIONS, which browsers send ahead of a request, and HEAD ask for no work, and GET only for the
-// rest of a stream.
+// does not matter. /v1 is optional, as in llama-server, except that its /v1/completions and /completions are two dialects.
+// OPTIONS (sent by browsers ahead of a request) and HEAD cause no work; GET causes work only for the rest of a stream.
 func dialectOf(method, path string) dialect {
 	path = strings.TrimRight(path, "/")
 	last := path[strings.LastIndexByte(path, '/')+1:]
@@ -80,7 +79,7 @@ func lastSegment(names ...string) func(last, parent string) bool {
 	return func(last, _ string) bool { return slices.Contains(names, last) }
 }
 
-// dialectMembers are the members of one kind that single dialects have.
+// dialectMembers collects the request or reply members of all dialects.
 func dialectMembers(of func(*dialect) []member) (out []member) {
 	for i := range dialects {
 		out = append(out, of(&dialects[i])...)

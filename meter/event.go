@@ -1,13 +1,13 @@
 package meter
 
-// event is what one event of a stream, or one document, holds.
+// event is the content of one event of a stream, or of one document.
 type event struct {
 	kind        eventKind
 	index       int64
-	choice      output // being read
+	choice      output // the one being read
 	choiceFull  bool   // it holds output
 	nOutputs    int
-	uncounted   int64 // outputs that had no room
+	uncounted   int64 // outputs beyond eventOutputs
 	outputs     [eventOutputs]output
 	noChoices   bool // an empty list of choices: the event that carries the totals
 	nChoices    int64
@@ -20,7 +20,7 @@ type event struct {
 	failed      bool
 	failure     text
 	slot        Int
-	numbers     bool // one of those below is set
+	numbers     bool // one of the fields below is set
 	usage       Counts
 	cacheRead   Int
 	cacheWrite  Int
@@ -34,8 +34,7 @@ type event struct {
 	counted     Int
 }
 
-// eventOutputs bounds the completions that one event may carry output of; further ones are only counted, in
-// Details.UncountedOutputs. llama-server puts one in an event, other servers rarely more.
+// eventOutputs bounds the outputs kept of one event; further ones are only counted, in Details.UncountedOutputs. llama-server puts one in an event, other servers rarely more.
 const eventOutputs = 16
 
 // output is a piece of generated output.
@@ -45,7 +44,7 @@ type output struct {
 	tool   bool
 }
 
-// eventKind is the "type" of those dialects that have one.
+// eventKind is an event's "type", in dialects that have one.
 type eventKind uint8
 
 const (
@@ -61,7 +60,7 @@ const (
 	kindErrorEvent
 )
 
-// eventKindByType is every dialect's.
+// eventKindByType maps the types of all dialects.
 var eventKindByType = eventKinds() //nolint:gochecknoglobals // a constant table
 
 func eventKindOf(name []byte) eventKind {
@@ -112,7 +111,7 @@ func (e *event) close(f field, n int64) {
 	}
 }
 
-// endChoice notes the output that was read for one completion.
+// endChoice stores the output read for one completion.
 func (e *event) endChoice(index int64) {
 	switch {
 	case !e.choiceFull:
@@ -215,7 +214,7 @@ func (e *event) count(f field, v value) {
 	}
 }
 
-// settle draws what follows from several members, whose order does not matter, once all are read.
+// settle evaluates what depends on several members. It runs after all are read, since their order is not fixed.
 func (e *event) settle() {
 	if e.delta {
 		e.generated(e.kind != kindReasoningDelta, false)
@@ -244,7 +243,7 @@ func (e *event) settle() {
 }
 
 func (e *event) settleCounts() {
-	if e.cacheRead.Valid || e.cacheWrite.Valid { // Anthropic's input_tokens leave the cached ones out
+	if e.cacheRead.Valid || e.cacheWrite.Valid { // Anthropic's input_tokens exclude cached ones
 		e.usage.Cached = e.cacheRead
 		if e.usage.Prompt.Valid {
 			e.usage.Prompt.V += e.cacheRead.V + e.cacheWrite.V
@@ -255,9 +254,9 @@ func (e *event) settleCounts() {
 		e.timings.Prompt = Some(e.promptN.V + e.cacheN.V)
 	}
 	if e.kind == kindMessageStart {
-		e.usage.Output = Int{} // a count of what is yet to come
+		e.usage.Output = Int{} // a placeholder: nothing has been generated yet
 	}
 	if e.usage.Prompt == Some(0) && e.usage.Output.V == 0 {
-		e.usage = Counts{} // no prompt is empty: a placeholder, as Ollama writes into every chunk of a completion
+		e.usage = Counts{} // a placeholder that Ollama writes into every chunk: no prompt is empty
 	}
 }

@@ -2,10 +2,10 @@ package meter
 
 import "strings"
 
-// Fill ends the exchange and writes all that the bytes and marks tell into rec. clean says that the
-// upstream ended its reply by its own framing. Outcome, Status, identity and byte counts are the
-// caller's, except that an error inside a stream sets Outcome and Error, and that User is set from the
-// body where it is empty and Identify allows it. DEFINITIONS.md has every formula.
+// Fill ends the exchange and sets the columns of rec that follow from the bytes and marks. clean reports whether the
+// upstream's reply ended by its own framing. The caller sets Outcome, Status, identity and byte counts. Two exceptions:
+// an error inside a stream sets Outcome and Error, and an empty User is set from the body where Identify allows it.
+// DEFINITIONS.md has every formula.
 func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	rec.Dialect = m.dialect.name
 	m.fillRequest(rec)
@@ -92,7 +92,7 @@ func firstOf(a, b string) string {
 	return b
 }
 
-// fillCounts chooses among the sources, best first, and keeps them all.
+// fillCounts sets each count from the best source that has it, and keeps all sources in Observations.
 func (m *Meter) fillCounts(rec *Record, clean bool) {
 	r, d, o := &m.reply, &m.details, &m.observations
 	o.Usage, o.Timings, o.Native = r.usage.sum(), r.timings.sum(), r.native.sum()
@@ -131,9 +131,9 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 	}
 }
 
-// dropPartialCounts drops counts that do not cover all completions of the exchange: those of a stream that was cut
-// before all had ended, and those that llama-server tells in unstreamed replies to n > 1 and to several
-// prompts, which are the first one's (its timings betray it; others send no timings).
+// dropPartialCounts drops counts that do not cover all completions of the exchange: those of a stream that was cut before
+// all had ended, and those in llama-server's unstreamed replies to n > 1 or to several prompts, which cover only the first
+// completion. Such a reply is recognised by its timings; other servers send none.
 func (m *Meter) dropPartialCounts(rec *Record, clean bool) {
 	q, r, d := &m.request, &m.reply, &m.details
 	expected := q.asks()
@@ -142,10 +142,10 @@ func (m *Meter) dropPartialCounts(rec *Record, clean bool) {
 		expected = max(expected, r.time.started())
 		told = max(told, r.usage.completions(), r.native.completions())
 		if clean || r.done {
-			return // a server may tell all completions' sum once
+			return // a server may send the sum of all completions once
 		}
 	} else if expected = max(expected, r.answers); !m.observations.Timings.Output.Valid {
-		return // whoever sends no timings tells the sum
+		return // a server without timings sends the sum
 	}
 	if expected < 2 || told >= expected {
 		return

@@ -19,25 +19,25 @@ const (
 	IdentifyNone  = "none"  // none of the four
 )
 
-// Identify fills the columns that say who asked. In mode hash they are HMAC-SHA-256 under Key, cut to
-// 64 bits, in hexadecimal: the same person gives the same value on one installation, and nothing can be
-// read from it without the key. Each column is hashed for itself, so equal values do not show. Without
-// a Key, mode hash keeps nothing. Safe for concurrent use once set.
+// Identify fills the columns that identify the client. In mode hash they are HMAC-SHA-256 under Key, cut to 64 bits, in
+// hexadecimal: one person has one value on an installation, and the value reveals nothing without the key. The hash covers
+// the column's name, so equal values of two columns differ. Without a Key, mode hash keeps nothing. Safe for concurrent use
+// once set.
 type Identify struct {
 	Mode           string
 	Key            []byte   // per-install secret
-	SessionHeaders []string // the first that a request has gives its session; nil: DefaultSessionHeaders
+	SessionHeaders []string // the first of these in a request names its session; nil: DefaultSessionHeaders
 
 	macs sync.Pool // of hash.Hash under Key
 }
 
-// DefaultSessionHeaders returns the headers by which known clients name their session.
+// DefaultSessionHeaders returns the session headers of known clients.
 func DefaultSessionHeaders() []string { return slices.Clone(defaultSessionHeaders[:]) }
 
 //nolint:gochecknoglobals // a constant
 var defaultSessionHeaders = [...]string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id", "X-Session-Id"}
 
-// Limits of what one request's headers may put into a row.
+// Limits of the texts taken from one request's headers.
 const (
 	identityBytes = 256
 	maxLabels     = 16
@@ -46,14 +46,14 @@ const (
 
 // Fill sets agent, session, user, api_key_id, client_addr, client_request_id, trace_id and labels from
 // the request's headers. header looks one up as RequestHead.Header does; clientAddr is the client's
-// host:port. A trace_id comes from the client's traceparent; labels stay as they are if the request
-// has none. The user whom the body names comes later, through Meter.Fill.
+// host:port. A trace_id comes from the client's traceparent; labels are unchanged if the request
+// has none. A user named in the body is set later, by Meter.Fill.
 func (id *Identify) Fill(rec *Record, header func(string) []byte, clientAddr string) {
 	id.FillCached(rec, header, clientAddr, new(ConnIdentity))
 }
 
-// FillCached is Fill for the requests of one connection: known caches the last request's headers and what is kept
-// of them, so that a header that repeats costs a comparison and no hash.
+// FillCached is Fill for the requests of one connection: known caches the last request's headers and the values derived
+// from them, so that a repeated header costs a comparison and no hash.
 func (id *Identify) FillCached(rec *Record, header func(string) []byte, clientAddr string, known *ConnIdentity) {
 	rec.ClientRequestID = clip(header("X-Request-Id"), identityBytes)
 	rec.TraceID = traceID(header("Traceparent"))
@@ -79,14 +79,14 @@ func (id *Identify) FillCached(rec *Record, header func(string) []byte, clientAd
 	rec.APIKeyID, rec.ClientAddr = known.key.kept, known.addr
 }
 
-// ConnIdentity caches the identifying headers of a connection's last request, and what is kept of them. It belongs to
-// one Identify and one connection.
+// ConnIdentity caches the identifying headers of a connection's last request and the values derived from them. It belongs
+// to one Identify and one connection.
 type ConnIdentity struct {
 	agent, session, user, key cachedHeader
 	from, addr                string
 }
 
-// cachedHeader is a header's value and what is kept of it.
+// cachedHeader is a header's value and the column's value derived from it.
 type cachedHeader struct {
 	value []byte
 	kept  string
@@ -96,10 +96,10 @@ func (s *cachedHeader) is(v []byte) bool { return bytes.Equal(s.value, v) }
 
 func (s *cachedHeader) set(v []byte, kept string) { s.value, s.kept = append(s.value[:0], v...), kept }
 
-// person is how a user's name is kept.
+// person returns column user for a user's name.
 func (id *Identify) person(name string) string { return id.keep("user", name) }
 
-// session is the first session header that says something.
+// session returns the first session header that is not empty.
 func (id *Identify) session(header func(string) []byte) []byte {
 	names := id.SessionHeaders
 	if names == nil {
@@ -113,13 +113,13 @@ func (id *Identify) session(header func(string) []byte) []byte {
 	return nil
 }
 
-// nonEmpty reports whether clip leaves something of a value.
+// nonEmpty reports whether clip returns more than "".
 func nonEmpty(v []byte) bool {
 	v = bytes.TrimSpace(v)
 	return len(v) > 0 && (v[0] < utf8.RuneSelf || clip(v, identityBytes) != "")
 }
 
-// apiKey is never kept plain, whatever the mode.
+// apiKey returns the request's API key. It is hashed in every mode.
 func (id *Identify) apiKey(header func(string) []byte) []byte {
 	if id.Mode == IdentifyNone {
 		return nil
@@ -151,21 +151,21 @@ func (id *Identify) hash(column, v string) string {
 	}
 	defer id.macs.Put(mac)
 	mac.Reset()
-	room := make([]byte, 0, 256) // on the stack, as long as the value is not longer
+	room := make([]byte, 0, 256) // on the stack unless the value is longer
 	mac.Write(append(append(append(room, column...), 0), v...))
 	return hex.EncodeToString(mac.Sum(room[:0])[:8])
 }
 
-// host drops the port, which is another one each time, from host:port or [host]:port.
+// host removes the port from host:port or [host]:port: it changes with each connection.
 func host(addr string) string {
 	i := strings.LastIndexByte(addr, ':')
 	if i < 0 || strings.IndexByte(addr, ':') < i && addr[0] != '[' {
-		return addr // no port: a name, a socket, or an IPv6 address alone
+		return addr // a name, a socket or an IPv6 address without a port
 	}
 	return strings.Trim(addr[:i], "[]")
 }
 
-// product is the first product of a User-Agent (RFC 9110, 10.1.5), without its version.
+// product returns the first product of a User-Agent (RFC 9110, 10.1.5), without its version.
 func product(agent []byte) string {
 	p := clip(agent, identityBytes)
 	if i := strings.IndexAny(p, "/ \t("); i >= 0 {
@@ -174,7 +174,7 @@ func product(agent []byte) string {
 	return p
 }
 
-// traceID takes the trace id of a W3C traceparent, "" if it is not valid.
+// traceID returns the trace id of a W3C traceparent, "" if it is invalid.
 func traceID(v []byte) string {
 	const idAt, idEnd, whole = 3, 35, 55
 	p := string(bytes.TrimSpace(v))
@@ -188,7 +188,7 @@ func traceID(v []byte) string {
 	return id
 }
 
-// labels reads "k=v,k=v". What is not such a pair, or too many, or too long, is left out.
+// labels parses "k=v,k=v". It leaves out whatever is not such a pair, is too long, or exceeds maxLabels.
 func labels(v []byte) map[string]string {
 	var out map[string]string
 	for pair := range strings.SplitSeq(string(v), ",") {

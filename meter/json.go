@@ -13,7 +13,7 @@ import (
 //
 // It accepts a superset of JSON (it does not check escapes, number grammar or the brackets inside what
 // it skips): its task is to find members in replies that a JSON library wrote, not to validate. A
-// document whose structure is broken stops it; everything after is ignored until reset.
+// document with a broken structure stops it: the rest is ignored until reset.
 //
 // Several documents in a row (NDJSON, or none at all) are read one after the other.
 type scanner struct {
@@ -48,7 +48,7 @@ type frame struct {
 	n     int64 // elements or members begun
 }
 
-// sink is told what the scanner finds. Its methods must not keep value.raw.
+// sink receives the members that the scanner finds. Its methods must not keep value.raw.
 type sink interface {
 	open(f field)           // an object or array of a named member begins
 	close(f field, n int64) // it ends; n is the number of its elements or members
@@ -142,7 +142,7 @@ func (s *scanner) feed(p []byte) {
 
 func space(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-// name reads a member's name behind its opening quote. Usually it is there at once, with its colon.
+// name reads a member's name after its opening quote. Usually all of it and the colon are in this piece.
 func (s *scanner) name(p []byte) int {
 	if n := plain(p); n+1 < len(p) && p[n] == '"' && p[n+1] == ':' {
 		s.node = s.stack[s.depth-1].node.member(p[:n])
@@ -153,7 +153,7 @@ func (s *scanner) name(p []byte) int {
 	return s.str(p)
 }
 
-// text reads a string behind its opening quote. Usually it is there at once.
+// text reads a string after its opening quote. Usually all of it is in this piece.
 func (s *scanner) text(p []byte) int {
 	if n := plain(p); n < len(p) && p[n] == '"' {
 		if s.node != nil && s.node.field != none {
@@ -166,7 +166,7 @@ func (s *scanner) text(p []byte) int {
 	return s.str(p)
 }
 
-// noName handles what stands where a name should.
+// noName handles a byte that does not begin a name.
 func (s *scanner) noName(c byte) {
 	if c == '}' && s.state == wantFirstName {
 		s.end()
@@ -175,7 +175,7 @@ func (s *scanner) noName(c byte) {
 	s.state = broken
 }
 
-// comma handles what may follow a member or element.
+// comma handles the byte after a member or element.
 func (s *scanner) comma(c byte) {
 	f := &s.stack[s.depth-1]
 	switch {
@@ -191,7 +191,7 @@ func (s *scanner) comma(c byte) {
 	}
 }
 
-// begin starts the value whose first byte is p's and returns how many bytes it took.
+// begin reads a value that starts at p[0] and returns the number of bytes consumed.
 func (s *scanner) begin(p []byte) int {
 	c := p[0]
 	switch s.state {
@@ -252,7 +252,7 @@ func (s *scanner) end() {
 	}
 }
 
-// after is the state behind a complete value.
+// after sets the state that follows a complete value.
 func (s *scanner) after() {
 	if s.depth == 0 {
 		s.state = wantDocument
@@ -261,7 +261,7 @@ func (s *scanner) after() {
 	s.state = wantComma
 }
 
-// str reads on in a string and returns how many bytes it took.
+// str continues a string and returns the number of bytes consumed.
 func (s *scanner) str(p []byte) int {
 	n, closed := skipString(p, &s.esc)
 	if !closed {
@@ -293,7 +293,7 @@ func (s *scanner) keep(p []byte) {
 	}
 }
 
-// raw returns the kept part of the token whose last piece is last.
+// raw returns the kept part of a token that ends with last.
 func (s *scanner) raw(last []byte) []byte {
 	if s.split {
 		return s.buf[:s.n]

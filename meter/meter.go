@@ -1,13 +1,13 @@
 package meter
 
-// RequestHead is what the meter wants to know of a request's head. Header looks a header up, case
+// RequestHead is the part of a request's head that the meter needs. Header looks a header up, case
 // ignored, and returns its first value or nil; the bytes are only read during the call.
 type RequestHead struct {
 	Method string
 	Path   string // without the query
 	Header func(name string) []byte
 
-	// Identify says what may be kept of the user whom the body names; nil: nothing.
+	// Identify decides how a user named in the body is kept; nil: not at all.
 	Identify *Identify
 	// Slots is shared by the exchanges of one upstream; nil: each exchange judges for itself.
 	Slots *SlotClock
@@ -22,7 +22,7 @@ func (h RequestHead) header(name string) []byte {
 	return h.Header(name)
 }
 
-// ReplyHead is what the meter wants to know of a reply's head. At is mark H.
+// ReplyHead is the part of a reply's head that the meter needs. At is mark H.
 type ReplyHead struct {
 	Status int
 	Header func(name string) []byte
@@ -36,14 +36,14 @@ func (h ReplyHead) header(name string) []byte {
 	return h.Header(name)
 }
 
-// Progress is what one call of ReplyBody brought. The relay hands it on as it happens.
+// Progress is the result of one call of ReplyBody. The relay passes it on at once.
 type Progress struct {
 	Outputs      int   // output events (generated content, reasoning or tool-call deltas) in these bytes
 	First        bool  // the exchange's first output is among them
-	Done         bool  // the reply has said itself that it is over ([DONE], message_stop, "stop":true, ...); the proxy's outcome needs it
-	PrefillDone  int64 // prompt tokens processed so far, where the server tells (return_progress); else 0
+	Done         bool  // the reply contained its own end mark ([DONE], message_stop, "stop":true, ...); the proxy's outcome needs it
+	PrefillDone  int64 // prompt tokens processed so far, with return_progress; else 0
 	PrefillTotal int64
-	Slot         Int // the slot that serves the request, where these bytes tell: llama-server's native replies, at their end
+	Slot         Int // the slot that serves the request, where these bytes name it: llama-server's native replies do, at their end
 }
 
 // Marks are the stamps that the relay took: monotonic nanoseconds, 0 where it never happened.
@@ -75,7 +75,7 @@ type Meter struct {
 	details      Details      // copied by Fill
 	observations Observations // valid from Fill to the next BeginRequest or Reset
 
-	// What the last exchanges' rows said: servers say the same again and again, and so it is one string.
+	// Values of the last exchanges' rows. They often repeat; sharing them avoids allocations.
 	lastAsked, lastServed, lastFinish, lastBuild string
 	lastDetails                                  *Details
 }
@@ -119,12 +119,12 @@ func (m *Meter) ReplyBody(p []byte, read, written int64) Progress {
 	return progress
 }
 
-// Observations returns what the exchange showed beside its row. Call it after Fill; it holds until the next
-// BeginRequest or Reset.
+// Observations returns facts about the exchange that are not in its row. Call it after Fill; the result is valid until the
+// next BeginRequest or Reset.
 func (m *Meter) Observations() *Observations { return &m.observations }
 
 // Gaps returns the distribution of the gaps between output events of each completion, nil if there
-// were none. It may be merged into another Sketch, and holds until the next BeginRequest or Reset.
+// were none. It may be merged into another Sketch, and is valid until the next BeginRequest or Reset.
 func (m *Meter) Gaps() *Sketch {
 	if g := m.reply.time.gaps; g != nil && g.Count() > 0 {
 		return g

@@ -21,7 +21,7 @@ type Observations struct {
 	LastWrittenNs Int // Wn − P0
 }
 
-// PrefillProgress is the last prefill progress that the server told.
+// PrefillProgress is the last prefill progress in the reply.
 type PrefillProgress struct {
 	Done, Total, Cached Int
 	Events              int64

@@ -1,6 +1,6 @@
 package meter
 
-// Phase is what a request makes its server do at a moment.
+// Phase is the server's current work for a request.
 type Phase uint8
 
 // The phases of a request, in order. A request may skip some and may end in any.

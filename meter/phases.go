@@ -2,12 +2,12 @@ package meter
 
 import "math"
 
-// fillTimes writes what follows from the marks alone.
+// fillTimes sets the columns that follow from marks alone.
 func (m *Meter) fillTimes(rec *Record, k Marks) {
 	t, d, o := &m.reply.time, &m.details, &m.observations
 	rec.TTFBUs = between(k.P0, k.H)
 	rec.DurationUs = between(k.P0, k.E)
-	if k.H != 0 && !rec.WriteBlockedUs.Valid { // the relay may know better: it saw the head's flush too
+	if k.H != 0 && !rec.WriteBlockedUs.Valid { // the relay's own value also covers the head's flush
 		rec.WriteBlockedUs = Some(m.reply.blockedNs / 1e3)
 	}
 	d.OutputReads, d.MaxOutputsPerRead, o.Started = nonZero(t.reads), nonZero(t.maxInRead), t.started()
@@ -76,9 +76,9 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 	}
 }
 
-// streamStart is S of a stream, 0 if it cannot be told. A head that came after T1 − prompt_ms by more
-// than the tolerance cannot be the slot's start. One that came before it may be: a parser that
-// withholds the first tokens moves T1; there the recent streams of the same upstream decide.
+// streamStart returns S of a stream, 0 if it is unknown. A head later than T1 − prompt_ms by more than the tolerance cannot
+// be the slot's start. An earlier one may be, since a parser that withholds the first tokens moves T1; then the recent
+// streams of the same upstream decide.
 func (m *Meter) streamStart(k Marks, promptUs Int) int64 {
 	t, d := &m.reply.time, &m.details
 	single := t.started() == 1
@@ -103,7 +103,7 @@ func (m *Meter) streamStart(k Marks, promptUs Int) int64 {
 	return start
 }
 
-// between is a span in microseconds: null where either end is missing or it would be negative.
+// between returns a span in microseconds, null where either end is missing or the span would be negative.
 func between(from, to int64) Int {
 	if from == 0 || to == 0 || to < from {
 		return Int{}
@@ -123,7 +123,7 @@ func micros(ns Int) Int {
 	return ns
 }
 
-// gapsOf are the gaps between the outputs of one completion, at most limit; nil for fewer than two outputs.
+// gapsOf returns the gaps between the outputs of one completion, at most limit; nil for fewer than two outputs.
 // Outputs that came in one read are 0 apart.
 func gapsOf(stamps []Stamp, limit int) []uint32 {
 	n := -1

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Outcome says how an exchange ended.
+// Outcome is how an exchange ended.
 type Outcome string
 
 // The outcomes of an exchange.
@@ -28,7 +28,7 @@ const (
 	TokensFromUsage   = "usage"
 	TokensFromTimings = "timings"
 	TokensFromNative  = "native" // tokens_predicted of llama-server's own /completion
-	TokensFromEvents  = "events" // no final count was told: output_tokens is null, output_events a lower bound
+	TokensFromEvents  = "events" // no final count: output_tokens is null, output_events a lower bound
 )
 
 // Energy qualities. Pending is the only one that a row leaves again.
@@ -47,7 +47,7 @@ const (
 // with their names, units and formulas. Integer columns end in their unit (_us microseconds, _uj
 // microjoules, _mw milliwatts); an empty string, nil map, nil slice or nil Details is null.
 type Record struct {
-	// What was asked of whom, and how it ended.
+	// Request and outcome.
 	ID           string // UUIDv7
 	StartedAt    time.Time
 	Instance     string
@@ -64,7 +64,7 @@ type Record struct {
 	Error        string
 	ConfigID     string
 
-	// Who asked.
+	// Client.
 	ClientRequestID string
 	TraceID         string
 	Agent           string
@@ -74,7 +74,7 @@ type Record struct {
 	ClientAddr      string
 	Labels          map[string]string
 
-	// When.
+	// Times.
 	TTFBUs          Int
 	TTFTUs          Int
 	TTFOUs          Int
@@ -91,7 +91,7 @@ type Record struct {
 	WriteBlockedUs  Int
 	ProxyOverheadUs Int
 
-	// How much.
+	// Counts.
 	PromptTokens        Int
 	CachedTokens        Int
 	OutputTokens        Int
@@ -106,10 +106,10 @@ type Record struct {
 	RequestBytes        Int
 	ResponseBytes       Int
 	MeanConcurrency     Int      // thousandths: 1500 is 1.5 requests in flight on average
-	Details             *Details // what was asked and told beside the columns; nil is null
+	Details             *Details // facts without a column of their own; nil is null
 
 	// GapsUs are the gaps behind the quantiles, in order, where RequestHead.KeepStamps asked for them and
-	// the exchange had one completion. They are no column: table itl_gaps has them.
+	// the exchange had one completion. They are stored in table itl_gaps, not in a column.
 	GapsUs []uint32
 
 	// Energy.

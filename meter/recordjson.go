@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// MarshalJSON writes the record as one object whose keys are the column names, in column order.
+// MarshalJSON writes the record as one object of column names and values, in column order.
 func (r *Record) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')

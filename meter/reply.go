@@ -12,18 +12,18 @@ type reply struct {
 
 	model       text
 	fingerprint text
-	failure     text // message of an error in the body, or of what is one if the status says so
+	failure     text // message of an error in the body, or what may be one if the status is an error
 	finishes    wordSet
 
 	replyState
 }
 
-// replyState is what forget clears at once. The buffers above are cleared where they lie: a copy of them
+// replyState is cleared by forget in one assignment. The buffers above are cleared where they lie: a copy of them
 // would be 18 KiB of every proxying goroutine's stack.
 type replyState struct {
 	mode     replyMode
 	off      string // why the body is not metered, "" if it is
-	llama    bool   // the head says llama.cpp
+	llama    bool   // the head has "Server: llama.cpp"
 	read     int64  // stamps of the piece being read
 	written  int64
 	answered Progress // of the ReplyBody under way
@@ -168,7 +168,7 @@ func (r *reply) commit() {
 	}
 	r.finishes.merge(&e.finish)
 	r.answers = max(r.answers, e.nChoices)
-	if e.slot.Valid { // while it runs llama-server says -1
+	if e.slot.Valid { // llama-server sends -1 while the request runs
 		r.slot, r.answered.Slot = e.slot, e.slot
 	}
 	if e.numbers {

@@ -17,7 +17,7 @@ type request struct {
 	requestState
 }
 
-// requestState is what forget clears at once; see replyState.
+// requestState is cleared by forget in one assignment; see replyState.
 type requestState struct {
 	off     string // why the body is not read, "" if it is
 	seen    bool   // a document began
@@ -143,7 +143,7 @@ func (r *request) scalar(f field, v value) {
 	}
 }
 
-// asks is how many completions the request asks for.
+// asks returns the number of completions the request asks for.
 func (r *request) asks() int64 { return max(r.n.V, 1) * max(r.prompts.V, 1) }
 
 // part counts an image or audio among a message's content parts, by the names of all three dialects.

@@ -9,8 +9,8 @@ import (
 // field names a JSON member that the meter wants.
 type field uint8
 
-// node says what is wanted of one JSON value: its own field (none: only what is inside), the members
-// it may have as an object and the schema of its elements as an array.
+// node is the schema of one JSON value: its own field (none: only its content matters), the wanted members of an object and
+// the schema of an array's elements.
 type node struct {
 	field field
 	elem  *node
@@ -19,7 +19,7 @@ type node struct {
 	table []uint8 // by slotOf: one more than a name's index, 0 where there is none; a power of two, at most half full
 }
 
-// slotOf is where the search for a name begins in a table: a hash of its length and three of its bytes.
+// slotOf returns the index where the search for a name begins: a hash of its length and three of its bytes.
 func slotOf[S string | []byte](name S, table []uint8) int {
 	n := len(name)
 	return (n + 5*int(name[0]) + 11*int(name[n/2]) + 29*int(name[n-1])) & (len(table) - 1)
@@ -38,7 +38,7 @@ func (n *node) member(name []byte) *node {
 	if bytes.IndexByte(name, '\\') < 0 {
 		return nil
 	}
-	if i := slices.Index(n.names, unescape(name)); i >= 0 { // nobody writes names so, but JSON allows it
+	if i := slices.Index(n.names, unescape(name)); i >= 0 { // rare, but JSON allows escapes in names
 		return n.nodes[i]
 	}
 	return nil
@@ -76,7 +76,7 @@ func (n *node) with(elem *node) *node {
 	return n
 }
 
-// The fields of both schemas. One set, so that a field says by itself what it is.
+// The fields of both schemas, in one set so that each has one meaning.
 const (
 	none field = iota
 
@@ -103,7 +103,7 @@ const (
 	reqCachePrompt
 	reqSlot
 
-	// Reply: what it is, whose, how it ended.
+	// Reply: kind, model, end.
 	repDoc
 	repType
 	repModel
@@ -154,13 +154,13 @@ const (
 	repInputTokens
 )
 
-// requestSchema is what is wanted of a request's body, of every dialect: their names do not collide.
+// requestSchema is the schema of request bodies of all dialects: their names do not collide.
 // Sources: llama.cpp's tools/server/README.md, the OpenAI and Anthropic API references.
 //
 //nolint:gochecknoglobals // constant tables; Go has no constant pointers
 var requestSchema = object(reqDoc, append(requestMembers(), dialectMembers(func(d *dialect) []member { return d.request })...)...)
 
-// requestMembers are those that several dialects share.
+// requestMembers are the members common to several dialects.
 func requestMembers() []member {
 	return []member{
 		{"model", leaf(reqModel)},
@@ -173,7 +173,7 @@ func requestMembers() []member {
 		{"temperature", leaf(reqTemperature)},
 		{"seed", leaf(reqSeed)},
 		{"n", leaf(reqN)},
-		{"n_cmpl", leaf(reqN)}, // llama-server's own name for it, which it takes on every route
+		{"n_cmpl", leaf(reqN)}, // llama-server's own name, accepted on every route
 		{"prompt", list(reqPrompt, leaf(reqPromptElem))},
 		{"input", list(reqInput, object(none, member{"content", contentParts()}))},
 		{"user", leaf(reqUser)},
@@ -187,7 +187,7 @@ func requestMembers() []member {
 // contentParts is a message's content when it is a list of parts: their types tell images and audio.
 func contentParts() *node { return list(none, object(none, member{"type", leaf(reqPartType)})) }
 
-// replySchema is what is wanted of a reply or of one event of a stream, of every dialect. A native
+// replySchema is the schema of a reply or of one event of a stream, for all dialects. A native
 // reply to several prompts is an array of replies.
 //
 //nolint:gochecknoglobals // as above
@@ -197,7 +197,7 @@ func replyDocument() *node {
 	return object(repDoc, append(replyMembers(), dialectMembers(func(d *dialect) []member { return d.reply })...)...)
 }
 
-// replyMembers are those that several dialects share: llama-server adds timings and prompt_progress to all.
+// replyMembers are the members common to several dialects: llama-server adds timings and prompt_progress to all.
 func replyMembers() []member {
 	timings := object(none,
 		member{"cache_n", leaf(repCacheN)},

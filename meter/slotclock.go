@@ -41,8 +41,8 @@ func (c *SlotClock) witness(head, start int64) {
 	c.next = (c.next + 1) % slotWitnesses
 }
 
-// verdict says what the recent streams showed: that heads come with the slot (at least three in four
-// agreed), that they do not, or nothing yet.
+// verdict reports what recent streams showed. known: there was at least one. trusted: heads come with the slot, since at
+// least three in four agreed.
 func (c *SlotClock) verdict() (trusted, known bool) {
 	if c == nil {
 		return false, false

@@ -14,9 +14,9 @@ type timeline struct {
 	untracked int64 // outputs of completions beyond trackedChoices
 
 	gaps    *Sketch // made at the first gap, then kept
-	keep    int     // how many outputs' stamps to keep
+	keep    int     // limit of stamps
 	stamps  []Stamp
-	choices []span // by completion, as far as one has given output; at most trackedChoices
+	choices []span // by completion, up to the last one with output; at most trackedChoices
 }
 
 // trackedChoices bounds the completions of one exchange whose gaps are measured. Outputs of
@@ -27,13 +27,13 @@ const trackedChoices = 64
 type span struct{ first, last int64 }
 
 // Stamp is one read that brought output: how many outputs, and when. Several outputs with one stamp
-// came in one read; several tokens in one output cannot be told apart and are one output.
+// came in one read; several tokens in one output count as one output.
 type Stamp struct {
 	AtNs    int64 // since P0
 	Outputs int
 }
 
-// keptStamps is how much room for stamps a Meter holds on to between exchanges.
+// keptStamps is the largest buffer of stamps that a Meter keeps between exchanges.
 const keptStamps = 4096
 
 func (t *timeline) reset() {
@@ -48,7 +48,7 @@ func (t *timeline) reset() {
 	*t = timeline{gaps: gaps, stamps: stamps, choices: t.choices[:0]}
 }
 
-// output notes one output of a completion, read at read and flushed to the client at written.
+// output records one output of a completion, read at read and flushed to the client at written.
 func (t *timeline) output(choice int64, answer bool, read, written int64) {
 	t.events++
 	if t.first == 0 {
@@ -78,7 +78,7 @@ func (t *timeline) output(choice int64, answer bool, read, written int64) {
 	c.last = read
 }
 
-// countRead tells outputs that came in one read from outputs that came apart.
+// countRead counts the reads that brought output, and the outputs in each.
 func (t *timeline) countRead(read int64) {
 	if t.reads == 0 || read != t.last {
 		t.reads++

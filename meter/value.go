@@ -46,7 +46,7 @@ func (v value) micros() Int {
 
 func (v value) float() (float64, bool) {
 	if v.kind != kindNumber || v.size > 32 {
-		return 0, false // a longer number is nobody's count; the limit also keeps the conversion off the heap
+		return 0, false // no count is longer; the limit also keeps the conversion off the heap
 	}
 	if n, ok := digits(v.raw); ok {
 		return float64(n), true
@@ -85,7 +85,7 @@ func (v value) toBool() Int {
 func (v value) nonEmpty() bool { return v.kind == kindString && v.size > 0 }
 
 // text is a wanted string as it stood in the document, at most keepBytes of it, kept until it is asked
-// for. Its memory grows to what was needed and then stays.
+// for. Its memory grows as needed and is kept.
 type text struct{ b []byte }
 
 func (t *text) set(v value) {
@@ -106,7 +106,7 @@ func (t *text) wipe() {
 
 func (t *text) String() string { return unescape(t.b) }
 
-// intern is String for what is nearly always the same: last holds what it was the last time.
+// intern is String for texts that rarely change: it returns *last while the text is the same.
 func (t *text) intern(last *string) string {
 	if string(t.b) != *last || !simple(t.b) {
 		*last = t.String()
@@ -181,7 +181,7 @@ func unescape(p []byte) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// simple reports whether a text is ASCII without escapes: it is then what it says.
+// simple reports whether a text is ASCII without escapes, so that it needs no conversion.
 func simple(p []byte) bool {
 	for _, c := range p {
 		if c >= utf8.RuneSelf || c == '\\' {

@@ -1,16 +1,16 @@
 package meter
 
-// Work is what a request asks of the server, as far as its head and body have been seen.
+// Work is what a request asks of the server, as far as it has been read.
 type Work struct {
 	Dialect   string // "" where the path is not metered
 	Streams   bool   // the reply will be a stream of events
 	Computes  bool   // the model runs for it
-	Slot      Int    // the slot that the request asks for (id_slot); llama-server lets it wait for just that one
-	MaxTokens Int    // what the client allows to generate; null where it does not say
+	Slot      Int    // the requested slot (id_slot); llama-server makes the request wait for it
+	MaxTokens Int    // the client's limit of output tokens; null where it set none
 	Several   bool   // it asks for several completions (n, several prompts): the server takes a slot for each
 }
 
-// Work returns it. It is called by the goroutine that shows the request's body.
+// Work returns the work asked for so far. It is called by the goroutine that calls RequestBody.
 func (m *Meter) Work() Work {
 	return Work{
 		Dialect: m.dialect.name, Computes: m.dialect.computes,

@@ -2,13 +2,13 @@ package sink
 
 import "wattline/meter"
 
-// Observer is shown every row that is offered to a Queue, also those that the queue or the store will
-// refuse, so that metrics and traces do not depend on a disk. Its methods are called by whoever offers,
-// before the row is queued: they must not block, nor change the row.
+// Observer receives every row offered to a Queue, also rows that the queue or the store refuse, so that metrics and traces
+// do not depend on a disk. Its methods run on the caller's goroutine before the row is queued: they must neither block nor
+// change the row.
 type Observer interface {
-	// Offered is shown a request that is over. Its energy is final unless its quality is pending.
+	// Offered receives the row of a finished request. Its energy is final unless its quality is pending.
 	Offered(rec *meter.Record)
-	// Settled is shown the whole row again once its energy is final.
+	// Settled receives the whole row again once its energy is final.
 	Settled(rec *meter.Record)
 	Power(p *Power)
 	Ledger(l *Ledger)

@@ -14,13 +14,13 @@ import (
 // Config configures a Queue. Only Store is required.
 type Config struct {
 	Store Store
-	// Capacity is how many rows of each kind wait at most (default 8192, about 2 KB each).
+	// Capacity is the limit of waiting rows of each kind (default 8192, about 2 KB each).
 	Capacity int
 	// FlushInterval is how long the first row of a batch waits for more rows (default 50 ms). A row is committed
 	// within FlushInterval plus one transaction, which bounds what a kill -9 can lose.
 	FlushInterval time.Duration
 	// MaxWait is how long rows of tables power and ledger wait for more rows (default 2 s). They come every
-	// second; a transaction for each would be most of an idle wattline's work.
+	// second; one transaction each would be most of the work of an idle wattline.
 	MaxWait time.Duration
 	// Observer is called with every row; nil: none.
 	Observer Observer
@@ -57,8 +57,8 @@ type Queue struct {
 	waiting   Rows
 	closed    bool
 	progress  chan struct{} // closed and replaced each time rows left the queue for good or failed to
-	in, out   uint64        // rows ever accepted, rows ever written or given up
-	postponed uint64        // attempts to write that failed and will be made again
+	in, out   uint64        // rows accepted; rows written or given up
+	postponed uint64        // failed writes that will be retried
 	stats     Stats
 
 	failures failureLog // owned by the writer
@@ -100,14 +100,14 @@ func New(cfg Config) *Queue {
 }
 
 // Offer hands over a new request's row and reports whether it was taken. The row belongs to the queue
-// from then on: the caller may read it but not change it.
+// afterwards: the caller may read it but not change it.
 func (q *Queue) Offer(rec *meter.Record) bool {
 	q.observer.Offered(rec)
 	return offer(q, &q.waiting.Requests, rec, &q.stats.Requests, q.wake)
 }
 
 // Settle hands over a row whose energy columns have become final: the whole record, on the same terms as
-// Offer. It must be a copy where the queue was given the original.
+// Offer. It must be a copy, not the record given to Offer.
 func (q *Queue) Settle(rec *meter.Record) bool {
 	q.observer.Settled(rec)
 	return offer(q, &q.waiting.Settled, rec, &q.stats.Settled, q.wake)
@@ -176,7 +176,7 @@ func (q *Queue) Flush(ctx context.Context) error {
 		if !behind {
 			return nil
 		}
-		if postponed && why != "" { // else an attempt behind it has worked
+		if postponed && why != "" { // else a later attempt has succeeded
 			return fmt.Errorf("sink: flush: rows wait: %s", why)
 		}
 		select {
@@ -187,8 +187,8 @@ func (q *Queue) Flush(ctx context.Context) error {
 	}
 }
 
-// Stop refuses further rows, writes those that wait until ctx ends, and ends the writer. Rows that could
-// not be written by then are counted as lost, and the error says how many.
+// Stop refuses further rows, writes the waiting ones until ctx ends, and ends the writer. Rows that could not be written
+// by then are counted as lost; the error has their number.
 func (q *Queue) Stop(ctx context.Context) error {
 	q.mu.Lock()
 	q.closed = true
@@ -217,7 +217,7 @@ func (q *Queue) run() {
 			q.write(rows)
 		}
 		q.reportDrops()
-		if last { // nothing can have come since: the queue refuses rows once it is closed
+		if last { // a closed queue takes no more rows
 			return
 		}
 	}
@@ -280,7 +280,7 @@ func (q *Queue) write(rows Rows) {
 			select {
 			case <-timer.C:
 				continue
-			case <-q.flushNow: // a flush or a stop: try at once
+			case <-q.flushNow: // a flush or a stop: try now
 				timer.Stop()
 				continue
 			case <-q.ctx.Done():

@@ -6,7 +6,7 @@ import (
 	"wattline/meter"
 )
 
-// Rows is what the queue holds and what a store writes in one transaction.
+// Rows are the queue's rows, or those that a store writes in one transaction.
 type Rows struct {
 	// Requests are new rows. One whose EnergyQuality is pending waits for Settled; any other is final.
 	Requests []*meter.Record
@@ -24,8 +24,8 @@ func (r *Rows) Len() int {
 }
 
 // Store keeps rows. Write commits all of them or none; writing the same rows again changes nothing.
-// An error that has a method Retryable() bool returning true (disk full, file locked) may pass: the
-// queue keeps the rows and tries again. Any other error gives them up.
+// If the error has a method Retryable() bool that returns true (disk full, file locked), the queue keeps the rows and tries
+// again. After any other error the rows are lost.
 type Store interface {
 	Write(ctx context.Context, rows *Rows) error
 }

@@ -9,8 +9,8 @@ import (
 	"wattline/meter"
 )
 
-// ServerConfig is what was known of the upstream and its devices while a request ran; config_id of a
-// request names its row. A changed fact is a new row with a new id.
+// ServerConfig describes the upstream and its devices while a request ran; config_id of a request names its row. A changed
+// fact makes a new row with a new id.
 type ServerConfig struct {
 	ConfigID        string
 	At              time.Time // when these facts were first seen together, UTC
@@ -32,7 +32,7 @@ type ServerConfig struct {
 // of the columns.
 func (c *ServerConfig) Identify() {
 	var facts []any
-	for _, col := range ConfigColumns()[2:] { // config_id and at are none
+	for _, col := range ConfigColumns()[2:] { // all but config_id and at
 		facts = append(facts, col.Name, col.Ptr(c))
 	}
 	text, err := json.Marshal(facts)

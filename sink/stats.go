@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Counts are what became of one kind of row since the start. Offered = Dropped + Written + Lost + those
-// that still wait.
+// Counts are the totals of one kind of row since the start. Offered = Dropped + Written + Lost + waiting rows.
 type Counts struct {
 	Offered uint64
 	Dropped uint64 // refused because the queue was full or stopped
@@ -38,16 +37,16 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
-// logInterval is the shortest time between two log lines about the same trouble.
+// logInterval is the shortest time between two log lines about the same failure.
 const logInterval = 30 * time.Second
 
-// failureLog is the writer's memory of what it has said about trouble.
+// failureLog is what the writer has logged about failures.
 type failureLog struct {
 	now       bool // the last attempt failed
-	logged    bool // and the log says so
+	logged    bool // a failure was logged since the last success
 	loggedAt  time.Time
 	unlogged  int    // failures since then
-	dropped   uint64 // drops the log knows of
+	dropped   uint64 // drops logged so far
 	droppedAt time.Time
 }
 

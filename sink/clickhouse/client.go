@@ -17,11 +17,11 @@ import (
 type Client struct {
 	target *Target
 	conn   driver.Conn
-	// How long one INSERT, and one count of what arrived, may take. The driver closes the connection then.
+	// Limits of one INSERT and of one count of arrived rows. The driver then closes the connection.
 	insertTimeout, countTimeout time.Duration
 }
 
-// The timeouts are generous: a batch takes a tenth of a second, and what ends too early is sent twice.
+// The timeouts are generous: a batch takes a tenth of a second, and a timeout causes a second send.
 const (
 	insertTimeout = time.Minute
 	countTimeout  = time.Minute
@@ -39,11 +39,11 @@ func Open(t *Target) (*Client, error) {
 // Close closes the connections.
 func (c *Client) Close() error { return c.target.wrap("close", c.conn.Close()) }
 
-// Target is where the client connects to.
+// Target returns the server that the client connects to.
 func (c *Client) Target() *Target { return c.target }
 
-// DB returns a database/sql handle for reading: statements name tables without the database, cannot change
-// anything, and follow SQL's rule that an outer join's missing side is null. Close it.
+// DB returns a database/sql handle for reading: statements name tables without the database, and cannot change anything; the
+// missing side of an outer join is null, as in standard SQL. Close it.
 func (t *Target) DB() *sql.DB {
 	o := *t.options
 	o.Auth.Database = t.database
@@ -52,14 +52,14 @@ func (t *Target) DB() *sql.DB {
 	return driver.OpenDB(&o)
 }
 
-// Explain turns an error of a statement run on DB into a sentence without any password. The statement may be
-// the user's own, so a name that is unknown is not taken for a gap in the schema.
+// Explain turns an error of a statement run on DB into a sentence without any password. The statement may be the user's, so
+// an unknown name does not mean that the schema is incomplete.
 func (t *Target) Explain(op string, err error) error {
 	hint := ""
 	if exception, ok := errors.AsType[*driver.Exception](err); ok {
 		switch exception.Code {
 		case codeNoSuchColumn, codeUnknownIdent:
-			hint = "tables: requests, power, ledger, configs, itl_gaps, view: efficiency, columns: `DESCRIBE requests`; where a database is older, `wattline ddl --verify` says what it lacks"
+			hint = "tables: requests, power, ledger, configs, itl_gaps, view: efficiency, columns: `DESCRIBE requests`; for an older database, `wattline ddl --verify` lists what it lacks"
 		case codeReadOnly:
 			hint = "this connection only reads: use SELECT; rows are written by `wattline serve` alone"
 		}
@@ -75,7 +75,7 @@ func (c *Client) exec(ctx context.Context, op, statement string) error {
 	return c.target.wrap(op, c.conn.Exec(ctx, statement))
 }
 
-// foundColumn is one column of a table as ClickHouse has it.
+// foundColumn is one column of a table in ClickHouse.
 type foundColumn struct{ name, ctype string }
 
 // foundTable is one table of the database.
@@ -94,7 +94,7 @@ func (f *foundTable) column(name string) *foundColumn {
 	return nil
 }
 
-// replicated says that what one replica accepted may not be visible on another yet.
+// replicated reports whether rows accepted by one replica may not be visible on another yet.
 func (f *foundTable) replicated() bool {
 	return f.engine == "Distributed" || strings.HasPrefix(f.engine, "Replicated") || strings.HasPrefix(f.engine, "Shared")
 }
@@ -102,7 +102,7 @@ func (f *foundTable) replicated() bool {
 // inspectTimeout bounds each look at the schema.
 const inspectTimeout = 30 * time.Second
 
-// inspect reads which tables and columns the database has. A database that does not exist has none.
+// inspect reads the tables and columns of the database. A missing database has none.
 func (c *Client) inspect(ctx context.Context) (map[string]*foundTable, error) {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
@@ -157,7 +157,7 @@ func (c *Client) each(ctx context.Context, query string, f func(scan func(...any
 	return rows.Err()
 }
 
-// schemaVersion is the newest version that was applied to the database; 0 where none was.
+// schemaVersion returns the newest version applied to the database, 0 if none was.
 func (c *Client) schemaVersion(ctx context.Context, found map[string]*foundTable) (int, error) {
 	if found[versionTable] == nil {
 		return 0, nil

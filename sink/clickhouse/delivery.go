@@ -12,15 +12,15 @@ import (
 	"wattline/sink/store"
 )
 
-// outcome is how a batch got there.
+// outcome is how a batch was delivered.
 type outcome struct {
-	foundComplete bool // it had arrived with an earlier send
+	foundComplete bool // an earlier send had delivered it
 	resent        bool // sent again under its own token
 	refilled      bool // missing rows were sent under another token
 	doubled       uint64
 }
 
-// delivery brings single batches to the database, and makes sure of each.
+// delivery delivers single batches to the database, each exactly once.
 type delivery struct {
 	client   *Client
 	instance string
@@ -28,14 +28,14 @@ type delivery struct {
 	log      *slog.Logger
 	schema   schema
 
-	// How long a refill first waits for rows that another replica may already have.
+	// Limit of a refill's wait for rows that another replica may have.
 	replicaLag time.Duration
 
-	found    map[string]*foundTable // as look saw it
-	findings []string               // what it said about the schema
+	found    map[string]*foundTable // as of the last look
+	findings []string               // differences of the schema, as of the last look
 }
 
-// look reads the schema, after creating it where there is none.
+// look reads the schema, and creates it first where there is none.
 func (d *delivery) look(ctx context.Context) error {
 	created, findings, err := d.client.ensure(ctx, d.schema)
 	if err != nil {
@@ -57,11 +57,10 @@ func (d *delivery) look(ctx context.Context) error {
 // deliver returns when every row of the batch is in the database exactly once, or with an error after
 // which the same batch must be delivered again.
 //
-// A first send that is answered is certain. After one that was not, some rows may be there, or may still
-// be on their way: a count tells whether all are. If not, the same INSERT under the same token is sent
-// again, which ClickHouse carries out or recognises, so rows on their way cannot double. If it recognised
-// the token and yet rows are missing (its log was written and it died before the rows were), the missing
-// ones go under a token of their own.
+// A first send that is answered is certain. After an unanswered one, rows may have arrived or may still arrive, so they are
+// counted. If some are missing, the same INSERT is sent again under the same token; ClickHouse executes it or recognises the
+// token, so rows that arrive late are not doubled. If it recognised the token and rows are still missing (it wrote its
+// deduplication log and died before it wrote the rows), the missing ones are sent under another token.
 func (d *delivery) deliver(ctx context.Context, b *store.Batch) (out outcome, err error) {
 	t, f := d.schema.table(b.Table), d.found[b.Table]
 	if t == nil || f == nil {
@@ -100,7 +99,7 @@ func (d *delivery) deliver(ctx context.Context, b *store.Batch) (out outcome, er
 	return out, nil
 }
 
-// refill sends the rows that are missing although the batch's token is remembered.
+// refill sends the rows that are missing although ClickHouse remembers the batch's token.
 func (d *delivery) refill(ctx context.Context, t *table, f *foundTable, r *batchRows) (sent bool, err error) {
 	if f.replicated() {
 		if err := d.awaitReplicas(ctx, t, r); err != nil {
@@ -146,7 +145,7 @@ func (d *delivery) awaitReplicas(ctx context.Context, t *table, r *batchRows) er
 	}
 }
 
-// checkDoubled says so if rows are there more than once, which nothing here can undo.
+// checkDoubled counts and logs rows that arrived more than once. They cannot be removed from here.
 func (d *delivery) checkDoubled(b *store.Batch, a arrival) uint64 {
 	if a.rows <= a.distinct {
 		return 0

@@ -1,29 +1,27 @@
 // Package clickhouse ships rows from the store to ClickHouse, each exactly once, and keeps the schema there.
 //
-// Start at Parse (target.go) for a DSN, Open (client.go) for a client, and NewShipper (shipper.go) for the
-// loop that serve runs. delivery.go is how one batch arrives exactly once; table.go and schema.go are the
-// tables and their DDL; migrate.go creates, verifies and applies it. Sub-package chtest is a real ClickHouse
-// for tests.
+// Start at ParseDSN (target.go) for a DSN, Open (client.go) for a client, and NewShipper (shipper.go) for the
+// loop of serve. delivery.go delivers one batch exactly once; table.go and schema.go have the tables and their DDL;
+// migrate.go creates, verifies and applies it. Sub-package chtest is a real ClickHouse for tests.
 //
 // # Exactly once
 //
-// The store fixes a batch before it is sent and hands out the same rows under the same token until the
-// batch is confirmed. An INSERT that was answered is certain: one block, written to the disk, async_insert
-// off, and on the shard where a distributed table is between. After one that was not answered, the rows
-// that carry the batch's token are counted. All there: confirmed. If not, the same INSERT goes out again
-// under the same token, which the tables remember for 10,000 batches, so neither a half-committed batch nor
-// one that is still on its way can double. If the token was remembered and rows are missing all the same
-// (ClickHouse writes the token before the part, and a kill between the two loses the part), the missing
-// ones are found by id and sent under a token of their own. A table without the memory is reported by
-// Verify; there the counts alone decide, which is safe unless an INSERT arrives after it was counted.
+// The store fixes a batch before it is sent and returns the same rows and token until the batch is confirmed.
+// An answered INSERT is certain: one block, written to the disk with async_insert off, and on the shard where
+// the table is distributed. After an unanswered one, the rows with the batch's token are counted. If all have
+// arrived, the batch is confirmed. If not, the same INSERT is sent again under the same token, which the tables
+// remember for 10,000 batches, so neither a half-committed nor a delayed batch is doubled. If the token was
+// remembered and rows are still missing (ClickHouse writes the token before the part, and a kill in between
+// loses the part), the missing ones are found by id and sent under another token. Verify reports a table without
+// this memory; for such a table only the counts decide, which is safe unless an INSERT arrives after the count.
 //
-// Batches go one at a time, in the order of the store. A table that is missing therefore holds up the rows
-// of the others; they wait, and the error says what adds the table.
+// Batches are sent one at a time, in the order of the store. So a missing table delays the rows of all tables;
+// they wait, and the error names the command that adds the table.
 //
 // # Versions
 //
-// Columns are inserted by name: what the database has beyond this wattline takes its default, null, and
-// what it lacks is left out, so neighbouring versions ship into each other's schema. The schema's changes
+// Columns are inserted by name. Columns unknown to this wattline get their default, null, and columns that the
+// database lacks are left out, so neighbouring versions can ship into each other's schema. Changes of the schema
 // are numbered, only add, and may be repeated. serve creates tables where there are none of ours; changing
 // them takes `wattline ddl --apply`.
 //

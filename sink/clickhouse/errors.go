@@ -12,20 +12,20 @@ import (
 	driver "github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// Error is what went wrong between wattline and ClickHouse, as a sentence without any password.
+// Error is a failure between wattline and ClickHouse, as a sentence without any password.
 type Error struct {
-	Op   string // what was tried: "insert 512 rows into requests"
-	Code int32  // ClickHouse's exception code; 0 when there was no answer
+	Op   string // the operation: "insert 512 rows into requests"
+	Code int32  // ClickHouse's exception code; 0 without an answer
 	text string
-	kind error // context.Canceled or context.DeadlineExceeded where it was one; else nil
+	kind error // context.Canceled, context.DeadlineExceeded or nil
 }
 
 func (e *Error) Error() string { return "clickhouse: " + e.Op + ": " + e.text }
 
-// Unwrap lets errors.Is find a context's end. The driver's error stays inside: it may cite the DSN.
+// Unwrap lets errors.Is find the context's error. The driver's error is not exposed: it may contain the DSN.
 func (e *Error) Unwrap() error { return e.kind }
 
-// Exception codes that wattline knows what to say about.
+// Exception codes with a hint or an explanation.
 // Source: src/Common/ErrorCodes.cpp of ClickHouse.
 const (
 	codeNoSuchColumn     = 16
@@ -49,7 +49,7 @@ const (
 	codeNotEnoughReplica = 285
 )
 
-// wrap makes an Error of err, or nil of nil.
+// wrap returns err as an *Error, nil for nil.
 func (t *Target) wrap(op string, err error) error {
 	if err == nil {
 		return nil
@@ -75,7 +75,7 @@ func (t *Target) wrap(op string, err error) error {
 	return e
 }
 
-// noAnswer describes a failure of the connection without the URL, which would repeat every setting.
+// noAnswer describes a failure of the connection without the URL, which contains every setting.
 func (t *Target) noAnswer(err error) string {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
@@ -90,7 +90,7 @@ func (t *Target) noAnswer(err error) string {
 	return fmt.Sprintf("no answer from %s: %v", hosts, err)
 }
 
-// hint says what to do about an exception.
+// hint returns advice about an exception, "" without any.
 func (t *Target) hint(code int32) string {
 	user := t.options.Auth.Username
 	switch code {
@@ -98,7 +98,7 @@ func (t *Target) hint(code int32) string {
 		return fmt.Sprintf("%s refused user %q: check the user in --clickhouse and the password in --clickhouse-password-file or %s",
 			strings.Join(t.options.Addr, ", "), user, passwordEnv)
 	case codeUnknownTable, codeUnknownDatabase, codeNoSuchColumn, codeUnknownIdent:
-		return fmt.Sprintf("database %s lacks something that wattline needs: `wattline ddl --verify` says what, `wattline ddl --apply` adds it", t.database)
+		return fmt.Sprintf("database %s lacks something that wattline needs: `wattline ddl --verify` lists it, `wattline ddl --apply` adds it", t.database)
 	case codeAccessDenied, codeReadOnly:
 		return fmt.Sprintf("user %q may not do this: GRANT SELECT, INSERT ON %s.* (and CREATE, ALTER for `wattline ddl --apply`)", user, name(t.database))
 	case codeTooManyParts, codeMemory, codeQuotaExceeded, codeTooManyQueries:
@@ -113,7 +113,7 @@ func (t *Target) hint(code int32) string {
 	return ""
 }
 
-// redact removes the password, in the forms in which a message could repeat it.
+// redact removes the password, in every encoding that a message could contain.
 func (t *Target) redact(s string) string {
 	if t.secret == "" {
 		return s

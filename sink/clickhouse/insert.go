@@ -11,14 +11,14 @@ import (
 	"wattline/sink/store"
 )
 
-// arrival says which part of a batch is in the database.
+// arrival counts the rows of a batch in the database.
 type arrival struct {
-	rows     uint64 // rows that carry the batch's token
+	rows     uint64 // rows with the batch's token
 	distinct uint64 // different ids among them
 }
 
-// insert sends the rows of a batch that pick names (nil: all) in one INSERT, as one block under the given
-// deduplication token. An error leaves open whether they arrived.
+// insert sends the rows selected by pick (nil: all) in one INSERT, as one block under the given deduplication token. After
+// an error they may or may not have arrived.
 func (c *Client) insert(ctx context.Context, t *table, f *foundTable, r *batchRows, pick func(row int) bool, token string) error {
 	n := 0
 	for i := range r.n {
@@ -36,7 +36,7 @@ func (c *Client) insert(ctx context.Context, t *table, f *foundTable, r *batchRo
 	return c.target.wrap(op, c.send(c.insertContext(ctx, cols, token), t, cols, r, pick))
 }
 
-// insertContext carries the settings of an INSERT. Settings of the user's DSN cannot undo them.
+// insertContext sets the settings of an INSERT. They override settings of the user's DSN.
 func (c *Client) insertContext(ctx context.Context, cols []foundColumn, token string) context.Context {
 	typed := make([]driver.ColumnNameAndType, len(cols))
 	for i, col := range cols {
@@ -45,10 +45,10 @@ func (c *Client) insertContext(ctx context.Context, cols []foundColumn, token st
 	return driver.Context(ctx,
 		driver.WithColumnNamesAndTypes(typed), // saves HTTP a DESCRIBE a batch
 		driver.WithSettings(driver.Settings{
-			// The token names the batch, so a second INSERT of it is recognised whatever blocks it is cut into.
+			// The token names the batch, so that ClickHouse recognises a second INSERT of it, however it splits the blocks.
 			"insert_deduplication_token": token,
 			"insert_deduplicate":         1,
-			// Views that somebody hung on the tables are not fed twice either.
+			// The same for materialized views that the owner attached to the tables.
 			"deduplicate_blocks_in_dependent_materialized_views": 1,
 			// An answer means that the rows are in a part, not in a buffer of the server ...
 			"async_insert": 0,
@@ -68,7 +68,7 @@ func (c *Client) send(ctx context.Context, t *table, cols []foundColumn, r *batc
 	if err != nil {
 		return err
 	}
-	defer func() { _ = batch.Close() }() // after Send it does nothing; before, the error that matters is the other one
+	defer func() { _ = batch.Close() }() // no effect after Send; before it, the other error matters
 	values := make([]any, len(cols))
 	for row := range r.n {
 		if pick != nil && !pick(row) {
@@ -107,7 +107,7 @@ func (c *Client) arrivedIDs(ctx context.Context, t *table, r *batchRows) (map[st
 	return ids, c.target.wrap(fmt.Sprintf("list the rows of batch %s in %s", r.batch.Token, t.name), err)
 }
 
-// ofBatch selects a batch's rows. Instance and time are implied by the token; they say where to look.
+// ofBatch returns the FROM and WHERE of a batch's rows. The token alone selects them; instance and time narrow the search.
 func (c *Client) ofBatch(t *table, r *batchRows) string {
 	quoted := make([]string, 0, 1)
 	for _, s := range r.instances() {

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// InstanceConflict notices another wattline that ships under this one's instance name: rows of that name are in
-// ClickHouse which this one's store never held. Nobody could tell the two apart afterwards.
+// InstanceConflict detects another wattline that ships under the same instance name: ClickHouse has recent rows of that name
+// that this store does not. Later the rows of the two could not be separated.
 type InstanceConflict struct {
 	Client   *Client
 	Instance string
-	// Since is when this wattline began: older rows may be those of a store that was since replaced.
+	// Since is the start of this wattline: older rows may be from a store that was replaced since.
 	Since time.Time
-	// MissingIDs returns those of the ids that the store does not hold.
+	// MissingIDs returns the ids that the store does not have.
 	MissingIDs func(ctx context.Context, ids []string) ([]string, error)
 	Log        *slog.Logger
 }
@@ -22,12 +22,12 @@ type InstanceConflict struct {
 const (
 	conflictFirst = time.Minute
 	conflictEvery = 10 * time.Minute
-	conflictBack  = time.Hour // rows older than this may have left a small store
+	conflictBack  = time.Hour // a small store may already have deleted older rows
 	conflictRows  = 200
 )
 
-// Run looks a minute after the start and then every ten, until ctx ends. A database that does not answer
-// is the Shipper's to tell of.
+// Run checks one minute after the start and then every ten minutes, until ctx ends. It ignores errors: the Shipper logs
+// those of the database.
 func (n *InstanceConflict) Run(ctx context.Context) {
 	pause := conflictFirst
 	for {
@@ -41,7 +41,7 @@ func (n *InstanceConflict) Run(ctx context.Context) {
 		if err != nil || len(strangers) == 0 {
 			continue
 		}
-		n.Log.Warn("another wattline ships rows under this one's name: give each its own --instance, or their rows cannot be told apart",
+		n.Log.Warn("another wattline ships rows under this one's name: give each its own --instance, or their rows cannot be separated",
 			"instance", n.Instance, "its_rows", len(strangers), "one_of_them", strangers[0])
 	}
 }

@@ -11,9 +11,8 @@ import (
 )
 
 // Ensure creates the current schema where the database has none of wattline's tables, or finishes such a
-// creation that was interrupted, and otherwise changes nothing: a schema that exists belongs to whoever runs
-// `wattline ddl --apply`. It returns whether it created, and what Verify finds; findings are no error, since
-// rows also ship into neighbouring versions.
+// creation that was interrupted. It does not change an existing schema; `wattline ddl --apply` does. It returns whether it
+// created the schema, and Verify's findings. Findings are not an error, since rows can be shipped into neighbouring versions.
 func (c *Client) Ensure(ctx context.Context) (created bool, findings []string, err error) {
 	return c.ensure(ctx, current())
 }
@@ -70,10 +69,10 @@ func (c *Client) apply(ctx context.Context, s schema, l Layout) error {
 	return c.run(ctx, s.repairs(l, found))
 }
 
-// migrate runs the DDL, less the creation of a database that is there: few users may create one.
+// migrate runs the DDL. It leaves out the creation of an existing database, for which few users have the right.
 func (c *Client) migrate(ctx context.Context, s schema, l Layout) error {
 	statements := s.ddl(l)
-	if l.Cluster != "" { // it may be missing on another node
+	if l.Cluster != "" { // the database may be missing on another node
 		return c.run(ctx, statements)
 	}
 	there := false
@@ -90,7 +89,7 @@ func (c *Client) migrate(ctx context.Context, s schema, l Layout) error {
 	return c.run(ctx, statements)
 }
 
-// repairs adds back columns that a table of this version has lost.
+// repairs returns the statements that restore lost columns of tables of this version.
 func (s schema) repairs(l Layout, found map[string]*foundTable) []string {
 	var out []string
 	for i := range s.tables {
@@ -119,14 +118,14 @@ func (c *Client) run(ctx context.Context, statements []string) error {
 	return nil
 }
 
-// firstLine names a statement in an error.
+// firstLine returns the first line of a statement, as its name in errors.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return strings.TrimSuffix(line, " (")
 }
 
 // Verify compares the database with the current schema and returns one sentence for each difference that
-// matters. Columns that wattline does not know and other codecs, orders or retentions are the owner's business.
+// matters. Unknown columns and other codecs, orders or retentions are the owner's choice and not reported.
 func (c *Client) Verify(ctx context.Context, cluster string) ([]string, error) {
 	return c.verify(ctx, current(), Layout{Database: c.target.database, Cluster: cluster})
 }
@@ -144,7 +143,7 @@ func (c *Client) verify(ctx context.Context, s schema, l Layout) ([]string, erro
 	case v < s.version:
 		out = append(out, fmt.Sprintf("schema version %d, this wattline has %d", v, s.version))
 	case v > s.version:
-		out = append(out, fmt.Sprintf("schema version %d is newer than this wattline's %d: columns it does not know stay at their defaults", v, s.version))
+		out = append(out, fmt.Sprintf("schema version %d is newer than this wattline's %d: columns unknown to it keep their defaults", v, s.version))
 	}
 	for i := range s.tables {
 		t := &s.tables[i]
@@ -158,7 +157,7 @@ func (c *Client) verify(ctx context.Context, s schema, l Layout) ([]string, erro
 	return append(out, s.compareView(found[viewName])...), nil
 }
 
-// compare lists the columns that a table lacks or has with another type.
+// compare lists columns that are missing or have another type.
 func (t *table) compare(name string, f *foundTable) []string {
 	if f == nil {
 		return []string{"table " + name + " is missing"}
@@ -177,7 +176,7 @@ func (t *table) compare(name string, f *foundTable) []string {
 
 var dedupWindow = regexp.MustCompile(`\bnon_replicated_deduplication_window\s*=\s*(\d+)`)
 
-// checkEngine says where a table's engine would let a retried batch double its rows.
+// checkEngine reports an engine or setting with which a retried batch could double its rows.
 func checkEngine(table string, found map[string]*foundTable, l Layout) []string {
 	f := found[table]
 	if f == nil {

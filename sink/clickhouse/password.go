@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// The names under which a password is looked for.
+// The names of the password's environment variable and systemd credential.
 const (
 	passwordEnv        = "WATTLINE_CLICKHOUSE_PASSWORD" //nolint:gosec // a name
 	passwordCredential = "clickhouse-password"          //nolint:gosec // a name
 )
 
 // Password finds ClickHouse's password: in the file, if one is named, else in the environment variable
-// WATTLINE_CLICKHOUSE_PASSWORD, else in the systemd credential clickhouse-password. One line end at the
-// end is not part of it. None anywhere is "" and no error.
+// WATTLINE_CLICKHOUSE_PASSWORD, else in the systemd credential clickhouse-password. A final line end is
+// removed. Without a password anywhere it returns "" and no error.
 func Password(file string) (string, error) {
 	if file != "" {
 		return readPassword(file)

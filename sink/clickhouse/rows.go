@@ -11,15 +11,15 @@ import (
 	"wattline/sink/store"
 )
 
-// batchRows gives a batch's rows column by column, whatever their type.
+// batchRows gives access to a batch's rows by column name, for every row type.
 type batchRows struct {
 	n      int
 	field  map[string]func(row int) any // pointers to fields, by column name
 	batch  *store.Batch
-	absent string // the instance of rows that name none
+	absent string // instance of rows without one
 }
 
-// rowsOf reads a batch. instance is used where a row names none.
+// rowsOf wraps a batch. instance is used for rows without one.
 func rowsOf(b *store.Batch, instance string) (*batchRows, error) {
 	r := &batchRows{n: len(b.IDs), batch: b, absent: instance}
 	switch b.Table {
@@ -47,7 +47,7 @@ func fields[T any](rows []*T, cols []sink.Column[T]) map[string]func(int) any {
 	return out
 }
 
-// value is what the driver is given for one cell. nullable is whether the column is.
+// value returns one cell for the driver.
 func (r *batchRows) value(row int, column string, nullable bool) any {
 	switch column {
 	case "batch":
@@ -110,7 +110,7 @@ func (r *batchRows) instance(row int) string {
 	return r.absent
 }
 
-// instances are the names that occur, in order.
+// instances returns the different instances of the rows, in order of appearance.
 func (r *batchRows) instances() []string {
 	var out []string
 	for i := range r.n {
@@ -121,11 +121,11 @@ func (r *batchRows) instances() []string {
 	return out
 }
 
-// token is what ClickHouse recognises a second INSERT of the batch by. The batch's own token is not enough:
-// the ids of table configs name no instance, and two hosts may run the same server.
+// token returns the deduplication token of the batch's INSERT. The batch's own token is not enough: the ids of table configs
+// contain no instance, and two hosts may run the same server.
 func (r *batchRows) token() string { return strings.Join(r.instances(), ",") + "/" + r.batch.Token }
 
-// span is the earliest and the latest time of the rows.
+// span returns the earliest and the latest time of the rows.
 func (r *batchRows) span(column string) (from, to time.Time) {
 	for i := range r.n {
 		t, ok := r.field[column](i).(*time.Time)
@@ -142,9 +142,9 @@ func (r *batchRows) span(column string) (from, to time.Time) {
 	return from, to
 }
 
-// insertable lists the columns of t that both this wattline and the database have, as the database types
-// them. What it has beyond them takes its default; what it lacks is left out; a column of a type that could
-// not keep a null, or a number, is left out too (Verify names it).
+// insertable returns the columns to insert: those of t that the database has with the same type, except for a dictionary.
+// Other columns of the database get their default. Columns of t that it lacks or has with another type are left out; Verify
+// reports them.
 func (t *table) insertable(f *foundTable) ([]foundColumn, error) {
 	var out []foundColumn
 	for _, c := range t.columns {
@@ -154,13 +154,13 @@ func (t *table) insertable(f *foundTable) ([]foundColumn, error) {
 			continue
 		}
 		if slices.Contains(t.order, c.name) || c.name == "batch" {
-			return nil, fmt.Errorf("clickhouse: table %s has no column %s of type %s: it is not a table of wattline's", t.name, c.name, c.ctype)
+			return nil, fmt.Errorf("clickhouse: table %s has no column %s of type %s: it is not one of wattline's tables", t.name, c.name, c.ctype)
 		}
 	}
 	return out, nil
 }
 
-// plain is a type less its dictionaries, which do not change what it holds.
+// plain returns a type without its dictionaries (LowCardinality), which do not change the values.
 func plain(ctype string) string {
 	for {
 		i := strings.Index(ctype, "LowCardinality(")

@@ -11,7 +11,7 @@ import (
 // versionTable records which versions were applied.
 const versionTable = "wattline_schema"
 
-// schema is everything that the DDL is made from. Tests make older ones from it.
+// schema is the source of the DDL. Tests make older and newer ones.
 type schema struct {
 	version int
 	tables  []table
@@ -31,8 +31,8 @@ func (s *schema) table(name string) *table {
 // Layout says where the tables go. Database is required.
 type Layout struct {
 	Database string
-	// Cluster makes every table a replicated one on each shard, named TABLE_local, under a distributed one
-	// named TABLE, which keeps a batch together on one shard. Empty: plain tables on one server.
+	// Cluster makes each table a replicated one on each shard, named TABLE_local, and a distributed one named TABLE, which
+	// keeps a batch on one shard. Empty: plain tables on one server.
 	Cluster string
 }
 
@@ -55,7 +55,7 @@ func (s schema) ddl(l Layout) []string {
 	return out
 }
 
-// note is the statement that records that version v was applied.
+// note returns the statement that records version v as applied.
 func (l Layout) note(v int) string {
 	now := ""
 	if l.Cluster != "" {
@@ -71,7 +71,7 @@ func versionTableDef() *table {
 	}}
 }
 
-// migration is what version v changes about the table.
+// migration returns the statements of version v for the table.
 func (t *table) migration(l Layout, v int) []string {
 	if t.since() == v {
 		first := *t
@@ -108,7 +108,7 @@ func (t *table) addColumn(l Layout, i int) []string {
 	return out
 }
 
-// create is the statement, or for a cluster the two statements, that create a table.
+// create returns the statement, for a cluster the two statements, that create a table.
 func (l Layout) create(t *table) []string {
 	if l.Cluster == "" {
 		return []string{"CREATE TABLE IF NOT EXISTS " + l.table(t.name) + " (\n" + t.body() + "\n)\nENGINE = MergeTree" + t.clauses(l)}
@@ -159,10 +159,9 @@ func (t *table) clauses(l Layout) string {
 	return b.String()
 }
 
-// settings make a retried INSERT harmless for as long as retries go on: both kinds of table remember the
-// tokens of the last 10,000 batches, replicated ones for a week instead of an hour. On one server, where no
-// replica has a second copy, an INSERT is answered when the rows are on the disk, not in its cache. Expired
-// rows go when their whole part has expired, which costs nothing.
+// settings make a retried INSERT harmless: both kinds of table remember the tokens of the last 10,000 batches, replicated
+// ones for a week instead of an hour. On one server, without a replica, an INSERT is answered once the rows are on the disk
+// and not only in its cache. Expired rows are dropped with their whole part, which costs nothing.
 func settings(l Layout) string {
 	if l.Cluster == "" {
 		return "non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1"
@@ -170,8 +169,8 @@ func settings(l Layout) string {
 	return "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1"
 }
 
-// view is efficiency: the rows of requests in the units that people read. It holds no data, so it is
-// replaced whenever its text may have changed.
+// view returns the statement for view efficiency: the rows of requests in common units. A view holds no data, so it is
+// simply replaced.
 func (s schema) view(l Layout) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s%s AS\nSELECT", l.table(viewName), l.onCluster())
@@ -190,7 +189,7 @@ func (s schema) view(l Layout) string {
 
 const viewName = "efficiency"
 
-// viewColumns are the view's columns.
+// viewColumns returns the view's columns.
 func (s schema) viewColumns() []string {
 	out := sink.EfficiencyIdentity()
 	for _, c := range sink.EfficiencyColumns() {
@@ -204,7 +203,7 @@ const localSuffix = "_local"
 func (l Layout) table(t string) string { return name(l.Database) + "." + name(t) }
 func (l Layout) local(t string) string { return l.table(t + localSuffix) }
 
-// physical are the tables that a change of columns must reach, the one with the data first.
+// physical returns the tables that a change of columns applies to, the one with the data first.
 func (l Layout) physical(t string) []string {
 	if l.Cluster == "" {
 		return []string{l.table(t)}

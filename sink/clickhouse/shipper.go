@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,8 +11,8 @@ import (
 	"wattline/sink/store"
 )
 
-// Outbox is where the rows wait; *store.Store is one. A batch that NextBatch returned and nobody confirmed
-// comes again with the same rows and token.
+// Outbox holds the waiting rows; *store.Store is one. NextBatch returns an unconfirmed batch again, with the same rows and
+// token.
 type Outbox interface {
 	NextBatch(ctx context.Context, maxRows int) (*store.Batch, error)
 	BeginSend(ctx context.Context, seq int64) error
@@ -25,14 +24,14 @@ type Outbox interface {
 type Config struct {
 	Client *Client
 	Outbox Outbox
-	// Instance is written where a row names none.
+	// Instance is written into rows without one.
 	Instance string
-	// MaxRows is how many rows a batch has at most (default 10,000, some 20 MB here and a part of 1 MB there).
+	// MaxRows is the limit of a batch's rows (default 10,000: about 20 MB here, a part of 1 MB in ClickHouse).
 	MaxRows int
-	// Interval is the pause between two looks at the outbox (default 5 s): ClickHouse wants few large
-	// inserts, and each look is up to one insert a table.
+	// Interval is the pause between two looks at the outbox (default 5 s). ClickHouse prefers few large inserts, and each
+	// look causes up to one insert a table.
 	Interval time.Duration
-	// Log hears when shipping starts to fail, at most twice a minute while it does, and when it works again.
+	// Log gets a line when shipping starts to fail, at most two a minute while it fails, and one when it works again.
 	Log *slog.Logger
 }
 
@@ -41,20 +40,20 @@ const (
 	defaultInterval = 5 * time.Second
 	firstPause      = 500 * time.Millisecond
 	longestPause    = time.Minute
-	logInterval     = 30 * time.Second // shortest time between two log lines about the same trouble
-	lookAfter       = 30 * time.Second // shortest time between two counts of what waits
-	maxReplicaLag   = 30 * time.Second // how far replicas may lag
+	logInterval     = 30 * time.Second // shortest time between two log lines about the same failure
+	lookAfter       = 30 * time.Second // shortest time between two counts of the waiting rows
+	maxReplicaLag   = 30 * time.Second // longest expected lag of replicas
 )
 
-// Shipper moves rows from the outbox to ClickHouse, one batch at a time, each exactly once. It shares
-// nothing with the traffic but the store.
+// Shipper moves rows from the outbox to ClickHouse, one batch at a time, each exactly once. It shares only the store with
+// the traffic.
 type Shipper struct {
 	cfg Config
-	// The shortest and the longest pause after a failure, which doubles from one to the other.
+	// The first and the longest pause after a failure. It doubles with each failure.
 	firstPause, longestPause time.Duration
 
 	ship  func(ctx context.Context, b *store.Batch) (outcome, error)
-	ready func(ctx context.Context) error // looks at the database before the first batch and after a failure
+	ready func(ctx context.Context) error // reads the schema, before the first batch and after a failure
 
 	mu    sync.Mutex // guards what follows
 	stats Stats
@@ -84,8 +83,8 @@ func NewShipper(cfg Config) *Shipper {
 	return s
 }
 
-// Run ships until ctx ends. It starts no goroutine and returns only then, with nil: every failure is
-// retried, after 0.5 s at first and a minute at most, with jitter.
+// Run ships until ctx ends, and then returns nil. It retries every failure, after 0.5 s at first and a minute at most, with
+// jitter. It starts no goroutine.
 func (s *Shipper) Run(ctx context.Context) error {
 	backoff := s.firstPause
 	looked := false
@@ -107,7 +106,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 		s.lookAtOutbox(ctx)
 		pause := s.cfg.Interval
 		if err != nil {
-			looked = false // the schema may have changed under us
+			looked = false // the schema may have changed
 			pause = backoff/2 + rand.N(backoff/2)
 			backoff = min(2*backoff, s.longestPause)
 			s.failed(err, pause)
@@ -123,7 +122,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 	}
 }
 
-// Flush ships everything that waits now, once, without retrying. It must not run beside Run.
+// Flush ships all waiting rows once, without retries. It must not be called while Run runs.
 func (s *Shipper) Flush(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -132,7 +131,7 @@ func (s *Shipper) Flush(ctx context.Context) error {
 	return err
 }
 
-// drain ships batch after batch until nothing waits, and says how many it confirmed.
+// drain ships batches until nothing waits, and returns the number of confirmed ones.
 func (s *Shipper) drain(ctx context.Context) (batches int, err error) {
 	for {
 		b, err := s.cfg.Outbox.NextBatch(ctx, s.cfg.MaxRows)
@@ -152,7 +151,7 @@ func (s *Shipper) drain(ctx context.Context) (batches int, err error) {
 	}
 }
 
-// lookAtOutbox refreshes what waits, now and then: counting a week's rows takes a while.
+// lookAtOutbox updates the counts of waiting rows, not too often: counting a week's rows is slow.
 func (s *Shipper) lookAtOutbox(ctx context.Context) {
 	if time.Since(s.lookedAt) < lookAfter {
 		return
@@ -193,9 +192,6 @@ func (s *Shipper) count(f func(*Stats)) {
 	f(&s.stats)
 }
 
-// errNoTable stops a batch whose table the database lacks.
-var errNoTable = errors.New("table is missing")
-
 func missingTable(database, table string) error {
-	return fmt.Errorf("clickhouse: database %s has no table %s: `wattline ddl --apply` adds it: %w", database, table, errNoTable)
+	return fmt.Errorf("clickhouse: database %s has no table %s: `wattline ddl --apply` adds it", database, table)
 }

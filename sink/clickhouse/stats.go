@@ -11,8 +11,8 @@ import (
 type Stats struct {
 	Rows     map[string]uint64 // rows confirmed, by table
 	Batches  uint64            // batches confirmed
-	Failures uint64            // tries that failed, whether or not a batch was sent; each is followed by another
-	// Of the batches that were tried again:
+	Failures uint64            // failed attempts, whether or not a batch was sent; each is retried
+	// Of the batches sent more than once:
 	FoundComplete uint64 // the rows had all arrived before: nothing was sent again
 	Resent        uint64 // sent again under the same token
 	Refilled      uint64 // the token was remembered but rows were missing: only those were sent, under another token
@@ -24,7 +24,7 @@ type Stats struct {
 	WaitingAt   time.Time     // zero until the first look
 }
 
-// OldestAge is how long the oldest waiting request waits, by the last look; 0 when none did.
+// OldestAge is the age of the oldest waiting request at the last look, 0 without one.
 func (s Stats) OldestAge(now time.Time) time.Duration {
 	if s.Waiting.Oldest.IsZero() {
 		return 0

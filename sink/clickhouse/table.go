@@ -11,8 +11,8 @@ import (
 	"wattline/sink/store"
 )
 
-// Codecs: the smallest on wattline's rows (BenchmarkColumns prints the comparison). Delta and DoubleDelta were
-// larger, even on ordered times.
+// Codecs that made wattline's rows smallest (BenchmarkColumns prints the comparison). Delta and DoubleDelta were larger, even
+// for ordered times.
 const (
 	codecInt  = "T64, ZSTD(1)"
 	codecText = "ZSTD(1)"
@@ -27,15 +27,15 @@ type column struct {
 	since int // the schema version that added it
 }
 
-// table is one table as ClickHouse has it: the columns that every engine has, then batch.
+// table is one table in ClickHouse: the columns common to all engines, then batch.
 type table struct {
 	name    string
 	columns []column
-	time    string   // the column that partitions and ages the rows
+	time    string   // the column for partitions and retention
 	order   []string // ORDER BY
-	key     string   // expression that gives a row's entry in store.Batch.IDs
+	key     string   // expression of a row's entry in store.Batch.IDs
 	lookups []string // columns with a bloom filter
-	days    int      // retention; 0 keeps for ever
+	days    int      // retention; 0: unlimited
 }
 
 // since is the schema version that added the table: the lowest of its columns'.
@@ -86,19 +86,19 @@ func tables() []table {
 	}
 }
 
-// sampleKey writes what store.Batch.IDs holds for a row of power or ledger.
+// sampleKey is the expression of a power or ledger row's entry in store.Batch.IDs.
 const sampleKey = "concat(instance, '|', device, '|', toString(at))"
 
 const timeType = "DateTime64(6, 'UTC')"
 
-// batchColumn holds store.Batch.Token of the batch that brought the row. Batch.Seq would not do: it restarts when a
-// damaged store is replaced.
+// batchColumn holds store.Batch.Token of the row's batch. Batch.Seq would not do: it restarts when a damaged store is
+// replaced.
 func batchColumn(since int) column {
 	return column{"batch", "LowCardinality(String)", codecText, "token of the batch that brought the row", since}
 }
 
-// columns turns the columns that all engines share into ClickHouse's. keys identify and order the rows and are
-// never null. unique columns have too many different texts for a dictionary.
+// columns converts the columns common to all engines to ClickHouse's. keys identify and order the rows and are never null.
+// unique columns have too many different texts for a dictionary.
 func columns[T any](shared []sink.Column[T], keys []string, unique ...string) []column {
 	var out []column
 	for _, s := range shared {
@@ -112,7 +112,7 @@ func columns[T any](shared []sink.Column[T], keys []string, unique ...string) []
 	return append(out, batchColumn(out[0].since))
 }
 
-// typeOf is the ClickHouse type and codec of a field, given by pointer. A null map or list becomes an empty one:
+// typeOf returns the ClickHouse type and codec of a field, given by pointer. A null map or list becomes an empty one:
 // ClickHouse has no nullable maps or lists.
 func typeOf(field any, key, unique bool) (ctype, codec string) {
 	switch field.(type) {

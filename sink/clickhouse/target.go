@@ -18,25 +18,24 @@ import (
 // DefaultDatabase is used where a DSN names none.
 const DefaultDatabase = "wattline"
 
-// Target says which ClickHouse, as whom, and how. It prints without its password, also with %+v and in logs.
+// Target is a ClickHouse server with user and options. It prints without its password, also with %+v and in logs.
 type Target struct {
 	options  *driver.Options // Auth.Database is empty: our statements name the database
 	database string
-	secret   string // the password, kept to remove it from errors
+	secret   string // the password, to remove it from errors
 }
 
-// Parse reads a DSN:
+// ParseDSN reads a DSN:
 //
 //	clickhouse://USER@HOST[:9000][,HOST2[:PORT]]/DATABASE[?secure=true&...]   native protocol (also tcp://)
 //	http://USER@HOST[:8123]/DATABASE, https://USER@HOST[:8443]/DATABASE      HTTP
 //
 // Several hosts are tried in order, or as connection_open_strategy=round_robin|random says. secure=true is
 // TLS for the native protocol (port 9440 by default). ca_file=FILE trusts a certificate authority's PEM
-// file instead of the system's, tls_server_name=NAME and skip_verify=true do what they say. compress=lz4,
+// file instead of the system's, tls_server_name=NAME and skip_verify=true are as in the Go driver. compress=lz4,
 // zstd or none; native connections use lz4 by default. Other parameters are ClickHouse settings.
 //
-// A password may be part of the DSN (see HasPassword) or be set with WithPassword. No error that is
-// returned contains it.
+// A password may be part of the DSN (see HasPassword) or be set with WithPassword. No returned error contains it.
 func ParseDSN(dsn string) (*Target, error) {
 	dsn, caFile, err := complete(dsn)
 	if err != nil {
@@ -69,7 +68,7 @@ func ParseDSN(dsn string) (*Target, error) {
 	return t, nil
 }
 
-// complete checks the scheme, which the driver does not, makes https mean TLS, and takes out our own parameter.
+// complete checks the scheme, which the driver does not, makes https mean TLS, and removes our own parameter ca_file.
 func complete(dsn string) (completed, caFile string, err error) {
 	scheme, rest, ok := strings.Cut(dsn, "://")
 	switch {
@@ -133,15 +132,15 @@ func (t *Target) trust(caFile string) error {
 	return nil
 }
 
-// HasPassword says whether the DSN contained a password. One on a command line is readable by every user
-// of the machine: refuse it there with ErrPasswordInArguments.
+// HasPassword reports whether the DSN contained a password. On a command line it could be read by every user of the machine:
+// refuse it there with ErrPasswordInArguments.
 func (t *Target) HasPassword() bool { return t.secret != "" }
 
-// ErrPasswordInArguments is the sentence for a DSN with a password on the command line.
+// ErrPasswordInArguments is the error for a DSN with a password on the command line.
 var ErrPasswordInArguments = errors.New("clickhouse: the DSN on the command line contains a password, which every user of this machine could read: " +
 	"leave it out and put it in a file (--clickhouse-password-file), in WATTLINE_CLICKHOUSE_PASSWORD or in the systemd credential clickhouse-password")
 
-// WithPassword returns the target with the password set; an empty one leaves what the DSN said.
+// WithPassword returns the target with the password, or unchanged if it is empty.
 func (t *Target) WithPassword(password string) *Target {
 	if password == "" {
 		return t
@@ -151,10 +150,10 @@ func (t *Target) WithPassword(password string) *Target {
 	return &Target{options: &o, database: t.database, secret: password}
 }
 
-// Database is the database that the tables are in.
+// Database returns the name of the database.
 func (t *Target) Database() string { return t.database }
 
-// String is the target without its password.
+// String returns the target without its password.
 func (t *Target) String() string {
 	scheme := "clickhouse"
 	if t.options.Protocol == driver.HTTP {
@@ -172,7 +171,7 @@ func (t *Target) GoString() string { return t.String() }
 // Format keeps every verb from printing more than String.
 func (t *Target) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, t.String()) }
 
-// LogValue is what a log shows.
+// LogValue returns the target without its password.
 func (t *Target) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
 // MarshalText keeps encoders from looking inside.

@@ -1,6 +1,5 @@
-// Package semconv holds every name by which wattline's telemetry is known outside: the attributes of
-// spans and metrics, the metrics themselves, and the values that are fixed. Nothing else in wattline
-// spells one of them.
+// Package semconv has every public name of wattline's telemetry: attributes of spans and metrics, metrics, and fixed values.
+// No other package contains such a name.
 //
 // Names outside wattline.* follow the OpenTelemetry semantic conventions, version 1.41.0: the last whose
 // Go package still has gen_ai.* (those have since moved to a repository of their own, at version 0.1). A
@@ -36,7 +35,7 @@ const (
 	ErrorType                 = "error.type"
 )
 
-// OtherMethod stands for a method that the conventions do not know.
+// OtherMethod replaces a method unknown to the conventions.
 const OtherMethod = "_OTHER"
 
 // Attributes of the GenAI conventions.
@@ -52,7 +51,7 @@ const (
 	GenAIResponseModel        = "gen_ai.response.model"
 	GenAIResponseFinish       = "gen_ai.response.finish_reasons"
 	GenAITimeToFirstChunk     = "gen_ai.response.time_to_first_chunk"  // s
-	GenAIUsageInputTokens     = "gen_ai.usage.input_tokens"            //nolint:gosec // a name, no credential           //nolint:gosec // a name, no credential
+	GenAIUsageInputTokens     = "gen_ai.usage.input_tokens"            //nolint:gosec // a name, no credential
 	GenAIUsageOutputTokens    = "gen_ai.usage.output_tokens"           //nolint:gosec // a name, no credential
 	GenAIUsageCacheReadTokens = "gen_ai.usage.cache_read.input_tokens" //nolint:gosec // a name, no credential
 	GenAIUsageReasoningTokens = "gen_ai.usage.reasoning.output_tokens" //nolint:gosec // a name, no credential
@@ -143,7 +142,7 @@ const (
 	Account   = "wattline.account"
 )
 
-// Other stands for every value beyond the cap on an attribute that clients can choose.
+// Other replaces the values above the limit, of attributes that clients can choose.
 const Other = "other"
 
 // Metrics of the conventions.

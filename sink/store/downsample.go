@@ -10,12 +10,12 @@ import (
 	"wattline/sink"
 )
 
-// downsampledSpan is what a row of power or ledger covers once it is old.
+// downsampledSpan is the span of old rows of power and ledger.
 const downsampledSpan = time.Minute
 
 // downsamplePower merges rows of the same instance, device and minute: energies and times add up, means are
-// weighted by time, extremes, the last known settings and every reason for doubt remain. rows must be in order of time; the
-// second result says for each input row which output row it went into.
+// weighted by time, and extremes, the last known settings and all marks are kept. rows must be in order of time. The second
+// result is, for each input row, the index of its output row.
 func downsamplePower(rows []*sink.Power) ([]*sink.Power, []int) {
 	return downsample(rows, func(p *sink.Power) (string, time.Time) { return p.Instance + "|" + p.Device, p.At }, func(to, p *sink.Power) {
 		to.MeanMw = weighted(to.MeanMw, to.SpanUs, p.MeanMw, p.SpanUs)
@@ -115,7 +115,7 @@ func last(a, b meter.Int) meter.Int {
 	return a
 }
 
-// weighted is the mean of a, known over a span of wa, and b over wb.
+// weighted returns the mean of a and b, weighted by their spans wa and wb.
 func weighted(a, wa, b, wb meter.Int) meter.Int {
 	if !a.Valid || !b.Valid || wa.V+wb.V <= 0 {
 		return last(a, b)

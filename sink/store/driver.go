@@ -44,11 +44,11 @@ func newConnector(path, mode string, guard sqlite.AuthorizerFn, pragmas []string
 			return a.RegisterAuthorizer(guard)
 		})
 	}
-	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas} // _dqs=0: a misspelt column is an error, not a text
+	params := url.Values{"_dqs": {"0"}, "_pragma": pragmas} // _dqs=0: a misspelt column is an error, not a string
 	dsn := func() string {
 		now := mode
 		if mode == frozen && exists(path+"-wal") {
-			now = readable // a writer has opened the store since
+			now = readable // a writer has opened the store meanwhile
 		}
 		return "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?" + now + "&" + params.Encode()
 	}
@@ -63,7 +63,7 @@ func openPool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (
 	}
 	db := sql.OpenDB(c)
 	if mode == frozen {
-		db.SetMaxIdleConns(-1) // every statement connects anew, so that dsn looks for a writer again
+		db.SetMaxIdleConns(-1) // each statement connects again, so that dsn checks for a writer
 	}
 	return db, nil
 }

@@ -11,7 +11,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// The kinds of trouble an Error can be of.
+// The kinds of Error.
 var (
 	ErrMissing     = errors.New("no such store")
 	ErrInUse       = errors.New("another wattline writes this store")
@@ -25,7 +25,7 @@ var (
 	ErrAmbiguous   = errors.New("several rows match")
 )
 
-// Error is a failure with a sentence for the person who runs wattline.
+// Error is a failure with a sentence for the operator.
 type Error struct {
 	Kind  error  // one of the kinds above
 	Path  string // the store's file
@@ -33,7 +33,7 @@ type Error struct {
 	cause error // may be nil
 }
 
-// Error returns the sentence.
+// Error returns the sentence, and the cause in parentheses.
 func (e *Error) Error() string {
 	if e.cause == nil {
 		return "store: " + e.text
@@ -44,16 +44,16 @@ func (e *Error) Error() string {
 // Unwrap gives errors.Is both the kind and the cause.
 func (e *Error) Unwrap() []error { return []error{e.Kind, e.cause} }
 
-// Retryable says that the same write may succeed later without anybody touching wattline.
+// Retryable reports whether the same write may succeed later without a change to wattline.
 func (e *Error) Retryable() bool {
 	return slices.Contains([]error{ErrFull, ErrReadOnly, ErrDisk, ErrBusy}, e.Kind)
 }
 
-// Ambiguous says that the question was not precise enough.
+// Ambiguous reports whether several rows matched.
 func (e *Error) Ambiguous() bool { return errors.Is(e.Kind, ErrAmbiguous) }
 
-// explain turns an error of SQLite or the file system into an *Error where it knows what to advise, and
-// otherwise only adds the operation and the path.
+// explain turns a known error of SQLite or the file system into an *Error with advice. To any other error it adds the
+// operation and the path.
 func explain(op, path string, err error) error {
 	if err == nil {
 		return nil
@@ -101,7 +101,7 @@ func advice(kind error, path string) string {
 	case errors.Is(kind, ErrReadOnly):
 		return "cannot write " + path + ": make the file and its folder writable for this user, or point --store elsewhere"
 	case errors.Is(kind, ErrDisk):
-		return "the disk refused to read or write " + path + ": see whether it, a quota or a size limit is exhausted, and what the kernel log says of it"
+		return "the disk refused to read or write " + path + ": check the disk's free space, quotas and size limits, and the kernel log"
 	case errors.Is(kind, ErrBusy):
 		return path + " is locked by another program: close it (a database browser, a backup) and try again"
 	case errors.Is(kind, ErrDamaged):
@@ -112,7 +112,7 @@ func advice(kind error, path string) string {
 	return path
 }
 
-// isSyntax is whether SQLite did not understand a statement: a typing error, a name that does not exist.
+// isSyntax reports whether a statement was wrong: bad syntax or an unknown name.
 func isSyntax(err error) bool {
 	lite, ok := errors.AsType[*sqlite.Error](err)
 	return ok && lite.Code() == sqlite3.SQLITE_ERROR

@@ -53,8 +53,8 @@ func registerAggregate(d *sqlite.Driver, name string, args int32, start func() a
 	return nil
 }
 
-// adapter carries an aggregate through the driver's interface. As a window function it is refused: none
-// of the aggregates can forget a value.
+// adapter carries an aggregate through the driver's interface. It refuses sliding windows: no aggregate can
+// remove a value.
 type adapter struct {
 	name string
 	aggregate
@@ -80,7 +80,7 @@ func (a adapter) WindowValue(*sqlite.FunctionContext) (driver.Value, error) { re
 func (a adapter) Final(*sqlite.FunctionContext)                             {}
 
 type quantile struct {
-	p      float64 // NaN until the second argument told
+	p      float64 // NaN until the second argument was read
 	values []float64
 }
 
@@ -110,7 +110,7 @@ func (q *quantile) value() (driver.Value, error) {
 	return quantileOf(q.values, q.p), nil
 }
 
-// quantileOf is the p-quantile of sorted values, at least one.
+// quantileOf returns the p-quantile of sorted values, at least one.
 func quantileOf[T float64 | uint32](sorted []T, p float64) float64 {
 	at := p * float64(len(sorted)-1)
 	low := int(at)

@@ -8,9 +8,8 @@ import (
 	"wattline/sink"
 )
 
-// LazyStore is a store whose file another process still writes: a predecessor that hands over and lets its
-// last requests end. The first Write waits until the file is free; what is offered meanwhile waits in
-// the queue in front of it.
+// LazyStore is a store that may still be written by another process, which is finishing its last requests after a handover.
+// The first Write waits until the file is free; meanwhile rows wait in the queue.
 type LazyStore struct {
 	cfg    Config
 	opened chan *Store // holds the store once it is open; cap 1
@@ -19,10 +18,10 @@ type LazyStore struct {
 
 var _ sink.Store = (*LazyStore)(nil)
 
-// latePause is between attempts to open the file.
+// latePause is the time between attempts to open the file.
 const latePause = 100 * time.Millisecond
 
-// OpenLazy returns at once. Any failure but ErrInUse shows in Write.
+// OpenLazy does not open the file yet. Write returns any failure to open it except ErrInUse.
 func OpenLazy(cfg Config) *LazyStore {
 	return &LazyStore{cfg: cfg, opened: make(chan *Store, 1), ready: make(chan struct{})}
 }
@@ -44,8 +43,8 @@ func (l *LazyStore) Store() *Store {
 // Path is the store's file.
 func (l *LazyStore) Path() string { return l.cfg.Path }
 
-// Open opens the store if its file is free (else ErrInUse). Open, Await and Write are for one goroutine
-// at a time.
+// Open opens the store if its file is free (else ErrInUse). Open, Await and Write must be called by one
+// goroutine at a time.
 func (l *LazyStore) Open(ctx context.Context) (*Store, error) {
 	if s := l.Store(); s != nil {
 		return s, nil

@@ -11,8 +11,8 @@ import (
 	"modernc.org/sqlite"
 )
 
-// listStats is the aggregate list_stats: it reads the lists itself, since a row for each of their numbers,
-// as json_each makes it, takes SQLite a hundred times as long.
+// listStats is the aggregate list_stats. It parses the lists itself: with json_each, which makes a row of each number,
+// SQLite takes a hundred times as long.
 type listStats struct{ values []uint32 }
 
 func registerListStats(d *sqlite.Driver) error {
@@ -67,12 +67,12 @@ func appendList(to []uint32, list string) ([]uint32, error) {
 	return to, nil
 }
 
-// WindowInverse refuses: a sliding window cannot take numbers out again.
+// WindowInverse returns an error: numbers cannot be removed again.
 func (l *listStats) WindowInverse(*sqlite.FunctionContext, []driver.Value) error {
 	return errors.New("list_stats cannot be used with a sliding window")
 }
 
-// WindowValue returns the object, null where there was no number.
+// WindowValue returns the object, null without numbers.
 func (l *listStats) WindowValue(*sqlite.FunctionContext) (driver.Value, error) {
 	v := l.values
 	if len(v) == 0 {
@@ -87,5 +87,5 @@ func (l *listStats) WindowValue(*sqlite.FunctionContext) (driver.Value, error) {
 	return string(b), err
 }
 
-// Final has nothing to give back.
+// Final has nothing to release.
 func (l *listStats) Final(*sqlite.FunctionContext) {}

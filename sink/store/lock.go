@@ -13,7 +13,7 @@ import (
 
 // lock makes this process the store's only writer. It locks a file beside the store, never the store
 // itself: closing any descriptor of the database would drop SQLite's own locks. The lock ends with the
-// process, however it ends; the file stays and holds the writer's pid for the next one's message.
+// process. The file stays; it holds the writer's pid, for the error message of a second writer.
 func lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the user names it
 	if err != nil {
@@ -22,7 +22,7 @@ func lock(path string) (*os.File, error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
 		err = writePID(f)
-		if err == nil || errors.Is(err, unix.ENOSPC) { // the pid is a courtesy, the lock holds without it
+		if err == nil || errors.Is(err, unix.ENOSPC) { // the lock works without the pid
 			return f, nil
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 )
 
-// MissingIDs returns those of the ids that no request of the store has.
+// MissingIDs returns the ids of which the store has no request.
 func (r *Reader) MissingIDs(ctx context.Context, ids []string) (missing []string, err error) {
 	list, err := json.Marshal(ids)
 	if err != nil {
@@ -15,7 +15,7 @@ func (r *Reader) MissingIDs(ctx context.Context, ids []string) (missing []string
 	if err != nil {
 		return nil, explain("read", r.path, err)
 	}
-	defer rows.Close() //nolint:errcheck // Err tells
+	defer rows.Close() //nolint:errcheck // rows.Err has the error
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {

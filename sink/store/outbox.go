@@ -22,8 +22,7 @@ type Batch struct {
 	Table string // TableRequests, TablePower, TableLedger, TableConfigs or TableGaps
 	// IDs identify the rows anywhere: a request's id, a sample's instance, device and time, a config's id.
 	IDs []string
-	// Sends is how often a send was begun before, in this or an earlier process. Above 0 the rows may
-	// already have arrived.
+	// Sends is the number of earlier sends, by this or an earlier process. Above 0 the rows may already have arrived.
 	Sends int64
 
 	Requests []*meter.Record
@@ -35,15 +34,15 @@ type Batch struct {
 	first, last int64 // ship_seq range
 }
 
-// keptBatches is how many confirmed batches stay listed, for people who ask what happened.
+// keptBatches is the number of confirmed batches kept in table batches, for diagnosis.
 const keptBatches = 1000
 
-// gapsWeight is how many other rows one of itl_gaps may be as large as.
+// gapsWeight is the size of a row of itl_gaps, in rows of other tables.
 const gapsWeight = 20
 
-// NextBatch returns the batch to send now, or nil when nothing waits. A batch that was returned before
-// and is not confirmed comes again with the same members and token, whatever max says; else the up to
-// max oldest waiting rows of one table are fixed as a new batch, in a transaction, before it returns.
+// NextBatch returns the batch to send now, or nil when nothing waits. An unconfirmed batch is returned again with the same
+// rows and token, whatever maxRows is. Else the oldest waiting rows of one table, at most maxRows, become a new batch, which
+// is committed before NextBatch returns.
 func (s *Store) NextBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	s.fixing.Lock()
 	defer s.fixing.Unlock()
@@ -57,7 +56,7 @@ func (s *Store) NextBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	return b, nil
 }
 
-// BeginSend records that the batch's rows may from now on have arrived. Call it before each send.
+// BeginSend records that the batch's rows may have arrived. Call it before each send.
 func (s *Store) BeginSend(ctx context.Context, seq int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,8 +64,8 @@ func (s *Store) BeginSend(ctx context.Context, seq int64) error {
 	return explain("note a send in", s.path, err)
 }
 
-// ConfirmBatch records that every row of the batch is where it should be and moves the checkpoint past
-// it. Confirming twice is harmless.
+// ConfirmBatch records that every row of the batch has arrived and moves the checkpoint past it. Confirming twice is
+// harmless.
 func (s *Store) ConfirmBatch(ctx context.Context, seq int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +86,7 @@ func (s *Store) ConfirmBatch(ctx context.Context, seq int64) error {
 	return explain("confirm a batch in", s.path, err)
 }
 
-// openBatch reads the batch that is on its way, if there is one.
+// openBatch returns the unconfirmed batch, if there is one.
 func (s *Store) openBatch(ctx context.Context) (*Batch, error) {
 	b := new(Batch)
 	var rows int
@@ -104,7 +103,7 @@ func (s *Store) openBatch(ctx context.Context) (*Batch, error) {
 	}
 	if len(b.IDs) != rows || b.token() != b.Token {
 		return nil, &Error{Kind: ErrDamaged, Path: s.path, text: fmt.Sprintf(
-			"batch %d of %s had %d rows and now has %d others: somebody changed the store; delete that row from table batches to ship what is left", b.Seq, s.path, rows, len(b.IDs))}
+			"batch %d of %s had %d rows and now has %d others: the store was changed from outside; delete that row from table batches to ship the remaining rows", b.Seq, s.path, rows, len(b.IDs))}
 	}
 	return b, nil
 }
@@ -133,8 +132,8 @@ func (s *Store) fixBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	return b, err
 }
 
-// oldestWaiting returns an empty batch of the table whose first waiting row is the oldest of all, its
-// range open above, or nil.
+// oldestWaiting returns a batch without rows, of the table that has the oldest waiting row, or nil. Its range has no upper
+// bound yet.
 func (s *Store) oldestWaiting(ctx context.Context) (*Batch, error) {
 	var oldest *Batch
 	for _, t := range newTables().all() {
@@ -166,18 +165,18 @@ func (b *Batch) token() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Lost counts the rows that the size limit ever dropped before they were shipped.
+// Lost returns the number of rows dropped by the size limit before they were shipped.
 func (s *Store) Lost(ctx context.Context) (n int64, err error) {
 	err = s.reads.QueryRowContext(ctx, `SELECT sum(value) FROM counters WHERE name LIKE 'lost\_%' ESCAPE '\'`).Scan(&n)
 	return n, explain("count what was lost in", s.path, err)
 }
 
-// Waiting says what has not been shipped yet.
+// Waiting counts the rows that have not been shipped yet.
 type Waiting struct {
 	Rows    map[string]int64 // final rows that are not confirmed, by table
-	Pending int64            // requests whose energy is not final: they cannot ship yet
-	Oldest  time.Time        // start of the oldest request that waits; zero when none does
-	Lost    int64            // rows ever dropped before they were shipped because the store reached its size limit
+	Pending int64            // requests with pending energy: they cannot ship yet
+	Oldest  time.Time        // start of the oldest waiting request; zero without one
+	Lost    int64            // rows dropped by the size limit before they were shipped
 }
 
 // Waiting counts the rows that wait.

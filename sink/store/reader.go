@@ -23,8 +23,8 @@ type Reader struct {
 	db   *sql.DB
 }
 
-// readTimeout bounds each statement that the Reader's own methods run: an open reader keeps the
-// write-ahead log from being folded back, so none may stay for long.
+// readTimeout bounds each statement of the Reader's own methods: a long read keeps the write-ahead log from being
+// checkpointed.
 const readTimeout = 30 * time.Second
 
 // OpenReader opens the store at path, which must exist (ErrMissing).
@@ -37,8 +37,7 @@ func OpenReader(ctx context.Context, path string) (*Reader, error) {
 	r := &Reader{path: path}
 	err := r.connect(ctx, readable)
 	if err != nil && !exists(path+"-wal") {
-		// A folder that this user may not write, and no writer: SQLite then only reads a file it may
-		// believe nobody changes.
+		// The folder is not writable and there is no writer: SQLite then reads only a file declared immutable.
 		if r.connect(ctx, frozen) == nil {
 			return r, nil
 		}
@@ -69,14 +68,13 @@ func (r *Reader) connect(ctx context.Context, mode string) (err error) {
 	return nil
 }
 
-// readOnly refuses every statement that could change or create a file, ATTACH and VACUUM INTO included,
-// already when it is compiled.
+// readOnly refuses, at compile time, every statement that could change or create a file, including ATTACH and VACUUM INTO.
 func readOnly(action sqlite.AuthorizerActionCode, _, arg2, _, _ string) sqlite.AuthorizerReturnCode {
 	switch action {
 	case sqlite.AuthSelect, sqlite.AuthRead, sqlite.AuthFunction, sqlite.AuthRecursive, sqlite.AuthTransaction:
 		return sqlite.AuthorizerOK
 	case sqlite.AuthPragma:
-		if arg2 == "" || arg2 == "1" { // asking, or our own query_only(1)
+		if arg2 == "" || arg2 == "1" { // a query, or our own query_only(1)
 			return sqlite.AuthorizerOK
 		}
 	}
@@ -89,11 +87,11 @@ func (r *Reader) Close() error { return explain("close", r.path, r.db.Close()) }
 // Path returns the store's file.
 func (r *Reader) Path() string { return r.path }
 
-// DB returns the read-only handle for SQL of the caller's own. It knows the aggregates of this package
-// (median, quantile, p50, p90, p95, p99, stddev). Give every statement a context with a deadline.
+// DB returns a read-only handle for the caller's SQL. It has the aggregates of this package (median, quantile, p50, p90,
+// p95, p99, stddev, list_stats). Give every statement a context with a deadline.
 func (r *Reader) DB() *sql.DB { return r.db }
 
-// Explain adds to an error of a statement run on DB what to do about it, where it knows.
+// Explain adds advice to a known error of a statement run on DB.
 func (r *Reader) Explain(err error) error {
 	if isSyntax(err) {
 		return fmt.Errorf("%w; tables: requests, power, ledger, configs, itl_gaps, view: efficiency, columns: `PRAGMA table_info(requests)`", err)
@@ -110,12 +108,11 @@ func (r *Reader) Latest(ctx context.Context, limit int) ([]*meter.Record, error)
 	return recs, err
 }
 
-// idLength is that of a request's id, a UUID. No other id contains a whole one.
+// idLength is the length of a request's id, a UUID. A whole id needs no search for parts.
 const idLength = 36
 
-// Find returns the one request whose id is, begins with or ends with part. No such request is nil and no
-// error; several are an ErrAmbiguous that lists some of their ids. A part, unlike a whole id, is looked for
-// in every row.
+// Find returns the request with this id, or the only one with an id that begins or ends with part. Without a match it
+// returns nil and no error, with several an ErrAmbiguous that lists some of their ids. A part needs a scan of all rows.
 func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
 	found, _, err := r.requests(ctx, "WHERE id = ?", part)
 	if err == nil && len(found) == 0 && len(part) < idLength {
@@ -135,7 +132,7 @@ func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
 	return found[0], nil
 }
 
-// Efficiency returns the computed columns of view efficiency for one request, those that are not null.
+// Efficiency returns the computed columns of view efficiency for one request, without the null ones.
 func (r *Reader) Efficiency(ctx context.Context, id string) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -159,18 +156,18 @@ func (r *Reader) Efficiency(ctx context.Context, id string) (map[string]float64,
 	return found, nil
 }
 
-// chunk is how many rows Each reads in one statement.
+// chunk is the number of rows that Each reads in one statement.
 const chunk = 2000
 
-// Each calls f with every request that started at or after since, in the order they were stored. It
-// reads in chunks and holds no transaction while f runs.
+// Each calls f with every request started at or after since, in the order they were stored. It reads in chunks and holds no
+// transaction while f runs.
 func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record) error) error {
 	var first sql.NullInt64
 	if err := r.db.QueryRowContext(ctx, "SELECT min(rowid) FROM requests WHERE started_at >= ?", literal(since)).Scan(&first); err != nil {
 		return explain("read", r.path, err)
 	}
 	for last := first.Int64 - 1; ; {
-		// The + keeps SQLite from collecting and sorting what the other index finds, chunk after chunk.
+		// The + keeps SQLite from using the index on started_at, which would sort all matches again for each chunk.
 		recs, rowids, err := r.requests(ctx, "WHERE rowid > ? AND +started_at >= ? ORDER BY rowid LIMIT ?", last, literal(since), chunk)
 		if err != nil {
 			return err

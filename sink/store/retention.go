@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Retention says how long rows stay. Zero values take the default.
+// Retention is how long rows are kept. Zero values mean the default.
 type Retention struct {
 	Requests time.Duration // requests and minutes of power and ledger; default 400 days
 	Samples  time.Duration // seconds of power and ledger, which then become minutes; default 14 days
 	Gaps     time.Duration // raw gaps; default 7 days
-	// MaxBytes is how much room all rows may take (default 2 GiB). Beyond it the oldest go, shipped or not,
-	// and what was not shipped is counted as lost.
+	// MaxBytes is the limit of the size of all rows (default 2 GiB). Above it the oldest are deleted, shipped or not;
+	// unshipped ones are counted as lost.
 	MaxBytes int64
 	// Shipping keeps rows that were not shipped until MaxBytes forces them out.
 	Shipping bool
 }
 
-// WithDefaults replaces what is zero by its default.
+// WithDefaults replaces zero values by the defaults.
 func (r Retention) WithDefaults() Retention {
 	if r.Requests <= 0 {
 		r.Requests = 400 * 24 * time.Hour
@@ -44,21 +44,21 @@ type RetentionResult struct {
 }
 
 const (
-	// retentionChunk is how many rows one transaction deletes, so that Write never waits long.
+	// retentionChunk is the number of rows deleted in one transaction, so that Write never waits long.
 	retentionChunk = 2000
-	// retentionInterval is how often Keep looks.
+	// retentionInterval is the time between two runs of RunRetention.
 	retentionInterval = time.Minute
 )
 
-// Keep applies a retention once a minute until ctx ends. It logs what was lost, and trouble, a file that
-// somebody took away included, at most once an hour.
+// RunRetention applies a retention once a minute until ctx ends. It logs lost rows, and, at most once an hour, failures and
+// that the file was moved or deleted.
 func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
 	var loggedAt, goneAt time.Time
 	for {
 		if s.gone() && time.Since(goneAt) > time.Hour {
-			s.log.Error("the store's file was moved or deleted: rows still go into it, where nobody finds them; put it back or start wattline again", "path", s.path)
+			s.log.Error("the store's file was moved or deleted: rows are still written to the moved file; put it back or restart wattline", "path", s.path)
 			goneAt = time.Now()
 		}
 		done, err := s.EnforceRetention(ctx, time.Now(), r)
@@ -78,8 +78,7 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	}
 }
 
-// EnforceRetention deletes and downsamples the rows that are too old at now, then the oldest ones above
-// MaxBytes. Its transactions are small, so that Write can run in between.
+// EnforceRetention deletes and downsamples rows that are too old at now, then deletes the oldest ones above MaxBytes. Its transactions are small, so that Write can run in between.
 func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention) (RetentionResult, error) {
 	r = r.WithDefaults()
 	var done RetentionResult
@@ -101,8 +100,8 @@ func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention
 	return done, explain("enforce retention in", s.path, err)
 }
 
-// isExpendable is a condition on a row that may go for its age: it was shipped, or shipping is not wanted
-// and no batch that was begun earlier holds it.
+// isExpendable returns the condition on rows that may expire: they were shipped, or there is no shipping and no unconfirmed
+// batch has them.
 func isExpendable(table string, shipping bool) string {
 	if shipping {
 		return "ship_seq <= (SELECT value FROM counters WHERE name = 'shipped_" + table + "')"
@@ -111,13 +110,13 @@ func isExpendable(table string, shipping bool) string {
 		"' AND ship_seq BETWEEN first_ship_seq AND last_ship_seq)"
 }
 
-// expiry says from before when a table's rows go, by which column.
+// expiry is the time before which rows of a table expire, by column at.
 type expiry struct {
 	table, at string
 	before    time.Time
 }
 
-// expire deletes rows for their age.
+// expire deletes rows that are too old.
 func (s *Store) expire(ctx context.Context, shipping bool, expired *int64, what ...expiry) error {
 	for _, t := range what {
 		for {
@@ -137,7 +136,7 @@ func (s *Store) expire(ctx context.Context, shipping bool, expired *int64, what 
 	return nil
 }
 
-// exclusively runs f in a transaction while no batch's members are being chosen.
+// exclusively runs f in a transaction, and never while the rows of a batch are being chosen.
 func (s *Store) exclusively(ctx context.Context, f func() (int64, error)) (n int64, err error) {
 	s.fixing.Lock()
 	defer s.fixing.Unlock()
@@ -151,7 +150,7 @@ func (s *Store) exclusively(ctx context.Context, f func() (int64, error)) (n int
 	return n, err
 }
 
-// downsampleTable turns the seconds from before a time into minutes, an hour of them in a transaction.
+// downsampleTable merges the seconds before a time into minutes, one hour in a transaction.
 func downsampleTable[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool, downsampled *int64) error {
 	before = before.Truncate(downsampledSpan)
 	for {
@@ -167,8 +166,8 @@ func downsampleTable[T any](ctx context.Context, s *Store, t table[T], merge fun
 	}
 }
 
-// downsampleHour downsamples the oldest hour that still has seconds. It stops before rows that may not
-// change yet because they have not been shipped.
+// downsampleHour downsamples the oldest hour that still has seconds. It does nothing while that hour has rows that must not
+// change because they have not been shipped.
 func downsampleHour[T any](ctx context.Context, s *Store, t table[T], merge func([]*T) ([]*T, []int), before time.Time, shipping bool) (n int64, more bool, err error) {
 	var done int64
 	if err = s.conn.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = ?", "thinned_"+t.name).Scan(&done); err != nil {
@@ -211,8 +210,8 @@ func downsampleHour[T any](ctx context.Context, s *Store, t table[T], merge func
 	return int64(len(rows)), true, err
 }
 
-// insertDownsampled writes the merged rows. Each keeps the highest ship_seq of those it replaces: all of
-// them were shipped, or none will ever be.
+// insertDownsampled writes the merged rows. Each gets the highest ship_seq of the rows it replaces: all of them were shipped,
+// or none will be.
 func insertDownsampled[T any](ctx context.Context, conn *sql.Conn, t table[T], merge func([]*T) ([]*T, []int), rows []*T, seqs []int64) error {
 	merged, into := merge(rows)
 	highest := make([]int64, len(merged))
@@ -236,20 +235,20 @@ func insertDownsampled[T any](ctx context.Context, conn *sql.Conn, t table[T], m
 	return nil
 }
 
-// Size is the room that a store takes.
+// Size is the size of a store.
 type Size struct {
-	FileBytes int64 // the database file
-	UsedBytes int64 // the part of it that holds rows and indices
+	FileBytes int64 // of the database file
+	UsedBytes int64 // of it, used by rows and indices
 }
 
-// Size asks for the room that the store takes.
+// Size returns the size of the store.
 func (s *Store) Size(ctx context.Context) (Size, error) {
 	var pages, free, page int64
 	err := s.reads.QueryRowContext(ctx, "SELECT (SELECT page_count FROM pragma_page_count), (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_size FROM pragma_page_size)").Scan(&pages, &free, &page)
 	return Size{pages * page, (pages - free) * page}, explain("measure", s.path, err)
 }
 
-// evict deletes the oldest rows, whatever they are, until the rest takes 95 % of limit.
+// evict deletes the oldest rows of all tables until the rest takes 95 % of limit.
 func (s *Store) evict(ctx context.Context, limit int64, done *RetentionResult) error {
 	target := limit
 	for {
@@ -268,13 +267,13 @@ func (s *Store) evict(ctx context.Context, limit int64, done *RetentionResult) e
 		}
 		done.Evicted, done.Lost = done.Evicted+n, done.Lost+lost
 		if n == 0 {
-			return nil // nothing is left that could go
+			return nil // no rows are left to delete
 		}
 	}
 }
 
-// evictChunk deletes the rows with the lowest ship_seq of all tables. A batch on its way goes whole or
-// not at all: a half of it could not be confirmed.
+// evictChunk deletes the rows with the lowest ship_seq of all tables. It deletes all rows of an unconfirmed batch or none:
+// an incomplete batch could not be confirmed.
 func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) {
 	var upTo sql.NullInt64
 	err = conn.QueryRowContext(ctx, `
@@ -309,8 +308,8 @@ func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) 
 	return n, lost, nil
 }
 
-// shrink gives free pages back to the file system where they are many: a quarter of the file, or beyond
-// the limit. Fewer are left for the next rows.
+// shrink returns free pages to the file system if they are more than a quarter of the file, or if the file is above the
+// limit. Fewer are kept for the next rows.
 func (s *Store) shrink(ctx context.Context, limit int64) error {
 	for {
 		size, err := s.Size(ctx)

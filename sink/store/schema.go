@@ -9,14 +9,13 @@ import (
 	"wattline/sink"
 )
 
-// migrations bring a store from version i to version i+1, each in one transaction that also sets user_version.
-// A released one is never edited. A new column needs none: addColumns adds it.
+// migrations lists the steps from version i to version i+1. Each runs in one transaction that also sets user_version. A
+// released step is never edited. A new column needs no step: addColumns adds it.
 func migrations() []string {
 	return []string{schema1, schema2, schema3, schema4}
 }
 
-// A row without a ship_seq may still change. The unique index on ship_seq also finds those rows and the ones to
-// ship.
+// A row without a ship_seq may still change. The unique index on ship_seq also serves to find such rows and the rows to ship.
 const schema1 = `
 CREATE TABLE requests (
 	"id" TEXT NOT NULL UNIQUE, "started_at" TEXT NOT NULL, "instance" TEXT, "route" TEXT, "upstream" TEXT,
@@ -64,7 +63,7 @@ CREATE TABLE configs (
 	ship_seq INTEGER NOT NULL UNIQUE
 ) STRICT;
 
--- Numbers that must survive the rows they counted: no AUTOINCREMENT, whose own table may be rolled back.
+-- Numbers that must outlive the rows they count. AUTOINCREMENT would not do: its table may be rolled back.
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counters VALUES ('ship_seq', 0);
 `
@@ -112,7 +111,7 @@ INSERT INTO counters VALUES ('shipped_itl_gaps', 0), ('lost_itl_gaps', 0);
 // schemaVersion is the version this code writes.
 func schemaVersion() int { return len(migrations()) }
 
-// migrate brings the store up to date. A store of a newer version is refused, untouched.
+// migrate brings the store up to date. It refuses a store of a newer version without changing it.
 func migrate(ctx context.Context, conn *sql.Conn, path string, steps []string) error {
 	var version int
 	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
@@ -158,8 +157,7 @@ func newer(path string, version int) error {
 		"%s has format %d, and this wattline knows none above %d: use the newer wattline that wrote it, or another --store", path, version, schemaVersion())}
 }
 
-// defineView creates view efficiency, or replaces one whose text has changed: a view holds no data, so
-// it needs no version.
+// defineView creates view efficiency, or replaces it if its text has changed. A view holds no data, so it has no version.
 func defineView(ctx context.Context, conn *sql.Conn) error {
 	want := efficiencyView()
 	var have string

@@ -33,24 +33,24 @@ type Store struct {
 	lock  *os.File
 	file  os.FileInfo // of path, when it was opened
 	db    *sql.DB
-	reads *sql.DB // for what must not keep Write waiting
+	reads *sql.DB // for reads that must not block Write
 
-	fixing sync.Mutex // held while a batch's members are chosen or dropped; taken before mu
+	fixing sync.Mutex // held while the rows of a batch are chosen or deleted; taken before mu
 
 	mu      sync.Mutex // guards what follows: one transaction at a time
 	conn    *sql.Conn
 	write   *writer
-	shipSeq int64 // the last one given out and committed
+	shipSeq int64 // the last committed one
 }
 
 var _ sink.Store = (*Store)(nil)
 
-// walLimit is the size to which the write-ahead log is cut back once no reader holds it open.
+// walLimit is the size to which the write-ahead log is truncated once no reader uses it.
 const walLimit = 16 << 20
 
 // Open opens or creates the store at cfg.Path for writing: folders that are missing get mode 0700, the
-// file 0600. It brings an older schema up to date and closes what a crash left open: rows still pending
-// become partial. At most one process can hold a store open for writing (ErrInUse).
+// file 0600. It brings an older schema up to date and finishes rows left pending by a crash: they become partial. At most one
+// process can have a store open for writing (ErrInUse).
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -85,7 +85,7 @@ func open(ctx context.Context, cfg Config, steps []string) (*Store, error) {
 	return s, nil
 }
 
-// gone reports whether the file is no longer where it was opened. SQLite writes on to one that was deleted.
+// gone reports whether the file was moved or deleted. SQLite continues to write to a deleted file.
 func (s *Store) gone() bool {
 	now, err := os.Stat(s.path)
 	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(s.file, now)
@@ -107,9 +107,9 @@ func prepareFile(path string) error {
 	return explain("open", path, f.Close())
 }
 
-// connect opens the writing connection, prepares the schema and settles what a crash left.
+// connect opens the connections, migrates the schema and finishes rows left pending by a crash.
 func (s *Store) connect(ctx context.Context, steps []string) (err error) {
-	// auto_vacuum only counts before the first table is made; the order of the list is kept.
+	// auto_vacuum has an effect only before the first table is made; the pragmas run in this order.
 	s.db, err = openPool(s.path, readWrite, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
 		"synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 // Path returns the store's file.
 func (s *Store) Path() string { return s.path }
 
-// Close ends the writer. Rows are safe without it; it folds the write-ahead log into the file.
+// Close ends the writer and checkpoints the write-ahead log. Rows are safe without it.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *Store) Close() error {
 func (s *Store) release() error {
 	var errs []error
 	if s.reads != nil {
-		errs = append(errs, s.reads.Close()) // before the writer, whose close can then fold the log in
+		errs = append(errs, s.reads.Close()) // before the writer, so that its close can checkpoint the log
 	}
 	if s.write != nil {
 		errs = append(errs, s.write.conn.close())
@@ -169,9 +169,8 @@ func (s *Store) release() error {
 	return errors.Join(errs...)
 }
 
-// wasStore reports whether a file that cannot be read may once have been a store: it begins as SQLite's
-// files do, or with the zeros that a power failure can leave. Another file is somebody else's, named by
-// mistake, and stays where it is.
+// wasStore reports whether an unreadable file may have been a store: it begins like an SQLite file, or with zeros, as a power
+// failure can leave it. Any other file was named by mistake and must not be moved.
 func wasStore(path string) bool {
 	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {

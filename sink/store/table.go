@@ -22,12 +22,12 @@ const (
 	TableGaps     = "itl_gaps"
 )
 
-// table describes one table whose rows are of one Go type.
+// table describes one table with rows of Go type T.
 type table[T any] struct {
 	name    string
 	columns []sink.Column[T]
 	id      func(*T) string    // names a row in Batch.IDs
-	in      func(*Batch) *[]*T // the batch's rows of this table
+	in      func(*Batch) *[]*T // the batch's rows, if it is of this table
 }
 
 // tables are all tables of rows.
@@ -65,7 +65,7 @@ func sampleID(instance, device string, at time.Time) string {
 	return instance + "|" + device + "|" + literal(at)
 }
 
-// shippable is a table of any row type.
+// shippable is a table with rows of any type.
 type shippable interface {
 	tableName() string
 	// missingColumns returns the columns that are not among the found ones, as definitions for ALTER TABLE.
@@ -104,7 +104,7 @@ func (t table[T]) load(ctx context.Context, b *Batch, db *sql.DB, limit int) err
 	return nil
 }
 
-// names are the quoted column names ("user" is a word in some dialects).
+// names returns the quoted column names ("user" is a word in some dialects).
 func (t table[T]) names() []string {
 	names := make([]string, len(t.columns))
 	for i, c := range t.columns {
@@ -113,7 +113,7 @@ func (t table[T]) names() []string {
 	return names
 }
 
-// insert is the statement that adds one row; its last parameter is ship_seq.
+// insert returns the statement that adds one row; its last parameter is ship_seq.
 func (t table[T]) insert(conflict string) string {
 	return "INSERT INTO " + t.name + " (" + strings.Join(t.names(), ", ") + ", ship_seq) VALUES (" +
 		strings.Repeat("?, ", len(t.columns)) + "?) " + conflict
@@ -129,8 +129,8 @@ func (t table[T]) addTo(args *arguments, row *T) error {
 	return nil
 }
 
-// fields are, for the columns that a result has, in its order, those of the row type; nil for a column
-// that it does not have: a store of a newer schema is still readable.
+// fields returns the field of T for each column of a result, nil for a column unknown to T. So a store of a newer schema can
+// be read.
 func (t table[T]) fields(names []string) []func(*T) any {
 	fields := make([]func(*T) any, len(names))
 	for i, name := range names {
@@ -141,14 +141,14 @@ func (t table[T]) fields(names []string) []func(*T) any {
 	return fields
 }
 
-// energyColumns are the columns of requests that settling changes: gpu_uj and all behind it.
+// energyColumns returns the columns of requests that settling changes: gpu_uj and all after it.
 func energyColumns() []sink.Column[meter.Record] {
 	all := sink.RequestColumns()
 	return all[slices.IndexFunc(all, func(c sink.Column[meter.Record]) bool { return c.Name == "gpu_uj" }):]
 }
 
 // read runs SELECT on the whole table with the given tail and returns the rows, each with the integer that
-// the expression key gives for it. It sees whatever columns the store has. The caller bounds the time by ctx.
+// the expression key gives for it. Columns unknown to T are skipped. ctx bounds the time.
 func (t table[T]) read(ctx context.Context, db querier, key, tail string, args ...any) (rows []*T, keys []int64, err error) {
 	found, err := db.QueryContext(ctx, "SELECT "+key+" AS row_key, * FROM "+t.name+" "+tail, args...)
 	if err != nil {

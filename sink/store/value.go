@@ -33,7 +33,7 @@ func sqlType(field any) string {
 	return "TEXT"
 }
 
-// fieldValue returns a field, given by pointer as in Column.Ptr, as the driver takes it: nil, int64 or string.
+// fieldValue returns a field, given by pointer as in Column.Ptr, as the driver's type: nil, int64 or string.
 // Lists and maps are JSON. An empty string, a zero time, a nil list or map and an invalid Int are null.
 func fieldValue(field any) (driver.Value, error) {
 	switch p := field.(type) {
@@ -98,7 +98,7 @@ func (a *arguments) addField(field any) error {
 	return err
 }
 
-// cell scans one column of a result into a field, the inverse of fieldValue. Without a field it reads nothing.
+// cell scans one column of a result into a field, the inverse of fieldValue. Without a field it ignores the value.
 type cell struct{ field any }
 
 var _ sql.Scanner = (*cell)(nil)

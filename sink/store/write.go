@@ -9,8 +9,7 @@ import (
 	"wattline/sink"
 )
 
-// writer holds what Write needs beside the rows: the connection, its prepared statements, and memory that is
-// reused from row to row.
+// writer has the connection of Write, its prepared statements, and memory that is reused from row to row.
 type writer struct {
 	conn *writeConn
 	args arguments
@@ -55,8 +54,8 @@ func settleStatement() string {
 	return "UPDATE requests SET " + strings.Join(sets, ", ") + ", ship_seq = ? WHERE id = ? AND ship_seq IS NULL"
 }
 
-// Write commits rows in one transaction. A request whose energy is pending gets no ship_seq until it
-// comes again among Settled; everything else gets one now and never changes afterwards.
+// Write commits rows in one transaction. A request with pending energy gets no ship_seq until it comes again in Settled. All
+// other rows get one now and never change afterwards.
 func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +98,8 @@ func (w *writer) writeAll(ctx context.Context, rows *sink.Rows, seq *int64) erro
 	return err
 }
 
-// settleAll makes rows final. A row whose first insert was dropped by a full queue is inserted whole; a row that
-// is final already stays as it is.
+// settleAll makes rows final. A row that was dropped by a full queue before is inserted whole; a row that is already final
+// does not change.
 func (w *writer) settleAll(ctx context.Context, recs []*meter.Record, seq *int64) error {
 	for i, rec := range recs {
 		if err := ctx.Err(); err != nil {
@@ -161,7 +160,7 @@ func affected(res sql.Result, err error) (int64, error) {
 	return res.RowsAffected()
 }
 
-// closePending makes the rows that a crash left pending final: their joules will never be known whole.
+// closePending makes rows left pending by a crash final, with quality partial: their samples are lost.
 func (s *Store) closePending(ctx context.Context) error {
 	return transact(ctx, s.conn, func() error {
 		res, err := s.conn.ExecContext(ctx, `

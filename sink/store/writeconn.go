@@ -9,7 +9,7 @@ import (
 )
 
 // writeConn is the connection of Write's transactions. It uses the SQLite driver directly: database/sql would
-// copy and check every one of a row's hundred values once more. Only one goroutine may use it at a time.
+// copy and check each of a row's hundred values once more. Only one goroutine may use it at a time.
 type writeConn struct {
 	conn                    driver.Conn
 	begin, commit, rollback *statement
@@ -58,7 +58,7 @@ func (w *writeConn) prepare(sql string) (*statement, error) {
 }
 
 // run executes the statement with one value a parameter and returns how many rows it changed. It cannot be
-// interrupted: the driver starts a goroutine for every statement that can.
+// cancelled: the driver would start a goroutine for each statement.
 func (s *statement) run(args arguments) (changed int64, err error) {
 	res, err := s.exec.ExecContext(context.Background(), args)
 	if err != nil {

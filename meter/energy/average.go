@@ -5,28 +5,27 @@ import (
 	"time"
 )
 
-// average undoes a sensor that shows the mean of the last second (RTX-class power.draw). The unknowns
-// are the energies of the cells between readings; a reading is the sum of the cells it covers. A Kalman
-// filter over the cells of one length of the average starts each new cell from what the phases of the
-// requests make one expect (windows, coefficients, baseline), corrects all of them by each reading, and
-// lets a cell go when no later reading covers it. Plain differencing of readings would be exact for a
-// perfect sensor, but adds up the noise of an imperfect one.
+// average deconvolves a sensor that shows the mean of the last second (RTX-class power.draw). The unknowns are the
+// energies of the cells, the times between readings; a reading is the sum of the cells it covers. A Kalman
+// filter predicts each new cell from the requests' phases (windows, coefficients, baseline), corrects all
+// cells by each reading, and releases a cell that no later reading covers. Differences of readings would be
+// exact for a perfect sensor, but add up the noise of a real one.
 type average struct {
 	length  int64
-	waiting ring[sample]
+	waiting fifo[sample]
 	cell    [maxCells]cell
 	n       int
 	cov     [maxCells][maxCells]float64
 	lastMW  float64
 	carry   float64
-	dropped int64 // cells given out before the last reading that covers them
+	dropped int64 // cells released before the last reading that covers them
 }
 
 type cell struct {
 	t0, t1 int64
 	uj     float64
 	gap    bool
-	before bool // lies before the account opened: never emitted
+	before bool // lies before the ledger began: never emitted
 }
 
 // maxCells holds a 1 s average that is read every 20 ms.
@@ -34,7 +33,7 @@ const maxCells = 56
 
 func newAverage(length time.Duration) average { return average{length: int64(length)} }
 
-// deconvolve takes the next waiting reading, if the windows under it are cut, and reports whether it did.
+// deconvolve takes the next waiting reading, if the windows of its time are cut, and reports whether it did.
 func (s *source) deconvolve(l *Ledger) bool {
 	a := &s.average
 	if a.waiting.len() == 0 {
@@ -46,11 +45,11 @@ func (s *source) deconvolve(l *Ledger) bool {
 	}
 	p := *a.waiting.at(0)
 	lag := int64(s.lag)
-	if !l.front.started {
-		l.front.start(p.t0 - lag)
-		l.advanceFront()
+	if !l.segmenter.started {
+		l.segmenter.start(p.t0 - lag)
+		l.segment()
 	}
-	if l.front.open.t0 < p.t1-lag && !l.front.closing {
+	if l.segmenter.open.t0 < p.t1-lag && !l.segmenter.closing {
 		return false
 	}
 	a.waiting.pop()
@@ -59,7 +58,7 @@ func (s *source) deconvolve(l *Ledger) bool {
 		a.begin(p)
 	}
 	uj, sd := mean, mean
-	if l.back.idle.learnt() {
+	if l.allocator.idle.learnt() {
 		uj, sd = l.expect(p.t0-lag, p.t1-lag)
 	}
 	a.predict(p, uj, sd)
@@ -73,7 +72,7 @@ func (s *source) deconvolve(l *Ledger) bool {
 	return true
 }
 
-// begin makes one cell of the time before the first reading that the readings after it still cover.
+// begin makes one cell of the time before the first reading that later readings still cover.
 func (a *average) begin(p sample) {
 	uj := float64(p.mw) * float64(a.length-(p.t1-p.t0)) * 1e-6
 	a.predict(sample{t0: p.t1 - a.length, t1: p.t0}, uj, 0.1*uj)
@@ -112,7 +111,7 @@ func (a *average) correct(p sample) {
 		jump = 0
 	}
 	a.lastMW = float64(p.mw)
-	// Noise: half a watt of the sensor's own, and its timing, which errs by some 2 % of a change.
+	// Noise: half a watt of the sensor's own, and 2 % of a change from its timing.
 	r := (500 + 0.02*jump) * seconds * 1e3
 	want := float64(p.mw) * float64(covered) * 1e-6
 	a.update(&h, want-sum, r*r)
@@ -141,7 +140,7 @@ func (s *source) release() {
 	c := a.cell[0]
 	if !c.before {
 		e := max(c.uj, 0) + a.carry
-		// All that was drawn up to here has been shown by now, so more cannot be given.
+		// No more can be emitted than the readings have shown so far.
 		uj := min(int64(math.Floor(e)), s.total-s.emitted)
 		a.carry = min(e-float64(uj), 1)
 		s.emit(c.t0, c.t1, uj, c.gap)

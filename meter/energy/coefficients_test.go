@@ -54,12 +54,12 @@ func TestFitFindsCoefficients(t *testing.T) {
 		f.observe(x, dot(x, want), 0)
 	}
 	for i := range want {
-		if f.theta[i] < 0.97*want[i] || f.theta[i] > 1.03*want[i] {
-			t.Errorf("coefficient %d is %.0f, want %.0f", i, f.theta[i], want[i])
+		if f.coef[i] < 0.97*want[i] || f.coef[i] > 1.03*want[i] {
+			t.Errorf("coefficient %d is %.0f, want %.0f", i, f.coef[i], want[i])
 		}
 	}
-	if f.rho() > 0.03 {
-		t.Errorf("rho is %.3f of an exact model", f.rho())
+	if f.relError() > 0.03 {
+		t.Errorf("rho is %.3f of an exact model", f.relError())
 	}
 }
 
@@ -71,10 +71,10 @@ func TestFitKeepsProportionsItCannotSee(t *testing.T) {
 	for range 50 {
 		f.observe([unknowns]float64{100, 100, 100}, 100*2*(440_000+320_000+37_000), 0)
 	}
-	if r := f.theta[0] / f.theta[1]; r < 1.2 || r > 1.6 {
+	if r := f.coef[0] / f.coef[1]; r < 1.2 || r > 1.6 {
 		t.Errorf("a step costs %.2f times a token, the prior says 1.38", r)
 	}
-	if sum := f.theta[0] + f.theta[1] + f.theta[2]; sum < 1_570_000 || sum > 1_620_000 {
+	if sum := f.coef[0] + f.coef[1] + f.coef[2]; sum < 1_570_000 || sum > 1_620_000 {
 		t.Errorf("their sum is %.0f, want 1594000", sum)
 	}
 }

@@ -1,22 +1,24 @@
 // Package energy divides the joules that a device measured among the requests that caused them.
 //
-// A Ledger serves one device. It is fed three kinds of facts, each with its own time stamp: power
-// (the shape of the draw), counter readings (the truth about its sum) and the events of requests
-// (Event). It yields one Result per request, and a Balance in which nothing is ever missing:
+// A Ledger serves one device. Its input are facts with time stamps: power samples (how the power changes in
+// time), counter readings (the energy drawn) and events of requests (Event). Its output is one Result a
+// request, and a Balance that is always exact:
 //
 //	requests + pools + idle + residual + pending = the counter's delta, in integer microjoules.
 //
-// The package is pure: no clock, no goroutine, no I/O, no logging. Every decision depends on the
-// stamps of the data, never on when or in what batches they were handed over, so a recording fed
-// afterwards gives the very numbers that were given in line.
+// The package is pure: no clock, no goroutine, no I/O, no logging. Every decision depends on the stamps of the
+// data, never on when or in what batches they were handed over, so a recording gives the same results later.
 //
-// Facts pass through four stages, each in its own file:
+// Facts pass through these stages:
 //
-//	queue.go    events, sorted by time
-//	front.go    cuts time into windows in which nobody's phase changes
-//	source.go   turns samples and counter readings into pieces of energy; pour.go fills the windows
-//	back.go     settles full windows: idle.go, decoders.go, pool.go and rules.go hold the shares
+//	eventqueue.go  sorts events by time
+//	segmenter.go   cuts time into windows in which no request changes its phase
+//	source.go      turns samples and counter readings into slices of energy
+//	distribute.go  divides the slices among windows
+//	allocator.go   applies the events; settle.go divides each window's energy among requests, with the
+//	               shares of idle.go, decodegroup.go, pool.go and account.go
 //
-// coefficients.go and fit.go hold what is learnt about the model that is served, processor.go divides a
-// CPU's joules. LEDGER.md explains the reasoning and shows the errors.
+// coefficients.go, fit.go, decoderun.go and candidate.go learn what work costs; lag.go learns a counter's lag;
+// sigma.go computes the error bars; processor.go divides a CPU's joules. LEDGER.md explains the method and shows
+// the errors.
 package energy

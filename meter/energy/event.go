@@ -5,11 +5,11 @@ import "time"
 // Kind says what an Event reports.
 type Kind uint8
 
-// The kinds of events. Their order is the order in which events of one time stamp are taken.
+// The kinds of events, in the order in which events of one stamp are applied.
 const (
 	// Temperature: the device's temperature is MilliC.
 	Temperature Kind = iota
-	// Contended: from now on another process computes on the device (On) or none does.
+	// Contended: from now on another process computes on the device (On), or none does.
 	Contended
 	// Lost: the device or its sensors were lost; requests in flight become partial.
 	Lost
@@ -29,14 +29,14 @@ const (
 	SlotIdle
 	// End: the reply ended, or the client left (Cancelled).
 	End
-	// presume takes a request of unknown phase as decoding, once settle_max has passed.
-	presume
-	// ghostEnd ends the work of a request whose client left during its prefill.
-	ghostEnd
+	// assumeDecoding: the request's phase is still unknown after SettleMax.
+	assumeDecoding
+	// orphanEnd: the server has finished the prefill of a request whose client left during it.
+	orphanEnd
 )
 
-// Event is one fact about one request, or about the device (Temperature, Contended, Lost).
-// Stamps are nanoseconds of one clock, the samples' own.
+// Event is a fact about a request, or about the device (Temperature, Contended, Lost). Stamps are nanoseconds of the
+// same clock as the samples'.
 type Event struct {
 	Kind    Kind
 	Request uint64 // the caller's key; not 0
@@ -56,15 +56,15 @@ type Event struct {
 	Counts Counts // End
 }
 
-// Counts is what is known of a request when it ends.
+// Counts is what is known about a request when it ends.
 type Counts struct {
 	Known        bool  // the server's own token counts are present
 	PromptTokens int64 // tokens of the prompt, cached ones included
 	CachedTokens int64 // of them reused from the cache
 	OutputTokens int64 // generated tokens
 	Cancelled    bool  // the client left
-	Refused      bool  // the server turned it away: it never computed
-	Several      bool  // it had several completions, which the server decodes in a slot each
+	Refused      bool  // the server rejected it and never computed
+	Several      bool  // it asked for several completions; the server decodes each in a slot of its own
 
 	// Prefill and Decode are the server's own durations. Only requests whose phases are Late need them.
 	Prefill, Decode time.Duration

@@ -15,27 +15,27 @@ type Baseline struct {
 	Windows int     `json:"windows"`      // quiet windows seen; 0: nothing is known
 }
 
-// idle learns the baseline from quiet windows that begin settleQuiet after the last activity, when the
-// regulators have come to rest. Temperature enters as what it would be if the work stopped now: a die
-// under load is hotter than the board it sits on by a rise that is gone half a second later, and the
-// heat that remains is what makes an idle card draw more. Counting the momentary rise as idle draw
-// would move a part of the work's own leakage out of the active joules.
-type idle struct {
+// baselineLearner learns the baseline from quiet windows, which begin settleQuiet after the last activity, when
+// the voltage regulators have come to rest. The temperature used is what it would be if the work stopped now:
+// under load the die is hotter than the board by a rise that is gone half a second later, and an idle card
+// draws more because of the heat that remains. With the momentary rise included, a part of the work's own
+// leakage would count as idle draw.
+type baselineLearner struct {
 	Baseline
-	frozen   bool
-	n        float64 // faded weight of the quiet windows
-	sT, sW   float64 // faded sums of temperature offset and power
-	sTT, sTW float64
-	err2     float64
-	errN     float64
-	tempC    float64 // latest reading
-	haveTemp bool
-	lowestMW float64 // lowest mean of any window: the stand-in until the baseline is learnt
-	powerMW  float64 // mean power of the last second or so
-	strayMW  float64 // mean of the last quiet windows, where they disagree with the baseline
-	strayN   int     // how many of them in a row
-	worked   bool    // some work of ours has been seen
-	imported bool    // the baseline came from outside
+	frozen    bool
+	n         float64 // faded weight of the quiet windows
+	sT, sW    float64 // faded sums of temperature offset and power
+	sTT, sTW  float64
+	errSum    float64
+	errWeight float64
+	tempC     float64 // latest reading
+	haveTemp  bool
+	lowestMW  float64 // lowest mean of any window: used until the baseline is learnt
+	powerMW   float64 // mean power of the last second or so
+	outlierMW float64 // mean of the last quiet windows that contradict the baseline
+	outliers  int     // how many of them in a row
+	sawWork   bool    // some work of ours has been seen
+	imported  bool    // the baseline came from outside
 
 	busyTempC, busyMW float64 // temperature and power when work last went on; 0 once the rise was learnt from them
 }
@@ -46,35 +46,36 @@ const (
 	slopePerBase = 0.005  // prior: half a percent of the draw per degree...
 	slopeTrust   = 50     // ...held as firmly as 50 windows one degree apart
 	usualRise    = 0.025  // C per W, of an H100
-	// strayRel bounds by how much a quiet window may differ from a noisy baseline: one learnt from somebody
-	// else's work varies so much that its sigma would excuse anything.
-	strayRel = 0.3
-	minQuiet = 4 // windows before the baseline counts as learnt
-	// quietSoon is how long after a rest has begun it tells best what the card draws loaded and idle: later
-	// it may go to sleep.
-	quietSoon  = 2 * int64(time.Second)
-	strayRests = 12 // more than one rest shows
-	strayBelow = 20
-	strayAbove = 240
+	// maxSigmaExcuse bounds, relative to the baseline, by how much a quiet window may differ from it because
+	// the baseline is noisy. One learnt from another process's work has so large a sigma that any window
+	// would pass.
+	maxSigmaExcuse = 0.3
+	minQuiet       = 4 // windows before the baseline counts as learnt
+	// soonAfterWork: quiet windows up to here show best what the card draws with a model loaded; later it may go
+	// to sleep.
+	soonAfterWork     = 2 * int64(time.Second)
+	outliersAfterWork = 12 // more than one pause shows
+	outliersBelow     = 20
+	outliersAbove     = 240
 )
 
-func newIdle(b Baseline, frozen bool) idle {
-	i := idle{Baseline: b, frozen: frozen, imported: b.Windows > 0, lowestMW: math.Inf(1)}
+func newBaselineLearner(b Baseline, frozen bool) baselineLearner {
+	i := baselineLearner{Baseline: b, frozen: frozen, imported: b.Windows > 0, lowestMW: math.Inf(1)}
 	if b.RiseC == 0 {
 		i.RiseC = usualRise
 	}
 	if b.Windows > 0 {
 		i.n = float64(min(b.Windows, 400))
 		i.sW = i.n * b.BaseMW
-		i.err2, i.errN = 20*b.SigmaMW*b.SigmaMW, 20
+		i.errSum, i.errWeight = 20*b.SigmaMW*b.SigmaMW, 20
 	}
 	return i
 }
 
 // learnt reports whether active and idle joules can be told apart.
-func (i *idle) learnt() bool { return i.Windows >= minQuiet }
+func (i *baselineLearner) learnt() bool { return i.Windows >= minQuiet }
 
-func (i *idle) temperature(c float64) {
+func (i *baselineLearner) temperature(c float64) {
 	if !i.haveTemp && i.Windows == 0 {
 		i.RefC = c
 	}
@@ -82,7 +83,7 @@ func (i *idle) temperature(c float64) {
 }
 
 // mw is the draw that the device would have now without work.
-func (i *idle) mw() float64 {
+func (i *baselineLearner) mw() float64 {
 	if i.Windows == 0 {
 		if math.IsInf(i.lowestMW, 1) {
 			return 0
@@ -96,32 +97,32 @@ func (i *idle) mw() float64 {
 	return i.BaseMW + i.SlopeMW*(rest-i.RefC)
 }
 
-// window shows every settled window's mean power, quiet or not.
-func (i *idle) window(mw, seconds float64, working bool) {
+// window takes every settled window's mean power, quiet or not.
+func (i *baselineLearner) window(mw, seconds float64, working bool) {
 	i.lowestMW = min(i.lowestMW, mw)
 	i.powerMW += (mw - i.powerMW) * min(1, seconds/0.7)
 	if working {
 		i.busyTempC, i.busyMW = i.tempC, i.powerMW
-		i.worked = true
+		i.sawWork = true
 	}
 }
 
-// quiet learns from a window in which the device rested; soon says that it comes right behind work.
-func (i *idle) quiet(mw float64, soon bool) {
+// quiet learns from a window in which the device rested; soon says that work ended just before.
+func (i *baselineLearner) quiet(mw float64, soon bool) {
 	if i.frozen {
 		return
 	}
 	if i.learnt() {
 		e := mw - i.mw()
-		if math.Abs(e) > max(0.1*i.BaseMW, min(8*i.SigmaMW, strayRel*i.BaseMW)) {
-			if !i.moved(mw, e, soon) {
-				return // somebody else's work, or a card that went to sleep
+		if math.Abs(e) > max(0.1*i.BaseMW, min(8*i.SigmaMW, maxSigmaExcuse*i.BaseMW)) {
+			if !i.relearn(mw, e, soon) {
+				return // another process's work, or a card that went to sleep
 			}
 			e = 0
 		}
-		i.strayN = 0
-		i.err2, i.errN = 0.99*i.err2+e*e, 0.99*i.errN+1
-		i.SigmaMW = math.Sqrt(i.err2 / i.errN)
+		i.outliers = 0
+		i.errSum, i.errWeight = 0.99*i.errSum+e*e, 0.99*i.errWeight+1
+		i.SigmaMW = math.Sqrt(i.errSum / i.errWeight)
 	}
 	i.learnRise()
 	t := 0.0
@@ -137,48 +138,46 @@ func (i *idle) quiet(mw float64, soon bool) {
 	i.BaseMW = mW - i.SlopeMW*mT
 }
 
-// moved reports that the idle draw itself has changed (a model was loaded, the baseline was another day's,
-// or what was learnt was somebody else's work), and forgets the old one: quiet windows that agree with one
-// another and not with the baseline.
-func (i *idle) moved(mw, e float64, soon bool) bool {
-	if i.strayN == 0 || math.Abs(mw-i.strayMW) > 0.03*i.strayMW {
-		i.strayN, i.strayMW = 0, mw
+// relearn forgets a baseline that enough quiet windows contradict in agreement with one another, and begins a new
+// one: a model was loaded, the baseline came from another day, or it was learnt from another process's work.
+func (i *baselineLearner) relearn(mw, e float64, soon bool) bool {
+	if i.outliers == 0 || math.Abs(mw-i.outlierMW) > 0.03*i.outlierMW {
+		i.outliers, i.outlierMW = 0, mw
 	}
-	i.strayN++
-	i.strayMW += (mw - i.strayMW) / float64(i.strayN)
-	if i.strayN < i.patience(e, soon) {
+	i.outliers++
+	i.outlierMW += (mw - i.outlierMW) / float64(i.outliers)
+	if i.outliers < i.windowsNeeded(e, soon) {
 		return false
 	}
-	*i = idle{
-		Baseline: Baseline{RiseC: i.RiseC, BaseMW: i.strayMW, Windows: minQuiet}, tempC: i.tempC, haveTemp: i.haveTemp, worked: i.worked,
-		lowestMW: i.strayMW, powerMW: i.powerMW, n: minQuiet, sW: minQuiet * i.strayMW,
+	*i = baselineLearner{
+		Baseline: Baseline{RiseC: i.RiseC, BaseMW: i.outlierMW, Windows: minQuiet}, tempC: i.tempC, haveTemp: i.haveTemp, sawWork: i.sawWork,
+		lowestMW: i.outlierMW, powerMW: i.powerMW, n: minQuiet, sW: minQuiet * i.outlierMW,
 	}
 	i.RefC = i.tempC
 	return true
 }
 
-// patience is how many such windows it takes. Right behind work a few: that is loaded and idle; of a higher
-// draw, which may be somebody else's work, more than one rest shows. Later a lower draw is a card that
-// sleeps, unless there has been no work yet; a higher one may be somebody's steady work, and is believed
-// after a minute.
-func (i *idle) patience(e float64, soon bool) int {
+// windowsNeeded is how many such windows it takes. Just after work few, since the card is loaded and idle then;
+// more than one pause shows if the draw is higher, which may be another process's work. Later, a lower draw is
+// a card that sleeps, unless there has been no work yet; a higher one is believed after a minute.
+func (i *baselineLearner) windowsNeeded(e float64, soon bool) int {
 	switch {
 	case soon && e < 0:
 		return minQuiet
 	case soon:
-		return strayRests
+		return outliersAfterWork
 	case e > 0:
-		return strayAbove
-	case i.worked:
+		return outliersAbove
+	case i.sawWork:
 		return math.MaxInt
 	case i.imported:
-		return strayBelow
+		return outliersBelow
 	}
 	return minQuiet
 }
 
 // learnRise learns from the first quiet window after work by how much the temperature has fallen.
-func (i *idle) learnRise() {
+func (i *baselineLearner) learnRise() {
 	if i.busyMW == 0 || !i.haveTemp {
 		return
 	}

@@ -19,7 +19,7 @@ func TestTheIdleDrawMoves(t *testing.T) {
 		"higher, too few": {200, func(int) float64 { return 150e3 }, 120e3},
 		"unsteady":        {400, func(k int) float64 { return 150e3 + 20e3*float64(k%3) }, 120e3},
 	} {
-		i := newIdle(Baseline{BaseMW: 120e3, RefC: 40, SigmaMW: 500, Windows: 1000}, false)
+		i := newBaselineLearner(Baseline{BaseMW: 120e3, RefC: 40, SigmaMW: 500, Windows: 1000}, false)
 		i.temperature(40)
 		for k := range c.windows {
 			i.window(c.mw(k), 0.25, false)
@@ -33,29 +33,29 @@ func TestTheIdleDrawMoves(t *testing.T) {
 
 // What was learnt from somebody else's work, or before a model was loaded, is given up.
 func TestBaselineIsGivenUp(t *testing.T) {
-	rest := func(i *idle, n int, mw float64, soon bool) {
+	rest := func(i *baselineLearner, n int, mw float64, soon bool) {
 		for range n {
 			i.window(mw, 0.25, false)
 			i.quiet(mw, soon)
 		}
 	}
-	work := func(i *idle) { i.window(400_000, 1, true) }
+	work := func(i *baselineLearner) { i.window(400_000, 1, true) }
 	for name, c := range map[string]struct {
-		play func(i *idle)
+		play func(i *baselineLearner)
 		want float64
 	}{
-		"somebody else worked at the start": {func(i *idle) { rest(i, 9, 215_000, false); rest(i, 4, 120_000, false) }, 120_000},
-		"a model was loaded":                {func(i *idle) { rest(i, 99, 78_000, false); work(i); rest(i, 12, 120_000, true) }, 120_000},
-		"a model was unloaded":              {func(i *idle) { work(i); rest(i, 99, 120_000, true); work(i); rest(i, 4, 78_000, true) }, 78_000},
-		"somebody else works for a moment": {func(i *idle) {
+		"somebody else worked at the start": {func(i *baselineLearner) { rest(i, 9, 215_000, false); rest(i, 4, 120_000, false) }, 120_000},
+		"a model was loaded":                {func(i *baselineLearner) { rest(i, 99, 78_000, false); work(i); rest(i, 12, 120_000, true) }, 120_000},
+		"a model was unloaded":              {func(i *baselineLearner) { work(i); rest(i, 99, 120_000, true); work(i); rest(i, 4, 78_000, true) }, 78_000},
+		"somebody else works for a moment": {func(i *baselineLearner) {
 			work(i)
 			rest(i, 9, 120_000, true)
 			rest(i, 8, 300_000, true)
 			rest(i, 9, 120_000, true)
 		}, 120_000},
-		"somebody else works later": {func(i *idle) { work(i); rest(i, 9, 120_000, true); rest(i, 99, 300_000, false) }, 120_000},
-		"the card goes to sleep":    {func(i *idle) { work(i); rest(i, 9, 120_000, true); rest(i, 99, 30_000, false) }, 120_000},
-		"it slept before the first request": {func(i *idle) {
+		"somebody else works later": {func(i *baselineLearner) { work(i); rest(i, 9, 120_000, true); rest(i, 99, 300_000, false) }, 120_000},
+		"the card goes to sleep":    {func(i *baselineLearner) { work(i); rest(i, 9, 120_000, true); rest(i, 99, 30_000, false) }, 120_000},
+		"it slept before the first request": {func(i *baselineLearner) {
 			rest(i, 99, 30_000, false)
 			work(i)
 			rest(i, 12, 120_000, true)
@@ -63,7 +63,7 @@ func TestBaselineIsGivenUp(t *testing.T) {
 		}, 120_000},
 	} {
 		t.Run(name, func(t *testing.T) {
-			i := newIdle(Baseline{}, false)
+			i := newBaselineLearner(Baseline{}, false)
 			c.play(&i)
 			if got := i.mw(); !i.learnt() || math.Abs(got-c.want) > 0.02*c.want {
 				t.Errorf("%.1f W, want %.1f", got/1e3, c.want/1e3)

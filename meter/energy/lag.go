@@ -2,16 +2,15 @@ package energy
 
 import "math"
 
-// lagLearner learns how far the counter trails the load, from requests that decode alone for a while and are
-// followed by rest. The energy from a moment before such an end until the draw has settled, divided by the
-// power before it, is how long the work seems to go on; what that exceeds the true time by is lag. It is the
-// first moment of the cross-correlation of load and draw at one falling edge.
+// lagLearner learns by how much the counter trails the load, from requests that decode alone and are followed by
+// rest. The energy from a moment before such an end until the draw has settled, divided by the power before
+// it, is how long the work seems to last. The lag is what that exceeds the true time by.
 type lagLearner struct {
-	recent ring[piece] // of the last lagMemory
-	alone  int64       // since when one request has decoded alone, 0 if none does
-	start  int64       // of the request that ended
-	end    int64       // the end to be measured, 0 none
-	n      float64     // ends that taught
+	recent fifo[energySlice] // of the last lagMemory
+	alone  int64             // since when one request has decoded alone, 0 if none does
+	start  int64             // of the request that ended
+	end    int64             // the end to be measured, 0 none
+	n      float64           // ends that taught
 }
 
 const (
@@ -27,7 +26,7 @@ const (
 )
 
 // add keeps a piece for the measurement.
-func (g *lagLearner) add(p piece) {
+func (g *lagLearner) add(p energySlice) {
 	g.recent.push(p)
 	for g.recent.len() > 0 && g.recent.at(0).t1 < p.t1-lagMemory {
 		g.recent.pop()
@@ -95,8 +94,8 @@ func (l *Ledger) learnLag(w *window) {
 	if !l.src.lagLearnt {
 		return
 	}
-	g := &l.back.lag
-	if more, ok := g.window(w, l.back.idle.mw()); ok && l.back.idle.learnt() {
+	g := &l.allocator.lag
+	if more, ok := g.window(w, l.allocator.idle.mw()); ok && l.allocator.idle.learnt() {
 		const prior = 4 // the usual value weighs as much as so many ends
 		g.n++
 		l.src.lag = min(max(l.src.lag+more/min(g.n+prior, 20), 0), lagMost)

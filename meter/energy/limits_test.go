@@ -32,7 +32,7 @@ func TestUpstreamsOverLimit(t *testing.T) {
 
 // More prefills than are remembered pass before the first window gets its energy: Stats counts the lost ones.
 func TestForgottenPrefills(t *testing.T) {
-	for _, n := range []int{maxSpans / 2, 2 * maxSpans} {
+	for _, n := range []int{maxPrefillSpans / 2, 2 * maxPrefillSpans} {
 		l := New(Config{})
 		l.AddUpstream(Coefficients{}, false)
 		l.Power(1e9, 100_000)
@@ -45,7 +45,7 @@ func TestForgottenPrefills(t *testing.T) {
 			l.Event(Event{Kind: End, Request: key, At: at + 10*ms})
 			l.Advance(at + 15*ms)
 		}
-		if got := l.Stats().ForgottenPrefills; (got > 0) != (n > maxSpans) {
+		if got := l.Stats().ForgottenPrefills; (got > 0) != (n > maxPrefillSpans) {
 			t.Errorf("%d prefills: %d counted as dropped", n, got)
 		}
 	}

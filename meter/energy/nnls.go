@@ -35,9 +35,9 @@ func (n *normal) scale(f float64) {
 	n.YY *= f
 }
 
-// nonNegative returns the exact least-squares solution with no negative unknown. With three unknowns
-// the eight possible sets of positive ones are simply tried: the best feasible one is the solution
-// (Lawson and Hanson's active-set method visits a few of the same sets).
+// nonNegative returns the exact least-squares solution without negative unknowns. It tries all sets of unknowns that
+// may be positive and takes the best feasible solution (Lawson and Hanson's active-set method visits a few of
+// the same sets).
 func (n *normal) nonNegative() [unknowns]float64 {
 	var best [unknowns]float64
 	bestCost := n.YY
@@ -122,7 +122,7 @@ func (n *normal) cost(t [unknowns]float64) float64 {
 	return c
 }
 
-// inverse returns the inverse of A; rows of unknowns that nothing tells about are zero.
+// inverse returns the inverse of A; rows and columns of unknowns without observations are zero.
 func (n *normal) inverse() (inv [unknowns][unknowns]float64) {
 	set := 0
 	for i := range unknowns {

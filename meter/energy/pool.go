@@ -1,37 +1,40 @@
 package energy
 
-import "math"
+import (
+	"math"
 
-// pool collects the active joules of prefills that overlap. A server batches such prompts together, and
-// says how many tokens each had only when its reply ends, so nothing finer can be known meanwhile. When
-// the last member's count is known the pool is divided by the modelled work of each.
+	"wattline/meter"
+)
+
+// pool collects the active joules of prefills that overlap. A server batches such prompts together, and tells
+// how many tokens each had only when its reply ends. When the last member's count is known the pool is
+// divided by the modelled work of each.
 type pool struct {
-	members []member
-	uj      int64
-	alone   bool    // never more than one member
-	mixed   int64   // uJ that decoders were given in the same windows
-	cost    float64 // modelled cost of their steps, as if alone
-	fresh   float64 // new tokens of all members, and cached ones, while the pool is divided
-	cached  float64
-	edge2   float64 // variance of the pool's edges
-	opened  int64
-	closed  int64
-	inside  int // members still in prefill
-	unknown int // members whose counts are not known
-	guessed bool
-	raw     bool // the idle draw was not known, so part of it is in here
-	extra   bool // part of it was measured while the device was contended or unsampled
+	members        []member
+	uj             int64
+	alone          bool    // never more than one member
+	decodeUJ       int64   // uJ that decoders were charged in the same windows
+	decodeCost     float64 // modelled cost of their steps, as without a prefill
+	freshTokens    float64 // new and cached tokens of all members; set when the pool is divided
+	cachedTokens   float64
+	edgeVar        float64 // variance of the pool's edges
+	opened         int64
+	closed         int64
+	prefilling     int // members still in prefill
+	unknownCounts  int // members whose counts are not known
+	guessed        bool
+	beforeBaseline bool // the idle draw was not known, so a part of it is in uj
+	contended      bool // another process computed during a part of it
 }
 
-// maxPools is the most undivided pools that one request can have a part in: one is closed at most every
-// settle_max, and is divided at most settle_max later.
-const maxPools = 4
+// maxPoolsPerRequest is the most undivided pools that one request can be a member of: one is closed at most
+// every SettleMax, and is divided at most SettleMax later.
+const maxPoolsPerRequest = 4
 
-// place is where a request stands in a pool.
-type place struct{ pool, index int }
+// poolRef is a request's position in a pool.
+type poolRef struct{ pool, member int }
 
-// waitingPool is a closed pool that lacks a count; pools are reused, so it names the one meant by its
-// times.
+// waitingPool is a closed pool that lacks a count. Pools are reused, so the times say which use is meant.
 type waitingPool struct {
 	pool           int
 	opened, closed int64
@@ -39,136 +42,136 @@ type waitingPool struct {
 
 // member is a request in a pool.
 type member struct {
-	req  int32
-	cut  bool    // the pool was closed before its prefill was over
-	part float64 // of its prompt, worked off in this pool; found when the pool is divided
+	req        int32
+	unfinished bool    // its prefill went on when the pool was closed
+	part       float64 // of its prompt, processed in this pool; set when the pool is divided
 }
 
-// joinPool adds request i to the open pool, or opens one. A pool that has been open for settle_max is
-// closed first: its members go on in a new one, and each pool later gets a part of their work (apportion).
+// joinPool adds request i to the open pool, or opens one. A pool that has been open for SettleMax is closed
+// first: its members go on in a new one, and each pool later gets a part of their work (apportion).
 func (l *Ledger) joinPool(i int32, now int64) {
-	b := &l.back
-	if b.pool >= 0 && now-b.pools[b.pool].opened > int64(l.cfg.SettleMax) {
+	alloc := &l.allocator
+	if alloc.pool >= 0 && now-alloc.pools[alloc.pool].opened > int64(l.cfg.SettleMax) {
 		l.rotatePool(now)
 	}
-	if b.pool < 0 {
+	if alloc.pool < 0 {
 		l.openPool(now)
 	}
 	l.addMember(i)
 }
 
 func (l *Ledger) openPool(now int64) {
-	b := &l.back
-	if n := len(b.freePools); n > 0 {
-		b.pool = b.freePools[n-1]
-		b.freePools = b.freePools[:n-1]
+	alloc := &l.allocator
+	if n := len(alloc.freePools); n > 0 {
+		alloc.pool = alloc.freePools[n-1]
+		alloc.freePools = alloc.freePools[:n-1]
 	} else {
-		b.pools = append(b.pools, pool{})
-		b.pool = len(b.pools) - 1
+		alloc.pools = append(alloc.pools, pool{})
+		alloc.pool = len(alloc.pools) - 1
 	}
-	p := &b.pools[b.pool]
+	p := &alloc.pools[alloc.pool]
 	*p = pool{members: p.members[:0], opened: now, alone: true}
 }
 
 func (l *Ledger) addMember(i int32) {
-	b := &l.back
-	p := &b.pools[b.pool]
+	alloc := &l.allocator
+	p := &alloc.pools[alloc.pool]
 	r := l.req(i)
-	if r.pools == maxPools { // cannot be while rotation is rarer than settle_max
+	if r.poolCount == maxPoolsPerRequest { // impossible while pools rotate at most every SettleMax
 		r.estimated = true
 		return
 	}
-	r.in[r.pools] = place{pool: b.pool, index: len(p.members)}
-	r.pools++
+	r.poolRefs[r.poolCount] = poolRef{pool: alloc.pool, member: len(p.members)}
+	r.poolCount++
 	p.members = append(p.members, member{req: i})
-	p.inside++
+	p.prefilling++
 	if !r.known {
-		p.unknown++
+		p.unknownCounts++
 	}
 	p.alone = len(p.members) == 1
 }
 
 // rotatePool closes the open pool and opens another for those still in prefill.
 func (l *Ledger) rotatePool(now int64) {
-	b := &l.back
-	old := b.pool
-	b.pool = -1
+	alloc := &l.allocator
+	old := alloc.pool
+	alloc.pool = -1
 	l.openPool(now)
-	for k := range b.pools[old].members {
-		if m := &b.pools[old].members[k]; l.req(m.req).phase == prefilling {
-			m.cut = true
+	for k := range alloc.pools[old].members {
+		if m := &alloc.pools[old].members[k]; l.req(m.req).phase == meter.PhasePrefill {
+			m.unfinished = true
 			l.addMember(m.req)
 		}
 	}
-	b.pools[old].guessed, b.pools[b.pool].guessed = true, true
+	alloc.pools[old].guessed, alloc.pools[alloc.pool].guessed = true, true
 	l.closePool(old, now)
 }
 
 // leavePool ends request i's prefill.
 func (l *Ledger) leavePool(i int32, now int64) {
-	b := &l.back
+	alloc := &l.allocator
 	r := l.req(i)
-	if b.pool < 0 || r.pools == 0 || r.in[r.pools-1].pool != b.pool {
+	if alloc.pool < 0 || r.poolCount == 0 || r.poolRefs[r.poolCount-1].pool != alloc.pool {
 		return
 	}
-	p := &b.pools[b.pool]
-	if p.inside--; p.inside == 0 {
-		l.closePool(b.pool, now)
-		b.pool = -1
+	p := &alloc.pools[alloc.pool]
+	if p.prefilling--; p.prefilling == 0 {
+		l.closePool(alloc.pool, now)
+		alloc.pool = -1
 	}
 }
 
 func (l *Ledger) closePool(n int, now int64) {
-	b := &l.back
-	p := &b.pools[n]
-	p.inside, p.closed = 0, now
-	if p.unknown == 0 {
-		b.knownPools = append(b.knownPools, n)
+	alloc := &l.allocator
+	p := &alloc.pools[n]
+	p.prefilling, p.closed = 0, now
+	if p.unknownCounts == 0 {
+		alloc.knownPools = append(alloc.knownPools, n)
 		return
 	}
-	b.waitingPools.push(waitingPool{n, p.opened, now})
+	alloc.waitingPools.push(waitingPool{n, p.opened, now})
 }
 
-// countsKnown tells request i's pools that its prompt is known, or never will be (it is guessed then).
+// countsKnown tells request i's pools that its prompt is known, or never will be and is guessed.
 func (l *Ledger) countsKnown(i int32) {
-	b := &l.back
+	alloc := &l.allocator
 	r := l.req(i)
-	for _, at := range r.in[:r.pools] {
-		p := &b.pools[at.pool]
-		if p.unknown--; p.unknown == 0 && p.closed > 0 {
-			b.knownPools = append(b.knownPools, at.pool)
+	for _, at := range r.poolRefs[:r.poolCount] {
+		p := &alloc.pools[at.pool]
+		if p.unknownCounts--; p.unknownCounts == 0 && p.closed > 0 {
+			alloc.knownPools = append(alloc.knownPools, at.pool)
 		}
 	}
 }
 
 // dividePools divides the closed pools whose members are all known, or that have waited long enough.
 func (l *Ledger) dividePools(now int64) {
-	b := &l.back
-	for w := &b.waitingPools; w.len() > 0; w.pop() {
+	alloc := &l.allocator
+	for w := &alloc.waitingPools; w.len() > 0; w.pop() {
 		o := w.at(0)
-		p := &b.pools[o.pool]
-		if p.closed != o.closed || p.opened != o.opened || p.unknown == 0 {
+		p := &alloc.pools[o.pool]
+		if p.closed != o.closed || p.opened != o.opened || p.unknownCounts == 0 {
 			continue // divided already, or about to be
 		}
 		if now-o.closed <= int64(l.cfg.SettleMax) {
 			break
 		}
-		b.knownPools = append(b.knownPools, o.pool)
-		p.unknown = 0
+		alloc.knownPools = append(alloc.knownPools, o.pool)
+		p.unknownCounts = 0
 		w.pop()
 		break
 	}
-	for k := 0; k < len(b.knownPools); k++ {
-		n := b.knownPools[k]
+	for k := 0; k < len(alloc.knownPools); k++ {
+		n := alloc.knownPools[k]
 		l.dividePool(n)
-		b.freePools = append(b.freePools, n)
+		alloc.freePools = append(alloc.freePools, n)
 	}
-	b.knownPools = b.knownPools[:0]
+	alloc.knownPools = alloc.knownPools[:0]
 }
 
 func (l *Ledger) dividePool(n int) {
-	b := &l.back
-	p := &b.pools[n]
+	alloc := &l.allocator
+	p := &alloc.pools[n]
 	l.apportion(p)
 	l.countCells(p)
 	var whole float64
@@ -180,7 +183,7 @@ func (l *Ledger) dividePool(n int) {
 		}
 	}
 	if most := l.boundPool(p, whole); p.uj > most {
-		b.residual(p.uj - most)
+		alloc.residual(p.uj - most)
 		p.uj = most
 	}
 	left := p.uj
@@ -191,56 +194,56 @@ func (l *Ledger) dividePool(n int) {
 			uj := min(int64(float64(p.uj)*part+1e-6), left)
 			r.prefillUJ += uj
 			left -= uj
-			// The others in the pool, or the decoders beside it, could have caused so much of it.
-			r.contested += float64(uj)*(1-part) + min(float64(uj), float64(p.mixed)*part)
-			r.edge2 += p.edge2 * part * part
-			r.model2 += l.divisionVariance(m, p, part, whole, sum)
+			// So much of it could have been caused by the others in the pool, or by decoders at the same time.
+			r.contested += float64(uj)*(1-part) + min(float64(uj), float64(p.decodeUJ)*part)
+			r.edgeVar += p.edgeVar * part * part
+			r.modelVar += l.divisionVariance(m, p, part, whole, sum)
 		}
 		r.estimated = r.estimated || !r.known || p.guessed
 		r.forget(n)
 	}
-	b.residual(left)
-	b.given.active += p.uj - left
+	alloc.residual(left)
+	alloc.charged.active += p.uj - left
 	l.learnPool(p)
 	p.uj, p.closed = 0, 0
 	for k := range p.members {
-		l.finish(p.members[k].req)
+		l.emitResult(p.members[k].req)
 	}
 }
 
-// apportion finds what part of its prompt each member worked off in the pool: all that it had not in an
-// earlier one; of those that were not through when the pool was closed, the first to come is served first,
-// as far as the pool's energy goes.
+// apportion finds the part of its prompt that each member processed in the pool: all that it had not processed
+// in an earlier one. Of those that were unfinished when the pool was closed, the first to come is served
+// first, as far as the pool's energy goes.
 func (l *Ledger) apportion(p *pool) {
 	rest := float64(p.uj)
 	for k := range p.members {
 		m := &p.members[k]
 		r := l.req(m.req)
-		m.part = 1 - r.paid
-		if !m.cut {
+		m.part = 1 - r.donePart
+		if !m.unfinished {
 			rest -= l.promptWork(*m)
 		}
 	}
 	for k := range p.members {
 		m := &p.members[k]
 		r := l.req(m.req)
-		if work := l.promptWork(*m); m.cut && work > 0 {
+		if work := l.promptWork(*m); m.unfinished && work > 0 {
 			m.part *= min(max(rest, 0)/work, 1)
 			rest -= work
 		}
-		r.paid += m.part
+		r.donePart += m.part
 	}
 }
 
-// boundPool is the most that the modelled work of a pool explains; the rest of the draw is another
+// boundPool is the most energy that the modelled work of a pool explains. The rest of the draw is another
 // process's.
 func (l *Ledger) boundPool(p *pool, whole float64) int64 {
 	fit := l.req(p.members[0].req).group.model.prefill
 	switch {
 	case whole <= 0 || !fit.learnt() || p.guessed:
-	case p.extra:
-		return int64(whole * (1 + fit.rho()))
-	case fit.observed >= bandMin:
+	case p.contended:
+		return int64(whole * (1 + fit.relError()))
+	case fit.observed >= bandMinWindows:
 		return int64(whole * band)
 	}
 	return math.MaxInt64
@@ -248,25 +251,25 @@ func (l *Ledger) boundPool(p *pool, whole float64) int64 {
 
 // forget takes a divided pool off the request's list.
 func (r *request) forget(pool int) {
-	for k := range r.pools {
-		if r.in[k].pool == pool {
-			copy(r.in[k:], r.in[k+1:r.pools])
-			r.pools--
+	for k := range r.poolCount {
+		if r.poolRefs[k].pool == pool {
+			copy(r.poolRefs[k:], r.poolRefs[k+1:r.poolCount])
+			r.poolCount--
 			return
 		}
 	}
 }
 
-// divisionVariance is the variance of a member's part that comes from the coefficients' own: of the prompt
-// terms in which it differs from its pool, whose sum is sum, and of what the decoding beside the pool costs.
+// divisionVariance is the variance of a member's part that comes from the coefficients: of the terms in which it
+// differs from its pool, whose sum is sum, and of what the decoding during the pool's prefills costs.
 func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [unknowns]float64) float64 {
 	model := l.req(m.req).group.model.prefill
 	x := l.poolTerms(m, p)
 	for i := range x {
 		x[i] = (x[i] - part*sum[i]) * float64(p.uj) / whole
 	}
-	beside := besideRel * p.cost * part
-	return model.variance(x) + beside*beside
+	e := duringPrefillRel * p.decodeCost * part
+	return model.variance(x) + e*e
 }
 
 // promptTerms are the regressors of the work that a member did while its pool was open.
@@ -285,16 +288,16 @@ func (l *Ledger) promptTerms(m member) [unknowns]float64 {
 
 // promptWork is the modelled work that a member did while its pool was open.
 func (l *Ledger) promptWork(m member) float64 {
-	return dot(l.promptTerms(m), l.req(m.req).group.model.prefill.theta)
+	return dot(l.promptTerms(m), l.req(m.req).group.model.prefill.coef)
 }
 
 // countCells sums the members' tokens.
 func (l *Ledger) countCells(p *pool) {
-	p.fresh, p.cached = 0, 0
+	p.freshTokens, p.cachedTokens = 0, 0
 	for _, m := range p.members {
 		fresh, cached := l.promptCells(m)
-		p.fresh += fresh
-		p.cached += cached
+		p.freshTokens += fresh
+		p.cachedTokens += cached
 	}
 }
 
@@ -307,26 +310,25 @@ func (l *Ledger) promptCells(m member) (fresh, cached float64) {
 	return float64(r.prompt-r.cached) * m.part, float64(r.cached)
 }
 
-// poolTerms are the regressors of a member's work beside the others in its pool. In a shared cache the
-// later of two tokens passes over the earlier, whoever's it is: each side bears half of that.
+// poolTerms are the regressors of a member's work among the others in its pool. In a shared cache a token
+// attends to all earlier tokens, those of other requests too; each of the two pays half of that.
 func (l *Ledger) poolTerms(m member, p *pool) [unknowns]float64 {
 	t := l.promptTerms(m)
 	if l.req(m.req).group.sharing == sharedCache {
 		fresh, cached := l.promptCells(m)
-		t[coefPosition] += (fresh*(p.fresh-fresh+p.cached-cached) + cached*(p.fresh-fresh)) / 2000
+		t[coefPosition] += (fresh*(p.freshTokens-fresh+p.cachedTokens-cached) + cached*(p.freshTokens-fresh)) / 2000
 	}
 	return t
 }
 
 func (l *Ledger) poolWork(m member, p *pool) float64 {
-	return dot(l.poolTerms(m, p), l.req(m.req).group.model.prefill.theta)
+	return dot(l.poolTerms(m, p), l.req(m.req).group.model.prefill.coef)
 }
 
-// learnPool teaches the prompt model from a pool that is free of guesses: what was drawn in its windows,
-// against the prompts' work and the decoding beside it.
+// learnPool learns the prompt coefficients from a pool without guesses.
 func (l *Ledger) learnPool(p *pool) {
 	drawn := float64(p.uj)
-	if l.cfg.Frozen || p.guessed || p.extra || p.raw || drawn <= 0 || len(p.members) == 0 {
+	if l.cfg.Frozen || p.guessed || p.contended || p.beforeBaseline || drawn <= 0 || len(p.members) == 0 {
 		return
 	}
 	g := l.req(p.members[0].req).group
@@ -342,9 +344,9 @@ func (l *Ledger) learnPool(p *pool) {
 		}
 	}
 	if x[coefToken] < 64 {
-		return // the fixed cost of a step, not of its tokens
+		return // mostly the fixed cost of a step
 	}
-	edge := l.back.prefillMW() * l.src.edge() * 1e-6
-	rel := math.Hypot(edge, g.model.decode.rho()*p.cost) / drawn
+	edge := l.allocator.prefillMW() * l.src.edgeError() * 1e-6
+	rel := math.Hypot(edge, g.model.decode.relError()*p.decodeCost) / drawn
 	g.model.prefill.observe(x, drawn, rel)
 }

@@ -317,8 +317,8 @@ func TestBoundedMemoryWithManyLiveRequests(t *testing.T) {
 	if grown := int64(heap()) - int64(before); grown > 64<<20 {
 		t.Errorf("%d live requests hold %d MiB", live, grown>>20)
 	}
-	if n := l.queue.len(); n > maxQueue {
-		t.Errorf("%d events wait, at most %d may", n, maxQueue)
+	if n := l.queue.len(); n > maxQueuedEvents {
+		t.Errorf("%d events wait, at most %d may", n, maxQueuedEvents)
 	}
 	checkBalance(t, l.Balance())
 	if l.Balance().Settled < now+26e9 {

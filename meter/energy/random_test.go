@@ -130,8 +130,8 @@ func oneCache() Coefficients {
 
 func shapes() map[string]Config {
 	return map[string]Config{
-		"ring":       {Shape: ShapeSteps},
-		"ring alone": {Shape: ShapeSteps, NoCounter: true},
+		"ring":       {Shape: ShapeSamples},
+		"ring alone": {Shape: ShapeSamples, NoCounter: true},
 		"counter":    {Shape: ShapeCounter},
 		"average":    {Shape: ShapeAverage, NoCounter: true},
 	}

@@ -1,43 +1,35 @@
 package energy
 
-// phase is where a request stands.
-type phase uint8
+import "wattline/meter"
 
-const (
-	waiting phase = iota
-	prefilling
-	decoding
-	done
-)
-
-// req is the request in a place. Requests lie in chunks, which stay where they are when there are more.
+// req returns the request with index i. Requests lie in chunks that never move.
 func (l *Ledger) req(i int32) *request { return &l.reqs[i/chunkLen][i%chunkLen] }
 
-// request is the ledger's state of one request. Fields under "front" belong to the pass that cuts
-// windows and those under "back" to the pass that settles them.
+// request is the ledger's state of one request. The segmenter runs ahead of the allocator, so each has fields
+// of its own.
 type request struct {
 	key   uint64
-	group *group
+	group *decodeGroup
 	hint  int64 // PromptHint
 	late  bool  // phases become known with End
-	ended bool  // End has been handed over; later events are ignored
+	ended bool  // End has been received; later events are ignored
 	used  bool  // not on the free list
 
-	// front
-	fphase    phase
-	fstart    int64 // slot start
-	ffirst    int64 // first token
-	flone     bool  // no other prefill ran beside its own
-	guess     int64 // prompt tokens guessed from the hint when it arrived
-	arrived   int64
-	flast     int64 // last token
-	prevShown int32 // list of decoders in order of their last token
-	nextShown int32
-	shown     bool
-	lastStep  float64
+	// Owned by the segmenter.
+	segPhase      meter.Phase
+	segStart      int64 // slot start
+	segFirst      int64 // first token
+	segAlone      bool  // no other prefill ran beside its own
+	guess         int64 // prompt tokens guessed from the hint when it arrived
+	arrived       int64
+	segLastToken  int64 // last token
+	prevStreaming int32 // neighbours in the list of streaming requests (steps.go)
+	nextStreaming int32
+	streaming     bool
+	lastStep      float64 // steps of its group at its last token
 
-	// back
-	phase          phase
+	// Owned by the allocator.
+	phase          meter.Phase
 	start          int64 // slot start, 0 before
 	first          int64 // first token, 0 before
 	end            int64
@@ -47,26 +39,26 @@ type request struct {
 	counts         Counts
 	tokens         int64 // tokens counted by the token rule so far
 
-	mark    marks   // the accumulators when it joined each share
-	dec     decMark // the decoders' running sums when it last joined or changed
-	decodeF float64 // decode share up to dec
-	ctx     float64 // context minus the group's steps
-	reads   float64 // its weight in a step's reads: 1 - neighbours/2
-	placed  bool    // its slot is in the group's table
-	left    bool    // it has ended; its cells, ctx of them, may still cost others something
+	snapshot       runningSums // sums when it arrived, or got its slot
+	decodeSnapshot decodeSums  // its group's sums when decodeShare was last brought up to date
+	decodeShare    float64     // uJ of its group's account
+	contextOffset  float64     // its context minus its group's steps; after its end, its cells
+	readWeight     float64     // its part of a read of the weights: 1 - adjacent decoders/2
+	hasSlot        bool        // its slot is in the group's table
+	ownsLeftover   bool        // it has ended, and others still read its cells
 
 	idleUJ, prefillUJ, decodeUJ int64
 	timeUJ, tokenUJ             int64
-	aloneUJ                     int64           // decode energy of windows in which nobody else worked
-	contested                   float64         // uJ of prefill that others could have caused
-	in                          [maxPools]place // its places in pools not yet divided
-	pools                       int             // how many
-	edge2, model2               float64         // variances in uJ^2: of edges, of coefficients
-	sample2                     float64
-	paid                        float64 // part of its prompt worked off in pools divided so far
-	holdNS, meanMW              int64
-	ghost                       bool // its client left, its prefill goes on
-	tail                        bool // may still be charged with the tail
+	aloneUJ                     int64                       // decode energy of windows in which nobody else worked
+	contested                   float64                     // uJ of prefill that others could have caused
+	poolRefs                    [maxPoolsPerRequest]poolRef // in pools not divided yet
+	poolCount                   int                         // of poolRefs
+	edgeVar, modelVar           float64                     // uJ^2: of prefills' edges, of the model
+	sampleVar                   float64                     // uJ^2: of the request's own edges, if it was alone
+	donePart                    float64                     // part of its prompt processed in pools divided so far
+	slotNS, meanMW              int64
+	orphaned                    bool // its client left during its prefill, and the server goes on
+	mayOwnTail                  bool // may still be charged with the tail
 	contended                   bool
 	unmetered                   bool
 	estimated                   bool

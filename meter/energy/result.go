@@ -1,15 +1,15 @@
 package energy
 
-// Quality says how far a result can be trusted; the first that applies, in this order.
+// Quality says how far a result can be trusted: the first of these that applies, in this order.
 type Quality uint8
 
 const (
 	Unavailable     Quality = iota // no energy was measured during the request
-	Partial                        // a part of it was not: counter reset, device lost, shutdown
-	BelowResolution                // 1.96 sigma reach the value
-	IsContended                    // another process computed on the device meanwhile
-	Estimated                      // phases or token counts were guessed, or sigma exceeds 5 % alone
-	Shared                         // other requests held slots meanwhile
+	Partial                        // energy is missing for a part of it: counter reset, device lost, shutdown
+	BelowResolution                // 1.96 sigma is at least the value
+	IsContended                    // another process computed on the device during it
+	Estimated                      // phases or token counts were guessed, or it was alone and sigma exceeds 5 %
+	Shared                         // other requests held slots at the same time
 	Measured                       // it was alone
 )
 
@@ -23,8 +23,8 @@ type Result struct {
 	Quality Quality
 	Source  string // ring, counter or average
 
-	// TotalUJ is what the request is charged: ActiveUJ + IdleUJ. Where Quality is BelowResolution it is
-	// an estimate only; where Split is false the device's idle draw is not known yet, only TotalUJ is.
+	// TotalUJ is ActiveUJ + IdleUJ. Where Quality is BelowResolution it is only an estimate; where Split is
+	// false the device's idle draw is not known yet, and only TotalUJ is.
 	TotalUJ   int64
 	Split     bool
 	ActiveUJ  int64 // PrefillUJ + DecodeUJ
@@ -38,24 +38,24 @@ type Result struct {
 	TimeUJ  int64 // by the time rule
 	TokenUJ int64 // by the token rule
 
-	HoldNS int64 // how long it held a slot
-	MeanMW int64 // mean power of the whole device meanwhile; 0 where HoldNS is 0
+	SlotNS int64 // how long it held a slot
+	MeanMW int64 // mean power of the whole device during that time; 0 where SlotNS is 0
 }
 
 // measuredSigma is the largest relative sigma of a value called measured.
 const measuredSigma = 0.05
 
-// result makes the account of a request that is over.
+// result makes the result of a request that has ended.
 func (l *Ledger) result(r *request) Result {
-	b := &l.back
+	alloc := &l.allocator
 	res := Result{
-		Request: r.key, Source: l.cfg.Shape.String(), Split: b.idle.learnt(),
+		Request: r.key, Source: l.cfg.Shape.String(), Split: alloc.idle.learnt(),
 		PrefillUJ: r.prefillUJ, DecodeUJ: r.decodeUJ, IdleUJ: r.idleUJ,
-		TimeUJ: r.timeUJ, TokenUJ: r.tokenUJ, HoldNS: r.holdNS, MeanMW: r.meanMW,
+		TimeUJ: r.timeUJ, TokenUJ: r.tokenUJ, SlotNS: r.slotNS, MeanMW: r.meanMW,
 	}
 	res.ActiveUJ = res.PrefillUJ + res.DecodeUJ
 	res.TotalUJ = res.ActiveUJ + res.IdleUJ
-	res.ActiveSigmaUJ, res.SigmaUJ = l.sigma(r, &res)
+	res.ActiveSigmaUJ, res.SigmaUJ = l.standardErrors(r, &res)
 	res.Quality = quality(r, &res)
 	return res
 }
@@ -84,40 +84,40 @@ func quality(r *request, res *Result) Quality {
 //
 //	Counter = RequestsActive + RequestsIdle + Pools + Idle + Residual + Pending
 //
-// What a request owns counts as its own from the window it was drawn in, whether it has its result yet
-// or not; only the prefills that share a pool wait in Pools for the pool to be divided.
+// Energy of a request counts as such from the moment its window is settled, whether it has a result or not.
+// Only the energy of overlapping prefills waits in Pools.
 type Balance struct {
-	Settled int64 // ns: everything drawn before is in the account; 0 before the first window
+	Settled int64 // stamp in ns: everything drawn before it has been divided; 0 before the first window
 
 	Counter        int64 // the counter's delta since the account opened
 	RequestsActive int64
 	RequestsIdle   int64
-	Pools          int64 // 0 whenever no prefill waits for its neighbours' token counts
+	Pools          int64 // 0 if no prefill waits for token counts of overlapping ones
 	Idle           int64 // with nothing in flight
-	Residual       int64 // draw that no request is charged with
-	Pending        int64 // read, but not settled yet
+	Residual       int64 // charged to nobody while requests were in flight
+	Pending        int64 // read, but not divided yet
 
-	// What results have been given so far, by rule: the phase rule's sum is also in the account above.
+	// What results have shown so far, by rule. The phase rule's sum is also in the account above.
 	Phase, Time, Token int64
 }
 
 // Balance returns the account as it stands.
 func (l *Ledger) Balance() Balance {
-	b := &l.back
+	alloc := &l.allocator
 	v := Balance{
-		Settled: b.settled, Counter: l.src.total,
-		RequestsActive: b.given.active,
-		RequestsIdle:   b.given.idle + b.flightIdle.balance + b.holdIdle.balance,
-		Idle:           b.idleUJ, Residual: b.residualUJ,
-		Phase: b.results.active + b.results.idle, Time: b.results.time, Token: b.results.token,
+		Settled: alloc.settled, Counter: l.src.total,
+		RequestsActive: alloc.charged.active,
+		RequestsIdle:   alloc.charged.idle + alloc.waitingIdle.balance + alloc.slotIdle.balance,
+		Idle:           alloc.idleUJ, Residual: alloc.residualUJ,
+		Phase: alloc.inResults.active + alloc.inResults.idle, Time: alloc.inResults.time, Token: alloc.inResults.token,
 	}
-	for _, g := range l.busy {
-		v.RequestsActive += g.pot.balance
+	for _, g := range l.busyGroups {
+		v.RequestsActive += g.account.balance
 	}
-	for i := range b.pools {
-		v.Pools += b.pools[i].uj
+	for i := range alloc.pools {
+		v.Pools += alloc.pools[i].uj
 	}
-	v.Pending = b.poured + l.src.total - l.src.handed
+	v.Pending = alloc.distributed + l.src.total - l.src.handed
 	return v
 }
 
@@ -134,7 +134,7 @@ type Stats struct {
 
 // Stats returns the counters. Read them after Advance.
 func (l *Ledger) Stats() Stats {
-	s := l.back.stats
-	s.ForgottenPrefills, s.EarlyAverageCells = l.front.dropped, l.src.average.dropped
+	s := l.allocator.stats
+	s.ForgottenPrefills, s.EarlyAverageCells = l.segmenter.forgotten, l.src.average.dropped
 	return s
 }

@@ -1,85 +1,84 @@
 package energy
 
-// sharing is what the slots of a server have in common. It is learnt: every assumption is fitted to the
-// same windows, and the one that predicts best is used (learn.go).
+// sharing is what the slots of a server have in common. It is learnt: every assumption is fitted to the same
+// windows, and the one that predicts best is used (candidate.go).
 type sharing uint8
 
 const (
-	// splitCaches: each slot has its own KV cache. Only runs of adjacent slots decode in one batch, so a
-	// step reads the weights once a run. llama-server -np N without --kv-unified.
+	// splitCaches: each slot has its own KV cache. Only adjacent slots decode in one batch, so a step reads the
+	// weights once for each run of adjacent slots. llama-server -np N without --kv-unified.
 	splitCaches sharing = iota
 	// sharedRead: one read of the weights serves all decoders, and a token attends to its own context.
 	sharedRead
-	// sharedCache: one cache holds the cells of every slot, and a token's attention passes over all of
-	// them: those of its neighbours, and those that requests left behind (llama-server --kv-unified).
+	// sharedCache: one cache holds the cells of every slot, and a token attends to all of them, those of other
+	// requests and of ended requests too. llama-server --kv-unified.
 	sharedCache
 	sharings
 )
 
-// In a shared cache a step of n decoders costs e0 + n c + k x cells: the cells are read once, for all of
-// them, and those that a request left behind when it ended are read as well. For these the exact Shapley
-// share is n/(n+1) to the one who left them (without any decoder they would not be read) and 1/(n(n+1))
-// to each decoder. A request that has ended therefore stays open while those beside it go on, until the
-// server clears its cells (it does so when it starts the next task), at most settle_max.
+// In a shared cache a step of n decoders costs e0 + n c + k x cells: the cells are read once for all decoders,
+// and the leftover cells of ended requests are read too. The exact Shapley share of a leftover cell is
+// n/(n+1) for its owner and 1/(n(n+1)) for each decoder. So a request that has ended stays open while others
+// go on, until the server clears its cells (when it starts the next task), at most SettleMax.
 
-// cells are the cached tokens that a step attends to, in the middle of the window.
-func (g *group) cells() float64 { return g.contexts() + g.leftCells }
+// cells are the tokens that a step attends to in a shared cache, in the middle of the window.
+func (g *decodeGroup) cells() float64 { return g.contexts() + g.leftoverCells }
 
-// contexts are those of the members.
-func (g *group) contexts() float64 {
-	return max(g.context+float64(g.n)*(g.stepped-g.inWindow/2), 0)
+// contexts is the sum of the members' contexts, in the middle of the window.
+func (g *decodeGroup) contexts() float64 {
+	return max(g.context+float64(g.members)*(g.stepped-g.windowSteps/2), 0)
 }
 
-// leave notes that request i has ended and that its cells stay.
-func (l *Ledger) leave(i int32) {
+// leaveCells notes that request i has ended and that its cells stay in the cache.
+func (l *Ledger) leaveCells(i int32) {
 	r := l.req(i)
 	g := r.group
-	if g.holding == 0 {
-		l.clearCells(g)
+	if g.slotHolders == 0 {
+		l.clearLeftover(g)
 		return
 	}
 	cells := float64(r.tokens)
 	if r.counts.Known {
 		cells = float64(r.counts.PromptTokens + r.counts.OutputTokens)
 	}
-	g.leftCells += cells
-	if g.sharing == sharedCache && len(g.left) < maxSlots {
-		r.left, r.ctx, r.dec = true, cells, g.sums
-		g.left = append(g.left, i)
+	g.leftoverCells += cells
+	if g.sharing == sharedCache && len(g.leftoverOwners) < maxSlots {
+		r.ownsLeftover, r.contextOffset, r.decodeSnapshot = true, cells, g.sums
+		g.leftoverOwners = append(g.leftoverOwners, i)
 	}
 }
 
-// clearCells ends what those who left owe for their cells: they are final.
-func (l *Ledger) clearCells(g *group) {
-	g.leftCells = 0
-	left := g.left
-	g.left = g.left[:0]
+// clearLeftover charges the owners of leftover cells a last time; the server has cleared the cells.
+func (l *Ledger) clearLeftover(g *decodeGroup) {
+	g.leftoverCells = 0
+	left := g.leftoverOwners
+	g.leftoverOwners = g.leftoverOwners[:0]
 	for _, i := range left {
-		l.settleCells(i)
+		l.settleLeftover(i)
 	}
-	if g.n == 0 {
-		l.emptyPot(g)
+	if g.members == 0 {
+		l.closeAccount(g)
 	}
 }
 
-// expireCells settles those whose cells have been there for longer than a result may wait.
-func (l *Ledger) expireCells(now int64) {
-	for _, g := range l.busy {
-		for len(g.left) > 0 && now-l.req(g.left[0]).end > int64(l.cfg.SettleMax) {
-			l.settleCells(g.left[0])
-			copy(g.left, g.left[1:])
-			g.left = g.left[:len(g.left)-1]
+// expireLeftover charges owners a last time once their cells have lain there for SettleMax.
+func (l *Ledger) expireLeftover(now int64) {
+	for _, g := range l.busyGroups {
+		for len(g.leftoverOwners) > 0 && now-l.req(g.leftoverOwners[0]).end > int64(l.cfg.SettleMax) {
+			l.settleLeftover(g.leftoverOwners[0])
+			copy(g.leftoverOwners, g.leftoverOwners[1:])
+			g.leftoverOwners = g.leftoverOwners[:len(g.leftoverOwners)-1]
 		}
 	}
 }
 
-// settleCells draws what request i owes for its cells.
-func (l *Ledger) settleCells(i int32) {
+// settleLeftover charges request i with its share of its leftover cells.
+func (l *Ledger) settleLeftover(i int32) {
 	r := l.req(i)
 	g := r.group
-	uj := g.pot.take(r.ctx * (g.sums.left - r.dec.left))
+	uj := g.account.take(r.contextOffset * (g.sums.leftover - r.decodeSnapshot.leftover))
 	r.decodeUJ += uj
-	l.back.given.active += uj
-	r.left = false
-	l.finish(i)
+	l.allocator.charged.active += uj
+	r.ownsLeftover = false
+	l.emitResult(i)
 }

@@ -2,21 +2,22 @@ package energy
 
 import "math"
 
-// sigma is the standard error of a request's active and total energy. Four things add up in squares:
+// standardErrors returns the standard errors of a request's active and total energy. Four things add up in
+// squares:
 //
-//   - edges: where prefill begins or ends beside decoding, the moment of the change is known only so
-//     well, and the draw on either side of it differs;
-//   - sampling: the sensor's own accuracy, and what it did not look at if it looks only part of the time;
+//   - edges: the time at which a prefill begins or ends during decoding is uncertain, and the power before
+//     and after differs;
+//   - sampling: the sensor's accuracy, and what it missed if it measures only a part of the time;
 //   - the idle draw's error, over the time for which it was charged;
-//   - rho, the model's relative error, on contested joules: those that somebody else could have caused.
-//     Decoding together, that is everything; in prefill, it is what the others' work could hide, for the
-//     prefill is charged with the remainder. To it comes the variance of the coefficients themselves,
-//     which is large while the traffic cannot tell them apart.
-func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
-	idle := &l.back.idle
-	rho := max(r.group.model.decode.rho(), floorRho)
+//   - the model's relative error, times the contested joules: those that another request could have caused.
+//     When several decode, that is everything; in a prefill, which is charged with the remainder, it is what
+//     the others' work could hide. The variance of the coefficients is added, which is large while the
+//     traffic cannot tell them apart.
+func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
+	idle := &l.allocator.idle
+	relError := max(r.group.model.decode.relError(), minRelError)
 	if r.shared && r.slot < 0 && r.group.sharing == splitCaches {
-		rho = max(rho, 0.05)
+		relError = max(relError, 0.05)
 	}
 	contested := r.contested + float64(max(0, r.decodeUJ-r.aloneUJ))
 	var quiet float64
@@ -25,24 +26,24 @@ func (l *Ledger) sigma(r *request, res *Result) (active, total int64) {
 	}
 	accuracy := l.src.accuracy()
 	square := func(x float64) float64 { return x * x }
-	model := r.edge2 + r.model2 + square(rho*contested)
+	model := r.edgeVar + r.modelVar + square(relError*contested)
 	if !r.shared {
-		model += r.sample2
+		model += r.sampleVar
 	}
 	active = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.ActiveUJ)))))
 	if !r.shared {
-		quiet = 0 // alone, what is not idle is active: the sum does not depend on where they part
+		quiet = 0 // a lone request is charged with both, so the sum does not depend on their division
 	}
 	total = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.TotalUJ)))))
 	return active, total
 }
 
-// besideRel is the relative standard deviation of what a decode step costs beside a prefill: it may be cheaper or
-// dearer there than alone, and nothing measures it apart from the prefill.
-const besideRel = 0.15
+// duringPrefillRel is the relative standard deviation of a decode step's cost while somebody prefills, around its
+// cost without: it may be cheaper or dearer, and cannot be measured apart from the prefill.
+const duringPrefillRel = 0.2
 
-// accuracy is the relative error of the source's scale over a request. A counter is what we call the
-// truth; a power reading has nothing to be scaled to.
+// accuracy is the relative error of the source's scale over a request. Power samples without a counter have
+// nothing to be scaled to.
 func (s *source) accuracy() float64 {
 	if s.cfg.NoCounter {
 		return 0.012
@@ -50,8 +51,8 @@ func (s *source) accuracy() float64 {
 	return 0.004
 }
 
-// edge is how far, in ns, the time of a change of power may be off.
-func (s *source) edge() float64 {
+// edgeError is the standard error, in ns, of the time of a change of power.
+func (s *source) edgeError() float64 {
 	base := 4e6
 	switch s.cfg.Shape {
 	case ShapeCounter:
@@ -59,75 +60,74 @@ func (s *source) edge() float64 {
 	case ShapeAverage:
 		base = 10e6
 	}
-	return math.Hypot(base, s.unseen())
+	return math.Hypot(base, s.unseenTime())
 }
 
-// unseen is the time, in ns, by which a change may be misjudged because the sensor sleeps for a part of
-// each of its periods.
-func (s *source) unseen() float64 {
+// unseenTime is the part of that error, in ns, that comes from a sensor that measures only a part of each period.
+func (s *source) unseenTime() float64 {
 	const period = 100e6
 	return (1 - s.cfg.Duty) * period / math.Sqrt(12)
 }
 
-// blur accounts for the edges of a window in which somebody prefills beside decoders. prompt is the
-// prefill energy expected in it, sd how well that is known: what is known well cannot be blurred.
-func (l *Ledger) blur(w *window, prompt, sd float64) (edge2 float64) {
-	b := &l.back
-	p := &b.pools[b.pool]
+// edgeVariance adds the variance of the edges of a window in which somebody prefills and others decode. prompt is
+// the prefill energy expected in it and sd its standard deviation, which bounds what an edge can move.
+func (l *Ledger) edgeVariance(w *window, prompt, sd float64) (edge2 float64) {
+	alloc := &l.allocator
+	p := &alloc.pools[alloc.pool]
 	edges := l.poolEdges(w)
 	if edges == 0 {
 		return 0
 	}
-	e := l.src.edge() * prompt / float64(w.t1-w.t0)
+	e := l.src.edgeError() * prompt / float64(w.t1-w.t0)
 	edge2 = edges * e * e
 	v := edge2
 	if sd > 0 {
 		v = edge2 * sd * sd / (edge2 + sd*sd)
 	}
-	p.edge2 += v
-	b.sums.edge2 += v / float64(b.decoding*b.decoding)
+	p.edgeVar += v
+	alloc.sums.edgeVar += v / float64(alloc.decoding*alloc.decoding)
 	return edge2
 }
 
-// blurAlone accounts for the edges of prefills that nobody decodes beside: there is nobody to confuse them
-// with, but a sensor that sleeps may still have missed them.
-func (l *Ledger) blurAlone(w *window) {
-	e := l.src.unseen() * l.back.prefillMW() * 1e-6
-	l.back.pools[l.back.pool].edge2 += l.poolEdges(w) * e * e
+// addUnseenEdges adds the variance of the edges of prefills while nobody decodes: no energy can be charged to
+// another request, but a sensor that measures only a part of the time may have missed it.
+func (l *Ledger) addUnseenEdges(w *window) {
+	e := l.src.unseenTime() * l.allocator.prefillMW() * 1e-6
+	l.allocator.pools[l.allocator.pool].edgeVar += l.poolEdges(w) * e * e
 }
 
-// poolEdges counts the ends of the open pool's time that fall on the window's.
+// poolEdges counts which ends of the window are ends of the open pool's time.
 func (l *Ledger) poolEdges(w *window) (n float64) {
-	if l.back.pools[l.back.pool].opened == w.t0 {
+	if l.allocator.pools[l.allocator.pool].opened == w.t0 {
 		n++
 	}
-	if s := &l.front.spans[w.prompts%maxSpans]; s.t1 == w.t1 {
+	if s := &l.segmenter.prefillSpans[w.prefillSpan%maxPrefillSpans]; s.t1 == w.t1 {
 		n++
 	}
 	return n
 }
 
-// succeed accounts for the edge at which a request begins alone: a sensor that sleeps may have missed it,
-// and right behind another's end, which is the other's edge as much, it may be on the wrong side.
-func (l *Ledger) succeed(r *request, now int64) {
-	b := &l.back
-	l.change(r, b.prefillMW())
+// addStartEdge adds the variance of the edge at which a request begins. Right after another request's end it is
+// both requests' edge.
+func (l *Ledger) addStartEdge(r *request, now int64) {
+	alloc := &l.allocator
+	l.addPowerEdge(r, alloc.prefillMW())
 	const near = 150e6 // a tick of the slowest sources, and half another
-	if now-b.worked >= near {
+	if now-alloc.lastWork >= near {
 		return
 	}
-	e := l.src.edge() * b.prefillMW() * 1e-6
-	r.sample2 += e * e
-	if n := b.enders.len(); n > 0 {
-		l.req(*b.enders.at(n - 1)).sample2 += e * e
-	} else if n := len(b.owners); n > 0 {
-		l.req(b.owners[n-1]).sample2 += e * e / float64(n*n)
+	e := l.src.edgeError() * alloc.prefillMW() * 1e-6
+	r.sampleVar += e * e
+	if n := alloc.recentlyEnded.len(); n > 0 {
+		l.req(*alloc.recentlyEnded.at(n - 1)).sampleVar += e * e
+	} else if n := len(alloc.tailOwners); n > 0 {
+		l.req(alloc.tailOwners[n-1]).sampleVar += e * e / float64(n*n)
 	}
 }
 
-// change accounts for a change of power at an edge of a request. It counts if the request was alone all
-// the time; beside others the edges are the pools'.
-func (l *Ledger) change(r *request, mw float64) {
-	e := l.src.unseen() * mw * 1e-6
-	r.sample2 += e * e
+// addPowerEdge adds the variance of a change of power by mw at an edge of a request. It counts if the request was
+// alone all the time; with others the edges are the pools'.
+func (l *Ledger) addPowerEdge(r *request, mw float64) {
+	e := l.src.unseenTime() * mw * 1e-6
+	r.sampleVar += e * e
 }

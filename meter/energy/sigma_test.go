@@ -9,7 +9,7 @@ import (
 // tenth of a second of 200 W more.
 func lone(t *testing.T) Result {
 	t.Helper()
-	l := idle100(ShapeSteps)
+	l := idle100(ShapeSamples)
 	l.AddUpstream(Coefficients{}, false)
 	work := busy{at(10), at(12.04)}
 	for now := int64(20 * ms); now < at(30); now += 20 * ms {

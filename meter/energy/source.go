@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// piece is energy that a device drew between two moments, in the clock of the load.
-type piece struct {
+// energySlice is the energy that a device drew between t0 and t1.
+type energySlice struct {
 	t0, t1 int64
 	uj     int64
 	gap    bool // its shape in time is not known from samples
@@ -21,20 +21,20 @@ type sample struct {
 
 // tick is a change of the energy counter.
 type tick struct {
-	at   int64
-	uj   int64
-	slop int64 // standard error of at, in ns
+	at        int64
+	uj        int64
+	timeError int64 // standard error of at, in ns
 }
 
-// source turns samples and counter readings into pieces whose sum is the counter's delta. The shape is
-// scaled to the counter between anchors: ticks at least a second apart, chosen where the draw is low and
-// the tick's time well known, because what is not known of that time, times the draw, is what the
-// counter errs by (track). The counter's ticks alone are pieces themselves where there is no finer shape.
+// source turns samples and counter readings into energy slices; their sum is the counter's delta. The samples are
+// scaled to the counter between anchors (edgeFilter): ticks at least a second apart, chosen where the draw
+// times the uncertainty of the tick's time is least. Without samples, the counter's differences are the
+// slices.
 type source struct {
 	cfg     Config
-	samples ring[sample]
-	ticks   ring[tick]
-	ready   ring[piece]
+	samples fifo[sample]
+	ticks   fifo[tick]
+	ready   fifo[energySlice]
 
 	lastAt  int64 // stamp of the newest sample, 0 before the first
 	lastMW  int64
@@ -45,36 +45,36 @@ type source struct {
 	polled   int64 // stamp of the newest reading
 	stepped  int64 // of the newest step
 	latest   int64 // newest counter value
-	anchor   tick  // pieces have been made up to here
+	anchor   tick  // slices have been made up to here
 	total    int64 // the counter's delta since the account opened, resets left out
-	emitted  int64 // energy in pieces made so far
-	opening  int64 // energy between the first reading and the first tick: it has no shape
+	emitted  int64 // energy in slices made so far
+	opening  int64 // energy between the first reading and the first tick: its time is not known
 	fraction float64
-	lost     int64 // stamp of a reset not yet told
-	track    track
-	base     int64 // counted, but never to be emitted
+	lost     int64 // stamp of a counter reset that the ledger has not taken yet
+	filter   edgeFilter
+	excluded int64 // part of total that is never emitted
 	average  average
 
 	lag       float64 // ns by which the shape trails the load
 	lagLearnt bool    // lag is learnt (lag.go)
-	loadT     int64   // end of the last piece handed on, in the clock of the load
+	loadT     int64   // end of the last slice handed on, minus the lag
 	handed    int64   // energy handed on
 	closed    bool
 }
 
 const (
-	blockMin   = int64(time.Second) // anchors are so far apart...
-	blockMax   = 2 * int64(time.Second)
+	blockMin   = int64(time.Second)            // least distance of anchors
+	blockMax   = 2 * int64(time.Second)        // and greatest
 	tickGuess  = 100 * int64(time.Millisecond) // counters tick at least so often
 	gapMin     = 300 * int64(time.Millisecond) // shorter distances of samples are no gaps
-	flatSpan   = 40 * int64(time.Millisecond)  // the draw at a tick is the mean so far around it
+	flatSpan   = 40 * int64(time.Millisecond)  // the power at a tick is the mean of so long before and after it
 	maxSamples = 1 << 13
-	standstill = 8 * int64(time.Second) // a counter that has not moved for so long is not waited for
-	silence    = 5 * int64(time.Second) // a source that is so far behind the other is taken as lost
+	standstill = 8 * int64(time.Second) // a counter that has not changed for so long is not waited for
+	silence    = 5 * int64(time.Second) // a source so far behind the other is taken as lost
 )
 
 // usualLag is how far the shape trails the load, in ns, where nothing else is known.
-var usualLag = [...]float64{ShapeSteps: 12e6, ShapeCounter: 15e6, ShapeAverage: 20e6}
+var usualLag = [...]float64{ShapeSamples: 12e6, ShapeCounter: 15e6, ShapeAverage: 20e6}
 
 func newSource(cfg Config) source {
 	s := source{cfg: cfg, average: newAverage(cfg.Average), lag: float64(cfg.Lag)}
@@ -84,14 +84,14 @@ func newSource(cfg Config) source {
 	return s
 }
 
-// power takes a sample; it reports whether pieces may have become ready.
+// power takes a sample and reports whether slices may have become ready.
 func (s *source) power(at, mw int64) bool {
 	prev := s.lastAt
 	if s.cfg.Shape == ShapeCounter || mw < 0 || at <= prev {
 		return false
 	}
 	if s.cfg.Shape == ShapeAverage && mw == s.lastMW && at-prev < int64(s.cfg.Average)/9 {
-		return false // the sensor has not been refreshed
+		return false // the sensor has not refreshed its value
 	}
 	s.lastAt, s.lastMW = at, mw
 	if prev == 0 {
@@ -119,7 +119,7 @@ func (s *source) power(at, mw int64) bool {
 	return true
 }
 
-// integrate makes the samples' own integral the truth.
+// integrate takes a sample where there is no counter.
 func (s *source) integrate(p sample) {
 	e := float64(p.mw)*float64(p.t1-p.t0)*1e-6 + s.fraction // mW ns to uJ
 	uj := int64(math.Floor(e))
@@ -130,10 +130,10 @@ func (s *source) integrate(p sample) {
 
 func (s *source) emit(t0, t1, uj int64, gap bool) {
 	s.emitted += uj
-	s.ready.push(piece{t0, t1, uj, gap})
+	s.ready.push(energySlice{t0, t1, uj, gap})
 }
 
-// counter takes a reading; its step lies in (lo, hi], or between the readings where that is 0, 0.
+// counter takes a reading. Its last step lies in (lo, hi], or between the readings if both are 0.
 func (s *source) counter(before, after, lo, hi, uj int64) bool {
 	if s.cfg.NoCounter {
 		return false
@@ -166,7 +166,7 @@ func (s *source) counter(before, after, lo, hi, uj int64) bool {
 	if !s.opened {
 		s.opened, s.anchor = true, t
 		s.opening += d
-		s.base = s.total - s.emitted
+		s.excluded = s.total - s.emitted
 		return false
 	}
 	if s.cfg.Shape == ShapeCounter {
@@ -181,22 +181,22 @@ func (s *source) counter(before, after, lo, hi, uj int64) bool {
 
 // blocks closes as many blocks as both sources cover.
 func (s *source) blocks() {
-	if s.cfg.Shape != ShapeSteps || !s.opened {
+	if s.cfg.Shape != ShapeSamples || !s.opened {
 		return
 	}
 	if s.ticks.len() == 0 && s.lastAt-s.anchor.at > standstill {
-		s.coast()
+		s.extrapolate()
 	}
 	for s.ticks.len() > 0 {
 		covered := min(s.polled, s.lastAt-2*flatSpan)
 		switch {
 		case s.polled-max(s.lastAt, s.anchor.at) > silence:
-			s.byTicks()
+			s.useTicks()
 			continue
 		case covered < s.anchor.at+blockMax:
 			return
 		}
-		i := s.choose()
+		i := s.chooseAnchor()
 		if s.ticks.at(i).at > covered {
 			return // a tick long after the last: the samples up to it have yet to come
 		}
@@ -204,9 +204,9 @@ func (s *source) blocks() {
 	}
 }
 
-// choose returns the index, among the ticks waiting, of the next anchor: the one between blockMin and
-// blockMax whose error is least, or the first after.
-func (s *source) choose() int {
+// chooseAnchor returns the index, among the waiting ticks, of the next anchor: the one with the least error between
+// blockMin and blockMax, or the first after them.
+func (s *source) chooseAnchor() int {
 	best, least := -1, math.Inf(1)
 	for i := range s.ticks.len() {
 		t := s.ticks.at(i)
@@ -229,24 +229,24 @@ func (s *source) choose() int {
 	return best
 }
 
-// tickError is the standard error, in uJ, that the uncertain time of a tick leaves in the counter.
+// tickError is the standard error of a tick in uJ, which comes from its uncertain time.
 func (s *source) tickError(t *tick) float64 {
-	return s.mean(t.at-flatSpan, t.at+flatSpan) * float64(t.slop) * 1e-6
+	return s.mean(t.at-flatSpan, t.at+flatSpan) * float64(t.timeError) * 1e-6
 }
 
-// block emits the samples up to tick i, scaled to what the counter says.
+// block emits the samples up to tick i, scaled to the counter.
 func (s *source) block(i int) {
 	end := *s.ticks.at(i)
 	a, b := s.anchor.at, end.at
-	owed := s.total - (s.latest - end.uj) - s.emitted - s.base
+	owed := s.total - (s.latest - end.uj) - s.emitted - s.excluded
 	whole, covered := s.integral(a, b)
 	switch {
 	case whole <= 0:
 		s.emit(a, b, max(owed, 0), true)
-	case covered*10 < (b-a)*9: // samples are missing, so there is nothing to compare the counter with
+	case covered*10 < (b-a)*9: // too many samples are missing to compare the two
 		s.scaled(a, b, max(owed, 0), whole)
 	default:
-		s.scaled(a, b, s.track.pay(whole*1e-6, float64(owed), s.tickError(&end)), whole)
+		s.scaled(a, b, s.filter.correct(whole*1e-6, float64(owed), s.tickError(&end)), whole)
 	}
 	s.anchor = end
 	for range i + 1 {
@@ -282,20 +282,20 @@ func (s *source) scaled(a, b, delta int64, whole float64) {
 	}
 }
 
-// coast emits samples at the scale that they last had, for want of a counter: some stand still for a
-// while. What the counter shows later is set against it, so that nothing is given twice.
-func (s *source) coast() {
+// extrapolate emits samples with their last scale, while the counter stands still. What the counter shows later is
+// reduced by it, so that nothing is emitted twice.
+func (s *source) extrapolate() {
 	a, b := s.anchor.at, s.lastAt-2*flatSpan
 	if whole, _ := s.integral(a, b); whole > 0 {
 		uj := whole * 1e-6
-		s.scaled(a, b, s.track.pay(uj, 0, math.Inf(1)), whole)
+		s.scaled(a, b, s.filter.correct(uj, 0, math.Inf(1)), whole)
 	}
 	s.anchor.at = b
 	s.forget(b)
 }
 
-// byTicks emits the next counter difference as it is, for want of samples.
-func (s *source) byTicks() {
+// useTicks emits the next counter difference unshaped, because samples are missing.
+func (s *source) useTicks() {
 	t := s.ticks.pop()
 	s.emit(s.anchor.at, t.at, t.uj-s.anchor.uj, true)
 	s.anchor = t
@@ -321,12 +321,12 @@ func (s *source) mean(a, b int64) float64 {
 
 // flush emits everything up to the newest tick.
 func (s *source) flush() {
-	if s.cfg.Shape != ShapeSteps {
+	if s.cfg.Shape != ShapeSamples {
 		return
 	}
 	s.blocks()
 	if n := s.ticks.len(); n > 0 {
-		s.ticks.at(n - 1).slop = 0 // nothing comes that could still correct it
+		s.ticks.at(n - 1).timeError = 0 // no later tick can correct it
 		s.block(n - 1)
 	}
 }
@@ -336,12 +336,12 @@ func (s *source) close() {
 	s.closed = true
 }
 
-// next hands on the next piece, moved to the clock of the load, once every window under it is cut.
-func (s *source) next(l *Ledger) (piece, bool) {
+// next hands on the next slice, its times reduced by the lag, once every window that it overlaps is cut.
+func (s *source) next(l *Ledger) (energySlice, bool) {
 	for s.cfg.Shape == ShapeAverage && s.ready.len() == 0 && s.deconvolve(l) {
 	}
 	if s.ready.len() == 0 {
-		return piece{}, false
+		return energySlice{}, false
 	}
 	p := *s.ready.at(0)
 	lag := int64(s.lag)
@@ -350,17 +350,17 @@ func (s *source) next(l *Ledger) (piece, bool) {
 		p.t0 = s.loadT
 	}
 	p.t1 = max(p.t1, p.t0+1)
-	if !l.front.started {
-		l.front.start(p.t0)
+	if !l.segmenter.started {
+		l.segmenter.start(p.t0)
 	}
-	if l.front.open.t0 < p.t1+stepReach && !l.front.closing {
-		return piece{}, false
+	if l.segmenter.open.t0 < p.t1+maxStepSpread && !l.segmenter.closing {
+		return energySlice{}, false
 	}
 	s.ready.pop()
 	s.loadT = p.t1
 	s.handed += p.uj
 	if s.lagLearnt {
-		l.back.lag.add(p)
+		l.allocator.lag.add(p)
 	}
 	return p, true
 }

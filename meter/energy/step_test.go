@@ -73,7 +73,7 @@ func TestAStepThatIsPlaced(t *testing.T) {
 func TestASlotSeenIdle(t *testing.T) {
 	work := busy{at(10), at(13)}
 	charged := func(seen bool) Result {
-		l := idle100(ShapeSteps)
+		l := idle100(ShapeSamples)
 		l.AddUpstream(Coefficients{}, false)
 		for now := int64(0); now < at(60); now += int64(20 * time.Millisecond) {
 			switch now {
@@ -104,5 +104,43 @@ func TestASlotSeenIdle(t *testing.T) {
 	}
 	if r := charged(false); r.TotalUJ < 2000e6 {
 		t.Errorf("not seen idle it is charged %.0f J: the test tells nothing", float64(r.TotalUJ)/1e6)
+	}
+}
+
+// TestSilentDecoder: two requests decode; then a parser withholds the tokens of one. For a while a token of the other
+// still counts as half a step, then as a whole one.
+func TestSilentDecoder(t *testing.T) {
+	l := idle100(ShapeSamples)
+	l.AddUpstream(Coefficients{}, false)
+	l.Power(at(1), 100_000)
+	for key := range uint64(2) {
+		l.Event(Event{Kind: Arrive, Request: key + 1, At: at(1)})
+		l.Event(Event{Kind: SlotStart, Request: key + 1, At: at(1)})
+		l.Event(Event{Kind: FirstToken, Request: key + 1, At: at(1.1)})
+	}
+	now := at(1.2)
+	token := func(key uint64) { l.Event(Event{Kind: Decode, Request: key, At: now, Tokens: 1}) }
+	for range 10 {
+		token(1)
+		token(2)
+		now += 10 * ms
+	}
+	for range 100 {
+		token(1)
+		now += 10 * ms
+	}
+	l.Advance(now + slack)
+	counter := &l.busyGroups[0].stepCounter
+	const half = 2*maxSilentSteps + 1 // tokens after which the silent one is more than maxSilentSteps behind
+	if want := 10 + half/2.0 + (100 - half); math.Abs(counter.total-want) > 1.5 || counter.streaming != 1 {
+		t.Errorf("%.1f steps, want %.1f; %d stream, want 1", counter.total, want, counter.streaming)
+	}
+	token(2)
+	for key := range uint64(2) {
+		l.Event(Event{Kind: End, Request: key + 1, At: now, Counts: Counts{Known: true, PromptTokens: 10, OutputTokens: 100}})
+	}
+	l.Advance(now + 2*slack)
+	if counter.streaming != 0 || counter.oldest != -1 || counter.newest != -1 {
+		t.Errorf("after the last end %d stream, list from %d to %d", counter.streaming, counter.oldest, counter.newest)
 	}
 }

@@ -2,83 +2,83 @@ package energy
 
 import "time"
 
-// steps counts the decode steps of a group in the pass that cuts windows. With n members showing tokens, a
-// step of their batch brings n tokens, so a token is 1/n of a step. Members that have shown nothing for
-// many steps (a parser withholds their tokens) leave the list of those that do: they step with the batch,
-// but do not count in finding how many steps there were.
+// stepCounter counts the decode steps of a group. With n members streaming tokens, a step of their batch
+// brings n tokens, so a token is 1/n of a step. A member that has shown no token for maxSilentSteps (a parser
+// withholds them) does not count as streaming.
 //
-// The token that ends a step tells of work done since the one before it. It is therefore spread back over
-// the windows since then: a step that ends with a neighbour's prefill shows its tokens a moment after the
-// window was cut, and would otherwise count in the next one.
-type steps struct {
-	oldest, newest int32 // list of members that show tokens, by their last token
-	showing        int
+// A token is evidence of work since the member's token before it, so its part of a step is spread over the
+// windows since then. Otherwise the tokens of a step that ends with a neighbour's prefill, which come a
+// moment after the window was cut, would count in the next window.
+type stepCounter struct {
+	oldest, newest int32 // list of streaming members, by their last token
+	streaming      int
 	total          float64
 }
 
 const (
-	silentSteps = 16
-	// stepReach is how far back a token's step is spread; windows are settled no sooner.
-	stepReach  = 250 * int64(time.Millisecond)
-	stepWindow = 8 // windows that one token is spread over at most
+	maxSilentSteps = 16
+	// maxStepSpread is how far back a token's step is spread; windows are not settled before that.
+	maxStepSpread  = 250 * int64(time.Millisecond)
+	maxStepWindows = 8 // most windows that one token is spread over
 )
 
-// show notes that request i showed a token: it moves to the young end of the list.
-func (l *Ledger) show(i int32) {
+// startStreaming notes that request i showed a token: it moves to the end of the list. Members that have been
+// silent too long leave it.
+func (l *Ledger) startStreaming(i int32) {
 	r := l.req(i)
-	g := &r.group.steps
-	l.hide(i)
-	r.shown = true
+	g := &r.group.stepCounter
+	l.stopStreaming(i)
+	r.streaming = true
 	r.lastStep = g.total
-	r.prevShown, r.nextShown = g.newest, -1
+	r.prevStreaming, r.nextStreaming = g.newest, -1
 	if g.newest >= 0 {
-		l.req(g.newest).nextShown = i
+		l.req(g.newest).nextStreaming = i
 	} else {
 		g.oldest = i
 	}
 	g.newest = i
-	g.showing++
-	for o := g.oldest; o != i && g.total-l.req(o).lastStep > silentSteps; o = g.oldest {
-		l.hide(o)
+	g.streaming++
+	for o := g.oldest; o != i && g.total-l.req(o).lastStep > maxSilentSteps; o = g.oldest {
+		l.stopStreaming(o)
 	}
 }
 
-func (l *Ledger) hide(i int32) {
+func (l *Ledger) stopStreaming(i int32) {
 	r := l.req(i)
-	if !r.shown {
+	if !r.streaming {
 		return
 	}
-	g := &r.group.steps
-	r.shown = false
-	g.showing--
-	if r.prevShown >= 0 {
-		l.req(r.prevShown).nextShown = r.nextShown
+	g := &r.group.stepCounter
+	r.streaming = false
+	g.streaming--
+	if r.prevStreaming >= 0 {
+		l.req(r.prevStreaming).nextStreaming = r.nextStreaming
 	} else {
-		g.oldest = r.nextShown
+		g.oldest = r.nextStreaming
 	}
-	if r.nextShown >= 0 {
-		l.req(r.nextShown).prevShown = r.prevShown
+	if r.nextStreaming >= 0 {
+		l.req(r.nextStreaming).prevStreaming = r.prevStreaming
 	} else {
-		g.newest = r.prevShown
+		g.newest = r.prevStreaming
 	}
 }
 
-// step counts the tokens that request i showed at the moment at.
-func (l *Ledger) step(i int32, at, tokens int64) {
+// countStep counts the tokens that request i showed at the moment at.
+func (l *Ledger) countStep(i int32, at, tokens int64) {
 	r := l.req(i)
 	g := r.group
-	l.show(i)
-	n := float64(tokens) / float64(g.steps.showing)
-	g.steps.total += n
-	from := max(r.flast, at-stepReach)
-	r.flast = at
-	f := &l.front
-	w := &f.open
+	l.startStreaming(i)
+	n := float64(tokens) / float64(g.stepCounter.streaming)
+	g.stepCounter.total += n
+	from := max(r.segLastToken, at-maxStepSpread)
+	r.segLastToken = at
+	seg := &l.segmenter
+	w := &seg.open
 	end := at
-	for k := f.windows.len() - 1; w.t0 > from && k >= 0 && f.windows.len()-k <= stepWindow; k-- {
+	for k := seg.windows.len() - 1; w.t0 > from && k >= 0 && seg.windows.len()-k <= maxStepWindows; k-- {
 		w.steps[g.index] += n * float64(end-w.t0) / float64(at-from)
 		end = w.t0
-		w = f.windows.at(k)
+		w = seg.windows.at(k)
 	}
 	if at > from {
 		n *= float64(end-from) / float64(at-from)

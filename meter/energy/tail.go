@@ -1,76 +1,76 @@
 package energy
 
-// The draw outlasts the last token by a moment (0.7 to 1.7 J on an H100). It belongs to those who worked
-// last. A request that has ended therefore stays open until either somebody else still works
-// enderSpan later, or the tail is over.
+// The tail is the active draw just after the last token (0.7 to 1.7 J on an H100). Those who worked last pay for
+// it. A request that has ended therefore stays open until somebody else still works endedTogether later, or
+// the tail is over.
 
-// chargeTail divides a tail window's active energy alike among its owners and returns what is left.
+// chargeTail divides a tail window's active energy equally among its owners and returns the remainder.
 func (l *Ledger) chargeTail(uj int64) int64 {
-	b := &l.back
+	alloc := &l.allocator
 	l.findOwners()
-	if len(b.owners) == 0 {
+	if len(alloc.tailOwners) == 0 {
 		return uj
 	}
-	each := uj / int64(len(b.owners))
-	for _, i := range b.owners {
+	each := uj / int64(len(alloc.tailOwners))
+	for _, i := range alloc.tailOwners {
 		r := l.req(i)
 		if r.first > 0 && r.decodeUJ > 0 {
 			r.decodeUJ += each
 		} else {
 			r.prefillUJ += each
 		}
-		if len(b.owners) == 1 {
+		if len(alloc.tailOwners) == 1 {
 			r.aloneUJ += each
 		}
-		b.given.active += each
+		alloc.charged.active += each
 	}
-	return uj - each*int64(len(b.owners))
+	return uj - each*int64(len(alloc.tailOwners))
 }
 
 // findOwners makes the requests that ended last the owners of the tail.
 func (l *Ledger) findOwners() {
-	b := &l.back
-	n := b.enders.len()
-	if len(b.owners) > 0 || n == 0 {
+	alloc := &l.allocator
+	n := alloc.recentlyEnded.len()
+	if len(alloc.tailOwners) > 0 || n == 0 {
 		return
 	}
-	last := l.req(*b.enders.at(n - 1)).end
-	for b.enders.len() > 0 {
-		i := b.enders.pop()
-		if l.req(i).end >= last-enderSpan {
-			b.owners = append(b.owners, i)
+	last := l.req(*alloc.recentlyEnded.at(n - 1)).end
+	for alloc.recentlyEnded.len() > 0 {
+		i := alloc.recentlyEnded.pop()
+		if l.req(i).end >= last-endedTogether {
+			alloc.tailOwners = append(alloc.tailOwners, i)
 		} else {
-			l.release(i)
+			l.releaseTail(i)
 		}
 	}
 }
 
-// release ends request i's claim on a tail.
-func (l *Ledger) release(i int32) {
-	l.req(i).tail = false
-	l.finish(i)
+// releaseTail ends the time in which request i can be charged with a tail.
+func (l *Ledger) releaseTail(i int32) {
+	l.req(i).mayOwnTail = false
+	l.emitResult(i)
 }
 
-// endTail closes the tail: its owners are final.
+// endTail closes the tail and releases its owners.
 func (l *Ledger) endTail() {
-	b := &l.back
-	for _, i := range b.owners {
-		l.release(i)
+	alloc := &l.allocator
+	for _, i := range alloc.tailOwners {
+		l.releaseTail(i)
 	}
-	b.owners = b.owners[:0]
+	alloc.tailOwners = alloc.tailOwners[:0]
 }
 
-// releaseEnders lets go of requests that ended while others went on working, and of a tail that is over.
-func (l *Ledger) releaseEnders(now int64) {
-	b := &l.back
-	if now >= b.worked+tailTime {
+// releaseEnded releases requests that ended while others went on working, and those of a tail that is over.
+func (l *Ledger) releaseEnded(now int64) {
+	alloc := &l.allocator
+	if now >= alloc.lastWork+tailTime {
 		l.findOwners()
 		l.endTail()
 	}
-	if b.prefilling+b.decoding == 0 {
+	if alloc.prefilling+alloc.decoding == 0 {
 		return
 	}
-	for b.enders.len() > 0 && l.req(*b.enders.at(0)).end < now-enderSpan {
-		l.release(b.enders.pop())
+	for alloc.recentlyEnded.len() > 0 && l.req(*alloc.recentlyEnded.at(0)).end < now-endedTogether {
+		l.releaseTail(alloc.recentlyEnded.pop())
 	}
 }

@@ -130,7 +130,7 @@ func (n *sensors) average() {
 
 func profiles() []profile {
 	return []profile{
-		{"H100 ring", energy.Config{Shape: energy.ShapeSteps}, func(n *sensors) { n.ring(); n.counter(0.05, 0.02, 1) }},
+		{"H100 ring", energy.Config{Shape: energy.ShapeSamples}, func(n *sensors) { n.ring(); n.counter(0.05, 0.02, 1) }},
 		{"A100 100 ms", energy.Config{Shape: energy.ShapeCounter, Duty: 0.25}, func(n *sensors) { n.counter(0.02, 0.01, 0.25) }},
 		{"RTX 1 s average", energy.Config{Shape: energy.ShapeAverage, NoCounter: true, Average: time.Second}, (*sensors).average},
 		{"counter only", energy.Config{Shape: energy.ShapeCounter}, func(n *sensors) { n.counter(0.02, 0.02, 1) }},

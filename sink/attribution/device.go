@@ -178,7 +178,7 @@ func shapeOf(c gpu.Channel) energy.Shape {
 	case gpu.ChannelCounter:
 		return energy.ShapeCounter
 	default:
-		return energy.ShapeSteps
+		return energy.ShapeSamples
 	}
 }
 

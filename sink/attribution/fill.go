@@ -159,7 +159,7 @@ func fillResult(rec *meter.Record, r *energy.Result, method, source string) {
 		return
 	}
 	rec.GPUTimeUj, rec.GPUTokenUj = meter.Some(r.TimeUJ), meter.Some(r.TokenUJ)
-	if r.HoldNS > 0 {
+	if r.SlotNS > 0 {
 		rec.GPUMeanMw = meter.Some(r.MeanMW)
 	}
 	rec.GPUSigmaUj = meter.Some(r.SigmaUJ)

@@ -78,7 +78,7 @@ func (d *deviceLedger) setModel(upstream int, model string) {
 	}
 	d.keep(upstream)
 	if l, ok := d.cfg.Memory.Recall(d.name, model); ok {
-		d.ledger.Recall(upstream, l.Coefficients)
+		d.ledger.SetCoefficients(upstream, l.Coefficients)
 	}
 	d.models[upstream] = model
 }

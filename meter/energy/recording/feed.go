@@ -52,7 +52,7 @@ func (d *Device) Config(s Sources) energy.Config {
 	counts := slices.ContainsFunc(d.Readings, func(r Reading) bool { return r.HasEnergy })
 	switch {
 	case s == Best && len(d.Samples) > 0:
-		return energy.Config{Shape: energy.ShapeSteps, NoCounter: !counts}
+		return energy.Config{Shape: energy.ShapeSamples, NoCounter: !counts}
 	case s == AverageOnly || !counts:
 		return energy.Config{Shape: energy.ShapeAverage, NoCounter: true, Average: time.Second}
 	}
@@ -127,7 +127,7 @@ func (d *Device) facts(cfg energy.Config, fetch time.Duration, add func(int64, f
 			})
 		}
 	}
-	if cfg.Shape != energy.ShapeSteps {
+	if cfg.Shape != energy.ShapeSamples {
 		return
 	}
 	for _, p := range d.Samples {

@@ -141,3 +141,17 @@ func TestUnplacedSteps(t *testing.T) {
 		}
 	}
 }
+
+// TestUnifiedCounterOnly: this recording begins with another process's work, whose draw is learnt as idle and must
+// soon be given up. With the counter alone its draw is so noisy that it was not.
+func TestUnifiedCounterOnly(t *testing.T) {
+	r := readDir(t, "../../../gpu/testdata/h100-unified")
+	got, _ := attribute(t, r, CounterOnly, 0)
+	shares, err := Coalitions(&r.Device, r.Traffic, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rms := RMS(shares, func(s *Share) float64 { return s.Phase }); rms > 0.05 {
+		t.Errorf("rms %.1f %%, want at most 5 %%", 100*rms)
+	}
+}

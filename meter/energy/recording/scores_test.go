@@ -2,6 +2,7 @@ package recording
 
 import (
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -9,11 +10,17 @@ import (
 )
 
 // TestScores prints how far the ledger is off on the real recordings, one line "score NAME VALUE" a figure.
-// The ablation test (meter/energy/ablation_test.go) runs it with one mechanism after the other switched off.
+// The ablation test (meter/energy/ablation_test.go) runs it with one mechanism after the other switched off, and
+// may name the only figures that it needs in SCORES_ONLY.
 func TestScores(t *testing.T) {
+	only := strings.Fields(os.Getenv("SCORES_ONLY"))
+	skip := func(of string) bool { return len(only) > 0 && !slices.Contains(only, of) }
 	for _, dir := range []string{"coalitions", "first", "even", "short", "unified"} {
 		r := readDir(t, "../../../gpu/testdata/h100-"+dir)
 		for _, in := range inputs {
+			if skip(dir + in.name) {
+				continue
+			}
 			shares, coverage := scoreShares(t, r, in)
 			var worst float64
 			for i := range shares {
@@ -24,7 +31,9 @@ func TestScores(t *testing.T) {
 			score(t, dir+in.name+"/coverage", 100*coverage)
 		}
 	}
-	scoreLone(t)
+	if !skip("alone-counter") {
+		scoreLone(t)
+	}
 }
 
 func score(t *testing.T, name string, v float64) {

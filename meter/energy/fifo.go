@@ -3,24 +3,24 @@ package energy
 // chunkLen is how many elements lie together.
 const chunkLen = 128
 
-// ring is a queue in chunks. It never moves an element, so that growing touches no more memory than what is
-// put in, and uses chunks again that have become empty: at its greatest length it allocates no more.
-type ring[T any] struct {
-	chunks     []*[chunkLen]T // those from gone on
+// fifo is a queue in chunks. It never moves an element, so growing touches no other memory, and it reuses empty
+// chunks, so that it stops allocating once it has reached its greatest length.
+type fifo[T any] struct {
+	chunks     []*[chunkLen]T // in use from index gone on
 	gone       int
-	head, tail uint64 // counted from the beginning of the first of them
+	head, tail uint64 // counted from the beginning of chunks[gone]
 	spare      []*[chunkLen]T
 }
 
-func (r *ring[T]) len() int { return int(r.tail - r.head) }
+func (r *fifo[T]) len() int { return int(r.tail - r.head) }
 
 // at returns the i-th oldest element.
-func (r *ring[T]) at(i int) *T {
+func (r *fifo[T]) at(i int) *T {
 	k := r.head + uint64(i)
 	return &r.chunks[r.gone+int(k/chunkLen)][k%chunkLen]
 }
 
-func (r *ring[T]) push(v T) {
+func (r *fifo[T]) push(v T) {
 	k := int(r.tail / chunkLen)
 	if r.gone+k == len(r.chunks) {
 		r.grow()
@@ -30,7 +30,7 @@ func (r *ring[T]) push(v T) {
 }
 
 // grow adds a chunk.
-func (r *ring[T]) grow() {
+func (r *fifo[T]) grow() {
 	if len(r.chunks) == cap(r.chunks) && 4*r.gone > len(r.chunks) {
 		r.chunks = r.chunks[:copy(r.chunks, r.chunks[r.gone:])]
 		r.gone = 0
@@ -43,7 +43,7 @@ func (r *ring[T]) grow() {
 	r.chunks = append(r.chunks, new([chunkLen]T))
 }
 
-func (r *ring[T]) pop() T {
+func (r *fifo[T]) pop() T {
 	v := r.chunks[r.gone][r.head]
 	if r.head++; r.head == chunkLen {
 		r.spare = append(r.spare, r.chunks[r.gone])

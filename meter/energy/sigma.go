@@ -40,7 +40,7 @@ func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
 
 // duringPrefillRel is the relative standard deviation of a decode step's cost while somebody prefills, around its
 // cost without: it may be cheaper or dearer, and cannot be measured apart from the prefill.
-const duringPrefillRel = 0.2
+const duringPrefillRel = 0.25
 
 // accuracy is the relative error of the source's scale over a request. Power samples without a counter have
 // nothing to be scaled to.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
 	"wattline/gpu/sources"
@@ -50,6 +51,7 @@ func flagDefaults() kong.Vars {
 		"max_metric_labels":   strconv.Itoa(metrics.MaxLabels),
 		"tasks":               prompt.TaskHelp(),
 		"query_label":         queries.DefaultLabel,
+		"usage_keys":          strings.Join(queries.UsageKeys(), ","),
 
 		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),
 		"max_conns": strconv.Itoa(limits.MaxConns), "max_requests": strconv.Itoa(limits.MaxRequests),
@@ -104,14 +106,19 @@ func readConfig(args []string) (*configFile, error) {
 	}
 	f := &configFile{path: path}
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // the byte order mark of some editors
-	if severalDocuments(text) {
+	var doc *ast.File
+	err = recoverYAML(func() (err error) { doc, err = parser.ParseBytes(text, 0); return err })
+	if err == nil && len(doc.Docs) > 1 && doc.Docs[1].Body != nil {
 		return nil, fmt.Errorf("the configuration file %s has several YAML documents: leave one, because only the first would be used", path)
 	}
-	if err := recoverYAML(func() error { return yaml.Unmarshal(text, &f.values) }); err != nil {
+	if err == nil {
+		err = recoverYAML(func() error { return yaml.Unmarshal(text, &f.values) })
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the configuration file %s is not valid YAML of the form key: value; correct %s", path, yamlErrorLine(err))
 	}
 	if _, ok := f.values["routes"]; ok {
-		if err := recoverYAML(func() (err error) { f.routes, err = readRoutes(text); return err }); err != nil {
+		if err := recoverYAML(func() (err error) { f.routes, err = readRoutes(doc); return err }); err != nil {
 			return nil, fmt.Errorf("routes in %s must be a list of {name, listen, upstream, gpus, labels}; correct %s", path, yamlErrorLine(err))
 		}
 		delete(f.values, "routes")
@@ -132,22 +139,8 @@ func recoverYAML(f func() error) (err error) {
 	return f()
 }
 
-// severalDocuments reports whether a second YAML document with content follows the first.
-func severalDocuments(text []byte) (several bool) {
-	_ = recoverYAML(func() error { // a syntax error is reported when the text is decoded
-		doc, err := parser.ParseBytes(text, 0)
-		several = err == nil && len(doc.Docs) > 1 && doc.Docs[1].Body != nil
-		return err
-	})
-	return several
-}
-
-// readRoutes decodes routes from the text of the whole file, so that errors name the right line.
-func readRoutes(text []byte) (routes []route, err error) {
-	doc, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, err
-	}
+// readRoutes decodes routes from the parsed file, so that errors name the line.
+func readRoutes(doc *ast.File) (routes []route, err error) {
 	at, err := yaml.PathString("$.routes")
 	if err != nil {
 		return nil, err

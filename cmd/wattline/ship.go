@@ -81,11 +81,10 @@ func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Ta
 	if target == nil {
 		return k, nil
 	}
-	outbox := &lateOutbox{store: r.store}
-	shipper := clickhouse.NewShipper(clickhouse.Config{Client: k.client, Outbox: outbox, Instance: r.instance, Log: a.log})
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():
+			shipper := clickhouse.NewShipper(clickhouse.Config{Client: k.client, Outbox: r.store.Store(), Instance: r.instance, Log: a.log})
 			_ = shipper.Run(ctx) // always nil
 		case <-ctx.Done():
 		}
@@ -93,22 +92,6 @@ func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Ta
 	conflict := &clickhouse.InstanceConflict{Client: k.client, Instance: r.instance, Since: time.Now(), MissingIDs: r.reader.MissingIDs, Log: a.log}
 	k.wg.Go(func() { conflict.Run(ctx) })
 	return k, nil
-}
-
-// lateOutbox is the outbox of a store that is open before the first call.
-type lateOutbox struct{ store *store.LazyStore }
-
-func (o *lateOutbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
-	return o.store.Store().NextBatch(ctx, maxRows)
-}
-func (o *lateOutbox) BeginSend(ctx context.Context, seq int64) error {
-	return o.store.Store().BeginSend(ctx, seq)
-}
-func (o *lateOutbox) ConfirmBatch(ctx context.Context, seq int64) error {
-	return o.store.Store().ConfirmBatch(ctx, seq)
-}
-func (o *lateOutbox) Waiting(ctx context.Context) (store.Waiting, error) {
-	return o.store.Store().Waiting(ctx)
 }
 
 // stop ends the background work and waits for it. Rows that are not shipped stay in the store.

@@ -8,6 +8,7 @@ import (
 	"wattline/sink"
 	"wattline/sink/metrics"
 	"wattline/sink/otlp"
+	"wattline/sink/store"
 	"wattline/sink/telemetry"
 )
 
@@ -67,28 +68,24 @@ const countTimeout = 500 * time.Millisecond
 
 // outbox counts the rows that wait to be shipped.
 func (r *rowSink) outbox() (metrics.Outbox, bool) {
-	st := r.store.Store()
-	if st == nil {
-		return metrics.Outbox{}, false // during an upgrade the old process still has it open
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
-	defer cancel()
-	w, err := st.Waiting(ctx)
-	if err != nil {
-		return metrics.Outbox{}, false
-	}
-	return metrics.Outbox{Rows: w.Rows, Oldest: w.Oldest}, true
+	w, ok := countIn(r.store, (*store.Store).Waiting)
+	return metrics.Outbox{Rows: w.Rows, Oldest: w.Oldest}, ok
 }
 
 // lost counts the rows that the store's size limit deleted before they were shipped.
 func (r *rowSink) lost() (int64, bool) {
-	st := r.store.Store()
+	return countIn(r.store, (*store.Store).Lost)
+}
+
+// countIn calls count on the store. It returns false if that fails, or if the store is not open yet during an upgrade.
+func countIn[T any](s *store.LazyStore, count func(*store.Store, context.Context) (T, error)) (n T, ok bool) {
+	st := s.Store()
 	if st == nil {
-		return 0, false
+		return n, false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
-	n, err := st.Lost(ctx)
+	n, err := count(st, ctx)
 	return n, err == nil
 }
 

@@ -17,7 +17,7 @@ import (
 
 type usageCmd struct {
 	engineFlags
-	By       string `help:"Group by: ${enum}." enum:"agent,session,model,user,label,day" default:"agent"`
+	By       string `help:"Group by: ${enum}." enum:"${usage_keys}" default:"agent"`
 	Since    string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01)." default:"7d"`
 	Currency string `help:"Currency of the price that serve was given, for the heading." placeholder:"NAME"`
 	JSON     bool   `help:"Print one JSON object per line." name:"json"`

@@ -32,10 +32,3 @@ func nullFloat(v sql.Null[float64]) string {
 	}
 	return table.Number(v.V)
 }
-
-func nullInt(v sql.Null[int64]) string {
-	if !v.Valid {
-		return table.Absent
-	}
-	return strconv.FormatInt(v.V, 10)
-}

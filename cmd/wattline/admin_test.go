@@ -19,8 +19,8 @@ import (
 	"wattline/proxy/stub"
 )
 
-// stubUpstream serves a stub until its stop is called, or the test ends.
-func stubUpstream(t *testing.T, cfg stub.Config) (url string, stop func()) {
+// stubUpstream serves a stub until stop is called or the test ends.
+func stubUpstream(t testing.TB, cfg stub.Config) (url string, stop func()) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,7 +42,7 @@ func stubUpstream(t *testing.T, cfg stub.Config) (url string, stop func()) {
 	return "http://" + ln.Addr().String(), stop
 }
 
-// get asks an address and returns status and body.
+// get sends a request and returns status and body.
 func get(t *testing.T, method, url, host string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
@@ -64,8 +64,7 @@ func get(t *testing.T, method, url, host string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// TestAdminListener: health, readiness that follows the upstream, rows; and the data listener has none of
-// these paths for itself.
+// TestAdminListener: health, readiness of the upstream, and rows. On the data listener these paths are the upstream's.
 func TestAdminListener(t *testing.T) {
 	t.Parallel()
 	url, stop := stubUpstream(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
@@ -78,9 +77,9 @@ func TestAdminListener(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		ids = append(ids, r.id)
-		w.row(t, r.id) // which waits until it is there: it comes behind the reply
+		w.row(t, r.id) // waits for the row, which comes after the reply
 	}
-	for until := time.Now().Add(patience); ; { // so does the end of what is in flight
+	for until := time.Now().Add(patience); ; { // the end of a request in flight also comes after its reply
 		_, body := get(t, "GET", w.admin+"/api/inflight", "")
 		if strings.TrimSpace(body) == "[]" {
 			break
@@ -119,7 +118,7 @@ func TestAdminListener(t *testing.T) {
 		t.Errorf("/healthz on the data listener is the upstream's: %d %s", status, body)
 	}
 
-	stop() // the upstream goes
+	stop()
 	if status, body := get(t, "GET", w.admin+"/readyz", ""); status != 503 || !strings.Contains(body, url) {
 		t.Errorf("/readyz without an upstream: %d %s", status, body)
 	}
@@ -128,7 +127,7 @@ func TestAdminListener(t *testing.T) {
 	}
 }
 
-// TestInflight: what runs now, in its phase, and gone when it is over.
+// TestInflight: a request in flight is listed with its phase until it ends.
 func TestInflight(t *testing.T) {
 	t.Parallel()
 	url, _ := stubUpstream(t, stub.Config{HeaderDelay: 20 * time.Millisecond, FirstToken: 40 * time.Millisecond, TokenGap: 20 * time.Millisecond})

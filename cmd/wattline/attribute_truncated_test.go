@@ -11,8 +11,7 @@ import (
 	"wattline/gpu"
 )
 
-// TestAttributeTruncatedRecording: one that was cut short, at any byte, is attributed up to there: what remains of
-// its last lines is no line, and no number.
+// TestAttributeTruncatedRecording: a recording that was cut at any byte is attributed without its incomplete last lines.
 func TestAttributeTruncatedRecording(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"counter.csv", "ring.csv", "requests.jsonl"} {

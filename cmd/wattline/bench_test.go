@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,8 +18,8 @@ import (
 	"wattline/replay/proxies"
 )
 
-// TestBenchProxies runs the whole comparison at a fiftieth of its size: every load with every contender
-// that is installed. Its numbers mean nothing; that they are there, and that nothing failed, does.
+// TestBenchProxies runs the whole comparison at a fiftieth of its size, with every load and every installed proxy. It
+// checks that there are numbers and no failures, not what the numbers are.
 func TestBenchProxies(t *testing.T) {
 	dir := t.TempDir()
 	var out, errs bytes.Buffer
@@ -61,19 +60,13 @@ func TestBenchProxies(t *testing.T) {
 	}
 }
 
-// TestBenchCompare: an upstream whose latency is known, directly and through a wattline that bench starts.
+// TestBenchCompare measures an upstream with known latency, directly and through a wattline that bench starts.
 func TestBenchCompare(t *testing.T) {
 	t.Parallel()
-	up := stub.New(stub.Config{Slots: 8, FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go up.Serve(ln)
-	defer up.Close()
+	upstream, _ := stubUpstream(t, stub.Config{Slots: 8, FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{
-		"bench", "--upstream", "http://" + ln.Addr().String(), "--rounds", "2", "--concurrency", "1,2", "--requests", "1", "--max-tokens", "8", "--gpu", "none", "--json",
+		"bench", "--upstream", upstream, "--rounds", "2", "--concurrency", "1,2", "--requests", "1", "--max-tokens", "8", "--gpu", "none", "--json",
 	}, &out, &errs)
 	if code != exitOK {
 		t.Fatalf("exit code %d: %s", code, errs.String())
@@ -94,18 +87,12 @@ func TestBenchCompare(t *testing.T) {
 	}
 }
 
-// TestBenchCleanup: however bench ends while the wattline that it started is held, that one goes too.
+// TestBenchCleanup: when bench ends, by any signal, the wattline that it started and suspended also ends.
 func TestBenchCleanup(t *testing.T) {
 	t.Parallel()
-	up := stub.New(stub.Config{Slots: 8, FirstToken: time.Millisecond, TokenGap: 2 * time.Millisecond})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go up.Serve(ln)
-	defer up.Close()
+	upstream, _ := stubUpstream(t, stub.Config{Slots: 8, FirstToken: time.Millisecond, TokenGap: 2 * time.Millisecond})
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
-		cmd := command(t, "bench", "--upstream", "http://"+ln.Addr().String(), "--concurrency", "1", "--max-tokens", "50", "--gpu", "none")
+		cmd := command(t, "bench", "--upstream", upstream, "--concurrency", "1", "--max-tokens", "50", "--gpu", "none")
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
 		if err := cmd.Start(); err != nil {
@@ -125,7 +112,7 @@ func TestBenchCleanup(t *testing.T) {
 		}
 		_ = cmd.Wait() // looked at below
 		if held == 0 {
-			t.Fatalf("its wattline is never held:\n%s", errs.String())
+			t.Fatalf("its wattline is never suspended:\n%s", errs.String())
 		}
 		for until := time.Now().Add(patience); processState(held) != ""; {
 			if time.Now().After(until) {
@@ -141,7 +128,7 @@ func TestBenchCleanup(t *testing.T) {
 	}
 }
 
-// processState is the letter of /proc for a process, "" for one that is gone or only waits to be collected.
+// processState returns a process's state letter of /proc, or "" if it has ended or is a zombie.
 func processState(pid int) string {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

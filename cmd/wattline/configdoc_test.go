@@ -87,7 +87,7 @@ func configDocument(t *testing.T) string {
 	return b.String()
 }
 
-// wrapped is the flag's help as comment lines.
+// wrapped returns the flag's help as comment lines.
 func wrapped(f *kong.Flag) string {
 	words := strings.Fields(f.Help)
 	if len(f.Envs) > 0 {
@@ -105,7 +105,7 @@ func wrapped(f *kong.Flag) string {
 	return strings.Join(append(lines, line), "\n")
 }
 
-// yamlDefault is the flag's default as YAML.
+// yamlDefault returns the flag's default as YAML.
 func yamlDefault(f *kong.Flag) string {
 	switch {
 	case !f.HasDefault || f.Default == "":

@@ -24,14 +24,14 @@ import (
 	"wattline/sink/telemetry"
 )
 
-// keeping is a store that keeps what it is given.
-type keeping struct {
+// memoryStore keeps rows in memory.
+type memoryStore struct {
 	mu      sync.Mutex
 	power   []*sink.Power
 	settled []*meter.Record
 }
 
-func (k *keeping) Write(_ context.Context, rows *sink.Rows) error {
+func (k *memoryStore) Write(_ context.Context, rows *sink.Rows) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.power = append(k.power, rows.Power...)
@@ -39,22 +39,22 @@ func (k *keeping) Write(_ context.Context, rows *sink.Rows) error {
 	return nil
 }
 
-// watchedCard is serve's power with one simulated card whose faults a test sets, its rows and its /metrics.
-type watchedCard struct {
+// faultyGPU is serve's energy pipeline with one simulated GPU that a test can make fail, with its rows and /metrics.
+type faultyGPU struct {
 	*energyPipeline
 	clock gpu.Clock
 	queue *sink.Queue
 	card  *sim.Source
-	store *keeping
+	store *memoryStore
 	page  fasthttp.RequestHandler
 	tel   *telemetry.Telemetry
 }
 
-func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
+func newFaultyGPU(t *testing.T, faults *sim.Faults) *faultyGPU {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	clock := gpu.NewClock()
-	c := &watchedCard{card: sim.New(sim.Config{Clock: clock, Faults: faults}), store: &keeping{}}
+	c := &faultyGPU{card: sim.New(sim.Config{Clock: clock, Faults: faults}), store: &memoryStore{}}
 	tel, err := telemetry.Open(t.Context(), &telemetry.Config{Prometheus: true, Instance: "test", Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -74,16 +74,16 @@ func newWatchedCard(t *testing.T, faults *sim.Faults) *watchedCard {
 	return c
 }
 
-// scraped is what Prometheus would be told now.
-func (c *watchedCard) scraped() string {
+// scraped returns the page /metrics.
+func (c *faultyGPU) scraped() string {
 	var ctx fasthttp.RequestCtx
 	ctx.Request.SetRequestURI("/metrics")
 	c.page(&ctx)
 	return string(ctx.Response.Body())
 }
 
-// request plays one request of four seconds from now on.
-func (c *watchedCard) request(seq uint64, id string) {
+// request simulates a request of four seconds.
+func (c *faultyGPU) request(seq uint64, id string) {
 	o := c.Observer(0)
 	step := func(e proxy.Event) {
 		e.Seq, e.At = seq, c.clock.Now()
@@ -100,13 +100,12 @@ func (c *watchedCard) request(seq uint64, id string) {
 	o.Done(seq, c.clock.Now(), &meter.Record{ID: id, Status: meter.Some(200), PromptTokens: meter.Some(900), OutputTokens: meter.Some(301)})
 }
 
-// TestDeviceLost: while a card does not answer its gauges are absent rather than old, it is
-// said to be unreadable, every second still has a row, without energy; a request that it was lost under is partial. When it
-// is back all is as before, and a request has its joules.
+// TestDeviceLost: while a GPU does not answer, its gauges are absent, its metric says unreadable, and its rows have no
+// energy; a request during the loss is partial. When it is back, a request is measured again.
 func TestDeviceLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		faults := sim.Healthy()
-		c := newWatchedCard(t, &faults)
+		c := newFaultyGPU(t, &faults)
 		begin := c.clock.Now()
 		c.card.SetFaults(func(f *sim.Faults) { f.LostFrom, f.LostTo = begin+20e9, begin+50e9 })
 		at := func(seconds int64) { time.Sleep(time.Duration(begin + seconds*1e9 - c.clock.Now())) }
@@ -155,8 +154,8 @@ func TestDeviceLost(t *testing.T) {
 	})
 }
 
-// check looks through the rows.
-func (c *watchedCard) check(t *testing.T, begin int64) {
+// check compares the stored rows with the faults.
+func (c *faultyGPU) check(t *testing.T, begin int64) {
 	t.Helper()
 	missing := 0
 	for i, p := range c.store.power {

@@ -15,8 +15,7 @@ import (
 	"wattline/sink/queries"
 )
 
-// Every wattline command that a document or an alert names is one that wattline takes, with its flags, and
-// every ready-made query there is.
+// Every wattline command in a document or an alert parses, and every ready-made query that it names exists.
 func TestDocumentedCommandsParse(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	n, names := 0, commandNames(t)
@@ -51,7 +50,7 @@ func TestDocumentedCommandsParse(t *testing.T) {
 	}
 }
 
-// commandsIn finds `wattline COMMAND ...` in code, without comments, pipes and what a reader has to fill in.
+// commandsIn finds `wattline COMMAND ...` in code, and removes comments, pipes and placeholders.
 func commandsIn(text string, names []string) (out []string) {
 	for _, m := range regexp.MustCompile("(?m)(?:^[# ]*|^ExecStart=/usr/local/bin/|`|\\$\\()(wattline [a-z][^`\n]*)").FindAllStringSubmatch(text, -1) {
 		command := m[1]
@@ -59,14 +58,14 @@ func commandsIn(text string, names []string) (out []string) {
 			command, _, _ = strings.Cut(command, end)
 		}
 		command = strings.NewReplacer(" ...", "", "[", "", "]", "", ",", "").Replace(command)
-		if len(strings.Fields(command)) > 1 && slices.Contains(names, strings.Fields(command)[1]) { // else it is a sentence
+		if len(strings.Fields(command)) > 1 && slices.Contains(names, strings.Fields(command)[1]) { // otherwise it is prose
 			out = append(out, strings.TrimSpace(command))
 		}
 	}
 	return out
 }
 
-// commandNames are the commands that wattline --help lists.
+// commandNames returns the commands that wattline --help lists.
 func commandNames(t *testing.T) (names []string) {
 	t.Helper()
 	parser, err := kong.New(&cli{}, kong.Name("wattline"), flagDefaults())

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,14 +13,14 @@ import (
 	"wattline/sink/store"
 )
 
-// TestEnergyEndToEnd: a simulated card, a real llama-server, requests alone, together and
-// unstreamed. Every row gets its joules and says that they are simulated, the ledger balances to the
-// microjoule, and what was recorded meanwhile gives the same joules offline.
+// TestEnergyEndToEnd: a simulated GPU, a real llama-server, requests alone, concurrent and unstreamed. Every row gets
+// its joules and says that they are simulated, the ledger balances to the microjoule, and the recording gives the same
+// joules offline.
 func TestEnergyEndToEnd(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "recording")
 	up := llamatest.Start(t, "-c", "131072")
-	tokens := llamatest.Tokens(t, up, 200*time.Millisecond, 400) // longer than the card's power can be told apart in
+	tokens := llamatest.Tokens(t, up, 200*time.Millisecond, 400) // longer than the time resolution of the GPU's power
 	w := serve(t, up.URL(), "--gpu", "sim", "--record", dir, "--price-per-kwh", "0.3")
 	w.awaitQuiet(t, 4)
 	stream := map[string]any{
@@ -48,12 +47,7 @@ func TestEnergyEndToEnd(t *testing.T) {
 	if r := w.post(t.Context(), "/tokenize", map[string]any{"content": "ba"}); r.err != nil {
 		t.Error(r.err)
 	}
-	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-w.waited; err != nil {
-		t.Errorf("wattline ended with %v", err)
-	}
+	w.stop(t)
 	offline := attributedRows(t, dir)
 	rows := w.stored(t, 100)
 	for _, id := range ids {
@@ -84,7 +78,7 @@ func TestEnergyEndToEnd(t *testing.T) {
 	}
 }
 
-// awaitQuiet waits until so many seconds of power are stored: the idle draw is learnt from quiet ones.
+// awaitQuiet waits until so many seconds of power are stored. The idle draw is learnt while nothing runs.
 func (w *wattlineProcess) awaitQuiet(t *testing.T, seconds int) {
 	t.Helper()
 	r, err := store.OpenReader(t.Context(), w.store)
@@ -103,7 +97,7 @@ func (w *wattlineProcess) awaitQuiet(t *testing.T, seconds int) {
 	}
 }
 
-// saysSimulated demands that output made with the simulated card says so.
+// saysSimulated checks that the output says that the joules are simulated.
 func saysSimulated(t *testing.T, store, id string) {
 	t.Helper()
 	for _, args := range [][]string{{"requests", "--store", store}, {"requests", id, "--store", store}, {"usage", "--store", store}} {
@@ -113,8 +107,8 @@ func saysSimulated(t *testing.T, store, id string) {
 	}
 }
 
-// sameJoules demands that a row got the same joules in line and from the recording, to the microjoule: the
-// same ledger was fed the same.
+// sameJoules checks that a row has the same joules in line and from the recording, to the microjoule, because both have
+// the same ledger and input.
 func sameJoules(t *testing.T, id string, rec, off *meter.Record) {
 	t.Helper()
 	if off == nil {
@@ -136,7 +130,7 @@ func sameJoules(t *testing.T, id string, rec, off *meter.Record) {
 	}
 }
 
-// attributedRows runs `wattline attribute --json` and returns its requests by tag, which is the row's id.
+// attributedRows runs `wattline attribute --json` and returns its requests by tag, which is the row's ID.
 func attributedRows(t *testing.T, dir string) map[string]*meter.Record {
 	t.Helper()
 	rows := map[string]*meter.Record{}

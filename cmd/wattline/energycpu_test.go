@@ -13,8 +13,8 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// powercap is a tree like the kernel's, in which a package draws a steady power until the test ends. A machine
-// that stands still stops its counter too, which then leaps: stall is the longest pause between two writes so far.
+// powercap makes a folder like the kernel's, with a package of constant power until the test ends. If the machine
+// pauses, the counter pauses too and then jumps; stall returns the longest pause between two writes so far.
 func powercap(t *testing.T, watts int64) (root string, stall func() time.Duration) {
 	t.Helper()
 	root = t.TempDir()
@@ -33,7 +33,7 @@ func powercap(t *testing.T, watts int64) (root string, stall func() time.Duratio
 		t.Fatal(err)
 	}
 	quit, done := make(chan struct{}), make(chan struct{})
-	go func() { // until the test ends, which waits
+	go func() { // ends with the test, which waits for it
 		defer close(done)
 		defer f.Close()
 		begin, tick := time.Now(), time.NewTicker(time.Millisecond)
@@ -58,9 +58,9 @@ func powercap(t *testing.T, watts int64) (root string, stall func() time.Duratio
 	return root, func() time.Duration { return time.Duration(longest.Load()) }
 }
 
-// TestCPUJoules: a real llama-server on the CPU of a machine whose package draws 60 W by a powercap tree. The
-// server's part by CPU time goes through the ledger to the requests, the rest is the host's, and all of it
-// balances; the row has no GPU joules and says where its energy comes from.
+// TestCPUJoules: a real llama-server on a CPU that draws 60 W by a powercap folder. The ledger divides the server's share
+// of the CPU time among the requests, the rest is the host's, and the ledger balances. The row has no GPU joules and
+// names its energy source.
 func TestCPUJoules(t *testing.T) {
 	t.Parallel()
 	const watts = 60
@@ -68,7 +68,7 @@ func TestCPUJoules(t *testing.T) {
 	tokens := llamatest.Tokens(t, up, time.Second, 400) // many steps of the counter
 	root, stall := powercap(t, watts)
 	w := serve(t, up.URL(), "--gpu", "auto", "--sys-root", root)
-	w.awaitQuiet(t, 3) // until the counter's pace is known, and what it counts while nothing runs
+	w.awaitQuiet(t, 3) // until the counter's period and the idle draw are known
 	machine, err := discover.New("/proc")
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestCPUJoules(t *testing.T) {
 	if r.err != nil || r.status != 200 {
 		t.Fatalf("status %d, %v", r.status, r.err)
 	}
-	w.terminate(t)
+	w.stop(t)
 	rec := w.stored(t, 100)[r.id]
 	if rec == nil {
 		t.Fatal("no row")
@@ -92,7 +92,7 @@ func TestCPUJoules(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatal("the machine does not tell its CPU time")
 	}
-	// The machine may have many cores that are busy for others, so that the server's part is small.
+	// Other processes may keep many cores busy, so that the server's share is small.
 	least := (float64(most)*(theirs-theirsBefore)/(all-allBefore) - float64(leap)) / 3
 	if !rec.CPUUj.Valid || rec.CPUUj.V <= 0 || float64(rec.CPUUj.V) < least || rec.CPUUj.V > most*11/10+leap {
 		t.Errorf("cpu_uj is %+v; the package drew %d uJ in %v, the server's part by CPU time is %.2f of %.2f s, the counter stood still for %v at most",

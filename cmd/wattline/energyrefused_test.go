@@ -14,7 +14,7 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// awaitInflight waits until the live requests are as wanted.
+// awaitInflight waits until the requests in flight satisfy the condition.
 func (w *wattlineProcess) awaitInflight(t *testing.T, what string, are func([]proxy.Inflight) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
@@ -33,24 +33,23 @@ func (w *wattlineProcess) awaitInflight(t *testing.T, what string, are func([]pr
 		case are(live):
 			return
 		case time.Now().After(deadline):
-			t.Fatalf("%s: the live requests are %+v", what, live)
+			t.Fatalf("%s: the requests in flight are %+v", what, live)
 		}
 	}
 }
 
-// TestRefusedAndQueuedEnergy: beside one that has the server's only slot, a stream whose client leaves in
-// the queue, and requests that the server turns away. None of them computes, so none has active joules; what is not
-// a request for work has none at all. In line and offline agree on everybody.
+// TestRefusedAndQueuedEnergy: while one request has the server's only slot, another client leaves the queue, and the
+// server refuses further requests. They do not compute, so they have no active joules. Rows in line and offline agree.
 func TestRefusedAndQueuedEnergy(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "recording")
 	w := serve(t, llamatest.Start(t, "-np", "1", "-c", "131072").URL(), "--gpu", "sim", "--record", dir)
-	w.awaitQuiet(t, 4) // until active and idle joules are told apart
+	w.awaitQuiet(t, 4) // until the idle draw is known
 	generate := map[string]any{"prompt": "ba ce di", "n_predict": 120_000, "ignore_eos": true, "stream": true}
 	post := func(ctx context.Context, path string, body any) (leave func()) {
 		ctx, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})
-		go func() { // until the client leaves
+		go func() { // ends when the client leaves
 			defer close(done)
 			w.post(ctx, path, body)
 		}()
@@ -82,10 +81,10 @@ func TestRefusedAndQueuedEnergy(t *testing.T) {
 		t.Fatalf("OPTIONS: %v, %v", resp, err)
 	}
 	queued()
-	w.awaitInflight(t, "after who queued has left", func(live []proxy.Inflight) bool { return len(live) == 1 })
+	w.awaitInflight(t, "after the queued client has left", func(live []proxy.Inflight) bool { return len(live) == 1 })
 	works()
 	w.awaitInflight(t, "at the end", func(live []proxy.Inflight) bool { return len(live) == 0 })
-	w.terminate(t)
+	w.stop(t)
 	offline := attributedRows(t, dir)
 	left := 0
 	for id, rec := range w.stored(t, 100) {

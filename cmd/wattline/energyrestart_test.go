@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,20 +15,9 @@ import (
 	"wattline/sink/attribution"
 )
 
-// terminate ends a wattline as a service manager does and waits for it.
-func (w *wattlineProcess) terminate(t *testing.T) {
-	t.Helper()
-	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-w.waited; err != nil {
-		t.Errorf("wattline ended with %v", err)
-	}
-}
-
-// TestRestartKeepsCoefficients: coefficients and idle draw are kept beside the store. The next wattline tells
-// active from idle joules from the first request on, writes into its recording what it began with, so that
-// attribute comes to the same, and `wattline gpu` shows them.
+// TestRestartKeepsCoefficients: coefficients and idle draw are stored beside the store. The next wattline separates active
+// from idle joules from its first request on, and records its initial state, so that attribute gets the same joules.
+// `wattline gpu` prints them.
 func TestRestartKeepsCoefficients(t *testing.T) {
 	t.Parallel()
 	up := llamatest.Start(t, "-c", "131072")
@@ -45,7 +33,7 @@ func TestRestartKeepsCoefficients(t *testing.T) {
 			t.Fatalf("status %d, %v", r.status, r.err)
 		}
 	}
-	w.terminate(t)
+	w.stop(t)
 	if got := answer(t, "gpu", "--gpu", "sim", "--look", "1s", "--store", file); !strings.Contains(got, "a decode step ") || !strings.Contains(got, "loaded and idle 11") {
 		t.Errorf("wattline gpu does not show what was learnt:\n%s", got)
 	}
@@ -56,7 +44,7 @@ func TestRestartKeepsCoefficients(t *testing.T) {
 	if r.err != nil || r.status != 200 {
 		t.Fatalf("status %d, %v", r.status, r.err)
 	}
-	w.terminate(t)
+	w.stop(t)
 	rec := w.stored(t, 100)[r.id]
 	if rec == nil || !rec.GPUActiveUj.Valid || !rec.GPUIdleUj.Valid {
 		t.Fatalf("the first request after a restart has the row %+v", rec)
@@ -71,13 +59,13 @@ func TestRestartKeepsCoefficients(t *testing.T) {
 	}
 }
 
-// TestServeCoalitions: the traffic that meter/energy/hardware sends on a real card, here for a pair
-// of requests and the simulated one: what serve records and what the client writes beside it make a
-// recording that attribute compares with measured shares. How far they are off means nothing here.
+// TestServeCoalitions sends the traffic of meter/energy/hardware for a pair of requests to the simulated GPU. serve's and
+// the client's files make a recording that attribute compares with measured shares. The size of the error means nothing
+// here.
 func TestServeCoalitions(t *testing.T) {
 	t.Parallel()
 	up := llamatest.Start(t, "-c", "131072")
-	tokens := llamatest.Tokens(t, up, 700*time.Millisecond, 300) // of W; slots are polled 60 ms behind the start of each request
+	tokens := llamatest.Tokens(t, up, 700*time.Millisecond, 300) // of W, longer than the 60 ms until slots are polled
 	dir := pairThrough(t, up.URL(), tokens)
 	rec, err := attribution.ReadRecording(dir, "")
 	if err != nil {
@@ -99,14 +87,14 @@ func TestServeCoalitions(t *testing.T) {
 		cmd := command(t, append([]string{"attribute", dir, "--coalitions"}, args...)...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
-		out, _ := cmd.Output() // exit status 3: the shares are off
+		out, _ := cmd.Output() // exit code 3, because the shares differ
 		if got := string(out); strings.Count(got, "\nWX ") != 2 || !strings.Contains(got, "rms: phase ") {
 			t.Errorf("attribute %v prints\n%s\n%s", args, got, stderr.String())
 		}
 	}
 }
 
-// pairThrough sends the pair's traffic through a wattline and returns what it recorded.
+// pairThrough sends the pair's traffic through a wattline and returns the folder of its recording.
 func pairThrough(t *testing.T, upstream string, tokens int) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "recording")
@@ -117,11 +105,11 @@ func pairThrough(t *testing.T, upstream string, tokens int) (dir string) {
 	if out, err := traffic.CombinedOutput(); err != nil {
 		t.Fatalf("traffic.py (it needs python3): %v\n%s", err, out)
 	}
-	w.terminate(t)
+	w.stop(t)
 	return dir
 }
 
-// TestSlotsReachTheRecording: a request that insists on a slot has it from its start.
+// TestRequestedSlot: a request with id_slot has that slot in the recording from its start.
 func TestRequestedSlot(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "recording")
@@ -132,7 +120,7 @@ func TestRequestedSlot(t *testing.T) {
 	if r := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 20, "id_slot": 2}); r.err != nil || r.status != 200 {
 		t.Fatalf("status %d, %v", r.status, r.err)
 	}
-	w.terminate(t)
+	w.stop(t)
 	rec, err := attribution.ReadRecording(dir, "")
 	if err != nil || len(rec.Traffic.Requests) != 2 {
 		t.Fatalf("%+v, %v", rec, err)

@@ -22,10 +22,9 @@ import (
 	"wattline/sink/clickhouse/chtest"
 )
 
-// flooded is `wattline serve` with a second source of rows, so many a second as the first line of its
-// standard input says, each settled a second later. A line "written" offers them to the store's queue, a line
-// "discarded" to a queue like it whose store throws them away; a line "end" is answered with what became
-// of them.
+// flooded is `wattline serve` with a second source of rows, each settled a second after it was offered. The first line
+// of standard input is their rate per second. Then "written" offers them to the store's queue, "discarded" to a queue
+// whose store discards them, and "end" prints a floodReport.
 func flooded() {
 	ctx := context.Background()
 	c, _, _, err := parse(os.Args[1:], os.Stdout, os.Stderr)
@@ -48,7 +47,7 @@ func flooded() {
 			}
 		}
 		rows := newFloodRows(rate)
-		queues := map[string]*sink.Queue{"written": s.rows.queue, "discarded": sink.New(sink.Config{Store: thrownAway{}, Observer: s.rows.telemetry})}
+		queues := map[string]*sink.Queue{"written": s.rows.queue, "discarded": sink.New(sink.Config{Store: discardStore{}, Observer: s.rows.telemetry})}
 		var f *flood
 		for in.Scan() {
 			if q := queues[in.Text()]; q != nil {
@@ -67,10 +66,10 @@ func fatal(err error) {
 	os.Exit(1)
 }
 
-// thrownAway is a store without a disk.
-type thrownAway struct{}
+// discardStore is a store that discards rows.
+type discardStore struct{}
 
-func (thrownAway) Write(context.Context, *sink.Rows) error { return nil }
+func (discardStore) Write(context.Context, *sink.Rows) error { return nil }
 
 // flood offers rows to a queue.
 type flood struct {
@@ -79,16 +78,16 @@ type flood struct {
 	done chan floodReport
 }
 
-// floodReport is what a flood did.
+// floodReport is the result of a flood.
 type floodReport struct {
 	Offered, Settled, Refused int
 	Seconds                   float64
 	Stats                     sink.Stats
 }
 
-// floodRows are the rows of a flood, made before it begins, so that making them takes nothing from the
-// traffic: what is left of the flood beside Offer and Settle is the store's writer. A row's place is used
-// again four seconds after it was offered: it is settled after one, and the queue holds less than two.
+// floodRows are the rows of a flood. They are made before it begins, so that only Offer, Settle and the store's writer
+// compete with the traffic. A row's memory is reused four seconds after it was offered: it is settled after one, and the
+// queue holds less than two seconds of rows.
 type floodRows struct{ pending, settled []meter.Record }
 
 func newFloodRows(rate int) *floodRows {
@@ -101,7 +100,7 @@ func newFloodRows(rate int) *floodRows {
 	return r
 }
 
-// at prepares the i-th row's place and returns the row as it is offered and as it is settled.
+// at returns the i-th row as it is offered and as it is settled.
 func (r *floodRows) at(i int, name string, at time.Time) (pending, settled *meter.Record) {
 	i %= len(r.pending)
 	return named(&r.pending[i], name, at), named(&r.settled[i], name, at)
@@ -126,7 +125,7 @@ func startFlood(q *sink.Queue, rows *floodRows, rate int) *flood {
 			case <-f.stop:
 				stopped = true
 			}
-			// By the clock, not by the ticks, of which a busy machine drops some.
+			// Computed from the clock, because a busy machine drops ticks.
 			for due := int(time.Since(began).Seconds() * float64(rate)); r.Offered < due; r.Offered++ {
 				at := began.Add(time.Duration(r.Offered) * time.Second / time.Duration(rate))
 				p, s := rows.at(r.Offered, "flood-"+strconv.FormatInt(at.UnixNano(), 36), at)
@@ -159,11 +158,10 @@ func (f *flood) end() floodReport {
 	return r
 }
 
-// TestSoakTTFTBesideWriter: streams through wattline in three kinds of phases, in turns: alone; beside
-// 5,000 rows a second that are made, offered and counted but thrown away; beside as many that the store's
-// writer writes. The writer keeps up, and the 99th percentile of the time to first token, which the client
-// takes, stays where it was: the middle of the phases with the writer lies within the band of those without,
-// of either kind. `make test` only asks whether the writer keeps up with a tenth.
+// TestSoakTTFTBesideWriter measures time to first token at the client in phases of three kinds, in turns: without other
+// rows; with 5,000 rows per second that are offered and discarded; with as many that the store writes. The writer must
+// keep up, and the median p99 of its phases must be within the range of the phases of each other kind. `make test` only
+// checks that the writer keeps up with a tenth of the rate.
 func TestSoakTTFTBesideWriter(t *testing.T) {
 	rate, rounds, length, clients := 500, 1, 1500*time.Millisecond, 8
 	soak := os.Getenv("WATTLINE_SOAK") != ""
@@ -191,7 +189,7 @@ func TestSoakTTFTBesideWriter(t *testing.T) {
 	}
 }
 
-// floodedProcess is a running `flooded`.
+// floodedProcess is a running process of flooded.
 type floodedProcess struct {
 	*wattlineProcess
 	rate int
@@ -223,8 +221,8 @@ func (f *floodedProcess) tell(t *testing.T, what any) {
 	}
 }
 
-// phase drives clients for so long beside rows of one kind. It returns the times to first token, in ms, and
-// what became of the rows.
+// phase runs clients with rows of one kind in the background. It returns the times to first token, in ms, and a line about
+// the rows.
 func (f *floodedProcess) phase(t *testing.T, kind string, clients int, length time.Duration) (ttft []float64, line string) {
 	t.Helper()
 	if kind == "alone" {
@@ -249,7 +247,7 @@ func percentile(values []float64, p float64) float64 {
 	return s[int(p*float64(len(s)-1))]
 }
 
-// timedUpstream is the stub in a process of its own: the first token after 20 ms, then nine at 10 ms.
+// timedUpstream starts the stub as a process: the first token after 20 ms, then nine at 10 ms.
 func timedUpstream(t *testing.T) string {
 	t.Helper()
 	cmd := command(t, "stub", "--header-delay", "2ms", "--first-token", "20ms", "--token-gap", "10ms", "--ping-interval=-1s", "--tokens", "10", "--slots", "64")
@@ -273,7 +271,7 @@ func end(cmd *exec.Cmd) {
 	_ = cmd.Wait() // "signal: killed"
 }
 
-// firstTokens drives clients for so long and returns the times to first token, in ms.
+// firstTokens runs clients and returns the times to first token, in ms.
 func firstTokens(t *testing.T, url string, clients int, length time.Duration) (all []float64) {
 	t.Helper()
 	until := time.Now().Add(length)

@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// FuzzConfigFile: whatever stands in a configuration file, reading it ends with settings or with one line
-// that names the file.
+// FuzzConfigFile: reading any configuration file gives settings or an error of one line that names the file.
 func FuzzConfigFile(f *testing.F) {
 	for _, s := range []string{
 		"listen: 127.0.0.1:0\nmax-requests: 5\n", "routes:\n  - {name: a, listen: \"127.0.0.1:0\", upstream: \"http://x\", gpus: [\"0\"], labels: {a: b}}\n",
@@ -39,7 +38,7 @@ func FuzzConfigFile(f *testing.F) {
 	})
 }
 
-// FuzzSince: a time that is read lies in the past or is a date that was written.
+// FuzzSince: the parsed time is in the past, or is a date in the input.
 func FuzzSince(f *testing.F) {
 	for _, s := range []string{"7d", "90m", "24h", "2026-11-01", "2026-11-01 10:00:00", "2026-11-01T10:00:00Z", "-1d", "NaNd", "Infd", "1e300d", "d", "", "1e-9d", "9999999h"} {
 		f.Add(s)

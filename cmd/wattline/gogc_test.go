@@ -14,7 +14,7 @@ func TestGOGC(t *testing.T) {
 	}
 }
 
-// TestAdaptiveGOGC: with a large heap collections come after half of it.
+// TestAdaptiveGOGC: a large heap may grow by half until the next collection.
 func TestAdaptiveGOGC(t *testing.T) {
 	t.Setenv("GOGC", "")
 	was := debug.SetGCPercent(100)
@@ -22,7 +22,7 @@ func TestAdaptiveGOGC(t *testing.T) {
 	adaptiveGOGC()
 	large := make([]byte, 64<<20)
 	percent := 0
-	for range 100 { // what follows a collection runs some time behind it
+	for range 100 { // a cleanup runs some time after its collection
 		runtime.GC()
 		percent = debug.SetGCPercent(minGOGC)
 		debug.SetGCPercent(percent)

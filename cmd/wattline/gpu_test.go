@@ -16,7 +16,7 @@ import (
 	"wattline/sink/attribution"
 )
 
-// runGPU runs the command in a bubble, until it ends or for the time given, and returns what it printed.
+// runGPU runs the command in a synctest bubble, at most for span, and returns what it printed.
 func runGPU(t *testing.T, c gpuCmd, span time.Duration) (out, problems string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -31,8 +31,7 @@ func runGPU(t *testing.T, c gpuCmd, span time.Duration) (out, problems string) {
 	return out, problems
 }
 
-// TestGPUPrints: the simulated card is shown with its channels, what was learnt of them, and that it is
-// simulated.
+// TestGPUPrints: the simulated GPU is printed with its channels, their learnt properties, and that it is simulated.
 func TestGPUPrints(t *testing.T) {
 	out, _ := runGPU(t, gpuCmd{GPU: "sim", Look: 25 * time.Second}, time.Minute)
 	for _, want := range []string{
@@ -45,7 +44,7 @@ func TestGPUPrints(t *testing.T) {
 	}
 }
 
-// TestGPULearnt: coefficients and idle draw that serve has kept, of the devices that are shown.
+// TestGPULearnt: coefficients and idle draw that serve has stored are printed, for the devices of this machine only.
 func TestGPULearnt(t *testing.T) {
 	dir := t.TempDir()
 	m, err := attribution.OpenMemory(filepath.Join(dir, attribution.MemoryFile))
@@ -77,7 +76,7 @@ func TestGPULearnt(t *testing.T) {
 	}
 }
 
-// TestGPUJSON: the same for machines, with null for what is not known.
+// TestGPUJSON: the report as JSON, with null for unknown values.
 func TestGPUJSON(t *testing.T) {
 	out, _ := runGPU(t, gpuCmd{GPU: "sim", Look: 5 * time.Second, JSON: true}, time.Minute)
 	var r struct {
@@ -105,7 +104,7 @@ func TestGPUJSON(t *testing.T) {
 	}
 }
 
-// TestGPUWatch: a line a second, and as JSON.
+// TestGPUWatch: one line per second, also as JSON.
 func TestGPUWatch(t *testing.T) {
 	out, _ := runGPU(t, gpuCmd{GPU: "sim", Watch: true}, 30*time.Second)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
@@ -135,7 +134,7 @@ func TestGPUWatch(t *testing.T) {
 	}
 }
 
-// TestGPUNone: a machine without devices is a sentence and a failure, not an empty list.
+// TestGPUNone: without devices the command fails and says what to do.
 func TestGPUNone(t *testing.T) {
 	c := gpuCmd{GPU: "none"}
 	err := c.Run(&app{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)})

@@ -51,7 +51,7 @@ func TestGuideHeadings(t *testing.T) {
 	}
 }
 
-// block is one of the guide's code blocks that are to be run.
+// block is a code block of the guide.
 type block struct {
 	line  int
 	needs string // a program that this machine may lack
@@ -78,7 +78,8 @@ func codeBlocks(text string) []block {
 	return out
 }
 
-// Every command of the guide runs, in order, in one folder, as it stands there; only times and repetitions are shortened.
+// TestGuideCodeBlocks runs every command of the guide, in order, in one folder. Only durations and repetitions are
+// reduced.
 func TestGuideCodeBlocks(t *testing.T) {
 	t.Parallel()
 	srv := llamatest.Start(t)
@@ -125,7 +126,7 @@ func TestGuideCodeBlocks(t *testing.T) {
 	}
 }
 
-// The wrappers under the guide's script names pass everything on.
+// TestGuideScripts: the scripts with the guide's names pass all arguments to wattline.
 func TestGuideScripts(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,9 +16,9 @@ import (
 	"wattline/sink/store"
 )
 
-// TestRandomKillsSoak: wattline under load, shipping to a real engine, is killed with -9 again
-// and again, 100 times with WATTLINE_SOAK set. Afterwards every row that was ever committed is in the
-// store and in ClickHouse exactly once, by id, and none is pending: what was not settled is partial.
+// TestRandomKillsSoak kills a wattline that serves requests and ships to a real ClickHouse engine, 4 times, or 100 times
+// with WATTLINE_SOAK. Afterwards every committed row is in the store and in ClickHouse exactly once, and none is
+// pending: rows that were not settled are partial.
 func TestRandomKillsSoak(t *testing.T) {
 	t.Parallel()
 	kills := 4
@@ -28,7 +27,7 @@ func TestRandomKillsSoak(t *testing.T) {
 	}
 	k := newKilled(t)
 	began := time.Now()
-	k.underLoad(t, func() { // until joules have become final and seconds of power are stored
+	k.underLoad(t, func() { // until energy is final and seconds of power are stored
 		for deadline := time.Now().Add(patience); len(k.ids(t, "SELECT id FROM requests WHERE energy_quality NOT IN ('pending', 'partial')")) == 0 || len(k.ids(t, "SELECT at FROM power")) < 3; <-time.After(100 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("no row becomes final")
@@ -54,14 +53,14 @@ func TestRandomKillsSoak(t *testing.T) {
 	t.Logf("inserts into ClickHouse met: %v", k.srv.Tried())
 }
 
-// killed is one installation that dies and is started again.
+// killed is an installation that is killed and started again.
 type killed struct {
 	engine   *chtest.Engine
 	srv      *chtest.Server
 	upstream string
 	path     string
 	args     []string
-	before   []string // by table: what was in the store before the last start
+	before   []string // by table: the rows before the last start, as FROM clause
 
 	answered, committed, rows, partial, batches, resent, power, ledger int
 }
@@ -71,7 +70,7 @@ func newKilled(t *testing.T) *killed {
 	engine := chtest.StartEngine(t, nil)
 	srv := chtest.NewServer(t, engine, chtest.Options{})
 	k := &killed{engine: engine, srv: srv, upstream: fastUpstream(t), path: filepath.Join(t.TempDir(), "wattline.db")}
-	srv.Plan(func(int) chtest.Fault { // answers that do not come, so that death finds wattline uncertain
+	srv.Plan(func(int) chtest.Fault { // with these faults a kill leaves batches whose fate is unknown
 		return chtest.Fault{Kind: []chtest.FaultKind{chtest.None, chtest.None, chtest.HangAfter, chtest.HangBefore, chtest.CutAfter, chtest.Late}[rand.IntN(6)], After: rand.N(300 * time.Millisecond)}
 	})
 	k.args = []string{"--store", k.path, "--gpu", "sim", "--keep-gaps", "1h", "--clickhouse", srv.DSN("wattline")}
@@ -81,22 +80,11 @@ func newKilled(t *testing.T) *killed {
 // fastUpstream answers at once, so that a short life has many rows.
 func fastUpstream(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := stub.New(stub.Config{HeaderDelay: -1, FirstToken: 5 * time.Millisecond, TokenGap: time.Millisecond, PingInterval: -1})
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }() // ends with Close
-	t.Cleanup(func() {
-		_ = srv.Close()
-		<-served
-	})
-	return "http://" + ln.Addr().String()
+	url, _ := stubUpstream(t, stub.Config{HeaderDelay: -1, FirstToken: 5 * time.Millisecond, TokenGap: time.Millisecond, PingInterval: -1})
+	return url
 }
 
-// atStart kills a wattline that may not have come to serve: while it opens the store, closes what the last
-// one left pending, or ships that.
+// atStart kills a wattline soon after its start, while it opens the store, finishes pending rows or ships them.
 func (k *killed) atStart(t *testing.T) {
 	t.Helper()
 	cmd := command(t, append([]string{"serve", "--upstream", k.upstream, "--listen", "127.0.0.1:0", "--admin", "off"}, k.args...)...)
@@ -108,7 +96,7 @@ func (k *killed) atStart(t *testing.T) {
 	_ = cmd.Wait() // "signal: killed"
 }
 
-// underLoad kills a wattline in the middle of its work, when life has ended, which begins as it serves.
+// underLoad starts a wattline with traffic, calls life, and kills it when life returns.
 func (k *killed) underLoad(t *testing.T, life func()) {
 	t.Helper()
 	w := serve(t, k.upstream, k.args...)
@@ -145,8 +133,8 @@ func (k *killed) underLoad(t *testing.T, life func()) {
 	}
 }
 
-// drain starts wattline once more, lets it ship everything from before, and stops it. That wattline writes
-// power and ledger rows of its own, of which the last do not ship.
+// drain starts wattline once more, waits until all earlier rows are shipped, and stops it. That wattline writes power and
+// ledger rows too, of which the last are not shipped.
 func (k *killed) drain(t *testing.T) {
 	t.Helper()
 	query := "SELECT id FROM requests WHERE ship_seq IS NULL"
@@ -168,7 +156,7 @@ func (k *killed) drain(t *testing.T) {
 		}
 		<-time.After(200 * time.Millisecond)
 	}
-	w.stopped(t)
+	w.stop(t)
 }
 
 // compare checks by id that what was in the store before the last start, and every request, is in

@@ -81,5 +81,5 @@ func TestOpenFilesLimit(t *testing.T) {
 		}
 	}
 	leave()
-	w.stopped(t)
+	w.stop(t)
 }

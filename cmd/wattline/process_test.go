@@ -47,14 +47,14 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// wattlineProcess is a `wattline serve` of its own.
+// wattlineProcess is a running `wattline serve`.
 type wattlineProcess struct {
 	cmd        *exec.Cmd
 	url, admin string
-	urls       []string // one a route; url is the first
+	urls       []string // of all routes; url is the first
 	store      string
 	waited     chan error
-	handedOver int // successors seen
+	handedOver int // upgrades seen
 
 	mu     sync.Mutex // guards stderr
 	stderr bytes.Buffer
@@ -65,7 +65,7 @@ var (
 	adminLine = regexp.MustCompile(`^wattline: admin (http://\S+); rows in (\S+);`)
 )
 
-// command is a wattline process to be started, with a home of its own.
+// command returns a wattline process to be started, with its own home folder.
 func command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
@@ -80,22 +80,22 @@ func command(t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// patience bounds what these tests wait for; nothing takes so long unless it hangs.
+// patience bounds every wait of these tests; only a hang takes so long.
 const patience = 5 * time.Minute
 
-// serve starts wattline in front of an upstream on free ports and waits until it says where it listens.
+// serve starts wattline in front of an upstream on free ports and waits until it has printed its addresses.
 func serve(t testing.TB, upstream string, args ...string) *wattlineProcess {
 	t.Helper()
 	return start(t, append([]string{"serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
 }
 
-// start runs a command that serves and waits until it says where it listens.
+// start runs a command that serves and waits until it has printed its addresses.
 func start(t testing.TB, args ...string) *wattlineProcess {
 	t.Helper()
 	return started(t, command(t, args...))
 }
 
-// started is start for a command that is made already.
+// started starts a prepared command and waits until it has printed its addresses.
 func started(t testing.TB, cmd *exec.Cmd) *wattlineProcess {
 	t.Helper()
 	w := &wattlineProcess{waited: make(chan error, 1), cmd: cmd}
@@ -113,7 +113,7 @@ func started(t testing.TB, cmd *exec.Cmd) *wattlineProcess {
 			w.mu.Lock()
 			w.stderr.WriteString(sc.Text() + "\n")
 			w.mu.Unlock()
-			if m := routeLine.FindStringSubmatch(sc.Text()); m != nil && w.admin == "" { // a successor says them anew
+			if m := routeLine.FindStringSubmatch(sc.Text()); m != nil && w.admin == "" { // after an upgrade the new process prints them again
 				w.urls = append(w.urls, m[1])
 				w.url = w.urls[0]
 			}
@@ -142,7 +142,7 @@ func started(t testing.TB, cmd *exec.Cmd) *wattlineProcess {
 	return w
 }
 
-// reply is what a client got.
+// reply is a reply as a client received it.
 type reply struct {
 	id     string
 	status int
@@ -178,8 +178,7 @@ func (w *wattlineProcess) postBy(ctx context.Context, client *http.Client, path 
 	return out
 }
 
-// row asks the admin API for one row. The API waits half a second for one that is on its way; a machine that
-// stands still for longer is asked again.
+// row reads a row from the admin API. The API waits half a second for a row that is not stored yet; row asks again.
 func (w *wattlineProcess) row(t *testing.T, id string) *meter.Record {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -196,7 +195,7 @@ func (w *wattlineProcess) row(t *testing.T, id string) *meter.Record {
 	}
 }
 
-// stored reads the rows as a user would, with `wattline requests --json`, whether or not serve runs.
+// stored reads rows with `wattline requests --json`.
 func (w *wattlineProcess) stored(t *testing.T, limit int) map[string]*meter.Record {
 	t.Helper()
 	cmd := command(t, "requests", "--store", w.store, "--json", "--limit", fmt.Sprint(limit))
@@ -217,7 +216,7 @@ func (w *wattlineProcess) stored(t *testing.T, limit int) map[string]*meter.Reco
 	return rows
 }
 
-// lastTimings finds the last timings object in a reply, streamed or not.
+// lastTimings returns the counts of the last timings object in a reply, streamed or not.
 func lastTimings(t *testing.T, body []byte) (promptN, cacheN, predictedN int64) {
 	t.Helper()
 	i := bytes.LastIndex(body, []byte(`"timings":`))

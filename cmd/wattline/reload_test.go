@@ -144,7 +144,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("stream %s is cut: %q, %v", id, rest, err)
 		}
 	}
-	w.stopped(t)
+	w.stop(t)
 	if strings.Contains(w.said(), "reloaded certificates") {
 		t.Error("a line at level info was written at level warn")
 	}

@@ -20,8 +20,8 @@ import (
 	"wattline/replay/replaytest"
 )
 
-// A run in front of a simulated card has everything that energy gives: gross, attributed and idle joules,
-// temperature, throttling and stalls looked at, and a curve in the report.
+// TestReplayWithEnergy: a run with a simulated GPU has total, attributed and idle energy, temperature, the checks of
+// throttling and stalls, and a power curve.
 func TestReplayWithEnergy(t *testing.T) {
 	t.Parallel()
 	up := llamatest.Start(t, "-c", "131072")
@@ -30,17 +30,17 @@ func TestReplayWithEnergy(t *testing.T) {
 	w.awaitQuiet(t, 3)
 	dir := filepath.Join(t.TempDir(), "run")
 	got := wattline(t, "replay", "--endpoint", w.url, "--prompt-sizes", "300", "--output-tokens", fmt.Sprint(tokens), "--requests", "4", "--out", dir)
-	if got.code != exitOK && got.code != exitInvalid { // a preempted server may be taken for a stall
+	if got.code != exitOK && got.code != exitInvalid { // a server without CPU time looks like a stall
 		t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
 	}
 	a, err := archive.Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The ring holds 2.4 s. A sampler that did not run for so long leaves seconds without energy and a hole in the curve, and
-	// the run has to say so instead.
+	// The buffer holds 2.4 s. If the sampler did not run for longer, seconds have no energy and the curve has a gap, which
+	// the run must report.
 	if i := slices.IndexFunc(a.Run.Power.Samples, func(s replay.Sample) bool { return !s.EnergyUj.Valid }); i >= 0 {
-		t.Logf("the machine stood still at %v", a.Run.Power.Samples[i].At)
+		t.Logf("the machine paused at %v", a.Run.Power.Samples[i].At)
 		if len(a.Run.Power.Curves) == 0 && checkState(a, "stalls") != replay.Skipped {
 			t.Errorf("without a curve stalls are %v", checkState(a, "stalls"))
 		}
@@ -69,7 +69,7 @@ func TestReplayWithEnergy(t *testing.T) {
 	}
 }
 
-// checkState is what a run's check says; "" where it has none of that name.
+// checkState returns the state of a run's check, or "" if there is none of that name.
 func checkState(a *archive.Archive, name string) replay.State {
 	for _, c := range a.Results.Checks {
 		if c.Name == name {
@@ -79,8 +79,7 @@ func checkState(a *archive.Archive, name string) replay.State {
 	return ""
 }
 
-// What /api/energy answers: rows with their tables' columns, empty lists where nothing measures, a
-// sentence for times that are none.
+// TestEnergyEndpoint: /api/energy has empty lists without power sources, and an error that explains invalid times.
 func TestEnergyEndpoint(t *testing.T) {
 	t.Parallel()
 	w := serve(t, llamatest.Start(t).URL())
@@ -122,8 +121,7 @@ func TestEnergyEndpoint(t *testing.T) {
 	}
 }
 
-// What the sampler calls a throttle's reason is what a run's check goes by: clocks held down as
-// configured are measured, heat is a fault.
+// TestThrottleReasons: the check of a run knows the sampler's throttle reasons. Configured limits pass, heat fails.
 func TestThrottleReasons(t *testing.T) {
 	for reason, want := range map[gpu.Throttle]replay.State{
 		gpu.ThrottlePowerCap: replay.Passed, gpu.ThrottleAppClocks: replay.Passed, gpu.ThrottleSyncBoost: replay.Passed, gpu.ThrottleDisplayClocks: replay.Passed,

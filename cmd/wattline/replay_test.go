@@ -28,7 +28,7 @@ import (
 	"wattline/replay/prompt"
 )
 
-// outcome of a wattline process.
+// ended is the result of a wattline process.
 type ended struct {
 	code           int
 	stdout, stderr string
@@ -61,7 +61,7 @@ func readResults(t *testing.T, path string) *replay.Results {
 	return r
 }
 
-// The quick grid on a real server through wattline: every request measured twice and the run believed.
+// TestReplayQuick: the quick grid on a real server through wattline. Every request is measured twice, and the run is valid.
 func TestReplayQuick(t *testing.T) {
 	t.Parallel()
 	srv := llamatest.Start(t)
@@ -104,7 +104,7 @@ func TestReplayQuick(t *testing.T) {
 	}
 }
 
-// tapped is a way to a server on which see is shown every request.
+// tapped starts a proxy to a server that calls see with every request.
 func tapped(t *testing.T, server string, see func(r *http.Request, body []byte)) string {
 	t.Helper()
 	target, err := url.Parse(server)
@@ -112,7 +112,7 @@ func tapped(t *testing.T, server string, see func(r *http.Request, body []byte))
 		t.Fatal(err)
 	}
 	forward := httputil.NewSingleHostReverseProxy(target)
-	forward.Transport = &http.Transport{DisableKeepAlives: true} // this server closes behind a stream
+	forward.Transport = &http.Transport{DisableKeepAlives: true} // llama-server closes the connection after a stream
 	tap := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil && r.Context().Err() == nil {
@@ -126,7 +126,7 @@ func tapped(t *testing.T, server string, see func(r *http.Request, body []byte))
 	return tap.URL
 }
 
-// The same seed sends the same bytes in the same order; nothing in between has to be believed for it.
+// TestReplayDeterminism: the same seed sends the same bytes in the same order.
 func TestReplayDeterminism(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -163,7 +163,8 @@ func TestReplayDeterminism(t *testing.T) {
 	}
 }
 
-// An open loop, a warm cache, several trials, and the whole grid, scaled to the server's context.
+// TestReplayOtherWorkloads: an open loop, a warm cache, natural lengths, the full grid and stress, scaled to the server's
+// context.
 func TestReplayOtherWorkloads(t *testing.T) {
 	t.Parallel()
 	srv := llamatest.Start(t)
@@ -195,8 +196,8 @@ func TestReplayOtherWorkloads(t *testing.T) {
 				t.Errorf("the full grid has %d cells", len(r.Cells))
 			}
 		case "stress":
-			// How many are kept in flight on a model that answers in milliseconds depends on the machine;
-			// the fidelity tests against the stub are strict about it.
+			// The number in flight depends on the machine, because the model answers in milliseconds. The fidelity tests with
+			// the stub check it exactly.
 			if r.Workload.Spec.Concurrency != 8 || r.Latency.MeanRequestsActive.V <= 1 {
 				t.Errorf("stress: %d in flight asked for, %g seen", r.Workload.Spec.Concurrency, r.Latency.MeanRequestsActive.V)
 			}
@@ -204,7 +205,7 @@ func TestReplayOtherWorkloads(t *testing.T) {
 	}
 }
 
-// Someone else's request during a run makes it invalid: only a proxy in line can know.
+// TestReplayOtherTraffic: requests of another client make a run invalid.
 func TestReplayOtherTraffic(t *testing.T) {
 	t.Parallel()
 	srv := llamatest.Start(t)
@@ -226,12 +227,12 @@ func TestReplayOtherTraffic(t *testing.T) {
 	}
 }
 
-// Ctrl-C keeps what was measured.
+// TestReplayInterrupted: after Ctrl-C the results so far are written and printed.
 func TestReplayInterrupted(t *testing.T) {
 	t.Parallel()
 	measured := make(chan struct{}, 1)
 	url := tapped(t, llamatest.Start(t).URL(), func(r *http.Request, _ []byte) {
-		if strings.Contains(r.Header.Get("X-Request-Id"), "-m-0-0-3") { // so three have been answered
+		if strings.Contains(r.Header.Get("X-Request-Id"), "-m-0-0-3") { // three requests have been answered
 			select {
 			case measured <- struct{}{}:
 			default:
@@ -248,7 +249,7 @@ func TestReplayInterrupted(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // its exit code is looked at
+		_ = cmd.Wait() // the exit code is checked below
 	}()
 	select {
 	case <-measured:
@@ -256,7 +257,7 @@ func TestReplayInterrupted(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("no request is measured")
 	}
-	for range 2 { // as with timeout -s INT, which sends it to its child and to its group
+	for range 2 { // like timeout -s INT, which signals its child and its process group
 		_ = cmd.Process.Signal(syscall.SIGINT)
 	}
 	<-ended
@@ -271,7 +272,7 @@ func TestReplayInterrupted(t *testing.T) {
 	}
 }
 
-// Bad input is a sentence and an exit code, and leaves an existing result alone.
+// TestReplayBadInput: wrong input gives one line and an exit code, and existing results are not overwritten.
 func TestReplayBadInput(t *testing.T) {
 	t.Parallel()
 	srv := llamatest.Start(t, "-np", "1", "-c", "256")
@@ -364,7 +365,7 @@ func TestCheckCommand(t *testing.T) {
 	}
 }
 
-// A report of two folders, in each form.
+// TestReportCommand: a report of two folders, in each format.
 func TestReportCommand(t *testing.T) {
 	t.Parallel()
 	srv := llamatest.Start(t)
@@ -396,7 +397,7 @@ func TestReportCommand(t *testing.T) {
 	}
 }
 
-// The demo's whole way: server, wattline, rows, the quick benchmark with its report and page.
+// TestDemo: the whole demo with --exit: server, wattline, rows, the quick benchmark with its report and page.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

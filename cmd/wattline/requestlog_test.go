@@ -11,8 +11,8 @@ import (
 	"wattline/meter"
 )
 
-// Lines about requests name them: at level info those that went wrong, at level debug all. What an
-// upstream said of an error, which can quote the request, is in no line.
+// TestRequestLog: the log has a line with the ID of each failed request, at level debug of each request. The upstream's
+// error message is not logged, because it can quote the request.
 func TestRequestLog(t *testing.T) {
 	t.Parallel()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -22,7 +22,7 @@ func TestRequestLog(t *testing.T) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			_, _ = io.WriteString(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n")
 			_ = http.NewResponseController(w).Flush()
-			panic(http.ErrAbortHandler) // cuts the connection
+			panic(http.ErrAbortHandler) // aborts the connection
 		case strings.Contains(string(body), "dear diary"):
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusBadRequest)
@@ -42,12 +42,12 @@ func TestRequestLog(t *testing.T) {
 			for _, text := range []string{"break off", "dear diary", "hello"} {
 				w.post(t.Context(), "/v1/chat/completions", map[string]any{"messages": []any{map[string]any{"role": "user", "content": text}}})
 			}
-			w.stopped(t)
+			w.stop(t)
 			rows, told := w.stored(t, 10), map[meter.Outcome]string{}
 			for line := range strings.Lines(w.said()) {
 				var l struct{ Msg, ID, Outcome, Route string }
 				if json.Unmarshal([]byte(line), &l) != nil || l.ID == "" {
-					continue // the start-up lines, and lines about no request
+					continue // a line that is not about a request
 				}
 				rec := rows[l.ID]
 				if rec == nil || string(rec.Outcome) != l.Outcome || l.Route != "default" {

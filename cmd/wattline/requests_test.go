@@ -19,7 +19,7 @@ import (
 	"wattline/sink/store"
 )
 
-// measured is a streamed request of which everything is known.
+// measured returns the row of a streamed request with all columns.
 func measured(id string, at time.Time) *meter.Record {
 	s := meter.Some
 	return &meter.Record{
@@ -33,7 +33,7 @@ func measured(id string, at time.Time) *meter.Record {
 	}
 }
 
-// unmetered is a request of which only the beginning is known.
+// unmetered returns the row of a request that failed before anything was measured.
 func unmetered(id string, at time.Time) *meter.Record {
 	return &meter.Record{ID: id, StartedAt: at, Instance: "host", Method: "GET", Path: "/health", Outcome: meter.UpstreamError, Status: meter.Some(502), EnergyQuality: meter.EnergyUnavailable}
 }
@@ -54,11 +54,11 @@ func storeOf(t *testing.T, rows sink.Rows) string {
 	return path
 }
 
-// output runs the program and returns what it printed, failing unless it exits with code.
+// output runs the program in this process and returns what it printed. It fails unless the exit code is code.
 func output(t *testing.T, code int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // one that should have refused would serve for ever
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // serve would run for ever if it did not refuse
 	defer cancel()
 	if got := run(ctx, args, &out, &errs); got != code {
 		t.Fatalf("wattline %s: exit %d, want %d\n%s%s", strings.Join(args, " "), got, code, out.String(), errs.String())
@@ -130,7 +130,7 @@ func TestWaterfall(t *testing.T) {
 	}
 }
 
-// A phase whose place, a sum of differences, reaches a little beyond the request is drawn up to its end.
+// TestWaterfallClipping: a phase that is computed to end after the request is drawn up to the request's end.
 func TestWaterfallClipping(t *testing.T) {
 	at := time.Now()
 	streamed, whole := measured("0199-aaaa", at), measured("0199-bbbb", at)
@@ -169,7 +169,7 @@ func TestRequestsErrors(t *testing.T) {
 	}
 }
 
-// brokenOutput takes so many bytes and then fails, as a full disk does.
+// brokenOutput fails like a full disk after room bytes.
 type brokenOutput struct{ room int }
 
 func (b *brokenOutput) Write(p []byte) (int, error) {
@@ -179,7 +179,7 @@ func (b *brokenOutput) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A command whose results could not be written says so in one sentence and fails.
+// TestOutputErrors: a command fails if its output cannot be written.
 func TestOutputErrors(t *testing.T) {
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", time.Now())}})
 	for _, args := range [][]string{

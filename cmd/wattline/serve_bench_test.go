@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -21,9 +20,9 @@ import (
 	"wattline/sink/store"
 )
 
-// What a request costs a whole `wattline serve` of CPU time, with 64 tokens streamed and 16 requests in
-// flight: rows only, with a (simulated) card and its ledger, and shipping to ClickHouse besides. The
-// process's own clock tells, so others on the machine disturb it little. `-benchtime 5000x` is a good size.
+// BenchmarkServe measures the CPU time of `wattline serve` per request, with 64 streamed tokens and 16 requests in
+// flight: without energy, with a simulated GPU, and also shipping to ClickHouse. CPU time depends little on other load.
+// A good size is -benchtime 5000x.
 func BenchmarkServe(b *testing.B) {
 	for _, c := range []struct {
 		name string
@@ -53,7 +52,7 @@ func BenchmarkServe(b *testing.B) {
 			}
 			close(requests)
 			wg.Wait()
-			w.stopped(b)
+			w.stop(b)
 			cpu := w.cmd.ProcessState.UserTime() + w.cmd.ProcessState.SystemTime()
 			b.ReportMetric((cpu.Seconds()-before)*1e6/float64(b.N), "cpu-us/request")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
@@ -61,17 +60,11 @@ func BenchmarkServe(b *testing.B) {
 	}
 }
 
-// quickUpstream answers with 64 tokens, nearly at once.
+// quickUpstream answers with 64 tokens within 70 ms.
 func quickUpstream(tb testing.TB) string {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	srv := stub.New(stub.Config{FirstToken: 2 * time.Millisecond, HeaderDelay: time.Millisecond, TokenGap: time.Millisecond, Tokens: 64, Slots: 64, KeepAliveMax: 1 << 30})
-	go srv.Serve(ln)
-	tb.Cleanup(func() { _ = srv.Close() })
-	return "http://" + ln.Addr().String()
+	url, _ := stubUpstream(tb, stub.Config{FirstToken: 2 * time.Millisecond, HeaderDelay: time.Millisecond, TokenGap: time.Millisecond, Tokens: 64, Slots: 64, KeepAliveMax: 1 << 30})
+	return url
 }
 
 func engineServer(tb testing.TB) *chtest.Server {
@@ -79,7 +72,7 @@ func engineServer(tb testing.TB) *chtest.Server {
 	return chtest.NewServer(tb, chtest.StartEngine(tb, nil), chtest.Options{})
 }
 
-// cpuSeconds is the process's CPU time so far, by its own metrics.
+// cpuSeconds returns the process's CPU time so far, from its own metrics.
 func (w *wattlineProcess) cpuSeconds(tb testing.TB) (sum float64) {
 	tb.Helper()
 	_, page := w.get(tb, "/metrics")
@@ -93,8 +86,8 @@ func (w *wattlineProcess) cpuSeconds(tb testing.TB) (sum float64) {
 	return sum
 }
 
-// What a second of one device takes in the store and in ClickHouse: a row of table power and one of table
-// ledger, with the noise of real ones, a day of them, in one part of each table.
+// BenchmarkSamples measures the bytes of a second of one device in the store and in ClickHouse: a row of power and one of
+// ledger, for a day, with realistic noise.
 func BenchmarkSamples(b *testing.B) {
 	for b.Loop() {
 		const day = 86_400
@@ -139,7 +132,7 @@ func BenchmarkSamples(b *testing.B) {
 	}
 }
 
-// shipAll empties a store into ClickHouse.
+// shipAll ships all rows of a store to ClickHouse.
 func shipAll(tb testing.TB, s *store.Store, srv *chtest.Server) {
 	tb.Helper()
 	target, err := clickhouse.ParseDSN(srv.DSN("wattline"))
@@ -159,7 +152,7 @@ func shipAll(tb testing.TB, s *store.Store, srv *chtest.Server) {
 	}
 }
 
-// seconds are rows of a card that works half of its minutes, with the noise of a real one.
+// seconds returns the rows of a GPU that is busy in every second minute, with realistic noise.
 func seconds(r *rand.Rand, from, to int) *sink.Rows {
 	some := meter.Some
 	rows := &sink.Rows{}

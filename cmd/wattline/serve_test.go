@@ -16,7 +16,7 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// TestTokenCounts: every route, streamed and not, against the real llama-server.
+// TestTokenCounts: on every path, streamed and not, the row has the token counts of the real llama-server.
 func TestTokenCounts(t *testing.T) {
 	t.Parallel()
 	up := llamatest.Start(t)
@@ -31,7 +31,7 @@ func TestTokenCounts(t *testing.T) {
 		path string
 		body func(bool) map[string]any
 	}{{"/v1/chat/completions", chat}, {"/v1/completions", text}, {"/completion", text}} {
-		for _, stream := range []bool{true, false, true} { // the third finds its prompt cached
+		for _, stream := range []bool{true, false, true} { // the third has a cached prompt
 			t.Run(fmt.Sprintf("%s/%v", c.path, stream), func(t *testing.T) {
 				r := w.post(t.Context(), c.path, c.body(stream))
 				if r.err != nil || r.status != http.StatusOK {
@@ -58,7 +58,7 @@ func TestTokenCounts(t *testing.T) {
 				if stream != rec.TTFTUs.Valid {
 					t.Errorf("streamed %v, ttft_us %+v", stream, rec.TTFTUs)
 				}
-				// queue_us is null where the server was faster than wattline's stamp of P1.
+				// queue_us is null if the server was faster than wattline's timestamp P1.
 				if !rec.DecodeUs.Valid || !rec.PrefillUs.Valid {
 					t.Errorf("phases: prefill %+v, decode %+v", rec.PrefillUs, rec.DecodeUs)
 				}
@@ -67,7 +67,7 @@ func TestTokenCounts(t *testing.T) {
 	}
 }
 
-// TestPathWithoutTokens: the row is there, the token fields are null.
+// TestPathWithoutTokens: the row of such a path has null token columns.
 func TestPathWithoutTokens(t *testing.T) {
 	t.Parallel()
 	w := serve(t, llamatest.Start(t).URL())
@@ -80,7 +80,7 @@ func TestPathWithoutTokens(t *testing.T) {
 	}
 }
 
-// TestStopUnderLoad: SIGTERM while 20 streams are live; every one arrives whole, every row is there.
+// TestStopUnderLoad: SIGTERM while 20 streams are in flight. All arrive complete and have their rows.
 func TestStopUnderLoad(t *testing.T) {
 	t.Parallel()
 	const streams = 20

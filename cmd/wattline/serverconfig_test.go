@@ -19,7 +19,7 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// config is a row of table configs as a user reads it.
+// config is a row of table configs.
 type config struct {
 	ID       string  `json:"config_id"`
 	Upstream string  `json:"upstream"`
@@ -50,7 +50,7 @@ func (w *wattlineProcess) configs(t *testing.T) (out []config) {
 	return out
 }
 
-// rowWith sends requests until the row of one has a config_id that will do.
+// rowWith sends requests until a row has a config_id that satisfies the condition.
 func (w *wattlineProcess) rowWith(t *testing.T, good func(id string) bool) string {
 	t.Helper()
 	last := ""
@@ -67,10 +67,10 @@ func (w *wattlineProcess) rowWith(t *testing.T, good func(id string) bool) strin
 	return ""
 }
 
-func some(id string) bool { return id != "" }
+func nonEmpty(id string) bool { return id != "" }
 
-// again starts a server as one that was running was started, with more flags, and waits until it serves.
-func again(t *testing.T, url string, args []string) *exec.Cmd {
+// restartServer starts a llama-server with these arguments and waits until it serves.
+func restartServer(t *testing.T, url string, args []string) *exec.Cmd {
 	t.Helper()
 	bin, err := llama.Find(t.Context(), llama.Options{})
 	if err != nil {
@@ -96,7 +96,7 @@ func again(t *testing.T, url string, args []string) *exec.Cmd {
 	return nil
 }
 
-// argsOf are the arguments with which a llama-server was started.
+// argsOf returns the arguments of a running llama-server.
 func argsOf(t *testing.T, pid int) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
@@ -108,16 +108,16 @@ func argsOf(t *testing.T, pid int) []string {
 	return line[at+1:]
 }
 
-// TestServerConfigChanges: rows name the facts about a real server; started again as it was it has the same
-// config_id and no second row, with another context it has another one. A secret on its command line is nowhere.
+// TestServerConfigChanges: rows have the config_id of a real server. After a restart with the same arguments it is the
+// same, with another context size it is another one. A secret on the server's command line is stored nowhere.
 func TestServerConfigChanges(t *testing.T) {
 	t.Parallel()
 	const secret = "S3CRETofTheHub"
 	up := llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny", "-hft", secret)
 	w := serve(t, up.URL(), "--gpu", "sim")
-	first := w.rowWith(t, some)
+	first := w.rowWith(t, nonEmpty)
 	got := w.configs(t)
-	if len(got) == 1 && got[0].Limit == nil { // the card did not say its limit in the first 2 s: it is asked again after a minute
+	if len(got) == 1 && got[0].Limit == nil { // the GPU's limit was not known in the first 2 s; it is read again after a minute
 		first = w.rowWith(t, func(id string) bool { return id != "" && id != got[0].ID })
 		got = w.configs(t)[1:]
 	}
@@ -140,16 +140,16 @@ func TestServerConfigChanges(t *testing.T) {
 	if err := up.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	cmd := again(t, up.URL(), args)
-	w.rowWith(t, func(id string) bool { return id == "" }) // the other process was not asked yet
-	if id := w.rowWith(t, some); id != first {
+	cmd := restartServer(t, up.URL(), args)
+	w.rowWith(t, func(id string) bool { return id == "" }) // the new process was not asked yet
+	if id := w.rowWith(t, nonEmpty); id != first {
 		t.Errorf("the same server has config_id %s, not %s: %+v", id, first, w.configs(t))
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	again(t, up.URL(), append(args, "-c", "8192"))
+	restartServer(t, up.URL(), append(args, "-c", "8192"))
 	second := w.rowWith(t, func(id string) bool { return id != "" && id != first })
-	w.stopped(t)
+	w.stop(t)
 	if got = w.configs(t)[before:]; len(got) != 2 || got[1].ID != second || got[1].Context == nil || *got[1].Context != 4096 {
 		t.Errorf("%d rows: %+v", len(got), got)
 	}
@@ -167,12 +167,12 @@ func TestServerConfigChanges(t *testing.T) {
 	}
 }
 
-// TestServerConfigWithAPIKey: its /props is closed, its command line is not; the key is in no row.
+// TestServerConfigWithAPIKey: /props needs the key, but the command line can be read. The key is in no row.
 func TestServerConfigWithAPIKey(t *testing.T) {
 	t.Parallel()
 	up := llamatest.Start(t, "--api-key", "S3CRETkey")
 	w := serve(t, up.URL(), "--gpu", "none")
-	id := w.rowWith(t, some)
+	id := w.rowWith(t, nonEmpty)
 	got := w.configs(t)
 	if len(got) != 1 || got[0].ID != id || got[0].Build != nil || got[0].Context != nil || got[0].Flags == nil {
 		t.Fatalf("%+v", got)
@@ -182,14 +182,14 @@ func TestServerConfigWithAPIKey(t *testing.T) {
 	}
 }
 
-// TestServerConfigWithoutProps: what cannot be had is null, and that is no error.
+// TestServerConfigWithoutProps: unknown columns are null, and nothing is logged as an error.
 func TestServerConfigWithoutProps(t *testing.T) {
 	t.Parallel()
 	up := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(up.Close)
 	w := serve(t, up.URL, "--gpu", "none", "--log-level", "debug")
-	id := w.rowWith(t, some)
-	w.stopped(t)
+	id := w.rowWith(t, nonEmpty)
+	w.stop(t)
 	got := w.configs(t)
 	if len(got) != 1 || got[0].ID != id || got[0].Upstream != up.URL {
 		t.Fatalf("%+v", got)

@@ -12,8 +12,8 @@ import (
 	"wattline/sink/clickhouse/chtest"
 )
 
-// TestServeClickHouse: rows of real requests arrive in a real engine, once, and a question put to
-// both engines has one answer. The password is nowhere in what wattline prints.
+// TestServeClickHouse: rows of real requests arrive in a real engine once, and a query has the same result in both
+// engines. wattline does not print the password anywhere.
 func TestServeClickHouse(t *testing.T) {
 	engine := chtest.StartEngine(t, nil)
 	const password = "swordfish-4711"
@@ -73,11 +73,11 @@ func TestServeClickHouse(t *testing.T) {
 			t.Errorf("%s: exit %d, %s", statement, code, out)
 		}
 	}
-	w.tellsNo(t, password)
+	w.hidesSecret(t, password)
 }
 
-// tellsNo looks for a secret wherever others could: the log, the command line, the admin listener.
-func (w *wattlineProcess) tellsNo(t *testing.T, secret string) {
+// hidesSecret checks that a secret is not in the log, the command line or the admin listener's pages.
+func (w *wattlineProcess) hidesSecret(t *testing.T, secret string) {
 	t.Helper()
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", w.cmd.Process.Pid))
 	if err != nil {
@@ -94,7 +94,7 @@ func (w *wattlineProcess) tellsNo(t *testing.T, secret string) {
 	}
 }
 
-// TestPasswordOnCommandLine: before anything is opened, and without repeating it.
+// TestPasswordOnCommandLine: a password on the command line is an error, which does not repeat it.
 func TestPasswordOnCommandLine(t *testing.T) {
 	for _, args := range [][]string{
 		{"serve", "--admin", "off", "--clickhouse", "clickhouse://u:s3cret@127.0.0.1:1/db"},
@@ -109,7 +109,7 @@ func TestPasswordOnCommandLine(t *testing.T) {
 	}
 }
 
-// TestRetentionLimits: it would be taken for the default, or drop every row at once.
+// TestRetentionLimits: values that would keep no rows are errors.
 func TestRetentionLimits(t *testing.T) {
 	for _, flag := range []string{"--keep-requests=0s", "--keep-requests=-1h", "--keep-samples=-5m", "--keep-gaps=-1h", "--max-store-bytes=0", "--max-store-bytes=-1", "--max-store-bytes=1000"} {
 		name, _, _ := strings.Cut(flag, "=")
@@ -119,7 +119,7 @@ func TestRetentionLimits(t *testing.T) {
 	}
 }
 
-// answer runs a command and returns its stdout.
+// answer runs a command as a process and returns its standard output.
 func answer(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := command(t, args...)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// mounted makes cmd run in a mount namespace of its own, in which script has been run; $DISK is dir. Where
-// this user may not mount, the test is skipped.
+// mounted makes cmd run in its own mount namespace, after script, in which $DISK is dir. The test is skipped if this user
+// may not mount.
 func mounted(t *testing.T, cmd *exec.Cmd, dir, script string) *exec.Cmd {
 	t.Helper()
 	own := func(c *exec.Cmd) *exec.Cmd {
@@ -37,8 +37,8 @@ func mounted(t *testing.T, cmd *exec.Cmd, dir, script string) *exec.Cmd {
 	return own(inside)
 }
 
-// says waits until the process has written a text to its log.
-func (w *wattlineProcess) says(t *testing.T, text string) {
+// awaitLog waits until the process has logged a text.
+func (w *wattlineProcess) awaitLog(t *testing.T, text string) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !strings.Contains(w.said(), text) {
@@ -49,7 +49,7 @@ func (w *wattlineProcess) says(t *testing.T, text string) {
 	}
 }
 
-// answers posts n requests, each of which must be answered, and returns their ids.
+// answers sends n requests, checks that each is answered, and returns their IDs.
 func (w *wattlineProcess) answers(t *testing.T, n int) (ids []string) {
 	t.Helper()
 	for range n {
@@ -69,8 +69,8 @@ func (w *wattlineProcess) answers(t *testing.T, n int) (ids []string) {
 	return ids
 }
 
-// TestDiskFull: the store's disk fills up under traffic. Every request is answered, one
-// sentence says what is wrong, and when there is room again every row is stored.
+// TestDiskFull: the store's disk becomes full. Every request is still answered, the log says what to do, and every row
+// is stored once there is room.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -81,35 +81,35 @@ func TestDiskFull(t *testing.T) {
 		if ids = append(ids, w.answers(t, 10)...); len(ids) > 3000 {
 			t.Fatal("3000 rows did not fill the disk")
 		}
-		<-time.After(10 * time.Millisecond) // rows are written behind their replies
+		<-time.After(10 * time.Millisecond) // rows are written after their replies
 	}
 	before := len(ids)
 	ids = append(ids, w.answers(t, 100)...)
 	if err := os.Remove(fmt.Sprintf("/proc/%d/root%s/ballast", w.cmd.Process.Pid, dir)); err != nil {
 		t.Fatal(err)
 	}
-	w.says(t, "rows are being stored again")
+	w.awaitLog(t, "rows are being stored again")
 	for _, id := range ids {
 		w.row(t, id)
 	}
 	t.Logf("full after %d rows; %d requests were answered meanwhile; all %d rows are stored", before, len(ids)-before, len(ids))
-	w.stopped(t)
+	w.stop(t)
 }
 
-// TestDiskReadOnly: the disk of an existing store is read-only when wattline starts. It
-// serves all the same and says so; what was measured is stored once the disk can be written.
+// TestDiskReadOnly: the disk of an existing store is read-only when wattline starts. It serves and logs the problem; rows
+// are stored once the disk can be written.
 func TestDiskReadOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	args := []string{"serve", "--upstream", fastUpstream(t), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", filepath.Join(dir, "wattline.db"), "--gpu", "none"}
 	w := start(t, args...)
 	ids := w.answers(t, 3)
-	w.stopped(t)
+	w.stop(t)
 
 	w = started(t, mounted(t, command(t, args...), dir, `mount --bind "$DISK" "$DISK"; mount -o remount,ro,bind "$DISK"`))
-	w.says(t, "cannot write "+w.store+": make the file and its folder writable for this user, or point --store elsewhere")
+	w.awaitLog(t, "cannot write "+w.store+": make the file and its folder writable for this user, or point --store elsewhere")
 	ids = append(ids, w.answers(t, 50)...)
-	w.row(t, ids[0]) // what was there is still shown, while other rows wait
+	w.row(t, ids[0]) // stored rows are shown while new ones wait
 	if status, body := w.get(t, "/api/requests/"+ids[len(ids)-1]); status != http.StatusServiceUnavailable || !strings.Contains(body, "rows are waiting to be stored") {
 		t.Errorf("a row that waits: %d %s", status, body)
 	}
@@ -120,30 +120,30 @@ func TestDiskReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	w.says(t, "rows are being stored again")
+	w.awaitLog(t, "rows are being stored again")
 	for _, id := range ids {
 		w.row(t, id)
 	}
-	w.stopped(t)
+	w.stop(t)
 	if n := len(w.stored(t, 100)); n != len(ids) {
 		t.Errorf("%d of %d rows are stored", n, len(ids))
 	}
 }
 
-// TestStoreDamaged: the store's file rots under wattline, and the next start finds it.
+// TestStoreDamaged: the store's file is damaged while wattline runs, and the next start moves it aside.
 func TestStoreDamaged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "wattline.db")
 	w := serve(t, fastUpstream(t), "--store", path, "--gpu", "none")
 	w.answers(t, 300)
-	w.stopped(t)
+	w.stop(t)
 	w = serve(t, fastUpstream(t), "--store", path, "--gpu", "none")
 	rot := exec.CommandContext(t.Context(), "dd", "if=/dev/urandom", "of="+path, "bs=4096", "seek=2", "count=60", "conv=notrunc")
 	if out, err := rot.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	damaged := path + " is damaged or not a wattline store: move it and its -wal file aside and start again"
-	for deadline := time.Now().Add(patience); !strings.Contains(w.said(), damaged); { // which writes meet the damage is SQLite's to choose
+	for deadline := time.Now().Add(patience); !strings.Contains(w.said(), damaged); { // not every write touches a damaged page
 		w.answers(t, 50)
 		if time.Now().After(deadline) {
 			t.Fatal("nothing is said of the damage")
@@ -154,9 +154,9 @@ func TestStoreDamaged(t *testing.T) {
 	<-w.waited
 
 	w = serve(t, fastUpstream(t), "--store", path, "--gpu", "none")
-	w.says(t, "the store was damaged; it was moved aside and a new one begun")
+	w.awaitLog(t, "the store was damaged; it was moved aside and a new one begun")
 	for _, id := range w.answers(t, 20) {
 		w.row(t, id)
 	}
-	w.stopped(t)
+	w.stop(t)
 }

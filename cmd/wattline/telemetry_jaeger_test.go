@@ -21,9 +21,9 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// A real Jaeger v2 shows the waterfall of real requests: what its API returns is what the rows say, for
-// traces that came straight to it over gRPC and for those that came through the collector of compose.yaml,
-// over HTTP. `make jaeger` builds the Jaeger, which takes some minutes, and names it in WATTLINE_JAEGER.
+// TestJaegerShowsTheWaterfall: the API of a real Jaeger v2 returns the times and attributes of the rows, for traces sent
+// to it by gRPC and for traces sent by HTTP through the collector of compose.yaml. `make jaeger` builds Jaeger, which
+// takes some minutes, and sets WATTLINE_JAEGER.
 func TestJaegerShowsTheWaterfall(t *testing.T) {
 	binary := os.Getenv("WATTLINE_JAEGER")
 	if binary == "" {
@@ -40,9 +40,9 @@ func TestJaegerShowsTheWaterfall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			protocol := strings.ToLower(name[strings.LastIndexByte(name, ' ')+1:])
 			w := serve(t, llamatest.Start(t, "-np", "1", "--alias", "tiny-random-llama").URL(), "--gpu", "sim", "--instance", "desk", "--otlp-endpoint", "http://"+endpoint, "--otlp-protocol", protocol, "--otlp-signals", "traces")
-			w.awaitJoules(t, 500) // the card's idle draw has been learnt by then
+			w.awaitJoules(t, 500) // enough to learn the idle draw
 			realTraffic(t, w)
-			w.stopped(t)
+			w.stop(t)
 			for _, rec := range w.stored(t, 10) {
 				trace := askJaeger(t, page, rec.TraceID)
 				t.Logf("GET /api/traces/%s\n%s", rec.TraceID, trace.waterfall())
@@ -52,8 +52,8 @@ func TestJaegerShowsTheWaterfall(t *testing.T) {
 	}
 }
 
-// realTraffic is a long reply, one that waits for its slot, one whose client leaves, and one that the
-// server refuses.
+// realTraffic sends a long request, one that waits for its slot, one whose client leaves, and one that the server
+// refuses.
 func realTraffic(t *testing.T, w *wattlineProcess) {
 	t.Helper()
 	body := func(tokens int, words string) map[string]any {
@@ -81,7 +81,7 @@ func realTraffic(t *testing.T, w *wattlineProcess) {
 	}
 }
 
-// awaitJoules waits until the device has drawn so much.
+// awaitJoules waits until the device's counter has reached joules.
 func (w *wattlineProcess) awaitJoules(t *testing.T, joules float64) {
 	t.Helper()
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -95,8 +95,8 @@ func (w *wattlineProcess) awaitJoules(t *testing.T, joules float64) {
 	t.Fatalf("the device did not draw %g J in a minute", joules)
 }
 
-// runCollector starts Jaeger's binary, which is a build of the OpenTelemetry collector, with a
-// configuration file in which addresses are replaced, and waits until it listens on all of its own.
+// runCollector starts Jaeger's binary, a build of the OpenTelemetry collector, with a configuration file in which
+// addresses are replaced, and waits until it listens.
 func runCollector(t *testing.T, binary, config string, replaced map[string]string) {
 	t.Helper()
 	text, err := os.ReadFile(config)
@@ -140,7 +140,7 @@ func runCollector(t *testing.T, binary, config string, replaced map[string]strin
 	}
 }
 
-// freePort is an address that nobody listens on.
+// freePort returns a free loopback address.
 func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -151,7 +151,7 @@ func freePort(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// jaegerTrace is what Jaeger's API returns of one.
+// jaegerTrace is a trace in Jaeger's API.
 type jaegerTrace struct {
 	Spans     []jaegerSpan
 	Processes map[string]struct{ ServiceName string }
@@ -190,7 +190,7 @@ func (s *jaegerSpan) tag(key string) any {
 	return nil
 }
 
-// askJaeger asks for a trace until Jaeger has it whole: batches take a second.
+// askJaeger polls until Jaeger has a trace. Batches are sent once a second.
 func askJaeger(t *testing.T, page, id string) *jaegerTrace {
 	t.Helper()
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -218,7 +218,7 @@ func askJaeger(t *testing.T, page, id string) *jaegerTrace {
 	return nil
 }
 
-// waterfall writes the trace as Jaeger's page draws it.
+// waterfall draws the trace like Jaeger's page.
 func (j *jaegerTrace) waterfall() string {
 	var b strings.Builder
 	var zero, length int64
@@ -250,7 +250,7 @@ func (j *jaegerTrace) waterfall() string {
 	return b.String()
 }
 
-// compare holds the trace against the row.
+// compare compares the trace with the row.
 func (j *jaegerTrace) compare(t *testing.T, rec *meter.Record) {
 	t.Helper()
 	byName, byID := map[string]jaegerSpan{}, map[string]jaegerSpan{}

@@ -19,20 +19,14 @@ import (
 	"wattline/sink/telemetry"
 )
 
-// stubbed serves an upstream with short, known latencies.
+// stubbed starts an upstream with short, known latencies.
 func stubbed(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := stub.New(stub.Config{FirstToken: 30 * time.Millisecond, HeaderDelay: 5 * time.Millisecond, TokenGap: time.Millisecond, Tokens: 8})
-	go srv.Serve(ln)
-	t.Cleanup(func() { _ = srv.Close() })
-	return "http://" + ln.Addr().String()
+	url, _ := stubUpstream(t, stub.Config{FirstToken: 30 * time.Millisecond, HeaderDelay: 5 * time.Millisecond, TokenGap: time.Millisecond, Tokens: 8})
+	return url
 }
 
-// get reads a page of the admin listener.
+// get requests a page of the admin listener.
 func (w *wattlineProcess) get(t testing.TB, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get(w.admin + path)
@@ -47,8 +41,8 @@ func (w *wattlineProcess) get(t testing.TB, path string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-// stopped ends the process and waits for it.
-func (w *wattlineProcess) stopped(t testing.TB) {
+// stop sends SIGTERM and waits until the process has ended without an error.
+func (w *wattlineProcess) stop(t testing.TB) {
 	t.Helper()
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -69,7 +63,7 @@ func (w *wattlineProcess) said() string {
 	return w.stderr.String()
 }
 
-// summed adds up the series on a Prometheus page that a pattern matches.
+// summed returns the sum of the series on a Prometheus page that match a pattern.
 func summed(t *testing.T, page, series string) (sum float64) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`(?m)^`+series+` (\S+)$`).FindAllStringSubmatch(page, -1) {
@@ -82,8 +76,8 @@ func summed(t *testing.T, page, series string) (sum float64) {
 	return sum
 }
 
-// awaitPage scrapes until a metric's series add up to want, since a row comes behind the reply, and once more:
-// the first page to have it can be made while the rest of the row is being recorded.
+// awaitPage scrapes until the sum of a metric's series is want, because a row comes after its reply. It returns the next
+// page, because that one may have been written while other metrics of the row were not counted yet.
 func (w *wattlineProcess) awaitPage(t *testing.T, name string, want float64) string {
 	t.Helper()
 	deadline := time.After(patience)
@@ -108,7 +102,7 @@ func (w *wattlineProcess) awaitPage(t *testing.T, name string, want float64) str
 
 var chatBody = map[string]any{"messages": []any{map[string]any{"role": "user", "content": "hello"}}, "stream": true}
 
-// One process, one real collector: rows, traces, /metrics and pushed metrics tell of the same requests.
+// TestTelemetryMatchesRows: with a real collector, rows, traces, /metrics and pushed metrics have the same requests.
 func TestTelemetryMatchesRows(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []string{"grpc", "http"} {
@@ -123,7 +117,7 @@ func TestTelemetryMatchesRows(t *testing.T) {
 				}
 			}
 			page := w.awaitPage(t, "wattline_requests_total", n)
-			w.stopped(t)
+			w.stop(t)
 
 			var tokens int64
 			traces := map[string]bool{}
@@ -181,8 +175,8 @@ func TestTelemetryMatchesRows(t *testing.T) {
 	}
 }
 
-// A collector that is not there is said and counted, and the process stops in time with exit code 0. Neither
-// it nor a ClickHouse that is not there makes wattline unready.
+// TestCollectorMissing: without a collector the losses are logged and counted, and the process stops in time with exit
+// code 0. wattline is ready without the collector and without ClickHouse.
 func TestCollectorMissing(t *testing.T) {
 	t.Parallel()
 	nowhere := chtest.FreeAddr(t)
@@ -207,11 +201,11 @@ func TestCollectorMissing(t *testing.T) {
 		}
 	}
 	w.awaitPage(t, "wattline_otlp_waiting", 1)
-	w.says(t, "cannot be shipped")
+	w.awaitLog(t, "cannot be shipped")
 	if status, text := w.get(t, "/readyz"); status != http.StatusOK {
 		t.Errorf("without a collector and a ClickHouse /readyz says %d %s; stderr:\n%s", status, text, w.said())
 	}
-	w.stopped(t)
+	w.stop(t)
 	if text := w.said(); !strings.Contains(text, "traces do not arrive") || !strings.Contains(text, "did not take everything") {
 		t.Errorf("stderr does not say what was lost:\n%s", text)
 	}
@@ -231,7 +225,7 @@ func TestTelemetryFlags(t *testing.T) {
 	}
 }
 
-// At the most talkative level, with everything that can be wrong about a request, no secret is logged.
+// TestLogSecrets: at level debug, malformed requests do not put secrets into the log.
 func TestLogSecrets(t *testing.T) {
 	t.Parallel()
 	w := serve(t, stubbed(t), "--gpu", "none", "--log-level", "debug", "--log-format", "json")
@@ -253,21 +247,20 @@ func TestLogSecrets(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	w.stopped(t)
+	w.stop(t)
 	if text := w.said(); strings.Contains(text, "sk-secret") {
 		t.Errorf("a secret was logged:\n%s", text)
 	}
 }
 
-// Credentials for a collector come in OpenTelemetry's own variables. However malformed those are, what they
-// hold is not logged; that they are malformed is.
+// TestMalformedCredentials: malformed OTEL_ variables with credentials are logged, without their values.
 func TestMalformedCredentials(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer sk-secret")
 		t.Setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "Authorization=%zzsk-secret")
 		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:sk-secret@h:x/")
 		w := serve(t, stubbed(t), "--gpu", "none", "--otlp-endpoint", "http://127.0.0.1:1", "--otlp-protocol", protocol)
-		w.stopped(t)
+		w.stop(t)
 		text := w.said()
 		if strings.Contains(text, "sk-secret") {
 			t.Errorf("a secret was logged:\n%s", text)
@@ -280,7 +273,7 @@ func TestMalformedCredentials(t *testing.T) {
 	}
 }
 
-// Energy comes seconds behind the reply; the span waits for it and says what the row says.
+// TestSpanEnergy: the span waits for the energy, which is final seconds after the reply, and has the row's values.
 func TestSpanEnergy(t *testing.T) {
 	t.Parallel()
 	c := otlptest.Start(t)
@@ -292,7 +285,7 @@ func TestSpanEnergy(t *testing.T) {
 			t.Fatalf("status %d, %v: %s", r.status, r.err, r.body)
 		}
 	}
-	w.stopped(t)
+	w.stop(t)
 	rows := w.stored(t, 10)
 	byTrace := map[string]*meter.Record{}
 	for _, rec := range rows {

@@ -22,7 +22,7 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// children are the processes whose parent is pid.
+// children returns the child processes of pid.
 func children(t *testing.T, pid int) []int {
 	t.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -46,8 +46,8 @@ func children(t *testing.T, pid int) []int {
 	return out
 }
 
-// TestUpgradeUnderLoad: wattline is replaced while it serves short requests on kept and on new
-// connections and long streams. Nobody is refused, no stream is cut, every row is there once.
+// TestUpgradeUnderLoad replaces wattline while it serves short requests on reused and on new connections, and long
+// streams. No request is refused, no stream is truncated, and every row is stored once.
 func TestUpgradeUnderLoad(t *testing.T) {
 	t.Parallel()
 	up := llamatest.Start(t, "-np", "8", "-c", "262144", "--threads-http", "64")
@@ -114,9 +114,9 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	t.Logf("%d requests, %d streams over %d handovers: none refused, none cut, %d rows", len(ended), streams, handovers, len(rows))
 }
 
-// TestSystemdSockets: the unit's sockets are taken in its order, clients first, whatever the flags say,
-// and a notification says that wattline is ready. On SIGUSR2 the successor serves on the same sockets and
-// names itself as the unit's main process, without which systemd would end it with its predecessor.
+// TestSystemdSockets: wattline takes the unit's sockets in order, clients first, instead of the flags' addresses, and
+// notifies systemd that it is ready. On SIGUSR2 the new process serves on the same sockets and reports itself as the
+// unit's main process; otherwise systemd would stop it with the old one.
 func TestSystemdSockets(t *testing.T) {
 	t.Parallel()
 	var files []*os.File
@@ -140,7 +140,7 @@ func TestSystemdSockets(t *testing.T) {
 	}
 	defer notify.Close()
 	cmd := command(t, "serve", "--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:1", "--admin", "127.0.0.1:1")
-	// The shell's exec keeps the pid that LISTEN_PID must name.
+	// exec keeps the shell's process ID, which LISTEN_PID must be.
 	cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$; export LISTEN_PID; exec -a wattline "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/bash"
 	cmd.ExtraFiles = files
@@ -195,9 +195,9 @@ func TestSystemdSockets(t *testing.T) {
 	awaitEnd(t, successor)
 }
 
-// together starts n streams that ask for so many tokens each and returns when all are seen to produce at
-// once, with what they asked for. Where the machine is so fast, or this test so slow, that one is over before
-// that, all are waited for and started anew for twice as many. note gets each reply, done waits for them.
+// together starts n streams of so many tokens and returns once all of them produce tokens at the same time. If one ends
+// before, it waits for all and starts again with twice as many tokens; asked is the final number. note receives each
+// reply, done waits for them.
 func (w *wattlineProcess) together(t *testing.T, n, tokens int, note func(reply)) (asked int, done func()) {
 	t.Helper()
 	for {
@@ -223,7 +223,7 @@ func (w *wattlineProcess) together(t *testing.T, n, tokens int, note func(reply)
 	}
 }
 
-// awaitStreams waits until n chat streams of the serving process produce tokens; false when one was over first.
+// awaitStreams waits until n chat streams produce tokens. It returns false if one ends first.
 func (w *wattlineProcess) awaitStreams(t *testing.T, n int, over <-chan struct{}) bool {
 	t.Helper()
 	var live []proxy.Inflight
@@ -257,8 +257,8 @@ func (w *wattlineProcess) awaitStreams(t *testing.T, n int, over <-chan struct{}
 	return false
 }
 
-// awaitSuccessor waits until a process says that its successor serves, and returns that one's pid. The process
-// itself may be gone by then, if its streams were over sooner.
+// awaitSuccessor waits until a process logs that the new process serves, and returns the new process ID. The old process
+// may already have ended.
 func awaitSuccessor(t *testing.T, w *wattlineProcess) int {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
@@ -282,8 +282,8 @@ func awaitSuccessor(t *testing.T, w *wattlineProcess) int {
 
 var successorLine = regexp.MustCompile(`(?m)the new process serves.* pid=(\d+)`)
 
-// awaitEnd waits until a process that is not our child has ended: it is gone, or a zombie where whoever inherited it
-// (a container's first process) does not wait for its children.
+// awaitEnd waits until a process that is not our child has ended. It may remain a zombie if its new parent, the first
+// process of a container, does not wait for it.
 func awaitEnd(t *testing.T, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {

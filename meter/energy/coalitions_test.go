@@ -21,7 +21,7 @@ type member struct {
 func h100Like(unified bool) physics {
 	return physics{
 		unified: unified, read: 0.44, readPower: 1, token: 0.32, context: 0.045, ctxPower: 0.85,
-		prompt: 0.033, position: 0.0048, posPower: 1.1, beside: 0.9, saturate: 0.05, fullW: 450, droop: 0.03,
+		prompt: 0.033, position: 0.0048, posPower: 1.1, duringPrefill: 0.9, saturate: 0.05, fullW: 450, droop: 0.03,
 		idleW: 118, leak: 0.7, rise: 0.025, warm: 0.02,
 		promptRate: 7800, slowdown: 0.03, stepTime: 0.008, perSeq: 0.12, batch: 4096,
 	}
@@ -105,7 +105,7 @@ func phaseRMS(shares []recording.Share) float64 {
 	return recording.RMS(shares, func(s *recording.Share) float64 { return s.Phase })
 }
 
-func TestCoalitionsOfASimulatedH100(t *testing.T) {
+func TestSimulatedCoalitions(t *testing.T) {
 	sets := map[string]map[string]member{
 		"mixed":  {"W": {0, 300, 256, 0}, "X": {0.4, 8000, 32, 2}, "Y": {0.3, 1500, 384, 1}, "Z": {0.8, 3000, 128, 3}},
 		"short":  {"W": {0, 100, 64, 3}, "X": {0.05, 600, 16, 1}, "Y": {0.1, 2000, 40, 0}, "Z": {0.2, 200, 200, 2}},

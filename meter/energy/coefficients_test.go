@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// Saved coefficients are taken up where they were left, and an imported baseline tells active from idle
-// at once.
-func TestSavedKnowledgeIsTakenUp(t *testing.T) {
+// A ledger continues with saved coefficients, and an imported baseline divides active from idle energy at once.
+func TestSavedCoefficients(t *testing.T) {
 	text, err := json.Marshal(known())
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +43,7 @@ func TestSavedKnowledgeIsTakenUp(t *testing.T) {
 }
 
 // Learning from windows of known cost finds the coefficients, however they are mixed.
-func TestFitFindsCoefficients(t *testing.T) {
+func TestFit(t *testing.T) {
 	var f fit
 	f.start([unknowns]float64{440_000, 320_000, 37_000}, 0, 0)
 	want := [unknowns]float64{90_000, 200_000, 11_000}
@@ -63,9 +62,9 @@ func TestFitFindsCoefficients(t *testing.T) {
 	}
 }
 
-// One request at a time shows the sum of a step's and a token's cost only: its proportions stay those of
-// the prior, none becomes negative.
-func TestFitKeepsProportionsItCannotSee(t *testing.T) {
+// One request at a time shows only the sum of a step's and a token's cost: the proportions stay those of the prior,
+// and no coefficient becomes negative.
+func TestFitPrior(t *testing.T) {
 	var f fit
 	f.start([unknowns]float64{440_000, 320_000, 37_000}, 0, 0)
 	for range 50 {

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestTheIdleDrawMoves: a baseline of another day, or of a model that is no longer loaded, is given up for
-// what quiet windows show, sooner where that is less; a short or unsteady stray is not believed.
-func TestTheIdleDrawMoves(t *testing.T) {
+// TestIdleDrawChanges: a baseline from another day, or of a model that is no longer loaded, is replaced by what quiet
+// windows show, sooner if that is less. A short or unsteady deviation changes nothing.
+func TestIdleDrawChanges(t *testing.T) {
 	for name, c := range map[string]struct {
 		windows int
 		mw      func(k int) float64
@@ -31,8 +31,8 @@ func TestTheIdleDrawMoves(t *testing.T) {
 	}
 }
 
-// What was learnt from somebody else's work, or before a model was loaded, is given up.
-func TestBaselineIsGivenUp(t *testing.T) {
+// A baseline learnt from another process's work, or before a model was loaded, is replaced.
+func TestBaselineRelearnt(t *testing.T) {
 	rest := func(i *baselineLearner, n int, mw float64, soon bool) {
 		for range n {
 			i.window(mw, 0.25, false)

@@ -30,7 +30,7 @@ func TestUpstreamsOverLimit(t *testing.T) {
 	}
 }
 
-// More prefills than are remembered pass before the first window gets its energy: Stats counts the lost ones.
+// If more prefills pass than are remembered before the first window gets its energy, Stats counts the lost ones.
 func TestForgottenPrefills(t *testing.T) {
 	for _, n := range []int{maxPrefillSpans / 2, 2 * maxPrefillSpans} {
 		l := New(Config{})

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestProcessorLosesNothing(t *testing.T) {
+func TestProcessorConservation(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var p Processor
 	var in int64

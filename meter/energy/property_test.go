@@ -21,7 +21,7 @@ func (t *timeline) sort() {
 	slices.SortStableFunc(t.events, func(a, b Event) int { return int(a.At - b.At) })
 }
 
-func TestTwinsAreEqual(t *testing.T) {
+func TestIdenticalRequests(t *testing.T) {
 	for name, cfg := range shapes() {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(40) {
@@ -87,7 +87,7 @@ func TestSlotNeighbours(t *testing.T) {
 	}
 }
 
-func TestWhoDidNothingPaysNothingActive(t *testing.T) {
+func TestRequestWithoutWork(t *testing.T) {
 	for name, cfg := range shapes() {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(40) {
@@ -111,14 +111,14 @@ func TestWhoDidNothingPaysNothingActive(t *testing.T) {
 	}
 }
 
-// Several completions of one request sit in a slot each: beside others that is not seen here, and the result says so.
-func TestSeveralCompletionsAreEstimated(t *testing.T) {
-	for _, beside := range []bool{false, true} {
+// A request with several completions holds several slots at the server: with other requests its result is estimated.
+func TestSeveralCompletions(t *testing.T) {
+	for _, withOther := range []bool{false, true} {
 		l := New(Config{Frozen: true, Lag: 1, NoCounter: true, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
 		c := defaultCoefficients()
 		c.Decode, c.Prefill = 100, 100
 		l.AddUpstream(c, false)
-		for key := uint64(1); key == 1 || beside && key == 2; key++ {
+		for key := uint64(1); key == 1 || withOther && key == 2; key++ {
 			l.Event(Event{Kind: Arrive, Request: key, At: 1e9})
 			l.Event(Event{Kind: SlotStart, Request: key, At: 1e9})
 			l.Event(Event{Kind: FirstToken, Request: key, At: 1010 * ms})
@@ -137,18 +137,18 @@ func TestSeveralCompletionsAreEstimated(t *testing.T) {
 		l.Close(4e9)
 		for r, ok := l.Next(); ok; r, ok = l.Next() {
 			want := map[uint64]Quality{1: Measured, 2: Shared}[r.Request]
-			if beside && r.Request == 1 {
+			if withOther && r.Request == 1 {
 				want = Estimated
 			}
 			if r.Quality != want {
-				t.Errorf("beside others %v: request %d is %v, want %v", beside, r.Request, r.Quality, want)
+				t.Errorf("with others %v: request %d is %v, want %v", withOther, r.Request, r.Quality, want)
 			}
 		}
 	}
 }
 
-// A request that finds its whole prompt cached shares a pool with one that does not: all of it is the other's.
-func TestCachedPromptPaysNothing(t *testing.T) {
+// A request with a fully cached prompt shares a pool with another: the other pays for all of the pool.
+func TestCachedPrompt(t *testing.T) {
 	l := New(Config{NoCounter: true, Lag: 1, Baseline: Baseline{BaseMW: 100_000, Windows: 100}})
 	l.AddUpstream(Coefficients{}, false)
 	for key := uint64(1); key <= 2; key++ {
@@ -176,7 +176,7 @@ func TestCachedPromptPaysNothing(t *testing.T) {
 	}
 }
 
-func TestOrderWithinOneStampDoesNotMatter(t *testing.T) {
+func TestEventOrderWithinStamp(t *testing.T) {
 	for name, cfg := range shapes() {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(40) {
@@ -202,7 +202,7 @@ func TestOrderWithinOneStampDoesNotMatter(t *testing.T) {
 }
 
 // shuffleTies reorders the events of each stamp, a request's Arrive before and its End after its others:
-// an event of a request that is not in flight is not one.
+// an event of a request that is not in flight is ignored.
 func shuffleTies(r *rand.Rand, in []Event) []Event {
 	out := slices.Clone(in)
 	r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
@@ -235,8 +235,8 @@ func known() Coefficients {
 	return c
 }
 
-// With everything learnt frozen, what happens far away changes nothing.
-func TestFarAwayRequestChangesNothing(t *testing.T) {
+// Without learning, what happens at another time changes nothing.
+func TestDistantRequest(t *testing.T) {
 	cfg := Config{Frozen: true, Lag: 12e6, Baseline: Baseline{BaseMW: 100_000, Windows: 100}}
 	run := func(tl timeline) map[uint64]Result {
 		l := New(cfg)
@@ -283,7 +283,7 @@ func TestFarAwayRequestChangesNothing(t *testing.T) {
 	}
 }
 
-func TestBoundedMemoryWithManyLiveRequests(t *testing.T) {
+func TestMemoryBound(t *testing.T) {
 	const live = 5000
 	l := New(Config{})
 	l.AddUpstream(Coefficients{}, true)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// timeline is random traffic and the draw beside it. The draw has nothing to do with the traffic: what
-// must hold of a ledger holds of any input.
+// timeline is random traffic and random power, unrelated to each other: a ledger's properties must hold for any
+// input.
 type timeline struct {
 	events  []Event
 	power   [][2]int64 // at, mW
@@ -137,7 +137,7 @@ func shapes() map[string]Config {
 	}
 }
 
-// checkBalance fails unless the account is whole and no part of it negative that cannot be.
+// checkBalance fails unless the account is exact and the parts that cannot be negative are not.
 func checkBalance(t *testing.T, b Balance) {
 	t.Helper()
 	if sum := b.RequestsActive + b.RequestsIdle + b.Pools + b.Idle + b.Residual + b.Pending; sum != b.Counter {
@@ -150,7 +150,7 @@ func checkBalance(t *testing.T, b Balance) {
 	}
 }
 
-// checkAll feeds a timeline and checks everything that must hold of any.
+// checkAll feeds a timeline and checks all properties.
 func checkAll(t *testing.T, tl timeline, cfg Config) map[uint64]Result {
 	t.Helper()
 	l := twoUpstreams(cfg)
@@ -195,7 +195,7 @@ func checkAll(t *testing.T, tl timeline, cfg Config) map[uint64]Result {
 	return got
 }
 
-func TestConservationOverRandomTimelines(t *testing.T) {
+func TestConservation(t *testing.T) {
 	for name, cfg := range shapes() {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(60) {

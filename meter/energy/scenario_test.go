@@ -62,7 +62,7 @@ func near(t *testing.T, what string, haveUJ int64, wantJ, part float64) {
 }
 
 // Eight equal requests on four slots: the four that waited cost what the first four cost.
-func TestEqualWorkCostsAlikeWhetherOrNotItQueued(t *testing.T) {
+func TestQueuedRequest(t *testing.T) {
 	s := newScene(1, false)
 	var jobs []*job
 	for range 8 {
@@ -84,8 +84,8 @@ func TestEqualWorkCostsAlikeWhetherOrNotItQueued(t *testing.T) {
 	}
 }
 
-// A long prompt beside short requests pays for itself, and they pay what they would without it.
-func TestLongPromptPaysForItself(t *testing.T) {
+// A long prompt among short requests pays for its own work, and they pay what they would without it.
+func TestLongPrompt(t *testing.T) {
 	s := newScene(2, false)
 	neighbours := []*job{s.job(0, 1000, 512), s.job(0.7, 1000, 64), s.job(2, 1000, 128)}
 	long := s.job(1.1, 30_000, 64)
@@ -111,8 +111,8 @@ func TestUnstreamedReply(t *testing.T) {
 	near(t, "its neighbour", got[neighbour.key].TotalUJ, neighbour.trueJ(), 0.03)
 }
 
-// Tokens that a parser withholds were generated all the same.
-func TestWithheldTokensAreCharged(t *testing.T) {
+// Tokens that a parser withholds are charged too.
+func TestWithheldTokens(t *testing.T) {
 	s := newScene(4, true)
 	silent, loud := s.job(0, 800, 300), s.job(0.1, 800, 300)
 	silent.silent = true
@@ -126,8 +126,8 @@ func TestWithheldTokensAreCharged(t *testing.T) {
 	near(t, "the silent alone", got[lone.key].TotalUJ, lone.trueJ(), 0.02)
 }
 
-// The server finishes a prefill whose client has left, and it is that client's.
-func TestCancelledPrefillStaysChargeable(t *testing.T) {
+// The server finishes a prefill after its client has left; that request is charged for it.
+func TestCancelledPrefill(t *testing.T) {
 	s := newScene(5, true)
 	gone, stays := s.job(0, 20_000, 100), s.job(0.2, 500, 200)
 	gone.leave = 0.8
@@ -144,7 +144,7 @@ func TestCancelledPrefillStaysChargeable(t *testing.T) {
 	}
 }
 
-// Another process computes on the card, and the sampler says so: ours cost what they cost, or say so.
+// Another process computes on the card, and the sampler reports it: the request is contended, and its error small.
 func TestContendedDevice(t *testing.T) {
 	s := newScene(6, true)
 	alone := s.job(0, 1000, 256)
@@ -152,17 +152,17 @@ func TestContendedDevice(t *testing.T) {
 	s.foreignW, s.foreignJ = 150, 0
 	s.tell(energy.Event{Kind: energy.Contended, On: true}, s.now)
 	s.idle(1)
-	beside := s.job(0, 1000, 256)
-	s.play(beside)
+	ours := s.job(0, 1000, 256)
+	s.play(ours)
 	s.foreignW = 0
 	s.tell(energy.Event{Kind: energy.Contended}, s.now)
 	s.idle(1)
 	got := s.settle(t)
-	if q := got[beside.key].Quality; q != energy.IsContended {
+	if q := got[ours.key].Quality; q != energy.IsContended {
 		t.Errorf("it is called %v", q)
 	}
-	near(t, "ours", got[beside.key].TotalUJ, beside.trueJ(), 0.15)
-	near(t, "ours against itself alone", got[beside.key].TotalUJ, float64(got[alone.key].TotalUJ)/1e6, 0.15)
+	near(t, "ours", got[ours.key].TotalUJ, ours.trueJ(), 0.15)
+	near(t, "ours against itself alone", got[ours.key].TotalUJ, float64(got[alone.key].TotalUJ)/1e6, 0.15)
 }
 
 // A counter that starts again from zero: what was in flight is partial, what comes later is not.
@@ -202,9 +202,9 @@ func TestBaselineUnknown(t *testing.T) {
 	near(t, "the total", got.TotalUJ, j.trueJ(), 0.05)
 }
 
-// A counter that stands still for twenty seconds does not hold up the requests, and what it catches up
-// with is not given twice.
-func TestCounterThatStandsStill(t *testing.T) {
+// A counter that stands still for twenty seconds does not delay results, and what it shows later is not charged
+// twice.
+func TestStandingCounter(t *testing.T) {
 	s := newScene(9, true)
 	from := s.now
 	jobs := []*job{s.job(0.5, 1000, 256), s.job(6, 1000, 256), s.job(14, 1000, 256)}
@@ -225,7 +225,7 @@ func TestCounterThatStandsStill(t *testing.T) {
 }
 
 // Two servers compute on one card: each has its own batch and its own coefficients, and the card's idle
-// draw is shared by all who hold a slot of either.
+// draw is shared by all requests that hold a slot of either.
 func TestTwoServersOnOneCard(t *testing.T) {
 	small := h100Like(true)
 	small.token, small.read, small.idleW, small.leak = 0.2, 0.2, 0, 0 // the card idles once
@@ -258,9 +258,9 @@ func TestTwoServersOnOneCard(t *testing.T) {
 	}
 }
 
-// Prompts overlap without a break for longer than settle_max: the pool is closed on the way, each request
-// has parts in two, and all of it is still theirs.
-func TestPrefillsThatNeverPause(t *testing.T) {
+// Prompts overlap without a break for longer than SettleMax: the pool is closed in between, each request has parts
+// in two pools, and together they are charged with all of the energy.
+func TestUnbrokenPrefill(t *testing.T) {
 	s := newScene(12, true)
 	var jobs []*job
 	for k := range 7 {
@@ -282,8 +282,8 @@ func TestPrefillsThatNeverPause(t *testing.T) {
 	}
 }
 
-// The ring fails in the middle: the counter's steps take over.
-func TestRingThatFails(t *testing.T) {
+// The samples fail in the middle: the counter's steps are used instead.
+func TestFailingSamples(t *testing.T) {
 	s := newScene(13, true)
 	fails := s.now
 	s.idle(8)

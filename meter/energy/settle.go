@@ -58,8 +58,7 @@ func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 	more := w.uj - idle
 	switch {
 	case w.tail && more > 0:
-		own := min(more, l.maxTail())
-		more += l.chargeTail(own) - own
+		more = l.chargeTail(more)
 	case alloc.idle.learnt() && mw > alloc.idle.mw()*1.05+3*alloc.idle.SigmaMW:
 		// somebody else's work, or cool-down
 	default: // the idle draw's noise, or the idle draw is not known yet
@@ -78,23 +77,6 @@ func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 	if alloc.inFlight == 0 && !alloc.contended && w.t0 >= wait && !w.estimated && w.covered == w.t1-w.t0 {
 		alloc.idle.quiet(mw, w.t0 < wait+soonAfterWork)
 	}
-}
-
-// maxTail is the most energy that a tail window can have: with power samples, what its owners usually draw in
-// 40 ms. More is another process's work.
-func (l *Ledger) maxTail() int64 {
-	alloc := &l.allocator
-	if l.cfg.Shape != ShapeSamples || alloc.usualDecodeMW == 0 {
-		return math.MaxInt64
-	}
-	l.findOwners()
-	mw := alloc.decodeMW(len(alloc.tailOwners))
-	for _, i := range alloc.tailOwners {
-		if l.req(i).decodeUJ == 0 {
-			mw = alloc.prefillMW()
-		}
-	}
-	return int64(mw * 40e6 * 1e-6)
 }
 
 // settleBusyWindow settles a window in which somebody prefills or decodes.

@@ -45,7 +45,7 @@ func (s *cached) start(key uint64, slot int, cells float64) {
 	s.decoded[key] = cells
 }
 
-// step has everybody decode one token; it returns its cost.
+// step lets every request decode one token; it returns the cost.
 func (s *cached) step() float64 {
 	n := float64(len(s.decoded))
 	cells := s.left
@@ -77,9 +77,9 @@ func (s *cached) quiet(d int64) {
 	}
 }
 
-// One with many cells ends while another goes on reading them: each bears half of that, and the first is
-// final once they are cleared.
-func TestCellsThatStay(t *testing.T) {
+// A request with many cells ends while another goes on reading them: each pays half of that, and the first one's
+// result is final once they are cleared.
+func TestLeftoverCells(t *testing.T) {
 	for _, next := range []string{"nobody", "a new task"} {
 		t.Run(next, func(t *testing.T) {
 			c := oneCache()
@@ -128,8 +128,8 @@ func near(t *testing.T, what string, got, want float64) {
 	}
 }
 
-// Nobody's result waits longer than settle_max.
-func TestCellsThatStayLong(t *testing.T) {
+// No result waits longer than SettleMax.
+func TestLeftoverCellsExpiry(t *testing.T) {
 	c := oneCache()
 	s := newCached(Config{Frozen: true, SettleMax: 3 * time.Second}, c, c)
 	s.start(1, 0, 8000)
@@ -147,8 +147,8 @@ func TestCellsThatStayLong(t *testing.T) {
 	}
 }
 
-// Which of the three holds is learnt from one request that goes on alone behind another.
-func TestSharingIsLearnt(t *testing.T) {
+// What the slots share is learnt from one request that goes on alone after another has ended.
+func TestLearntSharing(t *testing.T) {
 	for name, split := range map[string]bool{"one cache": false, "split caches": true} {
 		t.Run(name, func(t *testing.T) {
 			c := defaultCoefficients()

@@ -37,8 +37,8 @@ func TestActiveSigma(t *testing.T) {
 	}
 }
 
-// What is drawn right after the last token is the request's: 40 ms at 200 W.
-func TestTailIsCharged(t *testing.T) {
+// The energy drawn just after the last token, 40 ms at 200 W, is charged to the request.
+func TestTail(t *testing.T) {
 	if r := lone(t); math.Abs(float64(r.ActiveUJ)-408e6) > 2e6 {
 		t.Errorf("%.1f J active, want 408 with the tail", float64(r.ActiveUJ)/1e6)
 	}

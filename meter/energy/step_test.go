@@ -32,9 +32,9 @@ func only(t *testing.T, l *Ledger, end int64) Result {
 	return r
 }
 
-// TestAStepThatIsPlaced: a counter that steps every 100 ms is looked at once a second, 10 or 90 ms after a step. Told
-// where the step was, the ledger finds the joules of a request; from the look alone it errs by 50 ms of work.
-func TestAStepThatIsPlaced(t *testing.T) {
+// TestPlacedStep: a counter that steps every 100 ms is read once a second, 10 or 90 ms after a step. If it knows when
+// the step was, the ledger finds a request's energy; else it errs by 50 ms of work.
+func TestPlacedStep(t *testing.T) {
 	work := busy{at(10.9), at(12.9)}
 	off := func(placed bool) float64 {
 		l := idle100(ShapeCounter)
@@ -68,9 +68,9 @@ func TestAStepThatIsPlaced(t *testing.T) {
 	}
 }
 
-// TestASlotSeenIdle: a client leaves during a prefill that the server goes on with for two seconds. How long that
-// takes is guessed far too long; that its slot is seen idle ends it, and what comes afterwards is nobody's.
-func TestASlotSeenIdle(t *testing.T) {
+// TestSlotSeenIdle: a client leaves during a prefill that the server continues for two seconds. The guess of its end
+// is far too late; seeing the slot idle ends the charge.
+func TestSlotSeenIdle(t *testing.T) {
 	work := busy{at(10), at(13)}
 	charged := func(seen bool) Result {
 		l := idle100(ShapeSamples)

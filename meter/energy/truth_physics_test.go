@@ -5,29 +5,29 @@ import (
 	"math/rand/v2"
 )
 
-// physics is a drawn card and model. Its energy is on purpose not of the ledger's form: it saturates, a
+// physics is a drawn card and model. Its energy differs from the ledger's model on purpose: it saturates, a
 // read of the weights by several runs of slots is cheaper than their sum, context costs a power of its
-// length, decoding beside a prefill is cheaper or dearer than alone, and everything droops as clocks
+// length, decoding during a prefill is cheaper or dearer than alone, and everything droops as clocks
 // fall under load. What is true of a request is its Shapley share of that game, found by enumerating
 // coalitions or sampling orders of arrival.
 type physics struct {
-	unified   bool
-	read      float64 // J per read of the weights
-	readPower float64 // reads cost read * runs^readPower
-	token     float64 // J per decoded token
-	context   float64 // J per decoded token at 1,000 tokens of context
-	ctxPower  float64
-	prompt    float64 // J per prompt token
-	position  float64 // J per prompt token at 1,000 tokens of position
-	posPower  float64
-	beside    float64 // factor on decode while a prompt is in the batch
-	saturate  float64 // largest relative loss of energy at full power
-	fullW     float64 // active power where half of that is reached
-	droop     float64 // relative loss of energy when hot from load
-	idleW     float64
-	leak      float64 // W per C
-	rise      float64 // C per W of the die, at once
-	warm      float64 // C per W of the board, in time
+	unified       bool
+	read          float64 // J per read of the weights
+	readPower     float64 // reads cost read * runs^readPower
+	token         float64 // J per decoded token
+	context       float64 // J per decoded token at 1,000 tokens of context
+	ctxPower      float64
+	prompt        float64 // J per prompt token
+	position      float64 // J per prompt token at 1,000 tokens of position
+	posPower      float64
+	duringPrefill float64 // factor on decode while a prompt is in the batch
+	saturate      float64 // largest relative loss of energy at full power
+	fullW         float64 // active power where half of that is reached
+	droop         float64 // relative loss of energy when hot from load
+	idleW         float64
+	leak          float64 // W per C
+	rise          float64 // C per W of the die, at once
+	warm          float64 // C per W of the board, in time
 
 	promptRate float64 // prompt tokens per second alone
 	slowdown   float64 // relative, per 1,000 tokens of position
@@ -44,7 +44,7 @@ func drawPhysics(r *rand.Rand) physics {
 		unified: r.IntN(2) == 0, read: 0.44 * size * u(0.7, 1.3), readPower: u(0.85, 1),
 		token: 0.32 * size * u(0.5, 1.5), context: 0.037 * u(0.5, 2), ctxPower: u(0.75, 1),
 		prompt: 0.034 * size * u(0.7, 1.4), position: 0.005 * u(0.5, 2), posPower: u(0.9, 1.15),
-		beside: u(0.7, 1.2), saturate: u(0, 0.12), fullW: u(300, 600), droop: u(0, 0.06),
+		duringPrefill: u(0.7, 1.2), saturate: u(0, 0.12), fullW: u(300, 600), droop: u(0, 0.06),
 		idleW: idle, leak: idle * u(0.002, 0.01), rise: u(0.01, 0.035), warm: u(0.02, 0.05),
 		promptRate: 7700 / size * u(0.7, 1.3), slowdown: u(0.02, 0.06),
 		stepTime: 0.008 * size * u(0.8, 1.25), perSeq: u(0.03, 0.12), batch: 512 << r.IntN(4),
@@ -62,11 +62,11 @@ type part struct {
 }
 
 // own is the energy of a part before anything is shared.
-func (p *physics) own(x *part, beside bool) float64 {
+func (p *physics) own(x *part, duringPrefill bool) float64 {
 	if x.decode {
 		e := p.token + p.context*math.Pow(x.context/1000, p.ctxPower)
-		if beside {
-			e *= p.beside
+		if duringPrefill {
+			e *= p.duringPrefill
 		}
 		return e
 	}
@@ -107,7 +107,7 @@ func (p *physics) energy(parts []part, in []bool, seconds float64, scratch []boo
 		}
 		read := p.read * math.Pow(runs, p.readPower)
 		if prompts {
-			read *= p.beside
+			read *= p.duringPrefill
 		}
 		e += read
 	}

@@ -26,7 +26,7 @@ type job struct {
 	silent            bool    // its tokens are withheld until the end (a parser's doing)
 	leave             float64 // s after arrival at which the client leaves; 0 never
 	left              bool
-	concurrent        int // most that held a slot beside it, itself included
+	concurrent        int // most requests that held a slot at the same time, itself included
 }
 
 func (j *job) trueJ() float64 { return j.activeJ + j.idleJ }
@@ -58,7 +58,7 @@ func (s *server) tell(e energy.Event, t float64) {
 	s.events = append(s.events, e)
 }
 
-// show tells an event that only a stream shows while it happens, to a client that is still there.
+// show sends an event that only a stream shows while it happens, if the client is still there.
 func (s *server) show(j *job, e energy.Event, t float64) {
 	if !j.late && !j.left {
 		s.tell(e, t)

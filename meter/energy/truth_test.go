@@ -27,7 +27,7 @@ type scored struct {
 	timeOff, tokenOff float64
 }
 
-// family plays mixes on one drawn card, one after the other, to one ledger, as a server's life is.
+// family plays mixes on one drawn card, one after the other, to one ledger.
 func family(seed uint64, n int, p profile) []scored {
 	r := rand.New(rand.NewPCG(seed, 77))
 	s := &server{p: drawPhysics(r), slots: 1 << r.IntN(6), rng: r}

@@ -8,7 +8,7 @@ import (
 	"wattline/meter/energy"
 )
 
-// Reading is one look at the device's counter and gauges. HasX false: X was not obtained.
+// Reading is one read of the device's counter and gauges. If HasX is false, X was not obtained.
 type Reading struct {
 	Before, After int64 // ns
 	Lo, Hi        int64 // the counter took its value after Lo and not after Hi; 0, 0: not recorded
@@ -23,7 +23,7 @@ type Reading struct {
 	Lost          bool // the device was lost then
 }
 
-// Sample is one power sample of the driver's ring: the mean since the sample before it.
+// Sample is one power sample of the driver's buffer: the mean since the sample before it.
 type Sample struct {
 	At int64 // ns
 	MW int64
@@ -32,16 +32,16 @@ type Sample struct {
 // Device is what was recorded of one device, in order of time.
 type Device struct {
 	Readings []Reading
-	Samples  []Sample // empty where it has no ring
+	Samples  []Sample // empty if it has none
 }
 
 // Sources says which of a recording's sources to use, as if the device had no other.
 type Sources uint8
 
 const (
-	// Best is the finest there is: the ring scaled to the counter; else the counter; else the average.
+	// Best is the finest there is: samples scaled to the counter; else the counter; else the average.
 	Best Sources = iota
-	// CounterOnly withholds the ring.
+	// CounterOnly withholds the samples.
 	CounterOnly
 	// AverageOnly leaves only the 1 s average (the profile of an RTX card).
 	AverageOnly
@@ -59,16 +59,15 @@ func (d *Device) Config(s Sources) energy.Config {
 	return energy.Config{Shape: energy.ShapeCounter}
 }
 
-// fact is one thing that arrives at the ledger at a moment.
+// fact is one input of the ledger.
 type fact struct {
 	at   int64
 	tell func(*energy.Ledger)
 }
 
 // Feed hands everything to a ledger in order of arrival and closes it. Request i (from 0) has key i + 1;
-// upstream is the server's index in the ledger. The ring's samples arrive in batches of fetch, as a
-// reader of the ring delivers them (0: each at its own time); results do not depend on it. each, if not
-// nil, is called after everything that arrived at a moment.
+// upstream is the server's index in the ledger. Samples arrive in batches of fetch, as a sampler delivers them (0:
+// each at its own time); results do not depend on it. each, if not nil, is called after all facts of one stamp.
 func Feed(l *energy.Ledger, upstream int, d *Device, requests []Request, fetch time.Duration, each func(at int64)) {
 	FeedTraffic(l, upstream, d, &Traffic{Requests: requests}, fetch, each)
 }

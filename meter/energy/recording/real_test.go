@@ -7,8 +7,8 @@ import (
 	"wattline/meter/energy"
 )
 
-// Every coalition of four requests on real H100s: the ledger against measured Shapley shares. Sets that run
-// one round only have no standard error that would excuse a share.
+// TestRealCoalitions compares the ledger with measured Shapley shares: every coalition of four requests was run on real
+// H100s. Sets of one round have no standard error that would excuse a share.
 func TestRealCoalitions(t *testing.T) {
 	for _, c := range []struct {
 		dir  string
@@ -55,7 +55,7 @@ func realShares(t *testing.T, dir string) []Share {
 	return shares
 }
 
-// What the first seconds show is somebody's work that nobody declared; it is not kept for the idle draw.
+// The recording begins with another process's work; it must not be kept as the idle draw.
 func TestRealRepeats(t *testing.T) {
 	r := readDir(t, "../../../gpu/testdata/h100-coalitions")
 	got, l := attribute(t, r, Best, 0)
@@ -77,8 +77,8 @@ func TestRealRepeats(t *testing.T) {
 	}
 }
 
-// A 10k-token prompt beside three that decode: what it costs is its own, however the server interleaves them.
-func TestRealPromptBeside(t *testing.T) {
+// A 10k-token prompt while three requests decode pays for its own work, however the server interleaves them.
+func TestRealPromptDuringDecoding(t *testing.T) {
 	r := readDir(t, "../../../gpu/testdata/h100-coalitions")
 	got, _ := attribute(t, r, Best, 0)
 	type mean struct{ phase, time, token, n float64 }
@@ -125,8 +125,8 @@ func TestRealQueue(t *testing.T) {
 	}
 }
 
-// The ring is enough to place the energy in time: a counter that is read once a second, its steps' times
-// unknown, gives shares that are hardly worse.
+// Samples are enough to place the energy in time: a counter read once a second, with unknown times of its steps, gives
+// shares that are hardly worse.
 func TestUnplacedSteps(t *testing.T) {
 	for dir, most := range map[string]float64{"first": 0.025, "even": 0.022} {
 		r := readDir(t, "../../../gpu/testdata/h100-"+dir)
@@ -142,8 +142,8 @@ func TestUnplacedSteps(t *testing.T) {
 	}
 }
 
-// TestUnifiedCounterOnly: this recording begins with another process's work, whose draw is learnt as idle and must
-// soon be given up. With the counter alone its draw is so noisy that it was not.
+// TestUnifiedCounterOnly: this recording begins with another process's work, which is learnt as the idle
+// draw and must soon be replaced. With the counter alone it was so noisy that it was not.
 func TestUnifiedCounterOnly(t *testing.T) {
 	r := readDir(t, "../../../gpu/testdata/h100-unified")
 	got, _ := attribute(t, r, CounterOnly, 0)

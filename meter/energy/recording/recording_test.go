@@ -96,7 +96,7 @@ func (r *recording) idleWatts() float64 {
 	return newCurve(r.Readings).mean(r.Marks[0].At+1e9, r.Marks[1].At)
 }
 
-func TestSerialRequestsAgainstCounter(t *testing.T) {
+func TestLoneRequests(t *testing.T) {
 	r := read(t)
 	idle := r.idleWatts()
 	for _, s := range []struct {
@@ -126,7 +126,7 @@ func TestSerialRequestsAgainstCounter(t *testing.T) {
 	}
 }
 
-func TestTwinsCostAlike(t *testing.T) {
+func TestTwins(t *testing.T) {
 	r := read(t)
 	for _, s := range []Sources{Best, CounterOnly, AverageOnly} {
 		got, _ := attribute(t, r, s, time.Second)
@@ -144,7 +144,7 @@ func TestTwinsCostAlike(t *testing.T) {
 	}
 }
 
-// In line the ring comes in batches of a second and more; offline each sample at its own time.
+// In line, samples come in batches of a second and more; offline, each at its own time.
 func TestInLineEqualsOffline(t *testing.T) {
 	r := read(t)
 	for _, s := range []Sources{Best, CounterOnly, AverageOnly} {
@@ -165,7 +165,7 @@ func TestInLineEqualsOffline(t *testing.T) {
 
 // A result comes soon after its request's end: the ring is fetched once a second, and its scale is taken
 // from a counter reading a second or two apart.
-func TestResultsComeSoon(t *testing.T) {
+func TestResultDelay(t *testing.T) {
 	r := read(t)
 	for _, s := range []struct {
 		sources Sources
@@ -189,7 +189,7 @@ func TestResultsComeSoon(t *testing.T) {
 
 // What is learnt from nothing on the recording is what was measured on the card by other means: 34 mJ and
 // 5 mJ per 1k of position for a prompt token, 0.44 J a step, 0.32 J a token, 37 mJ per 1k of context.
-func TestWhatIsLearnt(t *testing.T) {
+func TestLearntCoefficients(t *testing.T) {
 	r := read(t)
 	for _, s := range []Sources{Best, CounterOnly} {
 		_, l := attribute(t, r, s, time.Second)

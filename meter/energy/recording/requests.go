@@ -1,6 +1,6 @@
 // Package recording feeds what `wattline serve --record` wrote to a ledger in order of arrival: the same
-// ledger, offline. Whoever reads the files hands over the device's readings; requests.jsonl, one request
-// a line as its client saw it, is read here (ReadRequests). All stamps are nanoseconds of one clock.
+// ledger, offline. The caller hands over the device's readings; ReadRequests reads requests.jsonl, which has one
+// request a line as its client saw it. All stamps are nanoseconds of one clock.
 package recording
 
 import (
@@ -41,18 +41,18 @@ type Request struct {
 	Outputs  *int64 `json:"outputs,omitempty"`
 	Prompt   int64  `json:"prompt_total,omitempty"` // prompt tokens, told at PromptAt by a server that reports progress
 	PromptAt int64  `json:"t_prompt_total,omitempty"`
-	// Cancelled says whether the client left. Where it is not said, a request without timings is taken as
-	// such: the server sends them last.
+	// Cancelled says whether the client left. If null, a request without timings counts as cancelled: the server
+	// sends them last.
 	Cancelled *bool `json:"cancelled,omitempty"`
-	// Streams says whether the reply was to be a stream. Where it is not said, one whose head's time is not known
-	// is taken for unstreamed, whose phases show only at its end.
+	// Streams says whether the reply was to be a stream. If null, a reply with an unknown time of its head counts
+	// as unstreamed, so its phases are known only at its end.
 	Streams *bool `json:"streams,omitempty"`
 	Refused bool  `json:"refused,omitempty"` // the server turned it away before it computed
 	Several bool  `json:"several,omitempty"` // it asked for several completions
 }
 
-// Opening is what device.json holds, beside the recordings of wattline's own: whose power it is, and what
-// its ledger began with. Attributing begins with the same.
+// Opening is what device.json holds: which device it is, and what its ledger began with. Attribution begins with the
+// same.
 type Opening struct {
 	Device       string                `json:"device"`
 	Name         string                `json:"name"`

@@ -31,7 +31,7 @@ func TestScores(t *testing.T) {
 			score(t, dir+in.name+"/coverage", 100*coverage)
 		}
 	}
-	if !skip("alone-counter") {
+	if !skip("alone-ring") || !skip("alone-counter") || !skip("alone-average") {
 		scoreLone(t)
 	}
 }

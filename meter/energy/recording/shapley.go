@@ -12,9 +12,8 @@ import (
 	"wattline/meter/energy"
 )
 
-// Share compares what the ledger gave a request of a coalition with its true share: the Shapley value of
-// the game in which every smaller coalition of the same requests was run and measured too. Joules are
-// active ones, means over the rounds.
+// Share compares a request's share by the ledger with its true share: the Shapley value of the game in which every
+// smaller coalition of the same requests was run and measured too. Joules are active, means over the rounds.
 type Share struct {
 	Coalition string // the requests that ran together, a letter each
 	Who       string
@@ -102,8 +101,8 @@ func Coalitions(d *Device, t *Traffic, results []energy.Result) ([]Share, error)
 // end, less the idle draw measured just before and after.
 func measure(c *curve, t *Traffic, results []energy.Result, m, pre, post Mark) (run, error) {
 	const settled, tail, rest = int64(6e8), int64(3e8), int64(11e8)
-	// Between two steps of the counter, 100 ms apart, the curve is a straight line: what work draws right
-	// behind the mark would count before it, and as idle draw for the whole of the run.
+	// Between two steps of the counter, 100 ms apart, the curve is a straight line: what work draws just after the
+	// mark would count before it, and as idle draw for the whole run.
 	const lead = int64(15e7)
 	members, round, _ := strings.Cut(m.Name, "/")
 	k, err := strconv.Atoi(round)
@@ -193,8 +192,8 @@ func share(rounds map[int]map[string]*run, name, who string) (Share, error) {
 	return s, nil
 }
 
-// value is who's Shapley value in the coalition name: the mean, over all orders of arrival, of what who
-// adds to those that came before.
+// value is the Shapley value of request who in the coalition name: the mean, over all orders of arrival, of what it
+// adds to the requests before it.
 func value(runs map[string]*run, name, who string) (float64, error) {
 	others := strings.ReplaceAll(name, who, "")
 	n := len(name)

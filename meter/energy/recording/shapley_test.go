@@ -47,7 +47,7 @@ func game() (*Device, *Traffic, []energy.Result) {
 	return d, t, results
 }
 
-func TestCoalitionsOfAKnownGame(t *testing.T) {
+func TestCoalitionsKnownGame(t *testing.T) {
 	shares, err := Coalitions(game())
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestCoalitionsOfAKnownGame(t *testing.T) {
 	}
 }
 
-func TestCoalitionsThatAreIncomplete(t *testing.T) {
+func TestIncompleteCoalitions(t *testing.T) {
 	d, traffic, results := game()
 	traffic.Marks = traffic.Marks[3:] // without A alone in round 0
 	if _, err := Coalitions(d, traffic, results); err == nil {

@@ -23,7 +23,7 @@ import (
 
 // Through nginx and through HAProxy, as configured here, clients reach wattline while it is there and the
 // server behind it when it is not; tokens pass as they come; what was sent is not sent again.
-func TestTheWayPastADeadWattline(t *testing.T) {
+func TestLoadBalancers(t *testing.T) {
 	for _, balancer := range []struct {
 		program, config, wrap string
 		args                  func(config string) []string

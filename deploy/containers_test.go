@@ -34,7 +34,7 @@ func validate(t *testing.T, args ...string) (string, error) {
 }
 
 // Each profile of compose.yaml is complete: one llama-server, one wattline, and everything behind it.
-func TestComposeProfilesLoad(t *testing.T) {
+func TestCompose(t *testing.T) {
 	out, err := validate(t, "compose", "compose.yaml", "nvidia", "amd", "cpu")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -48,7 +48,7 @@ func TestComposeProfilesLoad(t *testing.T) {
 }
 
 // Manifests are of Kubernetes' own types, and a field that there is not is found.
-func TestManifestsAreKubernetes(t *testing.T) {
+func TestKubernetesManifests(t *testing.T) {
 	out, err := validate(t, "k8s", "k8s/sidecar.yaml", "k8s/daemonset.yaml")
 	if err != nil || strings.Count(out, "\n") < 4 {
 		t.Fatalf("%v\n%s", err, out)
@@ -72,7 +72,7 @@ func TestManifestsAreKubernetes(t *testing.T) {
 }
 
 // The Dockerfile is one to BuildKit's parser and linter, copies what there is, and does not run as root.
-func TestDockerfileParses(t *testing.T) {
+func TestDockerfile(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestDockerfileParses(t *testing.T) {
 }
 
 // Dashboards are of the types that Grafana publishes, and a field that there is not is found.
-func TestDashboardsAreGrafanas(t *testing.T) {
+func TestGrafanaDashboards(t *testing.T) {
 	files, err := filepath.Glob("grafana/dashboards*/*.json")
 	if err != nil || len(files) < 8 {
 		t.Fatalf("%v, %v", files, err)
@@ -164,7 +164,7 @@ func TestProvisionedDataSources(t *testing.T) {
 }
 
 // systemd finds nothing to say about the units.
-func TestSystemdUnitsVerify(t *testing.T) {
+func TestSystemdUnits(t *testing.T) {
 	analyze := debian.Need(t, "systemd-analyze")
 	dir := t.TempDir()
 	for _, name := range []string{"wattline.service", "wattline.socket"} {
@@ -187,7 +187,7 @@ func TestSystemdUnitsVerify(t *testing.T) {
 }
 
 // Every WATTLINE_ variable that these files set is one that wattline reads: config.yaml is written from its flags.
-func TestVariablesExist(t *testing.T) {
+func TestEnvironmentVariables(t *testing.T) {
 	known := mustRead(t, "config.yaml") + "(WATTLINE_CLICKHOUSE_PASSWORD)" // a secret has no flag
 	n := 0
 	for _, file := range []string{"compose.yaml", "k8s/sidecar.yaml", "k8s/daemonset.yaml", "Dockerfile", "systemd/wattline.service"} {

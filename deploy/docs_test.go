@@ -51,7 +51,7 @@ func anchors(text string) map[string]bool {
 }
 
 // Every link between pages leads to a file that is there, and to a heading that is there.
-func TestDocLinksWork(t *testing.T) {
+func TestDocLinks(t *testing.T) {
 	all, links := pages(t), 0
 	for page, text := range all {
 		for _, m := range link.FindAllStringSubmatch(codeBlock.ReplaceAllString(text, ""), -1) {
@@ -79,7 +79,7 @@ func TestDocLinksWork(t *testing.T) {
 }
 
 // Prose stays within 100 columns; tables, code and links may be wider.
-func TestDocsFitAHundredColumns(t *testing.T) {
+func TestDocColumns(t *testing.T) {
 	for page, text := range pages(t) {
 		if strings.Contains(page, "/results/") {
 			continue // what programs printed
@@ -100,14 +100,14 @@ func TestDocsFitAHundredColumns(t *testing.T) {
 }
 
 // README is short enough to be read.
-func TestREADMEIsShort(t *testing.T) {
+func TestREADMELength(t *testing.T) {
 	if n := strings.Count(pages(t)["README.md"], "\n"); n > 150 {
 		t.Errorf("README.md has %d lines, more than 150", n)
 	}
 }
 
 // A figure that several pages quote is the same in each: the groups of the patterns must match the same text.
-func TestFiguresQuotedTwiceAgree(t *testing.T) {
+func TestQuotedFigures(t *testing.T) {
 	all := pages(t)
 	for name, quotes := range map[string]map[string]string{
 		"rms error of the joules: ours": {

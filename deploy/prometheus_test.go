@@ -21,7 +21,7 @@ func promtool(t *testing.T, dir string, args ...string) (string, error) {
 }
 
 // The alerts and Prometheus's configuration are valid, and each alert fires when it should and only then.
-func TestAlertsPassPromtool(t *testing.T) {
+func TestAlerts(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "rules", "--lint-fatal", "alerts.yml"}, {"check", "config", "prometheus.yml"}, {"test", "rules", "alerts_test.yml"},
 	} {
@@ -32,7 +32,7 @@ func TestAlertsPassPromtool(t *testing.T) {
 }
 
 // Every alert is expected to fire somewhere in the unit tests, and a test that expects the wrong thing fails.
-func TestEveryAlertHasAUnitTest(t *testing.T) {
+func TestAlertUnitTests(t *testing.T) {
 	rules, err := os.ReadFile("prometheus/alerts.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestEveryAlertHasAUnitTest(t *testing.T) {
 }
 
 // Every metric and label that an alert names is one of sink/METRICS.md, or Prometheus's own.
-func TestAlertsNameWhatThereIs(t *testing.T) {
+func TestAlertMetrics(t *testing.T) {
 	doc, rules := mustRead(t, "../sink/METRICS.md"), mustRead(t, "prometheus/alerts.yml")
 	known := map[string]bool{"target_info": true, "service_instance_id": true}
 	for _, m := range regexp.MustCompile("→ `(\\w+)`").FindAllStringSubmatch(doc, -1) {

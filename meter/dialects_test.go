@@ -141,27 +141,27 @@ func (l *liveServers) start(f *flavour) (addr string) {
 		l.t.Fatal(err)
 	}
 	if l.bin.Path == "" {
-		if l.bin, err = llama.Find(ctx, llama.Options{}); err != nil {
+		if l.bin, err = llama.Find(ctx, nil); err != nil {
 			l.t.Fatalf("this test needs a real llama-server: %v", err)
 		}
 		l.version = l.bin.Version
 	}
-	cfg := llama.Config{Model: model, Args: append([]string{"--no-webui", "--threads", "1", "--alias", "tiny"}, f.args...)}
-	for i := range cfg.Args {
-		if cfg.Args[i] == "MODEL" {
-			cfg.Args[i] = model
+	args := append([]string{"-m", model, "--no-webui", "--threads", "1", "--alias", "tiny"}, f.args...)
+	for i := range args {
+		if args[i] == "MODEL" {
+			args[i] = model
 		}
 	}
 	if f.template != "" {
-		cfg.Args = append(cfg.Args, "--chat-template-file", writeFile(l.t, "template.jinja", f.template))
+		args = append(args, "--chat-template-file", writeFile(l.t, "template.jinja", f.template))
 	}
 	if f.project != nil {
-		cfg.Args = append(cfg.Args, "--mmproj", writeFile(l.t, "mmproj.gguf", f.project()))
+		args = append(args, "--mmproj", writeFile(l.t, "mmproj.gguf", f.project()))
 	}
 	if f.router {
-		cfg.Model, cfg.Args = "", append([]string{"--no-webui", "--models-dir", twoModels(l.t, model)}, f.args...)
+		args = append([]string{"--no-webui", "--models-dir", twoModels(l.t, model)}, f.args...)
 	}
-	if l.srv, err = llama.Start(context.WithoutCancel(ctx), l.bin, cfg); err != nil {
+	if l.srv, err = llama.Start(context.WithoutCancel(ctx), l.bin, args...); err != nil {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(l.stop)

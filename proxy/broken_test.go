@@ -18,8 +18,8 @@ import (
 	"wattline/proxy/stub"
 )
 
-// TestUpstreamThatDies: what ends early ends broken for the client too, and the row says so.
-func TestUpstreamThatDies(t *testing.T) {
+// TestUpstreamFaults: what ends early ends broken for the client too, and the row says so.
+func TestUpstreamFaults(t *testing.T) {
 	_, url := startStub(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	f := startFront(t, url)
 	for _, c := range []struct {
@@ -85,8 +85,8 @@ func isOpenAIError(t *testing.T, body, upstream string) {
 	}
 }
 
-// TestUpstreamThatCannotBeHad: refused, unknown, silent at the handshake: 502 that names it.
-func TestUpstreamThatCannotBeHad(t *testing.T) {
+// TestUnreachableUpstream: refused, unknown, silent at the handshake: 502 that names it.
+func TestUnreachableUpstream(t *testing.T) {
 	closed := listen(t)
 	refused := "http://" + closed.Addr().String()
 	_ = closed.Close()
@@ -132,9 +132,9 @@ func rawUpstream(t testing.TB, serve func(nc *net.TCPConn, br *bufio.Reader)) st
 	return "http://" + ln.Addr().String()
 }
 
-// TestRepliesThatAreNone: what an upstream says that is not HTTP becomes a 502, or breaks the stream if
+// TestMalformedReplies: what an upstream says that is not HTTP becomes a 502, or breaks the stream if
 // the head has gone out.
-func TestRepliesThatAreNone(t *testing.T) {
+func TestMalformedReplies(t *testing.T) {
 	reply := make(chan string, 1)
 	url := rawUpstream(t, func(nc *net.TCPConn, br *bufio.Reader) {
 		if _, err := http.ReadRequest(br); err == nil {
@@ -185,9 +185,9 @@ func TestRepliesThatAreNone(t *testing.T) {
 	}
 }
 
-// TestUntilCloseBroken: a reply that runs until the close and is reset, or stalls beyond the deadline, must not
+// TestBrokenUntilClose: a reply that runs until the close and is reset, or stalls beyond the deadline, must not
 // look complete to the client.
-func TestUntilCloseBroken(t *testing.T) {
+func TestBrokenUntilClose(t *testing.T) {
 	for _, how := range []string{"reset", "silent"} {
 		t.Run(how, func(t *testing.T) { untilCloseBroken(t, how) })
 	}
@@ -279,9 +279,9 @@ func TestStalePooledConnections(t *testing.T) {
 	}
 }
 
-// TestClosingRightAfterTheLastByte: thousands of clients that go the moment they have their reply, by
+// TestCloseAfterTheLastByte: thousands of clients that go the moment they have their reply, by
 // FIN or reset, never spoil the next request on a pooled upstream connection.
-func TestClosingRightAfterTheLastByte(t *testing.T) {
+func TestCloseAfterTheLastByte(t *testing.T) {
 	var conns, requests atomic.Int64
 	url := rawUpstream(t, func(nc *net.TCPConn, br *bufio.Reader) {
 		conns.Add(1)

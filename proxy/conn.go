@@ -36,7 +36,7 @@ type clientConn struct {
 	bufp       *[]byte // nil while a reply streams and nothing is buffered
 	r, w       int     // received and not yet used: (*bufp)[r:w]
 	head       http1.Head
-	body       http1.Body // of the request: what has been taken of it
+	body       http1.Body // the request's, up to the byte that was taken last
 	reply      http1.Head // the upstream's reply to the current request
 	arrived    time.Time  // P0: when the head was complete
 	lastByteAt int64      // R: arrival of the last byte of the request so far
@@ -101,7 +101,7 @@ func (c *clientConn) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Write drops what fasthttp would answer; replies go out through send.
+// Write drops fasthttp's answer; replies go out through send.
 func (c *clientConn) Write(p []byte) (int, error) { return len(p), nil }
 
 // abort closes the connection at once. A TLS connection's Close would first send close_notify, which can
@@ -130,7 +130,7 @@ func (c *clientConn) SetDeadline(time.Time) error      { return nil }
 func (c *clientConn) SetReadDeadline(time.Time) error  { return nil } //nolint:revive // see SetDeadline
 func (c *clientConn) SetWriteDeadline(time.Time) error { return nil } //nolint:revive // see SetDeadline
 
-// buffered is what has been received and not used.
+// buffered returns the bytes that were received and not used yet.
 func (c *clientConn) buffered() []byte {
 	if c.bufp == nil {
 		return nil
@@ -184,7 +184,7 @@ func (c *clientConn) receive(idle time.Duration, limit int) error {
 	return err
 }
 
-// makeRoom makes room after what is buffered.
+// makeRoom makes room after the buffered bytes.
 func (c *clientConn) makeRoom(limit int) {
 	if c.bufp == nil {
 		return
@@ -289,8 +289,8 @@ func (c *clientConn) refuse(err error) error {
 	return net.ErrClosed
 }
 
-// takeBody takes what is buffered of the body, framing included. before is the body's state in front of it,
-// with which its payload can be shown to the meter later. With a framing error nothing is taken.
+// takeBody takes the buffered part of the body, framing included. before is the body's state before it, which
+// showBody needs to find the payload. With a framing error nothing is taken.
 func (c *clientConn) takeBody() (piece []byte, before http1.Body, err error) {
 	before = c.body
 	if piece, err = c.body.Take(c.buffered()); err != nil {

@@ -44,8 +44,8 @@ func backTo(t *testing.T, before int) {
 	})
 }
 
-// TestCrowdOnTheRealServer: 200 streams at once, every one intact, every row there, goroutines back.
-func TestCrowdOnTheRealServer(t *testing.T) {
+// TestManyStreams: 200 streams at once, every one intact, every row there, goroutines back.
+func TestManyStreams(t *testing.T) {
 	const streams = 200
 	srv := llamatest.Start(t, "-np", "8", "-c", "8192", "--threads-http", "256", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())
@@ -83,9 +83,9 @@ func TestCrowdOnTheRealServer(t *testing.T) {
 	backTo(t, before)
 }
 
-// TestShutdownLosesNothing: asked to stop during 20 live streams, a Server takes no more connections,
+// TestShutdown: asked to stop during 20 live streams, a Server takes no more connections,
 // lets the streams end whole, and every row is handed over before Shutdown returns.
-func TestShutdownLosesNothing(t *testing.T) {
+func TestShutdown(t *testing.T) {
 	const streams = 20
 	up, url := startStub(t, stub.Config{Slots: 100, FirstToken: 20 * time.Millisecond, TokenGap: 10 * time.Millisecond})
 	parsed, err := ParseUpstream(url)
@@ -175,10 +175,10 @@ func TestShutdownWithIdleConnections(t *testing.T) {
 	})
 }
 
-// TestShutdownKeepsItsPromise: a reply that began before the stop has not said that its connection closes, so
+// TestShutdownKeepAlive: a reply that began before the stop has not said that its connection closes, so
 // the request that the client sends behind it is answered, and its reply says so. In a bubble: the stream ends
 // long after idle connections were closed.
-func TestShutdownKeepsItsPromise(t *testing.T) {
+func TestShutdownKeepAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := stub.New(stub.Config{FirstToken: 20 * time.Millisecond, TokenGap: 100 * time.Millisecond})
 		f, dial := bubbleFront(t, stubOn(t, up))

@@ -8,7 +8,7 @@
 // need no code of their own.
 //
 // valyala/fasthttp runs the connections: workers, keep-alive, shutdown. It reads a placeholder head for every
-// request, and what it would answer is dropped (conn.go says why).
+// request, and its own answer is dropped (conn.go says why).
 //
 // A request's way through the files:
 //
@@ -18,5 +18,5 @@
 //	relay.go                passes the reply on and shows it to the meter
 //	finish.go               decides how the exchange ended and completes the row
 //	departure.go, rawconn   notice that the client leaves, at any moment
-//	observer.go             what the rest of wattline sees: Observer and Tracer
+//	observer.go             Observer and Tracer, through which the rest of wattline follows an exchange
 package proxy

@@ -87,7 +87,7 @@ func newExchange(s *Server, c *clientConn) *exchange {
 	return x
 }
 
-// identify fills the columns that say who asked.
+// identify fills the columns that identify the client.
 func (s *Server) identify(rec *meter.Record, c *clientConn) {
 	s.cfg.Identify.FillCached(rec, c.get, c.clientHost(), &c.known)
 	if rec.Labels == nil {
@@ -128,7 +128,7 @@ func (x *exchange) run() (keep bool) {
 	return
 }
 
-// forward sends the head and what has arrived of the body upstream. The rest is sent by an uploader
+// forward sends the head and the received part of the body upstream. The rest is sent by an uploader
 // goroutine, so that an early reply is seen while the upload runs.
 func (x *exchange) forward() error {
 	if err := x.awaitFirstChunk(); err != nil {
@@ -179,7 +179,7 @@ func (x *exchange) sendHead(msg []byte) error {
 	for fresh := false; ; fresh = true {
 		up, err := x.srv.pool.get(x.srv.cfg.DialTimeout, fresh)
 		if err != nil {
-			if x.state.Load() == cancelled { // no one is left to answer
+			if x.state.Load() == cancelled { // nobody waits for an answer
 				return errClientLeft
 			}
 			x.failure = dialError(x.srv.cfg.Upstream, err)

@@ -109,8 +109,8 @@ func (x *exchange) finishRow(won bool) {
 	x.srv.rows.Add(-1)
 }
 
-// forgetTokens clears the token counts of a resumed stream's row: they are the original request's, whose row
-// has them too, and a sum over rows must count them once.
+// forgetTokens clears the token counts of a resumed stream's row. The original request's row has them, and a
+// sum over rows must count them once.
 func forgetTokens(rec *meter.Record) {
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens, rec.ReasoningTokens = meter.Int{}, meter.Int{}, meter.Int{}, meter.Int{}
 	rec.DraftTokens, rec.DraftAcceptedTokens, rec.TokenSource = meter.Int{}, meter.Int{}, ""
@@ -156,7 +156,7 @@ func (x *exchange) upstreamFailure(err error) error {
 	}
 }
 
-// plain is an error's text without the addresses that net puts in front.
+// trimNetError is an error's text without the addresses that package net puts before it.
 func trimNetError(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err

@@ -103,9 +103,9 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-// TestAmbiguousRequestsAreRefused: one reply, the connection closed, nothing upstream, a row; and what
+// TestAmbiguousRequests: one reply, the connection closed, nothing upstream, a row; and what
 // is pipelined behind is not answered.
-func TestAmbiguousRequestsAreRefused(t *testing.T) {
+func TestAmbiguousRequests(t *testing.T) {
 	up := startScripted(t, listen(t))
 	var log logged
 	f := startFront(t, up.url(), func(c *Config) { c.Log = textLog(&log) })
@@ -216,8 +216,8 @@ func (s *scripted) peek(t *testing.T, want string) string {
 	return ""
 }
 
-// TestRefusedBehindAGoodOne: of two pipelined requests the first is answered, the second refused.
-func TestRefusedBehindAGoodOne(t *testing.T) {
+// TestBadPipelinedRequest: of two pipelined requests the first is answered, the second refused.
+func TestBadPipelinedRequest(t *testing.T) {
 	up := startScripted(t, listen(t))
 	f := startFront(t, up.url())
 	nc := dial(t, f.addr)

@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// newID makes a row's id: its time, and what the runtime's generator gives (ChaCha8, seeded by the system), which
-// takes no system call.
+// newID makes a row's id, a UUID of version 7. Its random part is from the runtime's generator (ChaCha8, seeded
+// by the system), which takes no system call.
 func newID() string {
 	id, err := uuid.NewV7FromReader(random{})
 	if err != nil { // it never fails

@@ -85,9 +85,9 @@ func (p *tap) taken() (up, down string) {
 	return up, down
 }
 
-// TestRealServerSeesTheSameBytes: between wattline and a real llama-server stands a tap. What the client
+// TestRequestBytes: between wattline and a real llama-server stands a tap. What the client
 // sent is what the server received, and the other way round, byte for byte apart from hop-by-hop lines.
-func TestRealServerSeesTheSameBytes(t *testing.T) {
+func TestRequestBytes(t *testing.T) {
 	srv := real.Server(t)
 	p := startTap(t, strings.TrimPrefix(srv.URL(), "http://"))
 	f := startFront(t, "http://"+p.ln.Addr().String())
@@ -161,8 +161,8 @@ func TestRealServerSeesTheSameBytes(t *testing.T) {
 	}
 }
 
-// TestTokensAreTheServers: the counts in the row are those that the server says itself, streamed or not.
-func TestTokensAreTheServers(t *testing.T) {
+// TestTokenCounts: the counts in the row are those that the server says itself, streamed or not.
+func TestTokenCounts(t *testing.T) {
 	srv := real.Server(t)
 	f := startFront(t, srv.URL())
 	for _, path := range []string{"/v1/chat/completions", "/v1/completions", "/completion"} {

@@ -10,9 +10,9 @@ import (
 	"wattline/proxy/rawconn"
 )
 
-// TestVanishedClientsAreProbed: a client that vanishes without a FIN (a cable, a laptop that sleeps) is
+// TestTCPKeepAlive: a client that vanishes without a FIN (a cable, a laptop that sleeps) is
 // found by TCP's keep-alive, which every accepted connection has, also on a listener that was inherited.
-func TestVanishedClientsAreProbed(t *testing.T) {
+func TestTCPKeepAlive(t *testing.T) {
 	first := listen(t)
 	file, err := first.(*net.TCPListener).File()
 	if err != nil {

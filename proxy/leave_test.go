@@ -20,9 +20,9 @@ import (
 // leaveWithin is how much later than bare sockets wattline may close the upstream connection after a FIN.
 const leaveWithin = 50 * time.Millisecond
 
-// TestClientThatLeaves: at any moment, the upstream connection is closed within 50 ms of what a bare relay
+// TestDepartures: at any moment, the upstream connection is closed within 50 ms of what a bare relay
 // takes, and the row says cancelled and keeps what was seen.
-func TestClientThatLeaves(t *testing.T) {
+func TestDepartures(t *testing.T) {
 	up, url := startStub(t, stub.Config{Slots: 1000, HeaderDelay: 20 * time.Millisecond, FirstToken: 60 * time.Millisecond, TokenGap: 5 * time.Millisecond})
 	f := startFront(t, url)
 	body := chat(100_000, "") // eight minutes: none is over before its client has left
@@ -101,8 +101,8 @@ func (c leaving) leave(t *testing.T, up *stub.Server, f *front, id string) (took
 	return ex.PeerClosed.Sub(left), bareTook()
 }
 
-// TestClientThatLeavesMidUpload: the upstream sees its connection close too, and no row is lost.
-func TestClientThatLeavesMidUpload(t *testing.T) {
+// TestDepartureMidUpload: the upstream sees its connection close too, and no row is lost.
+func TestDepartureMidUpload(t *testing.T) {
 	ended := make(chan time.Time, 1)
 	url := rawUpstream(t, func(nc *net.TCPConn, br *bufio.Reader) {
 		_, _ = io.Copy(io.Discard, br)
@@ -126,9 +126,9 @@ func TestClientThatLeavesMidUpload(t *testing.T) {
 	closes.check(t, "from FIN to the upstream's close, behind 300 kB", leaveWithin+100*time.Millisecond)
 }
 
-// TestLeavingWhileDialling: whether the upstream can be had is not known yet when the client goes, and its row says
+// TestDepartureWhileDialling: whether the upstream can be had is not known yet when the client goes, and its row says
 // that it went, not that the upstream failed.
-func TestLeavingWhileDialling(t *testing.T) {
+func TestDepartureWhileDialling(t *testing.T) {
 	fail := make(chan struct{})
 	f := startFront(t, "http://127.0.0.1:1", func(c *Config) {
 		c.Dial = func(context.Context, string, string) (net.Conn, error) {
@@ -154,10 +154,10 @@ func TestLeavingWhileDialling(t *testing.T) {
 	}
 }
 
-// TestLeavingFreesTheSlot: mid-decode, the real server's slot is free within 250 ms of when it would be had the
+// TestDepartureFromRealServer: mid-decode, the real server's slot is free within 250 ms of when it would be had the
 // client been connected directly. During prefill, and for an unstreamed reply, this server works on: the row says
 // cancelled all the same, and how long the slot stays busy is logged beside what the request takes undisturbed.
-func TestLeavingFreesTheSlot(t *testing.T) {
+func TestDepartureFromRealServer(t *testing.T) {
 	srv := llamatest.Start(t, "-np", "1", "-c", "16384", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())
 

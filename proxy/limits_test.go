@@ -190,9 +190,9 @@ func TestIdleDeadlines(t *testing.T) {
 	areRefusals(t, f.rows.awaitN(t, len(cases)))
 }
 
-// TestIdleDeadlinesAreExact: in a bubble each deadline holds to the nanosecond, and is an idle one: a byte
+// TestExactIdleDeadlines: in a bubble each deadline holds to the nanosecond, and is an idle one: a byte
 // just before it, again and again, is enough.
-func TestIdleDeadlinesAreExact(t *testing.T) {
+func TestExactIdleDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cfg Config
 		f, dial := bubbleFront(t, func(ln net.Listener) { startScripted(t, ln) }, func(c *Config) {
@@ -340,9 +340,9 @@ func readSlowly(t *testing.T, f *front, id string, idle time.Duration, size int6
 	return stall, nil
 }
 
-// TestSlowOnesCostLittle: a thousand connections that have sent half a head, or half a body, or wait for
+// TestIdleConnectionMemory: a thousand connections that have sent half a head, or half a body, or wait for
 // a silent upstream, hold a few kB each.
-func TestSlowOnesCostLittle(t *testing.T) {
+func TestIdleConnectionMemory(t *testing.T) {
 	const n = 1000
 	for _, c := range []struct{ name, raw string }{
 		{"half a head", "GET /echo HTTP/1.1\r\nHost: x\r\nX-Slow: " + strings.Repeat("l", 1000)},
@@ -423,7 +423,7 @@ func TestPanicInMetering(t *testing.T) {
 	nc := dial(t, f.addr)
 	br := bufio.NewReader(nc)
 	for i := range 3 { // on one connection, and on one of the upstream's
-		id := fmt.Sprint("deaf", i)
+		id := fmt.Sprint("unmetered", i)
 		send(t, nc, postOf("/echo", id, "body"))
 		if resp, body := readReply(t, br, "POST"); resp.StatusCode != 200 || body != "POST body" || resp.Close {
 			t.Errorf("%s %q, close %v", resp.Status, body, resp.Close)

@@ -24,8 +24,8 @@ func (l *scarce) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestAcceptingGoesOn: no descriptors, no memory, a client that has gone: the listener outlives them.
-func TestAcceptingGoesOn(t *testing.T) {
+// TestRetryListener: no descriptors, no memory, a client that has gone: the listener outlives them.
+func TestRetryListener(t *testing.T) {
 	up := startScripted(t, listen(t))
 	ln := &scarce{Listener: listen(t), errs: []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS}}
 	var log logged

@@ -18,7 +18,7 @@ type Event struct {
 	Seq      uint64 // of the exchange, unique within its Server
 	Step     Step
 	At       int64          // monotonic nanoseconds of the Server's clock
-	Work     meter.Work     // with RequestSent: what was asked for
+	Work     meter.Work     // with RequestSent: the work that the request asks for
 	Bytes    int64          // with RequestSent: size of the request's body
 	Status   int            // with HeadersReceived: the reply's
 	Progress meter.Progress // with OutputReceived

@@ -33,8 +33,8 @@ func (c *upstreamConn) abort() {
 // maxIdleUpstream bounds the idle connections; llama-server has few HTTP threads, and each waits on one.
 const maxIdleUpstream = 64
 
-// pool keeps connections whose last reply ended cleanly. The most recently used is taken first, and none
-// that has been idle for so long that the server may be about to close it.
+// pool keeps connections after replies that ended cleanly. The most recently used is taken first; one that was
+// idle for longer than idle is closed, since the server may be about to close it.
 type pool struct {
 	up      Upstream
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -92,7 +92,7 @@ func (p *pool) pop() *upstreamConn {
 	return c
 }
 
-// put takes a connection back whose reply ended cleanly.
+// put takes a connection back after a reply that ended cleanly.
 func (p *pool) put(c *upstreamConn, streamed bool) {
 	c.idleAt, c.streamed = time.Now(), streamed
 	if streamed && !p.streams.allowed(c) {
@@ -110,7 +110,7 @@ func (p *pool) put(c *upstreamConn, streamed bool) {
 	}
 }
 
-// expire closes what has been idle for too long and sets itself again while something is pooled.
+// expire closes connections that have been idle for too long and restarts the timer while any are pooled.
 func (p *pool) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 // maxReplyHead bounds the head of an upstream's reply.
 const maxReplyHead = 256 << 10
 
-// readBuffer holds what has arrived from the upstream and was not processed yet: (*buf)[r:w]. While it is
-// empty it has no buffer, so that a stream that waits for its next event holds none.
+// readBuffer holds the bytes from the upstream that were not processed yet: (*buf)[r:w]. An empty one has no
+// buffer, so that a stream that waits for its next event holds none.
 type readBuffer struct {
 	buf    *[]byte
 	r, w   int
@@ -40,7 +40,7 @@ func (in *readBuffer) free() {
 	}
 }
 
-// makeRoom makes room after what is there.
+// makeRoom makes room after the bytes that are there.
 func (in *readBuffer) makeRoom(limit int) error {
 	if in.w < len(*in.buf) {
 		return nil
@@ -177,7 +177,7 @@ func (x *exchange) replyExtras() string {
 	return s
 }
 
-// relayBody sends the head together with what has arrived of the body, and then every read at once: read,
+// relayBody sends the head together with the received part of the body, and then each read at once: read,
 // stamp, write, stamp, and only then show the bytes to the meter.
 func (x *exchange) relayBody(in *readBuffer) error {
 	room := rawconn.SmallBuffer()

@@ -27,9 +27,9 @@ func (c brokenWriter) Write(p []byte) (int, error) {
 	return c.takes, errors.New("the connection broke")
 }
 
-// TestNoRetryAfterTheFirstByte: a request whose pooled connection breaks is sent again on a new one only if not
+// TestResend: a request whose pooled connection breaks is sent again on a new one only if not
 // one byte of it was written. Else the server may have begun to work on it, and the client gets a 502.
-func TestNoRetryAfterTheFirstByte(t *testing.T) {
+func TestResend(t *testing.T) {
 	for _, c := range []struct{ takes, status, dials int }{{0, 200, 2}, {1, 502, 1}} {
 		synctest.Test(t, func(t *testing.T) {
 			up := stub.New(stub.Config{})

@@ -5,18 +5,17 @@ import (
 	"time"
 )
 
-// How streamReuse learns.
+// The parameters of streamReuse.
 const (
-	reuseProbeTime = time.Second      // a connection is watched for so long after a stream
-	reuseProbes    = 3                // in a row must stay open before streams' connections are used again
-	reuseForget    = 10 * time.Minute // after a close, the next probe waits
+	reuseProbeTime = time.Second      // how long a connection is watched after a stream
+	reuseProbes    = 3                // probes in a row that must stay open before connections are reused
+	reuseForget    = 10 * time.Minute // from a close to the next probe
 )
 
 // streamReuse learns whether the upstream keeps a connection open after a chunked reply. llama-server (build
-// 11669) promises keep-alive and closes it all the same, a moment after the last chunk: a look at the
-// connection before its next use can be too early to see that, and a request sent then would be lost. So a
-// connection is not used again after a stream until three have been watched and stayed open for a second
-// each. One is watched at a time, and a single close starts the count anew.
+// 11669) promises keep-alive and closes it all the same, a moment after the last chunk. A check before the next
+// use can be too early to see the close, and a request sent then would be lost. So connections are not reused
+// after a stream until three in a row have stayed open for a second. One is watched at a time.
 type streamReuse struct {
 	probeTime time.Duration // 0: reuseProbeTime
 

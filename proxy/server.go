@@ -2,11 +2,9 @@ package proxy
 
 import (
 	"context"
-
 	"errors"
 	"fmt"
 	"log/slog"
-
 	"net"
 	"runtime/debug"
 	"sync"
@@ -26,7 +24,7 @@ type Config struct {
 	Instance string
 	Upstream Upstream
 	Admin    string            // address for X-Wattline-Admin; empty: not sent
-	Labels   map[string]string // for rows whose request has none
+	Labels   map[string]string // for rows of requests without labels
 
 	KeepAliveIdle time.Duration // client between requests; 75 s
 	HeaderIdle    time.Duration // client within a head; 30 s
@@ -102,7 +100,7 @@ type Server struct {
 	clientsMu sync.Mutex // guards clients
 	clients   map[*clientConn]struct{}
 
-	rows        atomic.Int64 // exchanges whose row has not been handed over
+	rows        atomic.Int64 // rows not yet handed to the Observer
 	stop        atomic.Bool
 	rejectSlots chan struct{} // bounds the connections above the limit that are being answered
 
@@ -127,7 +125,7 @@ func New(cfg Config) (*Server, error) {
 		Handler:         s.handle,
 		Concurrency:     cfg.MaxConns + 64, // listener.Accept enforces the limit, with a reply
 		ReadBufferSize:  len(placeholderHead),
-		WriteBufferSize: 128, // what is written is dropped
+		WriteBufferSize: 128, // its writes are dropped
 		// The goroutines of a burst end soon after it.
 		MaxIdleWorkerDuration: 2 * time.Second,
 		NoDefaultDate:         true, NoDefaultContentType: true, NoDefaultServerHeader: true,
@@ -249,8 +247,7 @@ func (s *Server) Conns() int { return int(s.conns.Load()) }
 
 // handle is fasthttp's handler, called for each head that clientConn has read. A panic ends the connection;
 // fasthttp would let it end the process. During a shutdown fasthttp closes each connection after its request,
-// also one whose reply did not announce that. On such a connection the next request may be on its way, so it
-// is awaited here.
+// even if the reply did not announce that. The next request may then be on its way, so it is awaited here.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer s.recoverPanic("a request failed", ctx.SetConnectionClose)
 	c, ok := ctx.Conn().(*clientConn)
@@ -269,7 +266,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	ctx.SetConnectionClose()
 }
 
-// recoverPanic must be deferred. It logs a panic and calls end, which ends what the panic happened in.
+// recoverPanic must be deferred. It logs a panic and calls end.
 func (s *Server) recoverPanic(what string, end func()) {
 	if p := recover(); p != nil {
 		s.cfg.Log.Error(what, "panic", p, "stack", string(debug.Stack()))

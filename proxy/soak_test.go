@@ -16,10 +16,10 @@ import (
 	"wattline/proxy/stub"
 )
 
-// TestSoakNothingGrows: rounds of requests that end in every way. Behind each round nothing is live and
+// TestSoak: rounds of requests that end in every way. Behind each round nothing is live and
 // the goroutines are as many as before; behind all of them so are descriptors, and memory has not grown.
 // make soak plays 200 rounds of 500.
-func TestSoakNothingGrows(t *testing.T) {
+func TestSoak(t *testing.T) {
 	rounds, each := 5, 100
 	if os.Getenv("WATTLINE_SOAK") != "" {
 		rounds, each = 200, 500

@@ -84,8 +84,8 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// TestParseAllocates: what a request costs in allocations before it is sent on is bounded.
-func TestParseAllocates(t *testing.T) {
+// TestParseAllocs: what a request costs in allocations before it is sent on is bounded.
+func TestParseAllocs(t *testing.T) {
 	s, ln := benchServer(t)
 	server, client := loopbackPair(t, ln)
 	defer client.Close()
@@ -96,8 +96,8 @@ func TestParseAllocates(t *testing.T) {
 	}
 }
 
-// TestAcceptAllocates counts a connection's, without the client's side of it.
-func TestAcceptAllocates(t *testing.T) {
+// TestAcceptAllocs counts a connection's, without the client's side of it.
+func TestAcceptAllocs(t *testing.T) {
 	_, ln := benchServer(t)
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -204,8 +204,8 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
-// TestRelayDoesNotAllocate: an event passes, is metered and reported without an allocation.
-func TestRelayDoesNotAllocate(t *testing.T) {
+// TestRelayAllocs: an event passes, is metered and reported without an allocation.
+func TestRelayAllocs(t *testing.T) {
 	e := startEvents(t)
 	for range 50 {
 		e.pass(t)

@@ -16,9 +16,9 @@ import (
 	"wattline/proxy/stub"
 )
 
-// TestFirstTokenIsExact: head at 5 ms, pings every 100 ms, role-only event and first token at 700 ms.
+// TestFirstToken: head at 5 ms, pings every 100 ms, role-only event and first token at 700 ms.
 // In a bubble time only passes where the stub waits, so nothing is left to tolerate.
-func TestFirstTokenIsExact(t *testing.T) {
+func TestFirstToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, dial := bubbleFront(t, stubOn(t, stub.New(stub.Config{TokenGap: 20 * time.Millisecond})))
 		for _, path := range []string{"/v1/chat/completions", "/v1/completions", "/completion"} {
@@ -55,9 +55,9 @@ func TestFirstTokenIsExact(t *testing.T) {
 	})
 }
 
-// TestRequestSentIsAfterTheWrite: P1 is when the last byte of the request was written, not when the write
+// TestRequestSent: P1 is when the last byte of the request was written, not when the write
 // began. The upstream takes 40 ms for each write; the second request's body comes in two parts.
-func TestRequestSentIsAfterTheWrite(t *testing.T) {
+func TestRequestSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const writeTime, pause = 40 * time.Millisecond, 100 * time.Millisecond
 		f, dial := bubbleFront(t, stubOn(t, stub.New(stub.Config{})))
@@ -101,9 +101,9 @@ func (c slowWriter) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestMeanConcurrencyIsExact: two requests of 780 ms, the second 390 ms later, have each other for half of
+// TestMeanConcurrency: two requests of 780 ms, the second 390 ms later, have each other for half of
 // their time.
-func TestMeanConcurrencyIsExact(t *testing.T) {
+func TestMeanConcurrency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, dial := bubbleFront(t, stubOn(t, stub.New(stub.Config{})))
 		var all sync.WaitGroup
@@ -192,8 +192,8 @@ func startHandovers(t *testing.T) func() time.Duration {
 	}
 }
 
-// TestUnstreamedHasNoFirstToken: a reply that comes in one piece has a ttfb and no ttft.
-func TestUnstreamedHasNoFirstToken(t *testing.T) {
+// TestUnstreamedReply: a reply that comes in one piece has a ttfb and no ttft.
+func TestUnstreamedReply(t *testing.T) {
 	_, url := startStub(t, stub.Config{FirstToken: 20 * time.Millisecond, TokenGap: time.Millisecond})
 	f := startFront(t, url)
 	nc := dial(t, f.addr)

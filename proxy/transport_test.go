@@ -241,7 +241,7 @@ func leavesPromptly(t *testing.T, up *stub.Server, f *front, dial func() net.Con
 
 // TestRealServerOnASocket: llama-server listens on a path that ends in .sock.
 func TestRealServerOnASocket(t *testing.T) {
-	bin, err := llama.Find(t.Context(), llama.Options{})
+	bin, err := llama.Find(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

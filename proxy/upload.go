@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"time"
+
 	"wattline/proxy/http1"
 	"wattline/proxy/rawconn"
 )

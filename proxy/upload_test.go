@@ -18,9 +18,9 @@ import (
 	"wattline/proxy/stub"
 )
 
-// TestBigUploadStreams: 300 MB, sized and chunked, arrive whole while this process (client and server
+// TestBigUpload: 300 MB, sized and chunked, arrive whole while this process (client and server
 // of the test included) grows by less than 50 MB.
-func TestBigUploadStreams(t *testing.T) {
+func TestBigUpload(t *testing.T) {
 	up := startSink(t)
 	f := startFront(t, "http://"+up.addr)
 	const size = 300 << 20
@@ -147,8 +147,8 @@ func TestEarlyReply(t *testing.T) {
 	}
 }
 
-// TestExpectationRefused: a client that waits for 100-continue gets the refusal instead.
-func TestExpectationRefused(t *testing.T) {
+// TestRefusedExpectation: a client that waits for 100-continue gets the refusal instead.
+func TestRefusedExpectation(t *testing.T) {
 	up := startScripted(t, listen(t))
 	f := startFront(t, up.url())
 	nc := dial(t, f.addr)
@@ -167,8 +167,8 @@ func TestExpectationRefused(t *testing.T) {
 	}
 }
 
-// TestSlowUploadIsNotOverhead: the time that a client takes to send its body is not wattline's, exactly.
-func TestSlowUploadIsNotOverhead(t *testing.T) {
+// TestSlowUploadOverhead: the time that a client takes to send its body is not wattline's, exactly.
+func TestSlowUploadOverhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, dial := bubbleFront(t, stubOn(t, stub.New(stub.Config{FirstToken: 20 * time.Millisecond, TokenGap: time.Millisecond})))
 		nc := dial()

@@ -89,9 +89,9 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// TestTunnelThatIsReset: a client that resets its connection is gone in both directions, so that a
+// TestTunnelReset: a client that resets its connection is gone in both directions, so that a
 // silent upstream does not hold the tunnel open for as long as it may be silent.
-func TestTunnelThatIsReset(t *testing.T) {
+func TestTunnelReset(t *testing.T) {
 	over := make(chan struct{})
 	url := rawUpstream(t, func(nc *net.TCPConn, br *bufio.Reader) {
 		if _, err := http.ReadRequest(br); err == nil {

@@ -92,7 +92,7 @@ func (c *demoCmd) run(a *app) error {
 }
 
 func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
-	bin, err := llama.Find(a.ctx, llama.Options{Progress: a.stderr})
+	bin, err := llama.Find(a.ctx, a.stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +106,8 @@ func (c *demoCmd) startServer(a *app) (*llama.Server, error) {
 		fmt.Fprintln(a.stdout, "The model is tiny and its weights are random, so its text and its speed mean nothing.")
 		fmt.Fprintln(a.stdout, "Everything else is real. Use --model FILE for your own model.")
 	}
-	args = append(args, "--alias", strings.TrimSuffix(filepath.Base(model), ".gguf"))
-	srv, err := llama.Start(a.ctx, bin, llama.Config{Model: model, Args: args})
+	args = append(args, "-m", model, "--alias", strings.TrimSuffix(filepath.Base(model), ".gguf"))
+	srv, err := llama.Start(a.ctx, bin, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func nonEmpty(id string) bool { return id != "" }
 // restartServer starts a llama-server with these arguments and waits until it serves.
 func restartServer(t *testing.T, url string, args []string) *exec.Cmd {
 	t.Helper()
-	bin, err := llama.Find(t.Context(), llama.Options{})
+	bin, err := llama.Find(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

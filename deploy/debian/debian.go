@@ -1,5 +1,5 @@
-// Package debian finds programs that tests drive (a browser, load balancers, Prometheus), and fetches those that are
-// missing from Debian's archive into the cache, without root. It is a test kit: nothing of it is in the binary.
+// Package debian finds programs that tests run (a browser, load balancers, Prometheus), and fetches missing ones from
+// Debian's archive into the cache, without root. Only tests use it.
 package debian
 
 import (
@@ -18,7 +18,7 @@ import (
 var fetchScript string
 
 // ErrNotDebian: the program is missing, and this machine has no Debian archive to fetch it from.
-var ErrNotDebian = errors.New("debian: missing, and not to be fetched on this system")
+var ErrNotDebian = errors.New("debian: missing, and this system has no apt to fetch it with")
 
 const exitNotDebian = 3 // fetch.sh's status
 
@@ -38,7 +38,7 @@ func Find(ctx context.Context, program string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Need is Find for a test. Where the program cannot be had on this system, the test is left out.
+// Need is Find for a test. The test is skipped where the program cannot be fetched on this system.
 func Need(tb testing.TB, program string) string {
 	tb.Helper()
 	path, err := Find(tb.Context(), program)
@@ -51,7 +51,7 @@ func Need(tb testing.TB, program string) string {
 	return path
 }
 
-// LeaveOut skips a test that this machine cannot run. In CI nothing is left out: there it fails.
+// LeaveOut skips a test that this machine cannot run. With CI set it fails the test instead.
 func LeaveOut(tb testing.TB, why any) {
 	tb.Helper()
 	if os.Getenv("CI") != "" {

@@ -9,7 +9,7 @@ import (
 )
 
 // A program on PATH is taken, and nothing is fetched for it.
-func TestAProgramOnPathIsTaken(t *testing.T) {
+func TestFindOnPath(t *testing.T) {
 	dir := t.TempDir()
 	want := filepath.Join(dir, "nginx")
 	if err := os.WriteFile(want, []byte("#!/bin/sh\n"), 0o700); err != nil {
@@ -26,7 +26,7 @@ func TestAProgramOnPathIsTaken(t *testing.T) {
 }
 
 // A system without apt is told what to install, and Need can tell that from a failed download.
-func TestASystemWithoutAptIsToldWhatToInstall(t *testing.T) {
+func TestFindWithoutApt(t *testing.T) {
 	dir := t.TempDir()
 	for _, tool := range []string{"bash", "cat"} {
 		if err := os.Symlink("/bin/"+tool, filepath.Join(dir, tool)); err != nil {
@@ -42,7 +42,7 @@ func TestASystemWithoutAptIsToldWhatToInstall(t *testing.T) {
 }
 
 // A package that the archive does not have is an error that says so, and leaves nothing behind.
-func TestAPackageThatCannotBeHad(t *testing.T) {
+func TestFindUnknownPackage(t *testing.T) {
 	dir := t.TempDir()
 	apt := "#!/bin/sh\ncase \"$*\" in *install*) echo 'E: Unable to locate package' >&2; exit 100;; esac\n"
 	if err := os.WriteFile(filepath.Join(dir, "apt-get"), []byte(apt), 0o700); err != nil { //nolint:gosec // a program

@@ -1,8 +1,8 @@
-// Package grafana is wattline's dashboards as code: each panel is one question (panel.go), asked of the
-// rows in SQL or of the metrics in PromQL (latency.go, efficiency.go, operations.go, requests.go).
+// Package grafana defines wattline's dashboards. Each panel is one question, answered from the rows by SQL or
+// from the metrics by PromQL (latency.go, efficiency.go, operations.go, requests.go).
 //
-// Write makes Grafana's JSON of them: dashboards/ for ClickHouse and Prometheus, and dashboards-sqlite/,
-// the panels that a desktop's store can answer without either. The JSON is committed; a test holds it
-// against this code and writes it anew with -update. Other tests run every panel's SQL on a real
-// ClickHouse engine and on SQLite, and every PromQL on a real Prometheus, on data whose answers are known.
+// Write encodes them as Grafana's JSON: dashboards/ for ClickHouse and Prometheus, dashboards-sqlite/ for panels
+// that the SQLite store can answer. The JSON is committed; a test compares it with this code and rewrites it with
+// -update. Other tests run each panel's SQL on a real ClickHouse engine and on SQLite, and its PromQL on a real
+// Prometheus, with data of known answers.
 package grafana

@@ -1,6 +1,6 @@
 package grafana
 
-// Joules and tokens are those of requests whose energy is known; one below resolution enters a sum with its estimate.
+// Sums over requests with known energy; a request below resolution counts with its estimate.
 const (
 	joules      = `coalesce(gpu_j, gpu_estimate_j)`
 	knownTokens = `sum(CASE WHEN ` + joules + ` IS NOT NULL THEN output_tokens END)`

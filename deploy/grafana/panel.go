@@ -28,12 +28,11 @@ const (
 
 // Dashboard is one page of panels.
 type Dashboard struct {
-	Name, Title string // Name is the file's and, behind "wattline-", the uid
+	Name, Title string // Name is the file's name and, after "wattline-", the uid
 	Panels      []Panel
 }
 
-// Panel is one question. Its answers come from SQL, which is a template with the words of an Engine, or
-// from PromQL.
+// Panel is one question. It is answered by SQL, a template with the functions of an Engine, or by PromQL.
 type Panel struct {
 	Question string
 	Doc      string // how to read the answer
@@ -44,11 +43,10 @@ type Panel struct {
 	PromQL   []Series
 }
 
-// Series is a PromQL expression and the legend of what it gives.
+// Series is a PromQL expression and its legend.
 type Series struct{ Expr, Legend string }
 
-// Portable reports whether the panel's SQL runs on an SQLite that has no functions of wattline's: the
-// plugin's SQLite has no quantiles.
+// Portable reports whether the panel's SQL runs on the SQLite plugin, which has no quantiles.
 func (p *Panel) Portable() bool {
 	for _, s := range p.SQL {
 		if strings.Contains(s, "{{quantile") {
@@ -60,7 +58,7 @@ func (p *Panel) Portable() bool {
 
 // Render is a panel's SQL on one engine, with the macros that the engine's plugin expands.
 func Render(sql string, e Engine) (string, error) {
-	t, err := template.New("panel").Funcs(e.words()).Parse(sql)
+	t, err := template.New("panel").Funcs(e.funcs()).Parse(sql)
 	if err != nil {
 		return "", fmt.Errorf("grafana: %w", err)
 	}
@@ -71,9 +69,9 @@ func Render(sql string, e Engine) (string, error) {
 	return strings.TrimSpace(b.String()), nil
 }
 
-// words are what differs between the engines: within limits a time column to the dashboard's range,
-// bucket is the start of the interval it lies in, seconds the length of that interval.
-func (e Engine) words() template.FuncMap {
+// funcs are the template functions, which differ between the engines: within limits a time column to the
+// dashboard's range, bucket is the start of its interval, seconds the length of that interval.
+func (e Engine) funcs() template.FuncMap {
 	if e == ClickHouse {
 		return template.FuncMap{
 			"within":   func(col string) string { return "$__timeFilter(" + col + ")" },

@@ -35,7 +35,7 @@ import (
 
 // Every panel's PromQL gives the known answer on a real Prometheus. Its data are pages of wattline's own
 // exporter: 41 of them, 15 s apart, put into a block as if they had been scraped, and live ones that it scrapes.
-func TestEveryPanelsPromQLAnswers(t *testing.T) {
+func TestPanelsPromQL(t *testing.T) {
 	page := newPage(t)
 	end := time.Now().Add(-30 * time.Minute).Truncate(time.Minute)
 	var history bytes.Buffer

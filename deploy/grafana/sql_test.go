@@ -32,7 +32,7 @@ var (
 func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
 // The committed JSON is what the code writes.
-func TestDashboardsAreWritten(t *testing.T) {
+func TestDashboardFiles(t *testing.T) {
 	for _, d := range grafana.Dashboards() {
 		for dir, engine := range map[string]grafana.Engine{"dashboards": grafana.ClickHouse, "dashboards-sqlite": grafana.SQLite} {
 			want, err := d.Write(engine)
@@ -56,7 +56,7 @@ func TestDashboardsAreWritten(t *testing.T) {
 }
 
 // Each title is one question, asked once.
-func TestTitlesAreQuestions(t *testing.T) {
+func TestTitles(t *testing.T) {
 	seen := map[string]bool{}
 	for _, d := range grafana.Dashboards() {
 		for _, p := range d.Panels {
@@ -72,7 +72,7 @@ func TestTitlesAreQuestions(t *testing.T) {
 
 // Every panel's SQL gives the known answer on ClickHouse and on SQLite; what the plugin's SQLite shall
 // answer is asked of one that has no functions of ours.
-func TestEveryPanelsSQLAnswers(t *testing.T) {
+func TestPanelsSQL(t *testing.T) {
 	s, reader := storeOf(t)
 	plain, err := sql.Open("sqlite", "file:"+s.Path()+"?mode=ro")
 	if err != nil {

@@ -42,13 +42,13 @@ const readyName = "ready"
 
 // Listeners are a process's listeners by name.
 type Listeners struct {
-	program string // what a successor runs, as an absolute path
+	program string // absolute path of the successor's program
 
 	mu        sync.Mutex // guards what follows
 	inherited map[string]net.Listener
 	byOrder   []net.Listener // systemd's without a name of their own
 	open      map[string]net.Listener
-	ready     *os.File // tells the predecessor; nil: there is none, or it was told
+	ready     *os.File // the pipe to the predecessor; nil: none, or Ready was called
 	following bool     // a successor is being started
 }
 
@@ -146,8 +146,7 @@ func (l *Listeners) Listen(name, network, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// listen binds a new listener. A socket file that a crash left behind is taken over once nobody answers
-// on it.
+// listen binds a new listener. A socket file that a crash left, on which nothing answers, is replaced.
 func listen(network, addr string) (net.Listener, error) {
 	ln, err := net.Listen(network, addr) //nolint:noctx // binding does not wait
 	if err == nil || network != "unix" {

@@ -122,9 +122,9 @@ func ask(network, addr string) (string, error) {
 	return string(b), err
 }
 
-// TestListenersStayNonBlocking: what a child is given shares its flags with the listener. Were it made
+// TestListenerFlags: what a child is given shares its flags with the listener. Were it made
 // blocking, an accept could outlast Close, and with it the process.
-func TestListenersStayNonBlocking(t *testing.T) {
+func TestListenerFlags(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -169,9 +169,9 @@ func TestListenersStayNonBlocking(t *testing.T) {
 	}
 }
 
-// TestEveryConnectionIsAnswered: connections one after the other while the program is replaced three
+// TestHandover: connections one after the other while the program is replaced three
 // times; none is refused, and each process in turn answers.
-func TestEveryConnectionIsAnswered(t *testing.T) {
+func TestHandover(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
 			addr := "127.0.0.1:0"
@@ -215,8 +215,8 @@ func TestEveryConnectionIsAnswered(t *testing.T) {
 	}
 }
 
-// TestABrokenSuccessorChangesNothing: it ends before it serves, and the predecessor goes on.
-func TestABrokenSuccessorChangesNothing(t *testing.T) {
+// TestBrokenSuccessor: it ends before it serves, and the predecessor goes on.
+func TestBrokenSuccessor(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken")
 	if err := os.WriteFile(broken, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -272,8 +272,8 @@ func TestSystemdSocket(t *testing.T) {
 	}
 }
 
-// TestAStaleSocketFileIsTakenOver, and a live one is not.
-func TestAStaleSocketFileIsTakenOver(t *testing.T) {
+// TestStaleSocketFile, and a live one is not.
+func TestStaleSocketFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	old, err := net.Listen("unix", path)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 // EnvServer is the environment variable that names the llama-server to use, before any other.
 const EnvServer = "WATTLINE_LLAMA_SERVER"
 
-// ErrNotInstalled is wrapped by Find's error when this system has no llama-server and none can be
-// fetched. The whole error tells a person how to install one.
+// ErrNotInstalled is wrapped by Find's error when this system has no llama-server and none can be fetched.
+// The error says how to install one.
 var ErrNotInstalled = errors.New("no llama-server was found")
 
 // Where a Binary was found.
@@ -38,23 +38,16 @@ type Binary struct {
 	Build   int    // llama.cpp's build number, 0 if the version names none
 }
 
-// Options of [Find]. The zero value is what a command wants.
-type Options struct {
-	// CacheDir is where a fetched llama-server is kept. Default: [CacheDir].
-	CacheDir string
-	// Progress receives one line for each slow step of a fetch, for people. Default: none are written.
-	Progress io.Writer
-	// System says which kind of machine this is to the step that fetches: "debian", or runtime.GOOS's
-	// name of another. Default: looked up.
-	System string
-	// Offline forbids fetching: what is not there already is an error.
-	Offline bool
+// Find returns a llama-server that runs: the one that WATTLINE_LLAMA_SERVER names, else the one on PATH,
+// else one in the cache, else, on Debian, one fetched into the cache (about 5 s and 23 MB). A named program
+// that does not run is an error, and no other is tried. progress receives a line for each slow step of a
+// fetch; nil: none.
+func Find(ctx context.Context, progress io.Writer) (Binary, error) {
+	return find(ctx, thisSystem(), "", progress)
 }
 
-// Find returns a llama-server that runs: the one that WATTLINE_LLAMA_SERVER names, else the one on PATH,
-// else one in the cache, else, on Debian, one fetched into the cache (about 5 s and 23 MB). A named
-// program that does not run is an error; nothing else is tried in its place.
-func Find(ctx context.Context, opt Options) (Binary, error) {
+// find is Find for a system and a cache; "": the default one.
+func find(ctx context.Context, system, dir string, progress io.Writer) (Binary, error) {
 	if named := os.Getenv(EnvServer); named != "" {
 		path, err := exec.LookPath(named)
 		if err != nil {
@@ -65,26 +58,20 @@ func Find(ctx context.Context, opt Options) (Binary, error) {
 	if path, err := exec.LookPath("llama-server"); err == nil {
 		return probe(ctx, path, OriginPath)
 	}
-	dir, err := orCacheDir(opt.CacheDir)
-	if err != nil {
-		return Binary{}, err
-	}
-	system := opt.System
-	if system == "" {
-		system = thisSystem()
-	}
 	if system != systemDebian {
 		return Binary{}, fmt.Errorf("llama: %w: %s", ErrNotInstalled, installHint(system))
 	}
-	// The script knows best what a whole installation looks like, and takes milliseconds to say so.
-	path, fetched, err := fetch(ctx, dir, opt.Progress, opt.Offline)
+	if dir == "" {
+		var err error
+		if dir, err = CacheDir(); err != nil {
+			return Binary{}, err
+		}
+	}
+	path, origin, err := fetch(ctx, dir, progress)
 	if err != nil {
 		return Binary{}, err
 	}
-	if fetched {
-		return probe(ctx, path, OriginFetched)
-	}
-	return probe(ctx, path, OriginCache)
+	return probe(ctx, path, origin)
 }
 
 const systemDebian = "debian"
@@ -102,7 +89,7 @@ func thisSystem() string {
 	return runtime.GOOS
 }
 
-// installHint is one sentence that tells a person on the given system how to get a llama-server.
+// installHint is one sentence on how to get a llama-server on the given system.
 func installHint(system string) string {
 	var how string
 	switch system {

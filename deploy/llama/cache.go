@@ -20,17 +20,8 @@ func CacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "wattline"), nil
 }
 
-// orCacheDir is dir, or the default when dir is empty.
-func orCacheDir(dir string) (string, error) {
-	if dir != "" {
-		return dir, nil
-	}
-	return CacheDir()
-}
-
-// writeWhole puts a file in place in one step: whoever finds path finds all of data, also when several
-// processes write it at once.
-func writeWhole(path string, data []byte, mode os.FileMode) (err error) {
+// writeFile writes a file atomically: a reader finds all of data, also when several processes write at once.
+func writeFile(path string, data []byte, mode os.FileMode) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a cache of public things
 		return err
 	}

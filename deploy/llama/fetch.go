@@ -19,36 +19,36 @@ var fetchScript string
 // stopGrace is how long a cancelled fetch may take to remove its temporary folder.
 const stopGrace = 5 * time.Second
 
-// fetch runs fetch.sh for dir and returns the program's path; fetched is false if it was there already.
-// What the script says goes to progress as it is said, and its last words into the error.
-func fetch(ctx context.Context, dir string, progress io.Writer, offline bool) (path string, fetched bool, err error) {
+// fetch runs fetch.sh for dir, which checks an installation that is there in milliseconds, and returns the
+// program's path. The script's output goes to progress, and its last lines into the error.
+func fetch(ctx context.Context, dir string, progress io.Writer) (path, origin string, err error) {
 	have, err := filepath.Glob(filepath.Join(dir, "llama-server-*", "llama-server"))
 	if err != nil {
-		return "", false, fmt.Errorf("llama: look into %s: %w", dir, err)
+		return "", "", fmt.Errorf("llama: look into %s: %w", dir, err)
 	}
-	if offline && len(have) == 0 {
-		return "", false, fmt.Errorf("llama: %w: none is in %s and fetching was forbidden", ErrNotInstalled, dir)
+	origin = OriginFetched
+	if len(have) > 0 {
+		origin = OriginCache
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", fetchScript, "fetch.sh", dir) //nolint:gosec // our own script
 	var out bytes.Buffer
-	said := newTail(nil)
-	cmd.Stdout = &out
-	cmd.Stderr = said
+	var messages tail
+	cmd.Stdout, cmd.Stderr = &out, &messages
 	if progress != nil {
-		cmd.Stderr = io.MultiWriter(said, progress)
+		cmd.Stderr = io.MultiWriter(&messages, progress)
 	}
-	ownGroup(cmd) // apt runs below bash and must end with it
+	ownGroup(cmd, false) // apt runs below bash and must end with it
 	cmd.Cancel = func() error { return terminateGroup(cmd.Process) }
 	cmd.WaitDelay = stopGrace
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return "", false, fmt.Errorf("llama: fetch a llama-server: %w%s", err, indent(lastLines(said.String(), 8)))
+		return "", "", fmt.Errorf("llama: fetch a llama-server: %w%s", err, indent(lastLines(messages.String(), 8)))
 	}
 	path = strings.TrimSpace(out.String())
 	if _, err := os.Stat(path); err != nil {
-		return "", false, fmt.Errorf("llama: fetch a llama-server: %w", err)
+		return "", "", fmt.Errorf("llama: fetch a llama-server: %w", err)
 	}
-	return path, len(have) == 0, nil
+	return path, origin, nil
 }

@@ -74,12 +74,11 @@ func writeProgram(t *testing.T, path, body string) {
 	}
 }
 
-func TestFetchOnceThenNeverAgain(t *testing.T) {
+func TestFetch(t *testing.T) {
 	calls := useFakeDebian(t, nil)
 	dir := filepath.Join(t.TempDir(), "cache of mine")
 	var said strings.Builder
-	opt := Options{CacheDir: dir, Progress: &said}
-	first, err := Find(t.Context(), opt)
+	first, err := find(t.Context(), systemDebian, dir, &said)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +102,7 @@ func TestFetchOnceThenNeverAgain(t *testing.T) {
 	}
 
 	said.Reset()
-	second, err := Find(t.Context(), opt)
+	second, err := find(t.Context(), systemDebian, dir, &said)
 	want.Origin = OriginCache
 	if err != nil || second != want {
 		t.Errorf("second Find = %+v, %v; want %+v", second, err, want)
@@ -116,13 +115,13 @@ func TestFetchOnceThenNeverAgain(t *testing.T) {
 	}
 }
 
-func TestFetchTwoAtOnceDownloadOnce(t *testing.T) {
+func TestFetchConcurrently(t *testing.T) {
 	calls := useFakeDebian(t, nil)
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if _, err := Find(t.Context(), Options{CacheDir: dir}); err != nil {
+			if _, err := find(t.Context(), systemDebian, dir, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -134,7 +133,7 @@ func TestFetchTwoAtOnceDownloadOnce(t *testing.T) {
 	}
 }
 
-func TestFetchFailuresSayWhatToDo(t *testing.T) {
+func TestFetchErrors(t *testing.T) {
 	for name, tc := range map[string]struct {
 		changes map[string]string
 		want    []string
@@ -167,7 +166,7 @@ func TestFetchFailuresSayWhatToDo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			useFakeDebian(t, tc.changes)
 			dir := t.TempDir()
-			_, err := Find(t.Context(), Options{CacheDir: dir})
+			_, err := find(t.Context(), systemDebian, dir, nil)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -183,7 +182,7 @@ func TestFetchFailuresSayWhatToDo(t *testing.T) {
 	}
 }
 
-func TestFetchCancelledLeavesNothing(t *testing.T) {
+func TestFetchCancelled(t *testing.T) {
 	started := filepath.Join(t.TempDir(), "started")
 	if err := exec.Command("mkfifo", started).Run(); err != nil {
 		t.Fatal(err)
@@ -197,7 +196,7 @@ func TestFetchCancelledLeavesNothing(t *testing.T) {
 		cancel()
 	}()
 	begin := time.Now()
-	_, err := Find(ctx, Options{CacheDir: dir})
+	_, err := find(ctx, systemDebian, dir, nil)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v, want context.Canceled", err)
 	}
@@ -209,9 +208,9 @@ func TestFetchCancelledLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestFetchReadsBothStylesOfSources has the machine's own apt read sources that name a mirror which does
+// TestFetchSources has the machine's own apt read sources that name a mirror which does
 // not exist; the error must name that mirror.
-func TestFetchReadsBothStylesOfSources(t *testing.T) {
+func TestFetchSources(t *testing.T) {
 	if thisSystem() != systemDebian {
 		t.Skip("needs Debian's apt")
 	}
@@ -232,7 +231,7 @@ func TestFetchReadsBothStylesOfSources(t *testing.T) {
 			if err := os.WriteFile(conf, fmt.Appendf(nil, "Dir::Etc::SourceList \"/dev/null\";\nDir::Etc::SourceParts \"%s\";\n", etc), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			_, err := Find(t.Context(), Options{CacheDir: t.TempDir()})
+			_, err := find(t.Context(), systemDebian, t.TempDir(), nil)
 			if err == nil || !strings.Contains(err.Error(), "(tried: file:/nowhere/debian/)") {
 				t.Errorf("err = %v, want one that names file:/nowhere/debian/ and no other mirror", err)
 			}

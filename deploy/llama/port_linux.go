@@ -6,16 +6,15 @@ import (
 	"syscall"
 )
 
-// reservePort chooses a free port of 127.0.0.1 and keeps it free for the caller's child until release: a
-// socket is bound to it that does not listen. The kernel gives such a port to nobody who asks for any
-// port, yet lets a server in that asks for this one with SO_REUSEADDR or SO_REUSEPORT, as llama-server
-// does, because this socket allows both.
+// reservePort chooses a free port of 127.0.0.1 and reserves it for a child process until release, with a bound
+// socket that does not listen. The kernel does not give such a port to a bind of port 0, and allows a bind of
+// this port with SO_REUSEADDR or SO_REUSEPORT, which llama-server sets, because this socket sets both.
 func reservePort() (port int, release func(), err error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, nil, fmt.Errorf("socket: %w", err)
 	}
-	release = func() { _ = syscall.Close(fd) } // never written to; nothing can be lost
+	release = func() { _ = syscall.Close(fd) }
 	// Bound before the options are set, so that no two reservations can share a port.
 	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 	err = errors.Join(err,

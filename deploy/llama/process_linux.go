@@ -10,20 +10,13 @@ import (
 // process ends a child that leads its own process group.
 type process struct{ p *os.Process }
 
-// ownGroup keeps a terminal's Ctrl-C from the child: its owner decides when it ends.
-func ownGroup(cmd *exec.Cmd) {
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
+// ownGroup gives the child a process group, so that a terminal's Ctrl-C does not reach it. With dieWithParent
+// the kernel kills it when the thread that starts it ends.
+func ownGroup(cmd *exec.Cmd, dieWithParent bool) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if dieWithParent {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
-	cmd.SysProcAttr.Setpgid = true
-}
-
-// dieWithParent has the kernel kill the child when the thread that starts it ends. See Server.spawn.
-func dieWithParent(cmd *exec.Cmd) {
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 }
 
 func (p process) terminate() error { return ignoreDone(p.p.Signal(syscall.SIGTERM)) }
@@ -33,7 +26,7 @@ func (p process) kill() error {
 	return ignoreDone(errors.Join(killGroup(p.p.Pid, syscall.SIGKILL), p.p.Kill()))
 }
 
-// terminateGroup asks p and all it has started to end.
+// terminateGroup sends SIGTERM to p and its children.
 func terminateGroup(p *os.Process) error { return killGroup(p.Pid, syscall.SIGTERM) }
 
 func killGroup(pid int, sig syscall.Signal) error {
@@ -43,7 +36,7 @@ func killGroup(pid int, sig syscall.Signal) error {
 	return nil
 }
 
-// ignoreDone takes a process that has ended in the meantime as what was wanted.
+// ignoreDone drops the error of a process that has ended already.
 func ignoreDone(err error) error {
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil

@@ -1,7 +1,6 @@
 package llama
 
 import (
-	"io"
 	"strings"
 	"sync"
 )
@@ -9,26 +8,19 @@ import (
 // tailBytes is how much of a log is kept for error texts.
 const tailBytes = 64 << 10
 
-// tail keeps the end of what is written to it and hands everything on to next.
+// tail keeps the end of what is written to it.
 type tail struct {
-	next io.Writer // may be nil; set once
-
 	mu  sync.Mutex // guards buf
 	buf []byte     // at most 2*tailBytes, so that trimming is rare
 }
 
-func newTail(next io.Writer) *tail { return &tail{next: next} }
-
-// Write never fails on its own account: a full or broken log must not end the server that writes it.
+// Write never fails.
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.buf = append(t.buf, p...)
 	if len(t.buf) > 2*tailBytes {
 		t.buf = append(t.buf[:0], t.buf[len(t.buf)-tailBytes:]...)
-	}
-	t.mu.Unlock()
-	if t.next != nil {
-		_, _ = t.next.Write(p) // the copy for people; see above
 	}
 	return len(p), nil
 }
@@ -50,7 +42,7 @@ func lastLines(s string, n int) []string {
 	return lines[max(0, len(lines)-n):]
 }
 
-// indent sets lines below an error's text; no lines, no text.
+// indent appends lines to an error's text, below it.
 func indent(lines []string) string {
 	if len(lines) == 0 {
 		return ""

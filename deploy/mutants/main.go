@@ -193,7 +193,7 @@ func gotest(ctx context.Context, overlay, pkg, run string) ([]byte, error) {
 	return cmd.CombinedOutput()
 }
 
-// last returns the end of what a test printed.
+// last returns the last lines of a test's output.
 func last(out []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
@@ -263,7 +263,7 @@ func parse(path, text string) (list []mutant, err error) {
 		case "test":
 			m.pkg, m.run, _ = strings.Cut(value, " -run ")
 		default:
-			return nil, fmt.Errorf("%s:%d: %q is none of file, old, new, test", path, i+1, key)
+			return nil, fmt.Errorf("%s:%d: %q is not one of file, old, new, test", path, i+1, key)
 		}
 	}
 	return list, flush(len(lines))

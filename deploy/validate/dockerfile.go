@@ -12,7 +12,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// dockerfile parses the file with BuildKit's own parser and looks for what it cannot see: a final stage
+// dockerfile parses the file with BuildKit's parser and checks what the parser does not: a final stage
 // that runs as root, and copied files that the context does not have.
 func dockerfile(file, context string) error {
 	f, err := os.Open(file)

@@ -1,11 +1,12 @@
 // Command validate reads deployment files with the code that will read them: compose files with the
 // compose specification's own loader, manifests with Kubernetes' API types and dashboards with Grafana's,
-// where an unknown field is an error, Dockerfiles with BuildKit's parser and linter. It is a module of its own, so that neither becomes a dependency of wattline.
+// where an unknown field is an error, Dockerfiles with BuildKit's parser and linter. It is a module of its own, so
+// that none of these becomes a dependency of wattline.
 //
 //	validate compose FILE PROFILE...   prints each profile's services, one line a profile
 //	validate k8s FILE...               prints each object's kind and name
 //	validate grafana FILE...           prints each dashboard's title and number of panels
-//	validate dockerfile FILE CONTEXT   prints the number of stages and whom the last runs as
+//	validate dockerfile FILE CONTEXT   prints the number of stages and the user of the last
 package main
 
 import (
@@ -63,11 +64,10 @@ func run(args []string) error {
 			return dockerfile(args[1], args[2])
 		}
 	}
-	return fmt.Errorf("nothing is known of %q", args[0])
+	return fmt.Errorf("unknown kind of file %q", args[0])
 }
 
-// compose loads the file as `docker compose --profile PROFILE config` would, and looks for mounted files
-// that are not there.
+// compose loads the file as `docker compose --profile PROFILE config` does, and checks that mounted files exist.
 func compose(file, profile string) error {
 	o, err := cli.NewProjectOptions([]string{file}, cli.WithOsEnv, cli.WithProfiles([]string{profile}))
 	if err != nil {
@@ -83,7 +83,7 @@ func compose(file, profile string) error {
 				continue
 			}
 			if _, err := os.Stat(v.Source); err != nil {
-				return fmt.Errorf("service %s mounts what is not there: %w", s.Name, err)
+				return fmt.Errorf("service %s mounts a missing file: %w", s.Name, err)
 			}
 		}
 	}
@@ -146,8 +146,7 @@ func manifest(doc []byte) error {
 	return nil
 }
 
-// decode is what an API server does that is asked to be strict: names are case-sensitive, and one that is
-// unknown or there twice is an error.
+// decode decodes as a strict API server does: names are case-sensitive, and unknown or repeated ones are errors.
 func decode(doc []byte, into any) error {
 	text, err := yamljson.YAMLToJSONStrict(doc)
 	if err != nil {

@@ -32,8 +32,8 @@ const (
 	UntilClose
 )
 
-// Head is a message head: its bytes as received, CRLFCRLF included, and what was parsed from them. Requests
-// use method and target, replies Status.
+// Head is a message head: its bytes as received, CRLFCRLF included, and the parsed fields. Requests use method
+// and target, replies Status.
 type Head struct {
 	Raw    []byte
 	first  int // end of the first line, CRLF included
@@ -70,7 +70,7 @@ func (h *Head) Reset() {
 	*h = Head{Raw: h.Raw[:0], fields: h.fields[:0], listed: h.listed[:0]}
 }
 
-// Release frees the head's bytes and keeps what was parsed from them.
+// Release frees the head's bytes and keeps Status, Body, Length and the flags.
 func (h *Head) Release() {
 	h.Raw, h.fields, h.listed = nil, nil, nil
 	h.first, h.methodEnd, h.targetStart, h.targetEnd = 0, 0, 0, 0

@@ -13,7 +13,7 @@ import (
 	"wattline/proxy"
 )
 
-// Errors of a question to an upstream.
+// Errors of Client's methods.
 var (
 	// ErrNotReady: nothing listens there, the server is still loading, or a gateway before it answers 5xx.
 	ErrNotReady = errors.New("llama: the upstream is not ready")
@@ -24,8 +24,8 @@ var (
 // maxReply bounds a reply's body: /props holds the chat template, and a router's /v1/models all models.
 const maxReply = 8 << 20
 
-// Client asks one upstream about itself. Each question has a connection of its own, which is closed after
-// the reply: an idle one would occupy one of llama-server's few HTTP threads.
+// Client reads one upstream's state. Each request has a connection of its own, which is closed after the
+// reply: an idle one would occupy one of llama-server's few HTTP threads.
 type Client struct {
 	up   proxy.Upstream
 	http *http.Client
@@ -44,10 +44,10 @@ func NewClient(up proxy.Upstream) *Client {
 	}}
 }
 
-// Upstream is the upstream that is asked.
+// Upstream is the Client's upstream.
 func (c *Client) Upstream() proxy.Upstream { return c.up }
 
-// get asks for a path and returns the reply's status and body. timeout bounds the whole question.
+// get requests a path and returns the reply's status and body. timeout bounds the whole request.
 func (c *Client) get(ctx context.Context, timeout time.Duration, path string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -74,10 +74,10 @@ func (c *Client) get(ctx context.Context, timeout time.Duration, path string) (s
 	return resp.StatusCode, body, nil
 }
 
-// readyTimeout bounds the question behind Ready where the caller's context does not.
+// readyTimeout bounds Ready where the caller's context does not.
 const readyTimeout = 5 * time.Second
 
-// Ready asks for /health. Any status below 500 will do: not every server has the route, and llama-server
+// Ready returns nil if /health answers with a status below 500. Not every server has the route; llama-server
 // answers 503 while it loads a model.
 func (c *Client) Ready(ctx context.Context) error {
 	status, _, err := c.get(ctx, readyTimeout, "/health")
@@ -90,7 +90,7 @@ func (c *Client) Ready(ctx context.Context) error {
 	return nil
 }
 
-// cause leaves out of a network error what Ready's message says already.
+// cause is a network error without the address, which Ready's message has already.
 func cause(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("no answer in time")

@@ -1,12 +1,12 @@
-// Package llama asks an upstream about itself.
+// Package llama reads the state of an upstream that may be a llama-server.
 //
-// Client has the three questions: Ready (GET /health), Info (GET /props and /v1/models: build, model,
-// context, slots) and Slots (GET /slots). Each uses a connection of its own, and a reply has a bound.
+// Client has three requests: Ready (GET /health), Info (GET /props and /v1/models: build, model, context,
+// slots) and Slots (GET /slots).
 //
-// SlotTracker finds out which slot serves which request. The energy ledger needs that where the server's
-// slots do not share one cache, since then only neighbouring slots decode in one batch. It polls when the
-// set of requests has changed and there is something to learn: a moment after the change and at most twice
-// a second, never because of a token.
+// SlotTracker learns which slot serves which request. The energy ledger needs that where the server's slots
+// do not share one cache, since then only neighbouring slots decode in one batch. It polls when the set of
+// requests has changed and a slot is unknown: 60 ms after the change and at most twice a second, however many
+// tokens arrive.
 //
 // A reply's slots (task number, which grows with every task; max_tokens; tokens generated; prompt length)
 // are matched with the requests that this proxy forwarded (match.go). Where two requests might hold the

@@ -11,7 +11,7 @@ import (
 	"wattline/meter"
 )
 
-// ServerInfo is what an upstream says of itself. What it does not say is empty or null.
+// ServerInfo describes an upstream. A field that the upstream does not report is empty or null.
 type ServerInfo struct {
 	Build         string
 	Model         string
@@ -20,12 +20,12 @@ type ServerInfo struct {
 	Slots         meter.Int
 }
 
-// infoTimeout bounds each of the questions behind Info.
+// infoTimeout bounds each of Info's requests.
 const infoTimeout = 2 * time.Second
 
-// Info asks for /props and, where that leaves something open, for /v1/models. An upstream that is no
-// llama-server, a router, or a server that wants a key gives what can be had and no error. An error means
-// that nothing was learnt.
+// Info reads /props and, if the model or its type is missing there, /v1/models. From a router, a server that
+// wants an API key or another kind of server it returns the fields that it can get, and no error. With an error
+// nothing was learnt.
 func (c *Client) Info(ctx context.Context) (ServerInfo, error) {
 	var f ServerInfo
 	body, err := c.getInfo(ctx, "/props")
@@ -43,7 +43,7 @@ func (c *Client) Info(ctx context.Context) (ServerInfo, error) {
 	return f, nil
 }
 
-// getInfo returns the body of a reply with status 200, and nil for one that refuses.
+// getInfo returns the body of a reply with status 200, and nil for a refusal.
 func (c *Client) getInfo(ctx context.Context, from string) ([]byte, error) {
 	status, body, err := c.get(ctx, infoTimeout, from)
 	switch {
@@ -52,7 +52,7 @@ func (c *Client) getInfo(ctx context.Context, from string) ([]byte, error) {
 	case status >= 500 && status != http.StatusNotImplemented:
 		return nil, fmt.Errorf("%w: %s: status %d", ErrNotReady, from, status)
 	case status != http.StatusOK:
-		return nil, nil // it wants a key, or has no such path
+		return nil, nil // an API key is missing, or the path is unknown
 	}
 	return body, nil
 }

@@ -22,7 +22,7 @@ func newClient(t *testing.T, url string) *Client {
 	return NewClient(up)
 }
 
-func TestInfoOfARealServer(t *testing.T) {
+func TestInfo(t *testing.T) {
 	f, err := newClient(t, llamatest.Start(t, "-np", "2", "-c", "4096", "-a", "tiny").URL()).Info(t.Context())
 	if err != nil {
 		t.Fatal(err)

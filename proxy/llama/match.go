@@ -8,30 +8,30 @@ import (
 	"wattline/meter"
 )
 
-// request is what the matching knows of a request when /slots is asked for.
+// request describes a request at the time of a poll.
 type request struct {
 	key       uint64
-	sent      int64 // when it had been sent
-	started   int64 // when the server began to work on it; 0: not known (yet)
+	sent      int64 // when its last byte was sent
+	started   int64 // when a slot started on it; 0: unknown
 	streams   bool
-	maxTokens meter.Int // null: the client named none
+	maxTokens meter.Int // null: the client set none
 	bytes     int64     // size of its body
-	outputs   int64     // output events received before the question
+	outputs   int64     // output events received before the poll
 	slot      int       // -1: unknown
 	task      int64     // the slot's task number; -1: unknown, or the request asked for the slot
 }
 
-// hasStarted reports whether the request certainly has a slot: its own stream began.
+// hasStarted reports whether the request certainly has a slot, since its stream began.
 func (r *request) hasStarted() bool { return r.started > 0 }
 
-// candidate is a busy slot that no request is known to have.
+// candidate is a busy slot that is not assigned to a request.
 type candidate struct {
 	Slot
 	taken bool
 }
 
-// match assigns slots to those requests in reqs that have none yet; some may remain without. lastTask is
-// the greatest task number of an earlier reply, which arrived at lastAt.
+// match assigns slots to requests in reqs that have none, where there is no doubt. lastTask is the greatest task
+// number of the reply before this one, which arrived at lastAt.
 func match(slots []Slot, reqs []*request, lastTask, lastAt int64) {
 	var free []candidate
 	held := map[int]bool{}
@@ -60,7 +60,7 @@ func match(slots []Slot, reqs []*request, lastTask, lastAt int64) {
 type matching struct {
 	free     []candidate
 	reqs     []*request // all
-	open     []*request // those without a slot at the beginning
+	open     []*request // without a slot at the beginning
 	lastTask int64
 	lastAt   int64
 }
@@ -79,9 +79,9 @@ func (m *matching) fits(r *request, c *candidate) bool {
 	return false
 }
 
-// candidates lists the slots that r may have, as indices of free: those that fit and that agree with the
-// order of the requests. A request that was sent after another had started has a greater task number. So
-// if n earlier requests have no slot yet, at least n free slots have smaller task numbers than r's.
+// candidates lists the slots that r may have, as indices of free: slots that fit and agree with the order of
+// the requests. A request that was sent after another had started has a greater task number. So if n earlier
+// requests have no slot yet, at least n free slots have smaller task numbers than r's.
 func (m *matching) candidates(r *request) []int {
 	least, most := int64(-1), int64(-1)
 	var before, after []*request
@@ -113,9 +113,8 @@ func (m *matching) candidates(r *request) []int {
 	return out
 }
 
-// taskBounds returns the task numbers between which a request's own lies, given the requests before and
-// after it: n earlier requests take at least the n smallest numbers among the slots that they may have, and
-// n later ones the n greatest.
+// taskBounds returns the bounds of a request's task number, given the requests before and after it: n earlier
+// requests have at least the n smallest numbers among the slots that they may have, n later ones the n greatest.
 func (m *matching) taskBounds(before, after []*request) (first, last int64) {
 	first, last = -1, math.MaxInt64
 	if n := len(before); n > 0 {
@@ -145,15 +144,15 @@ func (m *matching) tasks(of []*request) (tasks []int64) {
 	return tasks
 }
 
-// assignUnique gives every request with one candidate left that slot, until nothing changes. A request that
-// may not have started gets it only if no other request could have it.
+// assignUnique assigns the slot of each request that has one candidate, until nothing changes. A request that
+// may not have started gets its slot only if no other request could have it.
 func (m *matching) assignUnique() {
-	const maxRounds = 16 // more are needed only by long chains, which the next poll continues
+	const maxRounds = 16 // longer chains continue at the next poll
 	for n, again := 0, true; again && n < maxRounds; n++ {
 		again = false
 		candidates := make([][]int, len(m.open))
 		wanted := map[int]int{} // requests that may have a slot, by index of free
-		needed := map[int]int{} // of them, those that can have no other
+		needed := map[int]int{} // requests that can have no other slot, by the same index
 		for i, r := range m.open {
 			if r.slot >= 0 {
 				continue
@@ -193,8 +192,9 @@ const (
 	maxDensityRatio = 3.0 // between the largest and the smallest number of tokens per byte
 )
 
-// assignBySize separates requests that began together, if as many requests as slots are left and each of
-// them could have any slot: a body much smaller or larger than all others belongs to such a prompt.
+// assignBySize assigns slots to requests that began together by the sizes of bodies and prompts. It applies if
+// as many requests as slots are left, each could have any of the slots, and a body and a prompt are much smaller
+// or larger than all others.
 func (m *matching) assignBySize() {
 	var left []*request
 	var indices []int

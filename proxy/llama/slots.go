@@ -16,7 +16,7 @@ type Slot struct {
 	ID   int
 	Busy bool
 
-	// The server says these of a busy slot only.
+	// The server reports these of a busy slot only.
 	Task      meter.Int // number of its task; later tasks have greater ones
 	Streams   meter.Int // 1 where its reply is a stream
 	MaxTokens meter.Int
@@ -27,10 +27,10 @@ type Slot struct {
 // ErrNoSlots: the upstream is no llama-server, or one that does not show its slots.
 var ErrNoSlots = errors.New("llama: the upstream does not list its slots as llama-server does")
 
-// slotsTimeout bounds a question: a server answers only after the batch that it is evaluating.
+// slotsTimeout bounds a request: a server answers only after the batch that it is evaluating.
 const slotsTimeout = 3 * time.Second
 
-// Slots asks for /slots. n is the size of the reply.
+// Slots reads /slots. n is the size of the reply.
 func (c *Client) Slots(ctx context.Context) (slots []Slot, n int, err error) {
 	status, body, err := c.get(ctx, slotsTimeout, "/slots")
 	if err != nil {

@@ -14,33 +14,33 @@ import (
 // SlotTrackerConfig configures a SlotTracker.
 type SlotTrackerConfig struct {
 	Client  *Client
-	Now     func() int64          // the clock of all stamps, ns
-	Observe func(SlotObservation) // receives what was found out, on the SlotTracker's goroutine
-	Always  bool                  // poll also for a single request, and warn if the upstream shows no slots
+	Now     func() int64          // the clock of all times, ns
+	Observe func(SlotObservation) // called for each slot that was learnt, on the SlotTracker's goroutine
+	Always  bool                  // poll also for a single request, and warn if the upstream does not list its slots
 	Log     *slog.Logger
 }
 
-// SlotObservation says which slot serves a request.
+// SlotObservation is the slot of a request.
 type SlotObservation struct {
 	Request uint64
 	At      int64 // when the reply was read
 	Slot    int
-	Idle    bool // the request's client had left, and the slot has stopped working for it
+	Idle    bool // the request was cancelled, and the slot no longer works on it
 }
 
-// SlotTrackerStats count the cost and the yield of polling.
+// SlotTrackerStats count the cost and the results of polling.
 type SlotTrackerStats struct {
 	Polls    int64
-	Failed   int64         // polls without a useful answer
-	PollTime time.Duration // from question to answer, summed over all polls
+	Failed   int64         // polls without a usable reply
+	PollTime time.Duration // from request to reply, summed over all polls
 	Bytes    int64         // of the replies
-	Found    int64         // requests whose slot was found out
-	NotFound int64         // requests that ended without
+	Found    int64         // requests with a known slot
+	NotFound int64         // requests that ended before their slot was known
 }
 
-// Pace of the polls.
+// The times of the polls.
 const (
-	gatherTime     = 60 * time.Millisecond  // wait after a change, so that requests that begin together are seen together
+	gatherTime     = 60 * time.Millisecond  // from a change to its poll, so that one shows requests that begin together
 	minPollGap     = 500 * time.Millisecond // between polls
 	maxPollGap     = 2 * time.Second        // between polls while a cancelled request may still occupy its slot
 	pollsPerChange = 3                      // the gap doubles from one to the next
@@ -57,11 +57,11 @@ type SlotTracker struct {
 
 	mu        sync.Mutex // guards what follows
 	reqs      map[uint64]*TrackedRequest
-	pollsLeft int // that the last change still allows
+	pollsLeft int // of pollsPerChange, since the last change
 	stats     SlotTrackerStats
 
 	// Owned by the goroutine.
-	lastTask, lastAt int64 // greatest task number of the last reply, and its arrival
+	lastTask, lastAt int64 // greatest task number so far, and the arrival of the last reply
 	noSlotsLogged    bool
 }
 
@@ -124,11 +124,11 @@ func (q *TrackedRequest) SlotStarted(at int64) {
 	q.t.changed()
 }
 
-// OutputReceived counts output events. It is called for every read of a stream and takes no lock.
+// OutputReceived counts output events. It is called for each read of a stream, so it takes no lock.
 func (q *TrackedRequest) OutputReceived(n int) { q.outputs.Add(int64(n)) }
 
-// Ended ends the request. With cancelled its client has left and the server may still work for it; the
-// request is then followed until its slot is idle. Ended returns the slot, -1 if it never became known.
+// Ended ends the request. cancelled: its client has left, and the request is tracked until its slot is idle.
+// Ended returns the slot, -1 if it is unknown.
 func (q *TrackedRequest) Ended(at int64, cancelled bool) int {
 	t := q.t
 	t.mu.Lock()
@@ -145,7 +145,7 @@ func (q *TrackedRequest) Ended(at int64, cancelled bool) int {
 	return q.slot
 }
 
-// changed allows polls if there is something to learn. The caller holds mu.
+// changed allows further polls if one is needed. The caller holds mu.
 func (t *SlotTracker) changed() {
 	if !t.needsPoll() {
 		return
@@ -157,8 +157,8 @@ func (t *SlotTracker) changed() {
 	}
 }
 
-// needsPoll reports whether a poll could tell something that matters. A single request shares nothing, so
-// its slot matters only once there is a second one. The caller holds mu.
+// needsPoll reports whether a slot is unknown that the ledger needs. A single request shares no batch, so its
+// slot is needed only once there is a second one. The caller holds mu.
 func (t *SlotTracker) needsPoll() bool {
 	unknown := false
 	for _, q := range t.reqs {
@@ -170,7 +170,7 @@ func (t *SlotTracker) needsPoll() bool {
 	return unknown && (t.cfg.Always || len(t.reqs) > 1)
 }
 
-// run polls when there is reason to, until Stop.
+// run polls when it is woken, until Stop.
 func (t *SlotTracker) run(ctx context.Context) {
 	defer close(t.done)
 	for {
@@ -195,8 +195,8 @@ func (t *SlotTracker) run(ctx context.Context) {
 	}
 }
 
-// takePoll takes one of the polls that are left. While a cancelled request may still occupy a slot, they
-// do not run out.
+// takePoll reports whether to poll, and counts pollsLeft down. While a cancelled request may occupy a slot there
+// is no bound.
 func (t *SlotTracker) takePoll() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -212,8 +212,8 @@ func (t *SlotTracker) takePoll() bool {
 	return true
 }
 
-// pollFailed counts and logs a failure and waits if it asks for that. It returns false when the
-// SlotTracker is stopped.
+// pollFailed counts and logs a failure, and pauses after a lasting one. It returns false when the SlotTracker is
+// stopped.
 func (t *SlotTracker) pollFailed(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
@@ -250,7 +250,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// poll asks once and reports what is new.
+// poll reads /slots once and reports the slots that it learnt.
 func (t *SlotTracker) poll(ctx context.Context) error {
 	asked := t.cfg.Now()
 	reqs := t.snapshot(asked)
@@ -275,7 +275,7 @@ func (t *SlotTracker) poll(ctx context.Context) error {
 	return nil
 }
 
-// snapshot copies what is known before asking.
+// snapshot copies the requests before a poll.
 func (t *SlotTracker) snapshot(now int64) []*request {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -292,7 +292,7 @@ func (t *SlotTracker) snapshot(now int64) []*request {
 	return out
 }
 
-// update matches a reply with the snapshot, stores the slots that were found, and returns what is new.
+// update matches a reply with the snapshot, stores the slots that it learnt, and returns them.
 func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (news []SlotObservation) {
 	highest := int64(-1)
 	byID := map[int]Slot{}

@@ -127,11 +127,11 @@ func slotsOf(log string, s request) (found []int) {
 	return found
 }
 
-// TestSlotsOfARealServer: requests that overlap, begin together or one after the other, equal or not. The
+// TestSlotTracker: requests that overlap, begin together or one after the other, equal or not. The
 // server's log says which slot each had. Over all rounds none is assigned wrongly, the server is polled at most
 // twice a second, and a request is assigned whenever a poll showed it alone with its max_tokens. At most one in
 // ten of those may be missed: a request that began earlier may have ended between the poll and its reply.
-func TestSlotsOfARealServer(t *testing.T) {
+func TestSlotTracker(t *testing.T) {
 	srv := llamatest.Start(t, "-c", "131072", "--threads-http", "16")
 	tokens := llamatest.Tokens(t, srv, 200*time.Millisecond, 500)
 	c, polls := newClient(t, srv.URL())

@@ -5,9 +5,8 @@
 //	resp, err := http.Get(srv.URL() + "/v1/models")
 //	if !llamatest.Slots(t, srv)[0].IsProcessing { … }
 //
-// A start takes about 0.1 s. Tests that can live with each other's traffic may share one server through
-// a [Shared] variable. A test that can have no server fails with a sentence that says what to do; it is
-// never skipped.
+// A start takes about 0.1 s. Tests that do not mind each other's traffic may share one server through a [Shared]
+// variable. Without a server a test fails, and says what to do; it is never skipped.
 package llamatest
 
 import (
@@ -24,17 +23,17 @@ import (
 	"wattline/deploy/llama"
 )
 
-// defaultArgs come before the caller's, which win: four slots of 2,048 tokens, no web page. One thread: several
-// meet at a barrier for every matrix, and with more processes than cores that took the small model from
-// thousands of tokens a second to two.
+// defaultArgs come before the caller's, which override them: four slots of 2,048 tokens, no web page. One thread:
+// several meet at a barrier for each matrix, and with more processes than cores the small model then generates
+// two tokens a second instead of thousands.
 var defaultArgs = []string{"--no-webui", "-np", "4", "-c", "8192", "--threads", "1"}
 
-// findTimeout bounds what comes before the server's start: a fetch over a slow line.
+// findTimeout bounds finding the program and the model, and a fetch over a slow line.
 const findTimeout = 5 * time.Minute
 
 // Start runs a llama-server with the small model for one test and stops it at the test's end. args are
-// llama-server's; they follow `--no-webui -np 4 -c 8192 --threads 1` and win over it. If the test fails, the
-// server's last lines are logged.
+// llama-server's; they override `--no-webui -np 4 -c 8192 --threads 1`. If the test fails, the server's last
+// lines are logged.
 func Start(t testing.TB, args ...string) *llama.Server {
 	t.Helper()
 	srv, err := start(t.Context(), args)
@@ -53,7 +52,7 @@ func Start(t testing.TB, args ...string) *llama.Server {
 func start(ctx context.Context, args []string) (*llama.Server, error) {
 	find, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	bin, err := llama.Find(find, llama.Options{})
+	bin, err := llama.Find(find, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -61,10 +60,10 @@ func start(ctx context.Context, args []string) (*llama.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return llama.Start(ctx, bin, llama.Config{Model: model, Args: slices.Concat(defaultArgs, args)})
+	return llama.Start(ctx, bin, slices.Concat([]string{"-m", model}, defaultArgs, args)...)
 }
 
-// logIfFailed shows the server's side of a failed test.
+// logIfFailed logs the server's last lines if the test failed.
 func logIfFailed(t testing.TB, srv *llama.Server) {
 	if !t.Failed() {
 		return
@@ -74,8 +73,7 @@ func logIfFailed(t testing.TB, srv *llama.Server) {
 	t.Logf("llama-server %d, last lines:\n%s", srv.PID(), strings.Join(log[max(0, len(log)-lines):], ""))
 }
 
-// Shared is one llama-server for all tests of a test binary, started by the first that asks. Declare it
-// beside TestMain and let Main stop it:
+// Shared is one llama-server for all tests of a test binary, started by the first that needs it. Main stops it:
 //
 //	var upstream = llamatest.Shared{Args: []string{"--metrics"}}
 //

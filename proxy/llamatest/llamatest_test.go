@@ -14,7 +14,7 @@ var shared = Shared{Args: []string{"--metrics"}}
 
 func TestMain(m *testing.M) { os.Exit(shared.Main(m)) }
 
-func TestStateOfAFreshServer(t *testing.T) {
+func TestFreshServer(t *testing.T) {
 	srv := Start(t, "-np", "2", "--alias", "tiny")
 	slots := Slots(t, srv)
 	if len(slots) != 2 || slots[1].ID != 1 || slots[0].NCtx != 4096 || Busy(slots) != 0 {
@@ -26,7 +26,7 @@ func TestStateOfAFreshServer(t *testing.T) {
 	}
 }
 
-func TestSlotsShowARequest(t *testing.T) {
+func TestBusySlot(t *testing.T) {
 	srv := Start(t, "-np", "1", "-c", "131072") // room for seconds of tokens
 	body := `{"prompt":"hello","stream":true,"n_predict":1000000,"ignore_eos":true}`
 	resp, err := http.Post(srv.URL()+"/completion", "application/json", strings.NewReader(body))
@@ -45,7 +45,7 @@ func TestSlotsShowARequest(t *testing.T) {
 	t.Logf("slot free after %s", AwaitBusy(t, srv, 0, time.Minute))
 }
 
-func TestSharedIsOneServer(t *testing.T) {
+func TestShared(t *testing.T) {
 	srv := shared.Server(t)
 	if again := shared.Server(t); again != srv {
 		t.Errorf("two servers: %d and %d", srv.PID(), again.PID())

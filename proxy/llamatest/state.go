@@ -11,42 +11,32 @@ import (
 	"wattline/deploy/llama"
 )
 
-// Slot is one element of GET /slots. A slot that has not worked yet has only the first four fields.
+// Slot is one element of GET /slots. A slot that has not worked yet has only the first three fields.
 type Slot struct {
 	ID           int  `json:"id"`
 	NCtx         int  `json:"n_ctx"`
-	Speculative  bool `json:"speculative"`
 	IsProcessing bool `json:"is_processing"`
 
-	TaskID                int `json:"id_task"`
-	PromptTokens          int `json:"n_prompt_tokens"` // grows with the tokens generated
-	PromptTokensProcessed int `json:"n_prompt_tokens_processed"`
-	PromptTokensCache     int `json:"n_prompt_tokens_cache"`
-	NextToken             []struct {
+	PromptTokens int `json:"n_prompt_tokens"` // grows with the tokens generated
+	NextToken    []struct {
 		HasNextToken bool `json:"has_next_token"`
-		Remain       int  `json:"n_remain"`
 		Decoded      int  `json:"n_decoded"` // tokens generated so far
 	} `json:"next_token"`
 }
 
-// Props is what tests want of GET /props.
+// Props are the fields of GET /props that tests read.
 type Props struct {
 	BuildInfo       string `json:"build_info"` // "b11669-Debian"
 	TotalSlots      int    `json:"total_slots"`
 	ModelAlias      string `json:"model_alias"`
-	ModelPath       string `json:"model_path"`
-	ModelFtype      string `json:"model_ftype"` // "Q4_K - Medium"
-	ChatTemplate    string `json:"chat_template"`
-	IsSleeping      bool   `json:"is_sleeping"`
 	EndpointSlots   bool   `json:"endpoint_slots"`
-	EndpointProps   bool   `json:"endpoint_props"`
 	EndpointMetrics bool   `json:"endpoint_metrics"`
 	Defaults        struct {
 		NCtx int `json:"n_ctx"` // per slot
 	} `json:"default_generation_settings"`
 }
 
-// stateTimeout bounds one question: a server whose HTTP threads are all taken does not answer.
+// stateTimeout bounds one request: a server with all HTTP threads in use does not answer.
 const stateTimeout = time.Minute
 
 // Slots reads the server's slots, in order of their ids.
@@ -80,8 +70,8 @@ func Busy(slots []Slot) int {
 	return n
 }
 
-// AwaitBusy asks for the slots every 2 ms until exactly n of them process a request, and returns how long
-// that took. The test fails if it takes longer than limit.
+// AwaitBusy reads the slots every 2 ms until exactly n of them process a request, and returns how long that
+// took. The test fails if it takes longer than limit.
 func AwaitBusy(t testing.TB, srv *llama.Server, n int, limit time.Duration) time.Duration {
 	t.Helper()
 	begin := time.Now()
@@ -100,7 +90,7 @@ func AwaitBusy(t testing.TB, srv *llama.Server, n int, limit time.Duration) time
 	}
 }
 
-// read asks on a connection of its own: a kept one would hold one of the server's few HTTP threads.
+// read uses a connection of its own: a kept one would occupy one of the server's few HTTP threads.
 func read(ctx context.Context, srv *llama.Server, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()

@@ -1,4 +1,3 @@
-// Package rawconn has what the data path needs of sockets beyond net.Conn: reads and writes without the
-// scheduler's bookkeeping (Conn), notice of a peer that leaves (Watcher), and the buffers for both
-// directions.
+// Package rawconn reads and writes sockets without the scheduler's bookkeeping (Conn), notices peers that leave
+// (Watcher), and pools the buffers for both directions.
 package rawconn

@@ -57,7 +57,7 @@ func (s *socket) read(p []byte) (int, error) {
 	return s.result(err)
 }
 
-// result is what net.Conn's Read returns.
+// result returns the values of net.Conn's Read.
 func (s *socket) result(err error) (int, error) {
 	switch {
 	case err != nil:

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watcher notices peers that leave: a FIN or a reset, also behind bytes that nobody has read yet. A
-// half-close counts as leaving: a client that still wants its reply has no reason to close its side, and TCP
-// cannot tell the two apart.
+// Watcher notices peers that leave: a FIN or a reset, also after bytes that were not read yet. A half-close
+// counts as leaving: TCP cannot tell the two apart, and a client that waits for its reply has no reason to
+// close its side.
 //
 // It is one epoll instance for all connections. Each connection is armed once, when it is added, with
 // EPOLLRDHUP|EPOLLONESHOT: it fires at most once, arriving bytes do not wake it, and no request costs a

@@ -31,10 +31,10 @@ func pair(t testing.TB) (server, client *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
-// TestWatcherNoticesEveryDeparture: 60 clients leave, each behind unread bytes, one after the other. The
+// TestWatcher: 60 clients leave, each behind unread bytes, one after the other. The
 // watcher notices as soon as a blocked Read on another connection that is closed at the same time; at most 3
 // may be later by more than 50 ms and twice what the Read took.
-func TestWatcherNoticesEveryDeparture(t *testing.T) {
+func TestWatcher(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("departures are watched on Linux only")
 	}
@@ -78,8 +78,8 @@ func TestWatcherNoticesEveryDeparture(t *testing.T) {
 	}
 }
 
-// TestWatcherForgetsRemoved: after Remove nothing is told, and a connection without a socket is not watched.
-func TestWatcherForgetsRemoved(t *testing.T) {
+// TestWatcherRemove: after Remove nothing is told, and a connection without a socket is not watched.
+func TestWatcherRemove(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("departures are watched on Linux only")
 	}
@@ -115,8 +115,8 @@ func TestWatcherForgetsRemoved(t *testing.T) {
 	}
 }
 
-// TestConnReadsAndWrites: a socket and a pipe behave alike; Idle tells open, silent sockets from others.
-func TestConnReadsAndWrites(t *testing.T) {
+// TestConn: a socket and a pipe behave alike; Idle tells open, silent sockets from others.
+func TestConn(t *testing.T) {
 	server, client := pair(t)
 	c := New(server)
 	if open, known := c.Idle(); !open || !known {
@@ -163,8 +163,8 @@ func TestConnReadsAndWrites(t *testing.T) {
 	}
 }
 
-// TestWatcherIgnoresBytes: bytes that arrive are no departure, and the FIN behind them is still noticed.
-func TestWatcherIgnoresBytes(t *testing.T) {
+// TestWatcherWithUnreadBytes: bytes that arrive are no departure, and the FIN behind them is still noticed.
+func TestWatcherWithUnreadBytes(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("departures are watched on Linux only")
 	}

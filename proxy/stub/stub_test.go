@@ -68,7 +68,7 @@ func events(t *testing.T, body io.Reader) (data []string, at []time.Time) {
 	return data, at
 }
 
-func TestLatenciesAreExact(t *testing.T) {
+func TestLatencies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, client := inMemory(t, Config{Record: true})
 		began := time.Now()
@@ -113,7 +113,7 @@ func TestLatenciesAreExact(t *testing.T) {
 	})
 }
 
-func TestSlotsQueue(t *testing.T) {
+func TestSlotQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, client := inMemory(t, Config{Slots: 1, TokenGap: 10 * time.Millisecond, Record: true})
 		const ask = `{"prompt":"x","stream":true,"n_predict":11}`
@@ -143,7 +143,7 @@ func TestSlotsQueue(t *testing.T) {
 	})
 }
 
-func TestSameBodySameReply(t *testing.T) {
+func TestSeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, client := inMemory(t, Config{TokenJitter: 15 * time.Millisecond, Seed: 7})
 		read := func(body string) (string, time.Duration) {
@@ -175,7 +175,7 @@ func TestSameBodySameReply(t *testing.T) {
 	})
 }
 
-func TestRepliesAreJSON(t *testing.T) {
+func TestReplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, client := inMemory(t, Config{})
 		for _, route := range []string{"GET /health", "GET /v1/models", "GET /props", "GET /slots", "GET /nothing"} {
@@ -266,7 +266,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func TestPeerThatLeaves(t *testing.T) {
+func TestDeparture(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -213,7 +213,9 @@ func untilCloseBroken(t *testing.T, how string) {
 	if how == "silent" { // the deadline of an hour comes now
 		f.mu.Lock()
 		for _, x := range f.live {
+			x.mu.Lock()
 			_ = x.up.SetReadDeadline(time.Unix(1, 0))
+			x.mu.Unlock()
 		}
 		f.mu.Unlock()
 	}

@@ -177,7 +177,8 @@ func caveats(runs []LabelledRun) []string {
 			out = append(out, fmt.Sprintf("**The energy of %s is SIMULATED**: no joule in it was measured.", run.Label))
 		}
 		if !r.Valid {
-			out = append(out, fmt.Sprintf("**%s is INVALID**: %s.", run.Label, strings.Join(failures(r), "; ")))
+			failed, _ := Verdict(r)
+			out = append(out, fmt.Sprintf("**%s is INVALID**: %s.", run.Label, strings.Join(failed, "; ")))
 		}
 		if r.Model != first.Model {
 			out = append(out, fmt.Sprintf("%s ran %s, %s ran %s.", runs[0].Label, first.Model, run.Label, r.Model))
@@ -189,16 +190,6 @@ func caveats(runs []LabelledRun) []string {
 			out = append(out, fmt.Sprintf("%s and %s ran different workloads (plan %.12s and %.12s).", runs[0].Label, run.Label, first.Workload.PlanHash, r.Workload.PlanHash))
 		case len(r.Workload.Skipped) != len(first.Workload.Skipped):
 			out = append(out, fmt.Sprintf("%s and %s did not run the same cells: the budget ended one of them.", runs[0].Label, run.Label))
-		}
-	}
-	return out
-}
-
-func failures(r *replay.Results) []string {
-	var out []string
-	for _, c := range r.Checks {
-		if c.State == replay.Failed {
-			out = append(out, c.Name+": "+c.Detail)
 		}
 	}
 	return out

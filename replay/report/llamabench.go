@@ -69,7 +69,7 @@ func line(b *strings.Builder, run LabelledRun, test string, v replay.Stat, done 
 	if v.SD.Valid {
 		speed += fmt.Sprintf(" ± %.2f", v.SD.V)
 	}
-	fmt.Fprintf(b, "| %-30s | %10s | %10s | %-10s | %3s | %15s | %20s |\n", model, size, params, backend(run), orAbsent(run.Settings["--gpu-layers"]), test, speed)
+	fmt.Fprintf(b, "| %-30s | %10s | %10s | %-10s | %3s | %15s | %20s |\n", model, size, params, backend(run), table.OrAbsent(run.Settings["--gpu-layers"]), test, speed)
 }
 
 func binary(bytes float64) string {
@@ -97,11 +97,4 @@ func backend(run LabelledRun) string {
 		}
 	}
 	return table.Absent
-}
-
-func orAbsent(s string) string {
-	if s == "" {
-		return table.Absent
-	}
-	return s
 }

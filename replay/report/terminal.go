@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"wattline/replay"
 	"wattline/replay/table"
@@ -32,88 +33,67 @@ func spread(s replay.Spread) string {
 	return fmt.Sprintf("%s (%s..%s)", number(s.Mean), number(s.Low), number(s.High))
 }
 
-// Terminal prints one run's results, what the guide makes of them, and whether they may be believed.
+// Terminal prints one run's results, the guide's judgement of them, and whether they are valid.
 func Terminal(w io.Writer, run LabelledRun) {
 	r := run.Results
 	fmt.Fprintf(w, "%s\n\n", Subtitle(r))
-	cells(w, r)
-	energyCells(w, r)
-	series(w, r)
+	cells := cellTable(r, false)
+	cells.terminal(w)
+	trialsNote(w, r)
+	if r.Energy.TokensPerJoule.Valid {
+		fmt.Fprintln(w)
+		energyTable(r).terminal(w)
+	}
+	if len(r.Series) > 0 {
+		fmt.Fprintln(w)
+		seriesTable(r).terminal(w)
+	}
 	fmt.Fprintln(w)
-	waterfall(w, r)
+	if r.InLine.Joined > 0 {
+		fmt.Fprintf(w, "Measured twice: %d requests by the client and in line. Medians in ms, client's start to last token:\n", r.InLine.Joined)
+		waterfallTable(r).terminal(w)
+	} else {
+		fmt.Fprintln(w, "No in-line rows: the endpoint is no wattline, or its admin listener is not reachable (--admin).")
+	}
 	fmt.Fprintln(w)
 	headline(w, r)
 	fmt.Fprintln(w)
 	overTheRun(w, r)
 	printGrades(w, r, run.Devices)
 	printTips(w, measuredOf(run))
-	notes(w, r)
+	for _, line := range notRun(r) {
+		fmt.Fprintln(w, line)
+	}
 	verdict(w, r)
 }
 
-// cells is the latency and throughput of each cell.
-func cells(w io.Writer, r *replay.Results) {
-	t := table.NewNumeric(w, "task, prompt x output", "n", "ttft ms", "tokens/s", "decode tok/s", "prefill tok/s", "tpot ms", "itl p50", "itl p99")
-	for _, c := range r.Cells {
-		t.Row(
-			c.String(), count(c), spread(c.TTFTTrials), spread(c.TPSTrials), spread(c.DecodeTrials), number(c.PrefillTPS.Mean),
-			number(c.TPOTMs.Mean), number(c.ITLMs.P50.Value), number(c.ITLMs.P99.Value),
-		)
+// terminal prints a table without its title and note.
+func (t Table) terminal(w io.Writer) {
+	out := table.NewNumeric(w, anys(t.Head)...)
+	for _, row := range t.Rows {
+		out.Row(anys(row)...)
 	}
-	t.Render()
-	if len(r.Cells) > 0 && r.Cells[0].TTFTTrials.Trials > 1 {
-		kind := "smallest and largest of the trials' means"
-		if r.Cells[0].TTFTTrials.Kind == replay.T95 {
-			kind = "95 % t interval of the mean over trials"
-		}
-		fmt.Fprintf(w, "In parentheses: %s (%d trials).\n", kind, r.Cells[0].TTFTTrials.Trials)
-	}
+	out.Render()
 }
 
-// energyCells is printed where something has joules.
-func energyCells(w io.Writer, r *replay.Results) {
-	if !r.Energy.TokensPerJoule.Valid {
-		return
+func anys(cells []string) []any {
+	out := make([]any, len(cells))
+	for i, c := range cells {
+		out[i] = c
 	}
-	fmt.Fprintln(w)
-	t := table.NewNumeric(w, "task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W")
-	for _, c := range r.Cells {
-		t.Row(
-			c.String(), number(c.Joules.Mean), number(c.PrefillJ.Mean), number(c.DecodeJ.Mean), number(c.IdleJ.Mean),
-			number(c.TokensPerJoule), number(c.TokensPerWatt.Mean),
-		)
-	}
-	t.Render()
+	return out
 }
 
-// series is the grid by prompt size, by output size and by task.
-func series(w io.Writer, r *replay.Results) {
-	if len(r.Series) == 0 {
+// trialsNote explains the parentheses in the table of cells.
+func trialsNote(w io.Writer, r *replay.Results) {
+	if len(r.Cells) == 0 || r.Cells[0].TTFTTrials.Trials < 2 {
 		return
 	}
-	fmt.Fprintln(w)
-	t := table.NewNumeric(w, "series", "n", "ttft ms", "tokens/s", "decode tok/s", "tokens/J", "tokens/W")
-	for _, s := range r.Series {
-		t.Row(s.Name, s.Requests, number(s.TTFTMs), number(s.TokensPerSecond), number(s.DecodeTPS), number(s.TokensPerJoule), number(s.TokensPerWatt))
+	kind := "smallest and largest of the trials' means"
+	if r.Cells[0].TTFTTrials.Kind == replay.T95 {
+		kind = "95 % t interval of the mean over trials"
 	}
-	t.Render()
-}
-
-// waterfall is where the time went, medians.
-func waterfall(w io.Writer, r *replay.Results) {
-	if r.InLine.Joined == 0 {
-		fmt.Fprintln(w, "No in-line rows: the endpoint is no wattline, or its admin listener is not reachable (--admin).")
-		return
-	}
-	fmt.Fprintf(w, "Measured twice: %d requests by the client and in line. Medians in ms, client's start to last token:\n", r.InLine.Joined)
-	t := table.NewNumeric(w, "task, prompt x output", "ttft client", "ttft in line", "network", "upload", "proxy", "queue", "prefill", "server", "decode")
-	row := func(name string, f replay.Waterfall) {
-		t.Row(name, number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode))
-	}
-	for _, c := range r.Cells {
-		row(c.String(), c.Waterfall)
-	}
-	t.Render()
+	fmt.Fprintf(w, "In parentheses: %s (%d trials).\n", kind, r.Cells[0].TTFTTrials.Trials)
 }
 
 // headline is the guide's figures, each with its formula.
@@ -158,56 +138,18 @@ func overTheRun(w io.Writer, r *replay.Results) {
 		r.PromptsTested, r.Errors, withUnit(r.Stability.ChangePercent, "%"), withUnit(r.Stability.DriftPercent, "% a minute"), withUnit(r.Stability.VariationCoeff, "%"))
 }
 
-// notes says what did not run.
-func notes(w io.Writer, r *replay.Results) {
-	for _, d := range r.Workload.Dropped {
-		fmt.Fprintf(w, "not run: %s: %s\n", d.Cell, d.Reason)
-	}
-	for _, d := range r.Workload.Skipped {
-		fmt.Fprintf(w, "skipped: %s: %s\n", d.Cell, d.Reason)
-	}
-	if text := notIdle(r); text != "" {
-		fmt.Fprintln(w, text)
-	}
-	if r.Workload.Interrupted {
-		fmt.Fprintln(w, "interrupted: these are the requests that had been answered")
-	}
-	if r.Workload.Failure != "" {
-		fmt.Fprintf(w, "ended early: %s\n", r.Workload.Failure)
-	}
-}
-
-// verdict says whether the run may be believed.
+// verdict prints whether the run is valid.
 func verdict(w io.Writer, r *replay.Results) {
+	failed, skipped := Verdict(r)
+	passed := len(r.Checks) - len(failed) - len(skipped)
 	fmt.Fprintln(w)
-	passed, unknown := 0, []string(nil)
-	for _, c := range r.Checks {
-		switch c.State {
-		case replay.Passed:
-			passed++
-		case replay.Skipped:
-			unknown = append(unknown, c.Name)
-		}
-	}
 	if r.Valid {
 		fmt.Fprintf(w, "valid: %d checks passed", passed)
 	} else {
-		fmt.Fprintln(w, "INVALID: do not use these numbers")
-		for _, c := range r.Checks {
-			if c.State == replay.Failed {
-				fmt.Fprintf(w, "  %s: %s\n", c.Name, c.Detail)
-			}
-		}
-		fmt.Fprintf(w, "  %d other checks passed", passed)
+		fmt.Fprintf(w, "INVALID: do not use these numbers\n  %s\n  %d other checks passed", strings.Join(failed, "\n  "), passed)
 	}
-	if len(unknown) > 0 {
-		fmt.Fprintf(w, "; not checked: ")
-		for i, u := range unknown {
-			if i > 0 {
-				fmt.Fprint(w, ", ")
-			}
-			fmt.Fprint(w, u)
-		}
+	if len(skipped) > 0 {
+		fmt.Fprintf(w, "; not checked: %s", strings.Join(skipped, ", "))
 	}
 	fmt.Fprintln(w)
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,7 +73,7 @@ func Tiles(run LabelledRun) []Tile {
 // Tables are a run's tables: cells, energy where there is some, the waterfall, stability and the checks.
 func Tables(run LabelledRun) []Table {
 	r := run.Results
-	out := []Table{cellTable(r)}
+	out := []Table{cellTable(r, true)}
 	if r.Energy.TokensPerJoule.Valid {
 		out = append(out, energyTable(r))
 	}
@@ -85,16 +86,24 @@ func Tables(run LabelledRun) []Table {
 	return append(out, runTable(r), checkTable(r))
 }
 
-func cellTable(r *replay.Results) Table {
+// cellTable is the latency and throughput of each cell, with the first token's percentiles where there is room.
+func cellTable(r *replay.Results, percentiles bool) Table {
 	t := Table{
 		Title: "Latency and throughput", Note: "Means; in parentheses over trials. Percentiles only where enough requests allow a 95 % interval.",
-		Head: []string{"task, prompt x output", "n", "ttft ms", "ttft p50", "ttft p90", "tokens/s", "decode tok/s", "prefill tok/s", "tpot ms", "itl p50 ms", "itl p99 ms"},
+		Head: []string{"task, prompt x output", "n", "ttft ms", "tokens/s", "decode tok/s", "prefill tok/s", "tpot ms", "itl p50 ms", "itl p99 ms"},
+	}
+	if percentiles {
+		t.Head = slices.Insert(t.Head, 3, "ttft p50", "ttft p90")
 	}
 	for _, c := range r.Cells {
-		t.Rows = append(t.Rows, []string{
-			c.String(), count(c), spread(c.TTFTTrials), quantile(c.TTFTMs.P50), quantile(c.TTFTMs.P90), spread(c.TPSTrials), spread(c.DecodeTrials),
+		row := []string{
+			c.String(), count(c), spread(c.TTFTTrials), spread(c.TPSTrials), spread(c.DecodeTrials),
 			number(c.PrefillTPS.Mean), number(c.TPOTMs.Mean), number(c.ITLMs.P50.Value), number(c.ITLMs.P99.Value),
-		})
+		}
+		if percentiles {
+			row = slices.Insert(row, 3, quantile(c.TTFTMs.P50), quantile(c.TTFTMs.P90))
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return t
 }
@@ -176,19 +185,21 @@ func checkTable(r *replay.Results) Table {
 	return t
 }
 
-// Verdict is the failed checks, and the names of those that could not be made.
-func Verdict(r *replay.Results) (failed, unknown []string) {
+// Verdict is the failed checks with what was seen, and the names of those that were skipped.
+func Verdict(r *replay.Results) (failed, skipped []string) {
 	for _, c := range r.Checks {
-		if c.State == replay.Skipped {
-			unknown = append(unknown, c.Name)
+		switch c.State {
+		case replay.Failed:
+			failed = append(failed, c.Name+": "+c.Detail)
+		case replay.Skipped:
+			skipped = append(skipped, c.Name)
 		}
 	}
-	return failures(r), unknown
+	return failed, skipped
 }
 
-// Notes are what did not run, the scenarios and references of the guide, and its tips.
-func Notes(run LabelledRun) []string {
-	r := run.Results
+// notRun is a line for everything that was asked for and did not run as planned.
+func notRun(r *replay.Results) []string {
 	var out []string
 	for _, d := range r.Workload.Dropped {
 		out = append(out, fmt.Sprintf("not run: %s: %s", d.Cell, d.Reason))
@@ -196,9 +207,23 @@ func Notes(run LabelledRun) []string {
 	for _, d := range r.Workload.Skipped {
 		out = append(out, fmt.Sprintf("skipped: %s: %s", d.Cell, d.Reason))
 	}
-	if text := notIdle(r); text != "" {
-		out = append(out, text)
+	if len(r.Workload.NotIdle) > 0 {
+		out = append(out, "what followed began warm: in the time that --rest gives, the device's power did not come back to within 2 W of rest after "+
+			strings.Join(r.Workload.NotIdle, ", "))
 	}
+	if r.Workload.Interrupted {
+		out = append(out, "interrupted: these are the requests that had been answered")
+	}
+	if r.Workload.Failure != "" {
+		out = append(out, "ended early: "+r.Workload.Failure)
+	}
+	return out
+}
+
+// Notes are what did not run, the scenarios and references of the guide, and its tips.
+func Notes(run LabelledRun) []string {
+	r := run.Results
+	out := notRun(r)
 	for _, s := range Scenarios(r) {
 		out = append(out, fmt.Sprintf("%s: %s (%s): %s", s.Name, s.Status, s.Expected, strings.Join(s.Advice, "; ")))
 	}
@@ -221,15 +246,6 @@ func goodput(g *replay.Goodput) string {
 		wanted = append(wanted, fmt.Sprintf("%s <= %s ms", o.Metric, number(replay.Some(o.MaxMs))))
 	}
 	return fmt.Sprintf("%d of %d requests (%s) kept %s; %s a second", g.Met, g.Of, withUnit(g.Share.Times(100), "%"), strings.Join(wanted, ", "), number(g.RequestsPerSecond))
-}
-
-// notIdle names the cells after which the device was not allowed to come to rest.
-func notIdle(r *replay.Results) string {
-	if len(r.Workload.NotIdle) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("what followed began warm: in the time that --rest gives, the device's power did not come back to within 2 W of rest after %s",
-		strings.Join(r.Workload.NotIdle, ", "))
 }
 
 func count(c replay.CellResult) string {

@@ -10,7 +10,7 @@ import (
 	"wattline/meter"
 )
 
-// State of a check.
+// State is the result of a check.
 type State string
 
 // The states of a check.
@@ -85,7 +85,7 @@ func skipped(format string, args ...any) (State, string) {
 	return Skipped, fmt.Sprintf(format, args...)
 }
 
-// checkSchedule: an open loop that sends late measures itself.
+// checkSchedule fails if an open loop sent requests later than scheduled: their latency would be the client's.
 func (r *Run) checkSchedule([]*Exchange) (State, string) {
 	if r.Plan.Spec.Rate == 0 {
 		return passed("a closed loop has no schedule to fall behind")
@@ -109,7 +109,7 @@ func (r *Run) checkSchedule([]*Exchange) (State, string) {
 	return passed("%s", said)
 }
 
-// checkCache: a cold run in which something was reused was not cold.
+// checkCache compares cache_n, the prompt tokens that the server reused, with the cache mode.
 func (r *Run) checkCache(ok []*Exchange) (State, string) {
 	if r.Plan.Spec.Cache == Natural {
 		return passed("natural: the server reuses what it likes")
@@ -139,7 +139,7 @@ func (r *Run) checkCache(ok []*Exchange) (State, string) {
 	return passed("warm: at least %d prompt tokens were reused in each request", least)
 }
 
-// checkPromptTokens: a prompt of N tokens is N tokens, by the server's own count.
+// checkPromptTokens compares the server's count of each prompt with the size asked for.
 func (*Run) checkPromptTokens(ok []*Exchange) (State, string) {
 	off, unsaid := 0, 0
 	example := ""
@@ -162,7 +162,7 @@ func (*Run) checkPromptTokens(ok []*Exchange) (State, string) {
 	return passed("prompt_n + cache_n was what was asked for in all %d requests", len(ok)-unsaid)
 }
 
-// checkOutputTokens: forced replies have exactly the length asked for.
+// checkOutputTokens compares the server's count of each reply with the size asked for.
 func (r *Run) checkOutputTokens(ok []*Exchange) (State, string) {
 	off, unsaid := 0, 0
 	example := ""
@@ -209,7 +209,7 @@ func (r *Run) checkErrors([]*Exchange) (State, string) {
 	return passed("%s", said)
 }
 
-// checkServer: the same server and model from beginning to end.
+// checkServer fails if the server or its model changed during the run.
 func (r *Run) checkServer(ok []*Exchange) (State, string) {
 	models := map[string]bool{}
 	for _, e := range ok {
@@ -226,7 +226,7 @@ func (r *Run) checkServer(ok []*Exchange) (State, string) {
 	return passed("build, model, context and slots are the same before and after")
 }
 
-// checkAgreement: two instruments in one request.
+// checkAgreement compares the client's figures of each request with wattline's.
 func (*Run) checkAgreement(ok []*Exchange) (State, string) {
 	joined := 0
 	var all []Disagreement
@@ -265,7 +265,7 @@ func (*Run) checkContended(ok []*Exchange) (State, string) {
 	return passed("no other process computed on the GPU")
 }
 
-// checkOtherTraffic: only a proxy in line can know.
+// checkOtherTraffic fails if the proxy saw requests of other clients.
 func (r *Run) checkOtherTraffic([]*Exchange) (State, string) {
 	switch {
 	case !r.Joined:

@@ -10,13 +10,13 @@ import (
 	"gonum.org/v1/gonum/stat"
 )
 
-// capReasons are those for which a driver lowers clocks because it was told to, as the rows of table power
-// name them: a power limit is part of what is measured, not a fault of the run.
+// capReasons are throttle reasons that were configured, with their names in table power. They are part of what is
+// measured and do not make a run invalid.
 //
 //nolint:gochecknoglobals // a constant list
 var capReasons = []string{"power cap", "application clocks", "sync boost", "display clocks"}
 
-// checkThrottle: a card that is too hot measures its cooling.
+// checkThrottle fails if the driver lowered the clocks for another reason than a configured limit.
 func (r *Run) checkThrottle([]*Exchange) (State, string) {
 	in := r.during()
 	seconds, reasons := throttled(in)
@@ -35,8 +35,8 @@ func (r *Run) checkThrottle([]*Exchange) (State, string) {
 	return passed("never")
 }
 
-// checkStall: a request in flight while the card rests means kernels were compiled, or the server hung.
-// It needs power at a finer step than a stall lasts.
+// checkStall fails if a request was in flight while the card was idle: kernels were compiled, or the server hung. It
+// needs a power curve with a finer step than a stall lasts.
 func (r *Run) checkStall([]*Exchange) (State, string) {
 	idle := r.idleBefore()
 	if len(r.Power.Curves) == 0 || !idle.Valid || len(r.Power.Curves) != len(r.device().Devices) {
@@ -58,8 +58,7 @@ func (r *Run) checkStall([]*Exchange) (State, string) {
 	return passed("no request waited %s s or more at idle power", short(stallSeconds))
 }
 
-// curveCovers is whether the curve spans all cells, but for a moment at the end that may still be on its
-// way.
+// curveCovers reports whether the curve spans all cells, but for two seconds at either end.
 func (r *Run) curveCovers() bool {
 	const edge = 2 * time.Second
 	c := r.Power.Curves[0]
@@ -98,7 +97,7 @@ func (r *Run) stalled(e *Exchange, limit float64) float64 {
 	return longest
 }
 
-// GaugePoint is how many requests the proxy had in flight at one moment, other people's included.
+// GaugePoint is how many requests the proxy had in flight at one moment, other clients' included.
 type GaugePoint struct {
 	At       time.Time `json:"at"`
 	InFlight int       `json:"in_flight"`

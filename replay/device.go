@@ -7,7 +7,7 @@ import (
 	"wattline/meter"
 )
 
-// Sample is what one device drew and was in one span, as the admin listener's /api/energy gives it: a row
+// Sample is a device's power and state in one span of time, as the admin listener's /api/energy gives it: a row
 // of table power.
 type Sample struct {
 	At           time.Time `json:"at"`
@@ -48,7 +48,7 @@ type Curve struct {
 	MilliWatts []int64   `json:"mw"`
 }
 
-// DeviceInfo are what a card is.
+// DeviceInfo describes a card.
 type DeviceInfo struct {
 	Device       string    `json:"device"`
 	Name         string    `json:"name"`
@@ -64,7 +64,7 @@ type Power struct {
 	Curves  []Curve        `json:"curves"`
 }
 
-// Device is what the cards were over the run, highest and lowest of all of them while cells ran.
+// Device is power, temperature, clocks and memory of all cards together while cells ran.
 type Device struct {
 	Devices     []string `json:"devices"`
 	MeanPowerW  Num      `json:"mean_power_w"` // all devices together
@@ -80,8 +80,7 @@ type Device struct {
 	Throttle    []string `json:"throttle"`
 }
 
-// during are the samples that lie within the cells' spans; those that straddle a border count if their
-// middle lies within.
+// during are the samples whose middle lies within a cell's span.
 func (r *Run) during() []Sample {
 	var out []Sample
 	for _, s := range r.Power.Samples {
@@ -150,7 +149,7 @@ func meanPower(in []Sample) Num {
 	return Ratio(Some(joules), Some(seconds)).Times(float64(len(devices)))
 }
 
-// throttled is for how long the driver held the clocks down, and the reasons that it gave.
+// throttled is how long the driver lowered the clocks, and its reasons.
 func throttled(in []Sample) (seconds Num, reasons []string) {
 	var us []Num
 	for _, s := range in {

@@ -1,14 +1,14 @@
-// Package replay drives documented synthetic workloads at a llama-server, usually through wattline, and
-// says what came of them.
+// Package replay defines benchmark workloads for a llama-server, usually reached through wattline, and computes the
+// results of a run.
 //
-// A [Spec] is what a user asks for: tasks, prompt sizes, output sizes, load. [Compile] turns it into a
-// [Plan], whose hash names the workload: the same plan sends the same prompts in the same order. Running
-// a plan yields one [Exchange] a request, as the client saw it, and, where wattline stood in between, the
-// row that was measured in line. A [Run] holds all of that; [Run.Results] is what may be said of it, in
-// the shape of the benchmarking guide, and [Run.Check] is whether it may be believed.
+// A [Spec] is what a user asks for: tasks and sizes, or a [Dataset], and the load. [Compile] or [CompileDataset] turns
+// it into a [Plan] with a hash: the same plan sends the same prompts in the same order. Running a plan yields one
+// [Exchange] a request, as the client measured it, with wattline's row of the same request where wattline is in
+// between. A [Run] holds all of them; [Run.Results] computes the figures in the shape of the benchmarking guide, and
+// [Run.Check] makes the validity checks.
 //
-// Everything here is pure: no network, no clock. The sub-packages have one trade each: prompt makes texts
-// of exactly so many tokens, client measures one request, load runs a plan, report prints.
+// Everything here is pure: no network, no clock. Of the sub-packages, prompt makes texts of an exact number of tokens,
+// client measures one request, load runs a plan, and report prints.
 //
 // The client shares no code with package meter, which measures in line: two instruments that agree by
 // construction would prove nothing.

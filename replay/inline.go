@@ -2,8 +2,8 @@ package replay
 
 import "wattline/meter"
 
-// What is computed from a row that was measured in line. The formulas are DEFINITIONS', those of view
-// efficiency; they stand here once more because a report must not need a store.
+// Figures computed from wattline's row of a request. The formulas are those of the view efficiency
+// (meter/DEFINITIONS.md), repeated here because a report needs no store.
 
 // HeldUs is E - S: how long the request held its slot.
 func HeldUs(r *meter.Record) Num {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Results is what may be said of a run. Its first keys and their nesting are the benchmarking guide's;
+// Results are the figures of a run. Its first keys and their nesting are the benchmarking guide's;
 // everything else stands beside them. It is written compact, in this order, so that the guide's
 //
 //	grep -o '"tokens_per_second":[0-9.]*' results.json | head -1
@@ -117,7 +117,7 @@ type CellResult struct {
 	TPJTrials       Spread    `json:"tokens_per_joule_trials"`
 }
 
-// Workload says what was run.
+// Workload describes what was run.
 type Workload struct {
 	Name        string        `json:"name"`
 	PlanHash    string        `json:"plan_sha256"`
@@ -126,7 +126,7 @@ type Workload struct {
 	Dataset     *Dataset      `json:"dataset,omitempty"`  // null: prompts were generated
 	Dropped     []SkippedCell `json:"dropped"`            // did not fit the context
 	Skipped     []SkippedCell `json:"skipped"`            // did not fit the budget
-	NotIdle     []string      `json:"restless,omitempty"` // cells after which the device did not come back to rest in time
+	NotIdle     []string      `json:"restless,omitempty"` // cells after which the device was not idle again in time
 	Interrupted bool          `json:"interrupted"`
 	Failure     string        `json:"failure,omitempty"`
 }

@@ -12,7 +12,7 @@ type Span struct {
 	CPUSeconds Num `json:"client_cpu_s"`
 }
 
-// Run is everything that a run of a plan left behind.
+// Run is everything that was recorded of a run of a plan.
 type Run struct {
 	Plan      *Plan         `json:"plan"`
 	StartedAt time.Time     `json:"started_at"`
@@ -24,17 +24,17 @@ type Run struct {
 	Spans     []Span        `json:"spans"`
 	Skipped   []SkippedCell `json:"skipped,omitempty"` // by the budget
 
-	// Joined is whether the rows measured in line could be asked for; Foreign names the requests of others
-	// that passed the proxy between StartedAt and EndedAt; Gauge is what its gauge showed.
+	// Joined reports whether wattline was asked for its rows. OtherTraffic lists the requests of other clients that
+	// passed the proxy between StartedAt and EndedAt; Gauge is how many requests the proxy had in flight.
 	Joined       bool         `json:"joined"`
 	OtherTraffic []string     `json:"foreign,omitempty"`
 	Gauge        []GaugePoint `json:"-"`
 	Power        Power        `json:"-"`
 
-	// Objectives are what the user asked the replies to keep; none: there is no goodput.
+	// Objectives are the latency limits of goodput; empty: no goodput is computed.
 	Objectives []Objective `json:"objectives,omitempty"`
 
-	// Restless are cells after which the device's power did not come back to where it was.
+	// NotIdle are cells after which the device's power did not come back to the idle power before the run.
 	NotIdle []string `json:"restless,omitempty"`
 
 	Interrupted bool   `json:"interrupted,omitempty"` // by the user

@@ -13,17 +13,17 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// Cache says what a prompt finds in the server's cache.
+// Cache is the mode of the server's prompt cache.
 type Cache string
 
 // The cache modes.
 const (
 	Cold    Cache = "cold"    // every prompt is new from its first word, and the server is told to reuse nothing
 	Warm    Cache = "warm"    // every prompt has been sent before
-	Natural Cache = "natural" // every prompt is new, and the server does what it does
+	Natural Cache = "natural" // every prompt is new, and the server may reuse what it holds
 )
 
-// Length says how long a reply is.
+// Length is how the length of a reply is decided.
 type Length string
 
 // The lengths of replies. A run has one of them: forced and natural replies never meet in one mean.
@@ -38,7 +38,7 @@ type Arrival string
 // The arrival processes of an open loop.
 const (
 	Poisson  Arrival = "poisson"  // independent clients
-	Constant Arrival = "constant" // a metronome
+	Constant Arrival = "constant" // equal gaps
 	Gamma    Arrival = "gamma"    // Burstiness below 1 is more even than Poisson, above 1 burstier
 )
 
@@ -144,7 +144,7 @@ func ReadSpec(text []byte) (Spec, error) {
 	var raw, more map[string]any
 	documents := yaml.NewDecoder(bytes.NewReader(text))
 	if err := documents.Decode(&raw); err != nil && !errors.Is(err, io.EOF) {
-		return Spec{}, fmt.Errorf("it is neither YAML nor JSON of the form key: value; correct %s", complaint(err))
+		return Spec{}, fmt.Errorf("it is neither YAML nor JSON of the form key: value; correct %s", yamlError(err))
 	}
 	if _ = documents.Decode(&more); len(more) > 0 {
 		return Spec{}, errors.New("it holds more than one document, and a run has one workload")
@@ -172,8 +172,8 @@ func ReadSpec(text []byte) (Spec, error) {
 	return s, nil
 }
 
-// complaint is an error of the YAML library in one line: where, and what is wrong there.
-func complaint(err error) string {
+// yamlError is an error of the YAML library in one line: where, and what is wrong there.
+func yamlError(err error) string {
 	var e yaml.Error
 	if errors.As(err, &e) && e.GetToken() != nil {
 		at := e.GetToken().Position
@@ -192,7 +192,8 @@ func message(err error) string {
 	return first
 }
 
-// Complete fills in defaults and refuses what makes no sense. tasks are the known ones.
+// Complete fills in defaults and returns an error for settings that exclude each other or are out of range. tasks are
+// the names of the known tasks.
 func (s Spec) Complete(tasks []string) (Spec, error) {
 	if s.Name == "" {
 		s.Name = "custom"
@@ -257,7 +258,7 @@ func (s *Spec) refuse(tasks []string) error {
 	return nil
 }
 
-// What a plan and its prompts, which are made beforehand, may ask of memory.
+// Limits, because a plan and the prompts of a cell are held in memory.
 const (
 	maxConcurrency = 4096
 	maxRate        = 10000

@@ -9,7 +9,7 @@ import (
 	"wattline/meter"
 )
 
-// Results computes what may be said of the run.
+// Results computes the figures of the run.
 func (r *Run) Results() *Results {
 	ok := r.answered()
 	out := &Results{
@@ -54,7 +54,7 @@ func each(list []*Exchange, f func(*Exchange) Num) []Num {
 	return out
 }
 
-// each of the figures of one request, in the units of Results.
+// The figures of one request, in the units of Results.
 func ttftMs(e *Exchange) Num       { return num(e.TTFTUs).Times(1e-3) }
 func ttfoMs(e *Exchange) Num       { return num(e.TTFOUs).Times(1e-3) }
 func generationMs(e *Exchange) Num { return num(e.LastUs).Times(1e-3) }
@@ -146,7 +146,7 @@ func (r *Run) latency(ok []*Exchange) Latency {
 	return l
 }
 
-// energy is attributed by the rows; a run without rows that have joules has none.
+// energy sums what wattline attributed in its rows, of the requests whose row has joules.
 func (r *Run) energy(ok []*Exchange) Energy {
 	var counted []*Exchange // those with joules
 	quality := map[string]int{}

@@ -70,17 +70,17 @@ func phases(e *Exchange) [7]Num {
 type InLine struct {
 	Admin        string         `json:"admin"`
 	Joined       int            `json:"joined"`    // measured requests whose row was found
-	Missing      int            `json:"missing"`   // and those whose was not
+	Missing      int            `json:"missing"`   // measured requests without a row
 	TTFTMs       Stat           `json:"ttft_ms"`   // in line
 	Added        Stat           `json:"added_ms"`  // client ttft - in-line ttft
 	Overhead     Stat           `json:"proxy_ms"`  // proxy_overhead
 	Waterfall    Waterfall      `json:"waterfall"` // of all requests
-	OtherTraffic []string       `json:"foreign"`   // requests of others in the meantime
-	Contended    int            `json:"contended"` // rows that another process's work on the GPU spoilt
+	OtherTraffic []string       `json:"foreign"`   // other clients' requests during the run
+	Contended    int            `json:"contended"` // rows during which another process computed on the GPU
 	Disagree     []Disagreement `json:"disagreements"`
 }
 
-// Disagreement is a figure that client and in-line give differently although they cannot differ.
+// Disagreement is a figure for which client and wattline have values that cannot both be right.
 type Disagreement struct {
 	RowID string `json:"row_id"`
 	What  string `json:"what"`

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,21 +36,26 @@ func TestReplayWithEnergy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The buffer holds 2.4 s. If the sampler did not run for longer, seconds have no energy and the curve has a gap, which
-	// the run must report.
-	if i := slices.IndexFunc(a.Run.Power.Samples, func(s replay.Sample) bool { return !s.EnergyUj.Valid }); i >= 0 {
-		t.Logf("the machine paused at %v", a.Run.Power.Samples[i].At)
-		if len(a.Run.Power.Curves) == 0 && checkState(a, "stalls") != replay.Skipped {
-			t.Errorf("without a curve stalls are %v", checkState(a, "stalls"))
-		}
-		return
-	}
 	e, d := a.Results.Energy, a.Results.Device
-	if !e.GPUEnergyWh.Valid || !e.GPUAttributedWh.Valid || !e.TokensPerJoule.Valid || !e.MeanTokensPerWatt.Valid || e.GPUEnergyWh.V <= 0 {
+	if !e.GPUAttributedWh.Valid || !e.TokensPerJoule.Valid || !e.MeanTokensPerWatt.Valid || e.GPUAttributedWh.V <= 0 {
 		t.Errorf("energy %+v", e)
 	}
-	if ratio := e.GPUAttributedWh.V / e.GPUEnergyWh.V; ratio < 0.3 || ratio > 1.5 {
-		t.Errorf("attributed are %g of what the counter says", ratio)
+	// The sampler's buffer holds 2.4 s. If the machine paused for longer, some seconds have no energy and the curve
+	// has a gap; the run must report that.
+	gaps := 0
+	for _, s := range a.Run.Power.Samples {
+		if !s.EnergyUj.Valid {
+			gaps++
+		}
+	}
+	switch {
+	case len(a.Run.Power.Samples) < 4 || gaps > len(a.Run.Power.Samples)/2:
+		t.Errorf("%d of %d seconds have no energy", gaps, len(a.Run.Power.Samples))
+	case gaps == 0 && !e.GPUEnergyWh.Valid:
+		t.Errorf("every second has its energy, and the run has none: %+v", e)
+	}
+	if ratio := e.GPUAttributedWh.V / e.GPUEnergyWh.V; e.GPUEnergyWh.Valid && (ratio < 0.3 || ratio > 1.5) {
+		t.Errorf("attributed are %g of the counter's advance", ratio)
 	}
 	if !d.IdleBeforeW.Valid || !d.MeanPowerW.Valid || d.MeanPowerW.V <= d.IdleBeforeW.V || !d.TempMaxC.Valid || len(d.Devices) != 1 {
 		t.Errorf("device %+v", d)
@@ -59,12 +63,14 @@ func TestReplayWithEnergy(t *testing.T) {
 	if ram := a.Results.Memory.RAMBytes; !ram.Valid || ram.V < 5e6 || ram.V > 5e9 {
 		t.Errorf("the server's memory is %+v", ram)
 	}
-	if len(a.Run.Power.Curves) != 1 || len(a.Run.Power.Curves[0].MilliWatts) < 50 || len(a.Manifest.Devices) != 1 {
+	curve := len(a.Run.Power.Curves) == 1 && len(a.Run.Power.Curves[0].MilliWatts) >= 50
+	if gaps == 0 && !curve || len(a.Manifest.Devices) != 1 {
 		t.Errorf("%d curves, devices %+v", len(a.Run.Power.Curves), a.Manifest.Devices)
 	}
 	for _, name := range []string{"throttling", "stalls", "other GPU users"} {
-		if state := checkState(a, name); state == replay.Skipped {
-			t.Errorf("%s: %v", name, state)
+		state := checkState(a, name)
+		if gaps == 0 && state == replay.Skipped || name == "stalls" && len(a.Run.Power.Curves) == 0 && state != replay.Skipped {
+			t.Errorf("%s: %v, with %d seconds without energy", name, state, gaps)
 		}
 	}
 }

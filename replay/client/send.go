@@ -115,7 +115,7 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 		ex.Error = (&statusError{"/v1/chat/completions", resp.Status, message(got.body), resp.StatusCode}).Error()
 		return ex
 	}
-	dissect(got, ex)
+	parseStream(got, ex)
 	if err != nil && ex.Error == "" {
 		ex.Error = broken(ctx, err)
 	}

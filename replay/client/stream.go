@@ -36,7 +36,7 @@ type event struct {
 	} `json:"error"`
 }
 
-// output says whether the event carries generated output, and whether some of it is no reasoning.
+// output reports whether the event carries generated output, and whether some of it is not reasoning.
 func (e *event) output() (any, answer bool) {
 	for _, c := range e.Choices {
 		d := c.Delta
@@ -46,9 +46,9 @@ func (e *event) output() (any, answer bool) {
 	return any || answer, answer
 }
 
-// dissect takes a whole stream apart, after its end. An event's time is that of the read that completed
+// parseStream parses a whole stream after its end. An event's time is that of the read that completed
 // its line.
-func dissect(c *capture, ex *replay.Exchange) {
+func parseStream(c *capture, ex *replay.Exchange) {
 	var outputs []time.Duration
 	next := 0 // the first mark that may cover the line
 	for from := 0; from < len(c.body); {
@@ -82,7 +82,7 @@ func dissect(c *capture, ex *replay.Exchange) {
 	gaps(outputs, ex)
 }
 
-// take notes what one event says, and reports whether it carried output.
+// take records one event, and reports whether it carried output.
 func take(e *event, at time.Duration, ex *replay.Exchange) bool {
 	us := meter.Some(at.Microseconds())
 	any, answer := e.output()

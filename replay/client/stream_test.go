@@ -56,7 +56,7 @@ func TestDissect(t *testing.T) {
 		"cut before a line's end":      {captured(word, strings.TrimSuffix(word, "\n\n")), us(10), us(10), us(10), 1, meter.Int{}, "", "", ""},
 	} {
 		ex := &replay.Exchange{}
-		dissect(c.in, ex)
+		parseStream(c.in, ex)
 		if ex.TTFTUs != c.ttft || ex.TTFOUs != c.ttfo || ex.LastUs != c.last || ex.Events != c.events || ex.OutputTokens != c.tokens || ex.TokenSource != c.source {
 			t.Errorf("%s: ttft %v ttfo %v last %v events %d tokens %v by %q", name, ex.TTFTUs, ex.TTFOUs, ex.LastUs, ex.Events, ex.OutputTokens, ex.TokenSource)
 		}
@@ -77,7 +77,7 @@ func TestAnySplitGivesTheSameEvents(t *testing.T) {
 	}
 	for cut := 1; cut < len(whole); cut++ {
 		ex := &replay.Exchange{}
-		dissect(captured(whole[:cut], whole[cut:]), ex)
+		parseStream(captured(whole[:cut], whole[cut:]), ex)
 		time := func(end int) meter.Int {
 			if end < cut {
 				return us(10)
@@ -102,7 +102,7 @@ func TestGaps(t *testing.T) {
 	}
 	c := captured(pieces...)
 	c.marks[6].at += 5 * time.Millisecond // one event late, the next gap shorter
-	dissect(c, ex)
+	parseStream(c, ex)
 	if ex.ITLP50Us != us(10) || ex.ITLMaxUs != us(15) || len(ex.GapsUs) != 10 || ex.ITLP99Us != us(15) || ex.ITLP90Us != us(10) {
 		t.Errorf("p50 %v p90 %v p99 %v max %v of %v", ex.ITLP50Us, ex.ITLP90Us, ex.ITLP99Us, ex.ITLMaxUs, ex.GapsUs)
 	}
@@ -121,8 +121,8 @@ func FuzzDissect(f *testing.F) {
 			pieces = append(pieces, body[i:min(len(body), i+step)])
 		}
 		one, many := &replay.Exchange{}, &replay.Exchange{}
-		dissect(captured(body), one)
-		dissect(captured(pieces...), many)
+		parseStream(captured(body), one)
+		parseStream(captured(pieces...), many)
 		if one.Events != many.Events || one.OutputTokens != many.OutputTokens || one.Error != many.Error || one.FinishReason != many.FinishReason {
 			t.Errorf("in one piece %+v, in %d %+v", one, len(pieces), many)
 		}

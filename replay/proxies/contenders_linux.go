@@ -202,9 +202,9 @@ func awaitPort(ctx context.Context, p *process, addr string, err error) (*proces
 			p.stop()
 			return nil, ctx.Err()
 		case <-p.ended:
-			return nil, fmt.Errorf("bench: %s ended: %s", filepath.Base(p.cmd.Path), p.stderr.String())
+			return nil, fmt.Errorf("proxies: %s ended: %s", filepath.Base(p.cmd.Path), p.stderr.String())
 		}
 	}
 	p.stop()
-	return nil, fmt.Errorf("bench: %s does not listen: %s", filepath.Base(p.cmd.Path), p.stderr.String())
+	return nil, fmt.Errorf("proxies: %s does not listen: %s", filepath.Base(p.cmd.Path), p.stderr.String())
 }

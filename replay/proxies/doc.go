@@ -1,12 +1,11 @@
-// Package bench says what a hop through wattline costs, beside hops that people know: a plain Go TCP relay,
+// Package proxies measures what wattline adds to a request, beside proxies that people know: a plain Go TCP relay,
 // httputil.ReverseProxy, nginx and HAProxy.
 //
-// Run starts an upstream whose writes carry the time at which they were made (Upstream), and for every cell
-// of the table one fresh process of one contender between that upstream and the load generator (load). What
-// is measured is what a client sees, minus what it sees without a hop in the same round; and what the
-// contender's processes used of CPU and memory, as the kernel counts it. Upstream and load generator are one
-// thread with one epoll each: they are the floor, and the report states what they cost.
+// [Run] starts an upstream that writes the time of each write into its events ([Upstream]), and for every cell of the
+// table one fresh process of one proxy between that upstream and the load generator (load). The result is the
+// client's latency minus the latency without a proxy in the same round, and the CPU time and memory of the proxy's
+// processes as the kernel counts them. Upstream and load generator are one thread with one epoll each; the report
+// states their own cost. Run needs Linux (epoll, /proc).
 //
-// It is Linux only (epoll, /proc). What a user measures on an upstream of his own is in Compare and runs
-// anywhere.
+// [Compare] measures a user's own upstream, directly and through wattline, on any system.
 package proxies

@@ -43,7 +43,7 @@ type poller struct {
 func newPoller() (*poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("bench: epoll: %w", err)
+		return nil, fmt.Errorf("proxies: epoll: %w", err)
 	}
 	return &poller{fd: fd}, nil
 }
@@ -72,9 +72,9 @@ func (p *poller) wait(d int64) ([]unix.EpollEvent, error) {
 	case unix.EINTR:
 		return nil, nil
 	case unix.ENOSYS:
-		return nil, errors.New("bench: epoll_pwait2 is missing: Linux 5.11 or newer is needed")
+		return nil, errors.New("proxies: epoll_pwait2 is missing: Linux 5.11 or newer is needed")
 	default:
-		return nil, fmt.Errorf("bench: epoll: %w", errno)
+		return nil, fmt.Errorf("proxies: epoll: %w", errno)
 	}
 }
 
@@ -85,7 +85,7 @@ func sharpTimers() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) }
 func loopback(addr string) (*unix.SockaddrInet4, error) {
 	a, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("proxies: %w", err)
 	}
 	sa := &unix.SockaddrInet4{Port: a.Port}
 	copy(sa.Addr[:], a.IP.To4())
@@ -110,7 +110,7 @@ func dial(to *unix.SockaddrInet4) (int, error) {
 func listen4() (fd int, addr string, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, "", fmt.Errorf("bench: listen: %w", err)
+		return -1, "", fmt.Errorf("proxies: listen: %w", err)
 	}
 	err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 	if err == nil {
@@ -122,12 +122,12 @@ func listen4() (fd int, addr string, err error) {
 	}
 	if err != nil {
 		_ = unix.Close(fd)
-		return -1, "", fmt.Errorf("bench: listen: %w", err)
+		return -1, "", fmt.Errorf("proxies: listen: %w", err)
 	}
 	in, ok := sa.(*unix.SockaddrInet4)
 	if !ok {
 		_ = unix.Close(fd)
-		return -1, "", errors.New("bench: listen: no IPv4 address")
+		return -1, "", errors.New("proxies: listen: no IPv4 address")
 	}
 	return fd, fmt.Sprintf("127.0.0.1:%d", in.Port), nil
 }

@@ -26,7 +26,6 @@ func (r *Report) Markdown(w io.Writer) error {
 	for _, s := range r.Sections {
 		s.markdown(&b)
 	}
-	r.markdownStages(&b)
 	b.WriteString("\n### Targets\n\n| | target | limit | measured | |\n|---|---|---:|---:|---|\n")
 	for _, t := range r.Targets {
 		verdict := "met"

@@ -49,10 +49,10 @@ func (v Interval) String() string {
 	return fmt.Sprintf("%+.2f (%+.2f to %+.2f)", float64(v.Median), float64(v.Lo), float64(v.Hi))
 }
 
-// apart is what the issue allows proxied traffic to be slower, in percent.
+// apart is how much slower proxied traffic may be, in percent.
 const apart = 0.5
 
-// Verdict says what an interval of percents tells of that.
+// Verdict compares an interval of percents with apart.
 func (v Interval) Verdict() string {
 	lo, hi := float64(v.Lo), float64(v.Hi)
 	switch {

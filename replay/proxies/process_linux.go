@@ -65,7 +65,7 @@ func start(ctx context.Context, found func(line string, p *process) bool, name s
 	_ = w.Close()
 	if err != nil {
 		_ = r.Close()
-		return nil, fmt.Errorf("bench: %s: %w", name, err)
+		return nil, fmt.Errorf("proxies: %s: %w", name, err)
 	}
 	ready := make(chan struct{})
 	go func() { // ends when the process and its children have closed their output
@@ -90,12 +90,12 @@ func start(ctx context.Context, found func(line string, p *process) bool, name s
 	case <-ready:
 		return p, nil
 	case <-p.ended:
-		return nil, fmt.Errorf("bench: %s ended: %s", filepath.Base(name), p.stderr.String())
+		return nil, fmt.Errorf("proxies: %s ended: %s", filepath.Base(name), p.stderr.String())
 	case <-ctx.Done():
 	case <-time.After(20 * time.Second):
 	}
 	p.stop()
-	return nil, fmt.Errorf("bench: %s does not say where it listens: %s", filepath.Base(name), p.stderr.String())
+	return nil, fmt.Errorf("proxies: %s does not say where it listens: %s", filepath.Base(name), p.stderr.String())
 }
 
 // stop ends the process group at once: nothing that it has is wanted.
@@ -163,16 +163,16 @@ const userHz = 100
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("bench: CPU time: %w", err)
+		return 0, fmt.Errorf("proxies: CPU time: %w", err)
 	}
 	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(f) < 13 {
-		return 0, errors.New("bench: CPU time: /proc/PID/stat is too short")
+		return 0, errors.New("proxies: CPU time: /proc/PID/stat is too short")
 	}
 	user, err1 := strconv.ParseInt(f[11], 10, 64)
 	system, err2 := strconv.ParseInt(f[12], 10, 64)
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("bench: CPU time: %w", err)
+		return 0, fmt.Errorf("proxies: CPU time: %w", err)
 	}
 	total := time.Duration(user+system) * time.Second / userHz
 	if fine, ok := schedTime(pid); ok && fine > total {
@@ -206,15 +206,15 @@ func schedTime(pid int) (sum time.Duration, ok bool) {
 func resident(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
-		return 0, fmt.Errorf("bench: memory: %w", err)
+		return 0, fmt.Errorf("proxies: memory: %w", err)
 	}
 	f := strings.Fields(string(text))
 	if len(f) < 2 {
-		return 0, errors.New("bench: memory: /proc/PID/statm is too short")
+		return 0, errors.New("proxies: memory: /proc/PID/statm is too short")
 	}
 	pages, err := strconv.ParseInt(f[1], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("bench: memory: %w", err)
+		return 0, fmt.Errorf("proxies: memory: %w", err)
 	}
 	return pages * int64(os.Getpagesize()), nil
 }
@@ -232,7 +232,7 @@ func (p *process) goroutines(ctx context.Context) (int, error) {
 	}
 	m := goroutineTotal.FindSubmatch(text)
 	if m == nil {
-		return -1, fmt.Errorf("bench: goroutines: %s says nothing of them", p.admin)
+		return -1, fmt.Errorf("proxies: goroutines: %s says nothing of them", p.admin)
 	}
 	return strconv.Atoi(string(m[1]))
 }
@@ -246,11 +246,11 @@ func (p *process) get(ctx context.Context, path string) ([]byte, error) {
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("proxies: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("bench: %s%s: %s", p.admin, path, resp.Status)
+		return nil, fmt.Errorf("proxies: %s%s: %s", p.admin, path, resp.Status)
 	}
 	return io.ReadAll(resp.Body)
 }

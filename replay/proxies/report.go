@@ -79,8 +79,7 @@ type Report struct {
 // Section is one scenario's part.
 type Section struct {
 	Scenario
-	Rows   []*Row  `json:"rows"`
-	Stages []Stage `json:"stages,omitempty"` // of wattline, where a profile was taken
+	Rows []*Row `json:"rows"`
 }
 
 // Row is one contender's part of a section: the rounds as measured, and medians over them. Ratios are

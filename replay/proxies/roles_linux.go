@@ -55,7 +55,7 @@ func Serve(ctx context.Context, role, upstream string, out io.Writer) error {
 	case RoleBare:
 		return bare(ctx, ln, upstream)
 	default:
-		return fmt.Errorf("bench: there is no role %q", role)
+		return fmt.Errorf("proxies: there is no role %q", role)
 	}
 }
 

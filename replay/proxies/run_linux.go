@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wattline/replay/archive"
 )
 
 // Config of a run.
@@ -92,26 +93,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		}
 	}
 	r.finish()
-	return r, cfg.addStages(r)
-}
-
-// addStages reads the profiles of wattline's last round.
-func (c *Config) addStages(r *Report) error {
-	for _, s := range r.Sections {
-		row := s.row(Wattline)
-		if c.Profiles == "" || s.Idle || row == nil {
-			continue
-		}
-		f, err := os.Open(c.profilePath(&s.Scenario, Wattline, "cpu"))
-		if err != nil {
-			return err
-		}
-		s.Stages, err = stages(f, row.Median.CPU)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r, nil
 }
 
 func (c *Config) profilePath(s *Scenario, name, kind string) string {
@@ -347,20 +329,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// machine describes the machine and the Go version.
 func machine() string {
-	var u unix.Utsname
-	kernel := ""
-	if unix.Uname(&u) == nil {
-		kernel = "Linux " + unix.ByteSliceToString(u.Release[:])
-	}
-	model := ""
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.SplitSeq(string(text), "\n") {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-				model = strings.TrimSpace(v)
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%s, %d CPUs, %s, %s", model, runtime.NumCPU(), kernel, runtime.Version())
+	h := archive.ThisHost()
+	return fmt.Sprintf("%s, %d CPUs, Linux %s, %s", h.CPU, h.Cores, h.Kernel, runtime.Version())
 }

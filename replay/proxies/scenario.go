@@ -20,7 +20,7 @@ type Scenario struct {
 	Quick   int           `json:"quick"`     // events of a stream before it falls idle
 }
 
-// Scenarios are the issue's five loads. window is how long each is measured; scale, 1 for the real thing,
+// Scenarios are the five loads. window is how long each is measured; scale, 1 for the real thing,
 // shrinks the crowds for a test.
 func Scenarios(window time.Duration, scale float64) []Scenario {
 	n := func(v int) int { return max(1, int(float64(v)*scale)) }

@@ -3,6 +3,8 @@ package proxies
 import (
 	"math"
 	"slices"
+
+	"wattline/replay"
 )
 
 // quantile is the value below which a share q of sorted lies (nearest rank); NaN where there is none.
@@ -10,8 +12,7 @@ func quantile(sorted []int64, q float64) float64 {
 	if len(sorted) == 0 {
 		return math.NaN()
 	}
-	i := int(math.Ceil(q*float64(len(sorted)))) - 1
-	return float64(sorted[min(max(i, 0), len(sorted)-1)])
+	return float64(sorted[replay.Rank(q, len(sorted))])
 }
 
 // median of the values that are there; NaN where none is.

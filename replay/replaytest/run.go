@@ -1,6 +1,5 @@
-// Package replaytest makes runs of known content for tests of what is said about runs. Nothing in them
-// was measured: a card of 120 W at rest, 590 W in prefill and 215 W in decode, prompts at 5,000 tokens a
-// second and replies at 100, whoever asks.
+// Package replaytest makes runs with known figures, for tests of results and reports: a card of 120 W idle, 590 W in
+// prefill and 215 W in decode, prompts at 5,000 tokens a second and replies at 100.
 package replaytest
 
 import (

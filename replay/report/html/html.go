@@ -38,7 +38,7 @@ type section struct {
 	Label, Subtitle string
 	Valid           bool
 	Failures        []string
-	Unknown         []string
+	Skipped         []string // names of checks
 	Tiles           []report.Tile
 	Tables          []report.Table
 	Notes           []string
@@ -80,6 +80,6 @@ func sectionOf(run report.LabelledRun) section {
 	r := run.Results
 	s := section{Label: run.Label, Valid: r.Valid, Tiles: report.Tiles(run), Tables: report.Tables(run), Notes: report.Notes(run)}
 	s.Subtitle = report.Subtitle(r)
-	s.Failures, s.Unknown = report.Verdict(r)
+	s.Failures, s.Skipped = report.Verdict(r)
 	return s
 }

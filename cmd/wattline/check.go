@@ -84,7 +84,7 @@ func (k *checks) line(name string, f func() (string, error)) bool {
 // server reads the server's properties and opens the session for the other checks.
 func (k *checks) server(c *checkCmd) (string, error) {
 	run := &replayRunCmd{
-		Endpoint: c.Endpoint, Admin: c.Admin, APIKeyFile: c.APIKeyFile, Quiet: true, LoadTimeout: 5 * time.Minute,
+		Endpoint: c.Endpoint, Admin: c.Admin, APIKeyFile: c.APIKeyFile, Quiet: true, LoadTimeout: defaultLoadTimeout,
 		Task: []string{"coding"}, PromptSizes: []string{"200"}, OutputTokens: []string{"64"}, Requests: 3,
 	}
 	quiet := *k.app

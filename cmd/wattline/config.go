@@ -51,6 +51,7 @@ func flagDefaults() kong.Vars {
 		"max_metric_labels":   strconv.Itoa(metrics.MaxLabels),
 		"tasks":               prompt.TaskHelp(),
 		"query_label":         queries.DefaultLabel,
+		"load_timeout":        shortDuration(defaultLoadTimeout),
 		"usage_keys":          strings.Join(queries.UsageKeys(), ","),
 
 		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),

@@ -27,7 +27,7 @@ type replayRunCmd struct {
 	Endpoint    string        `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
 	Admin       string        `help:"Address of wattline's admin API. Default: the one in the endpoint's replies." placeholder:"URL"`
 	APIKeyFile  string        `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
-	LoadTimeout time.Duration `help:"How long to wait for the server to load its model." default:"5m"`
+	LoadTimeout time.Duration `help:"How long to wait for the server to load its model." default:"${load_timeout}"`
 
 	Full         bool           `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
 	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
@@ -284,8 +284,11 @@ func set[T comparable](to *T, v T) {
 	}
 }
 
-// defaultStress is the default of --duration with --stress.
-const defaultStress = 5 * time.Minute
+// Defaults of flags.
+const (
+	defaultLoadTimeout = 5 * time.Minute // --load-timeout
+	defaultStress      = 5 * time.Minute // --duration with --stress
+)
 
 // checkOutputs checks before the run that --out and --json-out can be written.
 func (c *replayRunCmd) checkOutputs() error {

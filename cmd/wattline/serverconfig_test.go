@@ -182,9 +182,9 @@ func TestServerConfigWithAPIKey(t *testing.T) {
 	}
 }
 
-// TestServerConfigWithoutProps: unknown columns are null, and nothing is logged as an error.
+// TestServerConfigWithoutProps: unknown columns are null, and nothing is logged as an error. It is not parallel, because
+// the upstream is this process, and a llama-server that another test starts is a child of it.
 func TestServerConfigWithoutProps(t *testing.T) {
-	t.Parallel()
 	up := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(up.Close)
 	w := serve(t, up.URL, "--gpu", "none", "--log-level", "debug")

@@ -58,7 +58,7 @@ func TestAblation(t *testing.T) {
 		t.Logf("| %s | %s |", m.name, row(got))
 		for _, figure := range slices.Sorted(maps.Keys(m.worse)) {
 			more := got[figure] - base[figure]
-			if strings.HasSuffix(figure, "/coverage") {
+			if strings.HasSuffix(figure, "coverage") {
 				more = -more
 			}
 			if _, ok := got[figure]; !ok || more < m.worse[figure] {

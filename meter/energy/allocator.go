@@ -192,7 +192,6 @@ func (l *Ledger) startDecode(i int32, now int64) {
 	l.endPrefill(i, now)
 	r.phase = meter.PhaseDecode
 	l.allocator.decoding++
-	l.addPowerEdge(r, l.allocator.prefillMW()-l.allocator.decodeMW(1))
 	ctx := r.guess
 	if r.known {
 		ctx = r.prompt
@@ -231,7 +230,6 @@ func (l *Ledger) endRequest(i int32, e *queuedEvent) {
 		before := r.decodeUJ
 		l.leaveDecoders(i)
 		alloc.charged.active += r.decodeUJ - before
-		l.addPowerEdge(r, alloc.decodeMW(1))
 	}
 	l.releaseSlot(i, e.at)
 }

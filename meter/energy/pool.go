@@ -12,7 +12,6 @@ import (
 type pool struct {
 	members        []member
 	uj             int64
-	alone          bool    // never more than one member
 	decodeUJ       int64   // uJ that decoders were charged in the same windows
 	decodeCost     float64 // modelled cost of their steps, as without a prefill
 	freshTokens    float64 // new and cached tokens of all members; set when the pool is divided
@@ -70,7 +69,7 @@ func (l *Ledger) openPool(now int64) {
 		alloc.pool = len(alloc.pools) - 1
 	}
 	p := &alloc.pools[alloc.pool]
-	*p = pool{members: p.members[:0], opened: now, alone: true}
+	*p = pool{members: p.members[:0], opened: now}
 }
 
 func (l *Ledger) addMember(i int32) {
@@ -88,7 +87,6 @@ func (l *Ledger) addMember(i int32) {
 	if !r.known {
 		p.unknownCounts++
 	}
-	p.alone = len(p.members) == 1
 }
 
 // rotatePool closes the open pool and opens another for those still in prefill.

@@ -111,7 +111,6 @@ func (l *Ledger) poolEdges(w *window) (n float64) {
 // both requests' edge.
 func (l *Ledger) addStartEdge(r *request, now int64) {
 	alloc := &l.allocator
-	l.addPowerEdge(r, alloc.prefillMW())
 	const near = 150e6 // a tick of the slowest sources, and half another
 	if now-alloc.lastWork >= near {
 		return
@@ -123,11 +122,4 @@ func (l *Ledger) addStartEdge(r *request, now int64) {
 	} else if n := len(alloc.tailOwners); n > 0 {
 		l.req(alloc.tailOwners[n-1]).sampleVar += e * e / float64(n*n)
 	}
-}
-
-// addPowerEdge adds the variance of a change of power by mw at an edge of a request. It counts if the request was
-// alone all the time; with others the edges are the pools'.
-func (l *Ledger) addPowerEdge(r *request, mw float64) {
-	e := l.src.unseenTime() * mw * 1e-6
-	r.sampleVar += e * e
 }

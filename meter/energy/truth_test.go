@@ -135,8 +135,14 @@ func TestTruth(t *testing.T) {
 // scoreTruth prints the figures that the ablation test compares.
 func scoreTruth(t *testing.T, name string, all []scored, inside float64) {
 	var off, active []float64
-	var sum float64
+	var sum, alone, aloneInside float64
 	for _, s := range all {
+		if s.concurrent == 1 {
+			alone++
+			if math.Abs(s.z) <= 1.96 {
+				aloneInside++
+			}
+		}
 		off, active = append(off, math.Abs(s.off)), append(active, math.Abs(s.activeOff))
 		sum += s.activeOff * s.activeOff
 	}
@@ -147,6 +153,7 @@ func scoreTruth(t *testing.T, name string, all []scored, inside float64) {
 	score(t, name+"/active-p95", 100*quantile(active, 0.95))
 	score(t, name+"/active-rms", 100*math.Sqrt(sum/float64(len(all))))
 	score(t, name+"/coverage", 100*inside)
+	score(t, name+"/alone-coverage", 100*aloneInside/max(alone, 1))
 }
 
 func score(t *testing.T, name string, v float64) {

@@ -102,10 +102,12 @@ func TestLoneRequests(t *testing.T) {
 	for _, s := range []struct {
 		name    string
 		sources Sources
-		within  float64
-	}{{"ring", Best, 0.02}, {"counter only", CounterOnly, 0.02}, {"1 s average only", AverageOnly, 0.03}} {
+		within  float64 // of each
+		rms     float64
+	}{{"ring", Best, 0.02, 0.0025}, {"counter only", CounterOnly, 0.02, 0.0012}, {"1 s average only", AverageOnly, 0.03, 0.008}} {
 		t.Run(s.name, func(t *testing.T) {
 			got, _ := attribute(t, r, s.sources, time.Second)
+			var square, n float64
 			for i, q := range r.Requests {
 				if !strings.HasPrefix(q.Tag, "serial") {
 					continue
@@ -113,6 +115,7 @@ func TestLoneRequests(t *testing.T) {
 				want := r.lone(&q, idle)
 				have := float64(got[i].TotalUJ) / 1e6
 				off := have/want - 1
+				square, n = square+off*off, n+1
 				t.Logf("%-14s counter %7.1f J, ledger %7.1f J ± %.1f, off %+.2f %%, %v", q.Tag, want, have,
 					float64(got[i].SigmaUJ)/1e6, off*100, got[i].Quality)
 				if math.Abs(off) > s.within {
@@ -121,6 +124,9 @@ func TestLoneRequests(t *testing.T) {
 				if got[i].Quality == energy.Measured && got[i].SigmaUJ*20 > got[i].TotalUJ {
 					t.Errorf("request %d is called measured with a sigma of %d of %d uJ", i, got[i].SigmaUJ, got[i].TotalUJ)
 				}
+			}
+			if rms := math.Sqrt(square / n); rms > s.rms {
+				t.Errorf("rms error %.2f %%, want at most %.2f %%", 100*rms, 100*s.rms)
 			}
 		})
 	}

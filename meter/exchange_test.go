@@ -118,7 +118,7 @@ func TestFirstTokenIsGeneratedOutput(t *testing.T) {
 	}
 }
 
-func TestWhatIsOutput(t *testing.T) {
+func TestOutputMembers(t *testing.T) {
 	for _, c := range []struct {
 		name, path, event string
 		output, answer    bool
@@ -267,7 +267,7 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-func TestLowerBoundIsKeptApart(t *testing.T) {
+func TestLowerBound(t *testing.T) {
 	o := exchange{unclean: true, pieces: []timed{at(9, role, token, token,
 		`{"choices":[{"index":0,"delta":{"content":"x"}}],"timings":{"predicted_n":7}}`)}}.run()
 	wantInt(t, "output_tokens", o.Record.OutputTokens, -1)

@@ -160,8 +160,8 @@ func TestScannerStopsAtBrokenStructure(t *testing.T) {
 	}
 }
 
-// TestScannerSeesWhatFollowsHugeMembers: what comes after 100 MB of base64 is found, and nothing of it is held.
-func TestScannerSeesWhatFollowsHugeMembers(t *testing.T) {
+// TestScannerAfterHugeMembers: what comes after 100 MB of base64 is found, and nothing of it is held.
+func TestScannerAfterHugeMembers(t *testing.T) {
 	var r request
 	r.scan.root, r.scan.to = requestSchema, &r
 	piece := bytes.Repeat([]byte("iVBORw0KGgo"), 3<<10)

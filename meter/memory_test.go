@@ -19,7 +19,7 @@ func widestSketch() int {
 	return 4 * cap(s.count)
 }
 
-func TestMeterIsSmall(t *testing.T) {
+func TestMeterSize(t *testing.T) {
 	const stamps = 1024
 	size := int(unsafe.Sizeof(Meter{})) + widestSketch() + stamps*int(unsafe.Sizeof(Stamp{}))
 	size += 12 * keepBytes // texts, at their longest

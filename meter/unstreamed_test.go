@@ -35,9 +35,9 @@ func unstreamed(m *meter.Meter, asked, told []byte, rec *meter.Record) {
 	m.Fill(rec, meter.Marks{P0: 1e6, R: 1e6, P1: 2e6, H: 200e6, E: 200e6}, true)
 }
 
-// TestAnUnstreamedExchangeDoesNotAllocate: a meter that has seen a server's model, build and usual details has
+// TestUnstreamedExchangeDoesNotAllocate: a meter that has seen a server's model, build and usual details has
 // their texts.
-func TestAnUnstreamedExchangeDoesNotAllocate(t *testing.T) {
+func TestUnstreamedExchangeDoesNotAllocate(t *testing.T) {
 	var m meter.Meter
 	var rec meter.Record
 	asked, told := []byte(shortAsked), []byte(shortTold)

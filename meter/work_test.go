@@ -46,8 +46,8 @@ func TestUnstreamedChoicesAreCounted(t *testing.T) {
 	}
 }
 
-// TestSeveralCompletionsAreKnownBeforehand: from the request alone, for who divides energy.
-func TestSeveralCompletionsAreKnownBeforehand(t *testing.T) {
+// TestWorkOfSeveralCompletions: from the request alone, for who divides energy.
+func TestWorkOfSeveralCompletions(t *testing.T) {
 	for body, want := range map[string]bool{
 		`{"n":2}`: true, `{"n":1}`: false, `{"prompt":"a"}`: false, `{"prompt":["a","b"]}`: true, `{"prompt":[1,2,3]}`: false, `{"prompt":["a"],"n_cmpl":3}`: true,
 		`{"prompt":[[1,2],[3]]}`: true, `{"messages":[{"content":"n"},{"content":"m"}]}`: false, `{"prompt":[1,"a",2]}`: false,
@@ -61,8 +61,8 @@ func TestSeveralCompletionsAreKnownBeforehand(t *testing.T) {
 	}
 }
 
-// TestANativeStreamTellsItsEnd: a client that leaves at "stop":true has had all; not before the last completion's.
-func TestANativeStreamTellsItsEnd(t *testing.T) {
+// TestNativeStreamEnd: a client that leaves at "stop":true has had all; not before the last completion's.
+func TestNativeStreamEnd(t *testing.T) {
 	const output, stop = "data: {\"index\":%d,\"content\":\"x\",\"stop\":false,\"tokens_predicted\":1}\n\n", "data: {\"index\":%d,\"content\":\"\",\"stop\":true,\"stop_type\":\"limit\",\"tokens_predicted\":1}\n\n"
 	for _, c := range []struct {
 		request string

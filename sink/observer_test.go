@@ -19,7 +19,7 @@ func (s *seen) Power(p *sink.Power)     { *s = append(*s, "power "+p.Device) }
 func (s *seen) Ledger(l *sink.Ledger)   { *s = append(*s, "ledger "+l.Device) }
 
 // A Observer is shown every row at once, whatever becomes of it.
-func TestWitnessSeesWhatTheStoreRefuses(t *testing.T) {
+func TestObserverSeesRefusedRows(t *testing.T) {
 	var got seen
 	st := &fakeStore{write: func() error { return errors.New("no") }}
 	q := sink.New(sink.Config{Store: st, Capacity: 1, Observer: &got})

@@ -92,7 +92,7 @@ func TestRowsAreWrittenWithinFlushInterval(t *testing.T) {
 	})
 }
 
-func TestAFullQueueDropsAndCounts(t *testing.T) {
+func TestFullQueueDropsAndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		release := make(chan struct{})
@@ -127,7 +127,7 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 	})
 }
 
-func TestTroubleOfTheStoreStaysThere(t *testing.T) {
+func TestStoreFailuresAreContained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := &fakeStore{}
@@ -193,7 +193,7 @@ func TestStopGivesUpAtTheDeadline(t *testing.T) {
 	})
 }
 
-func TestFlushDoesNotWaitForADiskToBeFreed(t *testing.T) {
+func TestFlushReturnsWhileDiskIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeStore{write: func() error { return passing{errors.New("disk full")} }}
 		q := sink.New(sink.Config{Store: s, Log: slog.New(slog.DiscardHandler)})
@@ -231,7 +231,7 @@ func TestFlushEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestManyOfferAtOnce(t *testing.T) {
+func TestConcurrentOffers(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	s := &fakeStore{}
 	q := sink.New(sink.Config{Store: s, Capacity: 500, FlushInterval: time.Millisecond, Log: slog.New(slog.DiscardHandler)})

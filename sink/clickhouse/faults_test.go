@@ -163,7 +163,7 @@ func TestRefill(t *testing.T) {
 }
 
 // Half a batch: the parts of one month are in, those of the other are not.
-func TestHalfABatch(t *testing.T) {
+func TestHalfCommittedBatch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	c := w.client(false)

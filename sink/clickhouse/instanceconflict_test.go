@@ -13,7 +13,7 @@ import (
 
 // Two wattlines, each with its own store, ship under one name: each finds the other's rows and not its
 // own. Rows from before the start, and another name's, are nobody's concern.
-func TestNamesakeIsNoticed(t *testing.T) {
+func TestInstanceConflict(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	start := time.Now().Add(-time.Minute)

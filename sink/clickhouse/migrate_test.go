@@ -43,7 +43,7 @@ func previous() schema {
 // A database that version 1 made, of which its rows are the proof: the statements are the released ones.
 // Rows ship into it as it is, without what it has no column for; then Apply brings the columns, and they
 // are filled.
-func TestFromTheFirstVersion(t *testing.T) {
+func TestUpgradeFromFirstVersion(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, chtest.Options{})
 	text, err := os.ReadFile("testdata/schema1.sql")
@@ -199,7 +199,7 @@ func TestEnsureOnlyCreates(t *testing.T) {
 }
 
 // A table whose deduplication log is off or whose columns are gone still gets every row it can hold.
-func TestShipIntoNeighbours(t *testing.T) {
+func TestShipIntoOtherVersions(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]schema{"older": previous(), "newer": next()} {
 		t.Run(name, func(t *testing.T) {

@@ -42,7 +42,7 @@ func TestShip(t *testing.T) {
 }
 
 // What comes back out of ClickHouse is what went in: every column, nulls as nulls.
-func TestEveryColumnSurvives(t *testing.T) {
+func TestEveryColumnRoundTrips(t *testing.T) {
 	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
 		w := newWorld(t, chtest.Options{})

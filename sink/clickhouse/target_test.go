@@ -82,7 +82,7 @@ func TestParseErrors(t *testing.T) {
 }
 
 // However a target is printed, logged or encoded, the password stays inside.
-func TestATargetPrintsWithoutItsPassword(t *testing.T) {
+func TestTargetHidesPassword(t *testing.T) {
 	const secret = "hunter2"
 	target, err := ParseDSN("clickhouse://u:" + secret + "@h/db")
 	must(t, err)
@@ -102,7 +102,7 @@ func TestATargetPrintsWithoutItsPassword(t *testing.T) {
 	}
 }
 
-func TestErrorsAreSentencesWithoutPasswords(t *testing.T) {
+func TestErrorsHidePasswords(t *testing.T) {
 	target, err := ParseDSN("http://u@h/db")
 	must(t, err)
 	target = target.WithPassword("a b/c+d")
@@ -134,7 +134,7 @@ func TestErrorsAreSentencesWithoutPasswords(t *testing.T) {
 }
 
 // A user's own statement that names what is not there says nothing about the schema, and needs no GRANT.
-func TestExplainIsAboutTheStatement(t *testing.T) {
+func TestExplain(t *testing.T) {
 	target, err := ParseDSN("http://u@h/db")
 	must(t, err)
 	target = target.WithPassword("s3cret")

@@ -10,7 +10,7 @@ import (
 	"wattline/sink/clickhouse/chtest"
 )
 
-// soak is how long ClickHouse is away in TestAwaySoak: a minute, less with -short, ten with WATTLINE_SOAK=1,
+// soak is how long ClickHouse is away in TestWeekAwaySoak: a minute, less with -short, ten with WATTLINE_SOAK=1,
 // or what WATTLINE_SOAK says.
 func soak(t *testing.T) time.Duration {
 	t.Helper()
@@ -31,7 +31,7 @@ func soak(t *testing.T) time.Duration {
 
 // ClickHouse is away while 500 rows a second go on coming: the store takes every one as fast as before, and
 // they arrive once when it is back. In between it is also killed and restarted.
-func TestAwaySoak(t *testing.T) {
+func TestWeekAwaySoak(t *testing.T) {
 	t.Parallel()
 	away := soak(t)
 	w := ownWorld(t)

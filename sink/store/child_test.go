@@ -120,7 +120,7 @@ func watch(t *testing.T, out *bufio.Scanner, n int) (p progress) {
 	return p
 }
 
-func TestKillLosesAtMostTheLastQuarterSecond(t *testing.T) {
+func TestKillLosesAtMostAQuarterSecond(t *testing.T) {
 	for _, lines := range []int{5, 88, 175, 226, 327} {
 		const most = 10 // a writer that is really too slow is so each time, a machine that others use is not
 		for try := 1; ; try++ {
@@ -249,7 +249,7 @@ func childFull(path string, fill, free func() error) error {
 	return s.Close()
 }
 
-func TestAFullDiskLosesNothing(t *testing.T) {
+func TestFullDiskLosesNothing(t *testing.T) {
 	for part, want := range map[string]string{
 		"full limit": "the disk refused to read or write",
 		"full disk":  "is full: free space there",
@@ -308,7 +308,7 @@ func childUnprivileged(path string) error {
 	return r.Close()
 }
 
-func TestAFolderThatMayNotBeWritten(t *testing.T) {
+func TestReadOnlyFolder(t *testing.T) {
 	dir, err := os.MkdirTemp("", "store")
 	must(t, err)
 	t.Cleanup(func() {

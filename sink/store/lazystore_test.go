@@ -9,9 +9,9 @@ import (
 	"wattline/sink"
 )
 
-// TestLateWaitsForItsFile: rows written while another Store holds the file are committed when it is
+// TestLazyStoreWaitsForFile: rows written while another Store holds the file are committed when it is
 // closed, behind those of the other.
-func TestLateWaitsForItsFile(t *testing.T) {
+func TestLazyStoreWaitsForFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wattline.db")
 	first, err := Open(t.Context(), Config{Path: path, Log: quiet()})
 	must(t, err)

@@ -20,7 +20,7 @@ import (
 	"wattline/sink"
 )
 
-func TestTheSchemaHasTheColumnsTheCodeWrites(t *testing.T) {
+func TestSchemaHasAllColumns(t *testing.T) {
 	s := tempStore(t)
 	check := func(table string, want []string) {
 		rows, err := s.db.QueryContext(t.Context(), `SELECT name || ' ' || type FROM pragma_table_info(?) ORDER BY 1`, table)
@@ -47,7 +47,7 @@ func TestTheSchemaHasTheColumnsTheCodeWrites(t *testing.T) {
 }
 
 // A column that the code has and the file lacks is added when the store is opened, and written from then on.
-func TestANewColumnIsAddedAtOpen(t *testing.T) {
+func TestNewColumnAddedAtOpen(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Close())
 	raw, err := sql.Open("sqlite", s.Path())
@@ -74,7 +74,7 @@ func described[T any](t table[T]) []string {
 	return names
 }
 
-func TestFilesAreForTheOwnerAlone(t *testing.T) {
+func TestFileModes(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 1)}))
 	for path, want := range map[string]os.FileMode{
@@ -123,7 +123,7 @@ func clearField(field any) { reflect.ValueOf(field).Elem().SetZero() }
 
 // An upgrade keeps the rows of every version before, and what waited there still ships: ten requests, the
 // third of which was pending, and a row of each other table.
-func TestUpgradeFromEveryVersionBefore(t *testing.T) {
+func TestUpgradeFromOlderVersions(t *testing.T) {
 	dumps, err := filepath.Glob("testdata/v*.sql")
 	must(t, err)
 	if len(dumps) != schemaVersion()-1 {
@@ -173,7 +173,7 @@ func TestUpgradeFromEveryVersionBefore(t *testing.T) {
 	}
 }
 
-func TestStoresThatCannotBeOpened(t *testing.T) {
+func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -211,7 +211,7 @@ func TestStoresThatCannotBeOpened(t *testing.T) {
 	}
 }
 
-func TestADamagedStoreIsSetAside(t *testing.T) {
+func TestDamagedStoreSetAside(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 2000)}))
 	must(t, s.Close())
@@ -235,7 +235,7 @@ func TestADamagedStoreIsSetAside(t *testing.T) {
 }
 
 // A file that never was a store is refused and stays where and what it is.
-func TestAnotherFileIsNotSetAside(t *testing.T) {
+func TestForeignFileNotSetAside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notes.txt")
 	text := strings.Repeat("not a store\n", 1000)
 	must(t, os.WriteFile(path, []byte(text), 0o600))
@@ -304,7 +304,7 @@ func damage(t *testing.T, path string, from, to int64) {
 
 // A reader that found nobody writing, on a folder that it may not write, believes that the file does not
 // change. It must notice when a writer comes after all.
-func TestAFrozenReaderNoticesAWriter(t *testing.T) {
+func TestFrozenReaderNoticesWriter(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 3)}))
 	must(t, s.Close())

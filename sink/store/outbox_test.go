@@ -35,7 +35,7 @@ func next(t *testing.T, s *Store, limit int) *Batch {
 	return b
 }
 
-func TestABatchIsTheSameUntilItIsConfirmed(t *testing.T) {
+func TestBatchUnchangedUntilConfirmed(t *testing.T) {
 	s := tempStore(t)
 	if b := next(t, s, 10); b != nil {
 		t.Fatalf("an empty store ships %d rows", len(b.IDs))
@@ -121,7 +121,7 @@ func waitingRows(requests int64) map[string]int64 {
 
 // A batch whose rows were exchanged under it, by hand or by a restored file, is refused: sent under its token, it
 // would be taken for the rows that it once had.
-func TestAChangedBatchIsRefused(t *testing.T) {
+func TestChangedBatchRefused(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 4)}))
 	next(t, s, 4)

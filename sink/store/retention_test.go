@@ -67,7 +67,7 @@ func TestOldRowsExpire(t *testing.T) {
 }
 
 // Raw gaps have a short life of their own, and a hard cap drops them like other rows.
-func TestRawGapsGoFirst(t *testing.T) {
+func TestRawGapsExpireFirst(t *testing.T) {
 	s := tempStore(t)
 	rows := &sink.Rows{Requests: requests(0, 2)}
 	for i, age := range []int{8, 3} {
@@ -97,7 +97,7 @@ func TestRawGapsGoFirst(t *testing.T) {
 }
 
 // A batch that was begun is never cut by age, also when shipping has been switched off since.
-func TestABegunBatchOutlivesItsAge(t *testing.T) {
+func TestUnconfirmedBatchDoesNotExpire(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 10)}))
 	b := next(t, s, 4)
@@ -138,7 +138,7 @@ func seconds() *sink.Rows {
 	return rows
 }
 
-func TestOldSecondsBecomeMinutes(t *testing.T) {
+func TestDownsampling(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), seconds()))
 	now := time.Date(2026, 1, 15, 11, 30, 45, 0, time.UTC) // 14 days before: 91 minutes and 15 s into the two hours
@@ -191,7 +191,7 @@ func TestOldSecondsBecomeMinutes(t *testing.T) {
 	}
 }
 
-func TestTheSizeLimitDropsTheOldestAndCounts(t *testing.T) {
+func TestSizeLimitEvictsOldest(t *testing.T) {
 	s := tempStore(t)
 	for i := 0; i < 16000; i += 2000 {
 		rows := &sink.Rows{Requests: requests(i, i+2000)}
@@ -251,7 +251,7 @@ func (h cancelOn) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestKeepSaysWhatWasLost(t *testing.T) {
+func TestRetentionLogsLostRows(t *testing.T) {
 	s := tempStore(t)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 5000)}))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -265,7 +265,7 @@ func TestKeepSaysWhatWasLost(t *testing.T) {
 }
 
 // A file that is moved or deleted under the writer is said; one that is where it was is not.
-func TestAFileThatIsTakenAwayIsSaid(t *testing.T) {
+func TestMissingFileLogged(t *testing.T) {
 	var log bytes.Buffer
 	s, err := Open(t.Context(), Config{Path: t.TempDir() + "/wattline.db", Log: slog.New(slog.NewTextHandler(&log, nil))})
 	must(t, err)
@@ -292,7 +292,7 @@ func TestAFileThatIsTakenAwayIsSaid(t *testing.T) {
 
 // A minute keeps the sum, the time-weighted mean, the highest or lowest value, or the last known one, as each
 // column's documentation says.
-func TestEachPowerColumnIsMerged(t *testing.T) {
+func TestDownsamplePowerColumns(t *testing.T) {
 	some := meter.Some
 	at := epoch.Truncate(time.Minute)
 	first := &sink.Power{

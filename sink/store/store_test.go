@@ -101,7 +101,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestEveryColumnComesBackAsItWent(t *testing.T) {
+func TestEveryColumnRoundTrips(t *testing.T) {
 	s := tempStore(t)
 	want := []*meter.Record{full(t), {ID: "nothing", StartedAt: epoch.Add(-time.Second)}}
 	want[0].EnergyQuality = meter.EnergyMeasured

@@ -55,7 +55,7 @@ func TestLiteralIsUTC(t *testing.T) {
 }
 
 // Texts of any length and with any bytes are read back unchanged.
-func TestTextsOfEverySize(t *testing.T) {
+func TestTextSizes(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)
 	for i, n := range []int{0, 1, 4095, 4096, 4097, 100_000, 3} {
@@ -74,8 +74,8 @@ func TestTextsOfEverySize(t *testing.T) {
 	}
 }
 
-// TestDetailsAreTypedAgain: the column holds JSON; a reader finds the same values.
-func TestDetailsAreTypedAgain(t *testing.T) {
+// TestDetailsRoundTrip: the column holds JSON; a reader finds the same values.
+func TestDetailsRoundTrip(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)
 	rec := request(1)

@@ -74,7 +74,7 @@ func execute(t *testing.T, s *Store, text string) {
 	must(t, err)
 }
 
-func TestAFailedTransactionLeavesNothing(t *testing.T) {
+func TestFailedTransactionRollsBack(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 2)}))
@@ -120,7 +120,7 @@ func walSize(t *testing.T, s *Store) int64 {
 	return info.Size()
 }
 
-func TestTheLogStaysBounded(t *testing.T) {
+func TestWriteAheadLogBounded(t *testing.T) {
 	s := tempStore(t)
 	r := tempReader(t, s)
 	write := func(from, n int) {

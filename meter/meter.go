@@ -124,7 +124,7 @@ func (m *Meter) ReplyBody(p []byte, read, written int64) Progress {
 func (m *Meter) Observations() *Observations { return &m.observations }
 
 // Gaps returns the distribution of the gaps between output events of each completion, nil if there
-// were none. It may be merged into another Sketch, and is valid until the next BeginRequest or Reset.
+// were none. It is valid until the next BeginRequest or Reset.
 func (m *Meter) Gaps() *Sketch {
 	if g := m.reply.time.gaps; g != nil && g.Count() > 0 {
 		return g

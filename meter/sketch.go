@@ -32,7 +32,7 @@ var binsOf = sync.OnceValue(func() mapping.IndexMapping {
 	return m
 })
 
-// Sketch is a bounded, mergeable distribution of durations: DDSketch's bins with counters of four bytes, held
+// Sketch is a bounded distribution of durations: DDSketch's bins with counters of four bytes, held
 // from the lowest bin used to the highest, with the exact maximum beside them. A stream with even gaps needs
 // some 500 bytes, the widest one 4.6 KiB. Not safe for concurrent use.
 type Sketch struct {
@@ -44,8 +44,8 @@ type Sketch struct {
 	max   int64
 }
 
-// NewSketch returns an empty sketch. Add allocates only where a gap is shorter or longer than all that
-// the sketch has seen, also before Reset: a few times in its life.
+// NewSketch returns an empty sketch. Add allocates only for a gap shorter or longer than all gaps that
+// the sketch ever had, also before Reset.
 func NewSketch() *Sketch { return &Sketch{bins: binsOf()} }
 
 // Add puts a duration in, in nanoseconds. A negative one counts as zero.
@@ -56,21 +56,18 @@ func (s *Sketch) Add(ns int64) {
 		s.none++
 		return
 	}
-	s.add(s.bins.Index(float64(min(ns, longestGapNs))), 1)
-}
-
-func (s *Sketch) add(bin int, n uint32) {
+	bin := s.bins.Index(float64(min(ns, longestGapNs)))
 	i := bin - s.low
-	if uint(i) >= uint(len(s.count)) { // a negative one becomes too large, as is meant
+	if uint(i) >= uint(len(s.count)) { // also true for a negative i
 		i = s.reach(bin)
 	}
-	s.count[i] += n
+	s.count[i]++
 }
 
-// binRun is by how many bins the counters grow at least.
+// binRun is the smallest number of bins by which the counters grow.
 const binRun = 64
 
-// reach makes room for a bin and returns its place.
+// reach grows the counters to a bin and returns its index.
 func (s *Sketch) reach(bin int) int {
 	if len(s.count) == 0 {
 		s.low = bin - binRun/2
@@ -88,7 +85,7 @@ func (s *Sketch) reach(bin int) int {
 	return bin - s.low
 }
 
-// Count returns how many durations were added.
+// Count returns the number of added durations.
 func (s *Sketch) Count() int64 { return s.n }
 
 // Max returns the longest duration, exactly, in nanoseconds.
@@ -120,18 +117,6 @@ func (s *Sketch) Above(ns int64) (above int64) {
 		}
 	}
 	return above
-}
-
-// Merge adds all of o's durations.
-func (s *Sketch) Merge(o *Sketch) {
-	s.max = max(s.max, o.max)
-	s.n += o.n
-	s.none += o.none
-	for i, n := range o.count {
-		if n > 0 {
-			s.add(o.low+i, n)
-		}
-	}
 }
 
 // Reset empties the sketch and keeps its memory.

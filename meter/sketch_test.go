@@ -9,8 +9,7 @@ import (
 	"wattline/meter"
 )
 
-// TestSketchError holds the sketch to its stated error on gaps of several shapes, and a merge of parts to
-// the same.
+// TestSketchError holds the sketch to its stated error on gaps of several shapes.
 func TestSketchError(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	shapes := map[string]func() int64{
@@ -20,25 +19,21 @@ func TestSketchError(t *testing.T) {
 		"bursts":     func() int64 { return []int64{0, 0, 0, 45e6}[rng.IntN(4)] },
 	}
 	for name, draw := range shapes {
-		whole, left, right := meter.NewSketch(), meter.NewSketch(), meter.NewSketch()
+		s := meter.NewSketch()
 		var all []int64
-		for i := range 5000 {
+		for range 5000 {
 			v := draw()
 			all = append(all, v)
-			whole.Add(v)
-			[]*meter.Sketch{left, right}[i%2].Add(v)
+			s.Add(v)
 		}
-		left.Merge(right)
 		slices.Sort(all)
-		for _, s := range []*meter.Sketch{whole, left} {
-			if s.Count() != 5000 || s.Max() != all[4999] {
-				t.Errorf("%s: %d gaps, longest %d, want 5000, %d", name, s.Count(), s.Max(), all[4999])
-			}
-			for _, q := range []float64{0, 0.5, 0.9, 0.99, 1} {
-				exact := float64(all[int(q*4999)])
-				if got := float64(s.Quantile(q).V); math.Abs(got-exact) > meter.GapAccuracy*exact+1 {
-					t.Errorf("%s: quantile %v is %v, exactly %v: off by more than %v", name, q, got, exact, meter.GapAccuracy)
-				}
+		if s.Count() != 5000 || s.Max() != all[4999] {
+			t.Errorf("%s: %d gaps, longest %d, want 5000, %d", name, s.Count(), s.Max(), all[4999])
+		}
+		for _, q := range []float64{0, 0.5, 0.9, 0.99, 1} {
+			exact := float64(all[int(q*4999)])
+			if got := float64(s.Quantile(q).V); math.Abs(got-exact) > meter.GapAccuracy*exact+1 {
+				t.Errorf("%s: quantile %v is %v, exactly %v: off by more than %v", name, q, got, exact, meter.GapAccuracy)
 			}
 		}
 		above := int64(0)
@@ -47,7 +42,7 @@ func TestSketchError(t *testing.T) {
 				above++
 			}
 		}
-		if got := whole.Above(50e6); math.Abs(float64(got-above)) > 50 { // those within 1 % of the limit
+		if got := s.Above(50e6); math.Abs(float64(got-above)) > 50 { // those within 1 % of the limit
 			t.Errorf("%s: %d above 50 ms, want %d", name, got, above)
 		}
 	}

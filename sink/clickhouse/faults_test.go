@@ -332,6 +332,3 @@ type brokenBox struct{ Outbox }
 func (brokenBox) NextBatch(context.Context, int) (*store.Batch, error) {
 	return nil, errors.New("broken")
 }
-func (brokenBox) Waiting(context.Context) (store.Waiting, error) {
-	return store.Waiting{}, errors.New("broken")
-}

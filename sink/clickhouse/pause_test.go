@@ -94,6 +94,3 @@ func (l *listBox) ConfirmBatch(context.Context, int64) error {
 	l.confirmed.Add(1)
 	return nil
 }
-func (l *listBox) Waiting(context.Context) (store.Waiting, error) {
-	return store.Waiting{Rows: map[string]int64{store.TableRequests: int64(len(l.batches)) - l.confirmed.Load()}}, nil
-}

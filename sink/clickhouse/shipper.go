@@ -17,7 +17,6 @@ type Outbox interface {
 	NextBatch(ctx context.Context, maxRows int) (*store.Batch, error)
 	BeginSend(ctx context.Context, seq int64) error
 	ConfirmBatch(ctx context.Context, seq int64) error
-	Waiting(ctx context.Context) (store.Waiting, error)
 }
 
 // Config configures a Shipper. Client and Outbox are required.
@@ -41,7 +40,6 @@ const (
 	firstPause      = 500 * time.Millisecond
 	longestPause    = time.Minute
 	logInterval     = 30 * time.Second // shortest time between two log lines about the same failure
-	lookAfter       = 30 * time.Second // shortest time between two counts of the waiting rows
 	maxReplicaLag   = 30 * time.Second // longest expected lag of replicas
 )
 
@@ -59,7 +57,6 @@ type Shipper struct {
 	stats Stats
 
 	// Owned by Run:
-	lookedAt time.Time
 	loggedAt time.Time
 	unlogged int // failures since then
 }
@@ -103,7 +100,6 @@ func (s *Shipper) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.lookAtOutbox(ctx)
 		pause := s.cfg.Interval
 		if err != nil {
 			looked = false // the schema may have changed
@@ -147,18 +143,6 @@ func (s *Shipper) drain(ctx context.Context) (batches int, err error) {
 		}
 		batches++
 		s.count(func(st *Stats) { st.shipped(b, out) })
-		s.lookAtOutbox(ctx)
-	}
-}
-
-// lookAtOutbox updates the counts of waiting rows, not too often: counting a week's rows is slow.
-func (s *Shipper) lookAtOutbox(ctx context.Context) {
-	if time.Since(s.lookedAt) < lookAfter {
-		return
-	}
-	s.lookedAt = time.Now()
-	if w, err := s.cfg.Outbox.Waiting(ctx); err == nil {
-		s.count(func(st *Stats) { st.Waiting, st.WaitingAt = w, s.lookedAt })
 	}
 }
 
@@ -166,7 +150,7 @@ func (s *Shipper) failed(err error, pause time.Duration) {
 	now := time.Now()
 	s.count(func(st *Stats) {
 		st.Failures++
-		st.LastError, st.LastErrorAt = err.Error(), now
+		st.LastError = err.Error()
 	})
 	if !s.loggedAt.IsZero() && now.Sub(s.loggedAt) < logInterval {
 		s.unlogged++

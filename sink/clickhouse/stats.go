@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"maps"
-	"time"
 
 	"wattline/sink/store"
 )
@@ -18,18 +17,7 @@ type Stats struct {
 	Refilled      uint64 // the token was remembered but rows were missing: only those were sent, under another token
 	Doubled       uint64 // rows found more than once; should be 0
 
-	LastError   string // "" while shipping works
-	LastErrorAt time.Time
-	Waiting     store.Waiting // what waited at WaitingAt
-	WaitingAt   time.Time     // zero until the first look
-}
-
-// OldestAge is the age of the oldest waiting request at the last look, 0 without one.
-func (s Stats) OldestAge(now time.Time) time.Duration {
-	if s.Waiting.Oldest.IsZero() {
-		return 0
-	}
-	return now.Sub(s.Waiting.Oldest)
+	LastError string // "" while shipping works
 }
 
 // Stats returns the counters as they are now.

@@ -165,9 +165,6 @@ func (t *Target) String() string {
 	return scheme + "://" + t.options.Auth.Username + "@" + strings.Join(t.options.Addr, ",") + "/" + t.database
 }
 
-// GoString keeps %#v from printing the password.
-func (t *Target) GoString() string { return t.String() }
-
 // Format keeps every verb from printing more than String.
 func (t *Target) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, t.String()) }
 

@@ -176,7 +176,6 @@ type Waiting struct {
 	Rows    map[string]int64 // final rows that are not confirmed, by table
 	Pending int64            // requests with pending energy: they cannot ship yet
 	Oldest  time.Time        // start of the oldest waiting request; zero without one
-	Lost    int64            // rows dropped by the size limit before they were shipped
 }
 
 // Waiting counts the rows that wait.
@@ -185,9 +184,8 @@ func (s *Store) Waiting(ctx context.Context) (Waiting, error) {
 	oldest := sql.NullString{}
 	err := s.reads.QueryRowContext(ctx, `
 		SELECT (SELECT count(*) FROM requests WHERE ship_seq IS NULL),
-			(SELECT started_at FROM requests WHERE ship_seq > (SELECT value FROM counters WHERE name = 'shipped_requests') ORDER BY ship_seq LIMIT 1),
-			(SELECT sum(value) FROM counters WHERE name LIKE 'lost\_%' ESCAPE '\')`).
-		Scan(&w.Pending, &oldest, &w.Lost)
+			(SELECT started_at FROM requests WHERE ship_seq > (SELECT value FROM counters WHERE name = 'shipped_requests') ORDER BY ship_seq LIMIT 1)`).
+		Scan(&w.Pending, &oldest)
 	for _, t := range newTables().all() {
 		if err != nil {
 			break

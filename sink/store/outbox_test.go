@@ -102,7 +102,7 @@ func TestEveryRowShipsOnce(t *testing.T) {
 		t.Errorf("after all was shipped: %s", d)
 	}
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(25, 40)}))
-	must(t, s.Settle(t.Context(), func() *meter.Record { r := request(3); r.EnergyQuality = meter.EnergyShared; return r }()))
+	must(t, settle(t, s, func() *meter.Record { r := request(3); r.EnergyQuality = meter.EnergyShared; return r }()))
 	w, err = s.Waiting(t.Context())
 	must(t, err)
 	if d := cmp.Diff(Waiting{Rows: waitingRows(16), Oldest: request(25).StartedAt}, w, cmpopts.EquateApproxTime(0)); d != "" {

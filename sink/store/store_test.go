@@ -23,6 +23,12 @@ func tempStore(t *testing.T) *Store {
 	return reopen(t, filepath.Join(t.TempDir(), "state", "wattline.db"))
 }
 
+// settle makes one row's energy columns final.
+func settle(t *testing.T, s *Store, rec *meter.Record) error {
+	t.Helper()
+	return s.Write(t.Context(), &sink.Rows{Settled: []*meter.Record{rec}})
+}
+
 func reopen(t *testing.T, path string) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), Config{Path: path, Log: quiet()})

@@ -65,7 +65,7 @@ func TestTextSizes(t *testing.T) {
 			b[j] = byte(j)%127 + 1
 		}
 		rec.FinishReason, rec.Error = string(b), "é\x00\xff and on"
-		must(t, s.Settle(t.Context(), rec))
+		must(t, settle(t, s, rec))
 		got, err := r.Find(t.Context(), rec.ID)
 		must(t, err)
 		if d := cmp.Diff(rec, got); d != "" {
@@ -80,7 +80,7 @@ func TestDetailsRoundTrip(t *testing.T) {
 	r := tempReader(t, s)
 	rec := request(1)
 	rec.Details = &meter.Details{RequestedModel: "é\"<", Slot: meter.Some(0), Temperature: meter.Float{V: 0.1, Valid: true}}
-	must(t, s.Settle(t.Context(), rec))
+	must(t, settle(t, s, rec))
 	got, err := r.Find(t.Context(), rec.ID)
 	must(t, err)
 	text, err := FieldText(&got.Details)

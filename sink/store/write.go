@@ -68,11 +68,6 @@ func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 	return nil
 }
 
-// Settle writes the final energy columns of one row: Write with nothing else.
-func (s *Store) Settle(ctx context.Context, rec *meter.Record) error {
-	return s.Write(ctx, &sink.Rows{Settled: []*meter.Record{rec}})
-}
-
 // writeAll writes rows and counts seq up by one for each row that is final.
 func (w *writer) writeAll(ctx context.Context, rows *sink.Rows, seq *int64) error {
 	before := *seq

@@ -54,7 +54,7 @@ func TestSettlingIsFinal(t *testing.T) {
 	changed := request(1)
 	changed.EnergyQuality, changed.GPUUj = meter.EnergyEstimated, meter.Some(8)
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{changed}}))
-	must(t, s.Settle(t.Context(), changed))
+	must(t, settle(t, s, changed))
 	if d := cmp.Diff(want, shipSeqs(t, r)); d != "" {
 		t.Errorf("after a second settling: %s", d)
 	}

@@ -67,7 +67,7 @@ func TestPauses(t *testing.T) {
 		if st.Rows["requests"] != 2 || st.Batches != 2 || st.Failures != 13 || st.LastError != "" {
 			t.Errorf("%+v", st)
 		}
-		if n := strings.Count(log.String(), "cannot be shipped"); n < 3 || time.Duration(n)*logInterval > time.Since(start)+2*logInterval {
+		if n := strings.Count(log.String(), "cannot be shipped"); n < 3 || n > 9 || time.Duration(n)*logInterval > time.Since(start)+2*logInterval { // of 13 failures, at least 4 come within 30 s of another
 			t.Errorf("%d lines in %v:\n%s", n, time.Since(start), log.String())
 		}
 		if n := strings.Count(log.String(), "shipped to ClickHouse again"); n != 1 {

@@ -14,10 +14,17 @@ type Observer interface {
 	Ledger(l *Ledger)
 }
 
-// nopObserver is the Observer of a Queue that was given none.
-type nopObserver struct{}
+// NopObserver ignores everything. Embed it in an observer that needs only some of the methods.
+type NopObserver struct{}
 
-func (nopObserver) Offered(*meter.Record) {}
-func (nopObserver) Settled(*meter.Record) {}
-func (nopObserver) Power(*Power)          {}
-func (nopObserver) Ledger(*Ledger)        {}
+// Offered ignores a request that is over.
+func (NopObserver) Offered(*meter.Record) {}
+
+// Settled ignores a row whose energy is final.
+func (NopObserver) Settled(*meter.Record) {}
+
+// Power ignores a row of table power.
+func (NopObserver) Power(*Power) {}
+
+// Ledger ignores a row of table ledger.
+func (NopObserver) Ledger(*Ledger) {}

@@ -89,7 +89,7 @@ func New(cfg Config) *Queue {
 		q.maxWait = defaultMaxWait
 	}
 	if q.observer == nil {
-		q.observer = nopObserver{}
+		q.observer = NopObserver{}
 	}
 	if q.log == nil {
 		q.log = slog.Default()

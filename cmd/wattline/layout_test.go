@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"sink/clickhouse/chtest": {"meter", "deploy/debian"}, // a test kit
 	"sink/otlp":              {"meter", "sink/semconv"},
 	"sink/metrics":           {"meter", "sink/semconv"},
-	"sink/telemetry":         {"meter", "proxy", "sink/metrics", "sink/otlp"},
+	"sink/telemetry":         {"meter", "proxy", "sink/*"}, // the table of all export targets
 	"replay":                 {"meter"},
 	"replay/report":          {"meter", "replay/table"},
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},

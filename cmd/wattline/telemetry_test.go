@@ -206,7 +206,7 @@ func TestCollectorMissing(t *testing.T) {
 		t.Errorf("without a collector and a ClickHouse /readyz says %d %s; stderr:\n%s", status, text, w.said())
 	}
 	w.stop(t)
-	if text := w.said(); !strings.Contains(text, "traces do not arrive") || !strings.Contains(text, "did not take everything") {
+	if text := w.said(); !strings.Contains(text, "traces do not arrive") || !strings.Contains(text, "not everything was exported") {
 		t.Errorf("stderr does not say what was lost:\n%s", text)
 	}
 }

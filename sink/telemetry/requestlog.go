@@ -6,21 +6,27 @@ import (
 	"sync/atomic"
 
 	"wattline/meter"
+	"wattline/sink"
 )
 
 // requestLogger writes a line about a request: at level warn where something went wrong that the client's own
-// reply may not show, at level debug about every request. Its goroutine, which stop ends, keeps a slow log from
+// reply may not show, at level debug about every request. Its goroutine, which Close ends, keeps a slow log from
 // delaying requests.
 type requestLogger struct {
+	sink.NopObserver
 	log     *slog.Logger
 	rows    chan *meter.Record
 	dropped atomic.Int64  // lines that found the queue full and are not yet reported
-	quit    chan struct{} // closed by stop
+	quit    chan struct{} // closed by Close
 	done    chan struct{} // closed when the goroutine has ended
 }
 
 // maxWaitingLines is how many lines wait; beyond it they are dropped, and their number is logged.
 const maxWaitingLines = 256
+
+func openRequestLog(_ context.Context, cfg *Config) (Target, error) {
+	return newRequestLogger(cfg.Log), nil
+}
 
 func newRequestLogger(log *slog.Logger) *requestLogger {
 	l := &requestLogger{log: log, rows: make(chan *meter.Record, maxWaitingLines), quit: make(chan struct{}), done: make(chan struct{})}
@@ -59,8 +65,8 @@ func (l *requestLogger) reportDropped() {
 	}
 }
 
-// offer takes a finished row, of which only the energy may still change. It never blocks.
-func (l *requestLogger) offer(rec *meter.Record) {
+// Offered takes a finished row, of which only the energy may still change. It never blocks.
+func (l *requestLogger) Offered(rec *meter.Record) {
 	if level, _ := severity(rec); !l.log.Enabled(context.Background(), level) {
 		return
 	}
@@ -71,10 +77,11 @@ func (l *requestLogger) offer(rec *meter.Record) {
 	}
 }
 
-// stop writes the lines that wait. Rows offered afterwards are not written.
-func (l *requestLogger) stop() {
+// Close writes the lines that wait. Rows offered afterwards are not written.
+func (l *requestLogger) Close(context.Context) error {
 	close(l.quit)
 	<-l.done
+	return nil
 }
 
 // severity is the level and the message of a request's line.

@@ -47,13 +47,15 @@ func TestDroppedLinesAreCounted(t *testing.T) {
 	l := newRequestLogger(slog.New(h))
 	const offered = 3 * maxWaitingLines
 	for range offered {
-		l.offer(&meter.Record{Outcome: meter.OK})
+		l.Offered(&meter.Record{Outcome: meter.OK})
 	}
 	if n := l.dropped.Load(); n < offered-maxWaitingLines-1 || n > offered-maxWaitingLines {
 		t.Errorf("%d of %d lines are dropped, of which %d can wait and one be written", n, offered, maxWaitingLines)
 	}
 	close(h.gate)
-	l.stop()
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if h.dropped == 0 || int64(h.lines)+h.dropped != offered {
 		t.Errorf("%d lines written, %d reported as dropped, of %d", h.lines, h.dropped, offered)
 	}
@@ -64,9 +66,11 @@ func TestNothingIsReportedWhenEveryLineIsWritten(t *testing.T) {
 	close(h.gate)
 	l := newRequestLogger(slog.New(h))
 	for range 10 {
-		l.offer(&meter.Record{Outcome: meter.OK})
+		l.Offered(&meter.Record{Outcome: meter.OK})
 	}
-	l.stop()
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if h.lines != 10 || h.dropped != 0 || len(h.level) != 1 {
 		t.Errorf("%d lines, %d dropped, messages %v", h.lines, h.dropped, h.level)
 	}

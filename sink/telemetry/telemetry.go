@@ -38,70 +38,114 @@ type Config struct {
 	Log          *slog.Logger
 }
 
-// Telemetry is the sink.Observer of a queue.
+// Target is a place where rows go beside the store. The observer's methods must not block.
+type Target interface {
+	sink.Observer
+	// Close hands over what waits, until ctx ends.
+	Close(ctx context.Context) error
+}
+
+// Telemetry is the sink.Observer of a queue: it shows each row to every export target.
 type Telemetry struct {
-	collector string // "": none
-	tracer    *otlp.Tracer
-	client    otlptrace.Client
-	push      *otlp.MetricReader
-	page      *metrics.PrometheusExporter
-	metrics   *metrics.Metrics
-	requests  *requestLogger
+	targets   []Target
+	collector string                      // "": none
+	tracer    *otlp.Tracer                // nil: no traces
+	push      *otlp.MetricReader          // nil: no metrics to the collector
+	page      *metrics.PrometheusExporter // nil: off
+	metrics   *metrics.Metrics            // nil: neither push nor page
 	log       *slog.Logger
 }
 
-// Open connects to nothing yet: a collector may come later, or never. Close ends it.
+// Open opens the export targets that cfg turns on. It connects to nothing yet: a collector may come later, or never. Close
+// ends them.
 func Open(ctx context.Context, cfg *Config) (*Telemetry, error) {
 	// Otherwise OpenTelemetry prints to stderr itself.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { cfg.Log.Warn("OpenTelemetry", "error", err) }))
 	otel.SetLogger(logr.FromSlogHandler(valueHider{cfg.Log.Handler()}))
 	t := &Telemetry{log: cfg.Log}
-	var readers []sdkmetric.Reader
-	if cfg.Prometheus {
-		page, err := metrics.NewPrometheusExporter(cfg.Log)
-		if err != nil {
-			return nil, err
-		}
-		t.page, readers = page, append(readers, page.Reader)
-	}
 	if cfg.Collector != nil {
-		if err := t.connect(ctx, cfg); err != nil {
-			return nil, err
-		}
-		if t.push != nil {
-			readers = append(readers, t.push)
-		}
+		t.collector = cfg.Collector.String()
 	}
-	if len(readers) > 0 {
-		var err error
-		t.metrics, err = metrics.New(metrics.Config{Readers: readers, Instance: cfg.Instance, Version: cfg.Version, Labels: cfg.MetricLabels})
+	// The table of export targets, in the order in which they see a row.
+	for _, target := range []struct {
+		on   bool
+		open func(context.Context, *Config) (Target, error)
+	}{
+		{true, openRequestLog},
+		{cfg.Collector != nil && cfg.Traces, t.openTraces},
+		{cfg.Prometheus || cfg.Collector != nil && cfg.Metrics, t.openMetrics},
+	} {
+		if !target.on {
+			continue
+		}
+		opened, err := target.open(ctx, cfg)
 		if err != nil {
+			t.Close(ctx)
 			return nil, err
 		}
+		t.targets = append(t.targets, opened)
 	}
-	t.requests = newRequestLogger(cfg.Log)
 	return t, nil
 }
 
-// connect makes the exporters to the collector.
-func (t *Telemetry) connect(ctx context.Context, cfg *Config) (err error) {
-	t.collector = cfg.Collector.String()
-	if cfg.Traces {
-		if t.client, err = cfg.Collector.Client(ctx); err != nil {
-			return err
-		}
-		t.tracer, err = otlp.New(otlp.Config{
-			Upload: t.client, Incoming: cfg.TraceContext, Ratio: cfg.TraceRatio, Instance: cfg.Instance, Version: cfg.Version, Log: cfg.Log,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if cfg.Metrics {
-		t.push, err = otlp.NewMetricReader(ctx, *cfg.Collector, pushInterval, cfg.Log)
-	}
-	return err
+// traces is the export target of traces.
+type traces struct {
+	sink.NopObserver
+	*otlp.Tracer
+	client otlptrace.Client
 }
+
+func (t *Telemetry) openTraces(ctx context.Context, cfg *Config) (Target, error) {
+	client, err := cfg.Collector.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.tracer, err = otlp.New(otlp.Config{
+		Upload: client, Incoming: cfg.TraceContext, Ratio: cfg.TraceRatio, Instance: cfg.Instance, Version: cfg.Version, Log: cfg.Log,
+	})
+	return &traces{Tracer: t.tracer, client: client}, err
+}
+
+// Settled sends the trace of a row with its final energy.
+func (t *traces) Settled(rec *meter.Record) { t.Tracer.Settled(rec) }
+
+// Close sends the traces that wait.
+func (t *traces) Close(ctx context.Context) error {
+	return errors.Join(t.Stop(ctx), t.client.Stop(ctx))
+}
+
+// rowMetrics is the export target of metrics, for Prometheus and for the collector.
+type rowMetrics struct {
+	*metrics.Metrics
+	tracer *otlp.Tracer // nil: no exemplars
+}
+
+func (t *Telemetry) openMetrics(ctx context.Context, cfg *Config) (_ Target, err error) {
+	var readers []sdkmetric.Reader
+	if cfg.Prometheus {
+		if t.page, err = metrics.NewPrometheusExporter(cfg.Log); err != nil {
+			return nil, err
+		}
+		readers = append(readers, t.page.Reader)
+	}
+	if cfg.Collector != nil && cfg.Metrics {
+		if t.push, err = otlp.NewMetricReader(ctx, *cfg.Collector, pushInterval, cfg.Log); err != nil {
+			return nil, err
+		}
+		readers = append(readers, t.push)
+	}
+	t.metrics, err = metrics.New(metrics.Config{Readers: readers, Instance: cfg.Instance, Version: cfg.Version, Labels: cfg.MetricLabels})
+	return &rowMetrics{t.metrics, t.tracer}, err
+}
+
+// Offered records a request that is over.
+func (m *rowMetrics) Offered(rec *meter.Record) { m.RecordEnded(rec, m.tracer.Span(rec.ID)) }
+
+// Settled records a row with its final energy.
+func (m *rowMetrics) Settled(rec *meter.Record) { m.RecordSettled(rec) }
+
+// Close records the rows that wait and sends the metrics once more.
+func (m *rowMetrics) Close(ctx context.Context) error { return m.Shutdown(ctx) }
 
 // Collector is the collector's address; "" where there is none.
 func (t *Telemetry) Collector() string { return t.collector }
@@ -138,38 +182,34 @@ func (o *tracedObserver) Done(seq uint64, at int64, rec *meter.Record) {
 	o.next.Done(seq, at, rec)
 }
 
-// Offered takes a request that is over.
+// Offered shows a request that is over to the targets. Its energy may be final already.
 func (t *Telemetry) Offered(rec *meter.Record) {
-	t.requests.offer(rec)
-	if t.metrics != nil {
-		t.metrics.RecordEnded(rec, t.tracer.Span(rec.ID))
+	for _, target := range t.targets {
+		target.Offered(rec)
 	}
 	if rec.EnergyQuality != meter.EnergyPending {
 		t.Settled(rec)
 	}
 }
 
-// Settled takes a row with its final energy.
+// Settled shows a row with its final energy to the targets.
 func (t *Telemetry) Settled(rec *meter.Record) {
-	if t.metrics != nil {
-		t.metrics.RecordSettled(rec)
-	}
-	if t.tracer != nil {
-		t.tracer.Settled(rec)
+	for _, target := range t.targets {
+		target.Settled(rec)
 	}
 }
 
-// Power takes a device's second.
+// Power shows a device's second to the targets.
 func (t *Telemetry) Power(p *sink.Power) {
-	if t.metrics != nil {
-		t.metrics.Power(p)
+	for _, target := range t.targets {
+		target.Power(p)
 	}
 }
 
-// Ledger takes a window of a device's ledger.
+// Ledger shows a window of a device's ledger to the targets.
 func (t *Telemetry) Ledger(l *sink.Ledger) {
-	if t.metrics != nil {
-		t.metrics.Ledger(l)
+	for _, target := range t.targets {
+		target.Ledger(l)
 	}
 }
 
@@ -228,21 +268,17 @@ func (t *Telemetry) Status() *Status {
 // closeTimeout is how long Close waits for a collector.
 const closeTimeout = 3 * time.Second
 
-// Close sends what waits. A collector that does not take everything is not an error of this process, so it is only
-// logged.
+// Close ends the targets, each after it has handed over what waits. One that takes too long is not an error of this
+// process, so it is only logged.
 func (t *Telemetry) Close(ctx context.Context) {
-	t.requests.stop()
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	var err error
-	if t.tracer != nil {
-		err = errors.Join(t.tracer.Stop(ctx), t.client.Stop(ctx))
-	}
-	if t.metrics != nil {
-		err = errors.Join(err, t.metrics.Shutdown(ctx))
+	for _, target := range t.targets {
+		err = errors.Join(err, target.Close(ctx))
 	}
 	if err != nil {
-		t.log.Warn("the collector did not take everything", "error", err.Error())
+		t.log.Warn("not everything was exported before the end", "error", err.Error())
 	}
 }
 

@@ -17,7 +17,6 @@ const maxBacklog = 8192
 // append. Its goroutine is started by newBacklog; stop ends it and waits for it.
 type backlog struct {
 	record func(waiting)
-	end    func() // ends a batch
 
 	wake     chan struct{} // cap 1: there is something to record
 	flushNow chan struct{} // cap 1: there is much
@@ -38,8 +37,8 @@ type waiting struct {
 	final bool
 }
 
-func newBacklog(record func(waiting), end func()) *backlog {
-	b := &backlog{record: record, end: end, wake: make(chan struct{}, 1), flushNow: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+func newBacklog(record func(waiting)) *backlog {
+	b := &backlog{record: record, wake: make(chan struct{}, 1), flushNow: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	go b.run()
 	return b
 }
@@ -58,8 +57,7 @@ func (b *backlog) run() {
 	}
 }
 
-// gatherTime is how long the first row of a batch waits for more rows: a batch wakes the goroutine once and
-// adds to each counter once.
+// gatherTime is how long the first row of a batch waits for more rows: a batch wakes the goroutine once.
 const gatherTime = 50 * time.Millisecond
 
 // gather waits for a batch.
@@ -110,7 +108,6 @@ func (b *backlog) flush() {
 	for _, w := range rows {
 		b.record(w)
 	}
-	b.end()
 	clear(rows) // let the rows go
 	b.spare = rows[:0]
 }

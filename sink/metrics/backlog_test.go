@@ -19,7 +19,7 @@ func TestBacklogIsBoundedAndLosesNothing(t *testing.T) {
 			<-gate // the goroutine hangs on its first row
 		}
 		recorded.Add(1)
-	}, func() {})
+	})
 	b.add(waiting{rec: &meter.Record{}})
 	<-entered
 	const each, adders = 5000, 4
@@ -50,7 +50,7 @@ func TestBacklogIsBoundedAndLosesNothing(t *testing.T) {
 // A flush covers every row that was handed over before it, also those that another flush is recording.
 func TestFlushCoversWhatWasHandedOver(t *testing.T) {
 	var recorded atomic.Int64
-	b := newBacklog(func(waiting) { recorded.Add(1) }, func() {})
+	b := newBacklog(func(waiting) { recorded.Add(1) })
 	defer b.stop()
 	for i := range int64(2000) {
 		b.add(waiting{rec: &meter.Record{}})

@@ -3,6 +3,7 @@ package metrics
 import (
 	"fmt"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"wattline/sink/semconv"
@@ -53,37 +54,29 @@ func (in *instruments) all() []metric.Observable {
 	return out
 }
 
-// perRequest are the histograms that rows are recorded with, looked up once.
+// perRequest are the instruments that rows are recorded with, looked up once.
 type perRequest struct {
-	duration, ttft, tpot, itl, phase, usage, overhead, jPerTok metric.Float64Histogram
+	requests, stalls, tokens, failures, disputed, settled, energy, deviceShare metric.Float64Counter
+	duration, ttft, tpot, itl, phase, usage, overhead, jPerTok                 metric.Float64Histogram
 }
 
 func (in *instruments) perRequest() perRequest {
+	c, h := in.counters, in.histograms
 	return perRequest{
-		duration: in.histograms[semconv.MetricRequestDuration], ttft: in.histograms[semconv.MetricTTFT], tpot: in.histograms[semconv.MetricTPOT],
-		itl: in.histograms[semconv.MetricITL], phase: in.histograms[semconv.MetricPhase], usage: in.histograms[semconv.MetricTokenUsage],
-		overhead: in.histograms[semconv.MetricOverhead], jPerTok: in.histograms[semconv.MetricEnergyPerToken],
+		requests: c[semconv.MetricRequests], stalls: c[semconv.MetricStalls], tokens: c[semconv.MetricTokens], failures: c[semconv.MetricMeterFailures],
+		disputed: c[semconv.MetricDisputed], settled: c[semconv.MetricSettled], energy: c[semconv.MetricEnergy], deviceShare: c[semconv.MetricDeviceShare],
+		duration: h[semconv.MetricRequestDuration], ttft: h[semconv.MetricTTFT], tpot: h[semconv.MetricTPOT], itl: h[semconv.MetricITL],
+		phase: h[semconv.MetricPhase], usage: h[semconv.MetricTokenUsage], overhead: h[semconv.MetricOverhead], jPerTok: h[semconv.MetricEnergyPerToken],
 	}
 }
 
-// The counters that rows are recorded with.
-const (
-	requestsCounter = iota
-	stallsCounter
-	tokensCounter
-	failuresCounter
-	disputedCounter
-	settledCounter
-	energyCounter
-	deviceShareCounter
-	rowCounters
-)
+// options is one attribute set as every instrument takes it.
+type options struct {
+	add    []metric.AddOption
+	record []metric.RecordOption
+}
 
-// rowCounters are those counters, looked up once.
-func (in *instruments) rowCounters() [rowCounters]metric.Float64Counter {
-	return [rowCounters]metric.Float64Counter{
-		requestsCounter: in.counters[semconv.MetricRequests], stallsCounter: in.counters[semconv.MetricStalls], tokensCounter: in.counters[semconv.MetricTokens],
-		failuresCounter: in.counters[semconv.MetricMeterFailures], disputedCounter: in.counters[semconv.MetricDisputed], settledCounter: in.counters[semconv.MetricSettled],
-		energyCounter: in.counters[semconv.MetricEnergy], deviceShareCounter: in.counters[semconv.MetricDeviceShare],
-	}
+func newOptions(kv ...attribute.KeyValue) *options {
+	set := metric.WithAttributeSet(attribute.NewSet(kv...))
+	return &options{add: []metric.AddOption{set}, record: []metric.RecordOption{set}}
 }

@@ -38,7 +38,6 @@ type Metrics struct {
 	provider    *sdkmetric.MeterProvider
 	in          *instruments
 	row         perRequest
-	pending     pendingSums
 	seriesCache *seriesCache
 	backlog     *backlog
 	stopped     sync.Once
@@ -79,8 +78,7 @@ func New(cfg Config) (*Metrics, error) {
 		return nil, err
 	}
 	m.row = m.in.perRequest()
-	m.pending.counters = m.in.rowCounters()
-	m.backlog = newBacklog(m.record, m.pending.flush)
+	m.backlog = newBacklog(m.record)
 	if _, err := scope.RegisterCallback(m.observe, m.in.all()...); err != nil {
 		m.backlog.stop()
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -110,8 +108,6 @@ func (m *Metrics) RecordSettled(rec *meter.Record) {
 }
 
 func (m *Metrics) record(w waiting) {
-	m.pending.mu.Lock()
-	defer m.pending.mu.Unlock()
 	if w.final {
 		m.recordFinal(w.rec)
 		return
@@ -125,12 +121,12 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	if span.IsSampled() {
 		ctx = trace.ContextWithSpanContext(ctx, span)
 	}
-	m.pending.add(ctx, requestsCounter, 1, s.of(s.outcomes, rec.Outcome))
+	m.row.requests.Add(ctx, 1, s.of(s.outcomes, rec.Outcome).add...)
 	if unread(rec) {
-		m.pending.add(ctx, failuresCounter, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, meter.Operation(rec.Dialect)))
+		m.row.failures.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.GenAIOperationName, meter.Operation(rec.Dialect)).add...)
 	}
 	for _, kind := range rec.Disputed() {
-		m.pending.add(ctx, disputedCounter, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind))
+		m.row.disputed.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind).add...)
 	}
 	seconds(ctx, m.row.overhead, rec.ProxyOverheadUs, m.static(semconv.Route, rec.Route, "", ""))
 	if rec.Dialect == "" {
@@ -147,17 +143,17 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	seconds(ctx, m.row.phase, rec.QueueUs, s.values[phaseQueue])
 	seconds(ctx, m.row.phase, rec.PrefillUs, s.values[phasePrefill])
 	seconds(ctx, m.row.phase, rec.DecodeUs, s.values[phaseDecode])
-	m.pending.count(ctx, stallsCounter, rec.Stalls, 1, s.plain)
+	count(ctx, m.row.stalls, rec.Stalls, 1, s.plain)
 	if rec.PromptTokens.Valid {
 		m.row.usage.Record(ctx, float64(rec.PromptTokens.V), s.input.record...)
 	}
 	if rec.OutputTokens.Valid {
 		m.row.usage.Record(ctx, float64(rec.OutputTokens.V), s.output.record...)
 	}
-	m.pending.count(ctx, tokensCounter, rec.PromptTokens, 1, s.values[tokensPrompt])
-	m.pending.count(ctx, tokensCounter, rec.CachedTokens, 1, s.values[tokensCached])
-	m.pending.count(ctx, tokensCounter, rec.OutputTokens, 1, s.values[tokensOutput])
-	m.pending.count(ctx, tokensCounter, rec.ReasoningTokens, 1, s.values[tokensThought])
+	count(ctx, m.row.tokens, rec.PromptTokens, 1, s.values[tokensPrompt])
+	count(ctx, m.row.tokens, rec.CachedTokens, 1, s.values[tokensCached])
+	count(ctx, m.row.tokens, rec.OutputTokens, 1, s.values[tokensOutput])
+	count(ctx, m.row.tokens, rec.ReasoningTokens, 1, s.values[tokensThought])
 }
 
 // unread reports whether an answered request on a metered path could not be metered: the row then has
@@ -168,7 +164,7 @@ func unread(rec *meter.Record) bool {
 
 func (m *Metrics) recordFinal(rec *meter.Record) {
 	ctx := context.Background()
-	m.pending.add(ctx, settledCounter, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality))
+	m.row.settled.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.Quality, rec.EnergyQuality).add...)
 	if !rec.EnergyUj().Valid {
 		return
 	}
@@ -180,15 +176,15 @@ func (m *Metrics) recordFinal(rec *meter.Record) {
 		return
 	}
 	if rec.GPUPrefillUj.Valid && rec.GPUDecodeUj.Valid && rec.GPUIdleUj.Valid {
-		m.pending.count(ctx, energyCounter, rec.GPUPrefillUj, 1e6, s.values[phasePrefill])
-		m.pending.count(ctx, energyCounter, rec.GPUDecodeUj, 1e6, s.values[phaseDecode])
-		m.pending.count(ctx, energyCounter, rec.GPUIdleUj, 1e6, s.values[phaseIdle])
+		count(ctx, m.row.energy, rec.GPUPrefillUj, 1e6, s.values[phasePrefill])
+		count(ctx, m.row.energy, rec.GPUDecodeUj, 1e6, s.values[phaseDecode])
+		count(ctx, m.row.energy, rec.GPUIdleUj, 1e6, s.values[phaseIdle])
 	} else {
-		m.pending.count(ctx, energyCounter, rec.GPUUj, 1e6, s.values[phaseUndivided])
+		count(ctx, m.row.energy, rec.GPUUj, 1e6, s.values[phaseUndivided])
 	}
 	for i, name := range rec.GPUDevices {
 		if i < len(rec.GPUUjByDevice) {
-			m.pending.count(ctx, deviceShareCounter, meter.Some(rec.GPUUjByDevice[i]), 1e6, m.static(semconv.HWID, name, semconv.HWType, semconv.HWGPU))
+			count(ctx, m.row.deviceShare, meter.Some(rec.GPUUjByDevice[i]), 1e6, m.static(semconv.HWID, name, semconv.HWType, semconv.HWGPU))
 		}
 	}
 }
@@ -211,6 +207,14 @@ func (m *Metrics) static(nameA, a, nameB, b string) *options {
 		m.fixed[k] = o
 	}
 	return o
+}
+
+// count adds a column that counts so many parts a unit, null not at all. A counter cannot go down: negative values, which
+// no column should have, are left out.
+func count(ctx context.Context, c metric.Float64Counter, v meter.Int, perUnit float64, o *options) {
+	if v.Valid && v.V >= 0 {
+		c.Add(ctx, float64(v.V)/perUnit, o.add...)
+	}
 }
 
 // seconds records a column of microseconds, null not at all.

@@ -51,28 +51,16 @@ type Config struct {
 
 // SetDefaults sets zero fields to their defaults. New calls it.
 func (c *Config) SetDefaults() {
-	durations := []struct {
-		d   *time.Duration
-		def time.Duration
-	}{
-		{&c.KeepAliveIdle, 75 * time.Second}, {&c.HeaderIdle, 30 * time.Second}, {&c.BodyIdle, time.Minute},
-		{&c.WriteIdle, time.Minute}, {&c.UpstreamIdle, time.Hour}, {&c.DialTimeout, 5 * time.Second},
-		{&c.PoolIdle, 3500 * time.Millisecond},
-	}
-	for _, x := range durations {
-		if *x.d <= 0 {
-			*x.d = x.def
-		}
-	}
-	if c.MaxHeaderBytes <= 0 {
-		c.MaxHeaderBytes = 64 << 10
-	}
-	if c.MaxConns <= 0 {
-		c.MaxConns = 16384
-	}
-	if c.MaxRequests <= 0 {
-		c.MaxRequests = 4096
-	}
+	setDefault(&c.KeepAliveIdle, 75*time.Second)
+	setDefault(&c.HeaderIdle, 30*time.Second)
+	setDefault(&c.BodyIdle, time.Minute)
+	setDefault(&c.WriteIdle, time.Minute)
+	setDefault(&c.UpstreamIdle, time.Hour)
+	setDefault(&c.DialTimeout, 5*time.Second)
+	setDefault(&c.PoolIdle, 3500*time.Millisecond)
+	setDefault(&c.MaxHeaderBytes, 64<<10)
+	setDefault(&c.MaxConns, 16384)
+	setDefault(&c.MaxRequests, 4096)
 	if c.Observer == nil {
 		c.Observer = NopObserver{}
 	}
@@ -84,6 +72,12 @@ func (c *Config) SetDefaults() {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+func setDefault[T int | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
 	}
 }
 
@@ -177,7 +171,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.mu.Unlock()
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		err = errors.Join(err, s.awaitRows(last))
+		err = errors.Join(err, awaitZero(last, &s.rows))
 	}
 	s.pool.close()
 	s.watcher.Close()
@@ -200,15 +194,7 @@ func (s *Server) drainConns(ctx context.Context) {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for s.Conns() > 0 {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	_ = awaitZero(ctx, &s.conns)
 }
 
 // closeIdleConns closes the connections on which no request has begun. fasthttp does that too, but waits five
@@ -221,11 +207,11 @@ func (s *Server) closeIdleConns() {
 	}
 }
 
-// awaitRows waits until every exchange has ended and its row was handed to the Observer.
-func (s *Server) awaitRows(ctx context.Context) error {
+// awaitZero waits until a counter is zero.
+func awaitZero(ctx context.Context, n *atomic.Int64) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.rows.Load() > 0 {
+	for n.Load() > 0 {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -35,7 +33,6 @@ type Binary struct {
 	Path    string // absolute
 	Origin  string // one of the Origin constants
 	Version string // as the program prints it: "0.7.0 (build 11669, commit Debian)"
-	Build   int    // llama.cpp's build number, 0 if the version names none
 }
 
 // Find returns a llama-server that runs: the one that WATTLINE_LLAMA_SERVER names, else the one on PATH,
@@ -107,10 +104,6 @@ func installHint(system string) string {
 // probeTimeout is ample for printing a version, also from a cold disk with a GPU driver to load.
 const probeTimeout = 60 * time.Second
 
-// buildNumber matches both forms that llama.cpp has printed: "0.7.0 (build 11669, commit X)" and
-// "5000 (abcdef0)".
-var buildNumber = regexp.MustCompile(`\(build (\d+)|^(\d+) \(`)
-
 // probe runs path --version: a program that cannot print it cannot serve.
 func probe(ctx context.Context, path, origin string) (Binary, error) {
 	path, err := filepath.Abs(path)
@@ -132,9 +125,6 @@ func probe(ctx context.Context, path, origin string) (Binary, error) {
 			bin.Version = v
 			break
 		}
-	}
-	if m := buildNumber.FindStringSubmatch(bin.Version); m != nil {
-		bin.Build, _ = strconv.Atoi(m[1] + m[2]) // digits; one that overflows stays unknown
 	}
 	return bin, nil
 }

@@ -32,7 +32,7 @@ func TestFindOrder(t *testing.T) {
 	}
 	writeProgram(t, filepath.Join(onPath, "llama-server"), printsVersion)
 	t.Setenv("PATH", onPath+":"+bare)
-	want := Binary{Path: filepath.Join(onPath, "llama-server"), Origin: OriginPath, Version: "5000 (abcdef0)", Build: 5000}
+	want := Binary{Path: filepath.Join(onPath, "llama-server"), Origin: OriginPath, Version: "5000 (abcdef0)"}
 	if got := find(); got != want {
 		t.Errorf("on PATH: %+v, want %+v", got, want)
 	}

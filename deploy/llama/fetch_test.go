@@ -86,7 +86,6 @@ func TestFetch(t *testing.T) {
 		Path:    filepath.Join(dir, "llama-server-9.9-1_amd64", "llama-server"),
 		Origin:  OriginFetched,
 		Version: "9.9 (build 99, commit fake)",
-		Build:   99,
 	}
 	if first != want {
 		t.Errorf("first Find = %+v, want %+v", first, want)

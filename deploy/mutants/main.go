@@ -42,7 +42,7 @@ type mutant struct {
 func (m *mutant) test() string { return m.pkg + " -run " + m.run }
 
 // slow is how long a mutant may take before it is named: the list wants quick tests.
-const slow = 30 * time.Second
+const slow = time.Minute
 
 func main() {
 	only := flag.String("only", "", "run only the mutants whose file, edit or test contains `TEXT`")

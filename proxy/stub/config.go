@@ -1,6 +1,9 @@
 package stub
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Config configures a Server. A duration or count of zero takes its default, a negative one means none.
 type Config struct {
@@ -46,31 +49,14 @@ type Config struct {
 const Model = "stub.gguf"
 
 func (c *Config) setDefaults() {
-	durations := []struct {
-		d   *time.Duration
-		def time.Duration
-	}{
-		{&c.HeaderDelay, 5 * time.Millisecond}, {&c.FirstToken, 700 * time.Millisecond},
-		{&c.PingInterval, 100 * time.Millisecond}, {&c.TokenGap, 20 * time.Millisecond},
-		{&c.KeepAlive, 5 * time.Second},
-	}
-	for _, x := range durations {
-		if *x.d == 0 {
-			*x.d = x.def
-		}
-		*x.d = max(*x.d, 0)
-	}
-	counts := []struct {
-		n   *int
-		def int
-	}{{&c.Slots, 4}, {&c.Tokens, 16}, {&c.Context, 131072}, {&c.KeepAliveMax, 100}}
-	for _, x := range counts {
-		if *x.n == 0 {
-			*x.n = x.def
-		}
-	}
-	c.Slots = max(c.Slots, 1)
-	c.Tokens = max(c.Tokens, 0)
+	c.HeaderDelay = max(cmp.Or(c.HeaderDelay, 5*time.Millisecond), 0)
+	c.FirstToken = max(cmp.Or(c.FirstToken, 700*time.Millisecond), c.HeaderDelay)
+	c.PingInterval = max(cmp.Or(c.PingInterval, 100*time.Millisecond), 0)
+	c.TokenGap = max(cmp.Or(c.TokenGap, 20*time.Millisecond), 0)
+	c.KeepAlive = max(cmp.Or(c.KeepAlive, 5*time.Second), 0)
+	c.Slots = max(cmp.Or(c.Slots, 4), 1)
+	c.Tokens = max(cmp.Or(c.Tokens, 16), 0)
+	c.Context = cmp.Or(c.Context, 131072)
+	c.KeepAliveMax = cmp.Or(c.KeepAliveMax, 100)
 	c.TokenJitter = min(max(c.TokenJitter, 0), c.TokenGap)
-	c.FirstToken = max(c.FirstToken, c.HeaderDelay)
 }

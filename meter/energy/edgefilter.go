@@ -14,7 +14,7 @@ type edgeFilter struct {
 
 const (
 	firstScaleDev = 0.05
-	usualScaleDev = 0.004 // ring against counter, in any phase of an H100
+	usualScaleDev = 0.004 // samples against counter, in any phase of an H100
 )
 
 // correct returns the energy to emit for a block whose samples sum to whole uJ, if the counter asks for owed uJ

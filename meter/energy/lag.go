@@ -17,7 +17,7 @@ const (
 	lagSteady  = 600e6  // ns that a request must decode alone
 	lagBefore  = 150e6  // the measurement begins so long before the end
 	lagPower   = 350e6  // the power before it is the mean of so long
-	lagAfter   = 250e6  // and it ends so long behind
+	lagAfter   = 250e6  // and it ends so long after it
 	lagCalm    = 100e6  // then so long must be calm:
 	lagCalmRel = 0.15   // at most so much of the power before is still drawn, else somebody else works
 	lagOutlier = 60e6   // an end that says more than this tells of something else

@@ -108,7 +108,7 @@ func (l *Ledger) AddUpstream(c Coefficients, unified bool) int {
 func (l *Ledger) SetCoefficients(upstream int, c Coefficients) {
 	g := l.groups[upstream]
 	known := newDecodeGroup(upstream, c, g.sharing != splitCaches)
-	if g.members == 0 { // who decodes is sharing by the old way
+	if g.members == 0 { // shares of current decoders follow the old assumption
 		g.sharing = known.sharing
 	}
 	g.model = known.model

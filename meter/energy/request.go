@@ -19,7 +19,7 @@ type request struct {
 	segPhase      meter.Phase
 	segStart      int64 // slot start
 	segFirst      int64 // first token
-	segAlone      bool  // no other prefill ran beside its own
+	segAlone      bool  // no other prefill ran at the same time
 	guess         int64 // prompt tokens guessed from the hint when it arrived
 	arrived       int64
 	segLastToken  int64 // last token

@@ -190,25 +190,10 @@ func checkRows(t *testing.T, rec *Recording, rows []Row, shift int64) {
 	}
 }
 
-// TestAblation holds the rows of results/ablation.md that the recording can tell: without the edge tracker
-// the bound on a phase's energy is several times as wide and errors exceed 0.3 %; without the learnt lag
-// the bound is wider. (That energies would be silently wrong then is TestNeverSilentlyWrong's finding.)
-func TestAblation(t *testing.T) {
-	rec, marks, events := h100(t)
-	whole := phaseErrors(t, "", rec, marks, events)
-	for without, least := range map[string]struct{ bound, off float64 }{"edges": {5, 0.005}, "lag": {1.04, 0}} {
-		got := phaseErrors(t, without, rec, marks, events)
-		t.Logf("without %s: bound %.2f %% instead of %.2f %%, largest error %.2f %% instead of %.2f %%", without, 100*got.bound, 100*whole.bound, 100*got.off, 100*whole.off)
-		if got.bound < least.bound*whole.bound || got.off < least.off {
-			t.Errorf("%s: no worse without: delete it", without)
-		}
-	}
-}
-
 // phaseError is the mean bound and the largest error over the recording's phases, relative.
 type phaseError struct{ bound, off float64 }
 
-func phaseErrors(t *testing.T, without string, rec *Recording, marks []phaseMark, events []Event) (out phaseError) {
+func phaseErrors(t *testing.T, rec *Recording, marks []phaseMark, events []Event) (out phaseError) {
 	t.Helper()
 	from, to := rec.Span()
 	synctest.Test(t, func(t *testing.T) {
@@ -218,7 +203,7 @@ func phaseErrors(t *testing.T, without string, rec *Recording, marks []phaseMark
 		trace := NewTrace(time.Hour)
 		info, _ := player.List()
 		s, err := Start(Config{
-			Clock: clock, Targets: []Target{{Source: player, Info: info[0]}}, without: without,
+			Clock: clock, Targets: []Target{{Source: player, Info: info[0]}},
 			Handle: func(b *Batch) {
 				if b.Ended == "" {
 					trace.Add(b)

@@ -40,8 +40,6 @@ type learner struct {
 	lagUntil    int64   // the end of the window that the latest was found in
 	nextAttempt int64
 	attempts    int
-
-	without string // a mechanism to leave out, for the ablation test: "edges" or "lag"
 }
 
 const (
@@ -68,7 +66,7 @@ func (l *learner) begin(info Info) {
 	was, lags, period, maxGap := l.learnt, l.lags, l.edges.period, l.edges.maxGap
 	*l = learner{
 		supported: info.Supported, learnt: map[Channel]*Calibration{}, demoted: map[Channel]string{}, demotions: l.demotions,
-		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt, without: l.without,
+		energyCost: l.energyCost, budget: l.budget, extra: l.extra, extraAt: l.extraAt,
 	}
 	for c, e := range info.Expected {
 		l.learnt[c] = &Calibration{StepNs: e.StepNs, WindowNs: e.WindowNs, LagNs: e.LagNs}
@@ -136,9 +134,7 @@ func (l *learner) probeOver(now int64) bool {
 		switch {
 		case p.found() && !p.failed:
 			l.edges.maxGap = 0
-			if l.without != "edges" {
-				l.edges.setPeriod(p.period)
-			}
+			l.edges.setPeriod(p.period)
 			l.ensure(ChannelCounter).StepNs = p.period.mid()
 			for i := range p.reads {
 				l.edges.observe(&p.reads[i])
@@ -303,7 +299,7 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 // learnLag learns how far the profile trails the load.
 func (l *learner) learnLag(t *Trace, of load) {
 	c := &t.c
-	if len(c.at) < 10 || l.without == "lag" {
+	if len(c.at) < 10 {
 		return
 	}
 	v := l.ensure(l.profile)

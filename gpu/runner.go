@@ -74,7 +74,7 @@ func newRunner(cfg Config, i int, quit <-chan struct{}) *runner {
 		r.rec = cfg.Recorders[i]
 	}
 	r.trace = NewTrace(traceKeep)
-	r.learn.budget, r.learn.without = cfg.Budget, cfg.without
+	r.learn.budget = cfg.Budget
 	r.state.Store(&State{Info: t.Info, Condition: Lost, Why: "not opened yet"})
 	return r
 }

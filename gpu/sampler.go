@@ -35,9 +35,7 @@ type Config struct {
 
 	Log *slog.Logger // nil: silent
 
-	// For tests.
-	cpu     func() time.Duration // the CPU time of the device's thread
-	without string               // see learner
+	cpu func() time.Duration // CPU time of the device\'s thread; tests set it
 }
 
 // Target is one device to sample.

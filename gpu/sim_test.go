@@ -194,7 +194,7 @@ func TestNeverSilentlyWrong(t *testing.T) {
 	tallies := map[string]*tally{}
 	for seed := range uint64(*cards) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			neverWrong(t, seed, tallies)
+			neverWrong(t, seed, tallies, true)
 		})
 	}
 	rows, rowsWrong := 0, 0
@@ -212,8 +212,43 @@ func TestNeverSilentlyWrong(t *testing.T) {
 	}
 }
 
+// TestScoresOfCards prints the figures of random cards that TestAblation compares: energies and rows outside their
+// bounds, the mean bound in percent, and the rows of a card with a frozen counter that are outside their bounds.
+func TestScoresOfCards(t *testing.T) {
+	tallies := map[string]*tally{}
+	for seed := range uint64(100) {
+		neverWrong(t, seed, tallies, false)
+	}
+	var sum tally
+	for _, k := range tallies {
+		if k.marked > 0 {
+			continue
+		}
+		sum.n, sum.wrong, sum.rowsWrong, sum.bound = sum.n+k.n, sum.wrong+k.wrong, sum.rowsWrong+k.rowsWrong, sum.bound+k.bound
+	}
+	t.Logf("score cards/wrong %d", sum.wrong)
+	t.Logf("score cards/rows %d", sum.rowsWrong)
+	t.Logf("score cards/bound %.2f", 100*sum.bound/float64(sum.n))
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, sim.Config{})
+		start := w.clock.Now()
+		w.source.SetFaults(func(f *sim.Faults) { f.CounterFrozenFrom = start + 20e9 })
+		w.play(schedule(rand.New(rand.NewPCG(6, 1)), start+1e9, 60))
+		time.Sleep(5 * time.Second)
+		w.sampler.Stop()
+		wrong := 0
+		for _, row := range w.rows {
+			truth := w.source.TruthUj(row.From, row.From+row.DurationNs)
+			if row.EnergyUj.Valid && row.Marked == "" && abs(float64(row.EnergyUj.V)-truth) > float64(row.ErrorUj.V) {
+				wrong++
+			}
+		}
+		t.Logf("score frozen/rows %d", wrong)
+	})
+}
+
 // neverWrong samples one random card under one random load and compares 25 intervals with the truth.
-func neverWrong(t *testing.T, seed uint64, tallies map[string]*tally) {
+func neverWrong(t *testing.T, seed uint64, tallies map[string]*tally, strict bool) {
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		f, what := faulty(r)
@@ -238,7 +273,11 @@ func neverWrong(t *testing.T, seed uint64, tallies map[string]*tally) {
 				k.unknown++
 			case off > float64(e.ErrorUj) && e.Marked == "":
 				k.wrong++
-				t.Errorf("seed %d, %s: [%.3f, %.3f] s: %.1f J, truth %.1f J, bound %.1f J", seed, what,
+				report := t.Logf
+				if strict {
+					report = t.Errorf
+				}
+				report("seed %d, %s: [%.3f, %.3f] s: %.1f J, truth %.1f J, bound %.1f J", seed, what,
 					float64(from-start)/1e9, float64(to-start)/1e9, float64(e.Uj)/1e6, truth/1e6, float64(e.ErrorUj)/1e6)
 			default:
 				if e.Marked != "" {

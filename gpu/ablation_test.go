@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,13 +27,22 @@ var switchedOff = os.Getenv("GPU_OFF")
 func off(name string) bool { return name == switchedOff }
 `
 
-// TestAblation switches each mechanism of testdata/ablation.txt off alone and scores the sampler. A mechanism
-// that may be missing without a figure getting worse by what the list states is to be deleted. -v prints the
-// table of results/ablation.md.
-func TestAblation(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the sampler once more and scores it a dozen times")
+// TestAblation switches mechanisms of testdata/ablation.txt off, each alone, and scores the sampler. A mechanism that
+// may be missing without a figure getting worse by what the list states is to be deleted. It takes the two with the
+// largest effect; TestSoakAblation takes all. -v prints the table of results/ablation.md.
+func TestAblation(t *testing.T) { ablate(t, "edge-tracker", "lag") }
+
+// TestSoakAblation takes some minutes.
+func TestSoakAblation(t *testing.T) {
+	if os.Getenv("WATTLINE_SOAK") == "" {
+		t.Skip("only in make soak")
 	}
+	ablate(t)
+}
+
+// ablate switches off the mechanisms named, or all.
+func ablate(t *testing.T, only ...string) {
+	t.Helper()
 	type worse struct {
 		figure string
 		by     float64
@@ -85,6 +95,9 @@ func TestAblation(t *testing.T) {
 	base := scores(t, binary, "")
 	t.Logf("nothing off: %v", base)
 	for _, name := range names {
+		if len(only) > 0 && !slices.Contains(only, name) {
+			continue
+		}
 		got := scores(t, binary, name)
 		t.Logf("%s off: %v", name, got)
 		for _, d := range demands[name] {
@@ -147,7 +160,7 @@ func scores(t *testing.T, binary, name string) map[string]float64 {
 
 // TestScores prints the figures that TestAblation compares, in percent: the mean bound and the largest error of
 // the recorded H100's phases; at an H100's prices the reads that do not place their step within 40 ms, and the
-// share of a core; the largest bound of a second twelve seconds after the start.
+// share of a core, there and where the counter has lost its period; the largest bound of a second twelve seconds after the start.
 func TestScores(t *testing.T) {
 	rec, marks, events := h100(t)
 	phases := phaseErrors(t, rec, marks, events)
@@ -158,6 +171,7 @@ func TestScores(t *testing.T) {
 		t.Logf("score %s/misplaced %.2f", name, misplaced)
 		t.Logf("score %s/cost %.4f", name, cost)
 	}
+	t.Logf("score dear/cost %.3f", dearCost(t))
 	t.Logf("score start/bound %.1f", 100*max(startBound(t, 3600), startBound(t, 6000)))
 }
 
@@ -205,6 +219,27 @@ func placement(t *testing.T, busy bool, seeds uint64) (misplaced, cost float64) 
 		})
 	}
 	return 100 * float64(wide) / float64(reads), cost
+}
+
+// dearCost returns the percentage of a core in the first minute where a read of the counter takes 10 ms of CPU and
+// its period is not stable: from ten seconds on each step comes up to 80 ms late.
+func dearCost(t *testing.T) (cost float64) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &pricedSource{clock: NewClock(), r: rand.New(rand.NewPCG(1, 2)), energy: 10_000}
+		s.wandersAt = s.clock.Now() + 10e9
+		sampler, err := Start(Config{Clock: s.clock, Targets: []Target{{Source: s, Info: s.info()}}, cpu: s.cpu})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sampler.Observe(Event{At: s.clock.Now(), Request: 1, Phase: meter.PhaseDecode})
+		const span = time.Minute
+		time.Sleep(span)
+		synctest.Wait()
+		cost = 100 * float64(s.cpu()) / float64(span)
+		sampler.Stop()
+	})
+	return cost
 }
 
 // startBound returns the largest bound, relative to the energy, of the last second that is known twelve seconds

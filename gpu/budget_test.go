@@ -18,7 +18,8 @@ type pricedSource struct {
 	calls [5]atomic.Int64
 	waken atomic.Int64
 
-	energy int64 // us of a read of the counter; 0: an H100's
+	energy    int64 // us of a read of the counter; 0: an H100's
+	wandersAt int64 // from when on the counter's steps are irregular; 0: never
 }
 
 // What the groups cost there, in microseconds of CPU: the median, and what one call in ten costs. A read of the
@@ -68,7 +69,7 @@ func (d *pricedDevice) Read(w Metrics, r *Reading) error {
 	r.After, d.at = now, now
 	switch w {
 	case MetricEnergy:
-		r.Energy = Tick{Before: r.Before, After: now, Uj: (now - cost/2) / 1e8 * 30e6, OK: true}
+		r.Energy = Tick{Before: r.Before, After: now, Uj: s.counter(now - cost/2), OK: true}
 	case MetricBuffer:
 		if d.last == 0 {
 			d.last = now/20e6*20e6 - 119*20e6
@@ -84,6 +85,15 @@ func (d *pricedDevice) Read(w Metrics, r *Reading) error {
 		r.ProcsKnown = true
 	}
 	return nil
+}
+
+// counter returns what the counter shows at t, in microjoules: 300 W in steps of 100 ms.
+func (s *pricedSource) counter(t int64) int64 {
+	step := t / 1e8
+	if s.wandersAt > 0 && t > s.wandersAt && t%1e8 < int64(rand.New(rand.NewPCG(uint64(step), 1)).IntN(80e6)) {
+		step-- // this one comes up to 80 ms late
+	}
+	return step * 30e6
 }
 
 // TestBudget: the calls that the sampler makes, at what they cost on an H100, are less than half a percent of a

@@ -6,8 +6,6 @@ import "time"
 const (
 	tailNs        = 2e9   // stay fast for so long after the last request
 	idlePollNs    = 200e6 // polled power while nothing is in flight
-	coalesceNs    = 20e6  // what is due this soon is asked for along with what is due now,
-	coalescePart  = 10    // or within this part of its own pace
 	maxBufferPoll = 1e9
 	statusBusyNs  = 1e9
 	statusIdleNs  = 2e9
@@ -85,7 +83,6 @@ func (f paceInputs) interval(w Metrics) int64 {
 type pacer struct {
 	supported Metrics
 	due       [5]int64 // by bit of Metrics
-	every     [5]int64 // the pace that due came of
 	early     bool     // the next read of the counter is sooner than its pace has it
 }
 
@@ -116,22 +113,13 @@ func (p *pacer) take(groups Metrics, now int64) (w Metrics, next int64) {
 		}
 		next = min(next, p.due[i])
 	})
-	if w == 0 || w == MetricEnergy { // reads of the counter keep their own moments
-		return w, next
-	}
-	groups.groups(func(i int, g Metrics) {
-		if g != MetricEnergy && p.due[i] <= now+max(coalesceNs, p.every[i]/coalescePart) {
-			w |= g
-		}
-	})
 	return w, next
 }
 
 // done sets when the groups of w are due again. The counter's edges choose the moment of a read.
 func (p *pacer) done(w Metrics, now int64, f paceInputs, edges *edgeTracker) {
 	w.groups(func(i int, g Metrics) {
-		p.every[i] = f.interval(g)
-		p.due[i] = now + p.every[i]
+		p.due[i] = now + f.interval(g)
 		if g == MetricEnergy && !f.recording {
 			regular := p.due[i]
 			p.due[i] = edges.next(now, regular, f.extra)

@@ -29,7 +29,7 @@ import (
 // TestMain makes the test binary run as wattline for scripts and for tests that need a real process. Most of these wait
 // for power samples and rows, so more of them run in parallel than the machine has cores.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0)))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"wattline": main, "flooded": flooded})

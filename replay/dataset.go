@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -22,7 +23,8 @@ type Dataset struct {
 	// LargestTokens is the largest sum of prompt and reply among the records that fit the server's context.
 	LargestTokens int `json:"largest_tokens"`
 
-	Lines []Record `json:"-"` // those that are sent
+	Lines   []Record `json:"-"` // those that are sent
+	tooLong []string // numbers of the lines that do not fit the context
 }
 
 // Record is one request of a dataset.
@@ -192,34 +194,43 @@ func fromConversation(value json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(out)
 }
 
+// Fit leaves out the records that do not fit a context (0: unknown) and returns how many remain. Records without a
+// length of the reply get output tokens.
+func (d *Dataset) Fit(context, output int) int {
+	d.Lines = slices.DeleteFunc(d.Lines, func(r Record) bool {
+		tooLong := context > 0 && r.PromptTokens+cmpOr(r.OutputTokens, output) > context
+		if tooLong {
+			d.tooLong = append(d.tooLong, strconv.Itoa(r.Line))
+		}
+		return tooLong
+	})
+	d.LargestTokens = 0
+	for i := range d.Lines {
+		r := &d.Lines[i]
+		r.OutputTokens = cmpOr(r.OutputTokens, output)
+		d.LargestTokens = max(d.LargestTokens, r.PromptTokens+r.OutputTokens)
+	}
+	return len(d.Lines)
+}
+
 // CompileDataset lays out a completed Spec that sends a dataset whose prompts have been counted. Records that do not
 // fit the server's context (0: unknown) are in Plan.Dropped; if none fits, that is an error. The plan has one cell,
 // with the means of the records' sizes.
 func CompileDataset(s Spec, d *Dataset, context int) (*Plan, error) {
 	p := &Plan{Spec: s, Corpus: d.SHA256, Dataset: d}
 	p.Spec.Dataset = d.File // the same file in another folder is the same workload
-	var fit []Record
-	var left []string
-	prompt, output := 0, 0
-	for _, r := range d.Lines {
-		if r.OutputTokens == 0 {
-			r.OutputTokens = s.OutputTokens[0]
-		}
-		if context > 0 && r.PromptTokens+r.OutputTokens > context {
-			left = append(left, fmt.Sprint(r.Line))
-			continue
-		}
-		fit = append(fit, r)
-		prompt, output = prompt+r.PromptTokens, output+r.OutputTokens
-		d.LargestTokens = max(d.LargestTokens, r.PromptTokens+r.OutputTokens)
-	}
-	if len(fit) == 0 {
+	n := d.Fit(context, s.OutputTokens[0])
+	if n == 0 {
 		return nil, fmt.Errorf("no request of %s fits the server's context of %d tokens a slot: shorten them or start the server with a larger --ctx-size", d.File, context)
 	}
-	d.Lines = fit
-	cell := Cell{Task: d.File, PromptTokens: max(1, prompt/len(fit)), OutputTokens: output / len(fit)}
+	cell := Cell{Task: d.File}
+	for _, r := range d.Lines {
+		cell.PromptTokens += r.PromptTokens
+		cell.OutputTokens += r.OutputTokens
+	}
+	cell.PromptTokens, cell.OutputTokens = max(1, cell.PromptTokens/n), cell.OutputTokens/n
 	p.Cells = []Cell{cell}
-	if len(left) > 0 {
+	if left := d.tooLong; len(left) > 0 {
 		const named = 20
 		lines := strings.Join(left[:min(named, len(left))], ", ")
 		if len(left) > named {
@@ -227,7 +238,7 @@ func CompileDataset(s Spec, d *Dataset, context int) (*Plan, error) {
 		}
 		p.Dropped = []SkippedCell{{cell, fmt.Sprintf("%d of %d requests are longer than the server's context of %d tokens a slot (lines %s)", len(left), d.Records, context, lines)}}
 	}
-	return p, p.finish(strings.Join(append(left, d.SHA256), " "), []Cell{{Task: d.File}})
+	return p, p.finish(strings.Join(append(slices.Clone(d.tooLong), d.SHA256), " "), []Cell{{Task: d.File}})
 }
 
 // Send fills in the next request of a dataset: its messages and its own sizes.

@@ -60,13 +60,13 @@ func TestReplayDataset(t *testing.T) {
 	}
 	mine := filepath.Join(dir, "mine.jsonl")
 	for name, args := range map[string][]string{
-		"closed":        {"--dataset", mine, "--output-tokens", "8"},
-		"open":          {"--dataset", mine, "--output-tokens", "8", "--rate", "50", "--arrival", "constant"},
+		"closed":        {"--dataset", mine, "--output-tokens", "8"}, // each once
+		"open":          {"--dataset", mine, "--output-tokens", "8", "--rate", "50", "--arrival", "constant", "--requests", "4"},
 		"workload file": {"--config-file", filepath.Join(dir, "workload.yaml")},
 	} {
 		sent = nil
 		file := filepath.Join(dir, name+".json")
-		got := wattline(t, append([]string{"replay", "--endpoint", url, "--requests", "4", "--json-out", file}, args...)...)
+		got := wattline(t, append([]string{"replay", "--endpoint", url, "--json-out", file}, args...)...)
 		if got.code != exitOK && !strings.Contains(got.stdout, "fell behind its schedule") { // a busy machine may
 			t.Errorf("%s: exit %d\n%s\n%s", name, got.code, got.stdout, got.stderr)
 			continue
@@ -75,7 +75,10 @@ func TestReplayDataset(t *testing.T) {
 			`12 [{"role":"user","content":"What is \u003ca\u003e slot?"}]`, `4 [{"role":"system","content":"Be brief."},{"role":"user","content":"What is a KV cache?"}]`,
 			`8 [{"role":"user","content":"Name three GPUs."}]`,
 		}
-		if want = append(want, want[0]); strings.Join(sent, "\n") != strings.Join(want, "\n") {
+		if name == "open" {
+			want = append(want, want[0])
+		}
+		if strings.Join(sent, "\n") != strings.Join(want, "\n") {
 			t.Errorf("%s: sent\n%s\nwant\n%s", name, strings.Join(sent, "\n"), strings.Join(want, "\n"))
 		}
 		r := readResults(t, file)

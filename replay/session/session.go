@@ -90,9 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 // compile makes the plan for the server. The prompts of a dataset are counted by the server's tokenizer first.
 func (s *Session) compile(ctx context.Context, spec replay.Spec) (*replay.Plan, error) {
 	d := s.cfg.Dataset
-	if d != nil && spec.Requests == 0 && spec.Duration == 0 {
-		spec.Requests = d.Records
-	}
+	once := spec.Requests == 0 && spec.Duration == 0
 	spec, err := spec.Complete(prompt.Tasks())
 	if err != nil {
 		return nil, &SettingError{err}
@@ -106,6 +104,9 @@ func (s *Session) compile(ctx context.Context, spec replay.Spec) (*replay.Plan, 
 		if r.PromptTokens, err = s.Client.CountMessages(ctx, r.Messages); err != nil {
 			return nil, fmt.Errorf("%s, line %d: %w", d.File, r.Line, err)
 		}
+	}
+	if fit := d.Fit(s.Server.ContextTokens, spec.OutputTokens[0]); once && fit > 0 {
+		spec.Requests = fit // each once
 	}
 	return replay.CompileDataset(spec, d, s.Server.ContextTokens)
 }

@@ -166,7 +166,7 @@ func measure(t *testing.T, n int, open bool, want replay.Expected, tokens int, n
 		t.Fatal(err)
 	}
 	run, err := load.Run(t.Context(), load.Config{
-		Plan: plan, Sender: newSender(ln.Addr().String()), Prompts: numbered{}, Slots: n, CPU: cpuTime, NoWarmup: true,
+		Plan: plan, Sender: newSender(ln.Addr().String()), Prompts: numbered{}, Slots: n, CPU: load.ProcessCPU, NoWarmup: true,
 	})
 	if err != nil {
 		t.Fatal(err)

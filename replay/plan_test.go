@@ -61,7 +61,7 @@ func TestSameSeedSamePlan(t *testing.T) {
 	}
 }
 
-func TestWhatChangesTheWorkloadChangesItsHash(t *testing.T) {
+func TestPlanHash(t *testing.T) {
 	base := compile(t, Quick(), 131072).Hash
 	seen := map[string]string{base: "quick"}
 	for name, change := range map[string]func(*Spec){
@@ -87,7 +87,7 @@ func TestWhatChangesTheWorkloadChangesItsHash(t *testing.T) {
 	}
 }
 
-func TestWarmRequestsOfACellShareTheirText(t *testing.T) {
+func TestWarmPromptSeeds(t *testing.T) {
 	s := Quick()
 	s.Cache = Warm
 	p := compile(t, s, 0)
@@ -99,7 +99,7 @@ func TestWarmRequestsOfACellShareTheirText(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotFitIsDropped(t *testing.T) {
+func TestDroppedCells(t *testing.T) {
 	p := compile(t, Quick(), 10256)
 	if len(p.Cells) != 5 || len(p.Dropped) != 1 || p.Dropped[0].Cell.PromptTokens != 100000 || !strings.Contains(p.Dropped[0].Reason, "100256") {
 		t.Errorf("%d cells, dropped %+v", len(p.Cells), p.Dropped)
@@ -113,7 +113,7 @@ func TestWhatDoesNotFitIsDropped(t *testing.T) {
 	}
 }
 
-func TestACellRunsOnce(t *testing.T) {
+func TestDuplicateCells(t *testing.T) {
 	if p := compile(t, Spec{PromptSizes: Sizes{100, 100}, OutputTokens: Sizes{16}}, 0); len(p.Cells) != 1 {
 		t.Errorf("%d cells", len(p.Cells))
 	}

@@ -31,7 +31,7 @@ func near(t *testing.T, what string, got replay.Num, want, tolerance float64) {
 	}
 }
 
-func TestResultsOfAKnownRun(t *testing.T) {
+func TestResults(t *testing.T) {
 	run := quick(func(s *replay.Spec) { s.Cells = s.Cells[:1] }) // coding 1k x 256, three requests, one 2 % slower
 	r := run.Results()
 	const slow = (1 + 1 + 1.02) / 3
@@ -91,7 +91,7 @@ func TestGrossEnergy(t *testing.T) {
 	}
 }
 
-func TestWithoutEnergyEverythingElseIsThere(t *testing.T) {
+func TestResultsWithoutEnergy(t *testing.T) {
 	run := quick(nil)
 	run.Power = replay.Power{}
 	for _, e := range run.Exchanges {
@@ -133,7 +133,7 @@ func stateOf(t *testing.T, r *replay.Results, name string) replay.State {
 }
 
 // Each way in which a run can lie, told by its check and by no other.
-func TestARunThatLiesSaysSo(t *testing.T) {
+func TestFailedChecks(t *testing.T) {
 	for _, c := range []struct {
 		check string
 		spec  func(*replay.Spec)
@@ -210,7 +210,7 @@ func TestARunThatLiesSaysSo(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoLie(t *testing.T) {
+func TestPassedChecks(t *testing.T) {
 	power := quick(nil)
 	for i := range power.Power.Samples { // a power limit is what is measured
 		power.Power.Samples[i].ThrottledUs, power.Power.Samples[i].Throttle = meter.Some(500_000), []string{"power cap"}
@@ -231,7 +231,7 @@ func TestWhatIsNoLie(t *testing.T) {
 
 // Where requests pass a tenth of the client's time on their way to the proxy and back, its gauge shows a tenth less:
 // nothing was lost. A third less is more than that.
-func TestTheGaugeSeesWhatIsAtTheProxy(t *testing.T) {
+func TestLittlesLaw(t *testing.T) {
 	for empty, want := range map[int]replay.State{10: replay.Passed, 3: replay.Failed} { // every so manyth reading
 		run := quick(func(s *replay.Spec) { s.Requests = 10 })
 		for _, e := range run.Exchanges {
@@ -249,7 +249,7 @@ func TestTheGaugeSeesWhatIsAtTheProxy(t *testing.T) {
 }
 
 // A curve that begins in the middle of the run has not seen what went before.
-func TestHalfACurveIsNoProofAgainstStalls(t *testing.T) {
+func TestStallsNeedWholeCurve(t *testing.T) {
 	run := quick(nil)
 	c := &run.Power.Curves[0]
 	half := len(c.MilliWatts) / 2
@@ -259,7 +259,7 @@ func TestHalfACurveIsNoProofAgainstStalls(t *testing.T) {
 	}
 }
 
-func TestErrorsUpToOnePercentAreNoted(t *testing.T) {
+func TestErrorTolerance(t *testing.T) {
 	run := quick(func(s *replay.Spec) { s.Requests = 20 })
 	run.Exchanges[7].Error = "the stream broke off" // 1 of 120
 	r := run.Results()
@@ -285,7 +285,7 @@ func TestStability(t *testing.T) {
 }
 
 // Keys and nesting of the guide's sample, first and in its order.
-func TestTheGuidesShape(t *testing.T) {
+func TestResultsJSONShape(t *testing.T) {
 	text, err := quick(nil).Results().JSON()
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +337,7 @@ func TestTheGuidesShape(t *testing.T) {
 }
 
 // The guide's own commands, as it prints them.
-func TestTheGuidesCommands(t *testing.T) {
+func TestGuideCommands(t *testing.T) {
 	run := quick(nil)
 	r := run.Results()
 	text, err := r.JSON()

@@ -27,7 +27,7 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
-func TestSizeNameIsReadBack(t *testing.T) {
+func TestSizeName(t *testing.T) {
 	for _, n := range []int{16, 256, 999, 1000, 1024, 1500, 10000, 100000} {
 		if got, err := ParseSize(SizeName(n)); err != nil || got != n {
 			t.Errorf("%d is shown as %s, which reads as %d (%v)", n, SizeName(n), got, err)

@@ -11,7 +11,7 @@ import (
 	"wattline/replay/replaytest"
 )
 
-func TestWhatIsWrittenIsReadAgain(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	spec := replay.Quick()
 	spec.Trials = 2
 	run := replaytest.Run(spec)
@@ -62,7 +62,7 @@ func TestWhatIsWrittenIsReadAgain(t *testing.T) {
 	}
 }
 
-func TestNothingIsWrittenOverARun(t *testing.T) {
+func TestExistingRunIsKept(t *testing.T) {
 	dir := t.TempDir()
 	run := replaytest.Run(replay.Spec{PromptSizes: replay.Sizes{1000}})
 	if err := Write(dir, Manifest{}, run, run.Results()); err != nil {
@@ -97,7 +97,7 @@ func content(t *testing.T, dir string) string {
 	return all
 }
 
-func TestDamageIsNamed(t *testing.T) {
+func TestDamagedArchive(t *testing.T) {
 	run := replaytest.Run(replay.Spec{PromptSizes: replay.Sizes{1000}})
 	for file, damage := range map[string]string{
 		ResultsFile: "{", ManifestFile: "{}", RequestsFile: "{}\n{\n", SeriesFile: "kind,at\nsecond,yesterday\n",

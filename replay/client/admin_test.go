@@ -85,7 +85,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-func TestJoinGivesUpOnWhatNeverSettles(t *testing.T) {
+func TestJoinTimeout(t *testing.T) {
 	l := &adminListener{rows: []*meter.Record{{ID: "x"}}, pending: 1 << 30}
 	srv := httptest.NewServer(l)
 	defer srv.Close()
@@ -97,7 +97,7 @@ func TestJoinGivesUpOnWhatNeverSettles(t *testing.T) {
 	}
 }
 
-func TestForeign(t *testing.T) {
+func TestOtherTraffic(t *testing.T) {
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	row := func(offset time.Duration, label, dialect string) *meter.Record {
 		r := &meter.Record{StartedAt: at.Add(offset), DurationUs: meter.Some(1e6), Dialect: dialect, Agent: "curl", Path: "/v1/chat/completions"}

@@ -94,7 +94,7 @@ func isLoopback(address string) bool {
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// learn notes what a reply's head says of the proxy.
+// learn reads wattline's headers of a reply.
 func (c *Client) learn(h http.Header) {
 	if h.Get("X-Wattline-Id") != "" {
 		c.inLine.Store(true)
@@ -186,7 +186,7 @@ func (c *Client) headers(req *http.Request) {
 	}
 }
 
-// refused says in a sentence why there was no answer, and what to do.
+// refused makes a network error a sentence that says what to do.
 func (c *Client) refused(err error) error {
 	var dns *net.DNSError
 	switch {

@@ -45,7 +45,7 @@ func request(tokens int) *replay.Request {
 }
 
 // On a real server, a prompt that was sized with its tokenizer is exactly as long as it says itself.
-func TestARealServersOwnCount(t *testing.T) {
+func TestTokenCounts(t *testing.T) {
 	srv := llamatest.Start(t, "-c", "16384")
 	c := newClient(t, srv.URL())
 	s, err := c.Server(t.Context(), nil)
@@ -99,7 +99,7 @@ func TestModelsAndHealth(t *testing.T) {
 	}
 }
 
-func TestRequestsSayWhoseTheyAre(t *testing.T) {
+func TestRequestHeaders(t *testing.T) {
 	srv, c := startStub(t, stub.Config{FirstToken: -1, TokenGap: -1, Record: true})
 	c.Send(t.Context(), request(2))
 	h := srv.Exchanges()[0].Header
@@ -112,7 +112,7 @@ func TestRequestsSayWhoseTheyAre(t *testing.T) {
 	}
 }
 
-func TestFaultsAreErrorsOfTheExchange(t *testing.T) {
+func TestFaults(t *testing.T) {
 	for fault, says := range map[string]string{
 		"close": "closed the connection", "reset": "closed the connection", "die:3": "broke off", "die-reset:3": "broke off", "half-chunk:2": "broke off",
 		"error:2": "error in the stream", "status:500": "500",
@@ -135,7 +135,7 @@ func TestFaultsAreErrorsOfTheExchange(t *testing.T) {
 	}
 }
 
-func TestALoadingServerIsWaitedFor(t *testing.T) {
+func TestLoadingServer(t *testing.T) {
 	var asked atomic.Int32
 	up, _ := startStub(t, stub.Config{FirstToken: -1, TokenGap: -1, Record: true})
 	_ = up

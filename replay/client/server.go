@@ -119,7 +119,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// notLlama turns a status into a sentence.
+// notLlama makes an HTTP status a sentence that says what to do.
 func (c *Client) notLlama(err error) error {
 	var s *statusError
 	if !errors.As(err, &s) {

@@ -64,7 +64,7 @@ func TestServerFlagsOfARunningServer(t *testing.T) {
 	}
 }
 
-func TestOnlyALlamaServerIsRunForItsFlags(t *testing.T) {
+func TestServerFlagsOfOtherProgram(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // this test binary listens, and is no server
 	if err != nil {
 		t.Fatal(err)

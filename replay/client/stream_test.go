@@ -34,7 +34,7 @@ const (
 
 func us(ms int64) meter.Int { return meter.Some(ms * 1000) }
 
-func TestDissect(t *testing.T) {
+func TestParseStream(t *testing.T) {
 	for name, c := range map[string]struct {
 		in                            *capture
 		ttft, ttfo, last              meter.Int
@@ -67,7 +67,7 @@ func TestDissect(t *testing.T) {
 }
 
 // However the bytes were cut, an event's time is that of the read that completed its line.
-func TestAnySplitGivesTheSameEvents(t *testing.T) {
+func TestStreamSplits(t *testing.T) {
 	whole := role + ping + thought + word + empty + word + call + stop + last + done
 	ends := map[string]int{}
 	at := 0

@@ -55,7 +55,7 @@ func (c *cost) request(cell replay.Cell) float64 {
 	return seconds
 }
 
-// cell predicts the seconds that a cell takes in one trial.
+// predict returns the time that a cell takes in one trial.
 func (r *Runner) predict(cell replay.Cell) time.Duration {
 	s := &r.cfg.Plan.Spec
 	r.mu.Lock()
@@ -74,13 +74,13 @@ func (r *Runner) predict(cell replay.Cell) time.Duration {
 	return time.Duration(seconds*1e9) + time.Duration(s.Pause)
 }
 
-// share is what --duration leaves to one cell of one trial.
+// share is the part of --duration for one cell of one trial.
 func (r *Runner) share() time.Duration {
 	p := r.cfg.Plan
 	return time.Duration(p.Spec.Duration) / time.Duration(max(1, len(p.Cells)*len(p.Order)))
 }
 
-// afford chooses the cells that the budget allows, in the order of asking, and says what it leaves out.
+// afford chooses the cells that the budget allows, in the order of the plan, and reports those it leaves out.
 func (r *Runner) afford() map[int]bool {
 	chosen := map[int]bool{}
 	trials := time.Duration(len(r.cfg.Plan.Order))
@@ -98,7 +98,7 @@ func (r *Runner) afford() map[int]bool {
 	return chosen
 }
 
-// affordable looks again before a cell begins, with what has been learnt meanwhile.
+// affordable checks the budget again before a cell, with the speed measured since.
 func (r *Runner) affordable(trial, cell int) bool {
 	c := r.cfg.Plan.Cells[cell]
 	takes := r.predict(c)

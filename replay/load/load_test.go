@@ -113,7 +113,7 @@ func measured(s *server) (out []*replay.Request, at []time.Time) {
 	return out, at
 }
 
-func TestAClosedLoopKeepsItsConcurrency(t *testing.T) {
+func TestClosedLoop(t *testing.T) {
 	for _, n := range []int{1, 3, 8} {
 		synctest.Test(t, func(t *testing.T) {
 			srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
@@ -138,7 +138,7 @@ func TestAClosedLoopKeepsItsConcurrency(t *testing.T) {
 	}
 }
 
-func TestEveryRequestOfThePlanIsSentOnce(t *testing.T) {
+func TestPlanIsSentOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Microsecond, gap: time.Microsecond}
 		p := plan(t, small(func(s *replay.Spec) { s.Trials, s.Tasks = 3, []string{"coding", "list"} }))
@@ -174,7 +174,7 @@ func TestEveryRequestOfThePlanIsSentOnce(t *testing.T) {
 	})
 }
 
-func TestTheWarmUpUsesEveryWidth(t *testing.T) {
+func TestWarmUpWidths(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		run, err := Run(t.Context(), Config{Plan: plan(t, small(func(s *replay.Spec) { s.Concurrency = 5 })), Sender: srv, Prompts: texts{}, Sleep: time.Sleep})
@@ -196,7 +196,7 @@ func TestTheWarmUpUsesEveryWidth(t *testing.T) {
 	})
 }
 
-func TestAnOpenLoopKeepsItsSchedule(t *testing.T) {
+func TestOpenLoop(t *testing.T) {
 	for _, kind := range []replay.Arrival{replay.Poisson, replay.Constant, replay.Gamma} {
 		synctest.Test(t, func(t *testing.T) {
 			srv := &server{perToken: 10 * time.Millisecond, gap: 10 * time.Millisecond} // slower than the arrivals
@@ -238,7 +238,7 @@ func TestAnOpenLoopKeepsItsSchedule(t *testing.T) {
 	}
 }
 
-func TestSchedulesHaveTheirRateAndTheirBurstiness(t *testing.T) {
+func TestScheduleRateAndBurstiness(t *testing.T) {
 	for _, c := range []struct {
 		kind       replay.Arrival
 		burstiness float64
@@ -265,7 +265,7 @@ func TestSchedulesHaveTheirRateAndTheirBurstiness(t *testing.T) {
 	}
 }
 
-func TestADurationIsFilled(t *testing.T) {
+func TestDuration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		s := small(func(s *replay.Spec) { s.Duration, s.Concurrency = replay.Seconds(20*time.Second), 2 })
@@ -284,7 +284,7 @@ func TestADurationIsFilled(t *testing.T) {
 	})
 }
 
-func TestEnoughEndsADuration(t *testing.T) {
+func TestEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		began := time.Now()
@@ -296,7 +296,7 @@ func TestEnoughEndsADuration(t *testing.T) {
 	})
 }
 
-func TestInterruptedKeepsWhatWasMeasured(t *testing.T) {
+func TestInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: 10 * time.Millisecond, gap: 10 * time.Millisecond}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -318,7 +318,7 @@ func TestInterruptedKeepsWhatWasMeasured(t *testing.T) {
 	})
 }
 
-func TestErrorsOfRequestsAreKept(t *testing.T) {
+func TestRequestErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Microsecond, fail: func(r *replay.Request) bool { return !r.Warmup && r.Index == 2 }}
 		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: texts{}, Sleep: time.Sleep})
@@ -342,7 +342,7 @@ func (b *brittle) Make(ctx context.Context, task string, n int, seed uint64) (st
 	return texts{}.Make(ctx, task, n, seed)
 }
 
-func TestAPromptThatCannotBeMadeEndsTheRun(t *testing.T) {
+func TestPromptFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Microsecond}
 		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: srv, Prompts: &brittle{left: 10}, Sleep: time.Sleep})
@@ -352,7 +352,7 @@ func TestAPromptThatCannotBeMadeEndsTheRun(t *testing.T) {
 	})
 }
 
-func TestWarmRunsPrimeTheCache(t *testing.T) {
+func TestWarmCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond}
 		s := small(func(s *replay.Spec) { s.Cache, s.Concurrency, s.PromptSizes = replay.Warm, 3, replay.Sizes{100} })
@@ -381,7 +381,7 @@ func TestWarmRunsPrimeTheCache(t *testing.T) {
 	})
 }
 
-func TestTheOffsetIsLearntOnce(t *testing.T) {
+func TestPromptOffset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Microsecond}
 		odd := &offsetServer{server: srv, by: 2}
@@ -435,7 +435,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.text.Write(p)
 }
 
-func TestTheProgressLine(t *testing.T) {
+func TestProgressLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: 10 * time.Millisecond, gap: 100 * time.Millisecond}
 		var out screen
@@ -456,7 +456,7 @@ func TestTheProgressLine(t *testing.T) {
 	})
 }
 
-func TestCPUOfTheClientIsKept(t *testing.T) {
+func TestClientCPU(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		used := 0.0
 		run, err := Run(t.Context(), Config{Plan: plan(t, small(nil)), Sender: &server{perToken: time.Microsecond}, Prompts: texts{}, Sleep: time.Sleep, CPU: func() replay.Num { used += 0.5; return replay.Some(used) }})
@@ -467,7 +467,7 @@ func TestCPUOfTheClientIsKept(t *testing.T) {
 }
 
 // An open loop stamps the scheduled time, not the time of sending: a late wake-up is lag.
-func TestScheduledTimesAreThePlans(t *testing.T) {
+func TestScheduledTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const late = 3 * time.Millisecond
 		srv := &server{perToken: time.Microsecond}

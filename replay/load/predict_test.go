@@ -11,7 +11,7 @@ import (
 	"wattline/replay"
 )
 
-func TestTheBudgetSkipsAloud(t *testing.T) {
+func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 100000}, OutputTokens: replay.Sizes{16}, Requests: 3}
@@ -30,7 +30,7 @@ func TestTheBudgetSkipsAloud(t *testing.T) {
 }
 
 // 100k tokens at 1 ms each are 100 s, three of them 300 s: the prediction is made of two small requests.
-func TestThePrediction(t *testing.T) {
+func TestPrediction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 100000}, OutputTokens: replay.Sizes{101}, Requests: 3}
@@ -48,7 +48,7 @@ func TestThePrediction(t *testing.T) {
 }
 
 // A server that compiles for 40 s before its first token is not predicted to do so each time.
-func TestASlowStartIsNotPredicted(t *testing.T) {
+func TestPredictionAfterSlowStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &compiling{server: server{perToken: time.Millisecond, gap: 10 * time.Millisecond}}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 10000}, OutputTokens: replay.Sizes{101}, Requests: 3}

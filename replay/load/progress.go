@@ -41,7 +41,7 @@ func (r *Runner) progress() (stop func()) {
 	}
 }
 
-// line says what goes on. Events of streams are tokens, or a little fewer.
+// line is the progress line. It counts stream events, which are a little fewer than tokens.
 func (r *Runner) line(perSecond float64) string {
 	watts := ""
 	if r.cfg.Watts != nil {
@@ -56,7 +56,7 @@ func (r *Runner) line(perSecond float64) string {
 	return fmt.Sprintf("%d in flight, %d done, %.0f tokens/s%s%s", r.inFlight.Load(), r.done.Load(), perSecond, watts, eta)
 }
 
-// left predicts what is still to come, from the cells that ran and the requests of the one that runs.
+// left predicts the remaining time, from the cells that ran and the requests of the one that runs.
 func (r *Runner) left() time.Duration {
 	r.mu.Lock()
 	ran := len(r.spans)
@@ -91,7 +91,7 @@ func (r *Runner) left() time.Duration {
 	return left
 }
 
-// toDo is the share of the running cell that is still to come.
+// toDo is the remaining share of the running cell.
 func (r *Runner) toDo(inCell int, since time.Time) float64 {
 	s := &r.cfg.Plan.Spec
 	if s.Duration > 0 {

@@ -12,7 +12,7 @@ import (
 	"wattline/replay"
 )
 
-// Sender sends one request and says what happened; it never fails.
+// Sender sends one request and measures it; errors are in the Exchange.
 type Sender interface {
 	Send(ctx context.Context, r *replay.Request) *replay.Exchange
 	Events() int64 // of all streams so far; for the progress line
@@ -30,7 +30,7 @@ type Config struct {
 	Prompts Prompts
 	// Slots of the server bound how many requests are really answered at once; for the warm-up.
 	Slots int
-	// NoWarmup is for an upstream whose first request is like any other.
+	// NoWarmup leaves the warm-up out.
 	NoWarmup bool
 	// Budget is how long the run may take; cells that are predicted to exceed it are left out. 0: no limit.
 	Budget time.Duration
@@ -39,7 +39,7 @@ type Config struct {
 	Rest func(ctx context.Context, after replay.Cell) (bool, error)
 	// Enough, if not nil, ends a cell that has a duration before its time is over.
 	Enough func() bool
-	// Offset is told by how much a prompt's count differed from what was asked, once, at the warm-up.
+	// Offset is called once, in the warm-up, with the server's count of a prompt minus the size asked for, if they differ.
 	Offset func(tokens int)
 	// Sleep sleeps for up to 2 ms before a request is due. Default: PreciseSleep.
 	Sleep func(time.Duration)
@@ -135,7 +135,7 @@ func (r *Runner) trials(ctx context.Context, chosen map[int]bool) error {
 	return nil
 }
 
-// rest is what lies between two cells.
+// rest waits between two cells.
 func (r *Runner) rest(ctx context.Context, cell int) error {
 	if p := time.Duration(r.cfg.Plan.Spec.Pause); p > 0 {
 		if err := sleep(ctx, p); err != nil {

@@ -82,7 +82,7 @@ func TestWatcherWithoutAnswers(t *testing.T) {
 	})
 }
 
-func TestWaitIdleAfterALongPrompt(t *testing.T) {
+func TestWaitIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hot := 30.0 // seconds until it is at rest again
 		c := &fakeDevice{began: time.Now(), watts: func(s float64) float64 {

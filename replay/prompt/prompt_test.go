@@ -79,7 +79,7 @@ var vocabularies = map[string]func(string) int{
 	},
 }
 
-func TestAPromptOfNTokensIsNTokens(t *testing.T) {
+func TestPromptSize(t *testing.T) {
 	for name, count := range vocabularies {
 		tok := &tokenizer{template: 13, count: count}
 		m := &Maker{Counter: tok}
@@ -139,7 +139,7 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-func TestLongPromptsHardlyRepeatThemselves(t *testing.T) {
+func TestPromptRepetition(t *testing.T) {
 	m := &Maker{Counter: &tokenizer{count: vocabularies["words"]}}
 	text, err := m.Make(t.Context(), "coding", 20000, 1)
 	if err != nil {
@@ -162,7 +162,7 @@ func TestLongPromptsHardlyRepeatThemselves(t *testing.T) {
 	}
 }
 
-func TestTheOffsetIsTakenIntoAccount(t *testing.T) {
+func TestOffset(t *testing.T) {
 	count := vocabularies["words"]
 	m := &Maker{Counter: &tokenizer{count: count}, Offset: 2}
 	text, err := m.Make(t.Context(), "list", 500, 1)
@@ -194,7 +194,7 @@ type counterFunc func(string) (int, error)
 
 func (f counterFunc) Count(_ context.Context, s string) (int, error) { return f(s) }
 
-func TestCorpusNamesTheTexts(t *testing.T) {
+func TestCorpus(t *testing.T) {
 	before := Corpus()
 	if len(before) != 64 || before != Corpus() {
 		t.Errorf("corpus %s", before)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestTheProxyIsHeldMeanwhile: whatever goes to the server directly goes while the proxy is held, nothing else does.
-func TestTheProxyIsHeldMeanwhile(t *testing.T) {
+// TestSuspendedProxy: whatever goes to the server directly goes while the proxy is held, nothing else does.
+func TestSuspendedProxy(t *testing.T) {
 	var held atomic.Bool
 	var seen [2]atomic.Int64
 	end := func(want bool, n *atomic.Int64) *httptest.Server {

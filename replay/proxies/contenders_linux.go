@@ -16,7 +16,7 @@ import (
 // wattline keeps 64.
 const idleUpstreams = 64
 
-// contender is something to put between clients and upstream.
+// contender is a proxy between clients and upstream.
 type contender struct {
 	name    string
 	version string
@@ -27,7 +27,7 @@ type contender struct {
 	after time.Duration
 }
 
-// contenders lists what can run here, and says of what cannot why.
+// contenders lists the proxies that can run here, and why others cannot.
 func (c *Config) contenders(ctx context.Context) (list []contender, missing []string) {
 	role := func(role string) func(context.Context, string, string) (*process, error) {
 		return func(ctx context.Context, upstream, _ string) (*process, error) { return c.role(ctx, role, upstream) }

@@ -62,9 +62,9 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// TestTheH100: what `wattline bench` measured on the card of results/2026-11-28-proxies.md, two series at each concurrency, and the series
+// TestH100Series: what `wattline bench` measured on the card of results/2026-11-28-proxies.md, two series at each concurrency, and the series
 // together. Through wattline with everything on, tokens came slower by less than half a percent, if at all.
-func TestTheH100(t *testing.T) {
+func TestH100Series(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "h100-2026-11-28.json"))
 	if err != nil {
 		t.Fatal(err)

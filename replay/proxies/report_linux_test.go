@@ -61,7 +61,7 @@ func TestReportJudges(t *testing.T) {
 	}
 }
 
-func TestReportIsWritten(t *testing.T) {
+func TestReportMarkdown(t *testing.T) {
 	r := made(&Cell{P50: 114, P99: 310, CPU: 36, Failures: 2, Why: map[string]int{"closed early": 2}})
 	var md strings.Builder
 	if err := r.Markdown(&md); err != nil {

@@ -106,7 +106,8 @@ func (c *Config) progress(format string, a ...any) {
 	}
 }
 
-// turn is who is i-th in a round: each begins with another, and every second one goes backwards.
+// turn is the index of the contender that is measured i-th in a round: each round begins with another, and every second
+// one runs backwards.
 func turn(round, i, n int) int {
 	if round%2 == 1 {
 		i = n - i

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Started is a wattline that was started to be measured.
+// Started is a wattline process that Compare measures.
 type Started struct {
 	URL     string
 	Suspend func(suspended bool) error // nil where the system cannot suspend a process

@@ -167,7 +167,7 @@ func (c column) winner(runs []LabelledRun) string {
 	return fmt.Sprintf("%s (%s%s, next %s with %s%s)", runs[best].Label, number(x), c.unit, runs[second].Label, number(y), c.unit)
 }
 
-// caveats say why the runs should not be compared.
+// caveats are the reasons against comparing the runs.
 func caveats(runs []LabelledRun) []string {
 	var out []string
 	first := runs[0].Results

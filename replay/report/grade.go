@@ -209,7 +209,7 @@ func Ranges(r *replay.Results) []string {
 	return out
 }
 
-// place says where a value lies; beyond the good end of a range is better than the range.
+// place compares a value with a range.
 func place(g Grade, r [2]float64) string {
 	v, lower := g.Value.V, figures[g.Figure].lowerIsBetter
 	switch {

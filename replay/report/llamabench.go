@@ -86,7 +86,7 @@ func decimal(params float64) string {
 	return fmt.Sprintf("%.2f M", params/1e6)
 }
 
-// backend is told by the card's maker; a server without a watched card says nothing of its own.
+// backend is guessed from the card's name; the server does not report it.
 func backend(run LabelledRun) string {
 	for _, d := range run.Devices {
 		switch name := strings.ToLower(d.Name); {

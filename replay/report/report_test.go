@@ -49,7 +49,7 @@ func TestBands(t *testing.T) {
 }
 
 // The guide's bands leave no gap, and its targets agree with themselves: harder ones demand more.
-func TestTheGuidesDataIsWhole(t *testing.T) {
+func TestGuideData(t *testing.T) {
 	for f := range bands {
 		for v := 0.0; v < 1000; v += 0.25 {
 			if bandOf(f, v) == "" {
@@ -91,7 +91,7 @@ func gradeOf(t *testing.T, r *replay.Results, f Figure) Grade {
 	return Grade{}
 }
 
-func TestGradesApplyWhereTheGuideDoes(t *testing.T) {
+func TestGrades(t *testing.T) {
 	r := labelled("a", nil).Results
 	if g := gradeOf(t, r, Efficiency); g.Why != "" || g.Of != "coding 1k x 1k" && g.Of != "coding 1k x 1024" {
 		t.Errorf("tokens/W: %+v", g)
@@ -231,7 +231,7 @@ func TestTips(t *testing.T) {
 	}
 }
 
-func TestTipsNeverContradictEachOther(t *testing.T) {
+func TestTipsOnBatchSizes(t *testing.T) {
 	run := labelled("a", func(s *replay.Spec) { s.Concurrency = 4 })
 	r := run.Results
 	r.Latency.ITL.P50.Value, r.Latency.ITL.P99.Value = replay.Some(10), replay.Some(500)
@@ -247,7 +247,7 @@ func TestTipsNeverContradictEachOther(t *testing.T) {
 	}
 }
 
-func TestFlagsAreTheServersOwn(t *testing.T) {
+func TestFlags(t *testing.T) {
 	m := Measured{Flags: map[string]bool{"--kv-unified": false, "--flash-attn": true}, Settings: map[string]string{"--flash-attn": "on"}}
 	for name, c := range map[[2]string]string{
 		{"--kv-unified", "on"}: "--kv-unified", {"--flash-attn", "on"}: "", {"--flash-attn", "off"}: "--flash-attn off", {"--batch-size", "1"}: "",
@@ -258,7 +258,7 @@ func TestFlagsAreTheServersOwn(t *testing.T) {
 	}
 }
 
-func TestATipThatIsFollowedIsNotGiven(t *testing.T) {
+func TestFollowedTips(t *testing.T) {
 	l := labelled("a", nil)
 	m := measuredOf(l)
 	m.Results.Cells[2].DecodeTPS.Mean = replay.Some(30)
@@ -322,7 +322,7 @@ func TestComparison(t *testing.T) {
 	}
 }
 
-func TestLlamaBenchsTable(t *testing.T) {
+func TestLlamaBench(t *testing.T) {
 	var out bytes.Buffer
 	if err := LlamaBench(&out, []LabelledRun{labelled("a", nil), labelled("b", func(s *replay.Spec) { s.Concurrency = 4 })}); err != nil {
 		t.Fatal(err)

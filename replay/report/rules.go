@@ -121,7 +121,7 @@ func unevenDecoders(m *Measured) string {
 	return ""
 }
 
-// stalling is whether neighbours' prompts hold up those who decode.
+// stalling reports whether other requests' prompts delay the requests that decode.
 func stalling(r *replay.Results) bool {
 	itl := r.Latency.ITL
 	return several(r) && above(replay.Ratio(itl.P99.Value, itl.P50.Value), stalledDecoders)
@@ -211,8 +211,8 @@ func queues(m *Measured) string {
 	return waits(m, "pass before a slot is free")
 }
 
-// savesPrompts is told where nobody else can hold the slot: before it starts a task the server copies what
-// the slot held to RAM, which takes seconds behind a long prompt.
+// savesPrompts is for one request in flight, where the slot is always free: before a task the server copies the slot's
+// old prompt to RAM, which takes seconds behind a long one.
 func savesPrompts(m *Measured) string {
 	if several(m.Results) {
 		return ""
@@ -220,7 +220,7 @@ func savesPrompts(m *Measured) string {
 	return waits(m, "pass before the slot starts, though it was free: the server saves the prompt that it held")
 }
 
-// waits says how much of the time to the first token a request waits for its slot, where that is much.
+// waits describes how much of the time to the first token a request waits for its slot, if that is more than queueShare.
 func waits(m *Measured, how string) string {
 	f := m.Results.InLine.Waterfall
 	ttft := m.Results.Latency.TTFT.Median

@@ -125,7 +125,7 @@ func headline(w io.Writer, r *replay.Results) {
 	}
 }
 
-// overTheRun is the device, the memory and the stability in a few lines.
+// overTheRun prints device, memory and stability in three lines.
 func overTheRun(w io.Writer, r *replay.Results) {
 	if d := r.Device; len(d.Devices) > 0 {
 		fmt.Fprintf(w, "Device: %s at rest, %s on average, %s at most; %s to %s; core clock %s to %s; throttled %s; VRAM %s\n",

@@ -12,12 +12,12 @@ import (
 type Tip struct {
 	Section string   `json:"section"` // of the guide
 	Advice  string   `json:"advice"`  // the guide's words
-	Rule    string   `json:"rule"`    // what fired
-	Because string   `json:"because"` // on what numbers
+	Rule    string   `json:"rule"`    // its condition
+	Because string   `json:"because"` // the figures that meet it
 	Flags   []string `json:"flags"`   // of the server, as it accepts them; empty: none, or not known
 }
 
-// Measured is what tips are drawn from.
+// Measured is the input of the rules.
 type Measured struct {
 	Results *replay.Results
 	// FirstWarmupMs is the very first request's time to first token, beside a later one of the same size.
@@ -41,9 +41,9 @@ const (
 	sectionLatency    = "Improve Latency"
 )
 
-// Tips are those whose rule fires. The guide tells to raise batch sizes for throughput and to lower them
-// for latency: the first is given where prompts take most of the time, the second where neighbours'
-// prompts stall those who decode, and never both. A tip that the server follows already is not given.
+// Tips are those whose rule fires. The guide raises batch sizes for throughput and lowers them for latency: the first is
+// given if prompts take most of the time, the second if other requests' prompts delay decoding, and never both. A tip
+// that the server's settings follow already is not given.
 func Tips(m Measured) []Tip {
 	var out []Tip
 	for _, r := range rules {
@@ -108,7 +108,7 @@ func printTips(w io.Writer, m Measured) {
 	}
 }
 
-// measuredOf is what a run gives to the rules.
+// measuredOf returns the input of the rules for a run.
 func measuredOf(run LabelledRun) Measured {
 	m := Measured{Results: run.Results, Flags: run.Flags, Settings: run.Settings}
 	if run.Run == nil || len(run.Run.Warmups) == 0 {

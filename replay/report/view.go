@@ -24,7 +24,7 @@ type Table struct {
 	Prose bool // its columns are text
 }
 
-// Subtitle says what was run.
+// Subtitle describes the run in one line: model, workload, load and plan.
 func Subtitle(r *replay.Results) string {
 	s := r.Workload.Spec
 	load := fmt.Sprintf("%d in flight", s.Concurrency)
@@ -239,7 +239,7 @@ func Notes(run LabelledRun) []string {
 	return out
 }
 
-// goodput says how many requests kept which objectives.
+// goodput describes how many requests met the objectives.
 func goodput(g *replay.Goodput) string {
 	var wanted []string
 	for _, o := range g.Objectives {

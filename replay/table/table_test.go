@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestNumberKeepsThreeDigitsAndEveryWholeOne(t *testing.T) {
+func TestNumberDigits(t *testing.T) {
 	for v, want := range map[float64]string{
 		0: "0", 1.23456: "1.23", 12.3456: "12.3", 999.6: "1000", 12345.6: "12346", 123456.7: "123457", -1234.5: "-1234", 0.000123456: "0.000123",
 		1e-9: "0.000000001", 1e21: "1000000000000000000000", math.Inf(1): "+Inf",
@@ -17,7 +17,7 @@ func TestNumberKeepsThreeDigitsAndEveryWholeOne(t *testing.T) {
 	}
 }
 
-func TestColumnsAreAligned(t *testing.T) {
+func TestAlignment(t *testing.T) {
 	var b strings.Builder
 	tab := NewNumeric(&b, "name", "n", "µs")
 	tab.Row("a", 1, "10")

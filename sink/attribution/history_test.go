@@ -17,7 +17,7 @@ func ring(lag int64, at ...int64) *gpu.Batch {
 	return b
 }
 
-func TestACurveIsOnAGridWithItsLagRemoved(t *testing.T) {
+func TestPowerCurve(t *testing.T) {
 	var h powerHistory
 	h.add(ring(12*milli, 1012, 1032, 1052))
 	h.add(ring(12*milli, 1072, 1093, 1112, 1132))

@@ -25,7 +25,7 @@ type Memory struct {
 	changed bool
 }
 
-// Learnt is what work with one model costs on one device, and what the device draws without.
+// Learnt holds the coefficients of one model on one device, and the device's idle draw.
 type Learnt struct {
 	Device       string              `json:"device"`
 	Model        string              `json:"model"`
@@ -46,8 +46,8 @@ type memoryFile struct {
 
 const memoryVersion = 1
 
-// OpenMemory reads the file at path; that there is none is no error. One that cannot be read is an error
-// and an empty Memory, which replaces it.
+// OpenMemory reads the file at path. A missing file gives an empty Memory; an unreadable one gives an error as well, and
+// is replaced at the next Save.
 func OpenMemory(path string) (*Memory, error) {
 	m := &Memory{path: path}
 	text, err := os.ReadFile(path) //nolint:gosec // beside the store

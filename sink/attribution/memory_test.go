@@ -69,9 +69,9 @@ func ask(u *ledgerSet, key uint64, model string, start, first, end float64) {
 	})
 }
 
-// TestTheNextStartKnowsWhatThisOneLearnt: coefficients and idle draw come back for the same device and
+// TestMemoryAcrossStarts: coefficients and idle draw come back for the same device and
 // upstream, another model's are kept beside them, and one that is seen again gets its own.
-func TestTheNextStartKnowsWhatThisOneLearnt(t *testing.T) {
+func TestMemoryAcrossStarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "energy.json")
 	began, _ := session(t, path, "small", 8)
 	if began.Coefficients[0] != (energy.Coefficients{}) || began.Config.Baseline.Windows != 0 {

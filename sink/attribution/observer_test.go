@@ -22,8 +22,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestErrorsOfDevicesAddAsVariances: the devices' errors are independent.
-func TestErrorsOfDevicesAddAsVariances(t *testing.T) {
+// TestSumOfErrors: the devices' errors are independent.
+func TestSumOfErrors(t *testing.T) {
 	sum := sumResults([]energy.Result{
 		{TotalUJ: 100, SigmaUJ: 3, ActiveSigmaUJ: 6, Quality: energy.Measured, Split: true},
 		{TotalUJ: 200, SigmaUJ: 4, ActiveSigmaUJ: 8, Quality: energy.Partial, Split: true},
@@ -33,8 +33,8 @@ func TestErrorsOfDevicesAddAsVariances(t *testing.T) {
 	}
 }
 
-// TestLedgerRowsDoNotRepeat: the rows of table ledger together are the counter's delta, each second once.
-func TestLedgerRowsDoNotRepeat(t *testing.T) {
+// TestLedgerRowDifferences: the rows of table ledger together are the counter's delta, each second once.
+func TestLedgerRowDifferences(t *testing.T) {
 	k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000}
 		var uj int64

@@ -146,7 +146,7 @@ func (s *settler) expire(now int64) {
 	}
 }
 
-// read reports whether every device of w has a ledger.
+// haveLedgers reports whether every device of w has a ledger.
 func (s *settler) haveLedgers(w *waitingRow) bool {
 	return !slices.ContainsFunc(w.to.devices, func(i int) bool { return s.devices[i].ledger == nil })
 }

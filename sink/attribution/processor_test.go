@@ -6,9 +6,9 @@ import (
 	"wattline/gpu"
 )
 
-// TestCPUEnergyIsDividedByCPUTime: the upstream gets the joules of its part of the CPU time, and before anything listens
+// TestCPUShare: the upstream gets the joules of its part of the CPU time, and before anything listens
 // none.
-func TestCPUEnergyIsDividedByCPUTime(t *testing.T) {
+func TestCPUShare(t *testing.T) {
 	var pids processes
 	theirs, all := 0.0, 100.0
 	c := cpuShare{processes: &pids, cpuTime: func(got []int) (float64, float64, bool) {
@@ -43,8 +43,8 @@ func TestCPUEnergyIsDividedByCPUTime(t *testing.T) {
 	}
 }
 
-// TestAnUpstreamElsewhereHasNoCPUEnergy: nor has one whose processes cannot be known.
-func TestAnUpstreamElsewhereHasNoCPUEnergy(t *testing.T) {
+// TestRemoteUpstreamNoCPUEnergy: nor has one whose processes cannot be known.
+func TestRemoteUpstreamNoCPUEnergy(t *testing.T) {
 	cpu := func([]int) (float64, float64, bool) { return 0, 0, true }
 	p := &Pipeline{cfg: Config{CPUTime: cpu}, devices: []*sampledDevice{{target: gpu.Target{Info: gpu.Info{Kind: gpu.KindCPU, UUID: "RAPL"}}}}}
 	if r := p.newRoute(0, &Route{Name: "a"}); r.share != nil {

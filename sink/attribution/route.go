@@ -32,7 +32,7 @@ type deviceSet struct {
 	activity gpu.Activities
 }
 
-// simulatorProcesses are those of an upstream whose device is simulated: nobody else computes there.
+// simulatorProcesses are the processes of an upstream with a simulated device, on which no other process computes.
 type simulatorProcesses struct{}
 
 func (simulatorProcesses) PIDs() ([]int, error) { return []int{os.Getpid()}, nil }

@@ -121,10 +121,10 @@ func stopNow(t *testing.T, p *Pipeline) {
 	}
 }
 
-// TestARouteFollowsItsUpstream: a machine with two GPUs whose upstream runs on neither when wattline starts. The route is
+// TestRouteMoves: a machine with two GPUs whose upstream runs on neither when wattline starts. The route is
 // bound to the one on which its processes appear, stays there, and moves when they do. The GPU that it has left is not
 // sampled any more and is free for another wattline.
-func TestARouteFollowsItsUpstream(t *testing.T) {
+func TestRouteMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, cards, _ := twoCards(t, processes{42})
 		time.Sleep(searchEvery + time.Second)
@@ -175,8 +175,8 @@ func TestARouteFollowsItsUpstream(t *testing.T) {
 	})
 }
 
-// TestAGPUThatAnotherRouteUsesIsNotLeft: of two routes on one GPU one moves away; the GPU is sampled on, without a break.
-func TestAGPUThatAnotherRouteUsesIsNotLeft(t *testing.T) {
+// TestSharedGPU: of two routes on one GPU one moves away; the GPU is sampled on, without a break.
+func TestSharedGPU(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, cards, _ := twoCards(t, processes{42}, processes{43})
 		cards[0].SetProcs(gpu.Process{PID: 42}, gpu.Process{PID: 43})

@@ -82,7 +82,7 @@ type settler struct {
 	waiting map[uint64]*waitingRow
 	unused  []*waitingRow // to be used again
 	ended   fifo          // requests that have ended and wait
-	ready   []uint64      // of them, since the last pass, those that may not have to wait
+	ready   []uint64      // of those that ended since the last pass, the ones that may be settled at once
 }
 
 // input is an event of a request or a device's reading, in the order of arrival.

@@ -50,7 +50,7 @@ func (k *kept) OfferLedger(l *sink.Ledger) bool {
 	return true
 }
 
-// plant is a device whose draw a test sets: idle milliwatts, and more while busy.
+// plant is a simulated device: it draws idle milliwatts, and busy more during a request.
 type plant struct {
 	idle, busy int64
 	from, to   int64 // busy
@@ -113,9 +113,9 @@ func request(u *ledgerSet, key uint64, id string, start, first, end float64) {
 	})
 }
 
-// TestARowIsPendingAndThenHasItsJoules: one request alone; its joules are the draw above idle plus its
+// TestPendingThenSettled: one request alone; its joules are the draw above idle plus its
 // idle share, the ledger's rows balance, and their sum is the counter's delta.
-func TestARowIsPendingAndThenHasItsJoules(t *testing.T) {
+func TestPendingThenSettled(t *testing.T) {
 	k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(20))
@@ -156,8 +156,8 @@ func balances(t *testing.T, rows []*sink.Ledger) {
 	}
 }
 
-// TestTwoDevicesAreSummed: the row has the sum and each device's part.
-func TestTwoDevicesAreSummed(t *testing.T) {
+// TestTwoDevices: the row has the sum and each device's part.
+func TestTwoDevices(t *testing.T) {
 	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(20))
@@ -190,8 +190,8 @@ func TestNoDeviceNoWait(t *testing.T) {
 	}
 }
 
-// TestStopMakesTheRestPartial: readings end while a request is still on; Stop does not wait for ever.
-func TestStopMakesTheRestPartial(t *testing.T) {
+// TestStopPartial: readings end while a request is still on; Stop does not wait for ever.
+func TestStopPartial(t *testing.T) {
 	k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(12))
@@ -205,9 +205,9 @@ func TestStopMakesTheRestPartial(t *testing.T) {
 	balances(t, k.ledger)
 }
 
-// TestAProcessor: a machine without a GPU has its energy from the processor; beside a GPU, even one that the
+// TestProcessorEnergy: a machine without a GPU has its energy from the processor; beside a GPU, even one that the
 // request's upstream is not known to use, the processor's joules are only cpu_uj.
-func TestAProcessor(t *testing.T) {
+func TestProcessorEnergy(t *testing.T) {
 	run := func(devices []string, on ...int) *meter.Record {
 		k := &kept{settled: map[string]*meter.Record{}}
 		synctest.Test(t, func(t *testing.T) {
@@ -245,8 +245,8 @@ func TestAProcessor(t *testing.T) {
 	}
 }
 
-// TestDevicesKeepTheirOrder: results come in whatever order, gpu_uj_by_device is gpu_devices'.
-func TestDevicesKeepTheirOrder(t *testing.T) {
+// TestDeviceOrder: results come in whatever order, gpu_uj_by_device is gpu_devices'.
+func TestDeviceOrder(t *testing.T) {
 	k := bubble(t, []string{"GPU-0", "GPU-1"}, func(s *settler, _ func() int64) {
 		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 		p.feed(s, 0, sec(0.02), sec(20))

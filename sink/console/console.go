@@ -188,7 +188,7 @@ func (s *Server) request(ctx *fasthttp.RequestCtx, id string) {
 	}
 }
 
-// notFound answers where a look for a row failed: it is the client's to say more where several match.
+// notFound answers a failed lookup: 400 where several rows match the id, else 500.
 func notFound(ctx *fasthttp.RequestCtx, err error) {
 	status := 500
 	if a, ok := errors.AsType[interface {
@@ -200,9 +200,8 @@ func notFound(ctx *fasthttp.RequestCtx, err error) {
 	fail(ctx, status, err.Error())
 }
 
-// find looks a row up. A client that has just read the last byte of its reply may ask before the row is
-// handed over, so an unknown id is looked for a little longer, but not where rows are late, nor where a part
-// of an id is meant, which nobody has been given a moment ago.
+// find looks a row up. A client that has just read the last byte of its reply may ask before the row is handed over, so a
+// whole unknown id is looked up again for half a second, unless rows are late.
 func (s *Server) find(id string) (rec *meter.Record, late bool, err error) {
 	for try := 0; ; try++ {
 		late = s.catchUp()
@@ -216,12 +215,12 @@ func (s *Server) find(id string) (rec *meter.Record, late bool, err error) {
 	}
 }
 
-// idLength is that of a whole id.
+// idLength is the length of a whole id.
 const idLength = 36
 
 const (
 	maxCatchUp = 10 * time.Second // for rows that wait to be written
-	maxReading = 10 * time.Second // for what is stored; a time of its own, since it can be read while nothing can be written
+	maxReading = 10 * time.Second // for reading; separate, since rows can be read while none can be written
 )
 
 // catchUp waits for the rows that are on their way to the store and says whether any are late.

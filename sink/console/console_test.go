@@ -21,7 +21,7 @@ const (
 	never  = "01a2217f-90fb-79e3-a1ee-e61802a80a1d"
 )
 
-// shelf has one row, and one that comes a little later.
+// shelf has one row, and another from the third lookup on.
 type shelf struct{ looks atomic.Int64 }
 
 func (s *shelf) Latest(context.Context, int) ([]*meter.Record, error) {
@@ -46,7 +46,7 @@ func (ambiguous) Ambiguous() bool { return true }
 
 // What is not there is left out or a 404, never a null; what cannot be read is no absence; a whole id is
 // looked for again, as its row may be on its way, a part of one is not.
-func TestRowsThatAreNotThere(t *testing.T) {
+func TestMissingRows(t *testing.T) {
 	for _, c := range []struct {
 		path   string
 		late   error

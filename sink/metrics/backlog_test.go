@@ -9,7 +9,7 @@ import (
 )
 
 // However slow recording is, whoever hands rows over loses none, and no more than the cap ever waits.
-func TestBacklogIsBoundedAndLosesNothing(t *testing.T) {
+func TestBacklogBound(t *testing.T) {
 	var recorded atomic.Int64
 	entered, gate := make(chan struct{}), make(chan struct{})
 	var hung atomic.Bool
@@ -48,7 +48,7 @@ func TestBacklogIsBoundedAndLosesNothing(t *testing.T) {
 }
 
 // A flush covers every row that was handed over before it, also those that another flush is recording.
-func TestFlushCoversWhatWasHandedOver(t *testing.T) {
+func TestBacklogFlush(t *testing.T) {
 	var recorded atomic.Int64
 	b := newBacklog(func(waiting) { recorded.Add(1) })
 	defer b.stop()

@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write sink/METRICS.md anew")
 
 // sink/METRICS.md is made from the definitions: go test ./sink/metrics -run Documentation -update
-func TestDocumentationIsTheDefinitions(t *testing.T) {
+func TestMetricsDocumentation(t *testing.T) {
 	path := filepath.Join("..", "METRICS.md")
 	want := document(t)
 	if *update {
@@ -92,7 +92,7 @@ func kindInWords(k Kind) string {
 	return strings.TrimPrefix(string(k), "observed ")
 }
 
-// prometheusName returns the exporter's name for a metric; TestPageHasTheDocumentedNames compares it with a page.
+// prometheusName returns the exporter's name for a metric; TestPageNames compares it with a page.
 func prometheusName(t *testing.T, d Definition) string {
 	t.Helper()
 	kind := map[Kind]otlptranslator.MetricType{

@@ -86,7 +86,7 @@ func New(cfg Config) (*Metrics, error) {
 	return m, nil
 }
 
-// Shutdown records what waits and ends the readers; those that push send once more, until ctx ends. Rows
+// Shutdown records the rows that wait and ends the readers; push readers send once more, until ctx ends. Rows
 // that come later are not counted.
 func (m *Metrics) Shutdown(ctx context.Context) error {
 	m.stopped.Do(m.backlog.stop)

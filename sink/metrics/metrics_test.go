@@ -254,7 +254,7 @@ func everything(f *fixture) {
 }
 
 // Every metric that is defined can be seen, with the attributes that its definition lists and no others.
-func TestMetricsAreThoseDefined(t *testing.T) {
+func TestDefinitionsRecorded(t *testing.T) {
 	f := newFixture(t, Config{})
 	everything(f)
 	got := f.collect(t)
@@ -289,7 +289,7 @@ func TestMetricsAreThoseDefined(t *testing.T) {
 	}
 }
 
-func TestObservedMetricsAreTheSources(t *testing.T) {
+func TestObservedMetrics(t *testing.T) {
 	f := newFixture(t, Config{})
 	everything(f)
 	got := f.collect(t)
@@ -408,7 +408,7 @@ func TestCombinationsAreBounded(t *testing.T) {
 	}
 }
 
-// A name that only failed requests brought takes no place from those that work.
+// A name seen only in failed requests takes no series from other names.
 func TestFailedRequestsNameNothing(t *testing.T) {
 	f := newFixture(t, Config{MaxValues: 2})
 	for i := range 100 {
@@ -439,7 +439,7 @@ func TestExemplarsNameTheTrace(t *testing.T) {
 }
 
 // A name that is no UTF-8 becomes one: Prometheus would refuse the whole page.
-func TestNamesBecomeValid(t *testing.T) {
+func TestInvalidNames(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.RecordEnded(&meter.Record{Dialect: meter.DialectChat, Model: "q\xff", Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1)}, trace.SpanContext{})
 	if v, _ := sum(f.collect(t)[semconv.MetricRequests], semconv.GenAIResponseModel, "q\uFFFD"); v != 1 {
@@ -447,16 +447,14 @@ func TestNamesBecomeValid(t *testing.T) {
 	}
 }
 
-func TestTooManyLabelsAreRefused(t *testing.T) {
+func TestTooManyLabels(t *testing.T) {
 	if _, err := New(Config{Labels: []string{"a", "b", "c", "d", "e"}}); err == nil {
 		t.Error("five labels were accepted as attributes")
 	}
 }
 
-// What the metrics cost a request, with one reader and with two: ns/op on the data path where there is
-// room to wait, cpu-ns/op in all.
-// TestARowsMetricsAllocateLittle is the guard on what a row costs in metrics, its share of a batch included.
-func TestARowsMetricsAllocateLittle(t *testing.T) {
+// TestAllocationsOfMetrics is the guard on what a row costs in metrics, its share of a batch included.
+func TestAllocationsOfMetrics(t *testing.T) {
 	const rows, runs, most = 1024, 5, 2.0
 	f := newFixture(t, Config{})
 	ended, final := randomRows(64)
@@ -473,6 +471,7 @@ func TestARowsMetricsAllocateLittle(t *testing.T) {
 	}
 }
 
+// BenchmarkMetrics measures the cost of metrics a request: ns/op on the data path, cpu-ns/op in all.
 func BenchmarkMetrics(b *testing.B) {
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}, TraceFlags: trace.FlagsSampled})
 	for _, c := range []struct {

@@ -13,7 +13,7 @@ import (
 	"wattline/sink/semconv"
 )
 
-// Sources are asked when somebody collects. Any of them may be nil; they must not block.
+// Sources are called at each collection. Any of them may be nil; they must not block.
 type Sources struct {
 	Routes func() []Route
 	Queue  func() sink.Stats
@@ -62,7 +62,7 @@ type Export struct {
 	Waiting                        int
 }
 
-// Watch sets where the observed metrics come from.
+// SetSources sets where the observed metrics come from.
 func (m *Metrics) SetSources(s Sources) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -100,7 +100,7 @@ func record(m *metrics.Metrics) {
 }
 
 // Prometheus's own tool, fetched where there is none, finds nothing to say.
-func TestPromtoolCheckMetricsPasses(t *testing.T) {
+func TestPromtoolCheckMetrics(t *testing.T) {
 	promtool := debian.Need(t, "promtool")
 	check := exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader(scraped(t, ""))
@@ -127,7 +127,7 @@ func TestNewestLintFindsNothing(t *testing.T) {
 }
 
 // Every name that METRICS.md promises to Prometheus is on the page, and nothing else is but target_info.
-func TestPageHasTheDocumentedNames(t *testing.T) {
+func TestPageNames(t *testing.T) {
 	doc, err := os.ReadFile("../METRICS.md")
 	if err != nil {
 		t.Fatal(err)

@@ -83,7 +83,7 @@ func newSeries(k key, labels []string) *series {
 	return s
 }
 
-// of is an outcome's set; of one that is not known the plain one.
+// of returns an outcome's set, or the plain one if the outcome is not known.
 func (s *series) of(sets map[meter.Outcome]*options, o meter.Outcome) *options {
 	if set, ok := sets[o]; ok {
 		return set
@@ -115,8 +115,8 @@ func newSeriesCache(labels []string, maxValues int) *seriesCache {
 	return c
 }
 
-// of returns the series of a row. first says that the row is seen for the first time, so that one which
-// is counted under "other" is counted once.
+// of returns the series of a row. first says that the row is seen for the first time, so that a row counted under "other"
+// is counted once.
 func (c *seriesCache) of(rec *meter.Record, first bool) *series {
 	k := key{route: rec.Route, operation: meter.Operation(rec.Dialect)}
 	c.mu.Lock()
@@ -157,7 +157,7 @@ func (k key) folded() key {
 	return k
 }
 
-// place gives a value its place among those that are told apart, or "other".
+// admit returns the value if it has a series of its own or may get one, else "other".
 func (c *seriesCache) admit(known map[string]bool, value string, admit bool, over *bool) string {
 	value = strings.ToValidUTF8(value, "\uFFFD")
 	switch {

@@ -8,8 +8,7 @@ import (
 	"wattline/meter"
 )
 
-// attributes collects a span's attributes. What is null is left out: an attribute that is there was
-// obtained.
+// attributes collects a span's attributes. Null columns are left out.
 type attributes []*commonpb.KeyValue
 
 func (a *attributes) add(key string, v *commonpb.AnyValue) {
@@ -65,8 +64,8 @@ func textValue(s string) *commonpb.AnyValue {
 // maxText is the longest text in a span, in bytes: a path can be as long as a request's head.
 const maxText = 1024
 
-// clean makes a text of a client's one that protobuf will encode, which takes valid UTF-8 only: one byte
-// of another kind in a User-Agent would cost the whole batch.
+// clean returns a client's text as valid UTF-8. Protobuf encodes nothing else: one invalid byte in a User-Agent would
+// lose the whole batch.
 func clean(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText] + "…"

@@ -12,21 +12,21 @@ import (
 	"wattline/sink/semconv"
 )
 
-// interval is a nanoInterval of time in microseconds after P0.
+// interval is an interval of time in microseconds after P0.
 type interval struct{ from, to int64 }
 
-// within is the part of i that lies in outer, so that a child can never leave its parent; what lies
-// outside altogether shrinks to nothing at the nearer end.
+// within returns the part of i that lies in outer, so that a child never leaves its parent. An interval that lies outside
+// becomes empty at the nearer end.
 func (i interval) within(outer interval) interval {
 	from := min(max(i.from, outer.from), outer.to)
 	return interval{from, min(max(i.to, from), outer.to)}
 }
 
-// nanoInterval is a nanoInterval of time in nanoseconds after P0.
+// nanoInterval is an interval of time in nanoseconds after P0.
 type nanoInterval struct{ from, to int64 }
 
-// nanoseconds is i in nanoseconds. One that lasts no microsecond, such as the decode phase of a single token,
-// lasts one nanosecond in its parent: Jaeger warns of spans that end when they start.
+// nanoseconds returns i in nanoseconds. An interval shorter than a microsecond, such as the decode phase of a single
+// token, gets one nanosecond: Jaeger warns of spans that end when they start.
 func (i interval) nanoseconds(outer interval) nanoInterval {
 	s := nanoInterval{i.from * 1000, i.to * 1000}
 	switch {
@@ -39,8 +39,8 @@ func (i interval) nanoseconds(outer interval) nanoInterval {
 	return s
 }
 
-// layout are where a request's spans lie. The row's columns are differences between marks; P1 - P0,
-// which the row does not hold, ties them to P0.
+// layout holds where a request's spans lie. The row's columns are differences between marks; P1 - P0, which is not a
+// column, places them after P0.
 type layout struct {
 	server, client         interval
 	queue, prefill, decode interval
@@ -52,7 +52,7 @@ type layout struct {
 	hasFirst               bool
 }
 
-// place puts the spans of a row on the time since P0. p1 is P1 - P0.
+// layoutOf places the spans of a row on the time since P0. p1 is P1 - P0.
 //
 // Streamed: S = P1 + queue, T1 = P1 + upstream_ttft; prefill starts at S, or, where S is not known, ends
 // at T1. Not streamed: decode ends at E, prefill where decode starts, queue where prefill starts, as S
@@ -110,7 +110,7 @@ func (p *layout) layBackward(rec *meter.Record, end int64) {
 	}
 }
 
-// batchResource is the part of a batch that never changes.
+// batchResource returns the resource and scope that all batches share.
 func batchResource(instance, version string) *tracepb.ResourceSpans {
 	var a attributes
 	a.text(semconv.ServiceName, semconv.Scope)
@@ -125,7 +125,7 @@ func batchResource(instance, version string) *tracepb.ResourceSpans {
 	}
 }
 
-// batchOf makes one batch of traces; shared is batchResource's and stays as it is.
+// batchOf makes one batch of traces; shared comes from batchResource and is not changed.
 func batchOf(shared *tracepb.ResourceSpans, traces []finishedTrace) []*tracepb.ResourceSpans {
 	spans := make([]*tracepb.Span, 0, 5*len(traces))
 	for _, j := range traces {
@@ -138,7 +138,7 @@ func batchOf(shared *tracepb.ResourceSpans, traces []finishedTrace) []*tracepb.R
 	}}
 }
 
-// tree makes a request's spans, the SERVER span first.
+// buildSpans makes a request's spans, the SERVER span first.
 func buildSpans(n *traceState, rec *meter.Record) []*tracepb.Span {
 	at := layoutOf(rec, n.p1Us)
 	b := spanBuilder{state: n, p0: rec.StartedAt}

@@ -45,7 +45,7 @@ func (r *MetricReader) Stats() MetricStats {
 	return r.counted.stats
 }
 
-// countedExporter counts what the SDK would tell a process-wide error handler.
+// countedExporter counts failures, which the SDK would only report to a process-wide error handler.
 type countedExporter struct {
 	sdkmetric.Exporter
 	log *slog.Logger

@@ -61,7 +61,7 @@ func (r *Route) decide(header func(name string) []byte) *traceState {
 	return n
 }
 
-// Sent notes when the request had been sent upstream whole: mark P1, in nanoseconds of the proxy's clock.
+// Sent records when the whole request had been sent upstream: mark P1, in nanoseconds of the proxy's clock.
 func (r *Route) Sent(seq uint64, at int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,8 +70,8 @@ func (r *Route) Sent(seq uint64, at int64) {
 	}
 }
 
-// Ended takes the row of a request that is over, before anybody else has it: at is mark E on the proxy's
-// clock. A request that never had a sequence number, because its head was no request, gets a trace here.
+// Ended takes the row of a finished request, before other observers do; at is mark E on the proxy's clock. A request
+// without a sequence number, because its head was invalid, gets a trace here.
 func (r *Route) Ended(seq uint64, at int64, rec *meter.Record) {
 	r.mu.Lock()
 	n := r.open[seq]

@@ -39,7 +39,7 @@ const (
 type sender struct {
 	cfg         Config
 	takeExpired func(before time.Time) []finishedTrace
-	resource    *tracepb.ResourceSpans // what all batches share; never changed
+	resource    *tracepb.ResourceSpans // shared by all batches; never changed
 
 	wake chan struct{} // cap 1: there is something to send
 	full chan struct{} // cap 1: a batch is full, send it now
@@ -193,11 +193,10 @@ func (s *sender) try(batch []finishedTrace) (err error) {
 	return s.cfg.Upload.UploadTraces(ctx, batchOf(s.resource, batch))
 }
 
-// partialText is how both clients word a batch that arrived of which the collector refused a part. Their
-// error type is internal to them.
+// partialText matches both clients' error for a batch of which the collector refused a part. Their error type is internal.
 var partialText = regexp.MustCompile(`^OTLP partial success: .*\((\d+) spans rejected\)`) //nolint:gochecknoglobals // a constant
 
-// partial reports whether an error says that the batch did arrive, and how many spans were refused.
+// partial reports whether an error means that the batch arrived, and how many of its spans were refused.
 func partial(err error) (rejected uint64, arrived bool) {
 	if err == nil {
 		return 0, false

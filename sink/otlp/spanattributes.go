@@ -14,8 +14,7 @@ import (
 	"wattline/sink/semconv"
 )
 
-// serverName is METHOD ROUTE where the path is one whose API we know, else METHOD: a path that a client
-// made up must not name a span.
+// serverName is METHOD ROUTE for paths of a known API, else METHOD, so that clients cannot invent span names.
 func serverName(rec *meter.Record) string {
 	method, _ := knownMethod(rec.Method)
 	return strings.TrimSpace(method + " " + routeOf(rec))
@@ -127,12 +126,13 @@ func upstreamAddress(a *attributes, upstream string) {
 	a.integer(semconv.ServerPort, meter.Some(port))
 }
 
-// answered reports whether the model is the one that a reply named.
+// answered reports whether column model was taken from a reply.
 func answered(rec *meter.Record) bool {
 	return rec.TTFBUs.Valid && rec.Status.Valid && rec.Status.V < 400
 }
 
-// modelAttributes writes the model's: column model is what a successful reply named, else what was asked for.
+// modelAttributes writes the requested and the answered model. Column model is the latter after a successful reply, else
+// the former.
 func modelAttributes(a *attributes, rec *meter.Record, d *meter.Details) {
 	if !answered(rec) {
 		a.text(semconv.GenAIRequestModel, rec.Model)
@@ -213,8 +213,7 @@ func decodeAttributes(rec *meter.Record, d *meter.Details) (a attributes) {
 	return a
 }
 
-// ownError is the row's error where it is wattline that worded it. What an upstream says of an error can
-// quote the request, so it stays in the row.
+// ownError is the row's error if wattline wrote it. An upstream's message can quote the request, so it stays in the row.
 func ownError(rec *meter.Record) string {
 	if rec.Outcome == meter.UpstreamError && rec.TTFBUs.Valid {
 		return ""
@@ -229,7 +228,7 @@ func serverStatus(rec *meter.Record) *tracepb.Status {
 	return status(failed, rec)
 }
 
-// clientStatus is nil for the reply that the client wanted, and for one that it did not wait for.
+// clientStatus is nil for successful replies, and for cancelled requests.
 func clientStatus(rec *meter.Record) *tracepb.Status {
 	return status(rec.Outcome == meter.Truncated || rec.Outcome == meter.UpstreamError || rec.Status.V >= 400, rec)
 }
@@ -241,7 +240,7 @@ func status(failed bool, rec *meter.Record) *tracepb.Status {
 	return &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: clean(ownError(rec))}
 }
 
-// errorType is the status code where that is what failed, else the outcome.
+// errorType is the status code of a failure, or the outcome if there is no such code.
 func errorType(rec *meter.Record) string {
 	if rec.Status.V >= 400 {
 		return strconv.FormatInt(rec.Status.V, 10)

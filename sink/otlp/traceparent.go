@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// parent is what a client's traceparent says (W3C Trace Context, https://www.w3.org/TR/trace-context/).
+// parent is a client's parsed traceparent (W3C Trace Context, https://www.w3.org/TR/trace-context/).
 type parent struct {
 	trace trace.TraceID
 	span  trace.SpanID
@@ -22,8 +22,8 @@ const (
 	traceparentLength = flagsAt + 2
 )
 
-// parseTraceparent reads a traceparent. A later version may say more behind a further dash; version 00
-// may not, and ff is none. Upper-case digits and ids of nothing but zeros are invalid.
+// parseTraceparent reads a traceparent. Later versions may have more fields after a dash; version 00 may not, and ff is
+// invalid. Upper-case digits and ids of nothing but zeros are invalid.
 func parseTraceparent(b []byte) (p parent, ok bool) {
 	if len(b) < traceparentLength || b[traceAt-1] != '-' || b[spanAt-1] != '-' || b[flagsAt-1] != '-' {
 		return parent{}, false

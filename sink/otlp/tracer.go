@@ -13,7 +13,7 @@ import (
 	"wattline/meter"
 )
 
-// Incoming says what is done with the trace that a client has begun.
+// Incoming says how the trace in a client's traceparent is treated.
 type Incoming string
 
 // The ways to treat an incoming traceparent.
@@ -27,7 +27,7 @@ const (
 type Config struct {
 	// Upload sends spans; see Client. It is called from one goroutine.
 	Upload Uploader
-	// Incoming is what is done with a client's trace; "" is Continue.
+	// Incoming says how a client's trace is treated; "" is Continue.
 	Incoming Incoming
 	// Ratio is the share of new traces that are recorded, 0 to 1. A trace that is continued follows its
 	// parent instead, whatever Ratio says.
@@ -40,7 +40,7 @@ type Config struct {
 	// MaxWait is how long an ended request's trace waits for its row to become final before it is sent
 	// as it is (default 2 min; a row settles within 30 s).
 	MaxWait time.Duration
-	// FlushInterval is how long the first trace of a batch waits for company (default 1 s).
+	// FlushInterval is how long the first trace of a batch waits for more traces (default 1 s).
 	FlushInterval time.Duration
 	Log           *slog.Logger
 }
@@ -74,7 +74,7 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
-// traceState is what a trace needs that its row does not hold. It is made when the request is forwarded, complete when it
+// traceState holds the fields of a trace that its row does not have. It is made when the request is forwarded, complete when it
 // has ended, and not written after that.
 type traceState struct {
 	trace          trace.TraceID
@@ -124,7 +124,7 @@ func (t *Tracer) sampled(id trace.TraceID) bool {
 	return t.root.ShouldSample(sdktrace.SamplingParameters{ParentContext: context.Background(), TraceID: id}).Decision == sdktrace.RecordAndSample
 }
 
-// await keeps an ended request's note until Final.
+// await keeps an ended request's state until Settled.
 func (t *Tracer) await(n *traceState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -150,8 +150,7 @@ func (t *Tracer) Span(id string) trace.SpanContext {
 	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: n.trace, SpanID: n.server, TraceFlags: n.flags})
 }
 
-// Final hands over a row whose energy columns will not change any more. The Tracer reads it later: it
-// must not be changed. Rows that were not sampled are ignored. It never blocks.
+// Settled hands over a row with its final energy. The Tracer reads it later: it must not be changed. Rows that were not sampled are ignored. It never blocks.
 func (t *Tracer) Settled(rec *meter.Record) {
 	t.mu.Lock()
 	n := t.waiting[rec.ID]

@@ -24,7 +24,7 @@ func (d Dialect) String() string {
 	return "SQLite"
 }
 
-// funcs are what differs between the dialects, as functions of a query's template.
+// funcs returns the expressions that differ between the dialects, as functions of a query's template.
 func (d Dialect) funcs() template.FuncMap {
 	return template.FuncMap{
 		"quantile":  d.quantile,

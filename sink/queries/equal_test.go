@@ -123,7 +123,7 @@ func closeEnough(a, b float64) bool {
 	return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b))
 }
 
-func TestBothEnginesGiveTheSameAnswers(t *testing.T) {
+func TestEnginesAgree(t *testing.T) {
 	const n = 100_000
 	s, r := storeOf(t, rowsOf(n))
 	ch := shipped(t, s)

@@ -85,7 +85,7 @@ func quantileOf(p float64, values []float64) float64 {
 }
 
 // The figures of a group, computed once more from the records themselves.
-func TestFiguresAreThoseOfTheRows(t *testing.T) {
+func TestFigures(t *testing.T) {
 	rows := rowsOf(3000)
 	_, r := storeOf(t, rows)
 	var joules, tokens, perWatt, perWattN, cost float64
@@ -131,7 +131,7 @@ func TestFiguresAreThoseOfTheRows(t *testing.T) {
 	}
 }
 
-func TestEveryQueryAnswers(t *testing.T) {
+func TestQueriesRun(t *testing.T) {
 	_, r := storeOf(t, rowsOf(3000))
 	_, empty := storeOf(t, rowsOf(1))
 	seen := map[string]bool{}
@@ -159,7 +159,7 @@ func TestEveryQueryAnswers(t *testing.T) {
 	}
 }
 
-func TestConservationFindsAMissingJoule(t *testing.T) {
+func TestConservationQuery(t *testing.T) {
 	rows := rowsOf(500)
 	rows.Ledger[3].ResidualUj.V++
 	rows.Ledger[5].IdleUj = meter.Int{}
@@ -173,7 +173,7 @@ func TestConservationFindsAMissingJoule(t *testing.T) {
 	}
 }
 
-func TestStabilityComparesWholeHours(t *testing.T) {
+func TestStabilityQuery(t *testing.T) {
 	_, r := storeOf(t, rowsOf(3600)) // one every 6 s
 	a := ask(t, r.DB(), queries.SQLite, "stability", queries.Params{})
 	for _, part := range []string{"1: first hour", "2: last hour"} {
@@ -183,7 +183,7 @@ func TestStabilityComparesWholeHours(t *testing.T) {
 	}
 }
 
-func TestAnUnknownQueryListsTheOthers(t *testing.T) {
+func TestUnknownQuery(t *testing.T) {
 	if _, err := queries.Find("nix"); err == nil || !strings.Contains(err.Error(), "conservation") {
 		t.Errorf("%v", err)
 	}
@@ -194,7 +194,7 @@ func TestAnUnknownQueryListsTheOthers(t *testing.T) {
 }
 
 // QUERIES.md is written by hand and must not fall behind.
-func TestTheDocumentKnowsEverything(t *testing.T) {
+func TestQueriesDocument(t *testing.T) {
 	b, err := os.ReadFile("../QUERIES.md")
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestTheDocumentKnowsEverything(t *testing.T) {
 }
 
 // Query throttled gives watts: microjoules over microseconds.
-func TestThrottledGivesWatts(t *testing.T) {
+func TestThrottledQuery(t *testing.T) {
 	at := began.Truncate(time.Hour)
 	_, r := storeOf(t, &sink.Rows{Power: []*sink.Power{
 		{At: at, Device: "GPU-0", SpanUs: meter.Some(1_000_000), EnergyUj: meter.Some(300_000_000), ThrottledUs: meter.Some(500_000), Throttle: []string{"b"}, TempC: meter.Some(80)},

@@ -42,7 +42,7 @@ func (h *gatedHandler) Handle(_ context.Context, rec slog.Record) error {
 }
 
 // Every line is written or counted as dropped, however slow the log is.
-func TestDroppedLinesAreCounted(t *testing.T) {
+func TestDroppedLines(t *testing.T) {
 	h := &gatedHandler{gate: make(chan struct{}), level: map[string]slog.Level{}}
 	l := newRequestLogger(slog.New(h))
 	const offered = 3 * maxWaitingLines
@@ -95,7 +95,7 @@ func TestSeverity(t *testing.T) {
 	}
 }
 
-func TestAnUpstreamsOwnMessageIsNotLogged(t *testing.T) {
+func TestUpstreamMessageNotLogged(t *testing.T) {
 	has := func(rec *meter.Record) bool {
 		for _, a := range attributes(rec) {
 			if a.Key == "error" {

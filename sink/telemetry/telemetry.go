@@ -268,8 +268,7 @@ func (t *Telemetry) Status() *Status {
 // closeTimeout is how long Close waits for a collector.
 const closeTimeout = 3 * time.Second
 
-// Close ends the targets, each after it has handed over what waits. One that takes too long is not an error of this
-// process, so it is only logged.
+// Close ends the targets, each after it has handed over what waits. A failure is only logged, because the collector may be away.
 func (t *Telemetry) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()

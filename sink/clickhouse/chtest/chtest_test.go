@@ -382,7 +382,7 @@ func TestRefuseAndAccept(t *testing.T) {
 }
 
 // The engine does not outlive the process that started it, not even one that was killed.
-func TestEngineDiesWithItsParent(t *testing.T) {
+func TestEngineEndsWithParent(t *testing.T) {
 	shared.Engine(t) // the library is in the cache
 	pid := startOrphan(t)
 	deadline := time.Now().Add(time.Minute)
@@ -395,7 +395,7 @@ func TestEngineDiesWithItsParent(t *testing.T) {
 }
 
 // A reserved port refuses connections, can be listened on again and again, and is given to nobody else.
-func TestFreeAddrStaysFree(t *testing.T) {
+func TestFreeAddr(t *testing.T) {
 	addr := FreeAddr(t)
 	for range 3 {
 		if c, err := net.Dial("tcp", addr); err == nil {

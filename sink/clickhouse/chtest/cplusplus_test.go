@@ -5,7 +5,7 @@ import "testing"
 // The engine contains ClickHouse's own client, in C++, for tables on other servers. It speaks to our
 // native server too: an INSERT and a SELECT through it prove the framing by a second, independent client,
 // and that a deduplication token travels with a distributed INSERT.
-func TestNativeServesClickHouseItself(t *testing.T) {
+func TestNativeCPlusPlusClient(t *testing.T) {
 	srv := NewServer(t, shared.Engine(t), Options{})
 	db := freshDB(t)
 	e := srv.Engine()

@@ -7,7 +7,7 @@
 //     protocol (native.go), checks users and passwords, and can fail on demand (faults.go). A package's
 //     tests share one engine and take a Server each.
 //   - Engine (engine.go) is the process that holds the data directory. It can be killed and restarted.
-//     The process ends with the test binary, however that ends.
+//     The process ends with the test binary, even if that is killed.
 //   - engine/engine.c, about a hundred and fifty lines compiled with cc on first use, loads the library
 //     and answers queries over a Unix socket, one session a connection.
 //

@@ -20,8 +20,7 @@ const (
 	Kill       FaultKind = "engine killed during it" // kill -9 in the middle, restarted later; the rows may be in or not
 )
 
-// Late is the worst of them: the client is told nothing, gives up, asks and finds nothing, and then the
-// rows come.
+// Late is the hardest case: the client gets no answer, looks for its rows, finds none, and then they are inserted.
 const Late FaultKind = "cut, carried out later"
 
 // Fault is one planned failure.

@@ -8,7 +8,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/proto"
 )
 
-// queryPacket is what a query packet says, less what this server has no use for.
+// queryPacket holds the fields of a query packet that this server uses.
 type queryPacket struct {
 	body       string
 	settings   map[string]string
@@ -92,7 +92,7 @@ const (
 	interfaceHTTP = 2
 )
 
-// clientInfo skips who asks. Source: ClientInfo::write in ClickHouse's src/Interpreters/ClientInfo.cpp.
+// clientInfo skips the description of the client. Source: ClientInfo::write in ClickHouse's src/Interpreters/ClientInfo.cpp.
 func (f *fields) clientInfo(revision uint64) {
 	if f.byte() == proto.ClientQueryNone {
 		return

@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FreeAddr returns a loopback address that nobody listens on until the test does, and that nobody else gets
-// while it runs: a port that is only looked up is free to be taken by the next connection of another test, and
-// a server that was away could not listen on it again. Connections to it are refused meanwhile.
+// FreeAddr reserves a loopback address for the test: no other process gets it, the test may listen on it, and until then
+// connections are refused. Without the reservation a connection of another test could take the port.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	addr, release, err := reserve()

@@ -223,8 +223,8 @@ func (s *Server) execute(ctx context.Context, ses *session, r request) ([]byte, 
 	return out, err
 }
 
-// report logs what is neither an exception nor a planned or unplanned death: a flaw of this package, or of
-// the client's framing.
+// report logs unexpected errors: faults of this package or of the client's framing. Exceptions, planned faults and closed
+// connections are expected.
 func (s *Server) report(err error) {
 	if _, ok := errors.AsType[*Exception](err); err == nil || ok || // the client has been told
 		errors.Is(err, errCut) || errors.Is(err, ErrDown) || errors.Is(err, io.EOF) ||

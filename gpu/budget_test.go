@@ -99,8 +99,14 @@ func (s *pricedSource) counter(t int64) int64 {
 // TestBudget: the calls that the sampler makes, at what they cost on an H100, are less than half a percent of a
 // core while requests are in flight, far less while none is, and the start has its own bound.
 func TestBudget(t *testing.T) {
+	t.Run("H100", func(t *testing.T) { budget(t, 0, 1.6, 0.25) })
+	t.Run("6 ms a read of the counter", func(t *testing.T) { budget(t, 6000, 2.6, 0.3) }) // an H200, 2026-11-30
+}
+
+// budget checks the shares of a core with reads of the counter at a price in microseconds (0: an H100's).
+func budget(t *testing.T, price int64, start, idle float64) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &pricedSource{clock: NewClock(), r: rand.New(rand.NewPCG(1, 2))}
+		s := &pricedSource{clock: NewClock(), r: rand.New(rand.NewPCG(1, 2)), energy: price}
 		sampler, err := Start(Config{Clock: s.clock, Targets: []Target{{Source: s, Info: s.info()}}, cpu: s.cpu})
 		if err != nil {
 			t.Fatal(err)
@@ -125,8 +131,8 @@ func TestBudget(t *testing.T) {
 		tell := func(id uint64, phase meter.Phase) {
 			sampler.Observe(Event{At: s.clock.Now(), Request: id, Phase: phase})
 		}
-		spell("the first ten seconds", 1.6, func() { time.Sleep(10 * time.Second) }) // 100 ms of them for the probe
-		spell("idle", 0.25, func() { time.Sleep(10 * time.Minute) })
+		spell("the first ten seconds", start, func() { time.Sleep(10 * time.Second) }) // 100 ms of them for the probe
+		spell("idle", idle, func() { time.Sleep(10 * time.Minute) })
 		spell("busy", 0.5, func() {
 			tell(1, meter.PhaseDecode)
 			time.Sleep(10 * time.Minute)

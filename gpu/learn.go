@@ -215,7 +215,11 @@ func (l *learner) costs(cpu time.Duration, extra bool) {
 	if l.energyCost == 0 {
 		l.energyCost = cpu
 	}
-	l.energyCost += (cpu - l.energyCost) / 16
+	weight := time.Duration(16)
+	if cpu > l.energyCost {
+		weight = 4 // a busy card's reads cost more, and the budget must hold at once
+	}
+	l.energyCost += (cpu - l.energyCost) / weight
 }
 
 // buffer takes what one fetch of the sample buffer returned.

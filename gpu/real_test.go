@@ -180,8 +180,7 @@ func (s *server) streams(ctx context.Context, tell gpu.Activity, n int, token fu
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			for ctx.Err() == nil && !s.t.Failed() {
-				s.stream(ctx, tell, func(at int64) { token(i, at) })
+			for ctx.Err() == nil && s.stream(ctx, tell, func(at int64) { token(i, at) }) {
 				token(i, 0)
 			}
 		})
@@ -189,30 +188,30 @@ func (s *server) streams(ctx context.Context, tell gpu.Activity, n int, token fu
 	wg.Wait()
 }
 
-// stream tells of one stream's tokens until it or ctx ends.
-func (s *server) stream(ctx context.Context, tell gpu.Activity, token func(at int64)) {
+// stream reports one stream's tokens until it or ctx ends, and returns false if it could not be had.
+func (s *server) stream(ctx context.Context, tell gpu.Activity, token func(at int64)) bool {
 	id := s.id.Add(1)
 	body, err := json.Marshal(map[string]any{"prompt": fmt.Sprintf("w%d and some more", id), "n_predict": s.length, "ignore_eos": true, "cache_prompt": false, "stream": true})
 	if err != nil {
 		s.t.Error(err)
-		return
+		return false
 	}
 	tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: meter.PhaseDecode, Slot: -1})
 	defer func() { tell.Observe(gpu.Event{At: s.clock.Now(), Request: id, Phase: meter.PhaseDone, Slot: -1}) }()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/completion", bytes.NewReader(body))
 	if err != nil {
 		s.t.Error(err)
-		return
+		return false
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Close = true // llama-server closes behind a stream although it promises not to
 	resp, err := http.DefaultClient.Do(req)
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	if err != nil || resp.StatusCode != http.StatusOK {
 		s.t.Errorf("a stream: %v", err)
-		return
+		return false
 	}
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
@@ -222,6 +221,7 @@ func (s *server) stream(ctx context.Context, tell gpu.Activity, token func(at in
 			token(s.clock.Now())
 		}
 	}
+	return true
 }
 
 // warmUp has the driver compile its kernels for every batch width that is used.

@@ -175,7 +175,7 @@ func (m *mutant) kill(ctx context.Context, dir string) error {
 		return ctx.Err()
 	case err == nil:
 		return fmt.Errorf("SURVIVED go test %s: %q -> %q", m.test(), m.old, m.new)
-	case bytes.Contains(out, []byte("[build failed]")) || bytes.Contains(out, []byte("[setup failed]")):
+	case bytes.Contains(out, []byte(strings.TrimPrefix(m.pkg, ".")+" [build failed]")), bytes.Contains(out, []byte("[setup failed]")):
 		return fmt.Errorf("does not compile:\n%s", last(out))
 	}
 	return nil

@@ -39,7 +39,7 @@ test: ## vet, build with and without cgo, every test
 	CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/wattline
 	$(GO) test -timeout 40m ./...
 
-soak: ## the tests that take longer than 30 s
+soak: mutants ## the tests that take longer than 30 s
 	WATTLINE_SOAK=1 $(GO) test -count=1 -timeout 60m -run Soak -v ./...
 
 .PHONY: mutants

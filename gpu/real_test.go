@@ -224,10 +224,11 @@ func (s *server) stream(ctx context.Context, tell gpu.Activity, token func(at in
 	return true
 }
 
-// warmUp has the driver compile its kernels for every batch width that is used.
+// warmUp has the driver compile its kernels for every batch width and context length that is used. Each takes seconds.
 func (s *server) warmUp() {
 	for _, n := range []int{1, 2, 4, 1} {
 		s.together(s.t.Context(), nil, n, 1000, 64)
 	}
 	s.complete(s.t.Context(), nil, 10_000, 16)
+	s.together(s.t.Context(), nil, 4, 8, s.length)
 }

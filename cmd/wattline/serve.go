@@ -34,7 +34,7 @@ type serveCmd struct {
 	TLSCert  string `name:"tls-cert" help:"Certificate file (PEM); with it, clients connect over TLS." placeholder:"FILE"`
 	TLSKey   string `name:"tls-key" help:"Private key file (PEM) of the certificate." placeholder:"FILE"`
 
-	Identify       string            `help:"How user, session, API key and client address are stored: ${enum}. hash uses a secret key of this installation." enum:"hash,plain,none" default:"hash"`
+	Identify       string            `help:"How user, session and client address are stored: ${enum}. hash uses a secret key of this installation. API keys are hashed, or with none left out." enum:"hash,plain,none" default:"hash"`
 	SessionHeaders []string          `help:"Request headers that identify a session; the first one present is used." default:"${session_headers}"`
 	Labels         map[string]string `help:"Labels for requests without an X-Wattline-Labels header: k=v;k=v." placeholder:"K=V"`
 	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of one kWh, stored in each row. Default: none; no cost is shown."`

@@ -14,11 +14,11 @@
 //	eventqueue.go  sorts events by time
 //	segmenter.go   cuts time into windows in which no request changes its phase
 //	source.go      turns samples and counter readings into slices of energy
-//	distribute.go  divides the slices among windows
-//	allocator.go   applies the events; settle.go divides each window's energy among requests, with the
-//	               shares of idle.go, decodegroup.go, pool.go and account.go
+//	windowenergy.go divides the slices among windows
+//	allocator.go   applies the events; divide.go divides each window's energy among requests, with the
+//	               shares of idle.go, decodegroup.go, prefillpool.go and account.go
 //
 // coefficients.go, fit.go, decoderun.go and candidate.go learn what work costs; lag.go learns a counter's lag;
-// sigma.go computes the error bars; processor.go divides a CPU's joules. LEDGER.md explains the method and shows
+// sigma.go computes the error bars; cpu.go divides a CPU's joules. LEDGER.md explains the method and shows
 // the errors.
 package energy

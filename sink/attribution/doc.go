@@ -7,9 +7,9 @@
 //	pipeline.go   Start, Config, Stop
 //	route.go      which devices a route's upstream computes on, also when it moves
 //	device.go     a device that can be sampled: its sampler, its users, its seconds for table power
-//	processor.go  a server's part of the machine's CPU energy
+//	cpu.go        a server's part of the machine's CPU energy
 //	observer.go   what the proxy tells of a request, as events of the ledger
-//	settler.go    rows wait for their joules; process.go feeds the ledgers, ledger.go is one device's ledger
+//	settler.go    rows wait for their joules; settlersteps.go feeds the ledgers, ledger.go is one device's ledger
 //	fill.go       writes the energy columns
 //	memory.go     what was learnt of devices and models, kept between runs
 //	history.go    the power of the last half hour, for /api/energy

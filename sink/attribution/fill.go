@@ -37,7 +37,7 @@ func (s *settler) fill(w *waitingRow) {
 	rec.GPUDevices = w.to.names
 	s.fillGauges(w)
 	rec.EnergyQuality = meter.EnergyUnavailable
-	s.fillProcessor(rec, processors, len(s.devices) == s.cfg.Processors)
+	s.fillCPU(rec, processors, len(s.devices) == s.cfg.CPULedgers)
 	switch {
 	case len(gpus) == 0:
 		return
@@ -70,8 +70,8 @@ func (d *deviceLedger) energySource(channel string) string {
 // CPUSource is the source of the processors' joules, in rows of every table.
 const CPUSource = "rapl"
 
-// fillProcessor writes the processors' joules; alone means that the machine has no GPU.
-func (s *settler) fillProcessor(rec *meter.Record, results []energy.Result, alone bool) {
+// fillCPU writes the processors' joules; alone means that the machine has no GPU.
+func (s *settler) fillCPU(rec *meter.Record, results []energy.Result, alone bool) {
 	if len(results) == 0 {
 		return
 	}

@@ -131,7 +131,7 @@ func (p *Pipeline) settlerConfig() settlerConfig {
 		}
 	}
 	if p.cpu() != nil {
-		cfg.Processors = 1 + len(p.routes) // the machine's, which has no ledger, and each route's part
+		cfg.CPULedgers = 1 + len(p.routes) // the machine's, which has no ledger, and each route's part
 	}
 	return cfg
 }

@@ -23,7 +23,7 @@ type settlerConfig struct {
 
 	Upstreams  []string // the servers' addresses, by index
 	Memory     *Memory  // what was learnt in earlier runs; nil: nothing, and nothing is kept
-	Processors int      // how many of the ledgers, the last ones, are the processors': they give cpu_uj
+	CPULedgers int      // how many of the ledgers, the last ones, are the processors': they give cpu_uj
 
 	// Opened is told how a device's ledger begins, on the settler's goroutine; may be nil.
 	Opened func(device int, with opening)
@@ -167,7 +167,7 @@ func newSettler(cfg settlerConfig, devices ...string) *settler {
 		waiting: map[uint64]*waitingRow{},
 	}
 	for i, name := range devices {
-		s.devices = append(s.devices, &deviceLedger{index: i, name: name, processor: i >= len(devices)-cfg.Processors, models: make([]string, maxUpstreams), cfg: &s.cfg})
+		s.devices = append(s.devices, &deviceLedger{index: i, name: name, processor: i >= len(devices)-cfg.CPULedgers, models: make([]string, maxUpstreams), cfg: &s.cfg})
 	}
 	if len(devices) == 0 {
 		close(s.done)

@@ -205,15 +205,15 @@ func TestStopPartial(t *testing.T) {
 	balances(t, k.ledger)
 }
 
-// TestProcessorEnergy: a machine without a GPU has its energy from the processor; beside a GPU, even one that the
+// TestCPUEnergy: a machine without a GPU has its energy from the processor; beside a GPU, even one that the
 // request's upstream is not known to use, the processor's joules are only cpu_uj.
-func TestProcessorEnergy(t *testing.T) {
+func TestCPUEnergy(t *testing.T) {
 	run := func(devices []string, on ...int) *meter.Record {
 		k := &kept{settled: map[string]*meter.Record{}}
 		synctest.Test(t, func(t *testing.T) {
 			epoch := time.Now()
 			s := newSettler(settlerConfig{
-				Rows: k, Processors: 1, Now: func() int64 { return int64(time.Since(epoch)) + 1 },
+				Rows: k, CPULedgers: 1, Now: func() int64 { return int64(time.Since(epoch)) + 1 },
 				Wall: func(ns int64) time.Time { return epoch.Add(time.Duration(ns)) },
 			}, devices...)
 			p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}

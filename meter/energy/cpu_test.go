@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-func TestProcessorConservation(t *testing.T) {
+func TestCPUConservation(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	var p Processor
+	var p CPUSplit
 	var in int64
 	var want float64
 	for range 10_000 {

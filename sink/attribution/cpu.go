@@ -14,7 +14,7 @@ type cpuShare struct {
 	processes Processes
 	cpuTime   func(pids []int) (theirs, all float64, ok bool)
 
-	split       energy.Processor
+	split       energy.CPUSplit
 	lastUJ      int64 // the energy counter
 	at          int64
 	theirs, all float64 // CPU seconds so far

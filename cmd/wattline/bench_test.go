@@ -24,7 +24,7 @@ func TestBenchProxies(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"bench", "--proxies", "--rounds", "1", "--window", "150ms", "--scale", "0.02", "--out", dir}, &out, &errs)
+	code := run(t.Context(), []string{"bench", "--proxies", "--rounds", "1", "--window", "500ms", "--scale", "0.02", "--out", dir}, &out, &errs)
 	if code != exitOK {
 		t.Fatalf("exit code %d: %s", code, errs.String())
 	}

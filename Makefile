@@ -30,7 +30,7 @@ FORCE:
 demo: build ## a real llama-server, wattline in front of it, traffic, the rows, the quick benchmark
 	bin/wattline demo $(DEMO_FLAGS)
 
-TEST_PROGRAMS := chromium nginx haproxy prometheus promtool systemd-analyze curl
+TEST_PROGRAMS := chromium nginx haproxy prometheus promtool systemd-analyze curl python3
 
 test: ## vet, build with and without cgo, every test
 	@for p in $(TEST_PROGRAMS); do deploy/debian/fetch.sh $$p >/dev/null || echo "make test: the tests that drive $$p are left out"; done

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/deploy/debian"
 	"wattline/meter"
 	"wattline/replay"
 	"wattline/replay/replaytest"
@@ -366,6 +367,7 @@ func TestGuideCommands(t *testing.T) {
 			t.Errorf("grep for %s printed %q, want %s", key, got, number)
 		}
 	}
+	t.Setenv("PATH", filepath.Dir(debian.Need(t, "python3"))+":"+os.Getenv("PATH"))
 	const snippet = `python3 -c "
 import json
 import sys

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/deploy/debian"
 	"wattline/meter"
 	"wattline/proxy/llamatest"
 	"wattline/sink/attribution"
@@ -100,10 +101,10 @@ func pairThrough(t *testing.T, upstream string, tokens int) (dir string) {
 	dir = filepath.Join(t.TempDir(), "recording")
 	w := serve(t, upstream, "--gpu", "sim", "--slots", "on", "--record", dir)
 	_, port, _ := strings.Cut(strings.TrimPrefix(w.url, "http://"), ":")
-	traffic := exec.CommandContext(t.Context(), "python3", filepath.Join("..", "..", "meter", "energy", "hardware", "traffic.py"), dir, port, "coalitions", "pair", "1")
+	traffic := exec.CommandContext(t.Context(), debian.Need(t, "python3"), filepath.Join("..", "..", "meter", "energy", "hardware", "traffic.py"), dir, port, "coalitions", "pair", "1")
 	traffic.Env = append(os.Environ(), fmt.Sprintf("TRAFFIC_SCALE=%g", float64(tokens)/300))
 	if out, err := traffic.CombinedOutput(); err != nil {
-		t.Fatalf("traffic.py (it needs python3): %v\n%s", err, out)
+		t.Fatalf("traffic.py: %v\n%s", err, out)
 	}
 	w.stop(t)
 	return dir

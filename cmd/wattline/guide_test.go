@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/deploy/debian"
 	"wattline/proxy/llamatest"
 )
 
@@ -89,8 +90,10 @@ func TestGuideCodeBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(exe, filepath.Join(bin, "wattline")); err != nil {
-		t.Fatal(err)
+	for name, to := range map[string]string{"wattline": exe, "python3": debian.Need(t, "python3")} {
+		if err := os.Symlink(to, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	blocks := codeBlocks(readGuide(t))
 	if len(blocks) < 14 {

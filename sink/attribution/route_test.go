@@ -146,11 +146,16 @@ func TestRouteMoves(t *testing.T) {
 
 		cards[1].SetProcs()
 		cards[0].SetProcs(gpu.Process{PID: 42})
-		time.Sleep((moveAfter - 1) * searchEvery)
-		if got := gpusOf(p, 0); !slices.Equal(got, []int{1}) {
-			t.Errorf("bound to %v before the processes were seen elsewhere %d times", got, moveAfter)
+		var gone time.Time // when the sampler saw that they are; it lists processes every 30 s while nothing is in flight
+		for began := time.Now(); slices.Equal(gpusOf(p, 0), []int{1}) && time.Since(began) < 2*time.Minute; time.Sleep(100 * time.Millisecond) {
+			if gone.IsZero() && !p.computesWhereBound(p.routes[0]) {
+				gone = time.Now()
+			}
 		}
-		time.Sleep(30*time.Second + 2*searchEvery) // the sampler lists processes every 30 s while nothing is in flight
+		if waited := time.Since(gone); gone.IsZero() || waited < (moveAfter-1)*searchEvery-time.Second || waited > (moveAfter+1)*searchEvery {
+			t.Errorf("moved %v after the processes were gone, not after %d searches", waited, moveAfter)
+		}
+		time.Sleep(searchEvery)
 		if got := gpusOf(p, 0); !slices.Equal(got, []int{0}) {
 			t.Fatalf("bound to %v, the upstream has moved to 0", got)
 		}

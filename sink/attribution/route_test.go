@@ -156,6 +156,7 @@ func TestRouteMoves(t *testing.T) {
 			t.Errorf("moved %v after the processes were gone, not after %d searches", waited, moveAfter)
 		}
 		time.Sleep(searchEvery)
+		synctest.Wait()
 		if got := gpusOf(p, 0); !slices.Equal(got, []int{0}) {
 			t.Fatalf("bound to %v, the upstream has moved to 0", got)
 		}
@@ -192,6 +193,7 @@ func TestSharedGPU(t *testing.T) {
 		cards[0].SetProcs(gpu.Process{PID: 42})
 		cards[1].SetProcs(gpu.Process{PID: 43})
 		time.Sleep(40*time.Second + moveAfter*searchEvery)
+		synctest.Wait()
 		if a, b := gpusOf(p, 0), gpusOf(p, 1); !slices.Equal(a, []int{0}) || !slices.Equal(b, []int{1}) {
 			t.Fatalf("bound to %v and %v", a, b)
 		}

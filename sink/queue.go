@@ -35,8 +35,8 @@ const (
 	defaultMaxWait       = 2 * time.Second
 )
 
-// Queue stands between the traffic and the store. Offering never blocks; a full queue drops the row and
-// counts it. New starts one goroutine, which writes; Stop ends it and waits for it.
+// Queue stands between the traffic and the store. Offering never blocks; a full queue drops the oldest row of the
+// kind and counts it. New starts one goroutine, which writes; Stop ends it and waits for it.
 type Queue struct {
 	store         Store
 	observer      Observer
@@ -54,10 +54,11 @@ type Queue struct {
 	cancel context.CancelFunc
 
 	mu        sync.Mutex // guards what follows
-	waiting   Rows
+	waiting   waitingRows
 	closed    bool
 	progress  chan struct{} // closed and replaced each time rows left the queue for good or failed to
-	in, out   uint64        // rows accepted; rows written or given up
+	taken     uint64        // times that the writer has taken rows
+	finished  uint64        // of them, those whose rows were all written or given up
 	postponed uint64        // failed writes that will be retried
 	stats     Stats
 
@@ -99,53 +100,54 @@ func New(cfg Config) *Queue {
 	return q
 }
 
-// Offer hands over a new request's row and reports whether it was taken. The row belongs to the queue
-// afterwards: the caller may read it but not change it.
+// Offer hands over a new request's row and reports whether it was taken; only a stopped queue takes none. The row belongs to
+// the queue afterwards: the caller may read it but not change it.
 func (q *Queue) Offer(rec *meter.Record) bool {
 	q.observer.Offered(rec)
-	return offer(q, &q.waiting.Requests, rec, &q.stats.Requests, q.wake)
+	return offer(q, &q.waiting.requests, rec, &q.stats.Requests, q.wake)
 }
 
 // Settle hands over a row whose energy columns have become final: the whole record, on the same terms as
 // Offer. It must be a copy, not the record given to Offer.
 func (q *Queue) Settle(rec *meter.Record) bool {
 	q.observer.Settled(rec)
-	return offer(q, &q.waiting.Settled, rec, &q.stats.Settled, q.wake)
+	return offer(q, &q.waiting.settled, rec, &q.stats.Settled, q.wake)
 }
 
 // OfferPower hands over one row of table power, on the same terms as Offer.
 func (q *Queue) OfferPower(p *Power) bool {
 	q.observer.Power(p)
-	return offer(q, &q.waiting.Power, p, &q.stats.Samples, q.later)
+	return offer(q, &q.waiting.power, p, &q.stats.Samples, q.later)
 }
 
 // OfferLedger hands over one row of table ledger, on the same terms as Offer.
 func (q *Queue) OfferLedger(l *Ledger) bool {
 	q.observer.Ledger(l)
-	return offer(q, &q.waiting.Ledger, l, &q.stats.Samples, q.later)
+	return offer(q, &q.waiting.ledger, l, &q.stats.Samples, q.later)
 }
 
 // OfferConfig hands over one row of table configs, on the same terms as Offer.
 func (q *Queue) OfferConfig(c *ServerConfig) bool {
-	return offer(q, &q.waiting.Configs, c, &q.stats.Samples, q.wake)
+	return offer(q, &q.waiting.configs, c, &q.stats.Samples, q.wake)
 }
 
 // OfferGaps hands over one row of table itl_gaps, on the same terms as Offer.
 func (q *Queue) OfferGaps(g *Gaps) bool {
-	return offer(q, &q.waiting.Gaps, g, &q.stats.Samples, q.wake)
+	return offer(q, &q.waiting.gaps, g, &q.stats.Samples, q.wake)
 }
 
-func offer[T any](q *Queue, list *[]*T, row *T, counts *Counts, wake chan struct{}) bool {
+func offer[T any](q *Queue, waiting *ring[T], row *T, counts *Counts, wake chan struct{}) bool {
 	q.mu.Lock()
 	counts.Offered++
-	if q.closed || len(*list) >= q.capacity {
+	if q.closed {
 		counts.Dropped++
 		q.mu.Unlock()
 		return false
 	}
-	*list = append(*list, row)
-	almostFull := len(*list) == q.capacity/4
-	q.in++
+	if waiting.add(row, q.capacity) {
+		counts.Dropped++
+	}
+	almostFull := len(waiting.rows) == q.capacity/4
 	q.mu.Unlock()
 	signal(wake)
 	if almostFull {
@@ -165,12 +167,15 @@ func signal(c chan struct{}) {
 // failed (another follows), or until ctx ends.
 func (q *Queue) Flush(ctx context.Context) error {
 	q.mu.Lock()
-	target, before := q.in, q.postponed
+	target, before := q.taken, q.postponed
+	if q.waiting.len() > 0 {
+		target++
+	}
 	q.mu.Unlock()
 	signal(q.flushNow)
 	for {
 		q.mu.Lock()
-		behind, progress := q.out < target, q.progress
+		behind, progress := q.finished < target, q.progress
 		postponed, why := q.postponed > before, q.stats.LastError
 		q.mu.Unlock()
 		if !behind {
@@ -212,15 +217,23 @@ func (q *Queue) run() {
 	defer close(q.done)
 	for {
 		q.waitForBatch()
-		rows, last := q.take()
+		var rows Rows
+		q.take(&rows)
 		if rows.Len() > 0 {
 			q.write(rows)
 		}
 		q.reportDrops()
-		if last { // a closed queue takes no more rows
+		if q.ended() {
 			return
 		}
 	}
+}
+
+// ended reports whether Stop has been called and no row waits.
+func (q *Queue) ended() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed && q.waiting.len() == 0
 }
 
 // waitForBatch waits for a row, then until FlushInterval or MaxWait has passed.
@@ -247,9 +260,8 @@ func (q *Queue) waitForBatch() {
 	}
 }
 
-// take empties the queue into a batch and reports whether Stop has been called. It also drains the wake-ups
-// for the rows that it took.
-func (q *Queue) take() (Rows, bool) {
+// take moves the waiting rows behind those that the writer already has. It also drains the wake-ups for them.
+func (q *Queue) take(rows *Rows) {
 	for _, c := range []chan struct{}{q.wake, q.later} {
 		select {
 		case <-c:
@@ -258,12 +270,14 @@ func (q *Queue) take() (Rows, bool) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	rows := q.waiting
-	q.waiting = Rows{}
-	return rows, q.closed
+	if q.waiting.len() > 0 {
+		q.taken++
+	}
+	q.waiting.takeBehind(rows, q.capacity, &q.stats)
 }
 
-// write tries until the rows are committed, refused for good, or Stop's deadline has passed.
+// write tries until the rows are committed, refused for good, or Stop's deadline has passed. Each further attempt takes along
+// what came meanwhile, so that no more rows wait than there is room for, and the oldest give way.
 func (q *Queue) write(rows Rows) {
 	const firstPause, longestPause = 100 * time.Millisecond, 5 * time.Second
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
@@ -279,12 +293,14 @@ func (q *Queue) write(rows Rows) {
 			timer := time.NewTimer(pause)
 			select {
 			case <-timer.C:
-				continue
 			case <-q.flushNow: // a flush or a stop: try now
-				timer.Stop()
-				continue
 			case <-q.ctx.Done():
-				timer.Stop()
+			}
+			timer.Stop()
+			q.take(&rows)
+			q.reportDrops()
+			if q.ctx.Err() == nil {
+				continue
 			}
 		}
 		if q.ctx.Err() != nil {
@@ -320,7 +336,7 @@ func (q *Queue) finish(rows *Rows, count func(*Counts, int)) {
 	count(&q.stats.Requests, len(rows.Requests))
 	count(&q.stats.Settled, len(rows.Settled))
 	count(&q.stats.Samples, len(rows.Power)+len(rows.Ledger)+len(rows.Configs)+len(rows.Gaps))
-	q.out += uint64(rows.Len())
+	q.finished = q.taken
 	close(q.progress)
 	q.progress = make(chan struct{})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -92,7 +93,8 @@ func TestRowsAreWrittenWithinFlushInterval(t *testing.T) {
 	})
 }
 
-func TestFullQueueDropsAndCounts(t *testing.T) {
+// A full queue keeps the newest rows, in their order, and counts the others.
+func TestFullQueueKeepsNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		release := make(chan struct{})
@@ -100,17 +102,16 @@ func TestFullQueueDropsAndCounts(t *testing.T) {
 		q := sink.New(sink.Config{Store: s, Capacity: 100, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		q.Offer(row("in the store's hands"))
 		time.Sleep(time.Second)
-		taken := 0
-		for range 250 {
-			if q.Offer(row("x")) {
-				taken++
+		for i := range 250 {
+			if !q.Offer(row(strconv.Itoa(i))) {
+				t.Fatalf("row %d was refused", i)
 			}
 		}
 		c := q.Stats().Requests
-		if taken != 100 || c.Offered != 251 || c.Dropped != 150 || c.Written != 0 || q.Stats().Waiting != 100 {
-			t.Errorf("taken %d, %+v", taken, q.Stats())
+		if c.Offered != 251 || c.Dropped != 150 || c.Written != 0 || q.Stats().Waiting != 100 {
+			t.Errorf("%+v", q.Stats())
 		}
-		if !q.Settle(row("s")) {
+		if q.Settle(row("s")); q.Stats().Requests.Dropped != 150 {
 			t.Error("rows of one kind crowd out those of another")
 		}
 		close(release)
@@ -118,12 +119,37 @@ func TestFullQueueDropsAndCounts(t *testing.T) {
 		if c = q.Stats().Requests; c.Written != 101 || c.Lost != 0 {
 			t.Errorf("after the stop: %+v", c)
 		}
+		for i, id := range s.ids[1:] {
+			if id != strconv.Itoa(150+i) {
+				t.Fatalf("row %d of those kept is %s", i, id)
+			}
+		}
 		if q.Offer(row("late")) || q.Stats().Requests.Dropped != 151 {
 			t.Error("a stopped queue takes rows")
 		}
 		if n := strings.Count(log.String(), "dropped=150"); n != 1 {
 			t.Errorf("the drops are logged %d times:\n%s", n, log.String())
 		}
+	})
+}
+
+// While the disk is full the newest rows are kept too, although the writer has had the oldest in its hands since.
+func TestFullDiskKeepsNewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeStore{write: func() error { return passing{errors.New("disk full")} }}
+		q := sink.New(sink.Config{Store: s, Capacity: 100, Log: slog.New(slog.DiscardHandler)})
+		for i := range 330 {
+			q.Offer(row(strconv.Itoa(i)))
+			time.Sleep(time.Second)
+		}
+		s.set(nil)
+		if err := q.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if c := q.Stats().Requests; c.Dropped != 230 || c.Written != 100 || s.ids[0] != "230" || s.ids[99] != "329" {
+			t.Errorf("%+v: %s to %s", c, s.ids[0], s.ids[99])
+		}
+		stop(t, q)
 	})
 }
 
@@ -257,7 +283,8 @@ func TestOfferAllocatesNothingWhenFull(t *testing.T) {
 	s := &fakeStore{write: func() error { <-block; return nil }}
 	q := sink.New(sink.Config{Store: s, Capacity: 1, FlushInterval: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	rec := row("x")
-	for q.Offer(rec) {
+	for q.Stats().Requests.Dropped == 0 {
+		q.Offer(rec)
 	}
 	if n := testing.AllocsPerRun(1000, func() { q.Offer(rec) }); n > 0.1 {
 		t.Errorf("%v allocations an offer", n)

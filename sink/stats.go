@@ -8,7 +8,7 @@ import (
 // Counts are the totals of one kind of row since the start. Offered = Dropped + Written + Lost + waiting rows.
 type Counts struct {
 	Offered uint64
-	Dropped uint64 // refused because the queue was full or stopped
+	Dropped uint64 // the oldest, because the queue was full; or refused, because it was stopped
 	Written uint64
 	Lost    uint64 // taken, but the store refused them for good or the stop's deadline passed
 }
@@ -33,7 +33,7 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
-	s.Waiting = q.waiting.Len()
+	s.Waiting = q.waiting.len()
 	return s
 }
 
@@ -94,6 +94,6 @@ func (q *Queue) reportDrops() {
 	if dropped == f.dropped || time.Since(f.droppedAt) < logInterval {
 		return
 	}
-	q.log.Warn("the queue to the store was full: rows were dropped", slog.Uint64("dropped", dropped-f.dropped), slog.Uint64("dropped_in_all", dropped))
+	q.log.Warn("the queue to the store was full: the oldest rows were dropped", slog.Uint64("dropped", dropped-f.dropped), slog.Uint64("dropped_in_all", dropped))
 	f.dropped, f.droppedAt = dropped, time.Now()
 }

@@ -11,10 +11,9 @@ type Retention struct {
 	Requests time.Duration // requests and minutes of power and ledger; default 400 days
 	Samples  time.Duration // seconds of power and ledger, which then become minutes; default 14 days
 	Gaps     time.Duration // raw gaps; default 7 days
-	// MaxBytes is the limit of the size of all rows (default 2 GiB). Above it the oldest are deleted, shipped or not;
-	// unshipped ones are counted as lost.
+	// MaxBytes is the limit of the size of all rows (default 2 GiB). Above it the oldest are deleted, shipped or not.
 	MaxBytes int64
-	// Shipping keeps rows that were not shipped until MaxBytes forces them out.
+	// Shipping keeps rows that were not shipped until MaxBytes forces them out; those are counted as lost.
 	Shipping bool
 }
 
@@ -40,7 +39,7 @@ type RetentionResult struct {
 	Expired     int64 // rows deleted for their age
 	Downsampled int64 // rows merged into minutes
 	Evicted     int64 // rows deleted because of MaxBytes
-	Lost        int64 // those of Evicted that had not been shipped
+	Lost        int64 // those of Evicted that were to be shipped and had not been
 }
 
 const (
@@ -92,7 +91,7 @@ func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention
 		err = downsampleTable(ctx, s, newTables().ledger, downsampleLedger, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
 	}
 	if err == nil {
-		err = s.evict(ctx, r.MaxBytes, &done)
+		err = s.evict(ctx, r.MaxBytes, r.Shipping, &done)
 	}
 	if err == nil {
 		err = s.shrink(ctx, r.MaxBytes)
@@ -249,7 +248,7 @@ func (s *Store) Size(ctx context.Context) (Size, error) {
 }
 
 // evict deletes the oldest rows of all tables until the rest takes 95 % of limit.
-func (s *Store) evict(ctx context.Context, limit int64, done *RetentionResult) error {
+func (s *Store) evict(ctx context.Context, limit int64, shipping bool, done *RetentionResult) error {
 	target := limit
 	for {
 		size, err := s.Size(ctx)
@@ -259,7 +258,7 @@ func (s *Store) evict(ctx context.Context, limit int64, done *RetentionResult) e
 		target = limit / 100 * 95
 		var lost int64
 		n, err := s.exclusively(ctx, func() (n int64, err error) {
-			n, lost, err = evictChunk(ctx, s.conn)
+			n, lost, err = evictChunk(ctx, s.conn, shipping)
 			return n, err
 		})
 		if err != nil {
@@ -274,7 +273,7 @@ func (s *Store) evict(ctx context.Context, limit int64, done *RetentionResult) e
 
 // evictChunk deletes the rows with the lowest ship_seq of all tables. It deletes all rows of an unconfirmed batch or none:
 // an incomplete batch could not be confirmed.
-func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) {
+func evictChunk(ctx context.Context, conn *sql.Conn, shipping bool) (n, lost int64, err error) {
 	var upTo sql.NullInt64
 	err = conn.QueryRowContext(ctx, `
 		WITH oldest(seq) AS (
@@ -300,10 +299,14 @@ func evictChunk(ctx context.Context, conn *sql.Conn) (n, lost int64, err error) 
 		if err != nil {
 			return 0, 0, err
 		}
+		n += unshipped + shipped
+		if !shipping {
+			continue
+		}
 		if _, err = conn.ExecContext(ctx, "UPDATE counters SET value = value + ? WHERE name = ?", unshipped, "lost_"+t); err != nil {
 			return 0, 0, err
 		}
-		n, lost = n+unshipped+shipped, lost+unshipped
+		lost += unshipped
 	}
 	return n, lost, nil
 }

@@ -90,7 +90,7 @@ func TestRawGapsExpireFirst(t *testing.T) {
 		t.Errorf("with a day to live: %+v", done)
 	}
 	must(t, s.Write(t.Context(), &sink.Rows{Gaps: []*sink.Gaps{{ID: "large", StartedAt: epoch, GapsUs: make([]uint32, 1<<19)}}}))
-	done := retire(t, s, epoch, Retention{MaxBytes: 512 << 10})
+	done := retire(t, s, epoch, Retention{MaxBytes: 512 << 10, Shipping: true})
 	if done.Lost != 1 || number(t, s, "SELECT value FROM counters WHERE name = 'lost_itl_gaps'") != 1 {
 		t.Errorf("beyond the size: %+v", done)
 	}
@@ -258,9 +258,21 @@ func TestRetentionLogsLostRows(t *testing.T) {
 	defer cancel()
 	var log strings.Builder
 	s.log = slog.New(cancelOn{slog.NewTextHandler(&log, nil), "dropped before they were shipped", cancel, &log})
-	s.RunRetention(ctx, Retention{MaxBytes: 500 << 10})
+	s.RunRetention(ctx, Retention{MaxBytes: 500 << 10, Shipping: true})
 	if ctx.Err() != context.Canceled {
 		t.Errorf("nothing was said: %q", log.String())
+	}
+}
+
+// Without ClickHouse no row counts as lost before it was shipped.
+func TestFullStoreWithoutShippingLosesNothing(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 5000)}))
+	if done := retire(t, s, epoch, Retention{MaxBytes: 500 << 10}); done.Evicted == 0 || done.Lost != 0 {
+		t.Errorf("%+v", done)
+	}
+	if lost, err := s.Lost(t.Context()); err != nil || lost != 0 {
+		t.Errorf("%d rows count as lost, %v", lost, err)
 	}
 }
 

@@ -45,7 +45,8 @@ type Details struct {
 	Usage, Timings, Native TokenCounts
 
 	// From the meter.
-	OutputReads       Int // reads that brought output
+	Unread            string // what could not be read, and why: Unread constants, joined by commas
+	OutputReads       Int    // reads that brought output
 	MaxOutputsPerRead Int
 	Pings             Int // SSE comments
 	BadEvents         Int // events that were not one complete JSON document; ignored otherwise
@@ -116,6 +117,7 @@ var detailTable = [...]detail{
 	{"native_prompt_tokens", func(d *Details) any { return &d.Native.Prompt }},
 	{"native_cached_tokens", func(d *Details) any { return &d.Native.Cached }},
 	{"native_output_tokens", func(d *Details) any { return &d.Native.Output }},
+	{"unread", func(d *Details) any { return &d.Unread }},
 	{"output_reads", func(d *Details) any { return &d.OutputReads }},
 	{"max_outputs_per_read", func(d *Details) any { return &d.MaxOutputsPerRead }},
 	{"pings", func(d *Details) any { return &d.Pings }},

@@ -13,12 +13,13 @@ func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	m.fillCounts(rec, clean)
 	m.fillTimes(rec, marks)
 	m.fillPhases(rec, marks)
+	m.fillUnread(rec)
 	rec.Details = m.sharedDetails()
 }
 
 // sharedDetails returns the details, the last row's if they are the same.
 func (m *Meter) sharedDetails() *Details {
-	if m.dialect.name == "" || m.details == (Details{}) {
+	if m.details == (Details{}) {
 		return nil
 	}
 	if m.lastDetails == nil || *m.lastDetails != m.details {
@@ -58,11 +59,8 @@ func (m *Meter) fillReply(rec *Record) {
 		}
 	}
 	rec.FinishReason = r.finishes.intern(&m.lastFinish)
-	if m.dialect.generates && m.status > 0 && m.status < 400 && r.mode != notMetered {
-		rec.Stream = Int{Valid: true}
-		if r.mode == eventStream {
-			rec.Stream.V = 1
-		}
+	if m.dialect.generates && m.status > 0 && m.status < 400 && r.streams.Valid {
+		rec.Stream = r.streams
 	}
 	switch {
 	case m.status >= 400:

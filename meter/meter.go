@@ -11,6 +11,8 @@ type RequestHead struct {
 	Identify *Identify
 	// Slots is shared by the exchanges of one upstream; nil: each exchange judges for itself.
 	Slots *SlotClock
+	// Inflated: RequestBody is shown the body with its content codings removed.
+	Inflated bool
 	// KeepStamps keeps the arrival of up to so many reads that brought output, in Observations.Stamps.
 	KeepStamps int
 }
@@ -27,6 +29,8 @@ type ReplyHead struct {
 	Status int
 	Header func(name string) []byte
 	At     int64
+
+	Inflated bool // ReplyBody is shown the body with its content codings removed
 }
 
 func (h ReplyHead) header(name string) []byte {
@@ -66,6 +70,7 @@ type Meter struct {
 	identify *Identify
 	slots    *SlotClock
 	status   int
+	sends    bool // the method sends something to work on
 
 	// Owned by RequestBody until Fill.
 	request request
@@ -82,7 +87,7 @@ type Meter struct {
 
 // Reset forgets the exchange and keeps the buffers.
 func (m *Meter) Reset() {
-	m.dialect, m.identify, m.slots, m.status = dialect{}, nil, nil, 0
+	m.dialect, m.identify, m.slots, m.status, m.sends = dialect{}, nil, nil, 0, false
 	m.request.forget()
 	m.reply.forget()
 	m.details, m.observations = Details{}, Observations{}
@@ -93,6 +98,7 @@ func (m *Meter) BeginRequest(h RequestHead) {
 	m.Reset()
 	m.dialect = dialectOf(h.Method, h.Path)
 	m.identify, m.slots = h.Identify, h.Slots
+	m.sends = h.Method == "POST" || h.Method == "PUT" || h.Method == "PATCH"
 	m.reply.time.keep = h.KeepStamps
 	m.request.begin(h)
 	if m.dialect.name == "" {

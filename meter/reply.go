@@ -23,6 +23,10 @@ type reply struct {
 type replyState struct {
 	mode     replyMode
 	off      string // why the body is not metered, "" if it is
+	unread   string // an Unread constant; "" if it was read
+	shown    bool   // a byte of the body came
+	streams  Int    // whether the head says that a stream follows; null where it does not say
+	computed bool   // the head is that of a reply for which a model may have computed
 	llama    bool   // the head has "Server: llama.cpp"
 	read     int64  // stamps of the piece being read
 	written  int64
@@ -71,17 +75,23 @@ func (r *reply) begin(h ReplyHead, dialect string) {
 	r.sse.to = r
 	r.llama = equalFold(h.header("Server"), "llama.cpp")
 	kind := h.header("Content-Type")
-	switch e := h.header("Content-Encoding"); {
-	case dialect == "" && h.Status < 400:
-		return // nothing known about this path
-	case len(e) > 0 && !equalFold(e, "identity"):
-		r.off = "not metered: the reply is compressed (" + clip(e, 32) + "); ask for it uncompressed (Accept-Encoding: identity)"
+	mode := notMetered
+	switch {
 	case hasPrefixFold(kind, "text/event-stream"):
-		r.mode = eventStream
+		mode, r.streams = eventStream, Some(1)
 	case hasPrefixFold(kind, "application/json"), hasPrefixFold(kind, "application/problem+json"):
-		r.mode = document
+		mode, r.streams = document, Some(0)
+	}
+	switch e := h.header("Content-Encoding"); {
+	case dialect == "" && h.Status < 400: // nothing known about this path
+		r.computed = mode != notMetered || hasPrefixFold(kind, "application/x-ndjson")
+	case !h.Inflated && len(e) > 0 && !equalFold(e, "identity"):
+		r.off = "not metered: the reply is compressed (" + clip(e, 32) + "); ask for it uncompressed (Accept-Encoding: identity)"
+		r.unread = UnreadEncoding
+	case mode != notMetered:
+		r.mode = mode
 	case dialect != "":
-		r.off = "not metered: unknown content type " + quoted(kind)
+		r.off, r.unread = "not metered: unknown content type "+quoted(kind), UnreadType
 	}
 }
 
@@ -98,6 +108,7 @@ func (r *reply) forget() {
 }
 
 func (r *reply) body(p []byte, read, written int64) Progress {
+	r.shown = r.shown || len(p) > 0
 	r.answered = Progress{}
 	from := read
 	if read == r.read { // another piece of the same read: what is new is the time since its last flush

@@ -20,6 +20,8 @@ type request struct {
 // requestState is cleared by forget in one assignment; see replyState.
 type requestState struct {
 	off     string // why the body is not read, "" if it is
+	unread  string // an Unread constant; "" if it was read
+	shown   bool   // a byte of the body came
 	seen    bool   // a document began
 	done    bool   // and ended: what follows is not looked at
 	stream  Int
@@ -48,10 +50,10 @@ type requestState struct {
 func (r *request) begin(h RequestHead) {
 	r.forget()
 	r.scan.root, r.scan.to = requestSchema, r
-	if e := h.header("Content-Encoding"); len(e) > 0 && !equalFold(e, "identity") {
-		r.off = "request body is compressed"
+	if e := h.header("Content-Encoding"); !h.Inflated && len(e) > 0 && !equalFold(e, "identity") {
+		r.off, r.unread = "request body is compressed", UnreadEncoding
 	} else if hasPrefixFold(h.header("Content-Type"), "multipart/") {
-		r.off = "request body is multipart"
+		r.off, r.unread = "request body is multipart", UnreadMultipart
 	}
 }
 
@@ -65,6 +67,7 @@ func (r *request) forget() {
 }
 
 func (r *request) body(p []byte) {
+	r.shown = r.shown || len(p) > 0
 	if r.off == "" && !r.done {
 		r.scan.feed(p)
 	}

@@ -72,6 +72,7 @@ func Definitions() []Definition {
 		{semconv.MetricOverhead, Histogram, "s", "(P1 - max(P0, R)) + (W1 - T1): what wattline added before the first token. Column proxy_overhead_us.", []string{semconv.Route}, overheadBounds()},
 		{semconv.MetricMeterFailures, Counter, "{request}", "Answered requests on metered paths whose bytes could not be read: column error says why.", []string{semconv.Route, semconv.GenAIOperationName}, nil},
 		{semconv.MetricDisputed, Counter, "{request}", "Requests whose reply told a count (prompt, cached, output) twice and differently: once for each such count. Column details, key disputed; the columns have the best source's number.", []string{semconv.Route, semconv.TokenKind}, nil},
+		{semconv.MetricUnread, Counter, "{request}", "Requests of which something could not be read, once for each entry of column details, key unread: request_ or reply_ and why, or path or websocket. meter/DEFINITIONS.md explains them.", []string{semconv.Route, semconv.Unread}, nil},
 
 		{semconv.MetricSettled, Counter, "{request}", "Rows that have become final, by the quality of their energy.", []string{semconv.Route, semconv.Quality}, nil},
 		{semconv.MetricEnergy, Counter, "J", "GPU joules given to requests: prefill and decode (active), idle (their share of the loaded-idle draw), and undivided where only the total is known. Columns gpu_prefill_uj, gpu_decode_uj, gpu_idle_uj, gpu_uj.", with(request, semconv.Phase), nil},

@@ -128,6 +128,9 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	for _, kind := range rec.Disputed() {
 		m.row.disputed.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.TokenKind, kind).add...)
 	}
+	for _, what := range rec.Unread() {
+		m.row.unread.Add(ctx, 1, m.static(semconv.Route, rec.Route, semconv.Unread, what).add...)
+	}
 	seconds(ctx, m.row.overhead, rec.ProxyOverheadUs, m.static(semconv.Route, rec.Route, "", ""))
 	if rec.Dialect == "" {
 		return

@@ -186,6 +186,8 @@ func storeSums() []storeSum {
 		{semconv.MetricMeterFailures, false, nil, "(SELECT count(*)" + metered + " AND outcome = 'ok' AND error IS NOT NULL)"},
 		{semconv.MetricDisputed, false, []string{semconv.TokenKind, tokensPrompt}, "(SELECT count(*)" + metered + " AND details->>'disputed' = 'prompt,output')"},
 		{semconv.MetricDisputed, false, []string{semconv.TokenKind, tokensOutput}, "(SELECT count(*)" + metered + " AND details->>'disputed' IS NOT NULL)"},
+		{semconv.MetricUnread, false, []string{semconv.Unread, "request_multipart"}, "(SELECT count(*)" + metered + " AND details->>'unread' = 'request_multipart,reply_cut')"},
+		{semconv.MetricUnread, false, []string{semconv.Unread, "reply_cut"}, "(SELECT count(*)" + metered + " AND details->>'unread' IS NOT NULL)"},
 		{semconv.MetricHWEnergy, false, nil, "(SELECT sum(energy_uj) / 1e6 FROM power)"},
 		{semconv.MetricThrottled, false, nil, "(SELECT sum(throttled_us) / 1e6 FROM power)"},
 		{semconv.MetricLedger, false, []string{semconv.Account, accountCounter}, "(SELECT sum(counter_uj) / 1e6 FROM ledger)"},

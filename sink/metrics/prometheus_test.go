@@ -75,7 +75,7 @@ func record(m *metrics.Metrics) {
 		ITLP50Us: some(9_000), ITLP99Us: some(12_000), ITLMaxUs: some(20_000), Stalls: some(1), ProxyOverheadUs: some(120),
 		PromptTokens: some(1000), CachedTokens: some(10), OutputTokens: some(100), ReasoningTokens: some(20),
 		GPUUj: some(200_000_000), GPUPrefillUj: some(50_000_000), GPUDecodeUj: some(50_000_000), GPUIdleUj: some(100_000_000),
-		GPUDevices: []string{"GPU-0"}, GPUUjByDevice: []int64{200_000_000}, EnergyQuality: meter.EnergyMeasured, Details: &meter.Details{Disputed: "output"},
+		GPUDevices: []string{"GPU-0"}, GPUUjByDevice: []int64{200_000_000}, EnergyQuality: meter.EnergyMeasured, Details: &meter.Details{Disputed: "output", Unread: meter.UnreadPath},
 	}
 	m.RecordEnded(rec, span)
 	m.RecordSettled(rec)

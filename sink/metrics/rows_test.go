@@ -75,6 +75,10 @@ func randomRow(r *rand.Rand, i int) *meter.Record {
 		rec.Details = &meter.Details{Disputed: "prompt,output"}
 	case 2:
 		rec.Details = &meter.Details{RequestedModel: `"disputed":"cached"`}
+	case 3:
+		rec.Details = &meter.Details{Unread: "request_multipart,reply_cut"}
+	case 4:
+		rec.Details = &meter.Details{Unread: "reply_cut"}
 	}
 	return rec
 }

@@ -78,6 +78,7 @@ func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
 		{"endpoint", strings.TrimSpace(rec.Method + " " + rec.Path + " " + rec.Model)},
 		{"outcome", strings.TrimSpace(outcome(rec) + " " + rec.FinishReason)},
 		{"error", rec.Error},
+		{"unread", strings.Join(rec.Unread(), ", ")},
 		{"client", client(rec)},
 	} {
 		if line[1] != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,9 +18,13 @@ import (
 )
 
 type attributeCmd struct {
-	Dir  string `arg:"" help:"Folder that \"wattline serve --record\" wrote." placeholder:"DIR"`
+	Dir  string `arg:"" optional:"" help:"Folder that \"wattline serve --record\" wrote." placeholder:"DIR"`
 	Rule string `help:"Rule to divide the joules by: ${enum}." enum:"phase,time,token" default:"phase"`
 	JSON bool   `help:"Print one JSON object per request, in the order of requests.jsonl, and one for the ledger." name:"json"`
+
+	Score   string `help:"Score the ledger and simpler methods against the truth: a recording with truth.csv, or a folder of such recordings. meter/energy/RULER.md has the format." placeholder:"TRUTH"`
+	Answers string `help:"With --score: score another tool too, from a CSV of request, joules, sigma." placeholder:"FILE"`
+	Truth   bool   `help:"Print the truth that DIR has measured, as CSV." hidden:""`
 
 	Requests   string `help:"Take the requests from this file of DIR. client.jsonl has them as the client saw them." placeholder:"NAME" default:"requests.jsonl"`
 	Coalitions bool   `help:"Compare with measured Shapley shares; the recording must have every coalition of a few requests." hidden:""`
@@ -28,9 +33,18 @@ type attributeCmd struct {
 
 // Run divides the joules of a recording among its requests, with the same ledger as serve.
 func (c *attributeCmd) Run(a *app) error {
+	if c.Score != "" {
+		return printScores(a.stdout, c)
+	}
+	if c.Dir == "" {
+		return &exitError{exitUsage, errors.New("attribute: name the folder of a recording (make one with `wattline serve --record DIR`), or use --score")}
+	}
 	rec, err := attribution.ReadRecording(c.Dir, c.Requests)
 	if err != nil {
 		return err
+	}
+	if c.Truth {
+		return rec.WriteTruth(a.stdout)
 	}
 	sources := map[string]recording.Sources{"counter": recording.CounterOnly, "average": recording.AverageOnly}[c.Shape]
 	got := rec.Attribute(c.Rule, sources)

@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"testing"
 )
 
@@ -53,5 +57,59 @@ func TestAttributeEmptyFolder(t *testing.T) {
 	c := attributeCmd{Dir: t.TempDir(), Rule: "phase", Shape: "best"}
 	if err := c.Run(&app{ctx: t.Context(), stdout: &bytes.Buffer{}}); err == nil {
 		t.Fatal("an empty folder is no recording")
+	}
+}
+
+// TestScore: one command scores every recording, and the ledger is the best method on each real one.
+func TestScore(t *testing.T) {
+	score := func(c attributeCmd) (string, error) {
+		var out bytes.Buffer
+		c.Rule, c.Shape = "phase", "best"
+		err := c.Run(&app{ctx: t.Context(), stdout: &out})
+		return out.String(), err
+	}
+	text, err := score(attributeCmd{Score: "../../gpu/testdata"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rms := regexp.MustCompile(`(?m)^(\S+) +(\S+(?: \S+)*) +\d+ +([\d.]+) %`)
+	best := map[string]float64{}
+	for _, m := range rms.FindAllStringSubmatch(text, -1) {
+		v, err := strconv.ParseFloat(m[3], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m[2] == "phase" {
+			best[m[1]] = v
+		} else if v <= best[m[1]] && m[1] != "h200-foreign" {
+			t.Errorf("%s is better than phase on %s: %.1f %%, %.1f %%", m[2], m[1], v, best[m[1]])
+		}
+	}
+	if len(best) < 12 || best["all"] == 0 {
+		t.Errorf("too few recordings were scored:\n%s", text)
+	}
+
+	// Another tool's answers: the measured truth, with an error.
+	truth, err := os.ReadFile("../../gpu/testdata/h100-first/truth.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := filepath.Join(t.TempDir(), "tool.csv")
+	if err := os.WriteFile(answers, bytes.Replace(truth, []byte(",error,"), []byte(",sigma,"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err = score(attributeCmd{Score: "../../gpu/testdata/h100-first", Answers: answers})
+	if err != nil || !regexp.MustCompile(`tool.csv +28 +0.0 % +\S+ % +100.0 %`).MatchString(text) {
+		t.Error(text, err)
+	}
+	for _, c := range []attributeCmd{
+		{}, {Score: t.TempDir()}, {Score: "nowhere"}, {Score: "../../gpu/testdata/h100"}, {Score: "../../gpu/testdata", Answers: answers},
+		{Score: "../../gpu/testdata/h100-first", Answers: "attribute.go"},
+	} {
+		if text, err := score(c); err == nil {
+			t.Errorf("%+v is taken: %s", c, text)
+		} else {
+			t.Log(err)
+		}
 	}
 }

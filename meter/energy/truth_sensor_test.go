@@ -22,9 +22,10 @@ type sensors struct {
 	power              []float64 // W per ms, as the board draws it
 	cum                []float64 // J before each ms
 	facts              []fact
-	looks              []recording.Reading // what was read of the counter
-	resetAt            float64             // s at which the counter starts again, 0 never
-	stillFrom, stillTo float64             // s between which the counter does not move
+	looks              []recording.Reading // what was read of the counter, or of the average
+	samples            []recording.Sample
+	resetAt            float64 // s at which the counter starts again, 0 never
+	stillFrom, stillTo float64 // s between which the counter does not move
 }
 
 type fact struct {
@@ -73,6 +74,7 @@ func (n *sensors) ring() {
 		mw := int64((n.joules(at) - n.joules(last)) / (at - last) * gain * (1 + 0.004*n.r.NormFloat64()) * 1000)
 		ns := int64(at * 1e9)
 		last = at
+		n.samples = append(n.samples, recording.Sample{At: ns, MW: mw})
 		n.add(math.Ceil(t), func(l *energy.Ledger) { l.Power(ns, mw) })
 	}
 }
@@ -124,6 +126,7 @@ func (n *sensors) average() {
 		from := max(0, at-1+0.006*(n.r.Float64()-0.5))
 		mw := int64((n.joules(at)-n.joules(from))/(at-from)*gain*1000 + 300*n.r.NormFloat64())
 		ns := int64((t + 0.01) * 1e9)
+		n.looks = append(n.looks, recording.Reading{Before: ns, After: ns, AverageMW: mw, HasAverage: true})
 		n.add(t+0.01, func(l *energy.Ledger) { l.Power(ns, mw) })
 	}
 }

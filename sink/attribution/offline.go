@@ -1,11 +1,9 @@
 package attribution
 
 import (
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -84,21 +82,12 @@ func deviceOf(rec *gpu.Recording) *recording.Device {
 
 // readTraffic reads path, or path.gz.
 func readTraffic(path string) (*recording.Traffic, error) {
-	f, err := os.Open(path) //nolint:gosec // the user names it
-	if err == nil {
-		defer f.Close() //nolint:errcheck // only read
-		return recording.ReadRequests(f)
-	}
-	z, zerr := os.Open(path + ".gz") //nolint:gosec // likewise
-	if !errors.Is(err, fs.ErrNotExist) || zerr != nil {
+	f, err := openPlainOrGzip(path)
+	if err != nil {
 		return nil, err
 	}
-	defer z.Close() //nolint:errcheck // only read
-	var in io.Reader
-	if in, err = gzip.NewReader(z); err != nil {
-		return nil, fmt.Errorf("%s.gz: %w", path, err)
-	}
-	return recording.ReadRequests(in)
+	defer f.Close() //nolint:errcheck // only read
+	return recording.ReadRequests(f)
 }
 
 // Attributed is a recording's joules divided among its requests, in the order of its requests.
@@ -106,6 +95,7 @@ type Attributed struct {
 	Rows    []meter.Record // only their energy columns are set
 	Results []energy.Result
 	Balance energy.Balance
+	IdleMW  float64 // the idle draw as the ledger learnt it
 }
 
 // Attribute divides the joules with the ledger that serve uses. rule says which division the rows show: "phase", "time"
@@ -132,7 +122,7 @@ func (r *Recording) Attribute(rule string, sources recording.Sources) *Attribute
 		onlyRule(rec, rule)
 		a.Results[x.Request-1] = x
 	}
-	a.Balance = l.Balance()
+	a.Balance, a.IdleMW = l.Balance(), l.Baseline().BaseMW
 	return a
 }
 

@@ -1,6 +1,9 @@
 package recording
 
-import "sort"
+import (
+	"errors"
+	"sort"
+)
 
 // curve is the energy counter over time: joules at its ticks, straight lines between.
 type curve struct {
@@ -28,6 +31,37 @@ func newCurve(readings []Reading) *curve {
 		last = r
 	}
 	return c
+}
+
+// curve is the device's energy: its counter, or without one the integral of its power.
+func (d *Device) curve() (*curve, error) {
+	c := newCurve(d.Readings)
+	if len(c.at) >= 10 {
+		return c, nil
+	}
+	c = &curve{}
+	add := func(at, mw int64) {
+		n := len(c.at)
+		if n == 0 {
+			c.at, c.j = append(c.at, at), append(c.j, 0)
+			return
+		}
+		c.at, c.j = append(c.at, at), append(c.j, c.j[n-1]+float64(mw)/1e3*float64(at-c.at[n-1])/1e9)
+	}
+	for _, s := range d.Samples {
+		add(s.At, s.MW)
+	}
+	if len(c.at) == 0 {
+		for i := range d.Readings {
+			if r := &d.Readings[i]; r.HasAverage {
+				add(r.After-5e8, r.AverageMW) // the mean of the last second
+			}
+		}
+	}
+	if len(c.at) < 10 {
+		return nil, errors.New("the recording has no power readings to score against")
+	}
+	return c, nil
 }
 
 // joules is what the counter showed at a moment.

@@ -22,7 +22,8 @@ type Share struct {
 	Phase     float64 // by the ledger's own rule
 	Time      float64 // by the simple rules: their part of what the coalition drew
 	Token     float64
-	WorstRun  float64 // of all rounds, the Phase that is farthest from True
+	WorstRun  float64            // of all rounds, the Phase that is farthest from True
+	idleW     map[string]float64 // by run
 }
 
 // Off is by how much, relative to the truth, v is off.
@@ -68,6 +69,7 @@ type run struct {
 	members string
 	round   int
 	active  float64 // J above idle
+	idleW   float64
 	of      map[string]*energy.Result
 }
 
@@ -124,6 +126,7 @@ func measure(c *curve, t *Traffic, results []energy.Result, m, pre, post Mark) (
 	before := c.mean(pre.At+settled, begin)
 	after := c.mean(max(post.At, end)+settled, post.At+rest)
 	idle := (before + after) / 2
+	r.idleW = idle
 	r.active = c.joules(end+tail) - c.joules(begin) - idle*float64(end+tail-begin)/1e9
 	return r, nil
 }
@@ -163,7 +166,7 @@ func shapley(runs []run) ([]Share, error) {
 }
 
 func share(rounds map[int]map[string]*run, name, who string) (Share, error) {
-	s := Share{Coalition: name, Who: who}
+	s := Share{Coalition: name, Who: who, idleW: map[string]float64{}}
 	var truth, phase []float64
 	for k, runs := range rounds {
 		v, err := value(runs, name, who)
@@ -171,6 +174,7 @@ func share(rounds map[int]map[string]*run, name, who string) (Share, error) {
 			return s, fmt.Errorf("coalitions: round %d: %w", k, err)
 		}
 		r := runs[name]
+		s.idleW[fmt.Sprintf("%s/%d", name, k)] = r.idleW
 		truth = append(truth, v)
 		phase = append(phase, float64(r.of[who].ActiveUJ)/1e6)
 		var time, token float64

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ import (
 	"wattline/meter"
 )
 
-// switchSource is compiled into package gpu for TestAblation only.
+// switchSource is compiled into package gpu for TestSoakAblation only.
 const switchSource = `package gpu
 
 import "os"
@@ -27,29 +26,46 @@ var switchedOff = os.Getenv("GPU_OFF")
 func off(name string) bool { return name == switchedOff }
 `
 
-// TestAblation switches mechanisms of testdata/ablation.txt off, each alone, and scores the sampler. A mechanism that
-// may be missing without a figure getting worse by what the list states is to be deleted. It takes the two with the
-// largest effect; TestSoakAblation takes all. -v prints the table of results/ablation.md.
-func TestAblation(t *testing.T) { ablate(t, "edge-tracker", "lag") }
-
-// TestSoakAblation takes some minutes.
+// TestSoakAblation switches the mechanisms of testdata/ablation.txt off, each alone, and scores the sampler. A
+// mechanism that may be missing without a figure getting worse by what the list states is to be deleted. It takes some
+// minutes; -v prints the table of results/ablation.md.
 func TestSoakAblation(t *testing.T) {
 	if os.Getenv("WATTLINE_SOAK") == "" {
 		t.Skip("only in make soak")
 	}
-	ablate(t)
+	sources, names, demands := ablations(t)
+	binary := buildWith(t, sources)
+	base := scores(t, binary, "")
+	t.Logf("nothing off: %v", base)
+	for _, name := range names {
+		got := scores(t, binary, name)
+		t.Logf("%s off: %v", name, got)
+		for _, d := range demands[name] {
+			if got[d.figure]-base[d.figure] < d.by {
+				t.Errorf("without %s %s goes from %.3f to %.3f: it should get worse by %.3f", name, d.figure, base[d.figure], got[d.figure], d.by)
+			}
+		}
+	}
 }
 
-// ablate switches off the mechanisms named, or all.
-func ablate(t *testing.T, only ...string) {
-	t.Helper()
-	type worse struct {
-		figure string
-		by     float64
+// TestAblationEdits: each edit of the list finds its place in the code as it is now.
+func TestAblationEdits(t *testing.T) {
+	if _, names, _ := ablations(t); len(names) < 10 {
+		t.Errorf("only %d mechanisms are listed", len(names))
 	}
-	var names []string
-	demands := map[string][]worse{}
-	sources := map[string]string{"switch.go": switchSource}
+}
+
+// worse says by how much a figure gets worse, at least, without a mechanism.
+type worse struct {
+	figure string
+	by     float64
+}
+
+// ablations reads testdata/ablation.txt: the sources with a switch for each mechanism, and what each is worth.
+func ablations(t *testing.T) (sources map[string]string, names []string, demands map[string][]worse) {
+	t.Helper()
+	demands = map[string][]worse{}
+	sources = map[string]string{"switch.go": switchSource}
 	text, err := os.ReadFile("testdata/ablation.txt")
 	if err != nil {
 		t.Fatal(err)
@@ -91,21 +107,7 @@ func ablate(t *testing.T, only ...string) {
 		}
 		sources[file] = strings.Replace(sources[file], was, becomes, 1)
 	}
-	binary := buildWith(t, sources)
-	base := scores(t, binary, "")
-	t.Logf("nothing off: %v", base)
-	for _, name := range names {
-		if len(only) > 0 && !slices.Contains(only, name) {
-			continue
-		}
-		got := scores(t, binary, name)
-		t.Logf("%s off: %v", name, got)
-		for _, d := range demands[name] {
-			if got[d.figure]-base[d.figure] < d.by {
-				t.Errorf("without %s %s goes from %.3f to %.3f: it should get worse by %.3f", name, d.figure, base[d.figure], got[d.figure], d.by)
-			}
-		}
-	}
+	return sources, names, demands
 }
 
 // buildWith compiles this package's tests with other sources and returns the binary's path.
@@ -158,7 +160,7 @@ func scores(t *testing.T, binary, name string) map[string]float64 {
 	return got
 }
 
-// TestScores prints the figures that TestAblation compares, in percent: the mean bound and the largest error of
+// TestScores prints the figures that TestSoakAblation compares, in percent: the mean bound and the largest error of
 // the recorded H100's phases; at an H100's prices the reads that do not place their step within 40 ms, and the
 // share of a core, there and where the counter has lost its period; the largest bound of a second twelve seconds after the start.
 func TestScores(t *testing.T) {

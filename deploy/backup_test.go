@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,8 +74,9 @@ func TestLoadBalancers(t *testing.T) {
 					<-time.After(time.Millisecond)
 				}
 			}
-			wattline.server.CloseClientConnections()
-			wattline.server.Close()
+			if err := wattline.server.Config.Close(); err != nil { // at once: nothing is waited for
+				t.Fatal(err)
+			}
 			for range 5 {
 				if who := post(t, url); who != "llama-server" {
 					t.Errorf("with a wattline that is down, %s answers", who)
@@ -115,8 +118,20 @@ func newBackend(t *testing.T, name string) *backend {
 		b.died.Add(1)
 		panic(http.ErrAbortHandler) // cuts the connection
 	})
-	b.server = httptest.NewServer(mux)
-	b.addr = b.server.Listener.Addr().String()
+	// Nobody else is given the port when the backend is down: the balancer would send requests there.
+	b.addr = freeAddr(t)
+	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return errors.Join(ctl, err)
+	}}
+	ln, err := shared.Listen(t.Context(), "tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.server = httptest.NewUnstartedServer(mux)
+	_ = b.server.Listener.Close()
+	b.server.Listener = ln
+	b.server.Start()
 	t.Cleanup(b.server.Close)
 	return b
 }

@@ -99,9 +99,12 @@ func TestGuideCodeBlocks(t *testing.T) {
 	if len(blocks) < 14 {
 		t.Fatalf("only %d code blocks were found", len(blocks))
 	}
-	shorter := strings.NewReplacer("--duration 120", "--duration 1", "replay --full", "replay --requests 1 --full", "replay --json-out", "replay --requests 1 --json-out",
-		`replay --prompt-sizes "$size"`, `replay --requests 1 --prompt-sizes "$size"`, "replay --prompt-sizes 500", "replay --requests 1 --prompt-sizes 500",
-		`"trials": 2`, `"trials": 2, "requests": 1`, "replay selftest", "replay selftest --tokens 4 --first-token 100ms --gap 20ms", "sleep 1", "sleep 0.1")
+	// The commands are the guide's; their workloads are smaller, for a small model on two cores.
+	shorter := strings.NewReplacer("--duration 120", "--duration 1", "replay --full", "replay --requests 1 --prompt-sizes 50,100 --output-tokens 4,16 --full",
+		"replay --json-out", "replay --requests 1 --prompt-sizes 50,100 --output-tokens 4,16 --json-out", `--prompt-sizes "1k,10k,100k"`, `--prompt-sizes "50,100"`,
+		`replay --prompt-sizes "$size" --max-output-tokens 128`, `replay --requests 1 --prompt-sizes 50 --max-output-tokens 16`, "replay --prompt-sizes 500", "replay --requests 1 --prompt-sizes 100",
+		`"500,1k"`, `"50,100"`, `"output_tokens": [64]`, `"output_tokens": [16]`, `"trials": 2`, `"trials": 2, "requests": 1`,
+		"replay selftest", "replay selftest --tokens 4 --first-token 100ms --gap 20ms", "sleep 1", "sleep 0.1")
 	for _, b := range blocks {
 		if b.needs != "" {
 			if _, err := exec.LookPath(b.needs); err != nil {

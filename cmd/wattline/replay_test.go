@@ -173,7 +173,7 @@ func TestReplayOtherWorkloads(t *testing.T) {
 		"open loop": {"--prompt-sizes", "100", "--output-tokens", "8", "--rate", "5", "--requests", "10", "--arrival", "gamma", "--burstiness", "0.5"},
 		"warm":      {"--prompt-sizes", "300", "--output-tokens", "8", "--cache", "warm"},
 		"natural":   {"--prompt-sizes", "300", "--output-tokens", "8", "--cache", "natural", "--length", "natural"},
-		"full":      {"--full", "--prompt-sizes", "50,150,450", "--output-tokens", "4,16,32", "--requests", "1"},
+		"full":      {"--full", "--prompt-sizes", "30,60,120", "--output-tokens", "4,8,16", "--requests", "1"},
 		"stress":    {"--stress", "--duration", "3", "--prompt-sizes", "100", "--output-tokens", fmt.Sprint(llamatest.Tokens(t, srv, 150*time.Millisecond, 64))},
 	} {
 		file := filepath.Join(t.TempDir(), "results.json")

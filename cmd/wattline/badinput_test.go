@@ -57,6 +57,7 @@ func TestBadInput(t *testing.T) {
 		{"less than no body", 2, "--max-body-bytes is -1", serve("--max-body-bytes=-1")},
 		{"no time", 2, "--header-idle is 0s", serve("--header-idle", "0s")},
 		{"time that runs back", 2, "--stop-timeout is -1s", serve("--stop-timeout=-1s")},
+		{"another one", 2, "--handover-timeout is -1s", serve("--handover-timeout=-1s")},
 		{"a price that is no number", 2, "--price-per-kwh is NaN", serve("--price-per-kwh", "NaN")},
 		{"a price without end", 2, "--gco2-per-kwh is +Inf", serve("--gco2-per-kwh", "Inf")},
 		{"YAML: time without a unit", 2, `--header-idle: expected duration but got "5"`, serve("--config", file("unit.yaml", "header-idle: 5\n"))},

@@ -43,8 +43,10 @@ func (c *serveCmd) check() error {
 			return usageError("--%s is %v, but must be at least 1ms; for a very long wait write 24h", l.flag, l.value)
 		}
 	}
-	if c.StopTimeout < 0 {
-		return usageError("--stop-timeout is %v, but must not be negative", c.StopTimeout)
+	for flag, d := range map[string]time.Duration{"stop-timeout": c.StopTimeout, "handover-timeout": c.HandoverTimeout} {
+		if d < 0 {
+			return usageError("--%s is %v, but must not be negative", flag, d)
+		}
 	}
 	if err := c.checkRetention(); err != nil {
 		return err

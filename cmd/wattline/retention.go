@@ -101,5 +101,6 @@ func (k *retention) stop() error {
 	if k.client == nil {
 		return nil
 	}
+	defer func() { k.client = nil }()
 	return k.client.Close()
 }

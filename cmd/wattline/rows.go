@@ -37,8 +37,7 @@ func (c *serveCmd) prices() *prices {
 	return &prices{scaledInt(c.PricePerKWh, 1e6), scaledInt(c.GCO2PerKWh, 1e3)}
 }
 
-// openRows opens the store. During an upgrade rows wait in the queue until the old process has closed the store. If
-// the disk of an existing store is full or read-only, openRows logs it, and rows wait in the queue until the disk can
+// openRows opens the store. During an upgrade rows wait in the queue until the old process yields the store. If the disk of an existing store is full or read-only, openRows logs it, and rows wait in the queue until the disk can
 // be written. Any other failure to open the store is an error.
 func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r *rowSink, err error) {
 	r = &rowSink{instance: c.Instance}
@@ -49,13 +48,13 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	}
 	r.prices.Store(c.prices())
 	path := a.storePath(c.Store)
-	r.store = store.OpenLazy(store.Config{Path: path, SetAside: true, Log: a.log})
-	if !predecessor {
-		if _, err = r.store.Open(a.ctx); err != nil && !mayRecover(path, err) {
-			return nil, err
-		} else if err != nil {
-			a.log.Error("rows cannot be stored; requests are served, and the newest rows wait until the store can be written", "error", err)
-		}
+	r.store = store.OpenLazy(store.Config{Path: path, SetAside: true, Successor: predecessor, Log: a.log})
+	_, err = r.store.Open(a.ctx)
+	switch kept := predecessor && errors.Is(err, store.ErrInUse); {
+	case err != nil && !kept && !mayRecover(path, err):
+		return nil, err
+	case err != nil && !kept:
+		a.log.Error("rows cannot be stored; requests are served, and the newest rows wait until the store can be written", "error", err)
 	}
 	if r.reader, err = store.OpenReader(a.ctx, path); err != nil {
 		return nil, errors.Join(err, r.store.Close())
@@ -133,6 +132,11 @@ func (r *rowSink) offerGaps(rec *meter.Record) {
 	}
 	r.queue.OfferGaps(&sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, GapsUs: rec.GapsUs})
 	rec.GapsUs = nil
+}
+
+// yield lets a successor keep the store. Rows that come later are still written.
+func (r *rowSink) yield() error {
+	return errors.Join(r.retention.stop(), r.store.Yield())
 }
 
 // close writes the waiting rows and closes the store.

@@ -41,8 +41,9 @@ type serveCmd struct {
 	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e per kWh, stored in each row. Default: none."`
 	Currency       string            `help:"Currency of the price, for display." default:"EUR"`
 
-	Pprof       bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
-	StopTimeout time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
+	Pprof           bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
+	StopTimeout     time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
+	HandoverTimeout time.Duration `help:"How long they may continue in the old process after an upgrade (SIGUSR2). 0: until they end." default:"0s"`
 	energyFlags
 	retentionFlags
 	telemetryFlags
@@ -94,6 +95,7 @@ type service struct {
 
 	listeners *handover.Listeners
 	cert      atomic.Pointer[tls.Certificate] // nil without TLS; SIGHUP replaces it
+	successor int                             // the process that serves instead of this one; 0: none
 }
 
 // servedRoute is a route with its listener, proxy and clients.
@@ -277,25 +279,19 @@ func (s *service) run(a *app) error {
 // settleTime is how long a stop waits until the energy of the last requests is final.
 const settleTime = 5 * time.Second
 
-// stop lets requests in flight finish, until StopTimeout or a second signal, and then writes every row.
+// stop lets requests in flight finish, and then writes every row. After a handover, the successor keeps the store and
+// answers the admin listener meanwhile.
 func (s *service) stop(a *app) error {
-	n := 0
-	for _, r := range s.routes {
-		n += r.proxy.Live()
-	}
-	if n > 0 {
-		fmt.Fprintf(a.stderr, "wattline: stopping; %d requests in flight may continue for %v (signal again to abort them)\n", n, s.cmd.StopTimeout)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), s.cmd.StopTimeout)
-	defer cancel()
-	ctx, stopSignals := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stopSignals()
-	done := make(chan error, len(s.routes))
+	ctx, abort := context.WithCancel(context.WithoutCancel(a.ctx))
+	defer abort()
+	go s.limitDrain(ctx, a, abort) // ends with ctx
+	done := make(chan error, len(s.routes)+1)
 	for _, r := range s.routes {
 		go func() { done <- r.proxy.Shutdown(ctx) }() // bounded by ctx
 	}
+	go func() { done <- s.yield(ctx) }()
 	var err error
-	for range s.routes {
+	for range cap(done) {
 		if e := <-done; e != nil && !errors.Is(e, context.DeadlineExceeded) && !errors.Is(e, context.Canceled) {
 			err = errors.Join(err, e)
 		}
@@ -305,7 +301,7 @@ func (s *service) stop(a *app) error {
 	settling, cancelSettling := context.WithTimeout(last, settleTime)
 	defer cancelSettling()
 	err = errors.Join(err, s.energy.stop(settling))
-	if s.admin != nil {
+	if s.admin != nil && s.successor == 0 {
 		err = errors.Join(err, s.admin.Shutdown(last))
 	}
 	return errors.Join(err, s.rows.close(last))
@@ -331,6 +327,14 @@ func (s *service) release() {
 		defer cancel()
 		_ = s.rows.close(ctx)
 	}
+}
+
+// live is the number of requests in flight.
+func (s *service) live() (n int) {
+	for _, r := range s.routes {
+		n += r.proxy.Live()
+	}
+	return n
 }
 
 func (s *service) inflight() []any {

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 )
@@ -32,12 +35,62 @@ func (s *service) handleSignals(a *app, failed <-chan error, signals <-chan os.S
 			pid, err := s.listeners.Successor(ctx)
 			cancel()
 			if err == nil {
-				a.log.Info("the new process serves; this one finishes its requests", "pid", pid)
+				s.successor = pid
+				a.log.Info("the new process serves; this one finishes its requests", "pid", pid, "requests", s.live())
 				return nil
 			}
 			a.log.Error("the upgrade failed; this process keeps serving", "error", err)
 		}
 	}
+}
+
+// drainReport is how often an old process says that it still serves requests.
+const drainReport = time.Minute
+
+// limitDrain calls abort when requests in flight have taken too long: HandoverTimeout after a handover, StopTimeout after
+// SIGTERM, or at a further signal. It returns when ctx ends.
+func (s *service) limitDrain(ctx context.Context, a *app, abort func()) {
+	defer abort()
+	if s.successor != 0 {
+		var due <-chan time.Time
+		if s.cmd.HandoverTimeout > 0 {
+			due = time.After(s.cmd.HandoverTimeout)
+		}
+		report := time.NewTicker(drainReport)
+		defer report.Stop()
+		for a.ctx.Err() == nil {
+			select {
+			case <-a.ctx.Done():
+			case <-report.C:
+				a.log.Info("this old process still serves requests that began before the upgrade", "requests", s.live(), "new_pid", s.successor)
+			case <-due:
+				a.log.Warn("--handover-timeout has passed: requests that began before the upgrade are aborted", "requests", s.live())
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+	if n := s.live(); n > 0 {
+		fmt.Fprintf(a.stderr, "wattline: stopping; %d requests in flight may continue for %v (signal again to abort them)\n", n, s.cmd.StopTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cmd.StopTimeout)
+	defer cancel()
+	ctx, stopSignals := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stopSignals()
+	<-ctx.Done()
+}
+
+// yield leaves the admin listener and the store to the successor, if there is one.
+func (s *service) yield(ctx context.Context) error {
+	if s.successor == 0 {
+		return nil
+	}
+	err := s.rows.yield()
+	if s.admin != nil {
+		err = errors.Join(err, s.admin.Shutdown(ctx))
+	}
+	return err
 }
 
 // reload reads the settings again and applies those that can change while requests are in flight: certificates, prices

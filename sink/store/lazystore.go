@@ -3,17 +3,21 @@ package store
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"wattline/sink"
 )
 
-// LazyStore is a store that may still be written by another process, which is finishing its last requests after a handover.
-// The first Write waits until the file is free; meanwhile rows wait in the queue.
+// LazyStore is a store that may still be kept by another process, which is about to hand it over. The first Write waits
+// until the file is free; meanwhile rows wait in the queue.
 type LazyStore struct {
 	cfg    Config
 	opened chan *Store // holds the store once it is open; cap 1
 	ready  chan struct{}
+
+	mu      sync.Mutex // guards yielded, and is held while the file is opened
+	yielded bool
 }
 
 var _ sink.Store = (*LazyStore)(nil)
@@ -43,19 +47,39 @@ func (l *LazyStore) Store() *Store {
 // Path is the store's file.
 func (l *LazyStore) Path() string { return l.cfg.Path }
 
-// Open opens the store if its file is free (else ErrInUse). Open, Await and Write must be called by one
-// goroutine at a time.
+// Open opens the store if its file is free (else ErrInUse).
 func (l *LazyStore) Open(ctx context.Context) (*Store, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if s := l.Store(); s != nil {
 		return s, nil
 	}
 	s, err := Open(ctx, l.cfg)
+	if l.yielded && (errors.Is(err, ErrInUse) || errors.Is(err, ErrNewer)) {
+		s, err = openBeside(ctx, l.cfg)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if l.yielded {
+		if err := s.Yield(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
 	l.opened <- s
 	close(l.ready)
 	return s, nil
+}
+
+// Yield lets a successor keep the store; see Store.Yield. A store that is not open yet is opened beside its keeper.
+func (l *LazyStore) Yield() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.yielded = true
+	if s := l.Store(); s != nil {
+		return s.Yield()
+	}
+	return nil
 }
 
 // Await opens the store, waiting for its file until ctx ends.

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock makes this process the store's only writer. It locks a file beside the store, never the store
+// lock makes this process the store's keeper. It locks a file beside the store, never the store
 // itself: closing any descriptor of the database would drop SQLite's own locks. The lock ends with the
-// process. The file stays; it holds the writer's pid, for the error message of a second writer.
+// process. The file stays; it holds the keeper's pid, for the error message of a second one.
 func lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the user names it
 	if err != nil {

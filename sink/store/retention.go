@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -49,8 +50,8 @@ const (
 	retentionInterval = time.Minute
 )
 
-// RunRetention applies a retention once a minute until ctx ends. It logs lost rows, and, at most once an hour, failures and
-// that the file was moved or deleted.
+// RunRetention applies a retention, and closes rows of processes that were killed, once a minute until ctx ends. It logs
+// lost rows, and, at most once an hour, failures and that the file was moved or deleted.
 func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
@@ -61,6 +62,7 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 			goneAt = time.Now()
 		}
 		done, err := s.EnforceRetention(ctx, time.Now(), r)
+		err = errors.Join(err, s.closeAbandoned(ctx))
 		if done.Lost > 0 {
 			s.log.Warn("the store reached its size limit: the oldest rows were dropped before they were shipped",
 				"rows", done.Lost, "path", s.path, "limit_bytes", r.WithDefaults().MaxBytes)

@@ -12,8 +12,14 @@ import (
 // migrations lists the steps from version i to version i+1. Each runs in one transaction that also sets user_version. A
 // released step is never edited. A new column needs no step: addColumns adds it.
 func migrations() []string {
-	return []string{schema1, schema2, schema3, schema4}
+	return []string{schema1, schema2, schema3, schema4, schema5}
 }
+
+// manyWriters is the version from which on ship_seq is read in each transaction, so that several processes may write.
+const manyWriters = 5
+
+// Nothing changes but the version: an older wattline, which takes itself for the only writer, must not open the file.
+const schema5 = ""
 
 // A row without a ship_seq may still change. The unique index on ship_seq also serves to find such rows and the rows to ship.
 const schema1 = `
@@ -107,6 +113,19 @@ CREATE TABLE itl_gaps (
 CREATE INDEX itl_gaps_started_at ON itl_gaps (started_at);
 INSERT INTO counters VALUES ('shipped_itl_gaps', 0), ('lost_itl_gaps', 0);
 `
+
+// fileVersion returns a file's version; 0 where it cannot be read.
+func fileVersion(ctx context.Context, path string) (version int) {
+	db, err := openPool(path, readable, readOnly)
+	if err != nil {
+		return 0
+	}
+	defer db.Close() //nolint:errcheck // only read
+	if db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version) != nil {
+		return 0
+	}
+	return version
+}
 
 // schemaVersion is the version this code writes.
 func schemaVersion() int { return len(migrations()) }

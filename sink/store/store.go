@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,24 +24,27 @@ type Config struct {
 	// SetAside moves a damaged file out of the way (PATH.damaged-TIME) and starts a new one instead of
 	// failing, so that a broken disk block does not keep the proxy from starting.
 	SetAside bool
-	Log      *slog.Logger // default slog.Default()
+	// Successor leaves rows that are pending to the process that handed over, which still settles them.
+	Successor bool
+	Log       *slog.Logger // default slog.Default()
 }
 
-// Store is a store's one writer. Its methods are safe for concurrent use; each waits for the one before.
+// Store writes a store. One process at a time keeps it: it alone ships and deletes rows. One that has handed over (Yield)
+// still writes its last rows beside it. Its methods are safe for concurrent use; each waits for the one before.
 type Store struct {
 	path  string
 	log   *slog.Logger
-	lock  *os.File
 	file  os.FileInfo // of path, when it was opened
 	db    *sql.DB
 	reads *sql.DB // for reads that must not block Write
 
 	fixing sync.Mutex // held while the rows of a batch are chosen or deleted; taken before mu
 
-	mu      sync.Mutex // guards what follows: one transaction at a time
-	conn    *sql.Conn
-	write   *writer
-	shipSeq int64 // the last committed one
+	mu       sync.Mutex // guards what follows: one transaction at a time
+	lock     *os.File   // nil after Yield
+	conn     *sql.Conn
+	write    *writer
+	seenUpTo int64 // the highest rowid of requests at the last closeAbandoned
 }
 
 var _ sink.Store = (*Store)(nil)
@@ -50,7 +54,7 @@ const walLimit = 16 << 20
 
 // Open opens or creates the store at cfg.Path for writing: folders that are missing get mode 0700, the
 // file 0600. It brings an older schema up to date and finishes rows left pending by a crash: they become partial. At most one
-// process can have a store open for writing (ErrInUse).
+// process keeps a store (ErrInUse).
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -73,16 +77,51 @@ func open(ctx context.Context, cfg Config, steps []string) (*Store, error) {
 	}
 	held, err := lock(cfg.Path)
 	if err != nil {
+		if version := fileVersion(ctx, cfg.Path); version > len(steps) {
+			return nil, newer(cfg.Path, version)
+		}
 		return nil, err
 	}
-	s := &Store{path: cfg.Path, log: cfg.Log, lock: held}
-	if err := s.connect(ctx, steps); err != nil {
-		return nil, errors.Join(explain("open", cfg.Path, err), s.release())
+	return connected(ctx, cfg, held, func(s *Store) error {
+		if err := migrate(ctx, s.conn, s.path, steps); err != nil || cfg.Successor {
+			return err
+		}
+		return s.closePending(ctx, math.MaxInt64)
+	})
+}
+
+// openBeside opens a store that another process keeps, to write the last rows of this one. It takes the file as it is: a
+// newer wattline may have added columns. Of before version manyWriters it is in use.
+func openBeside(ctx context.Context, cfg Config) (*Store, error) {
+	if fileVersion(ctx, cfg.Path) < manyWriters {
+		return nil, &Error{Kind: ErrInUse, Path: cfg.Path, text: cfg.Path + " is being written by an older wattline"}
 	}
-	if s.file, err = os.Stat(cfg.Path); err != nil {
+	return connected(ctx, cfg, nil, func(*Store) error { return nil })
+}
+
+// connected returns a Store whose connections are open; prepare is called on the first.
+func connected(ctx context.Context, cfg Config, held *os.File, prepare func(*Store) error) (*Store, error) {
+	s := &Store{path: cfg.Path, log: cfg.Log, lock: held}
+	err := s.connect(ctx, prepare)
+	if err == nil {
+		s.file, err = os.Stat(cfg.Path)
+	}
+	if err != nil {
 		return nil, errors.Join(explain("open", cfg.Path, err), s.release())
 	}
 	return s, nil
+}
+
+// Yield lets another process keep the store. This one may still Write, and must do nothing else but Close.
+func (s *Store) Yield() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
+		return nil
+	}
+	err := s.lock.Close()
+	s.lock = nil
+	return explain("give up", s.path, err)
 }
 
 // gone reports whether the file was moved or deleted. SQLite continues to write to a deleted file.
@@ -107,8 +146,8 @@ func prepareFile(path string) error {
 	return explain("open", path, f.Close())
 }
 
-// connect opens the connections, migrates the schema and finishes rows left pending by a crash.
-func (s *Store) connect(ctx context.Context, steps []string) (err error) {
+// connect opens the connections and calls prepare on the first.
+func (s *Store) connect(ctx context.Context, prepare func(*Store) error) (err error) {
 	// auto_vacuum has an effect only before the first table is made; the pragmas run in this order.
 	s.db, err = openPool(s.path, readWrite, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
 		"synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
@@ -118,13 +157,7 @@ func (s *Store) connect(ctx context.Context, steps []string) (err error) {
 	if s.conn, err = s.db.Conn(ctx); err != nil {
 		return err
 	}
-	if err = migrate(ctx, s.conn, s.path, steps); err != nil {
-		return err
-	}
-	if err = s.conn.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = 'ship_seq'").Scan(&s.shipSeq); err != nil {
-		return err
-	}
-	if err = s.closePending(ctx); err != nil {
+	if err = prepare(s); err != nil {
 		return err
 	}
 	if s.reads, err = openPool(s.path, readable, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
@@ -165,7 +198,9 @@ func (s *Store) release() error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
-	errs = append(errs, s.lock.Close())
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
 	return errors.Join(errs...)
 }
 

@@ -15,7 +15,8 @@ type writer struct {
 	args arguments
 
 	requests, power, ledger, configs, gaps *statement // INSERTs
-	settle, shipSeq                        *statement // UPDATEs
+	settle, setShipSeq                     *statement // UPDATEs
+	shipSeq                                *statement // SELECT
 
 	tables        *tables
 	energyColumns []sink.Column[meter.Record]
@@ -34,7 +35,8 @@ func newWriter(conn *writeConn) (*writer, error) {
 		{&w.configs, w.tables.configs.insert(ignore)},
 		{&w.gaps, w.tables.gaps.insert(ignore)},
 		{&w.settle, settleStatement()},
-		{&w.shipSeq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
+		{&w.shipSeq, "SELECT value FROM counters WHERE name = 'ship_seq'"},
+		{&w.setShipSeq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
 	} {
 		var err error
 		if *s.to, err = conn.prepare(s.sql); err != nil {
@@ -59,18 +61,18 @@ func settleStatement() string {
 func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seq := s.shipSeq
-	err := s.write.conn.transact(func() error { return s.write.writeAll(ctx, rows, &seq) })
-	if err != nil {
-		return explain("write to", s.path, err)
-	}
-	s.shipSeq = seq
-	return nil
+	return explain("write to", s.path, s.write.conn.transact(func() error { return s.write.writeAll(ctx, rows) }))
 }
 
-// writeAll writes rows and counts seq up by one for each row that is final.
-func (w *writer) writeAll(ctx context.Context, rows *sink.Rows, seq *int64) error {
-	before := *seq
+// writeAll writes rows and counts ship_seq up by one for each row that is final. It reads the counter each time, because a
+// process that has handed over still writes its last rows.
+func (w *writer) writeAll(ctx context.Context, rows *sink.Rows) error {
+	before, err := w.shipSeq.number()
+	if err != nil {
+		return err
+	}
+	now := before
+	seq := &now
 	isFinal := func(r *meter.Record) bool { return r.EnergyQuality != meter.EnergyPending }
 	for _, err := range []error{
 		insertAll(ctx, w, w.requests, w.tables.requests, rows.Requests, seq, isFinal),
@@ -89,7 +91,7 @@ func (w *writer) writeAll(ctx context.Context, rows *sink.Rows, seq *int64) erro
 	}
 	w.args.reset()
 	w.args.add(*seq)
-	_, err := w.shipSeq.run(w.args)
+	_, err = w.setShipSeq.run(w.args)
 	return err
 }
 
@@ -155,23 +157,32 @@ func affected(res sql.Result, err error) (int64, error) {
 	return res.RowsAffected()
 }
 
-// closePending makes rows left pending by a crash final, with quality partial: their samples are lost.
-func (s *Store) closePending(ctx context.Context) error {
+// closePending makes pending rows final, with quality partial: the process that would have settled them has ended, and
+// their samples are lost. It leaves rows above upTo, a rowid, alone.
+func (s *Store) closePending(ctx context.Context, upTo int64) error {
 	return transact(ctx, s.conn, func() error {
-		res, err := s.conn.ExecContext(ctx, `
-			UPDATE requests SET ship_seq = ? + nth, energy_quality = CASE energy_quality WHEN 'pending' THEN 'partial' ELSE energy_quality END
-			FROM (SELECT rowid AS open, row_number() OVER (ORDER BY rowid) AS nth FROM requests WHERE ship_seq IS NULL)
-			WHERE requests.rowid = open`, s.shipSeq)
-		if err != nil {
-			return err
-		}
-		n, err := res.RowsAffected()
+		n, err := affected(s.conn.ExecContext(ctx, `
+			UPDATE requests SET ship_seq = nth + (SELECT value FROM counters WHERE name = 'ship_seq'),
+				energy_quality = CASE energy_quality WHEN 'pending' THEN 'partial' ELSE energy_quality END
+			FROM (SELECT rowid AS open, row_number() OVER (ORDER BY rowid) AS nth FROM requests WHERE ship_seq IS NULL AND rowid <= ?)
+			WHERE requests.rowid = open`, upTo))
 		if err != nil || n == 0 {
 			return err
 		}
-		s.shipSeq += n
-		s.log.Info("rows whose energy was not settled before the last stop are now partial", "rows", n)
-		_, err = s.conn.ExecContext(ctx, "UPDATE counters SET value = ? WHERE name = 'ship_seq'", s.shipSeq)
+		s.log.Info("rows whose energy was not settled before their process ended are now partial", "rows", n)
+		_, err = s.conn.ExecContext(ctx, "UPDATE counters SET value = value + ? WHERE name = 'ship_seq'", n)
 		return err
 	})
+}
+
+// closeAbandoned closes the rows that were pending at its last call already. Call it at intervals that are longer than
+// any process waits for a row's energy: a predecessor settles its rows itself, unless it is killed.
+func (s *Store) closeAbandoned(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.closePending(ctx, s.seenUpTo)
+	if err == nil {
+		err = s.conn.QueryRowContext(ctx, "SELECT coalesce(max(rowid), 0) FROM requests").Scan(&s.seenUpTo)
+	}
+	return explain("close rows in", s.path, err)
 }

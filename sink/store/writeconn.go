@@ -18,8 +18,9 @@ type writeConn struct {
 
 // statement is a prepared statement of a writeConn.
 type statement struct {
-	stmt driver.Stmt
-	exec driver.StmtExecContext // the same statement
+	stmt  driver.Stmt
+	exec  driver.StmtExecContext // the same statement
+	query driver.StmtQueryContext
 }
 
 // openWriteConn opens an existing database for writing and runs the pragmas.
@@ -48,11 +49,12 @@ func (w *writeConn) prepare(sql string) (*statement, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w in %s", err, strings.TrimSpace(sql))
 	}
-	exec, ok := stmt.(driver.StmtExecContext)
-	if !ok {
+	exec, execs := stmt.(driver.StmtExecContext)
+	query, queries := stmt.(driver.StmtQueryContext)
+	if !execs || !queries {
 		return nil, errors.Join(errors.New("store: this SQLite driver cannot run a statement with a context"), stmt.Close())
 	}
-	s := &statement{stmt, exec}
+	s := &statement{stmt, exec, query}
 	w.statements = append(w.statements, s)
 	return s, nil
 }
@@ -65,6 +67,24 @@ func (s *statement) run(args arguments) (changed int64, err error) {
 		return 0, err
 	}
 	return res.RowsAffected()
+}
+
+// number runs a query without parameters for one integer.
+func (s *statement) number() (n int64, err error) {
+	rows, err := s.query.QueryContext(context.Background(), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	value := make([]driver.Value, 1)
+	if err := rows.Next(value); err != nil {
+		return 0, err
+	}
+	n, ok := value[0].(int64)
+	if !ok {
+		return 0, fmt.Errorf("store: %v (%T) is not an integer", value[0], value[0])
+	}
+	return n, nil
 }
 
 // transact runs f between BEGIN IMMEDIATE and COMMIT, or ROLLBACK when f or the commit fails or panics.

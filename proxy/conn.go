@@ -42,7 +42,7 @@ type clientConn struct {
 	lastByteAt int64      // R: arrival of the last byte of the request so far
 
 	idleMu sync.Mutex // guards idle
-	idle   bool       // no byte of a next request has arrived
+	idle   bool       // waits for a request that no byte has come of, since before the stop
 
 	readTimeout     time.Duration // of the read deadline; 0: none was set
 	readDeadlineAt  int64         // when the read deadline was last moved
@@ -201,15 +201,23 @@ func (c *clientConn) makeRoom(limit int) {
 	}
 }
 
-// awaitRequest receives the first bytes of a request. closeIdle ends it early.
+// awaitRequest receives the first bytes of a request. closeIdle ends it early. When the time is over it looks once more: a
+// request may have arrived just now.
 func (c *clientConn) awaitRequest(limit int) error {
 	idle := c.srv.cfg.KeepAliveIdle
-	if c.srv.stop.Load() {
+	stopping := c.srv.stop.Load()
+	if stopping {
 		idle = drainTime
 	}
-	c.setIdle(true)
-	defer c.setIdle(false)
-	return c.receive(idle, limit)
+	c.setIdle(!stopping)
+	err := c.receive(idle, limit)
+	c.setIdle(false)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if open, known := c.raw.Idle(); known && !open {
+			return c.receive(c.srv.cfg.HeaderIdle, limit)
+		}
+	}
+	return err
 }
 
 func (c *clientConn) setIdle(idle bool) {

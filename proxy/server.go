@@ -161,8 +161,10 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Store(true)
 	s.drainConns(ctx)
-	s.closeIdleConns()
-	err := s.http.ShutdownWithContext(ctx)
+	err := s.awaitConns(ctx)
+	if err == nil {
+		err = s.http.ShutdownWithContext(ctx) // a stream that goes on without its client
+	}
 	if err != nil {
 		s.mu.Lock()
 		for _, x := range s.live {
@@ -197,13 +199,22 @@ func (s *Server) drainConns(ctx context.Context) {
 	_ = awaitZero(ctx, &s.conns)
 }
 
-// closeIdleConns closes the connections on which no request has begun. fasthttp does that too, but waits five
-// seconds for new ones.
-func (s *Server) closeIdleConns() {
-	s.clientsMu.Lock()
-	defer s.clientsMu.Unlock()
-	for c := range s.clients {
-		c.closeIdle()
+// awaitConns waits until every connection has ended, and ends those on which no request has begun. fasthttp would do that
+// too, but it takes a connection for idle until a head is complete, and then drops the request.
+func (s *Server) awaitConns(ctx context.Context) error {
+	const pause = 100 * time.Millisecond
+	for {
+		s.clientsMu.Lock()
+		for c := range s.clients {
+			c.closeIdle()
+		}
+		s.clientsMu.Unlock()
+		step, cancel := context.WithTimeout(ctx, pause)
+		err := awaitZero(step, &s.conns)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
 }
 

@@ -118,7 +118,7 @@ func newBackend(t *testing.T, name string) *backend {
 		b.died.Add(1)
 		panic(http.ErrAbortHandler) // cuts the connection
 	})
-	// Nobody else is given the port when the backend is down: the balancer would send requests there.
+	// The port stays reserved when the backend is down, so that no other program's server gets the requests.
 	b.addr = freeAddr(t)
 	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
@@ -210,8 +210,8 @@ func run(t *testing.T, program string, args ...string) {
 	})
 }
 
-// freeAddr is an address of loopback that nobody else is given while the test runs: a socket that does not listen is
-// bound to it, and lets in who asks for that port with SO_REUSEADDR or SO_REUSEPORT, as balancers do.
+// freeAddr is a loopback address reserved while the test runs: a socket that does not listen is
+// bound to it, and a program that sets SO_REUSEADDR or SO_REUSEPORT, as balancers do, may bind it too.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
@@ -221,7 +221,7 @@ func freeAddr(t *testing.T) string {
 	unix.CloseOnExec(fd)
 	t.Cleanup(func() { _ = unix.Close(fd) })
 	err = errors.Join(
-		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), // before the options: nobody shares it by chance
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), // before the options, so that no other program shares it
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 	if err != nil {

@@ -213,7 +213,7 @@ func (d *Dataset) Fit(context, output int) int {
 	return len(d.Lines)
 }
 
-// CompileDataset lays out a completed Spec that sends a dataset whose prompts have been counted. Records that do not
+// CompileDataset lays out a completed Spec that sends a dataset with counted prompts. Records that do not
 // fit the server's context (0: unknown) are in Plan.Dropped; if none fits, that is an error. The plan has one cell,
 // with the means of the records' sizes.
 func CompileDataset(s Spec, d *Dataset, context int) (*Plan, error) {
@@ -254,7 +254,7 @@ func (d *Dataset) Shift(n int) {
 	}
 }
 
-// Nearest is the index of the record whose prompt is nearest to a size.
+// Nearest is the index of the record with the prompt nearest to a size.
 func (d *Dataset) Nearest(promptTokens int) int {
 	best := 0
 	for i := range d.Lines {

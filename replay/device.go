@@ -80,7 +80,7 @@ type Device struct {
 	Throttle    []string `json:"throttle"`
 }
 
-// during are the samples whose middle lies within a cell's span.
+// during returns the samples with their middle in a cell's span.
 func (r *Run) during() []Sample {
 	var out []Sample
 	for _, s := range r.Power.Samples {
@@ -164,7 +164,7 @@ func throttled(in []Sample) (seconds Num, reasons []string) {
 	return sum(us), reasons
 }
 
-// idleBefore is what all devices drew together in the quietest second outside the cells: in the seconds
+// idleBefore is the draw of all devices together in the quietest second outside the cells: in the seconds
 // before the run (its first throw-away requests come later), or between cells.
 func (r *Run) idleBefore() Num {
 	devices := map[string]bool{}
@@ -190,7 +190,7 @@ func (r *Run) idleBefore() Num {
 	return quietest
 }
 
-// gross is what all devices drew while cells ran, by the samples (whose energy is the counter's), each
+// gross is the energy of all devices while cells ran, from the samples (scaled to the counter), each
 // weighted by how much of it lies within; and their source.
 func (r *Run) gross() (wh Num, source string) {
 	joules, covered, wanted := 0.0, 0.0, 0.0

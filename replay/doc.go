@@ -1,7 +1,7 @@
 // Package replay defines benchmark workloads for a llama-server, usually reached through wattline, and computes the
 // results of a run.
 //
-// A [Spec] is what a user asks for: tasks and sizes, or a [Dataset], and the load. [Compile] or [CompileDataset] turns
+// A [Spec] holds the user's wishes: tasks and sizes, or a [Dataset], and the load. [Compile] or [CompileDataset] turns
 // it into a [Plan] with a hash: the same plan sends the same prompts in the same order. Running a plan yields one
 // [Exchange] a request, as the client measured it, with wattline's row of the same request where wattline is in
 // between. A [Run] holds all of them; [Run.Results] computes the figures in the shape of the benchmarking guide, and

@@ -113,7 +113,7 @@ func span(v []float64) float64 {
 //nolint:gochecknoglobals // a constant list
 var figures = []string{"added ttft", "itl", "lag"}
 
-// latencies are what one sender measured in a round, in milliseconds.
+// latencies holds one sender's measurements in a round, in milliseconds.
 type latencies struct {
 	added []float64 // of each request: start to arrival at the upstream, plus first token written to seen
 	gaps  []float64
@@ -206,7 +206,7 @@ func compare(t *testing.T, run *replay.Run, srv *stub.Server) (l latencies) {
 	return l
 }
 
-// requestID is the X-Request-Id of a client whose RunID is f.
+// requestID is the X-Request-Id of a client with RunID f.
 func requestID(k replay.Key) string { return fmt.Sprintf("f-m-%d-%d-%d", k.Trial, k.Cell, k.Index) }
 
 // plainSender is the control: net/http without anything of ours between the socket and the clock.

@@ -15,7 +15,7 @@ func HeldUs(r *meter.Record) Num {
 	return Some(float64(r.DurationUs.V - (r.TTFTUs.V - r.UpstreamTTFTUs.V) - r.QueueUs.V))
 }
 
-// GPUJoules is what the request was charged: active and idle share.
+// GPUJoules is the request's energy: active and idle share.
 func GPUJoules(r *meter.Record) Num { return num(r.GPUUj).Times(1e-6) }
 
 // TokensPerJoule is output tokens ÷ GPU joules (= tokens/s/W).
@@ -45,7 +45,7 @@ func (e *Exchange) PrefillTPS(concurrency int) Num {
 		if e.InLine.MeanConcurrency.V > 1000 {
 			return Num{}
 		}
-	} else if concurrency != 1 { // nobody saw; a closed loop of one is alone by construction
+	} else if concurrency != 1 { // unknown; a closed loop of one is alone by construction
 		return Num{}
 	}
 	return Ratio(num(e.PromptN), e.PromptMs.Times(1e-3))

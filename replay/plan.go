@@ -28,7 +28,7 @@ type SkippedCell struct {
 	Reason string `json:"reason"`
 }
 
-// Plan is what will be sent, in which order. Cells are those that fit the server; Order has, for each
+// Plan lists what will be sent, in which order. Cells are those that fit the server; Order has, for each
 // trial, the indexes of the cells in the order in which they run.
 type Plan struct {
 	Spec    Spec          `json:"spec"`
@@ -37,12 +37,12 @@ type Plan struct {
 	Cells   []Cell        `json:"cells"`
 	Order   [][]int       `json:"order"`
 	Dropped []SkippedCell `json:"dropped,omitempty"`
-	// Hash names the workload: SHA-256 over Spec, Corpus, Cells and Order. For a dataset, whose sizes depend on the
-	// server's tokenizer, the lines that were left out stand for the sizes.
+	// Hash names the workload: SHA-256 over Spec, Corpus, Cells and Order. For a dataset (its sizes depend on the
+	// server's tokenizer) the lines that were left out stand for the sizes.
 	Hash string `json:"hash"`
 }
 
-// Compile lays out a completed Spec for a server whose slots hold context tokens (0: unknown). corpus is
+// Compile lays out a completed Spec for a server with context tokens a slot (0: unknown). corpus is
 // the hash of the texts that prompts are made of. Cells that do not fit are in Plan.Dropped; if none
 // fits, that is an error.
 func Compile(s Spec, corpus string, context int) (*Plan, error) {
@@ -116,7 +116,7 @@ type Key struct {
 	Index int `json:"index"`
 }
 
-// PromptSeed is what a request's text is drawn from. In warm runs all requests of a cell have one text.
+// PromptSeed seeds a request's text. In warm runs all requests of a cell have one text.
 func (p *Plan) PromptSeed(k Key) uint64 {
 	if p.Spec.Cache == Warm {
 		k.Trial, k.Index = 0, 0
@@ -124,7 +124,7 @@ func (p *Plan) PromptSeed(k Key) uint64 {
 	return p.seed("prompt", k.Trial, k.Cell, k.Index)
 }
 
-// WarmupSeed is what the text of a throw-away request is drawn from.
+// WarmupSeed seeds the text of a throw-away request.
 func (p *Plan) WarmupSeed(i int) uint64 { return p.seed("warm-up", i) }
 
 func (p *Plan) seed(purpose string, numbers ...int) uint64 {

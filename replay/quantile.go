@@ -86,7 +86,7 @@ func ClusteredQuantileOf(clusters [][]float64, p float64) Quantile {
 	return q
 }
 
-// QuantileMinN is the smallest number of values whose extremes enclose the p-quantile with at most 2.5 %
+// QuantileMinN is the smallest number of values with extremes that enclose the p-quantile with at most 2.5 %
 // left on either side.
 func QuantileMinN(p float64) int {
 	return int(math.Ceil(math.Log(tail) / math.Log(max(p, 1-p))))

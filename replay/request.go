@@ -18,7 +18,7 @@ type Request struct {
 	ScheduledAt time.Time // open loop; zero in a closed one
 }
 
-// Server is what a server says of itself. Two of them are equal exactly if nothing changed.
+// Server holds what a server says about itself. Two of them are equal exactly if nothing changed.
 type Server struct {
 	Endpoint      string `json:"endpoint"`
 	Build         string `json:"build"`

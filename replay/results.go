@@ -50,7 +50,7 @@ type Throughput struct {
 }
 
 // Energy of a run. GPUEnergyWh is everything that the card drew while the cells ran, idle included; the
-// others are what wattline attributed to the requests.
+// others hold what wattline attributed to the requests.
 type Energy struct {
 	TokensPerWatt     Num `json:"tokens_per_watt"` // the headline: the mean
 	MeanTokensPerWatt Num `json:"mean_tokens_per_watt"`

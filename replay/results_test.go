@@ -213,7 +213,7 @@ func TestFailedChecks(t *testing.T) {
 
 func TestPassedChecks(t *testing.T) {
 	power := quick(nil)
-	for i := range power.Power.Samples { // a power limit is what is measured
+	for i := range power.Power.Samples { // the power limit is the figure under test
 		power.Power.Samples[i].ThrottledUs, power.Power.Samples[i].Throttle = meter.Some(500_000), []string{"power cap"}
 	}
 	late := quick(nil)
@@ -415,7 +415,7 @@ func TestSeveralGPUs(t *testing.T) {
 	if s := stateOf(t, run.Results(), "stalls"); s != replay.Passed {
 		t.Errorf("one card at rest: stalls is %s", s)
 	}
-	run.Power.Curves = run.Power.Curves[:1] // a card whose curve is missing
+	run.Power.Curves = run.Power.Curves[:1] // a card without a curve
 	if s := stateOf(t, run.Results(), "stalls"); s != replay.Skipped {
 		t.Errorf("a card without a curve: stalls is %s", s)
 	}

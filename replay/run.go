@@ -8,7 +8,7 @@ type Span struct {
 	Cell  int       `json:"cell"`
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to"`
-	// CPUSeconds is what the client itself used meanwhile, on all cores.
+	// CPUSeconds is the client's own CPU time, on all cores.
 	CPUSeconds Num `json:"client_cpu_s"`
 }
 

@@ -42,7 +42,7 @@ const (
 	Gamma    Arrival = "gamma"    // Burstiness below 1 is more even than Poisson, above 1 burstier
 )
 
-// Spec is what a user asks for. The zero value of a field takes its default; see [Spec.Complete].
+// Spec describes a run as the user asks for it. A field's zero value takes its default; see [Spec.Complete].
 type Spec struct {
 	Name         string   `yaml:"name" json:"name"`
 	Tasks        []string `yaml:"tasks" json:"tasks"`
@@ -182,7 +182,7 @@ func yamlError(err error) string {
 	return message(err)
 }
 
-// message is what is wrong, without where.
+// message says what is wrong, without where.
 func message(err error) string {
 	text := err.Error()
 	if e, ok := errors.AsType[yaml.Error](err); ok {

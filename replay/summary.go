@@ -146,7 +146,7 @@ func (r *Run) latency(ok []*Exchange) Latency {
 	return l
 }
 
-// energy sums what wattline attributed in its rows, of the requests whose row has joules.
+// energy sums wattline's joules over the requests that have them.
 func (r *Run) energy(ok []*Exchange) Energy {
 	var counted []*Exchange // those with joules
 	quality := map[string]int{}

@@ -69,7 +69,7 @@ func phases(e *Exchange) [7]Num {
 // InLine is the proxy's view of the same requests, beside the client's.
 type InLine struct {
 	Admin        string         `json:"admin"`
-	Joined       int            `json:"joined"`    // measured requests whose row was found
+	Joined       int            `json:"joined"`    // measured requests with a row that was found
 	Missing      int            `json:"missing"`   // measured requests without a row
 	TTFTMs       Stat           `json:"ttft_ms"`   // in line
 	Added        Stat           `json:"added_ms"`  // client ttft - in-line ttft
@@ -118,12 +118,12 @@ func (r *Run) inLine(ok []*Exchange) InLine {
 	return out
 }
 
-// resolutionUs is what truncation to microseconds may do to a difference of differences.
+// resolutionUs is the error that truncation to microseconds may cause in a difference of differences.
 const resolutionUs = 2
 
 // disagreements of one request. The client starts before the proxy has read the head and sees a byte
 // after the proxy has read it from the server (T1, E), so its times cannot be shorter than those. They
-// may be shorter than ttft, whose W1 is stamped when the write has returned: a proxy that is preempted
+// may be shorter than ttft, because its W1 is stamped when the write has returned: a proxy that is preempted
 // there is late by as much, and says so in proxy_overhead. Counts are the same bytes, read twice.
 func disagreements(e *Exchange) []Disagreement {
 	r := e.InLine

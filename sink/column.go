@@ -2,7 +2,7 @@ package sink
 
 import "wattline/meter"
 
-// Column describes one column of a table whose rows are T, as meter.Column does for requests. Ptr returns a pointer to
+// Column describes one column of a table with rows of type T, as meter.Column does for requests. Ptr returns a pointer to
 // the field: *string, *time.Time, *meter.Int, *[]string, *[]uint32 or *map[string]string. An empty string, a nil slice or
 // map and an invalid Int are null.
 type Column[T any] struct {

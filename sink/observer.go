@@ -20,7 +20,7 @@ type NopObserver struct{}
 // Offered ignores a request that is over.
 func (NopObserver) Offered(*meter.Record) {}
 
-// Settled ignores a row whose energy is final.
+// Settled ignores a row with final energy.
 func (NopObserver) Settled(*meter.Record) {}
 
 // Power ignores a row of table power.

@@ -58,14 +58,14 @@ type Queue struct {
 	closed    bool
 	progress  chan struct{} // closed and replaced each time rows left the queue for good or failed to
 	taken     uint64        // times that the writer has taken rows
-	finished  uint64        // of them, those whose rows were all written or given up
+	finished  uint64        // of them, those with all rows written or given up
 	postponed uint64        // failed writes that will be retried
 	stats     Stats
 
 	failures failureLog // owned by the writer
 }
 
-// New returns a Queue whose writer runs until Stop.
+// New returns a Queue; its writer runs until Stop.
 func New(cfg Config) *Queue {
 	q := &Queue{
 		store:         cfg.Store,
@@ -107,7 +107,7 @@ func (q *Queue) Offer(rec *meter.Record) bool {
 	return offer(q, &q.waiting.requests, rec, &q.stats.Requests, q.wake)
 }
 
-// Settle hands over a row whose energy columns have become final: the whole record, on the same terms as
+// Settle hands over a row when its energy columns have become final: the whole record, under the same rules as
 // Offer. It must be a copy, not the record given to Offer.
 func (q *Queue) Settle(rec *meter.Record) bool {
 	q.observer.Settled(rec)

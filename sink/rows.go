@@ -8,9 +8,9 @@ import (
 
 // Rows are the queue's rows, or those that a store writes in one transaction.
 type Rows struct {
-	// Requests are new rows. One whose EnergyQuality is pending waits for Settled; any other is final.
+	// Requests are new rows. A row with EnergyQuality pending waits for Settled; any other is final.
 	Requests []*meter.Record
-	// Settled are rows, already among Requests of this or an earlier call, whose energy columns are final.
+	// Settled are rows, already among Requests of this or an earlier call, with final energy columns.
 	Settled []*meter.Record
 	Power   []*Power
 	Ledger  []*Ledger

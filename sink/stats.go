@@ -40,7 +40,7 @@ func (q *Queue) Stats() Stats {
 // logInterval is the shortest time between two log lines about the same failure.
 const logInterval = 30 * time.Second
 
-// failureLog is what the writer has logged about failures.
+// failureLog remembers what the writer has logged about failures.
 type failureLog struct {
 	now       bool // the last attempt failed
 	logged    bool // a failure was logged since the last success

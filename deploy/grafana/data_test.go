@@ -96,7 +96,7 @@ func knownDevice() (power []*sink.Power, ledger []*sink.Ledger) {
 	return power, ledger
 }
 
-// sqlAnswers are what a reader of knownRows would answer.
+// sqlAnswers are the right answers on knownRows.
 func sqlAnswers() map[string][]string {
 	return map[string][]string{
 		"How long is the wait for the first token?":      {"10:00:00 | 230 | 243.5", "10:10:00 | 520 | 529"},

@@ -71,7 +71,7 @@ func TestPanelsPromQL(t *testing.T) {
 	server.awaitExemplar(t, `gen_ai_server_time_to_first_token_seconds_bucket`, sampled().TraceID().String())
 }
 
-// promAnswers are what follows from page.step: a step is 15 s.
+// promAnswers are the right answers for the pages of page.step; a step is 15 s.
 func promAnswers() map[string][]string {
 	return map[string][]string{
 		"How long is the wait right now?":                {"p95 desk = 0.2425"}, // all 200 ms, so 95 % of the way from 100 to 250
@@ -211,7 +211,7 @@ func stamp(t *testing.T, to io.Writer, text string, at time.Time) {
 // prometheus is a real one on loopback.
 type prometheus struct{ url string }
 
-// startPrometheus starts one whose store has the given samples (OpenMetrics text), which loads the alerts
+// startPrometheus starts a Prometheus that stores the given samples (OpenMetrics text), loads the alerts
 // and scrapes addr as deploy/prometheus/prometheus.yml does.
 func startPrometheus(t *testing.T, samples []byte, addr string) *prometheus {
 	t.Helper()

@@ -125,7 +125,7 @@ func (l *Listeners) Predecessor() bool {
 	return l.ready != nil
 }
 
-// Listen returns the listener of this name: an inherited one, whose address then wins over addr, else the
+// Listen returns the listener of this name: an inherited one (its address then wins over addr), else the
 // next that systemd gave without a name, else a new one at addr.
 func (l *Listeners) Listen(name, network, addr string) (net.Listener, error) {
 	l.mu.Lock()

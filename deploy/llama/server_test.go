@@ -50,7 +50,7 @@ func mustServer(t *testing.T, args ...string) *Server {
 	return s
 }
 
-// alive reports whether a process of this id exists, dead children that nobody waited for included.
+// alive reports whether a process of this id exists, zombies included.
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 func TestServer(t *testing.T) {

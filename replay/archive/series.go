@@ -13,7 +13,7 @@ import (
 	"wattline/replay"
 )
 
-// The lines of timeseries.csv have one of three kinds: "second" is what a device drew and was in a span,
+// The lines of timeseries.csv have one of three kinds: "second" holds a device's power and state in a span,
 // "curve" its power at the finest step there is, "gauge" the requests that the proxy had in flight.
 // An empty field was not obtained.
 //

@@ -51,7 +51,7 @@ func (a *Admin) InFlight(ctx context.Context) (int, error) {
 // idsPerQuestion keeps the request line below the listener's limit.
 const idsPerQuestion = 50
 
-// Join finds the rows of the exchanges that have an id. A row whose energy is still pending is asked for
+// Join finds the rows of the exchanges that have an id. A row with pending energy is asked for
 // again, until patience is over.
 func (a *Admin) Join(ctx context.Context, list []*replay.Exchange, patience time.Duration) error {
 	deadline := time.Now().Add(patience)
@@ -128,7 +128,7 @@ func (a *Admin) OtherTraffic(ctx context.Context, from, to time.Time) ([]string,
 	}
 }
 
-// Energy is what the devices drew. A wattline without a power source, or from before it had the
+// Energy returns the energy that the devices drew. A wattline without a power source, or from before it had the
 // question, has nothing to say, which is no error.
 func (a *Admin) Energy(ctx context.Context, from, to time.Time) (replay.Power, error) {
 	q := url.Values{"from": {from.UTC().Format(time.RFC3339Nano)}, "to": {to.UTC().Format(time.RFC3339Nano)}}

@@ -75,7 +75,7 @@ func (c *Client) Host() string {
 // Events is how many events have arrived in all streams so far.
 func (c *Client) Events() int64 { return c.events.Load() }
 
-// Admin is the admin listener that the endpoint's replies name; "" if it is no wattline, or one whose
+// Admin is the admin listener that the endpoint's replies name; "" if it is not a wattline, or one whose
 // listener is not reachable from here: an address of the loopback means the endpoint's own host.
 func (c *Client) Admin() string {
 	p := c.admin.Load()
@@ -107,7 +107,7 @@ func (c *Client) learn(h http.Header) {
 // Close lets idle connections go.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// questionTimeout bounds one question about the server; a server whose HTTP threads are all taken by
+// questionTimeout bounds one question about the server; a server with all HTTP threads taken by
 // streams answers late.
 const questionTimeout = 60 * time.Second
 

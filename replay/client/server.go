@@ -11,7 +11,7 @@ import (
 	"wattline/replay"
 )
 
-// props is what is read of GET /props.
+// props holds the fields read from GET /props.
 type props struct {
 	Defaults struct {
 		NCtx int `json:"n_ctx"` // per slot
@@ -23,7 +23,7 @@ type props struct {
 	BuildInfo  string `json:"build_info"`
 }
 
-// models is what is read of GET /v1/models.
+// models holds the fields read from GET /v1/models.
 type models struct {
 	Data []struct {
 		ID   string `json:"id"`

@@ -27,7 +27,7 @@ type ServerFlags struct {
 	Settings map[string]string
 }
 
-// publicFlags are the flags whose arguments are kept, every spelling with its canonical one. Other flags
+// publicFlags are the flags with arguments that are kept, every spelling with its canonical one. Other flags
 // may hold secrets.
 //
 //nolint:gochecknoglobals // a constant table
@@ -40,7 +40,7 @@ var publicFlags = map[string]string{
 	"-t": "--threads", "--threads": "--threads", "--threads-http": "--threads-http", "--device": "--device", "-dev": "--device",
 }
 
-// ReadServerFlags runs --help of the executable whose process listens on address (host:port).
+// ReadServerFlags runs --help of the executable that listens on address (host:port).
 func ReadServerFlags(ctx context.Context, address string) (*ServerFlags, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"wattline/replay"
 )
 
-// event is what is read of one chat completion event.
+// event holds the fields read from one chat completion event.
 type event struct {
 	Model   string `json:"model"`
 	Choices []struct {

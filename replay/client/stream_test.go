@@ -9,7 +9,7 @@ import (
 	"wattline/replay"
 )
 
-// captured is a reply whose bytes arrived in these pieces, one every 10 ms.
+// captured is a reply that arrived in these pieces, one every 10 ms.
 func captured(pieces ...string) *capture {
 	c := &capture{}
 	for i, p := range pieces {
@@ -73,7 +73,7 @@ func TestStreamSplits(t *testing.T) {
 	at := 0
 	for _, p := range []string{role, ping, thought, word, empty, word, call} {
 		at += len(p)
-		ends[p] = at - 2 // the blank line belongs to nobody
+		ends[p] = at - 2 // the blank line belongs to no event
 	}
 	for cut := 1; cut < len(whole); cut++ {
 		ex := &replay.Exchange{}

@@ -65,7 +65,7 @@ func TestPredictionAfterSlowStart(t *testing.T) {
 	})
 }
 
-// compiling is a server whose first request waits for 40 s.
+// compiling is a server that answers its first request after 40 s.
 type compiling struct {
 	server
 	asked bool

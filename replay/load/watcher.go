@@ -8,7 +8,7 @@ import (
 	"wattline/replay"
 )
 
-// Admin is what a Watcher asks a wattline's admin listener.
+// Admin is the part of a wattline's admin listener that a Watcher asks.
 type Admin interface {
 	InFlight(ctx context.Context) (int, error)
 	Energy(ctx context.Context, from, to time.Time) (replay.Power, error)

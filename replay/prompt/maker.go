@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Counter counts the tokens of a conversation whose one user message is content: the chat template's
+// Counter counts the tokens of a conversation with one user message, content; the chat template's tokens are
 // included, as the server will evaluate it.
 type Counter interface {
 	Count(ctx context.Context, content string) (int, error)
@@ -16,7 +16,7 @@ type Counter interface {
 // need fewer questions. It is not safe for use by several goroutines.
 type Maker struct {
 	Counter Counter
-	// Offset is what the server evaluates beyond what Counter says, learnt from a request's own count.
+	// Offset is the number of tokens that the server evaluates beyond Counter's count, learnt from a request's own count.
 	Offset int
 
 	perWord map[string]float64 // tokens per word of a task

@@ -14,7 +14,7 @@ import (
 //go:embed texts
 var texts embed.FS
 
-// task is what is asked, and the text it is asked about: texts/NAME.txt, pieces separated by lines of ---.
+// task is an instruction and the text it is about: texts/NAME.txt, pieces separated by lines of ---.
 type task struct {
 	name    string
 	doc     string // for --help
@@ -83,7 +83,7 @@ func find(name string) (*task, error) {
 	return nil, fmt.Errorf("prompt: there is no task %q; there are: %s", name, strings.Join(Tasks(), ", "))
 }
 
-// text is what the task's pieces are cut from.
+// text is the source of the task's pieces.
 func (t *task) text() string {
 	text, err := texts.ReadFile("texts/" + t.name + ".txt")
 	if err != nil {

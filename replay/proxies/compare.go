@@ -31,7 +31,7 @@ type CompareConfig struct {
 	Progress        func(format string, a ...any) // may be nil
 }
 
-// Comparison is what Compare found.
+// Comparison is the result of Compare.
 type Comparison struct {
 	Date   time.Time `json:"date"`
 	Held   bool      `json:"held"`  // nothing of the proxy ran while the direct way was measured

@@ -182,7 +182,7 @@ func freeAddr() (string, error) {
 	return ln.Addr().String(), nil
 }
 
-// awaitPort waits until somebody listens.
+// awaitPort waits until a program listens.
 func awaitPort(ctx context.Context, p *process, addr string, err error) (*process, error) {
 	if err != nil {
 		return nil, err

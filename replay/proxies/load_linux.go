@@ -27,7 +27,7 @@ type load struct {
 	onWindow func(from, to int64) // called once, before the first connection
 }
 
-// tally is what the clients saw.
+// tally counts what the clients saw.
 type tally struct {
 	latency  []int64 // of each event in the window: read - written
 	ttft     []int64 // of each stream: first event - request, less the time for which the schedule withheld it
@@ -338,7 +338,7 @@ func (d *loader) sseEvent(c *client, e []byte, now int64) bool {
 	return true
 }
 
-// finish ends a stream whose last chunk has come.
+// finish ends a stream after its last chunk.
 func (d *loader) finish(c *client) {
 	if !c.ended || c.seq != c.plan.n {
 		d.tally.fail("%d of %d events", c.seq, c.plan.n)

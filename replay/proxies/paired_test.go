@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestPairedOnTwoLevels: a server whose speed jumps by 30 % from run to run, as an H100's single stream does, and a
+// TestPairedOnTwoLevels: a server with a speed that jumps by 30 % from run to run, as an H100's single stream does, and a
 // proxy that costs a known part of it. A hundred pairs tell half a percent; a mean of runs could not.
 func TestPairedOnTwoLevels(t *testing.T) {
 	covered, sharp := 0, 0

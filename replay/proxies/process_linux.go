@@ -104,7 +104,7 @@ func (p *process) stop() {
 	<-p.ended
 }
 
-// usage is what the kernel has counted of a process and its children.
+// usage holds the kernel's counts of a process and its children.
 type usage struct {
 	cpu time.Duration
 	rss int64 // bytes

@@ -83,7 +83,7 @@ type Section struct {
 }
 
 // Row is one contender's part of a section: the rounds as measured, and medians over them. Ratios are
-// taken within each round; what is compared is what each adds to direct.
+// taken within each round; compared is what each proxy adds to direct.
 type Row struct {
 	Name   string  `json:"name"`
 	Rounds []*Cell `json:"rounds"`

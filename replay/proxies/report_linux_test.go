@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// made is a report whose numbers are known: direct takes 50 us, nginx adds 80, the relay 100.
+// made is a report with known numbers: direct takes 50 us, nginx adds 80, the relay 100.
 func made(wattline ...*Cell) *Report {
 	names := []string{Direct, Relay, Nginx, NginxAgain, Wattline}
 	r := newReport(len(wattline), []Scenario{{Key: "hundred", Title: "T", Streams: 100}}, names, nil, nil)

@@ -63,7 +63,7 @@ func listen() (net.Listener, error) {
 	return net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
 }
 
-// relay is what a Go programmer writes first: two copies a connection. On Linux io.Copy splices.
+// relay is the obvious Go relay: two copies a connection. On Linux io.Copy splices.
 func relay(ctx context.Context, ln net.Listener, upstream string) error {
 	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
 	for {

@@ -150,7 +150,7 @@ type measurement struct {
 	goroutinesBefore, goroutines   int
 }
 
-// probe is what all processes of a cell had used at a moment.
+// probe holds the CPU and memory use of all processes of a cell at a moment.
 type probe struct {
 	hop, up, self usage
 	at            time.Time

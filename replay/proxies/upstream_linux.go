@@ -12,7 +12,7 @@ import (
 )
 
 // Upstream answers streamRequests and shortRequests. It is one thread: sockets and schedules are served by
-// one epoll whose timeout is the next event's time.
+// one epoll; its timeout is the next event's time.
 type Upstream struct {
 	clock clock
 	poll  *poller

@@ -32,7 +32,7 @@ var figures = map[Figure]figureFacts{
 
 // Band is one line of an "Interpretation" of the guide: From <= value < To, Word in the guide's words. A
 // value on a border between two bands belongs to the better one where the guide writes "> 200" for the
-// best (then 200 is not in it) and to the band whose range names it.
+// best (then 200 is not in it) and to the band that names it.
 type Band struct {
 	From, To replay.Num // absent: open
 	Word     string
@@ -81,7 +81,7 @@ type Scenario struct {
 	holds                  func(s situation) bool
 }
 
-// situation is what the scenarios look at. Words like "low VRAM" have no numbers in the guide; ours are
+// situation holds the facts that the scenarios look at. Words like "low VRAM" have no numbers in the guide; ours are
 // constants below.
 type situation struct {
 	tokensPerSecond, tokensPerWatt, vramGB, tempC replay.Num
@@ -126,7 +126,7 @@ var references = []Reference{
 	{"RTX 4090", [2]float64{250, 400}, [2]float64{4, 6}, [2]float64{100, 200}},
 }
 
-// Typical is what the guide calls "High Performance" of GLM-4.7 Flash and "Optimized settings".
+// Typical holds the guide's "High Performance" of GLM-4.7 Flash and its "Optimized settings".
 type Typical struct {
 	Figure                  Figure
 	High, Optimized         [2]float64

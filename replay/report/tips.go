@@ -41,7 +41,7 @@ const (
 	sectionLatency    = "Improve Latency"
 )
 
-// Tips are those whose rule fires. The guide raises batch sizes for throughput and lowers them for latency: the first is
+// Tips returns the tips with a rule that fires. The guide raises batch sizes for throughput and lowers them for latency: the first is
 // given if prompts take most of the time, the second if other requests' prompts delay decoding, and never both. A tip
 // that the server's settings follow already is not given.
 func Tips(m Measured) []Tip {

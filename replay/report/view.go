@@ -152,7 +152,7 @@ func waterfallTable(r *replay.Results) Table {
 	return t
 }
 
-// runTable is what held over the whole run.
+// runTable lists the facts of the whole run.
 func runTable(r *replay.Results) Table {
 	t := Table{Title: "Over the run", Head: []string{"figure", "value"}}
 	row := func(name, value string) { t.Rows = append(t.Rows, []string{name, value}) }
@@ -220,7 +220,7 @@ func notRun(r *replay.Results) []string {
 	return out
 }
 
-// Notes are what did not run, the scenarios and references of the guide, and its tips.
+// Notes lists what did not run, the scenarios and references of the guide, and its tips.
 func Notes(run LabelledRun) []string {
 	r := run.Results
 	out := notRun(r)

@@ -31,7 +31,7 @@ func New(w io.Writer, header ...any) *Table {
 	return &Table{t}
 }
 
-// NewNumeric is a table whose columns, except the first, hold numbers.
+// NewNumeric returns a table of numbers, except for the first column.
 func NewNumeric(w io.Writer, header ...any) *Table {
 	t := New(w, header...)
 	var right []int

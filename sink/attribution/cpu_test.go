@@ -43,7 +43,7 @@ func TestCPUShare(t *testing.T) {
 	}
 }
 
-// TestRemoteUpstreamNoCPUEnergy: nor has one whose processes cannot be known.
+// TestRemoteUpstreamNoCPUEnergy: an upstream with unknown processes has no CPU energy either.
 func TestRemoteUpstreamNoCPUEnergy(t *testing.T) {
 	cpu := func([]int) (float64, float64, bool) { return 0, 0, true }
 	p := &Pipeline{cfg: Config{CPUTime: cpu}, devices: []*sampledDevice{{target: gpu.Target{Info: gpu.Info{Kind: gpu.KindCPU, UUID: "RAPL"}}}}}

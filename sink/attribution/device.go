@@ -24,7 +24,7 @@ type sampledDevice struct {
 	sampler atomic.Pointer[gpu.Sampler] // nil: no route uses it
 	endedAt int64                       // when the sampler's last epoch ended; read once it has stopped
 
-	// Owned by whoever attaches routes: Start, then the search for devices, then Stop.
+	// Owned by the code that attaches routes: Start, then the search for devices, then Stop.
 	lock io.Closer // tells other wattlines that this one measures the device; nil: not held
 
 	mu    sync.Mutex // guards users
@@ -130,7 +130,7 @@ func (p *Pipeline) use(index int, r *routeDevices) (*gpu.Sampler, error) {
 	return s, err
 }
 
-// leave ends a route's use of a device, and its sampling if nobody else uses it. The sampler's last batch tells the ledger
+// leave ends a route's use of a device, and its sampling if no other route uses it. The sampler's last batch tells the ledger
 // that requests which still count on the device are partial.
 func (p *Pipeline) leave(index int, r *routeDevices) error {
 	d := p.devices[index]
@@ -160,7 +160,7 @@ func (d *sampledDevice) stop() (err error) {
 	return err
 }
 
-// state is what is known of the device: from its sampler, else from the list.
+// state returns the facts known about the device: from its sampler, else from the list.
 func (d *sampledDevice) state() gpu.State {
 	if s := d.sampler.Load(); s != nil {
 		if st := s.States(); len(st) > 0 {
@@ -183,7 +183,7 @@ func shapeOf(c gpu.Channel) energy.Shape {
 }
 
 // handle passes a batch of the device on: to the ledger, and its seconds to the store. It runs on the device's goroutine.
-// The ledger gets millijoules and microseconds, which is what a recording holds.
+// The ledger gets millijoules and microseconds, as a recording holds them.
 func (p *Pipeline) handle(index int, b *gpu.Batch) {
 	d := p.devices[index]
 	for i := range b.Rows {

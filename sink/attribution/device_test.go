@@ -14,7 +14,7 @@ import (
 	"wattline/proxy"
 )
 
-// upstream is a fake upstream whose processes a test changes.
+// upstream is a fake upstream; tests change its processes.
 type upstream struct {
 	mu   sync.Mutex // guards the rest
 	pids []int

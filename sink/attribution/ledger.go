@@ -55,7 +55,7 @@ func (d *deviceLedger) open(r *reading) {
 	}
 }
 
-// newLedger makes a device's ledger, in line and offline. It tells maxUpstreams servers apart, whose coefficients may be
+// newLedger makes a device's ledger, in line and offline. It keeps maxUpstreams servers apart; their coefficients may be
 // known from before.
 func newLedger(cfg energy.Config, known []energy.Coefficients) *energy.Ledger {
 	l := energy.New(cfg)

@@ -15,7 +15,7 @@ import (
 	"wattline/meter/energy"
 )
 
-// Memory is what has been learnt of devices and models, kept in a file from one run to the next. It may
+// Memory keeps what was learnt about devices and models in a file from one run to the next. It may
 // be used by several goroutines.
 type Memory struct {
 	path string

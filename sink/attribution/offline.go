@@ -21,7 +21,7 @@ const (
 	openingFile  = "device.json"    // what the ledger began with
 )
 
-// Recording is what `wattline serve --record` wrote of one device.
+// Recording is one device's part of what `wattline serve --record` wrote.
 type Recording struct {
 	Device  *recording.Device
 	Traffic *recording.Traffic

@@ -68,7 +68,7 @@ func (r *recorded) play(seq uint64, work meter.Work, prefill time.Duration, toke
 	o.Done(seq, clock.Now(), rec)
 }
 
-// TestInLineIsOffline: streams, unstreamed requests, one that is refused, one whose client leaves, with
+// TestInLineIsOffline: streams, unstreamed requests, one that is refused, one with a client that leaves, with
 // slots that are known in every way, one after the other (together: TestEnergyEndToEnd). attribute gives each from the recording exactly what its row got
 // in line: a recording holds what the ledger was told, in the same units.
 func TestInLineIsOffline(t *testing.T) {

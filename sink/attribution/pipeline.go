@@ -45,7 +45,7 @@ type Config struct {
 
 	GPUs      []gpu.Source
 	CPU       gpu.Source   // the machine's processors; nil where they count no energy
-	Simulator gpu.Activity // a simulated device, whose power follows from what is in flight; nil: all are real
+	Simulator gpu.Activity // a simulated device: its power follows from the requests in flight; nil: all are real
 	SysRoot   string       // where the kernel shows devices
 	Wake      bool         // also read cards that are powered down
 
@@ -139,7 +139,7 @@ func (p *Pipeline) settlerConfig() settlerConfig {
 // Observer returns the observer of the route at that place in Config.Routes.
 func (p *Pipeline) Observer(route int) *RouteObserver { return p.observers[route] }
 
-// Summary says in one line which devices were found, for whoever starts wattline.
+// Summary says in one line which devices were found.
 func (p *Pipeline) Summary() string { return p.summary }
 
 // Stop ends the sampling and settles the rows that wait; ctx bounds the wait.
@@ -188,13 +188,13 @@ func (p *Pipeline) RouteStates(route int) (out []gpu.State) {
 	return out
 }
 
-// SlotStats is what asking a route's upstream for its slots has cost.
+// SlotStats is the cost of asking a route's upstream for its slots.
 type SlotStats struct {
 	Route string
 	llama.SlotTrackerStats
 }
 
-// SlotStats returns those of all routes whose upstreams are asked.
+// SlotStats returns those of all routes with an upstream that is asked.
 func (p *Pipeline) SlotStats() (out []SlotStats) {
 	for _, o := range p.observers {
 		if o.slots != nil {

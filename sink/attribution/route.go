@@ -159,7 +159,7 @@ const (
 	moveAfter   = 3 // searches in a row that found the route's processes only elsewhere
 )
 
-// searchDevices looks for the devices of routes whose upstream was not seen on one yet, or may move to another: it may be
+// searchDevices looks for the devices of routes with an upstream that was not seen on one yet, or may move to another: it may be
 // started, or load its model, long after wattline. A machine's only GPU needs no search, nor do devices that were named.
 func (p *Pipeline) searchDevices() {
 	var open []*routeDevices
@@ -190,8 +190,8 @@ func (p *Pipeline) searchDevices() {
 	}()
 }
 
-// search binds those routes whose processes compute on GPUs that the routes are not bound to. elsewhere counts how often
-// in a row that was so.
+// search binds routes to the GPUs on which their processes compute. elsewhere counts how often
+// in a row they computed elsewhere.
 func (p *Pipeline) search(open []*routeDevices, elsewhere map[*routeDevices]int) {
 	var all []gpu.Candidate
 	for _, r := range open {

@@ -82,7 +82,7 @@ func (c *realCard) locked(t *testing.T) bool {
 	return false
 }
 
-// twoCards is a machine with two GPUs and a wattline with routes to upstreams whose processes may run on either.
+// twoCards is a machine with two GPUs and a wattline with routes to upstreams that may run on either.
 func twoCards(t *testing.T, upstreams ...processes) (*Pipeline, []*realCard, *kept) {
 	t.Helper()
 	clock := gpu.NewClock()
@@ -103,7 +103,7 @@ func twoCards(t *testing.T, upstreams ...processes) (*Pipeline, []*realCard, *ke
 	return p, cards, k
 }
 
-// gpusOf is what a route is bound to.
+// gpusOf returns the GPUs that a route is bound to.
 func gpusOf(p *Pipeline, route int) []int {
 	if set := p.routes[route].current.Load(); set != nil {
 		return set.gpus
@@ -121,7 +121,7 @@ func stopNow(t *testing.T, p *Pipeline) {
 	}
 }
 
-// TestRouteMoves: a machine with two GPUs whose upstream runs on neither when wattline starts. The route is
+// TestRouteMoves: on a machine with two GPUs the upstream runs on neither when wattline starts. The route is
 // bound to the one on which its processes appear, stays there, and moves when they do. The GPU that it has left is not
 // sampled any more and is free for another wattline.
 func TestRouteMoves(t *testing.T) {

@@ -70,7 +70,7 @@ type settler struct {
 	quit    chan struct{}
 	done    chan struct{}
 	once    sync.Once
-	open    atomic.Int64 // finished requests whose joules are not final
+	open    atomic.Int64 // finished requests without final joules
 
 	mu      sync.Mutex // guards buffer and dropped
 	buffer  []input
@@ -97,7 +97,7 @@ type input struct {
 // maxBuffer bounds the buffer. It is taken over at wakeNowSize; the rest is for a goroutine that is not scheduled in time.
 const maxBuffer = 50000
 
-// waitingRow is a request whose joules are not final.
+// waitingRow is a request without final joules.
 type waitingRow struct {
 	rec     *meter.Record // nil until the request is over
 	to      *ledgerSet

@@ -27,7 +27,7 @@ func (s *settler) saveMemory() {
 	}
 }
 
-// process takes the buffer over, feeds it to the ledgers and settles the rows whose joules are final.
+// process takes the buffer over, feeds it to the ledgers and settles the rows with final joules.
 func (s *settler) process(now int64) {
 	s.mu.Lock()
 	inputs := s.buffer
@@ -126,7 +126,7 @@ func (s *settler) collect(d *deviceLedger) {
 	}
 }
 
-// expire settles rows whose joules will not come: their device was never read, or has stopped.
+// expire settles rows that will get no joules: their device was never read, or has stopped.
 func (s *settler) expire(now int64) {
 	for _, key := range s.ready {
 		if w := s.waiting[key]; w != nil && (w.missing == 0 || !s.haveLedgers(w)) {

@@ -39,7 +39,7 @@ func (w *world) inserter(b testing.TB, native bool) func(*store.Batch) {
 	}
 }
 
-// BenchmarkInsert is what a batch costs from the records to the parts on the disk: client library,
+// BenchmarkInsert measures a batch from the records to the parts on the disk: client library,
 // protocol, test server, engine, fsync.
 func BenchmarkInsert(b *testing.B) {
 	const rows = defaultMaxRows
@@ -66,7 +66,7 @@ func million() int {
 	return 1_000_000
 }
 
-// filled is a world whose table requests holds n rows.
+// filled is a world with n rows in its table requests.
 func filled(b *testing.B, n int) *world {
 	b.Helper()
 	w := newWorld(b, chtest.Options{})
@@ -79,7 +79,7 @@ func filled(b *testing.B, n int) *world {
 }
 
 // BenchmarkColumns prints, as Markdown, what a row of each column takes, beside what other types and codecs
-// would. It is for whoever changes table.go. One op is the whole.
+// would. Run it when you change table.go. One op is the whole.
 func BenchmarkColumns(b *testing.B) {
 	for b.Loop() {
 		n := million()
@@ -133,7 +133,7 @@ func (w *world) sizes(b *testing.B, n int) string {
 	return out.String()
 }
 
-// columnBytes is what a row of a column takes under a definition: in a table of its own, in requests' order,
+// columnBytes returns the bytes a row of a column takes under a definition: in a table of its own, in requests' order,
 // since small parts do not tell columns apart.
 func (w *world) columnBytes(b *testing.B, column, definition string, n int) float64 {
 	b.Helper()

@@ -139,7 +139,7 @@ func settleDown(t testing.TB, w *world) {
 	}
 }
 
-// The tables remember a token whose rows they lost: only the lost ones are sent again.
+// The tables remember a token but lost its rows: only the lost ones are sent again.
 func TestRefill(t *testing.T) {
 	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
@@ -253,7 +253,7 @@ func TestWrongPassword(t *testing.T) {
 	})
 }
 
-// A table that somebody dropped: the rows wait and the sentence says what adds it; then they arrive.
+// A dropped table: the rows wait and the sentence says what adds it; then they arrive.
 func TestMissingTable(t *testing.T) {
 	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {

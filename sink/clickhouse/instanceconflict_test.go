@@ -12,7 +12,7 @@ import (
 )
 
 // Two wattlines, each with its own store, ship under one name: each finds the other's rows and not its
-// own. Rows from before the start, and another name's, are nobody's concern.
+// own. Rows from before the start, and another name's, do not count.
 func TestInstanceConflict(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, chtest.Options{})

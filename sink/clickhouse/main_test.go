@@ -69,7 +69,7 @@ func (w *world) target(dsn string) *Target {
 	w.t.Helper()
 	target, err := ParseDSN(dsn)
 	must(w.t, err)
-	target.options.DialTimeout = testTimeout // nobody here is silent when dialled
+	target.options.DialTimeout = testTimeout // every server here answers when dialled
 	return target
 }
 

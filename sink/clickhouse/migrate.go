@@ -36,7 +36,7 @@ func (c *Client) ensure(ctx context.Context, s schema) (bool, []string, error) {
 	return true, nil, c.migrate(ctx, s, l)
 }
 
-// Apply brings the database to the current schema. It may be repeated. It refuses a database whose schema is newer.
+// Apply brings the database to the current schema. It may be repeated. It refuses a database with a newer schema.
 func (c *Client) Apply(ctx context.Context, cluster string) error {
 	return c.apply(ctx, current(), Layout{Database: c.target.database, Cluster: cluster})
 }

@@ -198,7 +198,7 @@ func TestEnsureOnlyCreates(t *testing.T) {
 	}
 }
 
-// A table whose deduplication log is off or whose columns are gone still gets every row it can hold.
+// A table without a deduplication log or with missing columns still gets every row it can hold.
 func TestShipIntoOtherVersions(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]schema{"older": previous(), "newer": next()} {

@@ -40,7 +40,7 @@ func TestShip(t *testing.T) {
 	})
 }
 
-// What comes back out of ClickHouse is what went in: every column, nulls as nulls.
+// Every column comes back out of ClickHouse as it went in, nulls as nulls.
 func TestEveryColumnRoundTrips(t *testing.T) {
 	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {

@@ -8,7 +8,7 @@ import (
 	"wattline/meter"
 )
 
-// However slow recording is, whoever hands rows over loses none, and no more than the cap ever waits.
+// However slow recording is, no row that was handed over is lost, and no more than the cap ever waits.
 func TestBacklogBound(t *testing.T) {
 	var recorded atomic.Int64
 	entered, gate := make(chan struct{}), make(chan struct{})

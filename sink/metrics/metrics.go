@@ -102,7 +102,7 @@ func (m *Metrics) RecordEnded(rec *meter.Record, span trace.SpanContext) {
 	m.backlog.add(waiting{rec, span, false})
 }
 
-// RecordSettled takes a row whose energy columns are final, on the same terms as RecordEnded.
+// RecordSettled takes a row with final energy columns, under the same rules as RecordEnded.
 func (m *Metrics) RecordSettled(rec *meter.Record) {
 	m.backlog.add(waiting{rec, trace.SpanContext{}, true})
 }

@@ -23,7 +23,7 @@ import (
 	"wattline/sink/store"
 )
 
-// fixture is a Metrics whose state a test can collect.
+// fixture is a Metrics with a reader for tests.
 type fixture struct {
 	*Metrics
 	reader *sdkmetric.ManualReader

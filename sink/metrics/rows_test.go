@@ -11,8 +11,8 @@ import (
 
 var began = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// randomRows makes n requests with the nulls, failures and unmetered paths of real life; those whose
-// energy is not at once final come a second time, settled. The same n gives the same rows.
+// randomRows makes n requests with the nulls, failures and unmetered paths of real life; those with
+// an energy that is not final at once come a second time, settled. The same n gives the same rows.
 func randomRows(n int) (ended, final []*meter.Record) {
 	r := rand.New(rand.NewPCG(8, uint64(n)))
 	for i := range n {

@@ -15,7 +15,7 @@ type aRequest struct {
 
 func some(v int64) meter.Int { return meter.Some(v) }
 
-// ok is a streamed chat alone on a card, whose energy was measured.
+// ok is a streamed chat alone on a card, with measured energy.
 func ok() meter.Record {
 	return meter.Record{
 		ID: "0199c9e0-0000-7000-8000-000000000001", StartedAt: time.Date(2026, 11, 23, 12, 0, 0, 123456789, time.UTC),

@@ -55,7 +55,7 @@ func spanCount(t *testing.T) int {
 	return n
 }
 
-// What the OpenTelemetry collector's receiver understood is what the golden trees say, over both
+// The OpenTelemetry collector's receiver understood the golden trees, over both
 // protocols; and what its translator hands to Jaeger is the same waterfall.
 func TestRealCollectorReceivesTheGoldenTrees(t *testing.T) {
 	for _, protocol := range []Protocol{GRPC, HTTP} {

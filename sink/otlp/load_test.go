@@ -83,7 +83,7 @@ func hanging(t *testing.T) string {
 	return "http://" + ln.Addr().String()
 }
 
-// away is an address where nobody listens.
+// away is an address without a listener.
 func away(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

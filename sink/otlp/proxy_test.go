@@ -146,7 +146,7 @@ func (x *traced) Done(seq uint64, at int64, rec *meter.Record) {
 	x.trace.Settled(rec)
 	select {
 	case x.rows <- rec:
-	default: // nobody looks at this one
+	default: // not looked at
 	}
 }
 
@@ -344,7 +344,7 @@ func TestPassiveChangesNothing(t *testing.T) {
 	}
 }
 
-// A request that wattline refuses is in its client's trace too, and one whose head is no request has a
+// A request that wattline refuses is in its client's trace too, and a head that is not a request has a
 // trace of its own.
 func TestRefusedRequestsHaveSpans(t *testing.T) {
 	up, k := newEchoing(t), &kept{}
@@ -383,7 +383,7 @@ func TestRefusedRequestsHaveSpans(t *testing.T) {
 	}
 }
 
-// What really passed the proxy makes a tree whose children lie within their parents.
+// Requests through the proxy make trees in which children lie within their parents.
 func TestTreeOfARealExchange(t *testing.T) {
 	up, k := newEchoing(t), &kept{}
 	x := startTraced(t, up.ln.Addr().String(), otlp.Config{Upload: k, Ratio: 1}, nil)

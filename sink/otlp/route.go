@@ -11,7 +11,7 @@ import (
 )
 
 // Route follows the requests of one proxy.Server; it satisfies proxy.Tracer. For each request the proxy
-// calls Trace, and whoever observes the proxy hands on Sent and Ended, in this order.
+// calls Trace, and the proxy's observer hands on Sent and Ended, in this order.
 type Route struct {
 	tracer *Tracer
 	scheme string

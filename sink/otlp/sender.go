@@ -19,7 +19,7 @@ type Uploader interface {
 	UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error
 }
 
-// finishedTrace is a trace whose row is final.
+// finishedTrace is a trace with a final row.
 type finishedTrace struct {
 	state *traceState
 	rec   *meter.Record

@@ -62,7 +62,7 @@ func end(t *Tracer, r *Route, seq uint64) *meter.Record {
 	return &rec
 }
 
-// endFinal lets a request end whose row is final at once.
+// endFinal ends a request with a row that is final at once.
 func endFinal(t *Tracer, r *Route, seq uint64) {
 	rec := end(t, r, seq)
 	settled := *rec

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// library is what OpenTelemetry's own propagator reads of a traceparent.
+// library returns what OpenTelemetry's own propagator reads from a traceparent.
 func library(s string) (trace.SpanContext, bool) {
 	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": s})
 	sc := trace.SpanContextFromContext(ctx)

@@ -135,7 +135,7 @@ func (t *Tracer) await(n *traceState) {
 	t.waiting[n.rec.ID] = n
 }
 
-// Span returns the SERVER span's context of an ended request whose row is not final yet, for exemplars;
+// Span returns the SERVER span's context of an ended request without a final row, for exemplars;
 // invalid where nothing is recorded, or by a nil Tracer.
 func (t *Tracer) Span(id string) trace.SpanContext {
 	if t == nil {
@@ -176,7 +176,7 @@ func (t *Tracer) takeExpired(before time.Time) []finishedTrace {
 	return late
 }
 
-// Stop sends what waits, also traces whose rows are not final, until ctx ends, and ends the sender. What
+// Stop sends what waits, also traces without final rows, until ctx ends, and ends the sender. What
 // could not be sent by then is counted as failed, and the error says how many traces that were.
 func (t *Tracer) Stop(ctx context.Context) error { return t.out.stop(ctx) }
 

@@ -105,7 +105,7 @@ func workstation(n int, f func(*sink.Rows)) {
 	}
 }
 
-// machine is what the numbers were taken on.
+// machine describes where the numbers were taken.
 func machine() string {
 	name := runtime.GOARCH
 	if f, err := os.Open("/proc/cpuinfo"); err == nil {
@@ -131,7 +131,7 @@ func load() string {
 }
 
 // columnSizes lists what each column of requests takes. SQLite's is computed from its record format (a
-// header byte, and 0 to 8 bytes of an integer or the text itself), indices left out; ClickHouse's is what
+// header byte, and 0 to 8 bytes of an integer or the text itself), indices left out; ClickHouse's is the size that
 // its parts say.
 func columnSizes(b *testing.B, r *store.Reader, w house, n int) string {
 	b.Helper()

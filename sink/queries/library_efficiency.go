@@ -4,7 +4,7 @@ package queries
 // say nothing, their sum does.
 const energyJ = `coalesce(gpu_j, gpu_estimate_j)`
 
-// figures are the efficiency of a group of requests. Joules and tokens are those of requests whose energy
+// figures are the efficiency of a group of requests. Joules and tokens are those of requests with an energy that
 // is known: a run's value is their sum's quotient, except tokens per watt, which is a mean.
 const figures = `count(*) AS n_requests, sum(output_tokens) AS tokens_out, sum(` + energyJ + `) AS joules,
 	sum(` + energyJ + `) / nullif(sum(CASE WHEN ` + energyJ + ` IS NOT NULL THEN output_tokens END), 0) AS j_per_token,

@@ -15,7 +15,7 @@ import (
 	"wattline/sink/queries"
 )
 
-// answer is what a query gave: the names of its columns and its rows.
+// answer is a query's result: the names of its columns and its rows.
 type answer struct {
 	columns []string
 	rows    [][]any
@@ -57,7 +57,7 @@ func ask(t testing.TB, db *sql.DB, d queries.Dialect, name string, p queries.Par
 	return a
 }
 
-// cell is one value of the row whose first column is key.
+// cell is one value of the row with key in the first column.
 func (a answer) cell(t *testing.T, key, column string) any {
 	t.Helper()
 	c := slices.Index(a.columns, column)

@@ -17,7 +17,7 @@ type Query struct {
 // Params narrow a query. The zero value asks about everything there is.
 type Params struct {
 	Since time.Time
-	Label string // the label whose values query ab compares; "" is DefaultLabel
+	Label string // query ab compares the values of this label; "" is DefaultLabel
 }
 
 // DefaultLabel is the label that query ab compares unless told otherwise.

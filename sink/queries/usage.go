@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// UsageKeys are what Usage can group by.
+// UsageKeys lists the keys that Usage can group by.
 func UsageKeys() []string { return []string{"agent", "session", "model", "user", "label", "day"} }
 
 // UsageGroup is the use of one group of requests. A null was not obtained for any request of the group.
@@ -28,7 +28,7 @@ type UsageGroup struct {
 	IdleKWh   sql.Null[float64] // the part of EnergyKWh that is idle share
 	Cost      sql.Null[float64]
 	TTFTms    sql.Null[float64] // median
-	Simulated sql.Null[int64]   // requests whose energy a simulated device gave
+	Simulated sql.Null[int64]   // requests with energy of a simulated device
 }
 
 // Usage is the use of each group of requests since a time.

@@ -1,8 +1,8 @@
 // Package semconv has every public name of wattline's telemetry: attributes of spans and metrics, metrics, and fixed values.
 // No other package contains such a name.
 //
-// Names outside wattline.* follow the OpenTelemetry semantic conventions, version 1.41.0: the last whose
-// Go package still has gen_ai.* (those have since moved to a repository of their own, at version 0.1). A
+// Names outside wattline.* follow the OpenTelemetry semantic conventions, version 1.41.0: the last in which
+// the Go package still has gen_ai.* (those have since moved to a repository of their own, at version 0.1). A
 // test compares them with that package. For energy per request no convention exists, so those names
 // are ours.
 package semconv

@@ -21,7 +21,7 @@ import (
 // How often an upstream is asked.
 const (
 	askEvery    = time.Minute     // at most, and only behind a request
-	retryEvery  = 5 * time.Second // while nobody answers, which costs no server anything
+	retryEvery  = 5 * time.Second // while the upstream does not answer
 	aliveEvery  = 2 * time.Second // between checks that the server's process still lives
 	limitWait   = 2 * time.Second // for the first power limit of a device
 	limitPeriod = 50 * time.Millisecond
@@ -57,7 +57,7 @@ type Tracker struct {
 	limits  map[string]meter.Int // last known power limits, by device
 }
 
-// answer is what a finished row needs to know.
+// answer holds what a finished row needs.
 type answer struct {
 	id  string // "" while it is not known
 	old bool   // ask again behind the next request

@@ -95,7 +95,7 @@ func childWrite(path string) error {
 	}
 }
 
-// progress is what childWrite said until it was killed.
+// progress holds the lines that childWrite printed until it was killed.
 type progress struct {
 	offered   []time.Time // by row
 	committed int         // rows 0 to committed-1
@@ -212,7 +212,7 @@ func childFullDisk(path string) error {
 	return childFull(path, func() error { return nil }, free)
 }
 
-// childFull offers rows to a store whose disk is too small until some have been refused, frees the disk, and
+// childFull offers rows to a store on a too small disk until some have been refused, frees the disk, and
 // reports.
 func childFull(path string, fill, free func() error) error {
 	s, err := Open(context.Background(), Config{Path: path, Log: quiet()})
@@ -275,7 +275,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	}
 }
 
-// ownMounts lets a child mount file systems that nobody else sees.
+// ownMounts lets a child mount file systems that no other process sees.
 func ownMounts() *syscall.SysProcAttr {
 	if os.Getuid() == 0 {
 		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
@@ -287,7 +287,7 @@ func ownMounts() *syscall.SysProcAttr {
 	}
 }
 
-// childUnprivileged opens a store and a reader as a user who owns nothing.
+// childUnprivileged opens a store and a reader as a user that owns no file.
 func childUnprivileged(path string) error {
 	if os.Getuid() == 0 {
 		if err := syscall.Setuid(65534); err != nil {

@@ -28,7 +28,7 @@ const (
 	frozen    = "mode=ro&immutable=1"
 )
 
-// newConnector returns a connector to path whose connections have our aggregate functions, run the pragmas
+// newConnector returns a connector to path. Its connections have our aggregate functions, run the pragmas
 // first, and obey the guard, if any.
 func newConnector(path, mode string, guard sqlite.AuthorizerFn, pragmas []string) (*connector, error) {
 	d := new(sqlite.Driver)

@@ -13,7 +13,7 @@ import (
 )
 
 // TestRowsLostByAKill: a row is offered each millisecond of a bubble. At every moment the store's files,
-// which are what a kill -9 leaves, have every row older than 50 ms, and none that is newer than a missing one.
+// as a kill -9 leaves them, have every row older than 50 ms, and none that is newer than a missing one.
 func TestRowsLostByAKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wattline.db")
 	synctest.Test(t, func(t *testing.T) {

@@ -302,7 +302,7 @@ func damage(t *testing.T, path string, from, to int64) {
 	}
 }
 
-// A reader that found nobody writing, on a folder that it may not write, believes that the file does not
+// A reader that found no writer, on a folder that it may not write, believes that the file does not
 // change. It must notice when a writer comes after all.
 func TestFrozenReaderNoticesWriter(t *testing.T) {
 	s := tempStore(t)

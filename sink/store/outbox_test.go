@@ -119,7 +119,7 @@ func waitingRows(requests int64) map[string]int64 {
 	return map[string]int64{TableRequests: requests, TablePower: 0, TableLedger: 0, TableConfigs: 0, TableGaps: 0}
 }
 
-// A batch whose rows were exchanged under it, by hand or by a restored file, is refused: sent under its token, it
+// A batch with rows that were exchanged, by hand or by a restored file, is refused: sent under its token, it
 // would be taken for the rows that it once had.
 func TestChangedBatchRefused(t *testing.T) {
 	s := tempStore(t)

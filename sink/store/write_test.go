@@ -136,7 +136,7 @@ func TestWriteAheadLogBounded(t *testing.T) {
 	if size := walSize(t, s); size > 6<<20 {
 		t.Errorf("without a reader the log has %d bytes", size)
 	}
-	rows, err := r.DB().QueryContext(t.Context(), "SELECT id FROM requests") // somebody reads and does not end
+	rows, err := r.DB().QueryContext(t.Context(), "SELECT id FROM requests") // a reader that does not end
 	must(t, err)
 	if !rows.Next() {
 		t.Fatal("no rows")

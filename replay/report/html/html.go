@@ -23,7 +23,7 @@ var reportScript string
 //go:embed echarts.common.min.js
 var chartLibrary string
 
-// page is what the template is given.
+// page is the template's data.
 type page struct {
 	Title      string
 	Runs       []section

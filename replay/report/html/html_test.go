@@ -154,7 +154,7 @@ func render(t *testing.T, browser, file string) (dom, console string) {
 	return out.String(), console
 }
 
-// profile is a folder for a browser, whose processes may write into it a little longer than it lives.
+// profile is a folder for a browser; its processes may write into it a little after the browser has ended.
 func profile(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "browser-")

@@ -394,7 +394,7 @@ func TestEngineEndsWithParent(t *testing.T) {
 	}
 }
 
-// A reserved port refuses connections, can be listened on again and again, and is given to nobody else.
+// A reserved port refuses connections, can be listened on again and again, and no other program gets it.
 func TestFreeAddr(t *testing.T) {
 	addr := FreeAddr(t)
 	for range 3 {

@@ -21,10 +21,10 @@ import (
 	"wattline/deploy/debian"
 )
 
-// ErrDown is what a query gets when the engine's process is not there, or dies during it.
+// ErrDown is a query's error when the engine's process is not there, or dies during it.
 var ErrDown = errors.New("chtest: the engine is down")
 
-// An Exception is what the engine answered instead of a result: "Code: 60. DB::Exception: ...".
+// An Exception is the engine's answer instead of a result: "Code: 60. DB::Exception: ...".
 type Exception struct{ Text string }
 
 func (e *Exception) Error() string { return e.Text }
@@ -197,7 +197,7 @@ func (e *Engine) Close() error {
 	return os.RemoveAll(filepath.Dir(e.socket))
 }
 
-// CPUTime is what the engine's process has used of the processors since it was started: unlike a clock, it
+// CPUTime is the CPU time of the engine's process since its start: unlike a clock, it
 // does not run while others use them. 0 while the engine is down.
 func (e *Engine) CPUTime() time.Duration {
 	e.mu.Lock()

@@ -19,7 +19,7 @@ import (
 	"syscall"
 )
 
-// Version is the chdb release whose engine is used. 26.5 understands everything that our DDL says, and
+// Version is the chdb release that brings the engine. 26.5 understands all of our DDL, and
 // like every version since 26.3 has async_insert on by default, which our inserts must switch off.
 const Version = "26.5.3"
 
@@ -32,7 +32,7 @@ const (
 //go:embed engine/engine.c
 var engineSource []byte
 
-// installation is what Fetch leaves in the cache.
+// installation describes what Fetch leaves in the cache.
 type installation struct {
 	library string // libchdb.so
 	program string // engine.c, compiled

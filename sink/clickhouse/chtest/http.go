@@ -17,7 +17,7 @@ import (
 	"github.com/ClickHouse/ch-go/compress"
 )
 
-// httpSession is what a session_id keeps between requests, which take turns.
+// httpSession is the state of a session_id between requests, which take turns.
 type httpSession struct {
 	sync.Mutex
 	*session

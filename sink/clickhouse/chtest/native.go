@@ -190,7 +190,7 @@ func (c *nativeConn) tablesStatus() error {
 }
 
 var (
-	// An INSERT whose rows follow as blocks: up to its format, the table, the columns.
+	// An INSERT with rows that follow as blocks: up to its format, the table, the columns.
 	insertRE      = regexp.MustCompile(`(?is)^(\s*INSERT\s+INTO\s+(\S+?)\s*(?:\(([^()]*)\))?\s*(?:SETTINGS\s.*)?)(?:FORMAT\s+Native|VALUES)?\s*$`)
 	selectRE      = regexp.MustCompile(`(?is)^\s*(SELECT|WITH)\s`)
 	errDisconnect = errors.New("chtest: the client broke the protocol")

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// orphan is what the test binary does when TestEngineEndsWithParent starts it: bring up an engine on
+// orphan runs when TestEngineEndsWithParent starts the test binary: it brings up an engine on
 // dir, print its process id, and wait to be killed.
 func orphan(dir string) {
 	e, err := newEngine(context.Background(), dir, nil)

@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// Options of a Server. The zero value is a server without TLS whose only user is default, without a password.
+// Options of a Server. The zero value is a server without TLS and with one user, default, without a password.
 type Options struct {
 	// Users maps names to passwords. Nil means {"default": ""}.
 	Users map[string]string
@@ -76,7 +76,7 @@ func (s *Server) borrowCertificate() {
 	s.cert = h.Certificate()
 }
 
-// Certificate is what a client of a TLS server must trust.
+// Certificate is the one that a client of a TLS server must trust.
 func (s *Server) Certificate() *x509.Certificate { return s.cert }
 
 // ClientTLS is a client's configuration that trusts the server's certificate.

@@ -138,7 +138,7 @@ func (l *lines) metrics(md pmetric.Metrics) error {
 	return l.write(map[string]json.RawMessage{"metrics": b})
 }
 
-// freeAddress is a loopback address that nobody listens on: the receiver does not say which port it was
+// freeAddress is a loopback address without a listener: the receiver does not say which port it was
 // given, so it cannot be asked for any.
 func freeAddress(ctx context.Context) (string, error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")

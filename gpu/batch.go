@@ -29,7 +29,7 @@ func (c Contention) String() string { return [...]string{"unknown", "none", "oth
 // MarshalText writes the name.
 func (c Contention) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// Batch is what the sampler obtained from one device in one round. It is handed to Config.Handle on
+// Batch holds what the sampler obtained from one device in one round. It is handed to Config.Handle on
 // that device's goroutine; its slices are only valid during the call. Times are Clock stamps.
 //
 // Ticks and Samples are as the device gave them: lags are reported, not removed, because the estimates improve with time. To integrate, take the power at load time t from Samples at t +
@@ -56,7 +56,7 @@ type Batch struct {
 	Profile      Channel // where Samples come from; "" where the device has no trusted power channel
 	ProfileLagNs int64   // how far Samples trail the load (the window's own delay included)
 	TickLagNs    int64   // how far Ticks trail the load
-	LagsLearnt   bool    // false: ProfileLagNs is what the source is expected to have
+	LagsLearnt   bool    // false: ProfileLagNs is the source's expected lag
 	ProfileErrNs int64   // what ProfileLagNs may be off
 	TickErrNs    int64   // what TickLagNs may be off
 	StepNs       int64   // spacing of the channel's updates

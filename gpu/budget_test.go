@@ -28,7 +28,7 @@ var h100Prices = map[Metrics]struct{ usual, tenth int64 }{
 	MetricEnergy: {3600, 6000}, MetricBuffer: {512, 2000}, MetricPower: {4, 24}, MetricStatus: {72, 109}, MetricProcesses: {208, 1465},
 }
 
-// wakePrice is what a round costs beside its calls: the thread's waking and the sampler's own work.
+// wakePrice is a round's cost beside its calls: the thread's waking and the sampler's own work.
 const wakePrice = 100e3
 
 func (s *pricedSource) Name() string                { return "priced" }

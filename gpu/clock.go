@@ -22,8 +22,8 @@ func (c Clock) Now() int64 { return c.wall + int64(time.Since(c.base)) }
 // At returns the stamp of a time that time.Now returned in this process.
 func (c Clock) At(t time.Time) int64 { return c.wall + int64(t.Sub(c.base)) }
 
-// FromReal turns a stamp of the host's CLOCK_REALTIME, which is what the NVIDIA driver stamps its
-// samples with, into a stamp of this Clock. The difference is zero until somebody steps the wall clock.
+// FromReal turns a stamp of the host's CLOCK_REALTIME, the clock of the NVIDIA driver's
+// samples, into a stamp of this Clock. The difference is zero until the wall clock is stepped.
 func (c Clock) FromReal(ns int64) int64 {
 	now := time.Now()
 	return ns + c.At(now) - now.UnixNano()

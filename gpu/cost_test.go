@@ -8,7 +8,7 @@ import (
 	"wattline/meter"
 )
 
-// busySource is a source of one device with an H100's sample buffer and counter, whose calls cost nothing: what
+// busySource is a source of one device with an H100's sample buffer and counter and calls that cost nothing: what
 // is left is the sampler's own cost.
 type busySource struct{ clock *Clock }
 
@@ -88,7 +88,7 @@ func busyRunner(tb testing.TB) *runner {
 	return r
 }
 
-// BenchmarkSecond is what sampling a busy H100 for one second costs apart from the driver's calls. One
+// BenchmarkSecond measures one second of sampling a busy H100 without the driver's calls. One
 // core has 1e9 ns a second: 100,000 ns are 0.01 % of it.
 func BenchmarkSecond(b *testing.B) {
 	r := busyRunner(b)

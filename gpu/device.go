@@ -25,7 +25,7 @@ const (
 	KindCPU Kind = "cpu" // RAPL: packages and DRAM of all sockets
 )
 
-// Info is what is fixed about a device while it is open.
+// Info holds the facts about a device that are fixed while it is open.
 type Info struct {
 	UUID   string `json:"uuid"`  // what Source.Open takes; stable over driver reloads
 	Index  int    `json:"index"` // the source's own number
@@ -38,7 +38,7 @@ type Info struct {
 	// Simulated is shown wherever a figure from this device is shown.
 	Simulated bool `json:"simulated,omitempty"`
 
-	// Expected is what is known beforehand about this source's channels; the sampler learns better.
+	// Expected holds what is known beforehand about this source's channels; the sampler learns better.
 	Expected map[Channel]ChannelSpec `json:"-"`
 
 	// Supported are the groups that answered when the device was opened.
@@ -104,7 +104,7 @@ var (
 	ErrNotReady = errors.New("no reading yet")
 	// ErrAsleep: the device is powered down and was not woken to be asked.
 	ErrAsleep = errors.New("device asleep")
-	// ErrPermission: this user may not read it; the message says who may and what to do.
+	// ErrPermission: this user may not read it; the message says which users may and what to do.
 	ErrPermission = errors.New("no permission")
 	// ErrNone: the source exists but has no such device, or the machine has no such source.
 	ErrNone = errors.New("no such device")

@@ -8,7 +8,7 @@ import (
 // steppedCounter is a counter that steps every period at 300 W, at phase after every multiple.
 type steppedCounter struct{ period, phase int64 }
 
-// lastStep returns the step whose value a read at t sees.
+// lastStep returns the step that a read at t sees.
 func (c steppedCounter) lastStep(t int64) int64 {
 	return (t-c.phase)/c.period*c.period + c.phase
 }

@@ -83,7 +83,7 @@ func (r *runner) tickOr(old Tick, want Metrics) Tick {
 	return old
 }
 
-// maxDrawMw is what no device draws; a counter that moves by more has jumped.
+// maxDrawMw is above any device's draw; a counter that moves by more has jumped.
 const maxDrawMw = 5e6
 
 // discontinuity returns why e cannot follow the tick before it.

@@ -161,7 +161,7 @@ func TestContention(t *testing.T) {
 	})
 }
 
-// asleep is a source whose device has a PCI address.
+// asleep is a source of a device with a PCI address.
 type asleep struct {
 	*sim.Source
 	opens int

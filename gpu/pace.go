@@ -18,7 +18,7 @@ const (
 	recordingBudget = 0.2
 )
 
-// paceInputs is what the pace follows from.
+// paceInputs holds the inputs of the pace.
 type paceInputs struct {
 	busy         bool
 	recording    bool // reads are written down: more of them are worth their price
@@ -52,7 +52,7 @@ func (f paceInputs) interval(w Metrics) int64 {
 		switch f.profile {
 		case ChannelCounter:
 			least = 20e6
-		case ChannelBuffer: // it scales the samples, whose sum is right by itself within a few tenths of a percent
+		case ChannelBuffer: // it scales the samples; their sum is right by itself within a few tenths of a percent
 			least, most, idle = 1e9, 2500e6, idleReadNs
 			if f.needsCounter {
 				idle = least

@@ -40,7 +40,7 @@ const (
 	probePowerNs   = 1200e6 // polled power is watched for so long
 	probePowerEach = 10e6   // no source is polled faster than this
 
-	// probeCPU is what reads beyond the regular pace may cost at first: the probe, and what narrows a step
+	// probeCPU bounds the cost of reads beyond the regular pace at first: the probe, and what narrows a step
 	// down. Later they are paid from a sixth of the budget.
 	probeCPU   = 100 * time.Millisecond
 	extraShare = 1.0 / 6

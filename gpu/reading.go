@@ -2,7 +2,7 @@ package gpu
 
 import "wattline/meter"
 
-// Reading is what one Read brought. The caller owns it and passes it again, so that reading allocates
+// Reading is the result of one Read. The caller owns it and passes it again, so that reading allocates
 // nothing; Buffer and Procs are only valid until the next Read.
 type Reading struct {
 	Before, After int64 // ns, around all calls of this Read

@@ -55,8 +55,8 @@ func TestRealCard(t *testing.T) {
 	t.Run("cost", func(t *testing.T) { shown(t, verifyCost(t, b, 4, 2*time.Second, 60)) })
 }
 
-// TestRealServer is what of TestRealCard needs no card: a llama-server that computes on processors, beside the
-// simulated card. It rehearses the comparison; that the sampler costs little there is no news.
+// TestRealServer is the part of TestRealCard that needs no card: a llama-server that computes on processors, beside the
+// simulated card. It rehearses the comparison; the sampler's small cost there proves nothing.
 func TestRealServer(t *testing.T) {
 	upstream := os.Getenv(upstreamEnv)
 	if upstream == "" {
@@ -240,7 +240,7 @@ func (s *server) warmUp() {
 	short.streams(ctx, discard{}, 4, func(int, int64) {})
 }
 
-// discard is a gpu.Activity that nobody reads.
+// discard is a gpu.Activity that drops all events.
 type discard struct{}
 
 func (discard) Observe(gpu.Event) {}

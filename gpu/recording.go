@@ -36,7 +36,7 @@ type RecordedRead struct {
 	Lost      bool      // the device was lost, or its counter is not continuous
 }
 
-// Recording is what was recorded of one device. Times are nanoseconds of the recording host's
+// Recording holds what was recorded of one device. Times are nanoseconds of the recording host's
 // CLOCK_REALTIME, ascending; sample times in ring.csv are microseconds.
 type Recording struct {
 	Reads  []RecordedRead
@@ -128,7 +128,7 @@ func readCSV(dir fs.FS, name, header, more string, line func([]meter.Int) error)
 }
 
 // wholeLines splits as bufio.ScanLines does, but for what follows the last newline: a recording that was cut short (the
-// disk was full, the recorder was killed) ends in a part of a line, whose last number may be a part of a number.
+// disk was full, the recorder was killed) ends in a part of a line, and its last number may be cut.
 func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
 	if atEOF && bytes.IndexByte(data, '\n') < 0 {
 		return len(data), nil, nil

@@ -50,7 +50,7 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 }
 
 // missing appends empty rows for the seconds up to now: those without a device, and those at the end of
-// an epoch whose energy will not be known.
+// an epoch with an energy that will not be known.
 func (m *rowMaker) missing(rows []Row, now int64, info Info, epoch int, why string) []Row {
 	if m.next == 0 {
 		m.begin(now)

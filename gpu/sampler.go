@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Config is what a Sampler samples, and how.
+// Config says what a Sampler samples, and how.
 type Config struct {
 	// Clock gives all stamps; the zero Clock is replaced by a new one. Events must be stamped on it.
 	Clock Clock

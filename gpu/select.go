@@ -47,7 +47,7 @@ func (c *Candidate) listProcesses() {
 	}
 }
 
-// Selector is what is known of where an upstream computes.
+// Selector holds what is known about where an upstream computes.
 type Selector struct {
 	GPUs              []string           // of the route's "gpus": indices, UUIDs or PCI addresses; empty: find out
 	Local             bool               // the upstream is on this machine

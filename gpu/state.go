@@ -13,7 +13,7 @@ const (
 	Lost    Condition = "lost"   // will be opened again
 )
 
-// State is what is known of one device at a moment.
+// State holds what is known about one device at a moment.
 type State struct {
 	Info      Info      `json:"info"`
 	Condition Condition `json:"condition"`
@@ -47,7 +47,7 @@ type State struct {
 	Row        *Row       `json:"row,omitempty"` // the last whole second
 }
 
-// Calibration is what sampling has found out about a channel.
+// Calibration holds what sampling has found out about a channel.
 type Calibration struct {
 	StepNs    int64 `json:"step_ns"`
 	WindowNs  int64 `json:"window_ns"`

@@ -98,7 +98,7 @@ func verifyEnergy(t *testing.T, b *bench, span time.Duration) (busy float64) {
 	return busy
 }
 
-// share is what sampling took of a core between two states, in percent.
+// share is the part of a core that sampling took between two states, in percent.
 func share(from, to gpu.State) float64 {
 	return 100 * float64(to.CPUNs-from.CPUNs) / float64(to.WallNs-from.WallNs)
 }

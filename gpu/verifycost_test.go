@@ -209,7 +209,7 @@ func (d *delaying) Read(w gpu.Metrics, r *gpu.Reading) error {
 	return d.Device.Read(w, r)
 }
 
-// take is what the next step is held up by.
+// take returns the delay of the next step.
 func (d *delays) take() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -24,7 +24,7 @@ import (
 
 // flooded is `wattline serve` with a second source of rows, each settled a second after it was offered. The first line
 // of standard input is their rate per second. Then "written" offers them to the store's queue, "discarded" to a queue
-// whose store discards them, and "end" prints a floodReport.
+// with a store that discards them, and "end" prints a floodReport.
 func flooded() {
 	ctx := context.Background()
 	c, _, _, err := parse(os.Args[1:], os.Stdout, os.Stderr)

@@ -30,7 +30,7 @@ type gpuCmd struct {
 	Store   string        `help:"SQLite file with the rows; coefficients that serve has learnt are in its folder. Default: ${store}." placeholder:"FILE"`
 }
 
-// gpuReport is what "wattline gpu --json" prints.
+// gpuReport is the output of "wattline gpu --json".
 type gpuReport struct {
 	Devices []gpu.State          `json:"devices"`
 	Learnt  []attribution.Learnt `json:"learnt"`             // by serve, for these devices and the models on them

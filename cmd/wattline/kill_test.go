@@ -70,7 +70,7 @@ func newKilled(t *testing.T) *killed {
 	engine := chtest.StartEngine(t, nil)
 	srv := chtest.NewServer(t, engine, chtest.Options{})
 	k := &killed{engine: engine, srv: srv, upstream: fastUpstream(t), path: filepath.Join(t.TempDir(), "wattline.db")}
-	srv.Plan(func(int) chtest.Fault { // with these faults a kill leaves batches whose fate is unknown
+	srv.Plan(func(int) chtest.Fault { // with these faults a kill leaves batches with an unknown fate
 		return chtest.Fault{Kind: []chtest.FaultKind{chtest.None, chtest.None, chtest.HangAfter, chtest.HangBefore, chtest.CutAfter, chtest.Late}[rand.IntN(6)], After: rand.N(300 * time.Millisecond)}
 	})
 	k.args = []string{"--store", k.path, "--gpu", "sim", "--keep-gaps", "1h", "--clickhouse", srv.DSN("wattline")}

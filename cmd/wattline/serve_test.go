@@ -118,7 +118,7 @@ func TestStopUnderLoad(t *testing.T) {
 }
 
 // TestKillUnderLoad: kill -9 under load, three times. The store opens, rows that were seen before are there,
-// and of the requests of one connection, whose rows are committed in order, only the last can be missing. How long a
+// and of the requests of one connection (their rows are committed in order) only the last can be missing. How long a
 // row waits for its commit is tested in package store (TestRowsLostByAKill).
 func TestKillUnderLoad(t *testing.T) {
 	t.Parallel()

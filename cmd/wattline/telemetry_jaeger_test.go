@@ -52,7 +52,7 @@ func TestJaegerShowsTheWaterfall(t *testing.T) {
 	}
 }
 
-// realTraffic sends a long request, one that waits for its slot, one whose client leaves, and one that the server
+// realTraffic sends a long request, one that waits for its slot, one with a client that leaves, and one that the server
 // refuses.
 func realTraffic(t *testing.T, w *wattlineProcess) {
 	t.Helper()

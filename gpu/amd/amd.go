@@ -202,7 +202,7 @@ func (d *device) hold(pattern string, scale int64, v *meter.Int) (held, string) 
 	return held{file, scale, v}, ""
 }
 
-// expect sets what is known of the channels. power1_average is the firmware's average, whose window
+// expect sets the facts known about the channels. power1_average is the firmware's average, whose window
 // differs by generation; power1_input is a shorter one.
 func (d *device) expect() {
 	d.info.Expected = map[gpu.Channel]gpu.ChannelSpec{}

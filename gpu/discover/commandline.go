@@ -71,7 +71,7 @@ var (
 
 const hidden = "***"
 
-// Redact returns a command line's arguments without secrets: the value of a flag whose name tells of a key,
+// Redact returns a command line's arguments without secrets: the value of a flag with a name that tells of a key,
 // a token or a password is ***, so is JSON that speaks of one, and a URL loses its user and its query. The
 // name of a file that holds a secret stays.
 func Redact(args []string) []string {

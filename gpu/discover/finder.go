@@ -29,7 +29,7 @@ type Finder struct {
 	byPort map[int]*ProcessTree
 }
 
-// Upstream is what is known of where an upstream runs.
+// Upstream holds what is known about where an upstream runs.
 type Upstream struct {
 	Local     bool         // on this machine
 	Processes *ProcessTree // nil where they cannot be known: elsewhere, or behind a Unix socket

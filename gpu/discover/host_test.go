@@ -134,7 +134,7 @@ func TestReal(t *testing.T) {
 	}
 }
 
-// TestKernelListsTheSameListeners: what the kernel says of a port is what its table says, on both versions of
+// TestKernelListsTheSameListeners: the kernel's answer about a port equals its table, on both versions of
 // IP, and a connection to it is no listener.
 func TestKernelListsTheSameListeners(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {

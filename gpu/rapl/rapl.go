@@ -17,7 +17,7 @@ import (
 	"wattline/gpu"
 )
 
-// UUID is what the one device is called.
+// UUID is the name of the one device.
 const UUID = "RAPL"
 
 const remedy = `the kernel lets only root read CPU energy; run wattline as root, or let a group read it with a udev rule: ` +

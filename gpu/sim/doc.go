@@ -1,4 +1,4 @@
-// Package sim is a simulated GPU: a gpu.Source whose power follows from what is in flight by a
+// Package sim is a simulated GPU: a gpu.Source with a power that follows from the requests in flight by a
 // closed-form model (Model, TruePower), seen through sensors with settable faults (Faults). Its truth can be
 // read, exactly, for any interval, so that tests of the sampler and of the ledger can state their
 // errors.

@@ -41,7 +41,7 @@ var H100 = Model{
 	AmbientC: 28, CPerW: 0.075, ThermalTau: 25 * time.Second,
 }
 
-// request is what the model knows of one in flight.
+// request holds what the model knows about a request in flight.
 type request struct {
 	phase   meter.Phase
 	slot    int
@@ -79,7 +79,7 @@ func (m *Model) active(rs map[uint64]request, t int64) (watts, perSecond float64
 	return m.CeilingW * (1 - gone), slope * gone
 }
 
-// runs counts the runs of adjacent slots; requests whose slot is not known are one run.
+// runs counts the runs of adjacent slots; requests without a known slot are one run.
 func runs(slots []int, unknown int) int {
 	slices.Sort(slots)
 	n := min(unknown, 1)

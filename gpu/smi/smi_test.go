@@ -82,7 +82,7 @@ func play(how string, args []string) int {
 	return 0
 }
 
-// fake returns a source whose nvidia-smi is this test, and a channel that gets a value for every line
+// fake returns a source with this test as its nvidia-smi, and a channel that gets a value for every line
 // and every end.
 func fake(t *testing.T, how string) (*Source, chan struct{}) {
 	t.Helper()

@@ -73,7 +73,7 @@ func Choices() []string {
 	return append(out, none)
 }
 
-// Config is what sources are opened with.
+// Config holds what sources need to be opened.
 type Config struct {
 	Clock   gpu.Clock
 	Wake    bool // also ask drivers that wake a card which is powered down

@@ -21,7 +21,7 @@ func New(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	return slog.New(limitedHandler{h, &limiter{seen: map[message]*window{}}})
 }
 
-// redact replaces the value of an attribute whose name is that of a secret. It is a second line of defence: wattline
+// redact replaces the value of an attribute with the name of a secret. It is a second line of defence: wattline
 // does not log secrets.
 func redact(_ []string, a slog.Attr) slog.Attr {
 	name := strings.ToLower(strings.ReplaceAll(a.Key, "-", "_"))
@@ -58,7 +58,7 @@ type limiter struct {
 }
 
 // admit reports whether to write a line. suppressed is how many lines of the same message were left out before it;
-// forgotten is that of other messages, whose windows are now dropped to make room.
+// forgotten counts those of other messages; their windows are now dropped to make room.
 func (l *limiter) admit(m message, now time.Time) (write bool, suppressed, forgotten int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -48,11 +48,16 @@ type Details struct {
 	Unread            string // what could not be read, and why: Unread constants, joined by commas
 	OutputReads       Int    // reads that brought output
 	MaxOutputsPerRead Int
-	Pings             Int // SSE comments
-	BadEvents         Int // events that were not one complete JSON document; ignored otherwise
-	UncountedOutputs  Int // outputs beyond the 16th of one event: not on the timeline
-	UntrackedOutputs  Int // outputs of completions beyond the 64th: without gaps
-	GapsCut           Int // gaps that were to be kept (RequestHead.KeepStamps) and had no room
+	Pings             Int    // SSE comments
+	BadEvents         Int    // events that were not one complete JSON document; ignored otherwise
+	Notices           Int    // outputs that were a gateway's words before the server's reply
+	Unread            string // what should have been read and was not
+	DisputedMarks     string // T1 and Tn, where the server's own times contradict them: "first", "last"
+	ServerDecodeUs    Int    // the server's predicted_ms, where one of the two is disputed
+	PromptCut         Int    // 1: far fewer prompt tokens than the session's earlier requests had for so many bytes
+	UncountedOutputs  Int    // outputs beyond the 16th of one event: not on the timeline
+	UntrackedOutputs  Int    // outputs of completions beyond the 64th: without gaps
+	GapsCut           Int    // gaps that were to be kept (RequestHead.KeepStamps) and had no room
 
 	stored string // the text it was read from, possibly written by another version
 }
@@ -122,6 +127,11 @@ var detailTable = [...]detail{
 	{"max_outputs_per_read", func(d *Details) any { return &d.MaxOutputsPerRead }},
 	{"pings", func(d *Details) any { return &d.Pings }},
 	{"bad_events", func(d *Details) any { return &d.BadEvents }},
+	{"notices", func(d *Details) any { return &d.Notices }},
+	{"unread", func(d *Details) any { return &d.Unread }},
+	{"disputed_marks", func(d *Details) any { return &d.DisputedMarks }},
+	{"server_decode_us", func(d *Details) any { return &d.ServerDecodeUs }},
+	{"prompt_cut", func(d *Details) any { return &d.PromptCut }},
 	{"uncounted_outputs", func(d *Details) any { return &d.UncountedOutputs }},
 	{"untracked_outputs", func(d *Details) any { return &d.UntrackedOutputs }},
 	{"gaps_cut", func(d *Details) any { return &d.GapsCut }},

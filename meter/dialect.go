@@ -25,6 +25,7 @@ type dialect struct {
 //
 //nolint:gochecknoglobals // a constant table
 var dialects = [...]dialect{
+	ollamaDialect(),
 	chatDialect(),
 	completionsDialect(),
 	nativeDialect(),

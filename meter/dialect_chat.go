@@ -7,7 +7,7 @@ func chatDialect() dialect {
 	return dialect{
 		name: DialectChat, operation: operationChat, generates: true, computes: true,
 		match: func(last, parent string) bool {
-			return last == "completions" && parent == "chat" || last == "chat" && parent == "api" // Ollama's
+			return last == "completions" && parent == "chat"
 		},
 		request: []member{
 			{"messages", list(reqMessages, object(none, member{"content", contentParts()}))},
@@ -19,19 +19,17 @@ func chatDialect() dialect {
 
 // choiceNode is one completion of a chat's reply or event, or of /v1/completions, which has text in it.
 func choiceNode() *node {
-	function := object(none, member{"name", leaf(repTool)}, member{"arguments", leaf(repTool)})
-	delta := object(none,
-		member{"content", leaf(repAnswer)},
-		member{"reasoning_content", leaf(repReasoning)}, // llama-server, SGLang, older vLLM
-		member{"reasoning", leaf(repReasoning)},         // vLLM, Ollama
+	delta := object(none, append(reasoning(),
+		member{"content", answer()},
 		member{"refusal", leaf(repAnswer)},
-		member{"tool_calls", list(none, object(none, member{"function", function}))},
-		member{"function_call", function},
-	)
-	return object(repChoice,
+		member{"tool_calls", list(none, object(none, member{"function", toolCall()}))},
+		member{"function_call", toolCall()},
+	)...)
+	return object(repChoice, append(reasoning(),
 		member{"finish_reason", leaf(repFinish)},
 		member{"index", leaf(repChoiceIndex)},
 		member{"delta", delta},
 		member{"text", leaf(repAnswer)},
-	)
+		member{"error", errorNode()},
+	)...)
 }

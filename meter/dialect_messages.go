@@ -9,8 +9,8 @@ func messagesDialect() dialect {
 		match:   lastSegment("messages"),
 		request: []member{{"metadata", object(none, member{"user_id", leaf(reqMetadataUser)})}},
 		reply: []member{
-			{"content_block", object(none, member{"type", leaf(repItemType)})},
-			{"message", object(repRootMessage, member{"model", leaf(repModel)}, member{"usage", usageNode()})},
+			{"content_block", object(none, append(reasoning(), member{"type", leaf(repItemType)}, member{"text", leaf(repAnswer)})...)},
+			{"message", messageNode()},
 			{"stop_reason", leaf(repFinish)},
 		},
 		events: map[string]eventKind{
@@ -19,4 +19,14 @@ func messagesDialect() dialect {
 			"message_stop":        kindMessageStop,
 		},
 	}
+}
+
+// messageNode is Anthropic's message_start, a line of Ollama's /api/chat, or some servers' words about an error.
+func messageNode() *node {
+	return object(repRootMessage, append(reasoning(),
+		member{"model", leaf(repModel)},
+		member{"usage", usageNode()},
+		member{"content", leaf(repAnswer)},
+		member{"tool_calls", list(none, object(none, member{"function", toolCall()}))},
+	)...)
 }

@@ -14,6 +14,7 @@ func nativeDialect() dialect {
 			{"index", leaf(repIndex)},
 			{"content", leaf(repNativeContent)},
 			{"stop_type", leaf(repFinish)},
+			{"stop", leaf(repDone)},
 			{"id_slot", leaf(repSlot)},
 			{"tokens_predicted", leaf(repTokensPredicted)},
 			{"tokens_evaluated", leaf(repTokensEvaluated)},

@@ -9,7 +9,7 @@ func responsesDialect() dialect {
 		name: DialectResponses, operation: operationChat, generates: true, computes: true,
 		match: lastSegment("responses"),
 		reply: []member{
-			{"response", object(none,
+			{"response", object(repAnswer, // a text in Ollama's /api/generate
 				member{"model", leaf(repModel)},
 				member{"status", leaf(repStatus)},
 				member{"usage", usageNode()},
@@ -25,6 +25,8 @@ func responsesDialect() dialect {
 			"response.completed":                    kindResponseEnd,
 			"response.incomplete":                   kindResponseEnd,
 			"response.failed":                       kindResponseEnd,
+			"response.reasoning.delta":              kindReasoningDelta,
+			"response.reasoning_summary.delta":      kindReasoningDelta,
 			"response.reasoning_text.delta":         kindReasoningDelta,
 			"response.reasoning_summary_text.delta": kindReasoningDelta,
 		},

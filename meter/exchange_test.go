@@ -172,7 +172,7 @@ func TestErrors(t *testing.T) {
 		{"in a stream", exchange{pieces: []timed{at(9, role, token, `{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`)}}, meter.UpstreamError, "Context size has been exceeded."},
 		{"in a stream, a string", exchange{pieces: []timed{at(9, `{"error":"boom"}`)}}, meter.UpstreamError, "boom"},
 		{"in a stream, no words", exchange{pieces: []timed{at(9, `{"error":{}}`)}}, meter.UpstreamError, "the upstream sent an error without a message inside its reply"},
-		{"null is none", exchange{pieces: []timed{at(9, `{"error":null}`)}}, meter.OK, ""},
+		{"null is none", exchange{pieces: []timed{at(9, `{"error":null}`, done)}}, meter.OK, ""},
 		{"messages", exchange{path: "/v1/messages", pieces: []timed{{9, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n"}}}, meter.UpstreamError, "busy"},
 		{"responses", exchange{path: "/v1/responses", pieces: []timed{at(9, `{"type":"response.failed","response":{"status":"failed","error":{"code":"x","message":"bad"}}}`)}}, meter.UpstreamError, "bad"},
 		{"status 400", exchange{status: 400, kind: "application/json", pieces: []timed{{9, `{"error":{"code":400,"message":"too long","n_prompt_tokens":9,"n_ctx":5}}`}}}, meter.UpstreamError, "too long"},
@@ -181,7 +181,7 @@ func TestErrors(t *testing.T) {
 		{"unknown path", exchange{path: "/nowhere", status: 404, kind: "application/json; charset=utf-8", pieces: []timed{{9, `{"error":{"message":"File Not Found"}}`}}}, meter.UpstreamError, "File Not Found"},
 		{"escapes", exchange{status: 500, kind: "application/json", pieces: []timed{{9, `{"error":{"message":"a \"b\" \u20ac\ncut \ud8"}}`}}}, meter.UpstreamError, "a \"b\" €\ncut "},
 		{"compressed", exchange{headers: map[string]string{"Content-Encoding": "gzip"}, pieces: []timed{{9, "\x1f\x8b"}}}, meter.OK, "not metered: the reply is compressed (gzip); ask for it uncompressed (Accept-Encoding: identity)"},
-		{"identity", exchange{headers: map[string]string{"Content-Encoding": "Identity"}, pieces: []timed{at(9, token)}}, meter.OK, ""},
+		{"identity", exchange{headers: map[string]string{"Content-Encoding": "Identity"}, pieces: []timed{at(9, token, done)}}, meter.OK, ""},
 		{"unknown content", exchange{kind: "audio/wav", pieces: []timed{{9, "RIFF"}}}, meter.OK, `not metered: unknown content type "audio/wav"`},
 		{"unmetered path", exchange{path: "/props", kind: "application/json", pieces: []timed{{9, `{"error":{"message":"part of a page"}}`}}}, meter.OK, ""},
 	} {
@@ -456,7 +456,7 @@ func TestRequestBodyNotRead(t *testing.T) {
 
 func TestDialects(t *testing.T) {
 	for path, want := range map[string]string{
-		"/v1/chat/completions": meter.DialectChat, "/chat/completions": meter.DialectChat, "/api/chat": meter.DialectChat, "/gpu1/v1/chat/completions": meter.DialectChat,
+		"/v1/chat/completions": meter.DialectChat, "/chat/completions": meter.DialectChat, "/api/chat": meter.DialectOllama, "/gpu1/v1/chat/completions": meter.DialectChat, "/api/generate": meter.DialectOllama,
 		"/v1/completions": meter.DialectCompletions, "/completions": meter.DialectNative, "/completion": meter.DialectNative, "/infill": meter.DialectInfill,
 		"/v1/responses": meter.DialectResponses, "/responses": meter.DialectResponses, "/v1/messages": meter.DialectMessages,
 		"/v1/stream": meter.DialectResume, "/v1/stream/abc": meter.DialectResume, "/v1/embeddings": meter.DialectEmbeddings, "/embedding": meter.DialectEmbeddings,

@@ -9,7 +9,10 @@ import "strings"
 func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	rec.Dialect = m.dialect.name
 	m.fillRequest(rec)
-	m.fillReply(rec)
+	if r := &m.reply; r.held > 0 { // nothing said that these were the server's
+		r.dropNotices()
+	}
+	m.fillReply(rec, clean)
 	m.fillCounts(rec, clean)
 	m.fillTimes(rec, marks)
 	m.fillPhases(rec, marks)
@@ -50,7 +53,7 @@ func (m *Meter) fillRequest(rec *Record) {
 	m.observations.RequestSkipped = q.off
 }
 
-func (m *Meter) fillReply(rec *Record) {
+func (m *Meter) fillReply(rec *Record, clean bool) {
 	r, d, o := &m.reply, &m.details, &m.observations
 	if len(r.model.b) > 0 {
 		rec.Model = r.model.intern(&m.lastServed)
@@ -70,7 +73,13 @@ func (m *Meter) fillReply(rec *Record) {
 		rec.Error = firstOf(r.failure.String(), "the upstream sent an error without a message inside its reply")
 	case r.off != "":
 		rec.Error = firstOf(rec.Error, r.off)
+	case clean && rec.Outcome == OK && m.dialect.generates && m.status == 200:
+		if why := r.cut(); why != "" {
+			rec.Outcome, rec.Error = Truncated, why
+		}
 	}
+	d.Unread = m.unread()
+	d.Notices = nonZero(r.notices)
 	d.ServerBuild, d.Slot = r.fingerprint.intern(&m.lastBuild), r.slot
 	d.Results, d.Counted = r.results, r.counted
 	if m.dialect.name == DialectTokenize {
@@ -79,8 +88,23 @@ func (m *Meter) fillReply(rec *Record) {
 	o.Progress = PrefillProgress{Done: r.progress.done, Total: r.progress.total, Cached: r.progress.cached, Events: r.progress.n}
 	o.Events, d.BadEvents, d.Pings = r.events, nonZero(r.badEvents), nonZero(r.sse.pings)
 	d.UncountedOutputs = nonZero(r.uncounted)
-	o.Unfinished = r.mode == eventStream && r.sse.unfinished() || r.mode == document && !r.scan.idle()
+	o.Unfinished = r.mode == eventStream && r.sse.unfinished() || (r.mode == document || r.mode == lines) && !r.scan.idle()
 	o.Finished = r.done
+}
+
+// unread tells what of a reply that should have been read was not.
+func (m *Meter) unread() string {
+	r := &m.reply
+	switch {
+	case !m.dialect.computes || m.status != 200 || r.leadN == 0:
+	case r.off != "":
+		return strings.TrimPrefix(r.off, "not metered: ")
+	case r.badEvents > 0 && r.events == r.badEvents, r.mode == document && r.scan.state == broken:
+		return "the reply is no JSON"
+	case r.odd:
+		return "a count in the reply is no number"
+	}
+	return ""
 }
 
 func firstOf(a, b string) string {
@@ -93,7 +117,7 @@ func firstOf(a, b string) string {
 // fillCounts sets each count from the best source that has it, and keeps all sources in Observations.
 func (m *Meter) fillCounts(rec *Record, clean bool) {
 	r, d, o := &m.reply, &m.details, &m.observations
-	o.Usage, o.Timings, o.Native = r.usage.sum(), r.timings.sum(), r.native.sum()
+	o.Usage, o.Timings, o.Native = r.tallies[usage].sum(), r.tallies[timings].sum(), r.tallies[native].sum()
 	if names := disputedCounts(&o.Usage, &o.Timings, &o.Native); len(names) > 0 {
 		d.Disputed = strings.Join(names, ",")
 		d.Usage, d.Timings, d.Native = o.Usage.tokens(), o.Timings.tokens(), o.Native.tokens()
@@ -116,14 +140,14 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 	rec.OutputTokens, rec.ReasoningTokens = best.Output, best.Reasoning
 	rec.DraftTokens, rec.DraftAcceptedTokens = best.Draft, best.DraftAccepted
 	m.dropPartialCounts(rec, clean)
-	if r.mode == eventStream && m.dialect.generates {
+	if r.streams() && m.dialect.generates {
 		rec.OutputEvents = Some(r.time.events)
 		if !rec.OutputTokens.Valid && r.time.events > 0 {
 			rec.TokenSource = TokensFromEvents
 		}
 	}
-	for _, t := range []*tally{&r.native, &r.timings, &r.usage} {
-		if b := t.lowerBound(); b.Valid && !rec.OutputTokens.Valid {
+	for i := range r.tallies {
+		if b := r.tallies[i].lowerBound(); b.Valid && !rec.OutputTokens.Valid {
 			d.AtLeast = Some(max(b.V, d.AtLeast.V))
 		}
 	}
@@ -131,25 +155,29 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 
 // dropPartialCounts drops counts that do not cover all completions of the exchange: those of a stream that was cut before
 // all had ended, and those in llama-server's unstreamed replies to n > 1 or to several prompts, which cover only the first
-// completion. Such a reply is recognised by its timings; other servers send none.
+// completion. Such a reply is recognised by timings that tell what its usage tells; other servers send none.
 func (m *Meter) dropPartialCounts(rec *Record, clean bool) {
-	q, r, d := &m.request, &m.reply, &m.details
-	expected := q.asks()
-	told := r.timings.completions()
-	if r.mode == eventStream {
+	q, r, d, o := &m.request, &m.reply, &m.details, &m.observations
+	expected, covered := q.asks(), int64(0)
+	if r.streams() {
 		expected = max(expected, r.time.started())
-		told = max(told, r.usage.completions(), r.native.completions())
+		for i := range r.tallies {
+			covered = max(covered, r.tallies[i].covers(expected))
+		}
 		if clean || r.done {
 			return // a server may send the sum of all completions once
 		}
-	} else if expected = max(expected, r.answers); !m.observations.Timings.Output.Valid {
-		return // a server without timings sends the sum
+	} else {
+		expected, covered = max(expected, r.answers), r.tallies[timings].nFinals
+		if !o.Timings.Output.Valid || o.Usage.Output.Valid && o.Usage.Output != o.Timings.Output {
+			return // usage tells the sum
+		}
 	}
-	if expected < 2 || told >= expected {
+	if expected < 2 || covered >= expected {
 		return
 	}
-	d.Covered = Some(told)
-	if r.mode == eventStream {
+	d.Covered = Some(covered)
+	if r.streams() {
 		d.AtLeast = rec.OutputTokens
 	}
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens = Int{}, Int{}, Int{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"strings"
 )
 
 // scanner reads JSON that arrives in pieces of any size and reports the few members that a schema
@@ -12,7 +13,7 @@ import (
 // parsers that exist want the whole value in memory or a reader to block on, and a relay has neither.
 //
 // It accepts a superset of JSON (it does not check escapes, number grammar or the brackets inside what
-// it skips): its task is to find members in replies that a JSON library wrote, not to validate. A
+// it skips, passes over a byte order mark before a document, and knows Python's NaN and Infinity): its task is to find members in replies that a JSON library wrote, not to validate. A
 // document with a broken structure stops it: the rest is ignored until reset.
 //
 // Several documents in a row (NDJSON, or none at all) are read one after the other.
@@ -70,6 +71,7 @@ const (
 	kindTrue
 	kindNumber
 	kindString
+	kindNaN // NaN or an infinity
 )
 
 type scanState uint8
@@ -196,6 +198,9 @@ func (s *scanner) begin(p []byte) int {
 	c := p[0]
 	switch s.state {
 	case wantDocument:
+		if strings.IndexByte(byteOrderMark, c) >= 0 {
+			return 1
+		}
 		s.node = s.root
 	case wantFirst:
 		if c == ']' {
@@ -212,7 +217,7 @@ func (s *scanner) begin(p []byte) int {
 	case '{', '[':
 		s.push(c == '[')
 		return 1
-	case 't', 'f', 'n':
+	case 't', 'f', 'n', 'N', 'I':
 		s.state, s.lit, s.litN = inLiteral, c, 0
 		return s.literal(p)
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
@@ -327,6 +332,10 @@ func (s *scanner) number(p []byte) int {
 		return i
 	}
 	s.token(p[:i])
+	if p[i] == 'I' && s.size == 1 && s.raw(p[:i])[0] == '-' {
+		s.state, s.lit, s.litN = inLiteral, 'I', 0
+		return i
+	}
 	s.closeNumber(p[:i])
 	return i
 }
@@ -352,6 +361,10 @@ func (s *scanner) literal(p []byte) int {
 		word, kind = "true", kindTrue
 	case 'f':
 		word, kind = "false", kindFalse
+	case 'N':
+		word, kind = "NaN", kindNaN
+	case 'I':
+		word, kind = "Infinity", kindNaN
 	}
 	i := 0
 	for i < len(p) && int(s.litN) < len(word) {

@@ -15,7 +15,7 @@ const (
 	OK Outcome = "ok"
 	// Cancelled: the client left before the reply was complete.
 	Cancelled Outcome = "cancelled"
-	// Truncated: the upstream's reply ended before its own framing said so.
+	// Truncated: the upstream's reply ended before its own framing said so, or, by its framing, before its content said so.
 	Truncated Outcome = "truncated"
 	// UpstreamError: no reply (refused, reset before the head), a status >= 400, or an error inside a stream.
 	UpstreamError Outcome = "upstream_error"
@@ -80,6 +80,7 @@ type Record struct {
 	TTFOUs          Int
 	UpstreamTTFTUs  Int
 	DurationUs      Int
+	LoadUs          Int
 	QueueUs         Int
 	PrefillUs       Int
 	DecodeUs        Int
@@ -187,7 +188,8 @@ var columns = [...]Column{
 	{1, "ttfo_us", "us", "O1 - P0: first output that is not reasoning", func(r *Record) any { return &r.TTFOUs }},
 	{1, "upstream_ttft_us", "us", "T1 - P1: first generated output as the upstream gave it", func(r *Record) any { return &r.UpstreamTTFTUs }},
 	{1, "duration_us", "us", "E - P0: to the end of the upstream's reply", func(r *Record) any { return &r.DurationUs }},
-	{1, "queue_us", "us", "S - P1: waiting for a slot, tokenising and templating included", func(r *Record) any { return &r.QueueUs }},
+	{2, "load_us", "us", "time in which the upstream loaded the model for this request, as it or a gateway before it told", func(r *Record) any { return &r.LoadUs }},
+	{1, "queue_us", "us", "S - P1 - load_us: waiting for a slot, tokenising and templating included", func(r *Record) any { return &r.QueueUs }},
 	{1, "prefill_us", "us", "the server's prompt_ms (residence), else T1 - S", func(r *Record) any { return &r.PrefillUs }},
 	{1, "decode_us", "us", "Tn - T1; not streamed: the server's predicted_ms", func(r *Record) any { return &r.DecodeUs }},
 	{1, "itl_p50_us", "us", "median gap between output events", func(r *Record) any { return &r.ITLP50Us }},
@@ -269,4 +271,12 @@ func (r *Record) EnergyUj() Int {
 		return r.CPUUj
 	}
 	return r.GPUUj
+}
+
+// BeforeSlotUs is S - P1: what the request waited for the model to load and for a slot.
+func (r *Record) BeforeSlotUs() Int {
+	if !r.QueueUs.Valid {
+		return Int{}
+	}
+	return Some(r.QueueUs.V + r.LoadUs.V)
 }

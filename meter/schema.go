@@ -106,6 +106,8 @@ const (
 	// Reply: kind, model, end.
 	repDoc
 	repType
+	repObject
+	repName // id or created
 	repModel
 	repIndex
 	repFinish
@@ -115,6 +117,7 @@ const (
 	repRootMessage // some servers' errors are the document itself
 	repFingerprint
 	repSlot
+	repDone // true ends the reply
 
 	// Generated output.
 	repChoices
@@ -127,8 +130,9 @@ const (
 	repDelta
 	repItemType
 
-	// Counts.
+	// Counts. Those from here to the end are numbers.
 	repUsagePrompt
+	repUsageInput
 	repUsageOutput
 	repUsageCached
 	repUsageCacheRead
@@ -143,6 +147,9 @@ const (
 	repDraftAcceptedN
 	repTokensPredicted
 	repTokensEvaluated
+	repPromptNs
+	repPredictedNs
+	repLoadNs
 	repProgressTotal
 	repProgressCache
 	repProgressDone
@@ -152,6 +159,8 @@ const (
 	repResults
 	repTokens
 	repInputTokens
+
+	fields // how many there are
 )
 
 // requestSchema is the schema of request bodies of all dialects: their names do not collide.
@@ -214,14 +223,16 @@ func replyMembers() []member {
 		member{"processed", leaf(repProgressDone)},
 		member{"time_ms", leaf(repProgressMs)},
 	)
-	delta := object(repDelta, // an object in Anthropic's events, a string in those of Responses and transcriptions
+	delta := object(repDelta, append(reasoning(), // an object in Anthropic's events, a string in those of Responses and transcriptions
 		member{"text", leaf(repAnswer)},
-		member{"thinking", leaf(repReasoning)},
 		member{"partial_json", leaf(repTool)},
 		member{"stop_reason", leaf(repFinish)},
-	)
+	)...)
 	return []member{
 		{"model", leaf(repModel)},
+		{"id", leaf(repName)},
+		{"created", leaf(repName)},
+		{"object", leaf(repObject)},
 		{"system_fingerprint", leaf(repFingerprint)},
 		{"usage", usageNode()},
 		{"timings", timings},
@@ -231,6 +242,40 @@ func replyMembers() []member {
 		{"type", leaf(repType)},
 		{"delta", delta},
 	}
+}
+
+// reasoning are the members in which servers and gateways send reasoning, in whichever dialect: a text, an object with
+// one, or a list of such. What is encrypted ("data", "encrypted_content", "signature") is no output.
+func reasoning() []member {
+	parts := func() *node {
+		part := func() *node {
+			return object(repReasoning,
+				member{"text", leaf(repReasoning)},
+				member{"summary", leaf(repReasoning)},
+				member{"content", leaf(repReasoning)},
+				member{"thinking", leaf(repReasoning)},
+			)
+		}
+		return part().with(part())
+	}
+	return []member{
+		{"reasoning_content", parts()}, // llama-server, SGLang, older vLLM
+		{"reasoning", parts()},         // vLLM, Ollama, OpenRouter
+		{"thinking", parts()},          // Anthropic, Ollama's own routes
+		{"reasoning_text", parts()},    // Copilot
+		{"reasoning_details", parts()}, // OpenRouter: reasoning.text, .summary, .encrypted
+		{"thinking_blocks", parts()},   // LiteLLM
+	}
+}
+
+// answer is a message's text, or a list of parts that are text or reasoning, as Mistral sends them.
+func answer() *node {
+	return leaf(repAnswer).with(object(none, append(reasoning(), member{"text", leaf(repAnswer)})...))
+}
+
+// toolCall names a function and its arguments; Ollama's arguments are an object.
+func toolCall() *node {
+	return object(none, member{"name", leaf(repTool)}, member{"arguments", leaf(repTool)})
 }
 
 func errorNode() *node { return object(repError, member{"message", leaf(repErrorMessage)}) }
@@ -245,7 +290,7 @@ func usageNode() *node {
 		member{"prompt_tokens", leaf(repUsagePrompt)},
 		member{"prompt_tokens_details", cached},
 		member{"completion_tokens_details", reasoning},
-		member{"input_tokens", leaf(repUsagePrompt)},
+		member{"input_tokens", leaf(repUsageInput)},
 		member{"output_tokens", leaf(repUsageOutput)},
 		member{"input_tokens_details", cached},
 		member{"output_tokens_details", reasoning},

@@ -7,16 +7,22 @@ import "bytes"
 // that begin with a colon are comments, several data lines are joined by LF, an event whose blank line
 // never came is not one. It holds no line: data goes on as it comes, and what it meant counts only
 // when its event is complete.
+//
+// One field beside data matters: an event of the name "error" is a failure whatever its data. Builds of llama-server
+// before 2025 wrote a field "error" in the place of data.
 type sse struct {
 	to events
 
-	state  sseState
-	bom    uint8 // bytes of the byte order mark seen
-	skipLF bool  // the last byte was CR: an LF completes it
-	data   bool  // the event has a data line
-	match  uint8 // bytes of the field name that fit "data"
-	open   bool  // the event has begun: there is a line that is not a comment
-	pings  int64 // comment lines
+	state   sseState
+	next    sseState // behind a colon
+	bom     uint8    // bytes of the byte order mark seen
+	skipLF  bool     // the last byte was CR: an LF completes it
+	data    bool     // the event has a data line
+	failing bool     // the event is named "error", or has such a field
+	word    [6]byte
+	wordN   int   // bytes of the field name, or of the event's name, that word holds
+	open    bool  // the event has begun: there is a line that is not a comment
+	pings   int64 // comment lines
 }
 
 // events receives what sse finds.
@@ -33,6 +39,7 @@ const (
 	inName
 	afterColon // one space is dropped
 	inData
+	inEventName
 	inIgnored // a comment, or a field that the meter does not want
 )
 
@@ -57,7 +64,7 @@ func (s *sse) feed(p []byte) {
 		case inName:
 			p = s.name(p)
 		case afterColon:
-			s.state = inData
+			s.state = s.next
 			if p[0] == ' ' {
 				p = p[1:]
 			}
@@ -78,13 +85,10 @@ func (s *sse) mark(p []byte) []byte {
 	}
 	s.state = atLine
 	if s.bom > 0 {
-		s.state, s.match, s.open = inName, badName, true
+		s.state, s.wordN, s.open = inName, len(s.word), true
 	}
 	return p
 }
-
-// badName marks a field name that cannot become "data" any more.
-const badName = 0xFF
 
 // line reads the first byte of a line.
 func (s *sse) line(p []byte) []byte {
@@ -105,32 +109,49 @@ func (s *sse) line(p []byte) []byte {
 		s.state = inData
 		return p[len(usual):]
 	}
-	s.state, s.match = inName, 0
+	s.state, s.wordN = inName, 0
 	return p
 }
 
-// name compares the field name with "data".
+// name reads a field's name: as much of it as tells it from others.
 func (s *sse) name(p []byte) []byte {
-	const want = "data"
 	switch c := p[0]; {
 	case c == '\n' || c == '\r':
 		s.skipLF = c == '\r'
+		s.field() // without a colon its value is empty
 		s.state = atLine
-		if int(s.match) == len(want) {
-			s.begin() // a field without colon has an empty value
-		}
 	case c == ':':
-		s.state = inIgnored
-		if int(s.match) == len(want) {
-			s.begin()
-			s.state = afterColon
+		s.state = afterColon
+		if s.next = s.field(); s.next == inIgnored {
+			s.state = inIgnored
 		}
-	case int(s.match) < len(want) && c == want[s.match]:
-		s.match++
 	default:
-		s.match = badName
+		s.keep(c)
 	}
 	return p[1:]
+}
+
+func (s *sse) keep(c byte) {
+	if s.wordN < len(s.word) {
+		s.word[s.wordN] = c
+		s.wordN++
+	}
+}
+
+// field begins the field whose name was read, and returns the state in which its value is read.
+func (s *sse) field() sseState {
+	switch string(s.word[:s.wordN]) {
+	case "error":
+		s.failing = true
+		fallthrough
+	case "data":
+		s.begin()
+		return inData
+	case "event":
+		s.wordN = 0
+		return inEventName
+	}
+	return inIgnored
 }
 
 // begin starts a data line.
@@ -152,24 +173,31 @@ func (s *sse) rest(p []byte) []byte {
 	if cr := bytes.IndexByte(p[:end], '\r'); cr >= 0 {
 		end = cr
 	}
-	if s.state == inData && end > 0 {
+	switch {
+	case s.state == inData && end > 0:
 		s.to.data(p[:end])
+	case s.state == inEventName:
+		for _, c := range p[:min(end, len(s.word))] {
+			s.keep(c)
+		}
 	}
 	if end == len(p) {
 		return nil
 	}
+	s.failing = s.failing || s.state == inEventName && string(s.word[:s.wordN]) == "error"
 	s.skipLF = p[end] == '\r'
 	s.state = atLine
 	return p[end+1:]
 }
 
-// dispatch ends an event. One without data is none.
+// dispatch ends an event. One without data is none, unless it is an error.
 func (s *sse) dispatch() {
-	had := s.data
-	s.data, s.open = false, false
+	had := s.data || s.failing
+	s.open = false
 	if had {
 		s.to.event()
 	}
+	s.data, s.failing = false, false
 }
 
 // unfinished reports that the stream ended within an event.

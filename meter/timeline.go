@@ -48,6 +48,13 @@ func (t *timeline) reset() {
 	*t = timeline{gaps: gaps, stamps: stamps, choices: t.choices[:0]}
 }
 
+// restart forgets what came so far.
+func (t *timeline) restart() {
+	keep := t.keep
+	t.reset()
+	t.keep = keep
+}
+
 // output records one output of a completion, read at read and flushed to the client at written.
 func (t *timeline) output(choice int64, answer bool, read, written int64) {
 	t.events++

@@ -25,7 +25,8 @@ func (m *Meter) fillTimes(rec *Record, k Marks) {
 	rec.TTFTUs = between(k.P0, t.firstOut)
 	rec.UpstreamTTFTUs = between(k.P1, t.first)
 	rec.TTFOUs = between(k.P0, t.answer)
-	o.FirstNs, o.LastNs, o.LastWrittenNs = since(k.P0, t.first), since(k.P0, t.last), since(k.P0, t.lastOut)
+	o.FirstNs, o.AnswerNs = since(k.P0, t.first), since(k.P0, t.answer)
+	o.LastNs, o.LastWrittenNs = since(k.P0, t.last), since(k.P0, t.lastOut)
 	if k.P1 != 0 && k.P0 != 0 {
 		rec.ProxyOverheadUs = Some((k.P1 - max(k.P0, k.R) + t.firstOut - t.first) / 1e3)
 	}
@@ -44,8 +45,16 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 	}
 	d, o, t := &m.details, &m.observations, &m.reply.time
 	promptUs, predictedUs := o.Timings.PromptUs, o.Timings.PredictedUs
+	if !promptUs.Valid && !predictedUs.Valid { // Ollama's
+		promptUs, predictedUs = o.Native.PromptUs, o.Native.PredictedUs
+	}
 	if d.Covered.Valid {
 		promptUs, predictedUs = Int{}, Int{}
+	}
+	m.disputeMarks(k, promptUs, predictedUs)
+	rec.LoadUs = m.reply.loadUs
+	if m.reply.notices > 0 {
+		rec.LoadUs = between(k.P1, m.reply.noticeAt)
 	}
 	if promptUs.Valid {
 		rec.PrefillUs, d.PrefillSource = promptUs, SourceServer
@@ -53,7 +62,7 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 		rec.PrefillUs, d.PrefillSource = p.us, SourceProgress
 	}
 	var start int64
-	if m.reply.mode == eventStream {
+	if m.reply.streams() {
 		start = m.streamStart(k, promptUs)
 		if t.events > 0 {
 			rec.DecodeUs, d.DecodeSource = between(t.first, t.last), SourceMarks
@@ -74,7 +83,40 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 	if rec.QueueUs = between(k.P1, start); !rec.QueueUs.Valid {
 		d.NegativeQueue, d.QueueSource = Some(1), ""
 	}
+	if rec.QueueUs.Valid && rec.LoadUs.Valid {
+		rec.QueueUs.V = max(0, rec.QueueUs.V-rec.LoadUs.V)
+	}
 }
+
+// disputeMarks holds T1 and Tn of one completion against the server's own times. T1 is disputed where it lies before the
+// prompt can have been processed, or so late that Tn - T1 is shorter than the server generated: output was withheld, which
+// parsers of tool calls do and which disputes nothing then. Tn is disputed where Tn - T1 is longer, time in which the
+// client did not read left out.
+func (m *Meter) disputeMarks(k Marks, promptUs, predictedUs Int) {
+	r, d := &m.reply, &m.details
+	t := &r.time
+	if !r.streams() || t.started() != 1 || m.request.asks() > 1 || !promptUs.Valid || !predictedUs.Valid {
+		return
+	}
+	decodeUs := (t.last - t.first) / 1e3
+	room := max(marksRoomUs, predictedUs.V/4)
+	early := k.P0 != 0 && (t.first-k.P0)/1e3 < promptUs.V-max(marksRoomUs, promptUs.V/4)
+	late := !r.tools && decodeUs < predictedUs.V-room
+	switch long := decodeUs > predictedUs.V+room+r.blockedNs/1e3; {
+	case (early || late) && long:
+		d.DisputedMarks = "first,last"
+	case early || late:
+		d.DisputedMarks = "first"
+	case long:
+		d.DisputedMarks = "last"
+	default:
+		return
+	}
+	d.ServerDecodeUs = predictedUs
+}
+
+// marksRoomUs is how far T1 and Tn may lie from the server's times without a word: machines stall.
+const marksRoomUs = 250e3
 
 // streamStart returns S of a stream, 0 if it is unknown. A head later than T1 − prompt_ms by more than the tolerance cannot
 // be the slot's start. An earlier one may be, since a parser that withholds the first tokens moves T1; then the recent
@@ -84,6 +126,9 @@ func (m *Meter) streamStart(k Marks, promptUs Int) int64 {
 	single := t.started() == 1
 	trusted, known := m.slots.verdict()
 	if t.events == 0 || !promptUs.Valid || !single {
+		if m.reply.notices > 0 {
+			return 0
+		}
 		if trusted || !known && m.reply.llama {
 			d.QueueSource = SourceHead
 			return k.H
@@ -91,7 +136,11 @@ func (m *Meter) streamStart(k Marks, promptUs Int) int64 {
 		return 0
 	}
 	start := t.first - 1e3*promptUs.V
-	if m.slots != nil && !m.reply.tools && promptUs.V*1e3 > 2*slotToleranceNs {
+	if m.reply.notices > 0 { // a gateway sent the head
+		d.QueueSource = SourceServer
+		return start
+	}
+	if m.slots != nil && !m.reply.tools && d.DisputedMarks == "" && promptUs.V*1e3 > 2*slotToleranceNs {
 		m.slots.witness(k.H, start)
 		trusted, known = m.slots.verdict()
 	}

@@ -35,13 +35,13 @@ func (v value) count() Int {
 	return i
 }
 
-// micros returns a number of milliseconds as whole microseconds.
-func (v value) micros() Int {
+// micros returns a time, given in units of so many microseconds, as whole microseconds.
+func (v value) micros(unit float64) Int {
 	f, ok := v.float()
-	if !ok || f < 0 || f > 1e12 {
+	if !ok || f < 0 || f*unit > 1e15 {
 		return Int{}
 	}
-	return Some(int64(math.Round(f * 1e3)))
+	return Some(int64(math.Round(f * unit)))
 }
 
 func (v value) float() (float64, bool) {

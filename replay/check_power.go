@@ -70,8 +70,8 @@ func (r *Run) curveCovers() bool {
 // together drew less than limit watts.
 func (r *Run) stalled(e *Exchange, limit float64) float64 {
 	from, to := e.StartedAt, e.StartedAt.Add(time.Duration(e.LastUs.V)*time.Microsecond)
-	if e.InLine != nil && e.InLine.QueueUs.Valid { // waiting for a slot is no stall
-		from = from.Add(time.Duration(e.InLine.QueueUs.V) * time.Microsecond)
+	if e.InLine != nil && e.InLine.BeforeSlotUs().Valid { // waiting for a slot is no stall
+		from = from.Add(time.Duration(e.InLine.BeforeSlotUs().V) * time.Microsecond)
 	}
 	c := r.Power.Curves[0]
 	step := time.Duration(c.StepUs) * time.Microsecond

@@ -7,12 +7,12 @@ import "wattline/meter"
 
 // HeldUs is E - S: how long the request held its slot.
 func HeldUs(r *meter.Record) Num {
-	for _, v := range []meter.Int{r.DurationUs, r.TTFTUs, r.UpstreamTTFTUs, r.QueueUs} {
+	for _, v := range []meter.Int{r.DurationUs, r.TTFTUs, r.UpstreamTTFTUs, r.BeforeSlotUs()} {
 		if !v.Valid {
 			return Num{}
 		}
 	}
-	return Some(float64(r.DurationUs.V - (r.TTFTUs.V - r.UpstreamTTFTUs.V) - r.QueueUs.V))
+	return Some(float64(r.DurationUs.V - (r.TTFTUs.V - r.UpstreamTTFTUs.V) - r.BeforeSlotUs().V))
 }
 
 // GPUJoules is the request's energy: active and idle share.

@@ -62,7 +62,7 @@ func phases(e *Exchange) [7]Num {
 	}
 	return [7]Num{
 		minus(e.TTFTUs, r.TTFTUs), minus(r.TTFTUs, r.UpstreamTTFTUs, r.ProxyOverheadUs), minus(r.ProxyOverheadUs),
-		minus(r.QueueUs), minus(r.PrefillUs), minus(r.UpstreamTTFTUs, r.QueueUs, r.PrefillUs), minus(e.LastUs, e.TTFTUs),
+		minus(r.BeforeSlotUs()), minus(r.PrefillUs), minus(r.UpstreamTTFTUs, r.BeforeSlotUs(), r.PrefillUs), minus(e.LastUs, e.TTFTUs),
 	}
 }
 

@@ -23,9 +23,9 @@ const (
 	// Wn - P0. Streamed: (W1 - P0) + (Tn - T1), which differs from it only by how much longer the last
 	// flush took than the first. Not streamed: E - P0.
 	sqlToLastOutputUs = `coalesce(ttft_us + decode_us, duration_us)`
-	// E - S. Streamed: (E - P0) - (P1 - P0) - (S - P1), with P1 - P0 = (W1 - P0) - (T1 - P1) to within the
+	// E - S. Streamed: (E - P0) - (P1 - P0) - (S - P1, which is queue + load), with P1 - P0 = (W1 - P0) - (T1 - P1) to within the
 	// first flush. Not streamed: prompt_ms + predicted_ms, since S is defined as E less these two.
-	sqlHeldSlotUs = `CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us ELSE prefill_us + decode_us END`
+	sqlHeldSlotUs = `CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us - coalesce(load_us, 0) ELSE prefill_us + decode_us END`
 	// Prompt tokens that were evaluated, not reused.
 	sqlNewPromptTokens = `(prompt_tokens - coalesce(cached_tokens, 0))` //nolint:gosec // SQL, no secret
 	// A request's joules: the GPUs'. Where a server has none the processor's are all there is, and
@@ -41,7 +41,7 @@ func EfficiencyColumns() []Derived {
 	cols := make([]Derived, 0, 48)
 	for _, c := range []struct{ name, doc string }{
 		{"ttfb", "H - P0"}, {"ttft", "W1 - P0"}, {"ttfo", "O1 - P0"}, {"upstream_ttft", "T1 - P1"}, {"duration", "E - P0"},
-		{"queue", "S - P1"}, {"prefill", "the server's prompt_ms"}, {"decode", "Tn - T1"}, {"itl_p50", "median gap between output events"},
+		{"queue", "S - P1 - load_us"}, {"prefill", "the server's prompt_ms"}, {"decode", "Tn - T1"}, {"itl_p50", "median gap between output events"},
 		{"itl_p90", "90th percentile of the gaps"}, {"itl_p99", "99th percentile of the gaps"}, {"itl_max", "longest gap"},
 		{"write_blocked", "time in writes to the client"}, {"proxy_overhead", "(P1 - max(P0, R)) + (W1 - T1)"},
 	} {

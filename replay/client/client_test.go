@@ -146,6 +146,7 @@ func TestLoadingServer(t *testing.T) {
 			return
 		}
 		if r.URL.Path == "/v1/chat/completions" {
+			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprint(w, word+last+done)
 			return
 		}

@@ -27,6 +27,7 @@ type mark struct {
 }
 
 const (
+	chatPath = "/v1/chat/completions"
 	readSize = 32 << 10
 	// maxReply bounds what is kept of one reply; a token's event is some 250 bytes.
 	maxReply = 256 << 20
@@ -80,7 +81,7 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 		WroteRequest:         func(httptrace.WroteRequestInfo) { ex.SentUs = since(start) },
 		GotFirstResponseByte: func() { ex.HeadUs = since(start) },
 	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, c.base+"/v1/chat/completions", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, c.base+chatPath, bytes.NewReader(body))
 	if err != nil {
 		ex.Error = err.Error()
 		return ex
@@ -112,15 +113,12 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 	err = got.read(resp.Body, start, func(n int) { c.events.Add(int64(n)) })
 	ex.EndUs = since(start)
 	if resp.StatusCode != http.StatusOK {
-		ex.Error = (&statusError{"/v1/chat/completions", resp.Status, message(got.body), resp.StatusCode}).Error()
+		ex.Error = (&statusError{chatPath, resp.Status, message(got.body), resp.StatusCode}).Error()
 		return ex
 	}
-	parseStream(got, ex)
+	parseStream(got, ex, resp.Header, err == nil)
 	if err != nil && ex.Error == "" {
 		ex.Error = broken(ctx, err)
-	}
-	if ex.Error == "" && !got.done() {
-		ex.Error = "the stream ended without its [DONE]"
 	}
 	return ex
 }
@@ -155,7 +153,7 @@ func (c *capture) read(r io.Reader, start time.Time, count func(int)) error {
 			from := len(c.body)
 			c.body = c.body[:from+n]
 			c.marks = append(c.marks, mark{len(c.body), at})
-			count(bytes.Count(c.body[from:], []byte("data: ")))
+			count(bytes.Count(c.body[from:], []byte("data:")))
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -166,9 +164,4 @@ func (c *capture) read(r io.Reader, start time.Time, count func(int)) error {
 			return fmt.Errorf("the reply has more than %d MiB", maxReply>>20)
 		}
 	}
-}
-
-func (c *capture) done() bool {
-	tail := c.body[max(0, len(c.body)-64):]
-	return bytes.Contains(tail, []byte("data: [DONE]"))
 }

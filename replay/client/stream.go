@@ -1,134 +1,68 @@
 package client
 
 import (
-	"bytes"
-	"encoding/json"
+	"net/http"
 	"slices"
-	"time"
 
 	"wattline/meter"
 	"wattline/replay"
 )
 
-// event holds the fields read from one chat completion event.
-type event struct {
-	Model   string `json:"model"`
-	Choices []struct {
-		FinishReason *string `json:"finish_reason"`
-		Delta        struct {
-			Content   *string           `json:"content"`
-			Reasoning *string           `json:"reasoning_content"`
-			ToolCalls []json.RawMessage `json:"tool_calls"`
-		} `json:"delta"`
-	} `json:"choices"`
-	Usage *struct {
-		CompletionTokens int64 `json:"completion_tokens"`
-	} `json:"usage"`
-	Timings *struct {
-		CacheN      *int64  `json:"cache_n"`
-		PromptN     int64   `json:"prompt_n"`
-		PromptMs    float64 `json:"prompt_ms"`
-		PredictedN  int64   `json:"predicted_n"`
-		PredictedMs float64 `json:"predicted_ms"`
-	} `json:"timings"`
-	Error *struct {
-		Message string `json:"message"`
-	} `json:"error"`
+// keepReads bounds the reads of one reply whose times are kept for the inter-token times; a token has one at most.
+const keepReads = 1 << 20
+
+// parseStream reads a whole stream after its end, with the reader that wattline has in line. clean reports that the
+// reply ended by its own framing.
+func parseStream(c *capture, ex *replay.Exchange, head http.Header, clean bool) {
+	var m meter.Meter
+	m.BeginRequest(meter.RequestHead{Method: http.MethodPost, Path: chatPath, KeepStamps: keepReads})
+	m.BeginReply(meter.ReplyHead{Status: ex.Status, At: startNs, Header: func(name string) []byte { return []byte(head.Get(name)) }})
+	from := 0
+	for _, read := range c.marks {
+		at := startNs + read.at.Nanoseconds()
+		m.ReplyBody(c.body[from:read.end], at, at)
+		from = read.end
+	}
+	rec := meter.Record{Outcome: meter.Truncated}
+	if clean {
+		rec.Outcome = meter.OK
+	}
+	m.Fill(&rec, meter.Marks{P0: startNs, H: startNs}, clean)
+	o := m.Observations()
+	ex.TTFTUs, ex.TTFOUs, ex.LastUs = micros(o.FirstNs), rec.TTFOUs, micros(o.LastNs)
+	ex.Model, ex.FinishReason = baseName(rec.Model), rec.FinishReason
+	ex.Events = int(rec.OutputEvents.V)
+	if ex.OutputTokens = rec.OutputTokens; rec.OutputTokens.Valid {
+		ex.TokenSource = rec.TokenSource
+	}
+	if t := o.Timings; t.Prompt.Valid {
+		ex.PromptN, ex.CacheN = meter.Some(t.Prompt.V-t.Cached.V), t.Cached
+		ex.PromptMs, ex.PredictedMs = millis(t.PromptUs), millis(t.PredictedUs)
+	}
+	switch {
+	case rec.Outcome == meter.UpstreamError:
+		ex.Error = "an error in the stream: " + rec.Error
+	case rec.Error != "":
+		ex.Error = rec.Error
+	}
+	gaps(rec.GapsUs, ex)
 }
 
-// output reports whether the event carries generated output, and whether some of it is not reasoning.
-func (e *event) output() (any, answer bool) {
-	for _, c := range e.Choices {
-		d := c.Delta
-		answer = answer || d.Content != nil && *d.Content != "" || len(d.ToolCalls) > 0
-		any = any || d.Reasoning != nil && *d.Reasoning != ""
-	}
-	return any || answer, answer
-}
+// startNs is the request's start on the clock of parseStream's marks, where 0 would be a mark that is not there.
+const startNs = 1
 
-// parseStream parses a whole stream after its end. An event's time is that of the read that completed
-// its line.
-func parseStream(c *capture, ex *replay.Exchange) {
-	var outputs []time.Duration
-	next := 0 // the first mark that may cover the line
-	for from := 0; from < len(c.body); {
-		length := bytes.IndexByte(c.body[from:], '\n')
-		if length < 0 { // a line that the end of the stream cut is none
-			break
-		}
-		line := bytes.TrimRight(c.body[from:from+length+1], "\r\n")
-		from += length + 1
-		data, ok := bytes.CutPrefix(line, []byte("data:"))
-		if !ok { // a comment ping, an event's name, or the blank line between events
-			continue
-		}
-		for next < len(c.marks)-1 && c.marks[next].end < from {
-			next++
-		}
-		data = bytes.TrimSpace(data)
-		if string(data) == "[DONE]" {
-			continue
-		}
-		var e event
-		if err := json.Unmarshal(data, &e); err != nil {
-			ex.Error = "an event is no JSON: " + err.Error()
-			continue
-		}
-		if take(&e, c.marks[next].at, ex) {
-			outputs = append(outputs, c.marks[next].at)
-		}
-	}
-	ex.Events = len(outputs)
-	gaps(outputs, ex)
-}
+func micros(ns meter.Int) meter.Int { return meter.Int{V: ns.V / 1e3, Valid: ns.Valid} }
 
-// take records one event, and reports whether it carried output.
-func take(e *event, at time.Duration, ex *replay.Exchange) bool {
-	us := meter.Some(at.Microseconds())
-	any, answer := e.output()
-	if any {
-		if !ex.TTFTUs.Valid {
-			ex.TTFTUs = us
-		}
-		ex.LastUs = us
-	}
-	if answer && !ex.TTFOUs.Valid {
-		ex.TTFOUs = us
-	}
-	if e.Model != "" {
-		ex.Model = baseName(e.Model)
-	}
-	for _, c := range e.Choices {
-		if c.FinishReason != nil && *c.FinishReason != "" {
-			ex.FinishReason = *c.FinishReason
-		}
-	}
-	if e.Usage != nil {
-		ex.OutputTokens, ex.TokenSource = meter.Some(e.Usage.CompletionTokens), meter.TokensFromUsage
-	}
-	if t := e.Timings; t != nil {
-		ex.PromptN, ex.PromptMs, ex.PredictedMs = meter.Some(t.PromptN), replay.Some(t.PromptMs), replay.Some(t.PredictedMs)
-		if t.CacheN != nil {
-			ex.CacheN = meter.Some(*t.CacheN)
-		}
-		if !ex.OutputTokens.Valid {
-			ex.OutputTokens, ex.TokenSource = meter.Some(t.PredictedN), meter.TokensFromTimings
-		}
-	}
-	if e.Error != nil {
-		ex.Error = "an error in the stream: " + e.Error.Message
-	}
-	return any
-}
+func millis(us meter.Int) replay.Num { return replay.Num{V: float64(us.V) / 1e3, Valid: us.Valid} }
 
 // gaps computes the inter-token times.
-func gaps(outputs []time.Duration, ex *replay.Exchange) {
-	if len(outputs) < 2 {
+func gaps(us []uint32, ex *replay.Exchange) {
+	if len(us) == 0 {
 		return
 	}
-	ex.GapsUs = make([]int64, len(outputs)-1)
-	for i := range ex.GapsUs {
-		ex.GapsUs[i] = (outputs[i+1] - outputs[i]).Microseconds()
+	ex.GapsUs = make([]int64, len(us))
+	for i, g := range us {
+		ex.GapsUs[i] = int64(g)
 	}
 	sorted := slices.Sorted(slices.Values(ex.GapsUs))
 	at := func(p float64) meter.Int { return meter.Some(sorted[replay.Rank(p, len(sorted))]) }

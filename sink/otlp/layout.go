@@ -54,7 +54,7 @@ type layout struct {
 
 // layoutOf places the spans of a row on the time since P0. p1 is P1 - P0.
 //
-// Streamed: S = P1 + queue, T1 = P1 + upstream_ttft; prefill starts at S, or, where S is not known, ends
+// Streamed: S = P1 + load + queue, T1 = P1 + upstream_ttft; prefill starts at S, or, where S is not known, ends
 // at T1. Not streamed: decode ends at E, prefill where decode starts, queue where prefill starts, as S
 // is defined there.
 func layoutOf(rec *meter.Record, p1 meter.Int) layout {
@@ -80,7 +80,7 @@ func layoutOf(rec *meter.Record, p1 meter.Int) layout {
 
 func (p *layout) layForward(rec *meter.Record, p1 int64) {
 	if p.hasQueue = rec.QueueUs.Valid; p.hasQueue {
-		p.queue = interval{p1, p1 + rec.QueueUs.V}
+		p.queue = interval{p1 + rec.LoadUs.V, p1 + rec.BeforeSlotUs().V}
 	}
 	if p.hasFirst = rec.UpstreamTTFTUs.Valid; p.hasFirst {
 		p.first = p1 + rec.UpstreamTTFTUs.V

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS `wattline`.`requests_local` ON CLUSTER 'gpus' (
 	`ttfo_us` Nullable(Int64) COMMENT 'us; O1 - P0: first output that is not reasoning' CODEC(T64, ZSTD(1)),
 	`upstream_ttft_us` Nullable(Int64) COMMENT 'us; T1 - P1: first generated output as the upstream gave it' CODEC(T64, ZSTD(1)),
 	`duration_us` Nullable(Int64) COMMENT 'us; E - P0: to the end of the upstream\'s reply' CODEC(T64, ZSTD(1)),
-	`queue_us` Nullable(Int64) COMMENT 'us; S - P1: waiting for a slot, tokenising and templating included' CODEC(T64, ZSTD(1)),
+	`queue_us` Nullable(Int64) COMMENT 'us; S - P1 - load_us: waiting for a slot, tokenising and templating included' CODEC(T64, ZSTD(1)),
 	`prefill_us` Nullable(Int64) COMMENT 'us; the server\'s prompt_ms (residence), else T1 - S' CODEC(T64, ZSTD(1)),
 	`decode_us` Nullable(Int64) COMMENT 'us; Tn - T1; not streamed: the server\'s predicted_ms' CODEC(T64, ZSTD(1)),
 	`itl_p50_us` Nullable(Int64) COMMENT 'us; median gap between output events' CODEC(T64, ZSTD(1)),
@@ -194,6 +194,10 @@ ENGINE = Distributed('gpus', 'wattline', 'itl_gaps_local', cityHash64(instance, 
 
 INSERT INTO `wattline`.`wattline_schema` (version) SETTINGS distributed_foreground_insert = 1 SELECT 1 WHERE 1 NOT IN (SELECT version FROM `wattline`.`wattline_schema`);
 
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `load_us` Nullable(Int64) COMMENT 'us; time in which the upstream loaded the model for this request, as it or a gateway before it told' CODEC(T64, ZSTD(1)) AFTER `duration_us`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `load_us` Nullable(Int64) COMMENT 'us; time in which the upstream loaded the model for this request, as it or a gateway before it told' CODEC(T64, ZSTD(1)) AFTER `duration_us`;
+
 ALTER TABLE `wattline`.`power_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `error_uj` Nullable(Int64) COMMENT 'uJ; bound on how far energy_uj may be off' CODEC(T64, ZSTD(1)) AFTER `energy_uj`;
 
 ALTER TABLE `wattline`.`power` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `error_uj` Nullable(Int64) COMMENT 'uJ; bound on how far energy_uj may be off' CODEC(T64, ZSTD(1)) AFTER `energy_uj`;
@@ -296,7 +300,7 @@ SELECT
 	output_tokens * 1e6 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) AS `tokens_per_joule`,
 	gpu_prefill_uj / 1e6 / nullif((prompt_tokens - coalesce(cached_tokens, 0)), 0) AS `prefill_j_per_token`,
 	gpu_decode_uj / 1e6 / nullif(output_tokens, 0) AS `decode_j_per_token`,
-	output_tokens * 1e0 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) * (CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us ELSE prefill_us + decode_us END) AS `tokens_per_watt`,
+	output_tokens * 1e0 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) * (CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us - coalesce(load_us, 0) ELSE prefill_us + decode_us END) AS `tokens_per_watt`,
 	((CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 3.6e12) * (price_per_kwh_micro / 1e6) AS `cost`,
 	((CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 3.6e12) * (gco2_per_kwh_milli / 1e3) AS `gco2e`
 FROM `wattline`.`requests`;

@@ -22,10 +22,14 @@ type phase struct {
 }
 
 // phases places a request's phases on the time since P0. The row has durations, from which the marks are computed:
-// P1 = ttft - upstream_ttft, S = P1 + queue, T1 = ttft; for a request that was not streamed,
+// P1 = ttft - upstream_ttft, S = P1 + load + queue, T1 = ttft; for a request that was not streamed,
 // S = duration - decode - prefill.
 func phases(r *meter.Record) []phase {
+	load := phase{name: "load", formula: "as told", length: r.LoadUs}
 	queue := phase{name: "queue", formula: "S - P1", length: r.QueueUs}
+	if load.length.Valid {
+		queue.formula = "S - P1 - load"
+	}
 	prefill := phase{name: "prefill", formula: "server's prompt_ms", length: r.PrefillUs}
 	decode := phase{name: "decode", formula: "Tn - T1", length: r.DecodeUs}
 	if r.Stream.Valid && r.Stream.V == 0 {
@@ -33,13 +37,24 @@ func phases(r *meter.Record) []phase {
 		decode.place(meter.Some(r.DurationUs.V-r.DecodeUs.V), r.DurationUs.Valid && r.DecodeUs.Valid)
 		prefill.place(meter.Some(decode.from-r.PrefillUs.V), decode.placed)
 		queue.place(meter.Some(prefill.from-r.QueueUs.V), prefill.placed)
-		return []phase{queue, prefill, decode}
+		load.place(meter.Some(queue.from-r.LoadUs.V), queue.placed)
+		return withLoad(load, queue, prefill, decode)
 	}
 	sent := meter.Int{V: r.TTFTUs.V - r.UpstreamTTFTUs.V, Valid: r.TTFTUs.Valid && r.UpstreamTTFTUs.Valid}
+	load.place(sent, sent.Valid)
+	sent.V += r.LoadUs.V
 	queue.place(sent, sent.Valid)
 	prefill.place(meter.Some(queue.to), queue.placed)
 	decode.place(r.TTFTUs, r.TTFTUs.Valid)
-	return []phase{queue, prefill, decode}
+	return withLoad(load, queue, prefill, decode)
+}
+
+// withLoad leaves out a load that there was none of.
+func withLoad(load phase, others ...phase) []phase {
+	if !load.length.Valid {
+		return others
+	}
+	return append([]phase{load}, others...)
 }
 
 // place sets from and to if both the start and the length are known.

@@ -51,7 +51,6 @@ type Details struct {
 	Pings             Int    // SSE comments
 	BadEvents         Int    // events that were not one complete JSON document; ignored otherwise
 	Notices           Int    // outputs that were a gateway's words before the server's reply
-	Unread            string // what should have been read and was not
 	DisputedMarks     string // T1 and Tn, where the server's own times contradict them: "first", "last"
 	ServerDecodeUs    Int    // the server's predicted_ms, where one of the two is disputed
 	PromptCut         Int    // 1: far fewer prompt tokens than the session's earlier requests had for so many bytes
@@ -122,7 +121,6 @@ var detailTable = [...]detail{
 	{"native_prompt_tokens", func(d *Details) any { return &d.Native.Prompt }},
 	{"native_cached_tokens", func(d *Details) any { return &d.Native.Cached }},
 	{"native_output_tokens", func(d *Details) any { return &d.Native.Output }},
-	{"unread", func(d *Details) any { return &d.Unread }},
 	{"output_reads", func(d *Details) any { return &d.OutputReads }},
 	{"max_outputs_per_read", func(d *Details) any { return &d.MaxOutputsPerRead }},
 	{"pings", func(d *Details) any { return &d.Pings }},

@@ -14,6 +14,7 @@ func (m *Meter) Fill(rec *Record, marks Marks, clean bool) {
 	}
 	m.fillReply(rec, clean)
 	m.fillCounts(rec, clean)
+	m.details.PromptCut = m.promptCut(rec)
 	m.fillTimes(rec, marks)
 	m.fillPhases(rec, marks)
 	m.fillUnread(rec)
@@ -73,12 +74,11 @@ func (m *Meter) fillReply(rec *Record, clean bool) {
 		rec.Error = firstOf(r.failure.String(), "the upstream sent an error without a message inside its reply")
 	case r.off != "":
 		rec.Error = firstOf(rec.Error, r.off)
-	case clean && rec.Outcome == OK && m.dialect.generates && m.status == 200:
+	case clean && rec.Outcome == OK && m.dialect.generates && m.status == 200 && r.unread == "":
 		if why := r.cut(); why != "" {
 			rec.Outcome, rec.Error = Truncated, why
 		}
 	}
-	d.Unread = m.unread()
 	d.Notices = nonZero(r.notices)
 	d.ServerBuild, d.Slot = r.fingerprint.intern(&m.lastBuild), r.slot
 	d.Results, d.Counted = r.results, r.counted
@@ -90,21 +90,6 @@ func (m *Meter) fillReply(rec *Record, clean bool) {
 	d.UncountedOutputs = nonZero(r.uncounted)
 	o.Unfinished = r.mode == eventStream && r.sse.unfinished() || (r.mode == document || r.mode == lines) && !r.scan.idle()
 	o.Finished = r.done
-}
-
-// unread tells what of a reply that should have been read was not.
-func (m *Meter) unread() string {
-	r := &m.reply
-	switch {
-	case !m.dialect.computes || m.status != 200 || r.leadN == 0:
-	case r.off != "":
-		return strings.TrimPrefix(r.off, "not metered: ")
-	case r.badEvents > 0 && r.events == r.badEvents, r.mode == document && r.scan.state == broken:
-		return "the reply is no JSON"
-	case r.odd:
-		return "a count in the reply is no number"
-	}
-	return ""
 }
 
 func firstOf(a, b string) string {
@@ -140,7 +125,7 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 	rec.OutputTokens, rec.ReasoningTokens = best.Output, best.Reasoning
 	rec.DraftTokens, rec.DraftAcceptedTokens = best.Draft, best.DraftAccepted
 	m.dropPartialCounts(rec, clean)
-	if r.streams() && m.dialect.generates {
+	if r.inEvents() && m.dialect.generates {
 		rec.OutputEvents = Some(r.time.events)
 		if !rec.OutputTokens.Valid && r.time.events > 0 {
 			rec.TokenSource = TokensFromEvents
@@ -159,7 +144,7 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 func (m *Meter) dropPartialCounts(rec *Record, clean bool) {
 	q, r, d, o := &m.request, &m.reply, &m.details, &m.observations
 	expected, covered := q.asks(), int64(0)
-	if r.streams() {
+	if r.inEvents() {
 		expected = max(expected, r.time.started())
 		for i := range r.tallies {
 			covered = max(covered, r.tallies[i].covers(expected))
@@ -177,7 +162,7 @@ func (m *Meter) dropPartialCounts(rec *Record, clean bool) {
 		return
 	}
 	d.Covered = Some(covered)
-	if r.streams() {
+	if r.inEvents() {
 		d.AtLeast = rec.OutputTokens
 	}
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens = Int{}, Int{}, Int{}

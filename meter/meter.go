@@ -13,6 +13,8 @@ type RequestHead struct {
 	Slots *SlotClock
 	// Inflated: RequestBody is shown the body with its content codings removed.
 	Inflated bool
+	// Prompts is shared by the exchanges of one upstream; nil: no prompt is judged.
+	Prompts *PromptRatios
 	// KeepStamps keeps the arrival of up to so many reads that brought output, in Observations.Stamps.
 	KeepStamps int
 }
@@ -69,6 +71,7 @@ type Meter struct {
 	dialect  dialect
 	identify *Identify
 	slots    *SlotClock
+	prompts  *PromptRatios
 	status   int
 	sends    bool // the method sends something to work on
 
@@ -87,7 +90,7 @@ type Meter struct {
 
 // Reset forgets the exchange and keeps the buffers.
 func (m *Meter) Reset() {
-	m.dialect, m.identify, m.slots, m.status, m.sends = dialect{}, nil, nil, 0, false
+	m.dialect, m.identify, m.slots, m.prompts, m.status, m.sends = dialect{}, nil, nil, nil, 0, false
 	m.request.forget()
 	m.reply.forget()
 	m.details, m.observations = Details{}, Observations{}
@@ -97,7 +100,7 @@ func (m *Meter) Reset() {
 func (m *Meter) BeginRequest(h RequestHead) {
 	m.Reset()
 	m.dialect = dialectOf(h.Method, h.Path)
-	m.identify, m.slots = h.Identify, h.Slots
+	m.identify, m.slots, m.prompts = h.Identify, h.Slots, h.Prompts
 	m.sends = h.Method == "POST" || h.Method == "PUT" || h.Method == "PATCH"
 	m.reply.time.keep = h.KeepStamps
 	m.request.begin(h)

@@ -154,14 +154,14 @@ func (r *reply) body(p []byte, read, written int64) Progress {
 	return r.answered
 }
 
-// streams reports whether the reply comes in events.
-func (r *reply) streams() bool { return r.mode == eventStream || r.mode == lines }
+// inEvents reports whether the reply comes in events.
+func (r *reply) inEvents() bool { return r.mode == eventStream || r.mode == lines }
 
 // begins looks at the body's first two bytes: a NUL or half a byte order mark among them is UTF-16.
 func (r *reply) begins(p []byte) {
 	r.leadN += copy(r.lead[r.leadN:], p)
 	if r.mode != notMetered && utf16Begins(r.lead[:r.leadN]) {
-		r.mode, r.off = notMetered, "not metered: the reply is UTF-16, which JSON and event streams are not (RFC 8259, 8.1)"
+		r.mode, r.off, r.unread = notMetered, "not metered: the reply is UTF-16, which JSON and event streams are not (RFC 8259, 8.1)", UnreadFormat
 	}
 }
 
@@ -253,7 +253,7 @@ func (r *reply) event() {
 func (r *reply) commit() {
 	e := &r.ev
 	e.settle()
-	if r.streams() {
+	if r.inEvents() {
 		r.outputs(e)
 	}
 	r.failed = r.failed || e.failed
@@ -281,7 +281,7 @@ func (r *reply) commit() {
 		r.counts(e)
 		r.plain(e)
 	}
-	if e.kind == kindMessageStop || e.kind == kindResponseEnd || e.mark && r.mode == lines || r.streams() && r.nativeEnd(e) {
+	if e.kind == kindMessageStop || e.kind == kindResponseEnd || e.mark && r.mode == lines || r.inEvents() && r.nativeEnd(e) {
 		r.done = true
 	}
 }
@@ -337,7 +337,7 @@ func (r *reply) dropNotices() {
 // counts enters the event's numbers. Those of a completion that has ended are final, all others are what was true so far.
 func (r *reply) counts(e *event) {
 	r.odd = r.odd || e.odd
-	final := !r.streams() || e.ends || e.of >= 0 && e.of < trackedChoices && r.ended>>e.of&1 == 1
+	final := !r.inEvents() || e.ends || e.of >= 0 && e.of < trackedChoices && r.ended>>e.of&1 == 1
 	for i := range e.told {
 		switch o, t := &e.told[i], &r.tallies[i]; {
 		case o.has == 0:
@@ -390,7 +390,7 @@ func (r *reply) cut() string {
 	switch {
 	case r.mode == document && !r.scan.idle() && r.scan.state != broken:
 		return "the reply's JSON ended early"
-	case !r.streams(), r.done, r.sse.open && r.doneMatch == len(doneMark):
+	case !r.inEvents(), r.done, r.sse.open && r.doneMatch == len(doneMark):
 		return ""
 	case r.completionsEnded() == 0:
 		return "the stream ended without a finish reason and without an end mark"

@@ -42,6 +42,10 @@ type requestState struct {
 	cache   Int // cache_prompt
 	slot    Int // id_slot
 
+	bytes    int64 // of the body
+	samples  int64 // of its text
+	monotone int64 // of them, those of one repeated character
+
 	promptTexts   int64 // elements of prompt that are prompts: strings and token lists
 	promptNumbers bool  // prompt is one list of token numbers
 }
@@ -68,6 +72,8 @@ func (r *request) forget() {
 
 func (r *request) body(p []byte) {
 	r.shown = r.shown || len(p) > 0
+	r.bytes += int64(len(p))
+	r.monotony(p)
 	if r.off == "" && !r.done {
 		r.scan.feed(p)
 	}

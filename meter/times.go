@@ -62,7 +62,7 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 		rec.PrefillUs, d.PrefillSource = p.us, SourceProgress
 	}
 	var start int64
-	if m.reply.streams() {
+	if m.reply.inEvents() {
 		start = m.streamStart(k, promptUs)
 		if t.events > 0 {
 			rec.DecodeUs, d.DecodeSource = between(t.first, t.last), SourceMarks
@@ -95,7 +95,7 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 func (m *Meter) disputeMarks(k Marks, promptUs, predictedUs Int) {
 	r, d := &m.reply, &m.details
 	t := &r.time
-	if !r.streams() || t.started() != 1 || m.request.asks() > 1 || !promptUs.Valid || !predictedUs.Valid {
+	if !r.inEvents() || t.started() != 1 || m.request.asks() > 1 || !promptUs.Valid || !predictedUs.Valid {
 		return
 	}
 	decodeUs := (t.last - t.first) / 1e3

@@ -13,6 +13,7 @@ const (
 	UnreadMultipart = "multipart" // a form, which is not JSON
 	UnreadType      = "type"      // a content type that is not known
 	UnreadFormat    = "format"    // not JSON
+	UnreadNumber    = "number"    // JSON, but a count in it is no number
 )
 
 // Entries of Details.Unread that concern the whole exchange.
@@ -90,8 +91,12 @@ func (r *request) whyUnread() string {
 }
 
 func (r *reply) whyUnread() string {
-	if r.unread == "" && r.mode == document && r.shown && r.scan.state == broken {
+	switch {
+	case r.unread != "":
+	case r.mode == document && r.shown && r.scan.state == broken, r.badEvents > 0 && r.badEvents == r.events:
 		return UnreadFormat
+	case r.odd:
+		return UnreadNumber
 	}
 	if !r.shown && (r.unread == UnreadEncoding || r.unread == UnreadType) {
 		return ""

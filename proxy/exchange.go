@@ -106,7 +106,7 @@ func (x *exchange) run() (keep bool) {
 	}
 	x.metered(func() {
 		x.meter.BeginRequest(meter.RequestHead{
-			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots,
+			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots, Prompts: &x.srv.prompts,
 			KeepStamps: x.srv.cfg.KeepGaps,
 		})
 	})

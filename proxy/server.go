@@ -88,6 +88,7 @@ type Server struct {
 	pool    pool
 	watcher *rawconn.Watcher
 	slots   meter.SlotClock // when this upstream's slots start, learnt from its streams
+	prompts meter.PromptRatios
 	epoch   time.Time
 	conns   atomic.Int64 // of clients, including those above the limit
 

@@ -126,9 +126,9 @@ func Corpus() []Case {
 func Odd() []Case {
 	return []Case{
 		{"usage", "NaN among what is not wanted", Reply{Body: events(`{"choices":[{"index":0,"delta":{"content":"x"},"logprobs":{"v":[NaN,-Infinity]}}],"model":"m"}`, timing, done)}, "ok, 1 out, tokens 10/2/3"},
-		{"usage", "NaN as a count", Reply{Body: events(token, `{"choices":[],"usage":{"prompt_tokens":NaN,"completion_tokens":16}}`, done)}, "ok, 1 out, tokens -/-/16, unread: a count in the reply is no number"},
-		{"usage", "UTF-16", Reply{Body: utf16(events(token, timing, done))}, "ok, 0 out, tokens -/-/-, unread: the reply is UTF-16, which JSON and event streams are not (RFC 8259, 8.1)"},
-		{"usage", "no JSON", Reply{Body: events("hello", "world", done)}, "ok, 0 out, tokens -/-/-, unread: the reply is no JSON"},
+		{"usage", "NaN as a count", Reply{Body: events(token, `{"choices":[],"usage":{"prompt_tokens":NaN,"completion_tokens":16}}`, done)}, "ok, 1 out, tokens -/-/16, unread: reply_number"},
+		{"usage", "UTF-16", Reply{Body: utf16(events(token, timing, done))}, "ok, 0 out, tokens -/-/-, unread: reply_format"},
+		{"usage", "no JSON", Reply{Body: events("hello", "world", done)}, "ok, 0 out, tokens -/-/-, unread: reply_format"},
 	}
 }
 

@@ -17,7 +17,6 @@ type Observations struct {
 	Stamps        []Stamp
 	SlotStartNs   Int // S − P0
 	FirstNs       Int // T1 − P0
-	AnswerNs      Int // O1 − P0
 	LastNs        Int // Tn − P0
 	LastWrittenNs Int // Wn − P0
 }

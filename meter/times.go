@@ -25,8 +25,7 @@ func (m *Meter) fillTimes(rec *Record, k Marks) {
 	rec.TTFTUs = between(k.P0, t.firstOut)
 	rec.UpstreamTTFTUs = between(k.P1, t.first)
 	rec.TTFOUs = between(k.P0, t.answer)
-	o.FirstNs, o.AnswerNs = since(k.P0, t.first), since(k.P0, t.answer)
-	o.LastNs, o.LastWrittenNs = since(k.P0, t.last), since(k.P0, t.lastOut)
+	o.FirstNs, o.LastNs, o.LastWrittenNs = since(k.P0, t.first), since(k.P0, t.last), since(k.P0, t.lastOut)
 	if k.P1 != 0 && k.P0 != 0 {
 		rec.ProxyOverheadUs = Some((k.P1 - max(k.P0, k.R) + t.firstOut - t.first) / 1e3)
 	}

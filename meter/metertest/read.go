@@ -7,7 +7,7 @@ import (
 	"wattline/meter"
 )
 
-// Read shows a reply to a Meter one byte a read.
+// Read shows a reply to a Meter one byte a read, a microsecond after the one before.
 func Read(r Reply) (Facts, *meter.Record) {
 	var m meter.Meter
 	path, kind := r.Path, r.ContentType
@@ -26,14 +26,14 @@ func Read(r Reply) (Facts, *meter.Record) {
 		return nil
 	}})
 	for i := range len(r.Body) {
-		at := epoch + int64(i) + 1
+		at := epoch + 1e3*int64(i+1)
 		m.ReplyBody([]byte(r.Body[i:i+1]), at, at)
 	}
 	rec := &meter.Record{Outcome: meter.OK}
-	m.Fill(rec, meter.Marks{P0: epoch, P1: epoch, H: epoch, E: epoch + int64(len(r.Body)) + 1}, true)
+	m.Fill(rec, meter.Marks{P0: epoch, P1: epoch, H: epoch, E: epoch + 1e3*int64(len(r.Body)+1)}, true)
 	o := m.Observations()
 	f := Facts{
-		Outcome: rec.Outcome, Outputs: rec.OutputEvents.V, First: o.FirstNs.V, Last: o.LastNs.V, Answer: o.AnswerNs.V,
+		Outcome: rec.Outcome, Outputs: rec.OutputEvents.V, First: o.FirstNs.V / 1e3, Last: o.LastNs.V / 1e3, Answer: rec.TTFOUs.V,
 		Finish: rec.FinishReason, Prompt: rec.PromptTokens, Cached: rec.CachedTokens, Output: rec.OutputTokens,
 	}
 	if rec.Details != nil {

@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	// A row of table configs has the upstream's answers, its process's flags and its devices.
 	"sink/serverconfig":      {"meter", "gpu", "gpu/discover", "proxy", "proxy/llama"},
 	"sink/clickhouse":        {"meter", "sink/store"},
+	"sink/store":             {"meter", "sink/columnar"},
 	"sink/clickhouse/chtest": {"meter", "deploy/debian"}, // a test kit
 	"sink/otlp":              {"meter", "sink/semconv"},
 	"sink/metrics":           {"meter", "sink/semconv"},

@@ -146,6 +146,9 @@ func storeOf(t testing.TB, rows *sink.Rows) (*store.Store, *store.Reader) {
 	if err := s.Write(context.Background(), rows); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.Pack(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	return s, r
 }
 

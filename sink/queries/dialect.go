@@ -34,7 +34,7 @@ func (d Dialect) funcs() template.FuncMap {
 		"an_hour":   d.anHour,
 		"by_label":  d.byLabel,
 		"label":     d.label,
-		"reasons":   d.reasons,
+		"union":     d.union,
 		"gap_stats": d.gapStats,
 	}
 }
@@ -95,16 +95,15 @@ func (d Dialect) label(key string) string {
 	if d == ClickHouse {
 		return "nullIf(labels[" + text(d, key) + "], '')"
 	}
-	return "(SELECT nullif(l.value, '') FROM json_each(labels) AS l WHERE l.key = " + text(d, key) + ")"
+	return "label(labels, " + text(d, key) + ")"
 }
 
-// reasons is a subquery of the throttle reasons in table power since a time, once each, in order, joined
-// by commas, for each device and hour.
-func (d Dialect) reasons(since string) string {
+// union is an aggregate of a column of lists: what is in any of them, once each, in order, joined by commas.
+func (d Dialect) union(lists string) string {
 	if d == ClickHouse {
-		return "(SELECT device AS r_device, " + d.hour("at") + " AS r_hour, arrayStringConcat(arraySort(groupUniqArrayArray(throttle)), ',') AS reasons FROM power WHERE at >= " + since + " GROUP BY r_device, r_hour)"
+		return "arrayStringConcat(arraySort(groupUniqArrayArray(" + lists + ")), ',')"
 	}
-	return "(SELECT device AS r_device, " + d.hour("at") + " AS r_hour, coalesce(group_concat(DISTINCT w.value ORDER BY w.value), '') AS reasons FROM power LEFT JOIN json_each(power.throttle) AS w WHERE at >= " + since + " GROUP BY r_device, r_hour)"
+	return "list_union(" + lists + ")"
 }
 
 // gapStats is a subquery of the raw gaps of requests that started since a time, one row a model: model_name,
@@ -117,10 +116,9 @@ func (d Dialect) gapStats(since string) string {
 			" quantilesExactInclusiveArray(0.5, 0.9, 0.99)(gaps_us) AS of_gaps, of_gaps[1] AS p50_us, of_gaps[2] AS p90_us, of_gaps[3] AS p99_us" +
 			from + " AND notEmpty(gaps_us) GROUP BY model_name)"
 	}
-	return "(SELECT model_name, n_requests, of_gaps ->> 'n' AS n_gaps, of_gaps ->> 'zeros' AS zeros, of_gaps ->> 'max' AS max_us," +
-		" of_gaps ->> 'p50' AS p50_us, of_gaps ->> 'p90' AS p90_us, of_gaps ->> 'p99' AS p99_us" +
-		" FROM (SELECT coalesce(q.model, '-') AS model_name, count(*) AS n_requests, list_stats(gaps_us) AS of_gaps" +
-		from + " AND gaps_us <> '[]' GROUP BY model_name))"
+	return "(SELECT key AS model_name, value ->> 'requests' AS n_requests, value ->> 'n' AS n_gaps, value ->> 'zeros' AS zeros, value ->> 'max' AS max_us," +
+		" value ->> 'p50' AS p50_us, value ->> 'p90' AS p90_us, value ->> 'p99' AS p99_us" +
+		" FROM json_each((SELECT list_stats_by(coalesce(q.model, '-'), gaps_us)" + from + " AND gaps_us <> '[]')))"
 }
 
 // text is a string literal.

@@ -47,7 +47,7 @@ SELECT CASE WHEN cached_tokens = 0 THEN '1: nothing cached' WHEN cached_tokens *
 FROM efficiency WHERE started_at >= {{.Since}} AND prompt_tokens IS NOT NULL AND cached_tokens IS NOT NULL GROUP BY prompt_cached ORDER BY prompt_cached`},
 
 		{"stability", "Is the last hour as fast and as cool as the first?", `
-WITH bounds AS (SELECT min(started_at) AS first_at, max(started_at) AS last_at FROM efficiency WHERE started_at >= {{.Since}})
+WITH bounds AS (SELECT (SELECT min(started_at) FROM requests WHERE started_at >= {{.Since}}) AS first_at, (SELECT max(started_at) FROM requests WHERE started_at >= {{.Since}}) AS last_at)
 SELECT * FROM (
 SELECT '1: first hour' AS part, ` + stability + `
 FROM efficiency WHERE started_at >= {{.Since}} AND started_at < (SELECT {{an_hour "+" "first_at"}} FROM bounds)

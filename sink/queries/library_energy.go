@@ -36,11 +36,8 @@ SELECT id AS request, started_at AS began, model AS model_name, agent AS client,
 FROM efficiency WHERE started_at >= {{.Since}} AND gpu_j IS NOT NULL ORDER BY joules DESC, request LIMIT 20`},
 
 		{"throttled", "When did a device hold its clocks down, and why (hours, UTC)?", `
-SELECT device_name, hour_utc, throttled_s, throttled_share, max_temp_c, mean_w, reasons FROM (
-	SELECT device AS device_name, {{hour "at"}} AS hour_utc, sum(throttled_us) / 1e6 AS throttled_s, sum(throttled_us) * 1e0 / nullif(sum(span_us), 0) AS throttled_share,
-		max(temp_c) AS max_temp_c, sum(energy_uj) * 1e0 / nullif(sum(CASE WHEN energy_uj IS NOT NULL THEN span_us END), 0) AS mean_w
-	FROM power WHERE at >= {{.Since}} GROUP BY device_name, hour_utc) AS p
-JOIN {{reasons .Since}} AS r ON r.r_device = p.device_name AND r.r_hour = p.hour_utc
-WHERE throttled_s > 0 ORDER BY device_name, hour_utc`},
+SELECT device AS device_name, {{hour "at"}} AS hour_utc, sum(throttled_us) / 1e6 AS throttled_s, sum(throttled_us) * 1e0 / nullif(sum(span_us), 0) AS throttled_share,
+	max(temp_c) AS max_temp_c, sum(energy_uj) * 1e0 / nullif(sum(CASE WHEN energy_uj IS NOT NULL THEN span_us END), 0) AS mean_w, {{union "throttle"}} AS reasons
+FROM power WHERE at >= {{.Since}} GROUP BY device_name, hour_utc HAVING sum(throttled_us) > 0 ORDER BY device_name, hour_utc`},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -67,24 +68,31 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 	}
 	u := &Usage{By: by, Since: since}
 	data := struct{ Key, By, Since string }{key, by, literal(since)}
-	var err error
-	if u.Groups, err = readUsageGroups(ctx, db, d, data); err != nil {
-		return nil, err
-	}
-	data.Key, data.By = "'all'", "all"
-	total, err := readUsageGroups(ctx, db, d, data)
+	all := data
+	all.Key, all.By = "'all'", "all"
+	pools, err := render(d, "usage", usagePools, data)
 	if err != nil {
 		return nil, err
+	}
+	var total []UsageGroup
+	var errs [3]error
+	var wg sync.WaitGroup // one after the other they take twice as long
+	wg.Go(func() { u.Groups, errs[0] = readUsageGroups(ctx, db, d, data) })
+	wg.Go(func() { total, errs[1] = readUsageGroups(ctx, db, d, all) })
+	wg.Go(func() {
+		errs[2] = db.QueryRowContext(ctx, pools).Scan(&u.IdleKWh, &u.IdleSigmaKWh, &u.ResidualKWh)
+	})
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
 	}
 	if len(total) == 1 { // none when there are no requests
 		u.Total = total[0]
 		u.Total.Key = sql.Null[string]{}
 	}
-	pools, err := render(d, "usage", usagePools, data)
-	if err != nil {
-		return nil, err
-	}
-	return u, db.QueryRowContext(ctx, pools).Scan(&u.IdleKWh, &u.IdleSigmaKWh, &u.ResidualKWh)
+	return u, nil
 }
 
 func readUsageGroups(ctx context.Context, db *sql.DB, d Dialect, data any) (groups []UsageGroup, err error) {

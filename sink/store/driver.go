@@ -16,10 +16,24 @@ import (
 type connector struct {
 	driver *sqlite.Driver
 	dsn    func() string // called for each new connection
+	blocks blockTables   // nil: queries read the tables alone
 }
 
-func (c *connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn()) }
-func (c *connector) Driver() driver.Driver                        { return c.driver }
+// Connect implements driver.Connector.
+func (c *connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn())
+	if err != nil || c.blocks == nil {
+		return conn, err
+	}
+	sqlite, ok := conn.(sqliteConn)
+	if !ok {
+		return nil, errors.Join(errors.New("store: this SQLite driver lacks a method of database/sql"), conn.Close())
+	}
+	return &blockConn{sqlite, c.blocks}, nil
+}
+
+// Driver implements driver.Connector.
+func (c *connector) Driver() driver.Driver { return c.driver }
 
 // The ways to open a file, as parameters of SQLite's URI.
 const (
@@ -55,12 +69,13 @@ func newConnector(path, mode string, guard sqlite.AuthorizerFn, pragmas []string
 	return &connector{driver: d, dsn: dsn}, nil
 }
 
-// openPool returns a pool of newConnector's connections.
-func openPool(path, mode string, guard sqlite.AuthorizerFn, pragmas ...string) (*sql.DB, error) {
+// openPool returns a pool of newConnector's connections. With blocks its queries may be answered from these.
+func openPool(path, mode string, blocks blockTables, guard sqlite.AuthorizerFn, pragmas ...string) (*sql.DB, error) {
 	c, err := newConnector(path, mode, guard, pragmas)
 	if err != nil {
 		return nil, err
 	}
+	c.blocks = blocks
 	db := sql.OpenDB(c)
 	if mode == frozen {
 		db.SetMaxIdleConns(-1) // each statement connects again, so that dsn checks for a writer

@@ -4,9 +4,10 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"math"
-	"slices"
 
 	"modernc.org/sqlite"
+
+	"wattline/sink/columnar"
 )
 
 // registerFunctions gives a driver the aggregates that SQLite lacks. All skip nulls and give null for no
@@ -19,6 +20,9 @@ import (
 //	stddev(x)        sample standard deviation, null for fewer than two values (ClickHouse: stddevSamp)
 //	list_stats(x)    of all the numbers in lists as gaps_us holds them: a JSON object of n, zeros, max, p50,
 //	                 p90 and p99, as quantile has them
+//	list_stats_by(key, x)  such an object for each key, and in it requests, the number of lists: an object by key
+//	list_union(x)    of all the texts in lists as throttle holds them: once each, in order, joined by commas; "" for none
+//	label(x, name)   the value of a label in labels x, null without it: no aggregate
 func registerFunctions(d *sqlite.Driver) error {
 	fixed := map[string]float64{"median": 0.5, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 	for name, p := range fixed {
@@ -29,7 +33,7 @@ func registerFunctions(d *sqlite.Driver) error {
 	if err := registerAggregate(d, "quantile", 2, func() aggregate { return &quantile{p: math.NaN()} }); err != nil {
 		return err
 	}
-	if err := registerListStats(d); err != nil {
+	if err := registerLists(d); err != nil {
 		return err
 	}
 	return registerAggregate(d, "stddev", 1, func() aggregate { return &stddev{} })
@@ -106,19 +110,7 @@ func (q *quantile) value() (driver.Value, error) {
 	if len(q.values) == 0 {
 		return nil, nil
 	}
-	slices.Sort(q.values)
-	return quantileOf(q.values, q.p), nil
-}
-
-// quantileOf returns the p-quantile of sorted values, at least one.
-func quantileOf[T float64 | uint32](sorted []T, p float64) float64 {
-	at := p * float64(len(sorted)-1)
-	low := int(at)
-	v := float64(sorted[low])
-	if low+1 < len(sorted) {
-		v += (at - float64(low)) * (float64(sorted[low+1]) - v)
-	}
-	return v
+	return columnar.Quantile(q.values, q.p), nil
 }
 
 // stddev is Welford's running variance.

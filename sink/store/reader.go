@@ -54,7 +54,7 @@ func exists(path string) bool {
 }
 
 func (r *Reader) connect(ctx context.Context, mode string) (err error) {
-	if r.db, err = openPool(r.path, mode, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
+	if r.db, err = openPool(r.path, mode, newBlockTables(), readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
 		return err
 	}
 	r.db.SetMaxOpenConns(4)

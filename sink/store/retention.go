@@ -71,10 +71,24 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 			s.log.Error("retention failed", "error", err)
 			loggedAt = time.Now()
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if s.pack(ctx, tick.C) != nil {
 			return
+		}
+	}
+}
+
+// pack makes blocks of the rows that Write adds until it is time for the next retention, or until ctx ends.
+func (s *Store) pack(ctx context.Context, next <-chan time.Time) error {
+	for {
+		if _, err := s.Pack(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("rows are not copied for fast queries; these read the rows themselves", "error", err)
+		}
+		select {
+		case <-s.packable:
+		case <-next:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

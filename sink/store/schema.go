@@ -12,7 +12,7 @@ import (
 // migrations lists the steps from version i to version i+1. Each runs in one transaction that also sets user_version. A
 // released step is never edited. A new column needs no step: addColumns adds it.
 func migrations() []string {
-	return []string{schema1, schema2, schema3, schema4, schema5}
+	return []string{schema1, schema2, schema3, schema4, schema5, schema6()}
 }
 
 // manyWriters is the version from which on ship_seq is read in each transaction, so that several processes may write.
@@ -116,7 +116,7 @@ INSERT INTO counters VALUES ('shipped_itl_gaps', 0), ('lost_itl_gaps', 0);
 
 // fileVersion returns a file's version; 0 where it cannot be read.
 func fileVersion(ctx context.Context, path string) (version int) {
-	db, err := openPool(path, readable, readOnly)
+	db, err := openPool(path, readable, nil, readOnly)
 	if err != nil {
 		return 0
 	}
@@ -125,6 +125,30 @@ func fileVersion(ctx context.Context, path string) (version int) {
 		return 0
 	}
 	return version
+}
+
+// schema6 adds blocks (blocks.go), and deletes the block of a row that is deleted.
+func schema6() string {
+	text := `
+CREATE TABLE blocks (
+	id INTEGER PRIMARY KEY, of_table TEXT NOT NULL, layout TEXT NOT NULL, rows INTEGER NOT NULL,
+	after_ship_seq INTEGER NOT NULL, last_ship_seq INTEGER NOT NULL, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX blocks_of_table ON blocks (of_table, last_ship_seq);
+CREATE TABLE block_columns (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT; -- id: the block's * 256 + the column's place
+CREATE TRIGGER blocks_deleted AFTER DELETE ON blocks BEGIN
+	DELETE FROM block_columns WHERE id BETWEEN old.id * 256 AND old.id * 256 + 255;
+END;
+`
+	for _, table := range []string{TableRequests, TablePower, TableLedger} {
+		text += fmt.Sprintf(`
+CREATE TRIGGER %[1]s_deleted AFTER DELETE ON %[1]s WHEN old.ship_seq IS NOT NULL BEGIN
+	DELETE FROM blocks WHERE after_ship_seq < old.ship_seq AND id = (
+		SELECT id FROM blocks WHERE of_table = '%[1]s' AND last_ship_seq >= old.ship_seq ORDER BY last_ship_seq LIMIT 1);
+END;
+`, table)
+	}
+	return text
 }
 
 // schemaVersion is the version this code writes.

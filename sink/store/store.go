@@ -38,6 +38,10 @@ type Store struct {
 	db    *sql.DB
 	reads *sql.DB // for reads that must not block Write
 
+	blocks    blockTables
+	blockRows int64         // rows in a block
+	packable  chan struct{} // there may be rows for a block; cap 1
+
 	fixing sync.Mutex // held while the rows of a batch are chosen or deleted; taken before mu
 
 	mu       sync.Mutex // guards what follows: one transaction at a time
@@ -45,6 +49,7 @@ type Store struct {
 	conn     *sql.Conn
 	write    *writer
 	seenUpTo int64 // the highest rowid of requests at the last closeAbandoned
+	written  int64 // rows since packable was last filled
 }
 
 var _ sink.Store = (*Store)(nil)
@@ -83,7 +88,10 @@ func open(ctx context.Context, cfg Config, steps []string) (*Store, error) {
 		return nil, err
 	}
 	return connected(ctx, cfg, held, func(s *Store) error {
-		if err := migrate(ctx, s.conn, s.path, steps); err != nil || cfg.Successor {
+		if err := migrate(ctx, s.conn, s.path, steps); err != nil {
+			return err
+		}
+		if err := s.dropOldBlocks(ctx); err != nil || cfg.Successor {
 			return err
 		}
 		return s.closePending(ctx, math.MaxInt64)
@@ -101,7 +109,7 @@ func openBeside(ctx context.Context, cfg Config) (*Store, error) {
 
 // connected returns a Store whose connections are open; prepare is called on the first.
 func connected(ctx context.Context, cfg Config, held *os.File, prepare func(*Store) error) (*Store, error) {
-	s := &Store{path: cfg.Path, log: cfg.Log, lock: held}
+	s := &Store{path: cfg.Path, log: cfg.Log, lock: held, blocks: newBlockTables(), blockRows: defaultBlockRows, packable: make(chan struct{}, 1)}
 	err := s.connect(ctx, prepare)
 	if err == nil {
 		s.file, err = os.Stat(cfg.Path)
@@ -149,7 +157,7 @@ func prepareFile(path string) error {
 // connect opens the connections and calls prepare on the first.
 func (s *Store) connect(ctx context.Context, prepare func(*Store) error) (err error) {
 	// auto_vacuum has an effect only before the first table is made; the pragmas run in this order.
-	s.db, err = openPool(s.path, readWrite, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
+	s.db, err = openPool(s.path, readWrite, nil, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
 		"synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
 	if err != nil {
 		return err
@@ -160,7 +168,7 @@ func (s *Store) connect(ctx context.Context, prepare func(*Store) error) (err er
 	if err = prepare(s); err != nil {
 		return err
 	}
-	if s.reads, err = openPool(s.path, readable, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
+	if s.reads, err = openPool(s.path, readable, nil, readOnly, "busy_timeout(5000)", "query_only(1)"); err != nil {
 		return err
 	}
 	s.reads.SetMaxOpenConns(2)

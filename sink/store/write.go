@@ -61,7 +61,18 @@ func settleStatement() string {
 func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return explain("write to", s.path, s.write.conn.transact(func() error { return s.write.writeAll(ctx, rows) }))
+	err := s.write.conn.transact(func() error { return s.write.writeAll(ctx, rows) })
+	if err != nil {
+		return explain("write to", s.path, err)
+	}
+	if s.written += int64(rows.Len()); s.written >= s.blockRows {
+		s.written = 0
+		select {
+		case s.packable <- struct{}{}:
+		default:
+		}
+	}
+	return nil
 }
 
 // writeAll writes rows and counts ship_seq up by one for each row that is final. It reads the counter each time, because a

@@ -280,17 +280,22 @@ func TestAggregates(t *testing.T) {
 	r := tempReader(t, tempStore(t))
 	values := func(list string) string { return fmt.Sprintf("(SELECT column1 AS x FROM (VALUES %s))", list) }
 	for query, want := range map[string]any{
-		"SELECT median(x) FROM " + values("(3),(1),(2)"):                        2.0,
-		"SELECT median(x) FROM " + values("(1),(NULL),(2)"):                     1.5,
-		"SELECT quantile(x, 0.25) FROM " + values("(0),(1),(2),(3),(4)"):        1.0,
-		"SELECT quantile(x, 1) FROM " + values("(5),(7)"):                       7.0,
-		"SELECT p90(x) FROM " + values("(0),(10)"):                              9.0,
-		"SELECT p50(x) + p95(x) + p99(x) FROM " + values("(0),(100)"):           50.0 + 95 + 99,
-		"SELECT stddev(x) FROM " + values("(2),(4),(4),(4),(5),(5),(7),(9)"):    2.138089935299395,
-		"SELECT stddev(x) FROM " + values("(2)"):                                nil,
-		"SELECT median(x) FROM " + values("(NULL)"):                             nil,
-		"SELECT list_stats(x) FROM " + values("('[10]'),('[]'),(NULL),('[0]')"): `{"max":10,"n":2,"p50":5,"p90":9,"p99":9.9,"zeros":1}`,
-		"SELECT list_stats(x) FROM " + values("('[]'),(NULL)"):                  nil,
+		"SELECT median(x) FROM " + values("(3),(1),(2)"):                            2.0,
+		"SELECT median(x) FROM " + values("(1),(NULL),(2)"):                         1.5,
+		"SELECT quantile(x, 0.25) FROM " + values("(0),(1),(2),(3),(4)"):            1.0,
+		"SELECT quantile(x, 1) FROM " + values("(5),(7)"):                           7.0,
+		"SELECT p90(x) FROM " + values("(0),(10)"):                                  9.0,
+		"SELECT p50(x) + p95(x) + p99(x) FROM " + values("(0),(100)"):               50.0 + 95 + 99,
+		"SELECT stddev(x) FROM " + values("(2),(4),(4),(4),(5),(5),(7),(9)"):        2.138089935299395,
+		"SELECT stddev(x) FROM " + values("(2)"):                                    nil,
+		"SELECT median(x) FROM " + values("(NULL)"):                                 nil,
+		"SELECT list_stats(x) FROM " + values("('[10]'),('[]'),(NULL),('[0]')"):     `{"max":10,"n":2,"p50":5,"p90":9,"p99":9.9,"zeros":1}`,
+		"SELECT list_stats(x) FROM " + values("('[]'),(NULL)"):                      nil,
+		"SELECT list_stats_by('k', x) FROM " + values("('[10]'),('[0]')"):           `{"k":{"max":10,"n":2,"p50":5,"p90":9,"p99":9.9,"requests":2,"zeros":1}}`,
+		`SELECT list_union(x) FROM ` + values(`('["b","a"]'),(NULL),('["a","c"]')`): "a,b,c",
+		"SELECT list_union(x) FROM " + values("(NULL)"):                             "",
+		`SELECT label('{"a":"1","b":""}', 'a')`:                                     "1",
+		`SELECT label('{"a":"1","b":""}', 'b')`:                                     nil,
 	} {
 		var got any
 		must(t, r.DB().QueryRowContext(t.Context(), query).Scan(&got))

@@ -1,0 +1,780 @@
+package columnar
+
+import (
+	"cmp"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Table is a table, or a view of one, that a Source has as columns.
+type Table struct {
+	Base    string            // the table that has the rows
+	At      string            // the column with a row's time
+	Columns map[string]Kind   // columns of Base that are kept here
+	Hidden  map[string]bool   // those of Columns that only expressions of the view may use
+	Derived map[string]string // columns of a view that are computed: their expressions
+	View    string            // the view's SELECT without a condition; "" for a table
+}
+
+// Block is some rows of a table: the values of the columns that were asked for.
+type Block struct {
+	Rows    int
+	Columns []Vector
+}
+
+// Source has the tables' values.
+type Source interface {
+	// Table returns a table or view by its name in lower case, nil if it is not kept as columns.
+	Table(name string) *Table
+	// Scan calls f with every row whose time lies in [from, to] (microseconds since 1970), and maybe others. The block is
+	// used again for the next call. The rows come roughly in the order of their times, or in reverse.
+	Scan(ctx context.Context, t *Table, columns []string, from, to int64, reverse bool, f func(*Block) error) error
+}
+
+// RowID is a column that every table has.
+const RowID = "rowid"
+
+// maxFound is the most rows that a list is narrowed to.
+const maxFound = 10_000
+
+// Answer is the result of a statement, or another statement that gives it.
+type Answer struct {
+	Columns []string
+	Rows    [][]driver.Value
+	SQL     string // not "": the caller is to run it instead, with the same parameters
+}
+
+// Run answers one statement. For a statement that it does not know the error is ErrUnsupported. Parameters are nil, int64,
+// float64 or string.
+func Run(ctx context.Context, src Source, statement string, args []any) (a *Answer, err error) {
+	sel, err := parse(statement, args)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(error)
+			if !ok || !errors.Is(e, ErrUnsupported) {
+				panic(r)
+			}
+			a, err = nil, e
+		}
+	}()
+	return (&run{ctx: ctx, src: src}).selection(sel, statement)
+}
+
+// run is one statement's execution.
+type run struct {
+	ctx context.Context
+	src Source
+}
+
+func (r *run) selection(sel *selection, statement string) (*Answer, error) {
+	t := r.src.Table(sel.table)
+	if t == nil {
+		return nil, unsupported("table %s", sel.table)
+	}
+	if err := r.subqueries(sel); err != nil {
+		return nil, err
+	}
+	s := newScan(t, sel)
+	if len(sel.group) == 0 && !slices.ContainsFunc(sel.items, func(it item) bool { return it.expr != nil && aggregates(it.expr) }) {
+		return r.find(s, sel, statement)
+	}
+	return r.summarize(s, sel)
+}
+
+func aggregates(e *expr) bool { return isAggregate(e.op) || slices.ContainsFunc(e.args, aggregates) }
+
+// subqueries replaces each scalar subquery by its value.
+func (r *run) subqueries(sel *selection) error {
+	var all []*expr
+	for _, it := range sel.items {
+		all = append(all, it.expr)
+	}
+	for _, o := range sel.order {
+		all = append(all, o.expr)
+	}
+	all = append(all, sel.where, sel.having)
+	for _, e := range append(all, sel.group...) {
+		if err := r.replace(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) replace(e *expr) error {
+	if e == nil {
+		return nil
+	}
+	if e.op == "select" {
+		a, err := r.selection(e.sel, "")
+		if err != nil {
+			return err
+		}
+		if len(a.Columns) != 1 || len(a.Rows) != 1 {
+			return unsupported("a subquery of several values")
+		}
+		*e = expr{op: "literal", value: a.Rows[0][0], text: e.text}
+	}
+	for _, arg := range e.args {
+		if err := r.replace(arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan is the way from a table's columns to the rows that a condition chooses.
+type scan struct {
+	table    *Table
+	program  *program
+	names    []string // of the columns to read
+	inputs   []*node  // the same columns
+	sel      *selection
+	pairs    *node // the column that makes a row of each pair
+	key      *node
+	value    *node
+	where    *node
+	from, to int64
+	reverse  bool
+}
+
+func newScan(t *Table, sel *selection) *scan {
+	s := &scan{table: t, sel: sel, from: math.MinInt64, to: math.MaxInt64}
+	visible := true
+	var column func(name string) *node
+	column = func(name string) *node {
+		if sel.pairs != "" {
+			switch {
+			case name == "l.key":
+				return s.key
+			case name == "l.value":
+				return s.value
+			case strings.EqualFold(name, sel.pairItem.alias):
+				return s.program.compile(sel.pairItem.expr)
+			}
+		}
+		name = strings.TrimPrefix(name, sel.table+".")
+		if e, ok := t.Derived[name]; ok {
+			visible = false // the view's expressions see all of the table
+			defer func() { visible = true }()
+			return s.program.compile(parseExpr(e))
+		}
+		if _, ok := t.Columns[name]; !ok || visible && t.Hidden[name] {
+			panic(unsupported("column %s", name))
+		}
+		return s.input(name)
+	}
+	s.program = newProgram(column)
+	if sel.pairs != "" {
+		if t.Columns[sel.pairs] != Text {
+			panic(unsupported("pairs of %s", sel.pairs))
+		}
+		s.pairs = s.input(sel.pairs)
+		s.key, s.value = &node{out: Vector{Kind: Text}}, &node{out: Vector{Kind: Text}}
+	}
+	if sel.where != nil {
+		s.where = s.program.compile(sel.where)
+		if k := s.where.kind(); k != Int {
+			panic(unsupported("a condition that is no truth value"))
+		}
+		s.bounds(sel.where)
+	}
+	return s
+}
+
+// input is the node of a column of the table.
+func (s *scan) input(name string) *node {
+	if i := slices.Index(s.names, name); i >= 0 {
+		return s.inputs[i]
+	}
+	nd := &node{out: Vector{Kind: s.table.Columns[name]}}
+	s.names, s.inputs = append(s.names, name), append(s.inputs, nd)
+	return nd
+}
+
+// bounds narrows the times to read to those that the condition can hold for.
+func (s *scan) bounds(e *expr) {
+	if e.op == "and" {
+		s.bounds(e.args[0])
+		s.bounds(e.args[1])
+		return
+	}
+	if len(e.args) != 2 || e.args[0].op != "column" || e.args[0].name != s.table.At || e.args[1].op != "literal" {
+		return
+	}
+	text, ok := e.args[1].value.(string)
+	if !ok {
+		return
+	}
+	switch us, _ := moment(text); e.op {
+	case ">=", ">":
+		s.from = max(s.from, us)
+	case "<=", "<":
+		s.to = min(s.to, us)
+	case "=":
+		s.from, s.to = max(s.from, us), min(s.to, us)
+	}
+}
+
+// each calls f with the rows of each block that the condition chooses, if any, when every expression is computed.
+func (r *run) each(s *scan, f func(rows []int32) error) error {
+	var rows []int32
+	spare := make([]Vector, len(s.inputs))
+	if len(s.names) == 0 {
+		s.input(RowID) // a block has as many rows as its columns
+	}
+	return r.src.Scan(r.ctx, s.table, s.names, s.from, s.to, s.reverse, func(b *Block) error {
+		n := b.Rows
+		for i := range s.inputs {
+			if got := b.Columns[i].Kind; got != s.inputs[i].kind() && got != None {
+				return unsupported("column %s", s.names[i])
+			}
+			s.inputs[i].out = b.Columns[i]
+		}
+		if s.pairs != nil {
+			from := spread(&s.pairs.out, n, &s.key.out, &s.value.out)
+			n = len(from)
+			for i, in := range s.inputs {
+				spare[i].take(&in.out, from)
+				in.out = spare[i]
+			}
+		}
+		s.program.run(n)
+		rows = rows[:0]
+		for i := range n {
+			if s.where == nil || s.where.out.Ints[i] != 0 && !s.where.out.Null[i] {
+				rows = append(rows, int32(i))
+			}
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		return f(rows)
+	})
+}
+
+// summarize answers a statement with aggregates.
+func (r *run) summarize(s *scan, sel *selection) (*Answer, error) {
+	if sel.having != nil && len(sel.group) == 0 {
+		return nil, unsupported("HAVING without GROUP BY")
+	}
+	g := newGroups(s, sel)
+	items := make([]*node, len(sel.items))
+	for i, it := range sel.items {
+		if it.expr == nil {
+			return nil, unsupported("* beside aggregates")
+		}
+		items[i] = g.after.compile(it.expr)
+	}
+	having, orders := g.rest()
+	groups := make([]int32, 0, 4096)
+	err := r.each(s, func(rows []int32) error {
+		groups = g.assign(rows, groups[:0])
+		for _, a := range g.aggregates {
+			a.add(rows, groups, g.n)
+		}
+		for _, l := range g.lists {
+			l.add(rows, groups, g.n)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return g.answer(items, having, orders), nil
+}
+
+// groups are the groups of rows, and what is computed of each.
+type groups struct {
+	sel        *selection
+	scan       *scan
+	keys       []*grouper
+	n          int
+	pairs      []map[uint64]int32 // from the number of a group by the first keys, and of the next key, to the group
+	aggregates []aggregate
+	results    []*node // of the aggregates
+	lists      map[*node]*list
+	after      *program // computes the result from keys and aggregates
+	byKey      map[string]*node
+}
+
+func newGroups(s *scan, sel *selection) *groups {
+	g := &groups{sel: sel, scan: s, lists: map[*node]*list{}, byKey: map[string]*node{}}
+	if len(sel.group) == 0 {
+		g.n = 1
+	}
+	for _, e := range sel.group {
+		e = g.named(e)
+		if aggregates(e) {
+			panic(unsupported("a group by an aggregate"))
+		}
+		if _, ok := e.value.(int64); ok {
+			panic(unsupported("a group by a number"))
+		}
+		nd := s.program.compile(e)
+		g.keys = append(g.keys, newGrouper(nd))
+		g.byKey[e.key()] = &node{out: Vector{Kind: nd.kind()}}
+	}
+	g.pairs = make([]map[uint64]int32, len(g.keys))
+	g.after = newProgram(func(name string) *node {
+		nd, ok := g.byKey["c:"+name]
+		if !ok {
+			panic(unsupported("column %s that is no group", name))
+		}
+		return nd
+	})
+	maps.Copy(g.after.known, g.byKey)
+	g.after.special = func(e *expr) *node {
+		if !isAggregate(e.op) {
+			return nil
+		}
+		nd := &node{}
+		a := newAggregate(s.program, e, g.lists)
+		nd.out.Kind = a.result(0).Kind
+		g.aggregates, g.results = append(g.aggregates, a), append(g.results, nd)
+		return nd
+	}
+	return g
+}
+
+// named is what a name in GROUP BY, HAVING or ORDER BY stands for: a result column's expression.
+func (g *groups) named(e *expr) *expr { return named(g.scan.table, g.sel, e) }
+
+func named(t *Table, sel *selection, e *expr) *expr {
+	if e.op != "column" {
+		return e
+	}
+	for _, it := range sel.items {
+		if strings.EqualFold(it.alias, e.name) && it.expr != nil {
+			_, column := t.Columns[e.name]
+			_, derived := t.Derived[e.name]
+			if (column || derived) && it.expr.key() != e.key() {
+				panic(unsupported("%s is both a column and a result", e.name))
+			}
+			return it.expr
+		}
+	}
+	return e
+}
+
+// deep replaces the names inside an expression.
+func deep(t *Table, sel *selection, e *expr) *expr {
+	if e.op == "column" {
+		return named(t, sel, e)
+	}
+	clone := *e
+	clone.args = make([]*expr, len(e.args))
+	for i, a := range e.args {
+		clone.args[i] = deep(t, sel, a)
+	}
+	return &clone
+}
+
+// rest compiles HAVING and ORDER BY.
+func (g *groups) rest() (having *node, orders []*node) {
+	if g.sel.having != nil {
+		if having = g.after.compile(deep(g.scan.table, g.sel, g.sel.having)); having.kind() != Int {
+			panic(unsupported("a condition that is no truth value"))
+		}
+	}
+	for _, o := range g.sel.order {
+		e := deep(g.scan.table, g.sel, o.expr)
+		if n, ok := e.value.(int64); ok && e.op == "literal" {
+			if n < 1 || int(n) > len(g.sel.items) {
+				panic(unsupported("ORDER BY %d", n))
+			}
+			e = g.sel.items[n-1].expr
+		}
+		orders = append(orders, g.after.compile(e))
+	}
+	return having, orders
+}
+
+// assign returns the group of each row.
+func (g *groups) assign(rows, to []int32) []int32 {
+	if len(g.keys) == 0 {
+		return append(to, make([]int32, len(rows))...)
+	}
+	to = g.keys[0].assign(rows, to)
+	if len(g.keys) == 1 {
+		g.n = g.keys[0].n
+		return to
+	}
+	var next []int32
+	for k := 1; k < len(g.keys); k++ {
+		next = g.keys[k].assign(rows, next[:0])
+		if g.pairs[k] == nil {
+			g.pairs[k] = map[uint64]int32{}
+		}
+		for i := range rows {
+			pair := uint64(to[i])<<32 | uint64(next[i])
+			id, ok := g.pairs[k][pair]
+			if !ok {
+				id = int32(len(g.pairs[k]))
+				g.pairs[k][pair] = id
+			}
+			to[i] = id
+		}
+	}
+	g.n = len(g.pairs[len(g.keys)-1])
+	return to
+}
+
+// ids returns, for each group, the number of the k-th key's value.
+func (g *groups) ids() [][]int32 {
+	out := make([][]int32, len(g.keys))
+	for k := range out {
+		out[k] = make([]int32, g.n)
+	}
+	if len(g.keys) == 1 {
+		for i := range out[0] {
+			out[0][i] = int32(i)
+		}
+		return out
+	}
+	if len(g.keys) == 0 || g.n == 0 {
+		return out
+	}
+	before := make([]int32, g.n) // the group by the keys up to k of each group
+	for i := range before {
+		before[i] = int32(i)
+	}
+	for k := len(g.keys) - 1; k > 0; k-- {
+		pairs := make([]uint64, len(g.pairs[k]))
+		for pair, id := range g.pairs[k] {
+			pairs[id] = pair
+		}
+		for i, id := range before {
+			out[k][i], before[i] = int32(pairs[id]&math.MaxUint32), int32(pairs[id]>>32)
+		}
+	}
+	copy(out[0], before)
+	return out
+}
+
+// answer computes the result columns, and puts the groups in order.
+func (g *groups) answer(items []*node, having *node, orders []*node) *Answer {
+	ids := g.ids()
+	for k, e := range g.sel.group {
+		v, from := &g.byKey[g.named(e).key()].out, &g.keys[k].values
+		v.take(from, ids[k])
+	}
+	for i, a := range g.aggregates {
+		g.results[i].out = a.result(g.n)
+	}
+	g.after.run(g.n)
+	list := make([]int32, 0, g.n)
+	for i := range g.n {
+		if having == nil || having.out.Ints[i] != 0 && !having.out.Null[i] {
+			list = append(list, int32(i))
+		}
+	}
+	sortRows(list, orders, g.sel.order)
+	if list = list[min(g.sel.offset, len(list)):]; g.sel.limit >= 0 {
+		list = list[:min(g.sel.limit, len(list))]
+	}
+	a := &Answer{}
+	for _, it := range g.sel.items {
+		a.Columns = append(a.Columns, title(it))
+	}
+	for _, i := range list {
+		row := make([]driver.Value, len(items))
+		for c, nd := range items {
+			row[c] = nd.out.value(int(i))
+		}
+		a.Rows = append(a.Rows, row)
+	}
+	return a
+}
+
+func title(it item) string {
+	if it.alias != "" {
+		return it.alias
+	}
+	if it.expr.op == "column" {
+		return it.expr.name[strings.LastIndexByte(it.expr.name, '.')+1:]
+	}
+	return it.expr.text
+}
+
+// value is a value as the SQLite driver gives it.
+func (v *Vector) value(i int) driver.Value {
+	if v.Null[i] {
+		return nil
+	}
+	switch v.Kind {
+	case Float:
+		if math.IsNaN(v.Floats[i]) {
+			return nil
+		}
+		return v.Floats[i]
+	case Text:
+		return v.text(i)
+	case Time:
+		return time.UnixMicro(v.Ints[i]).UTC().Format(timeLayout)
+	}
+	return v.Ints[i]
+}
+
+// sortRows puts rows in the order of the nodes' values. Nulls come first, as in SQLite.
+func sortRows(rows []int32, by []*node, how []order) {
+	slices.SortStableFunc(rows, func(a, b int32) int {
+		for i, nd := range by {
+			if c := nd.out.compare(int(a), &nd.out, int(b)); c != 0 {
+				if how[i].desc {
+					return -c
+				}
+				return c
+			}
+		}
+		return 0
+	})
+}
+
+// compare orders the value at i and a value of another vector of the same kind.
+func (v *Vector) compare(i int, w *Vector, j int) int {
+	if v.Null[i] || w.Null[j] {
+		return cmp.Compare(bit(w.Null[j]), bit(v.Null[i]))
+	}
+	switch v.Kind {
+	case Float:
+		return cmp.Compare(v.Floats[i], w.Floats[j])
+	case Text:
+		return strings.Compare(v.text(i), w.text(j))
+	}
+	return cmp.Compare(v.Ints[i], w.Ints[j])
+}
+
+// grouper numbers the different values of an expression.
+type grouper struct {
+	of     *node
+	values Vector // one for each number
+	n      int
+	null   int32 // the number of null, -1 before there is one
+	ints   map[int64]int32
+	floats map[uint64]int32
+	texts  map[string]int32
+	codes  []int32 // the number of each text of the block's dictionary, -1: not needed yet
+}
+
+func newGrouper(of *node) *grouper {
+	return &grouper{of: of, values: Vector{Kind: of.kind()}, null: -1, ints: map[int64]int32{}, floats: map[uint64]int32{}, texts: map[string]int32{}}
+}
+
+// add numbers a new value.
+func (g *grouper) add(null bool, n int64, f float64, s string) int32 {
+	v := &g.values
+	v.Null = append(v.Null, null)
+	switch v.Kind {
+	case Float:
+		v.Floats = append(v.Floats, f)
+	case Text:
+		v.Ints, v.Dict = append(v.Ints, int64(len(v.Dict))), append(v.Dict, s)
+	default:
+		v.Ints = append(v.Ints, n)
+	}
+	g.n++
+	return int32(g.n - 1)
+}
+
+func (g *grouper) assign(rows, to []int32) []int32 {
+	v := &g.of.out
+	if v.Kind == Text {
+		g.codes = sized(g.codes, len(v.Dict))
+		fill(g.codes, -1)
+	}
+	lastInt, lastFloat, last := int64(0), uint64(0), int32(-1)
+	for _, row := range rows {
+		if v.Null[row] {
+			if g.null < 0 {
+				g.null = g.add(true, 0, 0, "")
+			}
+			to = append(to, g.null)
+			continue
+		}
+		var id int32
+		var ok bool
+		switch v.Kind {
+		case Float:
+			x := math.Float64bits(v.Floats[row] + 0) // -0 is 0
+			if x == lastFloat && last >= 0 {
+				id = last
+				break
+			}
+			if id, ok = g.floats[x]; !ok {
+				id = g.add(false, 0, v.Floats[row], "")
+				g.floats[x] = id
+			}
+			lastFloat, last = x, id
+		case Text:
+			code := v.Ints[row]
+			if id = g.codes[code]; id >= 0 {
+				break
+			}
+			if id, ok = g.texts[v.Dict[code]]; !ok {
+				id = g.add(false, 0, 0, v.Dict[code])
+				g.texts[v.Dict[code]] = id
+			}
+			g.codes[code] = id
+		default:
+			x := v.Ints[row]
+			if x == lastInt && last >= 0 {
+				id = last
+				break
+			}
+			if id, ok = g.ints[x]; !ok {
+				id = g.add(false, x, 0, "")
+				g.ints[x] = id
+			}
+			lastInt, last = x, id
+		}
+		to = append(to, id)
+	}
+	return to
+}
+
+// find answers a list: it finds the first rows by ORDER BY, and returns the statement with these rows alone.
+func (r *run) find(s *scan, sel *selection, statement string) (*Answer, error) {
+	want := sel.limit + sel.offset
+	if sel.limit < 0 || want > maxFound || len(sel.order) == 0 || sel.pairs != "" || statement == "" {
+		return nil, unsupported("a list without a limit or an order")
+	}
+	first := deep(s.table, sel, sel.order[0].expr)
+	if first.op == "column" && first.name == s.table.At && s.onlyTime(sel.where) {
+		return nil, unsupported("a list by time: there is an index")
+	}
+	by := s.program.compile(first)
+	s.reverse = sel.order[0].desc // the first block then has most of the rows of a list by time
+	top := &top{by: by, desc: sel.order[0].desc, want: want}
+	id := s.input(RowID)
+	if err := r.each(s, func(rows []int32) error { return top.add(rows, &id.out) }); err != nil {
+		return nil, err
+	}
+	list := "(" + strings.Join(top.rowIDs(), ",") + ")"
+	if s.table.View == "" {
+		if sel.where == nil {
+			return &Answer{SQL: statement[:sel.fromTo] + " WHERE rowid IN " + list + " " + statement[sel.fromTo:]}, nil
+		}
+		return &Answer{SQL: statement[:sel.whereAt] + "rowid IN " + list + " AND (" + statement[sel.whereAt:sel.whereTo] + ") " + statement[sel.whereTo:]}, nil
+	}
+	return &Answer{SQL: statement[:sel.fromAt] + "(" + s.table.View + " WHERE rowid IN " + list + ") AS " + sel.table + " " + statement[sel.fromTo:]}, nil
+}
+
+// onlyTime reports whether the condition is about the time alone.
+func (s *scan) onlyTime(e *expr) bool {
+	if e == nil || e.op == "column" && e.name == s.table.At || e.op == "literal" {
+		return true
+	}
+	return e.op != "column" && !slices.ContainsFunc(e.args, func(a *expr) bool { return !s.onlyTime(a) })
+}
+
+// top keeps the rows with the greatest (or least) values, and all that equal the last of them: the statement's further
+// orders decide between these.
+type top struct {
+	by   *node
+	desc bool
+	want int
+	rows Vector // the values so far
+	ids  []int64
+}
+
+func (t *top) add(rows []int32, ids *Vector) error {
+	v := &t.by.out
+	if t.rows.Kind = v.Kind; t.want == 0 {
+		return nil
+	}
+	limit := -1
+	if len(t.ids) >= t.want {
+		limit = t.want - 1 // the last of the rows that are wanted, in order since cut
+	}
+	for _, row := range rows {
+		if limit >= 0 && t.before(&t.rows, limit, v, int(row)) {
+			continue
+		}
+		t.rows.Null, t.ids = append(t.rows.Null, v.Null[row]), append(t.ids, ids.Ints[row])
+		switch v.Kind {
+		case Float:
+			t.rows.Floats = append(t.rows.Floats, v.Floats[row])
+		case Text:
+			s := ""
+			if !v.Null[row] {
+				s = v.text(int(row))
+			}
+			t.rows.Ints, t.rows.Dict = append(t.rows.Ints, int64(len(t.rows.Dict))), append(t.rows.Dict, s)
+		default:
+			t.rows.Ints = append(t.rows.Ints, v.Ints[row])
+		}
+	}
+	t.cut()
+	if len(t.ids) > maxFound {
+		return unsupported("a list with many equal rows")
+	}
+	return nil
+}
+
+// before reports whether a comes before b by a clear difference.
+func (t *top) before(v *Vector, a int, w *Vector, b int) bool {
+	c := v.compare(a, w, b)
+	return t.desc && c > 0 || !t.desc && c < 0
+}
+
+// cut sorts the rows and drops those after the wanted ones.
+func (t *top) cut() {
+	order := make([]int32, len(t.ids))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int {
+		c := t.rows.compare(int(a), &t.rows, int(b))
+		if t.desc {
+			return -c
+		}
+		return c
+	})
+	keep := min(t.want, len(order))
+	for keep < len(order) && keep > 0 && t.rows.compare(int(order[keep]), &t.rows, int(order[keep-1])) == 0 {
+		keep++
+	}
+	var sorted Vector
+	sorted.take(&t.rows, order[:keep])
+	if sorted.Kind == Text {
+		dict := make([]string, keep)
+		for i := range dict {
+			dict[i], sorted.Ints[i] = sorted.Dict[sorted.Ints[i]], int64(i)
+		}
+		sorted.Dict = dict
+	}
+	ids := make([]int64, keep)
+	for i, o := range order[:keep] {
+		ids[i] = t.ids[o]
+	}
+	t.rows, t.ids = sorted, ids
+}
+
+func (t *top) rowIDs() []string {
+	out := make([]string, len(t.ids))
+	for i, id := range t.ids {
+		out[i] = strconv.FormatInt(id, 10)
+	}
+	return out
+}
+
+// String shows a vector in failures of tests.
+func (v *Vector) String() string {
+	parts := make([]string, len(v.Null))
+	for i := range parts {
+		parts[i] = fmt.Sprint(v.value(i))
+	}
+	return strings.Join(parts, " ")
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -15,6 +16,9 @@ import (
 // ErrNoProgram means that the server's executable could not be found from here: it runs on another
 // machine, as another user, or in a container.
 var ErrNoProgram = errors.New("the server's program was not found on this machine")
+
+// ErrForeign means that somebody else than root or this user can choose what the server's program does.
+var ErrForeign = errors.New("the server's program is not run to read its --help")
 
 const helpTimeout = 10 * time.Second
 
@@ -40,7 +44,8 @@ var publicFlags = map[string]string{
 	"-t": "--threads", "--threads": "--threads", "--threads-http": "--threads-http", "--device": "--device", "-dev": "--device",
 }
 
-// ReadServerFlags runs --help of the executable that listens on address (host:port).
+// ReadServerFlags runs --help of the executable that listens on address (host:port), as this user, with an
+// environment of its own, and only where nobody but root and this user can have written it (ErrForeign).
 func ReadServerFlags(ctx context.Context, address string) (*ServerFlags, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -53,10 +58,14 @@ func ReadServerFlags(ctx context.Context, address string) (*ServerFlags, error) 
 	if err != nil {
 		return nil, err
 	}
+	args, env, err := p.helpCommand(os.Geteuid())
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, helpTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.path, append(p.loader, "--help")...) //nolint:gosec // the server's own program
-	cmd.Env = p.env
+	cmd := exec.CommandContext(ctx, p.path, args...) //nolint:gosec // helpCommand has checked who can write it
+	cmd.Env, cmd.Dir = env, "/"
 	out, err := cmd.Output()
 	if len(out) == 0 {
 		return nil, errors.Join(ErrNoProgram, err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -244,6 +245,9 @@ func (s *Session) ServerFlags(ctx context.Context) (flags map[string]bool, setti
 			address = strings.TrimPrefix(s.upstream, "http://")
 		}
 		f, err := client.ReadServerFlags(context.WithoutCancel(ctx), address)
+		if errors.Is(err, client.ErrForeign) {
+			s.cfg.Say("advice names no flags: %v", err)
+		}
 		if err != nil {
 			s.cfg.Log.Debug("the server's flags are not known; advice will name none", "error", err)
 			return

@@ -68,10 +68,10 @@ func (m *Meter) fillReply(rec *Record, clean bool) {
 	}
 	switch {
 	case m.status >= 400:
-		rec.Error = firstOf(rec.Error, r.failure.String())
+		rec.Error = firstOf(rec.Error, m.identify.message(r.failure.String()))
 	case r.failed:
 		rec.Outcome = UpstreamError
-		rec.Error = firstOf(r.failure.String(), "the upstream sent an error without a message inside its reply")
+		rec.Error = firstOf(m.identify.message(r.failure.String()), "the upstream sent an error without a message inside its reply")
 	case r.off != "":
 		rec.Error = firstOf(rec.Error, r.off)
 	case clean && rec.Outcome == OK && m.dialect.generates && m.status == 200 && r.unread == "":

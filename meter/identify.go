@@ -207,3 +207,15 @@ func labels(v []byte) map[string]string {
 	}
 	return out
 }
+
+// message is what is kept of an upstream's error message, which may quote the request: mode hash keeps the part before
+// the first quotation, plain keeps all, none keeps nothing.
+func (id *Identify) message(text string) string {
+	switch {
+	case id == nil || id.Mode == IdentifyHash || id.Mode == "":
+		return redact(text)
+	case id.Mode == IdentifyPlain:
+		return text
+	}
+	return ""
+}

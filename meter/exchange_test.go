@@ -179,7 +179,7 @@ func TestErrors(t *testing.T) {
 		{"vLLM", exchange{status: 400, kind: "application/json", pieces: []timed{{9, `{"object":"error","message":"bad model","type":"NotFoundError","code":404}`}}}, meter.UpstreamError, "bad model"},
 		{"FastAPI", exchange{status: 422, kind: "application/json", pieces: []timed{{9, `{"detail":"no such field"}`}}}, meter.UpstreamError, "no such field"},
 		{"unknown path", exchange{path: "/nowhere", status: 404, kind: "application/json; charset=utf-8", pieces: []timed{{9, `{"error":{"message":"File Not Found"}}`}}}, meter.UpstreamError, "File Not Found"},
-		{"escapes", exchange{status: 500, kind: "application/json", pieces: []timed{{9, `{"error":{"message":"a \"b\" \u20ac cut \ud8"}}`}}}, meter.UpstreamError, "a \"b\" € cut"},
+		{"escapes", exchange{status: 500, kind: "application/json", pieces: []timed{{9, `{"error":{"message":"a \"b\" \u20ac cut \ud8"}}`}}}, meter.UpstreamError, "a \"b\" € cut "},
 		{"quotes the request", exchange{status: 400, kind: "application/json", pieces: []timed{{9, `{"error":{"message":"no such role; messages = [{\"content\":\"S3CRET\"}]"}}`}}}, meter.UpstreamError, "no such role; messages [the rest is withheld: it may quote the request]"},
 		{"a stream quotes the request", exchange{pieces: []timed{at(9, `{"error":"no \"S3CRET words\""}`)}}, meter.UpstreamError, "no [the rest is withheld: it may quote the request]"},
 		{"compressed", exchange{headers: map[string]string{"Content-Encoding": "gzip"}, pieces: []timed{{9, "\x1f\x8b"}}}, meter.OK, "not metered: the reply is compressed (gzip); ask for it uncompressed (Accept-Encoding: identity)"},

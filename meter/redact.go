@@ -21,15 +21,15 @@ var (
 
 // redact returns the part of an upstream's error message that does not quote the request or the reply: its first line up
 // to the first thing that could be a quotation, at most maxError bytes.
-func redact(message string) string {
-	message = strings.TrimSpace(message)
+func redact(whole string) string {
+	message := strings.TrimSpace(whole)
 	end := len(message)
 	if at := echoes.FindStringIndex(message); at != nil {
 		end = at[1]
 	}
 	end = min(end, firstQuotation(message))
 	if end == len(message) && end <= maxError {
-		return message
+		return whole
 	}
 	head := strings.TrimRight(strings.ToValidUTF8(message[:min(end, maxError)], ""), " :=,;")
 	if head == "" {

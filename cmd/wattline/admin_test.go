@@ -103,7 +103,7 @@ func TestAdminListener(t *testing.T) {
 		{"GET", "/api/requests?limit=x", "", 400, "limit must be a number"},
 		{"POST", "/api/requests", "", 405, "only GET"},
 		{"GET", "/nothing", "", 404, "/api/inflight"},
-		{"GET", "/api/requests", "evil.example", 403, "addresses and local names only"}, // DNS rebinding
+		{"GET", "/api/requests", "evil.example", 403, "addresses, local names and --admin-hosts only"}, // DNS rebinding
 	} {
 		if status, body := get(t, c.method, w.admin+c.path, c.host); status != c.status || !strings.Contains(body, c.want) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)

@@ -16,8 +16,8 @@ import (
 
 // checkCmd is the quick verification of the guide: one line for each check.
 type checkCmd struct {
-	Endpoint   string `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
-	Admin      string `help:"Address of wattline's admin API. Default: the one in the endpoint's replies." placeholder:"URL"`
+	Endpoint string `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
+	replayAdminFlags
 	APIKeyFile string `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
 }
 
@@ -84,7 +84,7 @@ func (k *checks) line(name string, f func() (string, error)) bool {
 // server reads the server's properties and opens the session for the other checks.
 func (k *checks) server(c *checkCmd) (string, error) {
 	run := &replayRunCmd{
-		Endpoint: c.Endpoint, Admin: c.Admin, APIKeyFile: c.APIKeyFile, Quiet: true, LoadTimeout: defaultLoadTimeout,
+		Endpoint: c.Endpoint, replayAdminFlags: c.replayAdminFlags, APIKeyFile: c.APIKeyFile, Quiet: true, LoadTimeout: defaultLoadTimeout,
 		Task: []string{"coding"}, PromptSizes: []string{"200"}, OutputTokens: []string{"64"}, Requests: 3,
 	}
 	quiet := *k.app

@@ -2,7 +2,6 @@ package main
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
+
+	"wattline/cmd/wattline/internal/setup"
 )
 
 var update = flag.Bool("update", false, "rewrite generated documents")
@@ -64,59 +65,5 @@ func configDocument(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	b.WriteString("# wattline's settings. Copy this file to /etc/wattline/config.yaml or ~/.config/wattline/config.yaml and uncomment\n" +
-		"# what you change. A flag on the command line wins over the environment variable, which wins over this file.\n" +
-		"# SIGHUP reloads certificates, prices and the log level. SIGUSR2 starts a new process with all settings reloaded.\n")
-	document := func(flags []*kong.Flag) {
-		for _, f := range flags {
-			if f.Hidden || f.Name == "help" || f.Name == "config" {
-				continue
-			}
-			fmt.Fprintf(&b, "\n%s\n#%s: %s\n", wrapped(f), f.Name, yamlDefault(f))
-		}
-	}
-	document(parser.Model.Flags)
-	for _, n := range parser.Model.Children {
-		if n.Name == "serve" {
-			document(n.Flags)
-		}
-	}
-	b.WriteString("\n# Several upstreams, each with its own listener. The keys listen, upstream and labels are then ignored, and\n# their flags are rejected.\n" +
-		"#routes:\n#  - name: chat\n#    listen: 127.0.0.1:8080\n#    upstream: http://127.0.0.1:9001\n#    gpus: [\"0\"]\n#    labels: {team: search}\n")
-	return b.String()
-}
-
-// wrapped returns the flag's help as comment lines.
-func wrapped(f *kong.Flag) string {
-	words := strings.Fields(f.Help)
-	if len(f.Envs) > 0 {
-		words = append(words, "("+f.Envs[0]+")")
-	}
-	var lines []string
-	line := "#"
-	for _, w := range words {
-		if len(line)+1+len(w) > 110 {
-			lines = append(lines, line)
-			line = "#"
-		}
-		line += " " + w
-	}
-	return strings.Join(append(lines, line), "\n")
-}
-
-// yamlDefault returns the flag's default as YAML.
-func yamlDefault(f *kong.Flag) string {
-	switch {
-	case !f.HasDefault || f.Default == "":
-		return "null"
-	case f.IsBool() || f.IsCounter():
-		return f.Default
-	case f.IsSlice():
-		return "[" + strings.ReplaceAll(f.Default, ",", ", ") + "]"
-	}
-	if strings.ContainsAny(f.Default, ":{}[]#") {
-		return fmt.Sprintf("%q", f.Default)
-	}
-	return f.Default
+	return setup.Config(parser.Model, nil)
 }

@@ -204,7 +204,7 @@ const demoBudget = 20 * time.Second
 func (c *demoCmd) benchmark(a *app, s *service) error {
 	dir := filepath.Join(filepath.Dir(c.Store), "demo-"+time.Now().UTC().Format("20060102T150405Z"))
 	run := &replayRunCmd{
-		Endpoint: s.routes[0].url(), Admin: "http://" + s.adminLn.Addr().String(), LoadTimeout: time.Minute,
+		Endpoint: s.routes[0].url(), replayAdminFlags: replayAdminFlags{Admin: s.adminURL()}, LoadTimeout: time.Minute,
 		Requests: demoRequests, Budget: replay.Seconds(demoBudget), Rest: demoBudget, Out: dir,
 	}
 	fmt.Fprintf(a.stdout, "\nThe benchmarking guide's quick benchmark, measured by the client and by wattline:\n")
@@ -282,7 +282,7 @@ func (r demoRequest) one(ctx context.Context, base string, nth int) (id string, 
 
 // printHints prints the addresses and what to try.
 func (c *demoCmd) printHints(a *app, s *service, upstream string) {
-	admin := "http://" + s.adminLn.Addr().String()
+	admin := s.adminURL()
 	fmt.Fprintf(a.stdout, `
 wattline runs until Ctrl-C. Try in another terminal:
   curl %s/v1/chat/completions -d '{"messages":[{"role":"user","content":"hello"}],"stream":true,"max_tokens":32}'

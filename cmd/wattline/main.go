@@ -45,7 +45,13 @@ type cli struct {
 	Attribute attributeCmd `cmd:"" help:"Divide the joules of a recording among its requests, offline."`
 	DDL       ddlCmd       `cmd:"" name:"ddl" help:"Print, verify or apply the ClickHouse schema."`
 	Bench     benchCmd     `cmd:"" help:"Measure wattline's overhead: through it against direct, or compared with other proxies."`
-	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Health    healthCmd    `cmd:"" help:"Ask a running serve whether it works, for probes: prints ok, or the reason with exit code 1."`
+	Init      initCmd      `cmd:"" help:"Write a first configuration file, and with --systemd a unit for this user."`
+
+	Completion completionCmd `cmd:"" help:"Print the script by which bash, zsh or fish completes wattline's command line."`
+	Complete   completeCmd   `cmd:"" hidden:"" help:"Answer that script."`
+
+	Version versionCmd `cmd:"" help:"Print the version."`
 
 	BenchRole benchRoleCmd `cmd:"" hidden:"" name:"bench-role" help:"One process of bench --proxies."`
 

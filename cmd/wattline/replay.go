@@ -14,6 +14,7 @@ import (
 	"wattline/replay/prompt"
 	"wattline/replay/report"
 	"wattline/replay/session"
+	"wattline/sink/console"
 )
 
 // replayCmd is `wattline replay` and `wattline replay selftest`.
@@ -24,8 +25,8 @@ type replayCmd struct {
 
 // replayRunCmd runs a workload at an endpoint and reports its results.
 type replayRunCmd struct {
-	Endpoint    string        `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
-	Admin       string        `help:"Address of wattline's admin API. Default: the one in the endpoint's replies." placeholder:"URL"`
+	Endpoint string `help:"Address of wattline, or of a llama-server." default:"${endpoint}" placeholder:"URL"`
+	replayAdminFlags
 	APIKeyFile  string        `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
 	LoadTimeout time.Duration `help:"How long to wait for the server to load its model." default:"${load_timeout}"`
 
@@ -100,8 +101,12 @@ func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	password, err := console.ReadPassword(c.AdminPasswordFile)
+	if err != nil {
+		return nil, usageError("%w", err)
+	}
 	cfg := session.Config{
-		Endpoint: c.Endpoint, Admin: c.Admin, APIKey: key, Agent: "wattline-replay/" + version(), LoadTimeout: c.LoadTimeout,
+		Endpoint: c.Endpoint, Admin: c.url(), AdminPassword: password, APIKey: key, Agent: "wattline-replay/" + version(), LoadTimeout: c.LoadTimeout,
 		Spec: spec, Dataset: c.dataset, Stress: c.Stress, Budget: c.budget(spec.Name), Rest: c.Rest, Objectives: c.objectives,
 		Say: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }, Log: a.log,
 	}

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/valyala/fasthttp"
-	"github.com/valyala/fasthttp/pprofhandler"
 
 	"wattline/deploy/handover"
 	"wattline/proxy"
@@ -44,6 +42,10 @@ type serveCmd struct {
 	Pprof           bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
 	StopTimeout     time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
 	HandoverTimeout time.Duration `help:"How long they may continue in the old process after an upgrade (SIGUSR2). 0: until they end." default:"0s"`
+
+	Pprof       bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
+	StopTimeout time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
+	adminFlags
 	energyFlags
 	retentionFlags
 	telemetryFlags
@@ -90,6 +92,7 @@ type service struct {
 	routes  []*servedRoute
 	admin   *console.Server
 	adminLn net.Listener
+	scheme  string // of the admin listener
 	rows    *rowSink
 	energy  *energyPipeline
 
@@ -164,24 +167,6 @@ func (r *servedRoute) url() string {
 	return r.scheme + "://" + r.ln.Addr().String()
 }
 
-func (s *service) listenAdmin(a *app) (err error) {
-	if s.cmd.Admin == "off" {
-		return nil
-	}
-	if s.adminLn, err = listen(s.listeners, "admin", s.cmd.Admin, "--admin"); err != nil {
-		return err
-	}
-	var profiles fasthttp.RequestHandler
-	if s.cmd.Pprof {
-		profiles = pprofhandler.PprofHandler
-	}
-	s.admin = console.New(console.Config{
-		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready,
-		Status: s.status, Energy: s.energyAnswer, Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
-	})
-	return nil
-}
-
 func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (err error) {
 	r := s.routes[index]
 	observer := s.energy.routes[index]
@@ -192,17 +177,14 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 		UpstreamIdle: c.UpstreamIdle, Observer: observer, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
 	}
 	if s.adminLn != nil {
-		cfg.Admin = "http://" + s.adminLn.Addr().String()
+		cfg.Admin = s.adminURL()
 	}
 	if isOwnListener(up, r.ln.Addr()) {
 		return usageError("--upstream %s is wattline's own listener: give the address of the server", up)
 	}
 	if c.TLSCert != "" {
 		r.scheme = "https"
-		r.ln = tls.NewListener(r.ln, &tls.Config{
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
-			MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1"},
-		})
+		r.ln = s.overTLS(r.ln)
 	}
 	s.rows.telemetry.TraceRoute(&cfg, r.scheme)
 	if r.proxy, err = proxy.New(cfg); err != nil {
@@ -210,6 +192,14 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 	}
 	observer.Synchronise(r.proxy.Clock())
 	return nil
+}
+
+// overTLS serves the certificate of the flags, as SIGHUP last loaded it.
+func (s *service) overTLS(ln net.Listener) net.Listener {
+	return tls.NewListener(ln, &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
+		MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+	})
 }
 
 // listen binds an address, or takes over an inherited listener of that name.
@@ -248,7 +238,7 @@ func (s *service) printStartup(a *app) {
 	}
 	admin := "off"
 	if s.adminLn != nil {
-		admin = "http://" + s.adminLn.Addr().String()
+		admin = s.adminURL()
 	}
 	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.energy.Summary())
 	if to := s.rows.telemetry.Collector(); to != "" {
@@ -263,7 +253,7 @@ func (s *service) run(a *app) error {
 		go func() { failed <- r.proxy.Serve(r.ln) }() // ends with Shutdown
 	}
 	if s.admin != nil {
-		go func() { failed <- s.admin.Serve(proxy.RetryListener(s.adminLn, a.log)) }() // ends with Shutdown
+		go func() { failed <- s.admin.Serve(s.adminListener(a)) }() // ends with Shutdown
 	}
 	// Before Ready: the process that it notifies may send a signal at once, and by default these signals kill.
 	signals := make(chan os.Signal, 1)

@@ -21,9 +21,9 @@ type Admin struct {
 }
 
 // NewAdmin makes an Admin for an address like http://127.0.0.1:11435. runID is the label under which the
-// run's own requests are known there.
-func NewAdmin(address, agent, runID string) (*Admin, error) {
-	c, err := New(Config{Endpoint: address, Agent: agent})
+// run's own requests are known there; the password is the listener's, "" where it asks for none.
+func NewAdmin(address, password, agent, runID string) (*Admin, error) {
+	c, err := New(Config{Endpoint: address, Password: password, Agent: agent})
 	if err != nil {
 		return nil, fmt.Errorf("--admin %q is no address: write it as http://HOST:PORT", address)
 	}

@@ -21,6 +21,7 @@ import (
 type Config struct {
 	Endpoint string // http://host:port of a llama-server, or of wattline in front of one
 	APIKey   string // sent as a bearer token; never kept anywhere
+	Password string // sent as HTTP basic where there is no APIKey; never kept either
 	Agent    string // User-Agent
 	RunID    string // names this run's requests in wattline's rows (label "replay")
 	// LoadTimeout is how long a 503 ("Loading model") is waited for. Default: 5 minutes.
@@ -77,9 +78,12 @@ func (c *Client) Events() int64 { return c.events.Load() }
 
 // Admin is the admin listener that the endpoint's replies name; "" if it is not a wattline, or one whose
 // listener is not reachable from here: an address of the loopback means the endpoint's own host.
+
+// Admin is the admin listener that the endpoint's replies name; "" if it is no wattline, or one whose
+// listener is not reachable from here: an address of the loopback means the endpoint's own host, as does a unix socket.
 func (c *Client) Admin() string {
 	p := c.admin.Load()
-	if p == nil || isLoopback(*p) && !isLoopback(c.base) {
+	if p == nil || isLoopback(*p) && !isLoopback(c.base) || !strings.HasPrefix(*p, "http") {
 		return ""
 	}
 	return *p
@@ -181,8 +185,11 @@ func (c *Client) headers(req *http.Request) {
 	if c.cfg.RunID != "" {
 		req.Header.Set("X-Wattline-Labels", "replay="+c.cfg.RunID)
 	}
-	if c.cfg.APIKey != "" {
+	switch {
+	case c.cfg.APIKey != "":
 		req.Header.Set("Authorization", "Bearer "+c.cfg.APIKey)
+	case c.cfg.Password != "":
+		req.SetBasicAuth("wattline", c.cfg.Password)
 	}
 }
 

@@ -22,11 +22,13 @@ import (
 
 // Config of a session. Endpoint, Agent, Spec, Say and Log are required.
 type Config struct {
-	Endpoint    string
-	Admin       string // wattline's admin listener; "": as the endpoint's replies name it
-	APIKey      string
-	Agent       string // User-Agent of every request
-	LoadTimeout time.Duration
+	Endpoint string
+	Admin    string // wattline's admin listener; "": as the endpoint's replies name it
+	// AdminPassword is asked for by an admin listener that has one.
+	AdminPassword string
+	APIKey        string
+	Agent         string // User-Agent of every request
+	LoadTimeout   time.Duration
 
 	Spec       replay.Spec
 	Dataset    *replay.Dataset // the user's own requests, nil for generated prompts
@@ -140,7 +142,7 @@ func (s *Session) FindAdmin(ctx context.Context) error {
 		s.cfg.Say("no wattline in between, or none whose admin listener is reachable from here (--admin): only the client measures")
 		return nil
 	}
-	admin, err := client.NewAdmin(address, s.cfg.Agent, s.runID)
+	admin, err := client.NewAdmin(address, s.cfg.AdminPassword, s.cfg.Agent, s.runID)
 	if err != nil {
 		return &SettingError{err}
 	}

@@ -43,6 +43,8 @@ type Config struct {
 	Metrics fasthttp.RequestHandler
 	// Pprof answers /debug/pprof/; nil: there is none.
 	Pprof fasthttp.RequestHandler
+	// Guard says who may ask; its zero value lets everybody who reaches the listener.
+	Guard Guard
 	Log   *slog.Logger
 }
 
@@ -81,14 +83,7 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.http.ShutdownWit
 const maxRows = 10000
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
-	// A page elsewhere may make a browser send requests here, but only under its own host's name
-	// (DNS rebinding); an address or a plain local name is never that.
-	if !localName(string(ctx.Host())) {
-		fail(ctx, 403, "the admin listener answers to addresses and local names only")
-		return
-	}
-	if !ctx.IsGet() && !ctx.IsHead() {
-		fail(ctx, 405, "only GET")
+	if !s.admit(ctx) {
 		return
 	}
 	path := string(ctx.Path())
@@ -252,17 +247,4 @@ func fail(ctx *fasthttp.RequestCtx, status int, text string) {
 		return // a map of strings
 	}
 	ctx.SetBody(append(b, '\n'))
-}
-
-// localName reports whether a Host names this listener by address, as localhost, or by a name without a
-// dot (a container's or a LAN's), which no page on the internet can have.
-func localName(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	if host == "" || net.ParseIP(host) != nil || net.ParseIP(string(bytes.Trim([]byte(host), "[]"))) != nil {
-		return true
-	}
-	return !bytes.ContainsRune([]byte(host), '.')
 }

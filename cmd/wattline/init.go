@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/alecthomas/kong"
+
+	"wattline/cmd/wattline/internal/setup"
+	"wattline/proxy"
+)
+
+// initCmd writes a first configuration for the user who runs it.
+type initCmd struct {
+	Systemd  bool   `help:"Also write a unit for systemctl --user, which needs no root."`
+	Upstream string `help:"Address of llama-server, to be set in the file." placeholder:"URL"`
+	Listen   string `help:"Address to listen on for clients, to be set in the file." placeholder:"ADDR"`
+}
+
+// Run writes the files that are not there yet, says where they are, and what to do next.
+func (c *initCmd) Run(a *app, kctx *kong.Context) error {
+	dir := xdg("XDG_CONFIG_HOME", ".config")
+	if dir == "" {
+		return errors.New("there is no home folder for the files: set HOME or XDG_CONFIG_HOME")
+	}
+	set := map[string]string{}
+	// The file that is there may have both; only what the command line says is written.
+	if onCommandLine(kctx, "upstream") {
+		if _, err := proxy.ParseUpstream(c.Upstream); err != nil {
+			return usageError("%w", err)
+		}
+		set["upstream"] = c.Upstream
+	}
+	if onCommandLine(kctx, "listen") {
+		set["listen"] = c.Listen
+	}
+	config := filepath.Join(dir, "wattline", "config.yaml")
+	wrote, err := writeNew(a, config, setup.Config(kctx.Model, set))
+	if err != nil {
+		return err
+	}
+	if !wrote && len(set) > 0 {
+		return fmt.Errorf("%s is there already and was left as it is: write --upstream and --listen into it by hand, or move it away", config)
+	}
+	if !c.Systemd {
+		fmt.Fprintf(a.stdout, "next: edit it, then run `wattline serve`; `wattline check` tries it\n")
+		return nil
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("the path of this program is not known: %w", err)
+	}
+	unit := filepath.Join(dir, "systemd", "user", "wattline.service")
+	if _, err := writeNew(a, unit, setup.UserUnit(program, config)); err != nil {
+		return err
+	}
+	fmt.Fprint(a.stdout, "next: systemctl --user daemon-reload && systemctl --user enable --now wattline\n"+
+		"to run it while you are not logged in: loginctl enable-linger\n")
+	return nil
+}
+
+// writeNew writes a file that is not there yet, readable by its user alone, and says what it did.
+func writeNew(a *app, path, text string) (wrote bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return false, fmt.Errorf("%s cannot be written: %w", path, err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // below the user's own configuration
+	if errors.Is(err, fs.ErrExist) {
+		fmt.Fprintf(a.stdout, "%s is there already and was left as it is\n", path)
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s cannot be written: %w", path, err)
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, errors.Join(fmt.Errorf("%s was not written: %w", path, err), os.Remove(path))
+	}
+	fmt.Fprintf(a.stdout, "wrote %s\n", path)
+	return true, nil
+}

@@ -71,6 +71,53 @@ func TestKubernetesManifests(t *testing.T) {
 	}
 }
 
+// The pod's two containers, as their commands are: the server's tells its devices, and wattline starts with them.
+func TestSidecarLearnsTheDevices(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"nvidia-smi":   `[ "$*" = "--query-gpu=uuid --format=csv,noheader" ] && printf 'GPU-a\nGPU-b\n'`,
+		"llama-server": `echo "server $*"`, "wattline": `echo "$* on $WATTLINE_GPUS"`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil { //nolint:gosec // it is run
+			t.Fatal(err)
+		}
+	}
+	var said []string
+	for doc := range strings.SplitSeq(mustRead(t, "k8s/sidecar.yaml"), "\n---\n") {
+		var d struct {
+			Spec struct {
+				Template struct {
+					Spec struct {
+						Containers []struct {
+							Name          string
+							Command, Args []string
+						}
+					}
+				}
+			}
+		}
+		if err := yaml.Unmarshal([]byte(doc), &d); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range d.Spec.Template.Spec.Containers {
+			args := append(c.Command, c.Args...)
+			for i, a := range args {
+				args[i] = strings.NewReplacer("/devices/", dir+"/", "/app/", dir+"/").Replace(a)
+			}
+			cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+			cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", c.Name, err, out)
+			}
+			said = append(said, string(out))
+		}
+	}
+	if got, want := strings.Join(said, ""), "server --host 127.0.0.1 --port 8081 -m /models/model.gguf\nserve on GPU-a,GPU-b\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // The Dockerfile is one to BuildKit's parser and linter, copies what there is, and does not run as root.
 func TestDockerfile(t *testing.T) {
 	root, err := filepath.Abs("..")
@@ -183,6 +230,29 @@ func TestSystemdUnits(t *testing.T) {
 	}
 	if err != nil || len(bytes.TrimSpace(out)) != 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// What failed once on a real machine: devices by the names that drivers register (recorded from 535 and 580), the socket
+// that tells the upstream's process, and no group that has to be made first.
+func TestSystemdUnitOnRealMachines(t *testing.T) {
+	unit := mustRead(t, "systemd/wattline.service")
+	allowed := regexp.MustCompile(`(?m)^DeviceAllow=char-(\S+) rw$`).FindAllStringSubmatch(unit, -1)
+	for _, name := range []string{"nvidia-frontend", "nvidia", "nvidiactl", "nvidia-uvm", "nvidia-caps"} {
+		found := false
+		for _, a := range allowed {
+			ok, err := filepath.Match(a[1], name)
+			found = found || ok && err == nil
+		}
+		if !found {
+			t.Errorf("DeviceAllow= has nothing for %s, which NVML opens", name)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^RestrictAddressFamilies=.*\bAF_NETLINK\b`).MatchString(unit) {
+		t.Error("without AF_NETLINK the process of the upstream is not found")
+	}
+	if strings.Contains(unit, "\nSupplementaryGroups=") {
+		t.Error("a group that is not there keeps the service from starting (216/GROUP)")
 	}
 }
 

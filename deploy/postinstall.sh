@@ -3,5 +3,4 @@
 # upstream and the addresses are the administrator's to choose.
 set -e
 getent group wattline-power >/dev/null || groupadd --system wattline-power
-for group in video render; do getent group $group >/dev/null || groupadd --system $group; done
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi

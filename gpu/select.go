@@ -3,6 +3,7 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -49,7 +50,7 @@ func (c *Candidate) listProcesses() {
 
 // Selector holds what is known about where an upstream computes.
 type Selector struct {
-	GPUs              []string           // of the route's "gpus": indices, UUIDs or PCI addresses; empty: find out
+	GPUs              []string           // of the route's "gpus": indices, UUIDs or PCI addresses, or all; empty: find out
 	Local             bool               // the upstream is on this machine
 	IsUpstreamProcess func(pid int) bool // whether a process is the upstream's; nil where that is not known
 }
@@ -62,6 +63,12 @@ var ErrUndetermined = errors.New("the upstream's GPU is not known")
 // the machine; never all of several, and none for an upstream on another machine.
 func SelectDevices(w Selector, all []Candidate) (chosen []int, why string, err error) {
 	if len(w.GPUs) > 0 {
+		if slices.Equal(w.GPUs, []string{"all"}) && len(all) > 0 {
+			for i := range all {
+				chosen = append(chosen, i)
+			}
+			return chosen, "gpus: names all", nil
+		}
 		for _, wish := range w.GPUs {
 			i, err := find(wish, all)
 			if err != nil {

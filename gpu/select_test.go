@@ -40,6 +40,8 @@ func TestSelectDevices(t *testing.T) {
 		{"by the beginning of a UUID", Selector{GPUs: []string{"gpu-bbbb"}}, two, []int{1}, ""},
 		{"by an ambiguous beginning", Selector{GPUs: []string{"GPU-aaaaaaaa"}}, split, nil, "several"},
 		{"by PCI address", Selector{GPUs: []string{"0000:C3:00.0", "01:00.0"}}, two, []int{1, 0}, ""},
+		{"all, said so", Selector{GPUs: []string{"all"}}, two, []int{0, 1}, ""},
+		{"all of none", Selector{GPUs: []string{"all"}}, nil, nil, "none"},
 		{"a name that is none", Selector{GPUs: []string{"7"}, Local: true}, two, nil, "GPU-bbbbbbbb-2"},
 	} {
 		got, why, err := SelectDevices(x.wish, x.all)

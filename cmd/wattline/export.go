@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"wattline/cmd/wattline/internal/term"
 	"wattline/meter"
 	"wattline/sink/store"
 )
@@ -37,7 +38,8 @@ func (c *exportCmd) Run(a *app) (err error) {
 	return r.Each(a.ctx, since, func(rec *meter.Record) error { return enc.Encode(rec) })
 }
 
-// exportCSV writes CSV (RFC 4180) with a header line. Null is an empty field; labels and lists are JSON.
+// exportCSV writes CSV (RFC 4180) with a header line. Null is an empty field; labels and lists are JSON; a text that
+// begins like a formula gets an apostrophe.
 func exportCSV(a *app, r *store.Reader, since time.Time) error {
 	w := csv.NewWriter(io.Writer(a.stdout))
 	fields := make([]string, len(meter.Columns()))
@@ -53,7 +55,7 @@ func exportCSV(a *app, r *store.Reader, since time.Time) error {
 			if err != nil {
 				return err
 			}
-			fields[i] = v
+			fields[i] = term.SpreadsheetText(v)
 		}
 		return w.Write(fields)
 	})

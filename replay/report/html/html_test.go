@@ -133,6 +133,54 @@ func TestChartsAreDrawn(t *testing.T) {
 	}
 }
 
+// TestHostileNames: a real browser shows every tooltip of a page whose names are markup, and runs none of it.
+func TestHostileNames(t *testing.T) {
+	browser := debian.Need(t, "chromium")
+	const evil = `"><img src=x onerror="document.title='RUN'"><script>document.title='RUN'</script>`
+	hostile := run(evil, func(_ *replay.Spec, r *replay.Run) {
+		if r == nil {
+			return
+		}
+		for i := range r.Plan.Cells {
+			r.Plan.Cells[i].Task = evil
+		}
+		for _, e := range r.Exchanges {
+			e.Cell.Task = evil
+		}
+		for i := range r.Power.Samples {
+			r.Power.Samples[i].Device = evil
+		}
+	})
+	hostile.Results.Model = evil
+	page := written(t, hostile, run("b"+evil, nil))
+	// Every point of every chart is pointed at, and each tooltip that comes is kept.
+	page += `<script>
+let shown = 0;
+for (const box of document.querySelectorAll(".chart")) {
+  const chart = echarts.getInstanceByDom(box);
+  for (const [s, series] of chart.getOption().series.entries()) for (let i = 0; i < Math.min(series.data.length, 4); i++) {
+    chart.dispatchAction({ type: "showTip", seriesIndex: s, dataIndex: i });
+    const tip = [...box.children].filter((c) => c.textContent.includes("<img")).at(-1);
+    if (tip) { shown++; document.body.append(tip.cloneNode(true)); }
+  }
+}
+document.body.dataset.shown = shown;
+</script>`
+	file := filepath.Join(t.TempDir(), "report.html")
+	if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dom, console := render(t, browser, file)
+	shown := regexp.MustCompile(`data-shown="(\d+)"`).FindStringSubmatch(dom)
+	if shown == nil || len(shown[1]) < 2 {
+		t.Errorf("%v tooltips with a hostile name were shown, want 10 or more", shown)
+	}
+	if strings.Contains(dom, "<title>RUN") || strings.Contains(dom, "<img") || console != "" {
+		t.Errorf("a name became markup; the browser logs: %s", console)
+	}
+	t.Logf("tooltips shown: %v", shown)
+}
+
 // render loads the page and returns its document after the scripts, and the lines of its console.
 func render(t *testing.T, browser, file string) (dom, console string) {
 	t.Helper()

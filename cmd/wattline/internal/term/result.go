@@ -103,17 +103,30 @@ func (j *jsonResult) row(values []any) error {
 
 func (j *jsonResult) end() error { return nil }
 
-// csvResult writes CSV (RFC 4180) with a header line; null is an empty field.
+// csvResult writes CSV (RFC 4180) with a header line; null is an empty field, and a text that begins like a formula gets
+// an apostrophe.
 type csvResult struct{ w *csv.Writer }
 
 func (c *csvResult) row(values []any) error {
 	fields := make([]string, len(values))
 	for i, v := range values {
 		if v != nil {
-			fields[i] = plain(v)
+			fields[i] = SpreadsheetText(plain(v))
 		}
 	}
 	return c.w.Write(fields)
+}
+
+// SpreadsheetText is a CSV field that a spreadsheet does not run: names that clients send may begin like a formula, and
+// then an apostrophe is put before them. Numbers stay.
+func SpreadsheetText(field string) string {
+	if field == "" || !strings.ContainsRune("=+-@\t\r", rune(field[0])) {
+		return field
+	}
+	if _, err := strconv.ParseFloat(field, 64); err == nil {
+		return field
+	}
+	return "'" + field
 }
 
 func (c *csvResult) end() error {

@@ -160,7 +160,7 @@ for (const box of document.querySelectorAll(".chart")) {
   const chart = echarts.getInstanceByDom(box);
   for (const [s, series] of chart.getOption().series.entries()) for (let i = 0; i < Math.min(series.data.length, 4); i++) {
     chart.dispatchAction({ type: "showTip", seriesIndex: s, dataIndex: i });
-    const tip = [...box.children].filter((c) => c.textContent.includes("<img")).at(-1);
+    const tip = [...box.children].filter((c) => c.textContent.includes("\x3cimg")).at(-1);
     if (tip) { shown++; document.body.append(tip.cloneNode(true)); }
   }
 }

@@ -42,9 +42,6 @@ type serveCmd struct {
 	Pprof           bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
 	StopTimeout     time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
 	HandoverTimeout time.Duration `help:"How long they may continue in the old process after an upgrade (SIGUSR2). 0: until they end." default:"0s"`
-
-	Pprof       bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
-	StopTimeout time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
 	adminFlags
 	energyFlags
 	retentionFlags

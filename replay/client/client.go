@@ -77,9 +77,6 @@ func (c *Client) Host() string {
 func (c *Client) Events() int64 { return c.events.Load() }
 
 // Admin is the admin listener that the endpoint's replies name; "" if it is not a wattline, or one whose
-// listener is not reachable from here: an address of the loopback means the endpoint's own host.
-
-// Admin is the admin listener that the endpoint's replies name; "" if it is no wattline, or one whose
 // listener is not reachable from here: an address of the loopback means the endpoint's own host, as does a unix socket.
 func (c *Client) Admin() string {
 	p := c.admin.Load()

@@ -12,6 +12,8 @@ GO ?= go
 LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
+PEER ?=
+PEERS_FLAGS ?=
 # NVML's header marks calls as deprecated that its Go binding wraps all the same: a wall of warnings otherwise.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
@@ -69,6 +71,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s); without the bound, making one inp
 	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-30s} -fuzzminimizetime 20x $$pkg; \
 	  done; \
 	done
+
+.PHONY: peers
+peers: build ## llama.cpp's own server tests, direct and through wattline: PEER=.../llama.cpp/tools/server/tests
+	$(GO) run ./deploy/peers -peer '$(PEER)' $(PEERS_FLAGS)
 
 dialects: ## what llama-server says on each route, live, against what the meter reads
 	$(GO) test -count=1 -run Dialects -v ./meter/...

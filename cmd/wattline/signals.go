@@ -81,11 +81,12 @@ func (s *service) limitDrain(ctx context.Context, a *app, abort func()) {
 	<-ctx.Done()
 }
 
-// yield leaves the admin listener and the store to the successor, if there is one.
+// yield leaves the devices, the store and the admin listener to the successor, if there is one.
 func (s *service) yield(ctx context.Context) error {
 	if s.successor == 0 {
 		return nil
 	}
+	s.energy.Yield()
 	err := s.rows.yield()
 	if s.admin != nil {
 		err = errors.Join(err, s.admin.Shutdown(ctx))

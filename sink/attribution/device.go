@@ -107,12 +107,8 @@ func (p *Pipeline) use(index int, r *routeDevices) (*gpu.Sampler, error) {
 	if r.processes != nil {
 		target.IsUpstreamProcess, target.OwnerKnown = d.isUpstreamProcess, d.ownerKnown
 	}
-	if !target.Info.Simulated {
-		var err error
-		if d.lock, err = discover.AcquireAdvisoryLock(target.Info.UUID); err != nil {
-			d.lock = nil
-			p.cfg.Log.Warn("two wattlines count the same joules", "device", target.Info.UUID, "error", err)
-		}
+	if err := d.acquire(); err != nil {
+		p.cfg.Log.Warn("two wattlines count the same joules: requests are marked contended until one of them ends", "device", target.Info.UUID, "error", err)
 	}
 	cfg := gpu.Config{
 		Clock: p.cfg.Clock, Targets: []gpu.Target{target}, Handle: func(b *gpu.Batch) { p.handle(index, b) },
@@ -153,9 +149,25 @@ func (d *sampledDevice) stop() (err error) {
 	if s := d.sampler.Swap(nil); s != nil {
 		s.Stop()
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.lock != nil {
 		err = d.lock.Close()
 		d.lock = nil
+	}
+	return err
+}
+
+// acquire takes the device's lock, unless it is held already. A simulated device has none.
+func (d *sampledDevice) acquire() (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lock != nil || d.target.Info.Simulated {
+		return nil
+	}
+	lock, err := discover.AcquireAdvisoryLock(d.target.Info.UUID)
+	if err == nil {
+		d.lock = lock
 	}
 	return err
 }
@@ -202,6 +214,9 @@ func (p *Pipeline) handle(index int, b *gpu.Batch) {
 		At: b.At, Lost: b.Ended != "",
 		TempC: b.Status.TempC, MemB: b.Status.MemUsedB, LimitMw: b.Status.LimitMw,
 		Others: contended(b.Contention),
+	}
+	if b.Info.Kind == gpu.KindGPU && (p.yielded.Load() || d.acquire() != nil) { // another wattline's requests compute on it
+		r.Others = meter.Some(1)
 	}
 	for _, t := range b.Ticks {
 		r.Ticks = append(r.Ticks, tick{Before: t.Before, After: t.After, Lo: t.Lo, Hi: t.Hi, UJ: t.Uj / 1000 * 1000})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 
 	"wattline/gpu"
 	"wattline/meter"
@@ -74,6 +75,25 @@ type Pipeline struct {
 	recorder  *recorder // nil: nothing is recorded
 	summary   string
 	endSearch func() // ends the search for devices and waits; nil: there is none
+	yielded   atomic.Bool
+}
+
+// Yield leaves the devices to a successor, which measures them already: its rows of power and ledger are the ones that
+// count. Requests that are still in flight here are measured on, and contended, since the successor's compute beside them.
+func (p *Pipeline) Yield() { p.yielded.Store(true) }
+
+// devicesRows drops the rows of power and ledger after Yield.
+type devicesRows struct {
+	Rows
+	yielded *atomic.Bool
+}
+
+// OfferPower passes a row on before Yield.
+func (r devicesRows) OfferPower(p *sink.Power) bool { return !r.yielded.Load() && r.Rows.OfferPower(p) }
+
+// OfferLedger passes a row on before Yield.
+func (r devicesRows) OfferLedger(l *sink.Ledger) bool {
+	return !r.yielded.Load() && r.Rows.OfferLedger(l)
 }
 
 // Start finds the devices of all routes and begins to sample them. That there are none is no error: the rows say so.
@@ -82,6 +102,7 @@ func Start(cfg Config) (_ *Pipeline, err error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pipeline{cfg: cfg}
+	p.cfg.Rows = devicesRows{cfg.Rows, &p.yielded}
 	if p.devices, err = listDevices(cfg); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"replay/session":         {"meter", "replay/client", "replay/load", "replay/prompt"},
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},
 	"deploy":                 {},
+	"deploy/peers":           {"deploy/llama"}, // the server of llama.cpp's own tests
 }
 
 // internals are parts of a room that cmd reaches only through the packages above them.

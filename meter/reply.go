@@ -29,11 +29,11 @@ type replyState struct {
 	mode     replyMode
 	off      string // why the body is not metered, "" if it is
 	unread   string // an Unread constant; "" if it was read
-	shown    bool   // a byte of the body came
-	streams  Int    // whether the head says that a stream follows; null where it does not say
-	computed bool   // the head is that of a reply for which a model may have computed
-	llama    bool   // the head has "Server: llama.cpp"
-	read     int64  // stamps of the piece being read
+	opening  opening
+	streams  Int   // whether the head says that a stream follows; null where it does not say
+	computed bool  // the head is that of a reply for which a model may have computed
+	llama    bool  // the head has "Server: llama.cpp"
+	read     int64 // stamps of the piece being read
 	written  int64
 	answered Progress // of the ReplyBody under way
 
@@ -132,7 +132,9 @@ func (r *reply) forget() {
 }
 
 func (r *reply) body(p []byte, read, written int64) Progress {
-	r.shown = r.shown || len(p) > 0
+	if r.opening.compressed(p) && r.mode != notMetered {
+		r.mode, r.off, r.unread = notMetered, "not metered: "+unsaidEncoding, UnreadEncoding
+	}
 	r.answered = Progress{}
 	from := read
 	if read == r.read { // another piece of the same read: what is new is the time since its last flush

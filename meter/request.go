@@ -21,9 +21,9 @@ type request struct {
 type requestState struct {
 	off     string // why the body is not read, "" if it is
 	unread  string // an Unread constant; "" if it was read
-	shown   bool   // a byte of the body came
-	seen    bool   // a document began
-	done    bool   // and ended: what follows is not looked at
+	opening opening
+	seen    bool // a document began
+	done    bool // and ended: what follows is not looked at
 	stream  Int
 	limit   Int // max_tokens
 	temp    Float
@@ -71,7 +71,9 @@ func (r *request) forget() {
 }
 
 func (r *request) body(p []byte) {
-	r.shown = r.shown || len(p) > 0
+	if r.opening.compressed(p) && r.off == "" {
+		r.off, r.unread = unsaidEncoding, UnreadEncoding
+	}
 	r.bytes += int64(len(p))
 	r.monotony(p)
 	if r.off == "" && !r.done {

@@ -34,6 +34,24 @@ func (m *Meter) ReadsRequest() bool { return m.request.off == "" }
 // ReadsReply reports whether the reply's body is of use to the meter. It is valid after BeginReply.
 func (m *Meter) ReadsReply() bool { return m.reply.mode != notMetered }
 
+// opening is how a body began.
+type opening struct {
+	b [2]byte
+	n uint8 // bytes that came, up to 2
+}
+
+// compressed takes a piece of the body and reports whether the body begins as gzip or zstd does, which no JSON or stream of
+// events can.
+func (o *opening) compressed(p []byte) bool {
+	if o.n == 2 || len(p) == 0 {
+		return false
+	}
+	o.n += uint8(copy(o.b[o.n:], p))
+	return o.n == 2 && (o.b == [2]byte{0x1f, 0x8b} || o.b == [2]byte{0x28, 0xb5})
+}
+
+const unsaidEncoding = "the body is compressed, and no Content-Encoding says so"
+
 // Unread returns the entries of Details.Unread.
 func (r *Record) Unread() []string {
 	if r.Details == nil || r.Details.Unread == "" {
@@ -81,10 +99,10 @@ func (m *Meter) fillUnread(rec *Record) {
 
 // whyUnread returns why a body of which bytes came was not read, "" if it was.
 func (r *request) whyUnread() string {
-	if r.unread == "" && r.shown && r.off == "" && (!r.seen || r.scan.state == broken) {
+	if r.unread == "" && r.opening.n > 0 && r.off == "" && (!r.seen || r.scan.state == broken) {
 		return UnreadFormat
 	}
-	if !r.shown && (r.unread == UnreadEncoding || r.unread == UnreadMultipart) {
+	if r.opening.n == 0 && (r.unread == UnreadEncoding || r.unread == UnreadMultipart) {
 		return ""
 	}
 	return r.unread
@@ -93,12 +111,12 @@ func (r *request) whyUnread() string {
 func (r *reply) whyUnread() string {
 	switch {
 	case r.unread != "":
-	case r.mode == document && r.shown && r.scan.state == broken, r.badEvents > 0 && r.badEvents == r.events:
+	case r.mode == document && r.opening.n > 0 && r.scan.state == broken, r.badEvents > 0 && r.badEvents == r.events:
 		return UnreadFormat
 	case r.odd:
 		return UnreadNumber
 	}
-	if !r.shown && (r.unread == UnreadEncoding || r.unread == UnreadType) {
+	if r.opening.n == 0 && (r.unread == UnreadEncoding || r.unread == UnreadType) {
 		return ""
 	}
 	return r.unread

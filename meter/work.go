@@ -10,6 +10,12 @@ type Work struct {
 	Several   bool   // it asks for several completions (n, several prompts): the server takes a slot for each
 }
 
+// WorkByReply is what a reply's head says of the work, where the request's body has not been read. It is valid after
+// BeginReply.
+func (m *Meter) WorkByReply() Work {
+	return Work{Dialect: m.dialect.name, Computes: m.dialect.computes, Streams: m.reply.streams == Some(1)}
+}
+
 // Work returns the work asked for so far. It is called by the goroutine that calls RequestBody.
 func (m *Meter) Work() Work {
 	return Work{

@@ -9,6 +9,7 @@ import (
 
 	"wattline/meter"
 	"wattline/proxy/http1"
+	"wattline/proxy/inflate"
 	"wattline/proxy/rawconn"
 )
 
@@ -45,13 +46,20 @@ type exchange struct {
 	keepAlive     bool        // of the client's connection
 	replyEnded    bool        // the upstream ended its reply by its own framing
 	lastEventSent bool        // the stream's last event was written
-	skipped       bool        // part of the reply was not written, since the client of a resumable stream had left
+	skipped       atomic.Bool // part of the reply was not written, since the client of a resumable stream had left
 	failure       string
 	refusal       *http1.StatusError // answered instead of, or because of, the upstream
 	outBytes      int64
 	blocked       int64 // ns between reading and having written, summed
 
 	// Shared with the uploader, which ends before finish reads them.
+	requestInflater, replyInflater *inflate.Stream // nil: the body is not compressed, or of no use to the meter
+
+	won     bool         // set by finish for handOver, as status
+	status  int          // of the reply
+	readers atomic.Int32 // inflaters at work, and the exchange itself until finish
+
+	sentOnce   sync.Once     // reports P1 of a compressed request
 	meterOff   atomic.Bool   // metering failed or is switched off; bytes go on
 	uploaded   chan struct{} // closed by the uploader; nil: none was needed
 	received   atomic.Bool   // the uploader has the whole body; its last bytes may not be written yet
@@ -76,6 +84,7 @@ func newExchange(s *Server, c *clientConn) *exchange {
 	x := &exchange{srv: s, c: c, id: newID(), reply: &c.reply}
 	x.meter = meterPool.Get().(*meter.Meter) //nolint:forcetypeassert // its New; BeginRequest resets it
 	x.meterOff.Store(s.cfg.Unmetered)
+	x.readers.Store(1)
 	x.marks.P0 = s.clockTime(c.arrived)
 	x.rec = &meter.Record{
 		ID: x.id, StartedAt: c.arrived, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),
@@ -104,12 +113,7 @@ func (x *exchange) run() (keep bool) {
 	if t := x.srv.cfg.Tracer; t != nil {
 		x.metered(func() { x.traceparent, x.rec.TraceID = t.Trace(x.seq, x.c.get) })
 	}
-	x.metered(func() {
-		x.meter.BeginRequest(meter.RequestHead{
-			Method: x.rec.Method, Path: x.rec.Path, Header: x.c.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots, Prompts: &x.srv.prompts,
-			KeepStamps: x.srv.cfg.KeepGaps,
-		})
-	})
+	x.metered(x.beginRequest)
 	if live > x.srv.cfg.MaxRequests {
 		x.refusal = statusError(503, "too many requests in flight")
 		return
@@ -238,8 +242,16 @@ func (x *exchange) writeUp(p []byte) (int, error) {
 // sent sets P1 and reports it. It must be called after the last byte of the request was written.
 func (x *exchange) sent(at int64) {
 	x.sentAt.Store(at)
+	if x.requestInflater != nil {
+		x.requestInflater.Close(true) // requestInflated reports it
+		return
+	}
 	var work meter.Work
 	x.metered(func() { work = x.meter.Work() })
+	x.reportSent(at, work)
+}
+
+func (x *exchange) reportSent(at int64, work meter.Work) {
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: RequestSent, At: at, Work: work, Bytes: x.inBytes.Load()})
 }
 

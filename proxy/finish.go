@@ -51,9 +51,6 @@ func (x *exchange) finish(panicked any) bool {
 	x.releaseUpstream()
 	x.c.departure.current.Store(nil)
 	x.finishRow(won)
-	if !x.meterOff.Load() || x.srv.cfg.Unmetered { // the state of one that panicked is unknown
-		meterPool.Put(x.meter)
-	}
 	keep := x.keepAlive && x.state.Load() == finished
 	if !keep && x.replied && !x.c.body.Done() {
 		x.c.linger()
@@ -85,25 +82,37 @@ func (x *exchange) reusable() bool {
 		x.reply.Body != http1.UntilClose
 }
 
-// finishRow completes the record and hands it over.
+// finishRow sets what the connection and the relay know, and has the row handed over.
 func (x *exchange) finishRow(won bool) {
 	rec := x.rec
 	x.marks.R, x.marks.P1 = x.marks.P0, x.sentAt.Load()
 	if x.inBytes.Load() > 0 {
 		x.marks.R = x.c.lastByteAt
 	}
-	rec.Outcome, rec.Error = x.outcome(won)
 	rec.RequestBytes, rec.ResponseBytes = meter.Some(x.inBytes.Load()), meter.Some(x.outBytes)
 	if x.replied {
 		rec.WriteBlockedUs = meter.Some(x.blocked / 1000)
 	}
 	rec.MeanConcurrency = meter.Some(x.srv.leave(x))
+	x.won, x.status = won, x.reply.Status // the connection's next request overwrites the latter
+	x.closeInflaters()
+	x.readerEnded()
+}
+
+// handOver completes the row with what the meter has read.
+func (x *exchange) handOver() {
+	rec := x.rec
+	x.metered(x.tellUnread)
+	rec.Outcome, rec.Error = x.outcome(x.won, x.status)
 	x.metered(func() { x.meter.Fill(rec, x.marks, x.replyEnded) })
 	if rec.Dialect == meter.DialectResume {
 		forgetTokens(rec)
 	}
 	if x.meterOff.Load() && !x.srv.cfg.Unmetered && rec.Error == "" {
 		rec.Error = "metering failed"
+	}
+	if !x.meterOff.Load() || x.srv.cfg.Unmetered { // the state of one that panicked is unknown
+		meterPool.Put(x.meter)
 	}
 	x.srv.done(x.seq, x.marks.E, rec)
 	x.srv.rows.Add(-1)
@@ -117,14 +126,14 @@ func forgetTokens(rec *meter.Record) {
 }
 
 // outcome decides how the exchange ended. A client that left after the last event has a complete reply.
-func (x *exchange) outcome(won bool) (meter.Outcome, string) {
+func (x *exchange) outcome(won bool, status int) (meter.Outcome, string) {
 	switch {
 	case x.refusal != nil && x.refusal.Status == 502 || x.refusal != nil && x.refusal.Status == 504:
 		return meter.UpstreamError, x.refusal.Reason
 	case x.refusal != nil:
 		return meter.Rejected, x.refusal.Reason
-	case x.replyEnded && !x.skipped, x.lastEventSent && !won:
-		if x.reply.Status >= 400 {
+	case x.replyEnded && !x.skipped.Load(), x.lastEventSent && !won:
+		if status >= 400 {
 			return meter.UpstreamError, ""
 		}
 		return meter.OK, ""

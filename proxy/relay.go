@@ -111,13 +111,11 @@ func (x *exchange) relay() error {
 	}
 	x.marks.H = in.at
 	x.headedAt.Store(in.at)
+	x.metered(func() { x.beginReply(in.at) })
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: HeadersReceived, At: in.at, Status: x.reply.Status})
 	if err := x.reply.FrameReply(x.c.head.Method()); err != nil {
 		return err
 	}
-	x.metered(func() {
-		x.meter.BeginReply(meter.ReplyHead{Status: x.reply.Status, Header: x.c.replyGet, At: in.at})
-	})
 	if x.reply.Status == 101 {
 		return x.tunnel(&in)
 	}
@@ -262,7 +260,7 @@ func (x *exchange) write(p []byte) error { return x.writeAt(p, x.srv.now()) }
 // written to has left.
 func (x *exchange) writeAt(p []byte, at int64) error {
 	if x.state.Load() == detached {
-		x.skipped = true
+		x.skipped.Store(true)
 		return nil
 	}
 	err := x.c.send(p, at)
@@ -271,7 +269,7 @@ func (x *exchange) writeAt(p []byte, at int64) error {
 	}
 	x.blocked += x.srv.now() - at
 	if x.resumable && (x.state.CompareAndSwap(live, detached) || x.state.Load() == detached) {
-		x.skipped = true
+		x.skipped.Store(true)
 		return nil
 	}
 	if x.state.CompareAndSwap(live, cancelled) {
@@ -300,6 +298,10 @@ func (x *exchange) showReply(piece []byte, body http1.Body, read int64) {
 		piece = piece[n:]
 		if len(payload) > 0 {
 			x.outBytes += int64(len(payload))
+			if x.replyInflater != nil {
+				x.replyInflater.Write(payload, read, written)
+				continue
+			}
 			x.metered(func() { x.meterReply(payload, read, written) })
 		}
 	}
@@ -307,7 +309,7 @@ func (x *exchange) showReply(piece []byte, body http1.Body, read int64) {
 
 func (x *exchange) meterReply(payload []byte, read, written int64) {
 	p := x.meter.ReplyBody(payload, read, written)
-	x.lastEventSent = x.lastEventSent || (p.Done && !x.skipped)
+	x.lastEventSent = x.lastEventSent || (p.Done && !x.skipped.Load())
 	if p.Outputs > 0 || p.PrefillTotal > 0 {
 		x.progressed(p, read)
 	}

@@ -175,6 +175,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		err = errors.Join(err, awaitZero(last, &s.rows))
+	} else {
+		err = awaitZero(ctx, &s.rows) // rows of compressed bodies come a little after their exchanges
 	}
 	s.pool.close()
 	s.watcher.Close()

@@ -101,7 +101,11 @@ func (x *exchange) showBody(piece []byte, body http1.Body) {
 		}
 		if len(payload) > 0 {
 			x.inBytes.Add(int64(len(payload)))
-			x.metered(func() { x.meter.RequestBody(payload) })
+			if x.requestInflater != nil {
+				x.requestInflater.Write(payload, 0, 0)
+			} else {
+				x.metered(func() { x.meter.RequestBody(payload) })
+			}
 		}
 		piece = piece[n:]
 	}

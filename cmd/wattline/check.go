@@ -77,7 +77,7 @@ func (k *checks) line(name string, f func() (string, error)) bool {
 			k.failed++
 		}
 	}
-	fmt.Fprintf(k.app.stdout, "%s  %-18s%s\n", word, name, detail)
+	fmt.Fprintf(k.app.stdout, "%s  %-18s%s\n", word, name, table.PrintableLines(detail))
 	return word == checkOK
 }
 

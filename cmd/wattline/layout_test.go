@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"meter":           {},
 	"gpu":             {"meter"},
 	"gpu/sources":     {"meter", "gpu/*"}, // the table of power sources
-	"proxy":           {"meter", "proxy/http1", "proxy/rawconn"},
+	"proxy":           {"meter", "proxy/http1", "proxy/rawconn", "proxy/inflate"},
 	"proxy/llamatest": {"deploy/llama"},
 	"sink":            {"meter"},
 	// Joins the proxy's events, the devices' power and the ledger.
@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 
 // internals are parts of a room that cmd reaches only through the packages above them.
 var internals = []string{
-	"proxy/http1", "proxy/rawconn", "gpu/nvml", "gpu/smi", "gpu/amd", "gpu/rapl", "gpu/sim", "replay/load", "sink/semconv",
+	"proxy/http1", "proxy/rawconn", "proxy/inflate", "gpu/nvml", "gpu/smi", "gpu/amd", "gpu/rapl", "gpu/sim", "replay/load", "sink/semconv",
 }
 
 // mainLines is the most lines that the main package may have, tests not counted.

@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"wattline/cmd/wattline/internal/logging"
+	"wattline/replay/table"
 )
 
 // Exit codes of every command.
@@ -97,7 +98,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	code, err := dispatch(ctx, args, stdout, stderr)
 	if err != nil {
-		fmt.Fprintf(stderr, "wattline: %v\n", err)
+		fmt.Fprintf(table.Plain(stderr), "wattline: %v\n", err)
 	}
 	return code
 }

@@ -14,6 +14,7 @@ import (
 	"wattline/replay/prompt"
 	"wattline/replay/report"
 	"wattline/replay/session"
+	"wattline/replay/table"
 	"wattline/sink/console"
 )
 
@@ -108,7 +109,7 @@ func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 	cfg := session.Config{
 		Endpoint: c.Endpoint, Admin: c.url(), AdminPassword: password, APIKey: key, Agent: "wattline-replay/" + version(), LoadTimeout: c.LoadTimeout,
 		Spec: spec, Dataset: c.dataset, Stress: c.Stress, Budget: c.budget(spec.Name), Rest: c.Rest, Objectives: c.objectives,
-		Say: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }, Log: a.log,
+		Say: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", table.PrintableArgs(args)...) }, Log: a.log,
 	}
 	if !c.Quiet && isTerminal(a.stderr) {
 		cfg.Progress = a.stderr

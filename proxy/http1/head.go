@@ -115,6 +115,20 @@ func (h *Head) Get(name string) []byte {
 	return nil
 }
 
+// List returns the values of a field that is a list, all its lines joined, or nil.
+func (h *Head) List(name string) (list []byte) {
+	for _, f := range h.fields {
+		switch {
+		case f.nameEnd-f.start != len(name) || !equalFold(h.name(f), name):
+		case list == nil:
+			list = slices.Clip(h.value(f))
+		default:
+			list = append(append(list, ", "...), h.value(f)...)
+		}
+	}
+	return list
+}
+
 // HeadEnd finds the end of a head in b: the index after CRLFCRLF, or -1 if it has not arrived yet. The
 // search starts at offset from; the bytes before were searched by an earlier call. ok is false if a line
 // ends in a bare line feed, which another parser might take for the end of the head.

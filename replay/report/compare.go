@@ -71,7 +71,7 @@ func Comparison(w io.Writer, runs []LabelledRun) error {
 	}
 	fmt.Fprintf(b, "\nTokens/sec: %s. tokens/W: %s. Latency: %s. VRAM: %s. A dash was not measured.\n", r.Definitions["tokens_per_second"],
 		r.Definitions["tokens_per_watt"], r.Definitions["time_to_first_token_ms"], figures[VRAM].formula)
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(table.Plain(w), b.String())
 	return err
 }
 
@@ -87,7 +87,7 @@ func Markdown(w io.Writer, runs []LabelledRun) error {
 			t.markdown(b)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(table.Plain(w), b.String())
 	return err
 }
 

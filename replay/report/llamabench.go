@@ -44,7 +44,7 @@ func LlamaBench(w io.Writer, runs []LabelledRun) error {
 	for _, l := range left {
 		fmt.Fprintf(b, "\n%s is left out: several requests in flight, a warm cache or prompts of different sizes are not what llama-bench measures\n", l)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(table.Plain(w), b.String())
 	return err
 }
 

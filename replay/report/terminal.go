@@ -35,6 +35,7 @@ func spread(s replay.Spread) string {
 
 // Terminal prints one run's results, the guide's judgement of them, and whether they are valid.
 func Terminal(w io.Writer, run LabelledRun) {
+	w = table.Plain(w)
 	r := run.Results
 	fmt.Fprintf(w, "%s\n\n", Subtitle(r))
 	cells := cellTable(r, false)

@@ -2,6 +2,7 @@
 package table
 
 import (
+	"fmt"
 	"io"
 	"strconv"
 
@@ -27,7 +28,7 @@ func New(w io.Writer, header ...any) *Table {
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
 	t.SuppressTrailingSpaces()
-	t.AppendHeader(header)
+	t.AppendHeader(PrintableArgs(header))
 	return &Table{t}
 }
 
@@ -51,8 +52,24 @@ func (t *Table) AlignRight(columns ...int) {
 	t.writer.SetColumnConfigs(configs)
 }
 
-// Row appends a row. It may have fewer cells than the header.
-func (t *Table) Row(cells ...any) { t.writer.AppendRow(cells) }
+// Row appends a row, its texts as Printable has them. It may have fewer cells than the header.
+func (t *Table) Row(cells ...any) { t.writer.AppendRow(PrintableArgs(cells)) }
+
+// PrintableArgs makes those of a format's arguments Printable that are texts.
+func PrintableArgs(cells []any) []any {
+	out := make([]any, len(cells))
+	for i, c := range cells {
+		switch c := c.(type) {
+		case string:
+			out[i] = Printable(c)
+		case error, fmt.Stringer:
+			out[i] = Printable(fmt.Sprint(c))
+		default:
+			out[i] = c
+		}
+	}
+	return out
+}
 
 // Render prints the table.
 func (t *Table) Render() { t.writer.Render() }

@@ -104,14 +104,14 @@ func (j *jsonResult) row(values []any) error {
 func (j *jsonResult) end() error { return nil }
 
 // csvResult writes CSV (RFC 4180) with a header line; null is an empty field, and a text that begins like a formula gets
-// an apostrophe.
+// an apostrophe. Characters that would act on a terminal are escaped; JSON has every byte.
 type csvResult struct{ w *csv.Writer }
 
 func (c *csvResult) row(values []any) error {
 	fields := make([]string, len(values))
 	for i, v := range values {
 		if v != nil {
-			fields[i] = SpreadsheetText(plain(v))
+			fields[i] = table.PrintableLines(SpreadsheetText(plain(v)))
 		}
 	}
 	return c.w.Write(fields)

@@ -87,7 +87,7 @@ func bar(from, to, total int64) string {
 // Waterfall prints one request: its phases as bars, and its figures with their formulas. derived has the columns of the
 // view efficiency for this request, by name.
 func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
-	fmt.Fprintf(w, "request %s\n", rec.ID)
+	fmt.Fprintf(w, "request %s\n", table.Printable(rec.ID))
 	for _, line := range [][2]string{
 		{"started", rec.StartedAt.Local().Format(time.RFC3339Nano)},
 		{"endpoint", strings.TrimSpace(rec.Method + " " + rec.Path + " " + rec.Model)},
@@ -97,7 +97,7 @@ func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
 		{"client", client(rec)},
 	} {
 		if line[1] != "" {
-			fmt.Fprintf(w, "%-9s%s\n", line[0], line[1])
+			fmt.Fprintf(w, "%-9s%s\n", line[0], table.Printable(line[1]))
 		}
 	}
 	fmt.Fprintln(w)

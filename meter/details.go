@@ -54,7 +54,7 @@ type Details struct {
 	DisputedMarks     string // T1 and Tn, where the server's own times contradict them: "first", "last"
 	ServerDecodeUs    Int    // the server's predicted_ms, where one of the two is disputed
 	PromptCut         Int    // 1: far fewer prompt tokens than the session's earlier requests had for so many bytes
-	UncountedOutputs  Int    // outputs beyond the 16th of one event: not on the timeline
+	UncountedOutputs  Int    // outputs beyond the 16th of one event: counted, but without gaps
 	UntrackedOutputs  Int    // outputs of completions beyond the 64th: without gaps
 	GapsCut           Int    // gaps that were to be kept (RequestHead.KeepStamps) and had no room
 

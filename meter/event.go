@@ -39,7 +39,7 @@ type event struct {
 	counted     Int
 }
 
-// eventOutputs bounds the outputs kept of one event; further ones are only counted, in Details.UncountedOutputs. llama-server puts one in an event, other servers rarely more.
+// eventOutputs bounds the outputs kept of one event; further ones are only counted, also in Details.UncountedOutputs. llama-server puts one in an event, other servers rarely more.
 const eventOutputs = 16
 
 // output is a piece of generated output.

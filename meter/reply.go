@@ -307,7 +307,8 @@ func (r *reply) outputs(e *event) {
 		r.dropNotices()
 	}
 	r.uncounted += e.uncounted
-	told, answers := e.nOutputs, false
+	r.time.events += e.uncounted
+	told, answers := e.nOutputs+int(e.uncounted), false
 	for _, o := range e.outputs[:e.nOutputs] {
 		r.time.output(o.choice, o.answer, r.read, r.written)
 		r.tools = r.tools || o.tool

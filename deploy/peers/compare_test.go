@@ -60,13 +60,13 @@ differs: test_a::worse: passed direct, failed through wattline
 }
 
 func TestServerArguments(t *testing.T) {
-	args := strings.Fields("--host 127.0.0.1 --port 1234 --temp 0.8 --offline --model-draft d.gguf --hf-repo a/b --hf-file c.gguf --mmproj-url http://x --slots")
+	args := strings.Fields("--host 127.0.0.1 --port 1234 --temp 0.8 --offline --model-draft d.gguf --hf-repo a/b --hf-file c.gguf --mmproj-url http://x --no-jinja")
 	args, asked := moved(args, 77)
 	if want := "127.0.0.1:1234"; asked != want {
 		t.Errorf("the test looks at %s, not %s", asked, want)
 	}
 	got := strings.Join(withModel(args, "tiny"), " ")
-	if want := "--host 127.0.0.1 --port 77 --temp 0.8 --slots --model tiny --model-draft tiny"; got != want {
+	if want := "--host 127.0.0.1 --port 77 --temp 0.8 --no-jinja --model tiny --model-draft tiny --threads 1 --chat-template chatml"; got != want {
 		t.Errorf("%s\nnot %s", got, want)
 	}
 	if router := withModel([]string{"--models-dir", "m"}, "tiny"); !slices.Equal(router, []string{"--models-dir", "m"}) {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -59,8 +60,16 @@ func withModel(args []string, model string) (out []string) {
 	if draft {
 		out = append(out, "--model-draft", model)
 	}
+	if named && !slices.Contains(out, "--threads") {
+		out = append(out, "--threads", "1") // several meet at a barrier for each matrix, which is slow on a busy machine
+	}
+	if named && slices.Contains(out, "--no-jinja") && !slices.ContainsFunc(out, isTemplate) {
+		out = append(out, "--chat-template", "chatml") // the small model's own needs Jinja
+	}
 	return out
 }
+
+func isTemplate(arg string) bool { return strings.HasPrefix(arg, "--chat-template") }
 
 // moved replaces the address in llama-server's arguments and returns the one that was there.
 func moved(args []string, port int) (out []string, asked string) {

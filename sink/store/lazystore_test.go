@@ -136,6 +136,27 @@ func TestRowsOfKilledPredecessor(t *testing.T) {
 	}
 }
 
+// TestRestartBesideOldProcess: the successor is killed and a new wattline starts while the first process still serves. It
+// takes the first one's pending row for abandoned; when that is settled nothing changes, and the row is there once.
+func TestRestartBesideOldProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	first, err := Open(t.Context(), Config{Path: path, Log: quiet()})
+	must(t, err)
+	must(t, first.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{pending(1)}}))
+	must(t, first.Yield())
+	s := reopen(t, path)
+	must(t, first.Write(t.Context(), &sink.Rows{Settled: []*meter.Record{settled(1)}, Requests: requests(2, 3)}))
+	must(t, first.Close())
+	rows := qualities(t, path)
+	if q := rows[request(1).ID]; q != meter.EnergyPartial || len(rows) != 2 {
+		t.Errorf("%d rows; the first is %s", len(rows), q)
+	}
+	if _, err := Open(t.Context(), Config{Path: path, Log: quiet()}); !errors.Is(err, ErrInUse) {
+		t.Errorf("a third wattline: %v", err)
+	}
+	must(t, s.Close())
+}
+
 // TestYieldBeforeOpen: the middle process of a quick chain has no store yet when it yields. Its rows go in beside the keeper,
 // but not beside a wattline of before version manyWriters.
 func TestYieldBeforeOpen(t *testing.T) {

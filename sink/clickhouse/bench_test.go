@@ -35,7 +35,7 @@ func (w *world) inserter(b testing.TB, native bool) func(*store.Batch) {
 	return func(batch *store.Batch) {
 		r, err := rowsOf(batch, "x")
 		must(b, err)
-		must(b, c.insert(b.Context(), sc.table(store.TableRequests), found[store.TableRequests], r, nil, r.token()))
+		must(b, c.insert(b.Context(), sc.table(store.TableRequests), found[store.TableRequests], r))
 	}
 }
 

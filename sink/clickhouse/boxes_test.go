@@ -14,8 +14,7 @@ func (w *world) insertTwice(c *Client, s *store.Store) {
 	r, err := rowsOf(b, "fallback")
 	must(w.t, err)
 	sc := current()
-	must(w.t, s.BeginSend(w.t.Context(), b.Seq))
 	for range 2 {
-		must(w.t, c.insert(w.t.Context(), sc.table(b.Table), found[b.Table], r, nil, r.token()))
+		must(w.t, c.insert(w.t.Context(), sc.table(b.Table), found[b.Table], r))
 	}
 }

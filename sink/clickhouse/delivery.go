@@ -2,11 +2,9 @@ package clickhouse
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"wattline/sink/store"
@@ -14,35 +12,51 @@ import (
 
 // outcome is how a batch was delivered.
 type outcome struct {
-	foundComplete bool // an earlier send had delivered it
-	resent        bool // sent again under its own token
-	refilled      bool // missing rows were sent under another token
+	missing       []string // ids of rows that are to wait for another batch
+	foundComplete bool     // all rows were there already
+	resent        bool     // sent again under its own token
 	doubled       uint64
 }
 
-// delivery delivers single batches to the database, each exactly once.
+// destination is where rows are delivered; *Client is one.
+type destination interface {
+	ensure(ctx context.Context, s schema) (created bool, findings []string, err error)
+	inspect(ctx context.Context) (map[string]*foundTable, error)
+	arrived(ctx context.Context, t *table, r *batchRows) (arrival, error)
+	insert(ctx context.Context, t *table, f *foundTable, r *batchRows) error
+	Target() *Target
+}
+
+// delivery delivers single batches to the database, each row exactly once.
 type delivery struct {
-	client   *Client
+	db       destination
 	instance string
-	begin    func(ctx context.Context, seq int64) error
 	log      *slog.Logger
 	schema   schema
-
-	// Limit of a refill's wait for rows that another replica may have.
-	replicaLag time.Duration
+	settle   time.Duration // so long after an INSERT its rows are to be seen, or never will be
 
 	found    map[string]*foundTable // as of the last look
 	findings []string               // differences of the schema, as of the last look
+
+	// The last INSERT of which rows may be on their way. At first it is one that an earlier process may have sent until now.
+	last struct {
+		batch    int64 // 0: unknown
+		at       time.Time
+		answered bool
+	}
 }
+
+// settleTime is the default of delivery.settle. A batch takes a tenth of a second.
+const settleTime = 2 * time.Minute
 
 // look reads the schema, and creates it first where there is none.
 func (d *delivery) look(ctx context.Context) error {
-	created, findings, err := d.client.ensure(ctx, d.schema)
+	created, findings, err := d.db.ensure(ctx, d.schema)
 	if err != nil {
 		return err
 	}
 	if created {
-		d.log.Info("created wattline's tables in ClickHouse", "target", d.client.target, "schema_version", d.schema.version)
+		d.log.Info("created wattline's tables in ClickHouse", "target", d.db.Target(), "schema_version", d.schema.version)
 	}
 	if !slices.Equal(findings, d.findings) {
 		for _, f := range findings {
@@ -50,107 +64,80 @@ func (d *delivery) look(ctx context.Context) error {
 		}
 		d.findings = findings
 	}
-	d.found, err = d.client.inspect(ctx)
+	d.found, err = d.db.inspect(ctx)
 	return err
 }
 
-// deliver returns when every row of the batch is in the database exactly once, or with an error after
-// which the same batch must be delivered again.
+// deliver returns when every row of the batch is in the database exactly once, but for those that the outcome says are
+// missing. After an error the same batch must be delivered again.
 //
-// A first send that is answered is certain. After an unanswered one, rows may have arrived or may still arrive, so they are
-// counted. If some are missing, the same INSERT is sent again under the same token; ClickHouse executes it or recognises the
-// token, so rows that arrive late are not doubled. If it recognised the token and rows are still missing (it wrote its
-// deduplication log and died before it wrote the rows), the missing ones are sent under another token.
+// Before it sends anything it looks for the rows by their ids. A batch of which no row is there is sent whole. If that gets no
+// answer, the same INSERT is sent again under the same token: ClickHouse executes it or recognises the token, so rows that
+// arrive late are not doubled. Where that may not hold, since other batches brought some of the rows (the store's file is a
+// copy of an earlier time) or the token may be forgotten, nothing is sent: once no INSERT can be under way, the rows that are
+// missing get a batch of their own.
 func (d *delivery) deliver(ctx context.Context, b *store.Batch) (out outcome, err error) {
 	t, f := d.schema.table(b.Table), d.found[b.Table]
 	if t == nil || f == nil {
-		return out, missingTable(d.client.target.database, b.Table)
+		return out, missingTable(d.db.Target().database, b.Table)
 	}
 	r, err := rowsOf(b, d.instance)
 	if err != nil {
 		return out, err
 	}
-	uncertain := b.Sends > 0
-	if uncertain {
-		a, err := d.client.arrived(ctx, t, r)
-		if err != nil {
-			return out, err
-		}
-		if out.doubled = d.checkDoubled(b, a); a.distinct == uint64(r.n) {
-			out.foundComplete = true
-			return out, nil
-		}
-		out.resent = true
-	}
-	if err := d.begin(ctx, b.Seq); err != nil {
-		return out, err
-	}
-	if err := d.client.insert(ctx, t, f, r, nil, r.token()); err != nil || !uncertain {
-		return out, err
-	}
-	a, err := d.client.arrived(ctx, t, r)
-	if err == nil && a.distinct < uint64(r.n) {
-		out.refilled, err = d.refill(ctx, t, f, r)
-	}
+	a, err := d.db.arrived(ctx, t, r)
 	if err != nil {
 		return out, err
 	}
 	out.doubled = d.checkDoubled(b, a)
+	justSent := d.last.batch == b.Seq && !d.settled()
+	switch {
+	case len(a.missing) == 0:
+		out.foundComplete = true
+		return out, nil
+	case a.others > 0, a.own > 0 && !justSent, d.last.batch == b.Seq && d.last.answered:
+		return d.giveBack(b, a, out)
+	}
+	err = d.db.insert(ctx, t, f, r)
+	if out.resent = b.Again; err == nil && (!b.Again || f.replicated()) {
+		return out, nil // a replicated table has the rows if it has the token: a replica that lacks them lags
+	}
+	d.last.batch, d.last.at, d.last.answered = b.Seq, time.Now(), err == nil
+	if err != nil {
+		return out, err
+	}
+	// ClickHouse writes its deduplication log before the rows; a crash in between loses them.
+	if a, err = d.db.arrived(ctx, t, r); err != nil {
+		return out, err
+	}
+	if out.doubled = d.checkDoubled(b, a); len(a.missing) > 0 {
+		return d.giveBack(b, a, out)
+	}
 	return out, nil
 }
 
-// refill sends the rows that are missing although ClickHouse remembers the batch's token.
-func (d *delivery) refill(ctx context.Context, t *table, f *foundTable, r *batchRows) (sent bool, err error) {
-	if f.replicated() {
-		if err := d.awaitReplicas(ctx, t, r); err != nil {
-			return false, err
-		}
+func (d *delivery) settled() bool { return time.Since(d.last.at) >= d.settle }
+
+// giveBack ends a batch of which rows are missing, once no INSERT can be under way.
+func (d *delivery) giveBack(b *store.Batch, a arrival, out outcome) (outcome, error) {
+	if !d.settled() {
+		return out, fmt.Errorf("clickhouse: %d of %d rows of batch %s are not in %s, and an INSERT of an earlier time may still bring them: waiting until %v after it",
+			len(a.missing), len(b.IDs), b.Token, b.Table, d.settle)
 	}
-	there, err := d.client.arrivedIDs(ctx, t, r)
-	if err != nil {
-		return false, err
+	why := "ClickHouse lost rows of a batch; they are sent again"
+	if a.others > 0 {
+		why = "the store went back in time: ClickHouse already has rows that wait here; only the others are sent"
 	}
-	var missing []string
-	for _, id := range r.batch.IDs {
-		if !there[id] {
-			missing = append(missing, id)
-		}
-	}
-	if len(missing) == 0 {
-		return false, nil
-	}
-	d.log.Warn("ClickHouse remembers a batch of which it lost rows; sending those again",
-		"table", t.name, "batch", r.batch.Token, "rows", r.n, "missing", len(missing))
-	sum := sha256.Sum256([]byte(r.token() + "\n" + strings.Join(missing, "\n")))
-	return true, d.client.insert(ctx, t, f, r, func(row int) bool { return !there[r.batch.IDs[row]] }, hex.EncodeToString(sum[:16]))
+	d.log.Warn(why, "table", b.Table, "batch", b.Token, "rows", len(b.IDs), "missing", len(a.missing))
+	out.missing = a.missing
+	return out, nil
 }
 
-// awaitReplicas waits until the batch is complete here, or d.replicaLag has passed.
-func (d *delivery) awaitReplicas(ctx context.Context, t *table, r *batchRows) error {
-	ctx, cancel := context.WithTimeout(ctx, d.replicaLag)
-	defer cancel()
-	for pause := firstPause; ; pause *= 2 {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		a, err := d.client.arrived(ctx, t, r)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil || a.distinct == uint64(r.n) {
-			return err
-		}
-	}
-}
-
-// checkDoubled counts and logs rows that arrived more than once. They cannot be removed from here.
+// checkDoubled counts and logs rows that are there more than once. They cannot be removed from here.
 func (d *delivery) checkDoubled(b *store.Batch, a arrival) uint64 {
-	if a.rows <= a.distinct {
-		return 0
+	if a.doubled > 0 {
+		d.log.Error("ClickHouse has rows more than once: their table keeps no deduplication log (`wattline ddl --verify`), or a replica lagged for more than a minute",
+			"table", b.Table, "batch", b.Token, "expected", len(b.IDs), "more", a.doubled)
 	}
-	d.log.Error("ClickHouse has rows of a batch more than once: its table keeps no deduplication log (`wattline ddl --verify`)",
-		"table", b.Table, "batch", b.Token, "rows", a.rows, "expected", len(b.IDs))
-	return a.rows - a.distinct
+	return a.doubled
 }

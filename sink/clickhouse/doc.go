@@ -6,14 +6,32 @@
 //
 // # Exactly once
 //
-// The store fixes a batch before it is sent and returns the same rows and token until the batch is confirmed.
-// An answered INSERT is certain: one block, written to the disk with async_insert off, and on the shard where
-// the table is distributed. After an unanswered one, the rows with the batch's token are counted. If all have
-// arrived, the batch is confirmed. If not, the same INSERT is sent again under the same token, which the tables
-// remember for 10,000 batches, so neither a half-committed nor a delayed batch is doubled. If the token was
-// remembered and rows are still missing (ClickHouse writes the token before the part, and a kill in between
-// loses the part), the missing ones are found by id and sent under another token. Verify reports a table without
-// this memory; for such a table only the counts decide, which is safe unless an INSERT arrives after the count.
+// The store fixes a batch on the disk before it is sent, and returns the same rows and token until the batch is confirmed.
+// Before each send the rows are looked for in ClickHouse by their ids, whichever batch brought them. If all are there, the batch
+// is confirmed. If none is, it is sent: one block under its token, with async_insert off, and on the shard where the table is
+// distributed. An answer confirms it. A send without an answer is repeated under the same token, which the tables
+// remember for 10,000 batches, so a delayed INSERT does not double rows.
+//
+// Otherwise nothing is sent under that token. Some of the rows may be there because a crash of ClickHouse came between two
+// partitions, or because the store's file went back in time (a restored backup or snapshot) and has put rows that were
+// shipped into other batches. Or none is there although the token is remembered: ClickHouse writes its deduplication log
+// before the part, and a crash in between loses the part. Then the shipper waits until an INSERT of an earlier time cannot
+// be under way any more (two minutes), looks again, and lets the missing rows wait for another batch. Replicated tables
+// commit token and part in one transaction of Keeper: there a remembered token confirms the batch, and rows that
+// are not seen are on another replica.
+//
+// What this promises, and what it does not: every row that the store has committed and that neither its size limit nor a loss of
+// the file took arrives exactly once
+//
+//   - on one server, as long as an INSERT whose client has gone ends within two minutes, and no more than 10,000 INSERTs of
+//     other hosts come in within these two minutes. Older tokens are not relied on.
+//   - on a cluster, if besides no replica that is read lags by more than a minute; replicas that do are not asked through a
+//     distributed table. An INSERT is answered by one replica: if that is lost for good before the others have fetched the
+//     part, so are the rows. insert_quorum=auto in the DSN makes the answer wait for a majority.
+//   - when a copy of the store's file is put back, if that happens two minutes after the last INSERT. Two copies that ship at the
+//     same time are not protected from each other; InstanceConflict warns of them.
+//
+// A table without deduplication log, which Verify reports, has only the looks.
 //
 // Batches are sent one at a time, in the order of the store. So a missing table delays the rows of all tables;
 // they wait, and the error names the command that adds the table.

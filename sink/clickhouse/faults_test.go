@@ -27,6 +27,7 @@ const hasty = 300 * time.Millisecond
 func impatient(s *Shipper, c *Client) *Shipper {
 	c.insertTimeout, c.countTimeout = hasty, testTimeout
 	s.firstPause, s.longestPause = 5*time.Millisecond, 100*time.Millisecond
+	s.deliverTo(c, current()).settle = 2 * time.Second
 	return s
 }
 
@@ -139,25 +140,28 @@ func settleDown(t testing.TB, w *world) {
 	}
 }
 
-// The tables remember a token but lost its rows: only the lost ones are sent again.
+// The tables remember a token whose rows they lost, some or all: only the lost ones are sent again.
 func TestRefill(t *testing.T) {
 	t.Parallel()
 	protocols(t, func(t *testing.T, native bool) {
-		w := newWorld(t, chtest.Options{})
-		c := w.client(native)
-		s := outbox(t)
-		sh := w.shipper(c, s)
-		must(t, sh.Flush(t.Context()))
-		must(t, s.Write(t.Context(), chtest.Rows(chtest.RowsConfig{Seed: 9, Requests: 400})))
-		w.insertTwice(c, s)
-		w.query("ALTER TABLE $db.requests DELETE WHERE cityHash64(id) % 4 = 0 SETTINGS mutations_sync = 2")
-		if n := w.query("SELECT count() BETWEEN 200 AND 350 FROM $db.requests"); n != "1" {
-			t.Fatal("the rows were not lost")
-		}
-		must(t, sh.Flush(t.Context()))
-		w.exactlyOnce(s)
-		if st := sh.Stats(); st.Refilled != 1 || st.Resent != 1 {
-			t.Errorf("%+v", st)
+		for i, lost := range []string{"cityHash64(id) % 4 = 0", "true"} {
+			w := newWorld(t, chtest.Options{})
+			c := w.client(native)
+			s := outbox(t)
+			sh := w.shipper(c, s)
+			sh.deliverTo(c, current()).settle = 0
+			must(t, sh.Flush(t.Context()))
+			must(t, s.Write(t.Context(), chtest.Rows(chtest.RowsConfig{Seed: 9, Requests: 400})))
+			w.insertTwice(c, s)
+			w.query("ALTER TABLE $db.requests DELETE WHERE " + lost + " SETTINGS mutations_sync = 2")
+			if n := w.query("SELECT count() BETWEEN 200 AND 350 OR count() = 0 FROM $db.requests"); n != "1" {
+				t.Fatal("the rows were not lost")
+			}
+			must(t, sh.Flush(t.Context()))
+			w.exactlyOnce(s)
+			if st := sh.Stats(); st.Refilled != 1 || st.Resent != uint64(i) {
+				t.Errorf("%+v", st)
+			}
 		}
 	})
 }
@@ -182,11 +186,16 @@ func TestHalfCommittedBatch(t *testing.T) {
 	r, err := rowsOf(b, "fallback")
 	must(t, err)
 	sc := current()
-	must(t, s.BeginSend(t.Context(), b.Seq))
-	must(t, c.insert(t.Context(), sc.table("requests"), found["requests"], r, func(row int) bool { return row < 150 }, r.token()))
+	r.n = 150
+	must(t, c.insert(t.Context(), sc.table("requests"), found["requests"], r))
+	sh = w.shipper(c, s)
+	if err := sh.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "250 of 400 rows") || w.query("SELECT count() FROM $db.requests") != "150" {
+		t.Errorf("while the INSERT may be under way: %v", err)
+	}
+	sh.deliverTo(c, sc).settle = 0
 	must(t, sh.Flush(t.Context()))
 	w.exactlyOnce(s)
-	if st := sh.Stats(); st.Resent != 1 {
+	if st := sh.Stats(); st.Resent != 0 || st.Refilled != 1 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -290,8 +299,7 @@ func TestTwoWattlines(t *testing.T) {
 				stores = append(stores, s)
 				client := w.client(i == 0)
 				sh := w.shipper(client, s)
-				d := &delivery{client: client, instance: "?", begin: s.BeginSend, log: quiet(t), schema: versions[of]}
-				sh.ship, sh.ready = d.deliver, d.look
+				sh.deliverTo(client, versions[of])
 				ships.Go(func() {
 					if err := sh.Flush(t.Context()); err != nil {
 						t.Error(err)

@@ -11,29 +11,25 @@ import (
 	"wattline/sink/store"
 )
 
-// arrival counts the rows of a batch in the database.
+// arrival says which rows of a batch are in the database, whichever batch brought them.
 type arrival struct {
-	rows     uint64 // rows with the batch's token
-	distinct uint64 // different ids among them
+	missing []string // ids of those that are not, in the batch's order
+	own     int      // rows that this batch brought, each counted once
+	others  int      // rows that other batches brought
+	doubled uint64   // rows beyond one for each id
 }
 
-// insert sends the rows selected by pick (nil: all) in one INSERT, as one block under the given deduplication token. After
-// an error they may or may not have arrived.
-func (c *Client) insert(ctx context.Context, t *table, f *foundTable, r *batchRows, pick func(row int) bool, token string) error {
-	n := 0
-	for i := range r.n {
-		if pick == nil || pick(i) {
-			n++
-		}
-	}
-	op := fmt.Sprintf("insert %d rows into %s", n, t.name)
+// insert sends the rows in one INSERT, as one block under the batch's deduplication token. After an error they may or may
+// not have arrived.
+func (c *Client) insert(ctx context.Context, t *table, f *foundTable, r *batchRows) error {
+	op := fmt.Sprintf("insert %d rows into %s", r.n, t.name)
 	cols, err := t.insertable(f)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.insertTimeout)
 	defer cancel()
-	return c.target.wrap(op, c.send(c.insertContext(ctx, cols, token), t, cols, r, pick))
+	return c.target.wrap(op, c.send(c.insertContext(ctx, cols, r.token()), t, cols, r))
 }
 
 // insertContext sets the settings of an INSERT. They override settings of the user's DSN.
@@ -57,7 +53,7 @@ func (c *Client) insertContext(ctx context.Context, cols []foundColumn, token st
 		}))
 }
 
-func (c *Client) send(ctx context.Context, t *table, cols []foundColumn, r *batchRows, pick func(row int) bool) error {
+func (c *Client) send(ctx context.Context, t *table, cols []foundColumn, r *batchRows) error {
 	names := make([]string, len(cols))
 	nullable := make([]bool, len(cols))
 	for i, col := range cols {
@@ -71,9 +67,6 @@ func (c *Client) send(ctx context.Context, t *table, cols []foundColumn, r *batc
 	defer func() { _ = batch.Close() }() // no effect after Send; before it, the other error matters
 	values := make([]any, len(cols))
 	for row := range r.n {
-		if pick != nil && !pick(row) {
-			continue
-		}
 		for i, col := range cols {
 			values[i] = r.value(row, col.name, nullable[i])
 		}
@@ -84,38 +77,60 @@ func (c *Client) send(ctx context.Context, t *table, cols []foundColumn, r *batc
 	return batch.Send()
 }
 
-// arrived counts the rows of a batch that are in the database.
-func (c *Client) arrived(ctx context.Context, t *table, r *batchRows) (arrival, error) {
+// arrived looks for the rows of a batch in the database, by their ids.
+func (c *Client) arrived(ctx context.Context, t *table, r *batchRows) (a arrival, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.countTimeout)
 	defer cancel()
-	var a arrival
-	err := c.conn.QueryRow(ctx, fmt.Sprintf("SELECT count(), uniqExact(%s) %s", t.key, c.ofBatch(t, r))).Scan(&a.rows, &a.distinct)
-	return a, c.target.wrap(fmt.Sprintf("count the rows of batch %s in %s", r.batch.Token, t.name), err)
-}
-
-// arrivedIDs lists the ids of a batch's rows that are in the database.
-func (c *Client) arrivedIDs(ctx context.Context, t *table, r *batchRows) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.countTimeout)
-	defer cancel()
-	ids := make(map[string]bool, r.n)
-	err := c.each(ctx, fmt.Sprintf("SELECT %s %s", t.key, c.ofBatch(t, r)), func(scan func(...any) error) error {
+	ctx = driver.Context(ctx, driver.WithSettings(driver.Settings{
+		"max_query_size": maxLookBytes,
+		// On a cluster only replicas that lag less than a minute are asked, and a shard that does not answer is an error.
+		"max_replica_delay_for_distributed_queries":          int(maxReplicaLag.Seconds()),
+		"fallback_to_stale_replicas_for_distributed_queries": 0,
+		"skip_unavailable_shards":                            0,
+	}))
+	there := make(map[string]bool, r.n)
+	err = c.each(ctx, c.lookFor(t, r), func(scan func(...any) error) error {
 		var id string
-		err := scan(&id)
-		ids[id] = true
+		var rows, own uint64
+		err := scan(&id, &rows, &own)
+		there[id] = true
+		if a.doubled += rows - 1; own > 0 {
+			a.own++
+		} else {
+			a.others++
+		}
 		return err
 	})
-	return ids, c.target.wrap(fmt.Sprintf("list the rows of batch %s in %s", r.batch.Token, t.name), err)
+	for _, id := range r.batch.IDs {
+		if !there[id] {
+			a.missing = append(a.missing, id)
+		}
+	}
+	return a, c.target.wrap(fmt.Sprintf("look for the rows of batch %s in %s", r.batch.Token, t.name), err)
 }
 
-// ofBatch returns the FROM and WHERE of a batch's rows. The token alone selects them; instance and time narrow the search.
-func (c *Client) ofBatch(t *table, r *batchRows) string {
-	quoted := make([]string, 0, 1)
-	for _, s := range r.instances() {
-		quoted = append(quoted, quote(s))
+const (
+	maxReplicaLag = time.Minute
+	maxLookBytes  = 16 << 20 // an id takes 36 to 100 bytes
+)
+
+// lookFor returns the query for a batch's rows. The ids alone select them; instance and time narrow the search.
+func (c *Client) lookFor(t *table, r *batchRows) string {
+	when := ""
+	if !t.repeats {
+		from, to := r.span(t.time)
+		when = fmt.Sprintf(" AND %[1]s >= %[2]s AND %[1]s <= %[3]s", t.time, literal(from), literal(to))
 	}
-	from, to := r.span(t.time)
-	return fmt.Sprintf("FROM %s.%s WHERE instance IN (%s) AND batch = %s AND %[5]s >= %[6]s AND %[5]s <= %[7]s",
-		name(c.target.database), name(t.name), strings.Join(quoted, ", "), quote(r.batch.Token), t.time, literal(from), literal(to))
+	return fmt.Sprintf("SELECT %s AS key, count(), countIf(batch = %s) FROM %s.%s WHERE instance IN (%s)%s AND key IN (%s) GROUP BY key",
+		t.key, quote(r.batch.Token), name(c.target.database), name(t.name), quoteAll(r.instances()), when, quoteAll(r.batch.IDs))
+}
+
+func quoteAll(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, s := range texts {
+		quoted[i] = quote(s)
+	}
+	return strings.Join(quoted, ", ")
 }
 
 func literal(t time.Time) string { return quote(t.UTC().Format(store.TimeLayout)) }

@@ -89,8 +89,7 @@ func (l *listBox) NextBatch(context.Context, int) (*store.Batch, error) {
 	}
 	return l.batches[at], nil
 }
-func (l *listBox) BeginSend(context.Context, int64) error { return nil }
-func (l *listBox) ConfirmBatch(context.Context, int64) error {
+func (l *listBox) ConfirmBatch(context.Context, int64, ...string) error {
 	l.confirmed.Add(1)
 	return nil
 }

@@ -15,8 +15,7 @@ import (
 // token.
 type Outbox interface {
 	NextBatch(ctx context.Context, maxRows int) (*store.Batch, error)
-	BeginSend(ctx context.Context, seq int64) error
-	ConfirmBatch(ctx context.Context, seq int64) error
+	ConfirmBatch(ctx context.Context, seq int64, missing ...string) error
 }
 
 // Config configures a Shipper. Client and Outbox are required.
@@ -40,7 +39,6 @@ const (
 	firstPause      = 500 * time.Millisecond
 	longestPause    = time.Minute
 	logInterval     = 30 * time.Second // shortest time between two log lines about the same failure
-	maxReplicaLag   = 30 * time.Second // longest expected lag of replicas
 )
 
 // Shipper moves rows from the outbox to ClickHouse, one batch at a time, each exactly once. It shares only the store with
@@ -74,10 +72,17 @@ func NewShipper(cfg Config) *Shipper {
 	}
 	s := &Shipper{cfg: cfg, firstPause: firstPause, longestPause: longestPause, stats: Stats{Rows: map[string]uint64{}}}
 	if cfg.Client != nil {
-		d := &delivery{client: cfg.Client, instance: cfg.Instance, begin: cfg.Outbox.BeginSend, log: cfg.Log, schema: current(), replicaLag: maxReplicaLag}
-		s.ship, s.ready = d.deliver, d.look
+		s.deliverTo(cfg.Client, current())
 	}
 	return s
+}
+
+// deliverTo sets where rows are shipped to, and in which schema.
+func (s *Shipper) deliverTo(db destination, sc schema) *delivery {
+	d := &delivery{db: db, instance: s.cfg.Instance, log: s.cfg.Log, schema: sc, settle: settleTime}
+	d.last.at = time.Now()
+	s.ship, s.ready = d.deliver, d.look
+	return d
 }
 
 // Run ships until ctx ends, and then returns nil. It retries every failure, after 0.5 s at first and a minute at most, with
@@ -138,7 +143,7 @@ func (s *Shipper) drain(ctx context.Context) (batches int, err error) {
 		if err != nil {
 			return batches, err
 		}
-		if err := s.cfg.Outbox.ConfirmBatch(ctx, b.Seq); err != nil {
+		if err := s.cfg.Outbox.ConfirmBatch(ctx, b.Seq, out.missing...); err != nil {
 			return batches, err
 		}
 		batches++

@@ -11,10 +11,10 @@ type Stats struct {
 	Rows     map[string]uint64 // rows confirmed, by table
 	Batches  uint64            // batches confirmed
 	Failures uint64            // failed attempts, whether or not a batch was sent; each is retried
-	// Of the batches sent more than once:
-	FoundComplete uint64 // the rows had all arrived before: nothing was sent again
+	// Of the batches:
+	FoundComplete uint64 // the rows were all there: nothing was sent
 	Resent        uint64 // sent again under the same token
-	Refilled      uint64 // the token was remembered but rows were missing: only those were sent, under another token
+	Refilled      uint64 // only some of the rows were there: the others were given another batch
 	Doubled       uint64 // rows found more than once; should be 0
 
 	LastError string // "" while shipping works
@@ -30,7 +30,7 @@ func (s *Shipper) Stats() Stats {
 }
 
 func (s *Stats) shipped(b *store.Batch, out outcome) {
-	s.Rows[b.Table] += uint64(len(b.IDs))
+	s.Rows[b.Table] += uint64(len(b.IDs) - len(out.missing))
 	s.Batches++
 	s.Doubled += out.doubled
 	if out.foundComplete {
@@ -39,7 +39,7 @@ func (s *Stats) shipped(b *store.Batch, out outcome) {
 	if out.resent {
 		s.Resent++
 	}
-	if out.refilled {
+	if len(out.missing) > 0 {
 		s.Refilled++
 	}
 }

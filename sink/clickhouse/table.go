@@ -34,6 +34,7 @@ type table struct {
 	time    string   // the column for partitions and retention
 	order   []string // ORDER BY
 	key     string   // expression of a row's entry in store.Batch.IDs
+	repeats bool     // a store that was replaced makes the same rows again, with another time
 	lookups []string // columns with a bloom filter
 	days    int      // retention; 0: unlimited
 }
@@ -76,7 +77,7 @@ func tables() []table {
 			columns: columns(sink.LedgerColumns(), []string{"instance", "device"}),
 		},
 		{
-			name: store.TableConfigs, time: "at", order: []string{"instance", "at", "config_id"}, key: "config_id",
+			name: store.TableConfigs, time: "at", order: []string{"instance", "at", "config_id"}, key: "config_id", repeats: true,
 			columns: columns(sink.ConfigColumns(), []string{"config_id", "instance"}, "config_id"),
 		},
 		{

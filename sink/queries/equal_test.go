@@ -73,15 +73,9 @@ type outbox struct {
 	inserting time.Duration
 }
 
-func (o *outbox) BeginSend(ctx context.Context, seq int64) error {
-	err := o.Store.BeginSend(ctx, seq)
-	o.began = time.Now()
-	return err
-}
-
-func (o *outbox) ConfirmBatch(ctx context.Context, seq int64) error {
+func (o *outbox) ConfirmBatch(ctx context.Context, seq int64, missing ...string) error {
 	o.inserting += time.Since(o.began)
-	return o.Store.ConfirmBatch(ctx, seq)
+	return o.Store.ConfirmBatch(ctx, seq, missing...)
 }
 
 func (o *outbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, error) {
@@ -89,6 +83,7 @@ func (o *outbox) NextBatch(ctx context.Context, maxRows int) (*store.Batch, erro
 	if b == nil && err == nil {
 		o.empty()
 	}
+	o.began = time.Now()
 	return b, err
 }
 

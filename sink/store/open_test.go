@@ -89,8 +89,8 @@ func TestFileModes(t *testing.T) {
 	var vacuum, sync int
 	var journal string
 	must(t, s.conn.QueryRowContext(t.Context(), "SELECT (SELECT auto_vacuum FROM pragma_auto_vacuum), (SELECT journal_mode FROM pragma_journal_mode), (SELECT synchronous FROM pragma_synchronous)").Scan(&vacuum, &journal, &sync))
-	if vacuum != 2 || journal != "wal" || sync != 1 {
-		t.Errorf("auto_vacuum %d, journal_mode %s, synchronous %d; want incremental (2), wal, normal (1)", vacuum, journal, sync)
+	if vacuum != 2 || journal != "wal" || sync != 2 {
+		t.Errorf("auto_vacuum %d, journal_mode %s, synchronous %d; want incremental (2), wal, full (2)", vacuum, journal, sync)
 	}
 }
 

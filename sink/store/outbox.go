@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,12 +19,12 @@ import (
 // filled, the one of Table, in ship_seq order, and beside IDs.
 type Batch struct {
 	Seq   int64  // number in table batches
-	Token string // 32 hex digits, a hash of Table and IDs: the deduplication token
+	Token string // 32 hex digits, a hash of the rows and their place in the store: the deduplication token
 	Table string // TableRequests, TablePower, TableLedger, TableConfigs or TableGaps
 	// IDs identify the rows anywhere: a request's id, a sample's instance, device and time, a config's id.
 	IDs []string
-	// Sends is the number of earlier sends, by this or an earlier process. Above 0 the rows may already have arrived.
-	Sends int64
+	// Again is whether NextBatch has returned this batch before, in this or an earlier process: the rows may have been sent.
+	Again bool
 
 	Requests []*meter.Record
 	Power    []*sink.Power
@@ -31,7 +32,8 @@ type Batch struct {
 	Configs  []*sink.ServerConfig
 	Gaps     []*sink.Gaps
 
-	first, last int64 // ship_seq range
+	first, last int64   // ship_seq range
+	seqs        []int64 // ship_seq of the rows, beside IDs
 }
 
 // keptBatches is the number of confirmed batches kept in table batches, for diagnosis.
@@ -41,12 +43,12 @@ const keptBatches = 1000
 const gapsWeight = 20
 
 // NextBatch returns the batch to send now, or nil when nothing waits. An unconfirmed batch is returned again with the same
-// rows and token, whatever maxRows is. Else the oldest waiting rows of one table, at most maxRows, become a new batch, which
-// is committed before NextBatch returns.
+// rows and token, whatever maxRows is. Else the oldest waiting rows of one table, at most maxRows, become a new batch. It and
+// its rows are on the disk before NextBatch returns, so that no power loss can take back what was sent.
 func (s *Store) NextBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	s.fixing.Lock()
 	defer s.fixing.Unlock()
-	b, err := s.openBatch(ctx)
+	b, err := s.openBatch(ctx, s.reads)
 	if err == nil && b == nil {
 		b, err = s.fixBatch(ctx, maxRows)
 	}
@@ -56,20 +58,15 @@ func (s *Store) NextBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	return b, nil
 }
 
-// BeginSend records that the batch's rows may have arrived. Call it before each send.
-func (s *Store) BeginSend(ctx context.Context, seq int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, err := s.conn.ExecContext(ctx, "UPDATE batches SET sends = sends + 1 WHERE seq = ? AND confirmed_at IS NULL", seq)
-	return explain("note a send in", s.path, err)
-}
-
-// ConfirmBatch records that every row of the batch has arrived and moves the checkpoint past it. Confirming twice is
-// harmless.
-func (s *Store) ConfirmBatch(ctx context.Context, seq int64) error {
+// ConfirmBatch records that the rows of the batch have arrived, but for those with the ids of missing: they wait again, as the
+// newest rows, for another batch. Confirming twice is harmless.
+func (s *Store) ConfirmBatch(ctx context.Context, seq int64, missing ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := transact(ctx, s.conn, func() error {
+		if err := s.requeue(ctx, seq, missing); err != nil {
+			return err
+		}
 		_, err := s.conn.ExecContext(ctx, `
 			UPDATE counters SET value = b.last_ship_seq FROM batches AS b
 			WHERE b.seq = ? AND b.confirmed_at IS NULL AND counters.name = 'shipped_' || b.of_table`, seq)
@@ -86,22 +83,55 @@ func (s *Store) ConfirmBatch(ctx context.Context, seq int64) error {
 	return explain("confirm a batch in", s.path, err)
 }
 
+// requeue gives rows of the unconfirmed batch the next numbers.
+func (s *Store) requeue(ctx context.Context, seq int64, missing []string) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	b, err := s.openBatch(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	if b == nil || b.Seq != seq {
+		return fmt.Errorf("batch %d is not open", seq)
+	}
+	var shipSeq int64
+	if err := s.conn.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = 'ship_seq'").Scan(&shipSeq); err != nil {
+		return err
+	}
+	lacks := make(map[string]bool, len(missing))
+	for _, id := range missing {
+		lacks[id] = true
+	}
+	for i, id := range b.IDs {
+		if !lacks[id] {
+			continue
+		}
+		shipSeq++
+		if _, err := s.conn.ExecContext(ctx, "UPDATE "+b.Table+" SET ship_seq = ? WHERE ship_seq = ?", shipSeq, b.seqs[i]); err != nil { //nolint:gosec // a table of ours
+			return err
+		}
+	}
+	_, err = s.conn.ExecContext(ctx, "UPDATE counters SET value = ? WHERE name = 'ship_seq'", shipSeq)
+	return err
+}
+
 // openBatch returns the unconfirmed batch, if there is one.
-func (s *Store) openBatch(ctx context.Context) (*Batch, error) {
-	b := new(Batch)
+func (s *Store) openBatch(ctx context.Context, db querier) (*Batch, error) {
+	b := &Batch{Again: true}
 	var rows int
-	err := s.reads.QueryRowContext(ctx, "SELECT seq, token, of_table, rows, first_ship_seq, last_ship_seq, sends FROM batches WHERE confirmed_at IS NULL").
-		Scan(&b.Seq, &b.Token, &b.Table, &rows, &b.first, &b.last, &b.Sends)
+	err := db.QueryRowContext(ctx, "SELECT seq, token, of_table, rows, first_ship_seq, last_ship_seq FROM batches WHERE confirmed_at IS NULL").
+		Scan(&b.Seq, &b.Token, &b.Table, &rows, &b.first, &b.last)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := b.load(ctx, s.reads, -1); err != nil {
+	if err := b.load(ctx, db, -1); err != nil {
 		return nil, err
 	}
-	if len(b.IDs) != rows || b.token() != b.Token {
+	if len(b.IDs) != rows || b.Token != b.token(b.first) && b.Token != b.token(anyPlace) {
 		return nil, &Error{Kind: ErrDamaged, Path: s.path, text: fmt.Sprintf(
 			"batch %d of %s had %d rows and now has %d others: the store was changed from outside; delete that row from table batches to ship the remaining rows", b.Seq, s.path, rows, len(b.IDs))}
 	}
@@ -120,7 +150,7 @@ func (s *Store) fixBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	if err := b.load(ctx, s.reads, maxRows); err != nil || len(b.IDs) == 0 {
 		return nil, err
 	}
-	b.Token = b.token()
+	b.Token = b.token(b.first)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res, err := s.conn.ExecContext(ctx, "INSERT INTO batches (token, of_table, rows, first_ship_seq, last_ship_seq, made_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -151,7 +181,7 @@ func (s *Store) oldestWaiting(ctx context.Context) (*Batch, error) {
 }
 
 // load reads the rows of the batch's range, at most limit (-1: all), and narrows the range to them.
-func (b *Batch) load(ctx context.Context, db *sql.DB, limit int) error {
+func (b *Batch) load(ctx context.Context, db querier, limit int) error {
 	for _, t := range newTables().all() {
 		if t.tableName() == b.Table {
 			return t.load(ctx, b, db, limit)
@@ -160,8 +190,16 @@ func (b *Batch) load(ctx context.Context, db *sql.DB, limit int) error {
 	return fmt.Errorf("a batch of unknown table %q", b.Table)
 }
 
-func (b *Batch) token() string {
-	sum := sha256.Sum256([]byte(b.Table + "\n" + strings.Join(b.IDs, "\n")))
+// anyPlace is the place of a batch that an earlier version of wattline made.
+const anyPlace = 0
+
+// token hashes the rows and the ship_seq of the first one: rows that wait again get another token.
+func (b *Batch) token(first int64) string {
+	table := b.Table
+	if first != anyPlace {
+		table += " " + strconv.FormatInt(first, 10)
+	}
+	sum := sha256.Sum256([]byte(table + "\n" + strings.Join(b.IDs, "\n")))
 	return hex.EncodeToString(sum[:16])
 }
 

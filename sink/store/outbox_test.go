@@ -42,17 +42,16 @@ func TestBatchUnchangedUntilConfirmed(t *testing.T) {
 	}
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 25)}))
 	first := next(t, s, 10)
-	if len(first.Requests) != 10 || len(first.IDs) != 10 || first.Sends != 0 {
-		t.Fatalf("the first batch has %d rows, %d ids, %d sends", len(first.Requests), len(first.IDs), first.Sends)
+	if len(first.Requests) != 10 || len(first.IDs) != 10 || first.Again {
+		t.Fatalf("the first batch has %d rows, %d ids, again %v", len(first.Requests), len(first.IDs), first.Again)
 	}
-	must(t, s.BeginSend(t.Context(), first.Seq))
 	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(25, 30)}))
 	must(t, s.Close())
 
 	s = reopen(t, s.Path()) // as after a crash between sending and confirming
 	again := next(t, s, 3)
 	want := *first
-	want.Sends = 1
+	want.Again = true
 	if d := cmp.Diff(&want, again, cmp.AllowUnexported(Batch{})); d != "" {
 		t.Errorf("the unconfirmed batch came back changed:\n%s", d)
 	}
@@ -129,5 +128,45 @@ func TestChangedBatchRefused(t *testing.T) {
 	must(t, err)
 	if b, err := s.NextBatch(t.Context(), 4); !errors.Is(err, ErrDamaged) || b != nil {
 		t.Errorf("%+v, %v", b, err)
+	}
+}
+
+// Rows that had not arrived wait again behind the others, in a batch with another token, also after a restart; those that had
+// arrived do not.
+func TestMissingRowsWaitAgain(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 4)}))
+	first := next(t, s, 4)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(4, 6)}))
+	must(t, s.ConfirmBatch(t.Context(), first.Seq, request(1).ID, request(3).ID))
+	must(t, s.Close())
+	s = reopen(t, s.Path())
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(6, 7)}))
+	b := next(t, s, 10)
+	want := []string{request(4).ID, request(5).ID, request(1).ID, request(3).ID, request(6).ID}
+	if d := cmp.Diff(want, b.IDs); d != "" || b.Again {
+		t.Errorf("again %v: %s", b.Again, d)
+	}
+	must(t, s.ConfirmBatch(t.Context(), b.Seq, b.IDs...))
+	again := next(t, s, 10)
+	if d := cmp.Diff(want, again.IDs); d != "" || again.Again || again.Token == b.Token {
+		t.Errorf("all rows missing: again %v, token %s after %s, %s", again.Again, again.Token, b.Token, d)
+	}
+	must(t, s.ConfirmBatch(t.Context(), again.Seq))
+	if b := next(t, s, 10); b != nil {
+		t.Errorf("%d rows wait in the end", len(b.IDs))
+	}
+}
+
+// A batch that an earlier version of wattline made is sent under the token that it may have been sent under.
+func TestBatchOfEarlierVersion(t *testing.T) {
+	s := tempStore(t)
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 4)}))
+	b := next(t, s, 4)
+	old := b.token(anyPlace)
+	_, err := s.conn.ExecContext(t.Context(), "UPDATE batches SET token = ?", old)
+	must(t, err)
+	if again := next(t, s, 4); again.Token != old || old == b.Token || !again.Again {
+		t.Errorf("%+v, then %+v", b, again)
 	}
 }

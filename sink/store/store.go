@@ -156,9 +156,10 @@ func prepareFile(path string) error {
 
 // connect opens the connections and calls prepare on the first.
 func (s *Store) connect(ctx context.Context, prepare func(*Store) error) (err error) {
-	// auto_vacuum has an effect only before the first table is made; the pragmas run in this order.
+	// auto_vacuum has an effect only before the first table is made; the pragmas run in this order. A commit on this connection
+	// is on the disk when it returns, with all before it; one of Write may be lost with the power until then.
 	s.db, err = openPool(s.path, readWrite, nil, nil, "busy_timeout(5000)", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)",
-		"synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
+		"synchronous(FULL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ type shippable interface {
 	tableName() string
 	// missingColumns returns the columns that are not among the found ones, as definitions for ALTER TABLE.
 	missingColumns(found []string) []string
-	load(ctx context.Context, b *Batch, db *sql.DB, limit int) error
+	load(ctx context.Context, b *Batch, db querier, limit int) error
 }
 
 func (t *tables) all() []shippable {
@@ -89,7 +89,7 @@ func (t table[T]) missingColumns(found []string) (missing []string) {
 }
 
 // load reads the rows of the batch's range, at most limit (-1: all), and narrows the range to them.
-func (t table[T]) load(ctx context.Context, b *Batch, db *sql.DB, limit int) error {
+func (t table[T]) load(ctx context.Context, b *Batch, db querier, limit int) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	rows, seqs, err := t.read(ctx, db, "ship_seq", "WHERE ship_seq BETWEEN ? AND ? ORDER BY ship_seq LIMIT ?", b.first, b.last, limit)
@@ -100,7 +100,7 @@ func (t table[T]) load(ctx context.Context, b *Batch, db *sql.DB, limit int) err
 		b.IDs = append(b.IDs, t.id(row))
 	}
 	*t.in(b) = rows
-	b.last = seqs[len(seqs)-1]
+	b.seqs, b.last = seqs, seqs[len(seqs)-1]
 	return nil
 }
 
@@ -182,4 +182,5 @@ func (t table[T]) read(ctx context.Context, db querier, key, tail string, args .
 // querier is a pool or one of its connections.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }

@@ -125,7 +125,7 @@ func TestReplicatedRowsAreNotRefilled(t *testing.T) {
 	c := w.client(true)
 	s := outbox(t, chtest.Rows(chtest.RowsConfig{Seed: 40, Requests: 300}))
 	w.insertTwice(c, s)
-	w.query("ALTER TABLE $db.requests_local MODIFY SETTING remove_empty_parts = 0") // which would take the token with it
+	w.query("ALTER TABLE $db.requests_local MODIFY SETTING remove_empty_parts = 0")         // which would take the token with it
 	w.query("ALTER TABLE $db.requests_local DELETE WHERE true SETTINGS mutations_sync = 2") // as a replica that lags
 	sh := w.shipper(c, s)
 	sh.deliverTo(c, current()).settle = 0

@@ -83,7 +83,7 @@ func (s *Store) ConfirmBatch(ctx context.Context, seq int64, missing ...string) 
 	return explain("confirm a batch in", s.path, err)
 }
 
-// requeue gives rows of the unconfirmed batch the next numbers.
+// requeue gives rows of the unconfirmed batch the next numbers. Blocks that have the old ones are made again.
 func (s *Store) requeue(ctx context.Context, seq int64, missing []string) error {
 	if len(missing) == 0 {
 		return nil
@@ -111,6 +111,9 @@ func (s *Store) requeue(ctx context.Context, seq int64, missing []string) error 
 		if _, err := s.conn.ExecContext(ctx, "UPDATE "+b.Table+" SET ship_seq = ? WHERE ship_seq = ?", shipSeq, b.seqs[i]); err != nil { //nolint:gosec // a table of ours
 			return err
 		}
+	}
+	if _, err := s.conn.ExecContext(ctx, "DELETE FROM blocks WHERE of_table = ? AND last_ship_seq >= ? AND after_ship_seq < ?", b.Table, b.first, b.last); err != nil {
+		return err
 	}
 	_, err = s.conn.ExecContext(ctx, "UPDATE counters SET value = ? WHERE name = 'ship_seq'", shipSeq)
 	return err

@@ -170,3 +170,21 @@ func TestBatchOfEarlierVersion(t *testing.T) {
 		t.Errorf("%+v, then %+v", b, again)
 	}
 }
+
+// Rows that wait again are not counted twice: the blocks that have their old place go.
+func TestRequeuedRowsLeaveTheirBlock(t *testing.T) {
+	s := tempStore(t)
+	s.blockRows = 3
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: requests(0, 9)}))
+	b := next(t, s, 5)
+	if n, err := s.Pack(t.Context()); err != nil || n != 9 {
+		t.Fatalf("%d rows in blocks, %v", n, err)
+	}
+	must(t, s.ConfirmBatch(t.Context(), b.Seq, request(1).ID))
+	if n := number(t, s, "SELECT count(*) FROM blocks"); n != 1 {
+		t.Errorf("%d blocks are left, expected that of the last three rows", n)
+	}
+	if n, err := s.Pack(t.Context()); err != nil || n != 3 {
+		t.Errorf("%d rows in new blocks, %v", n, err)
+	}
+}

@@ -50,7 +50,7 @@ func (p *PromptRatios) cut(session, model string, bytes, tokens int64) bool {
 }
 
 // sampleEvery is how many bytes of a body lie between two samples of monotony.
-const sampleEvery = 64
+const sampleEvery = 256
 
 // monotony counts samples of a body's text, and those of one repeated character: a row of spaces or dashes, which
 // becomes few tokens.

@@ -42,16 +42,19 @@ func specified(stream []byte) (events []string) {
 	lines := strings.Split(text, "\n")
 	lines = lines[:len(lines)-1] // what follows the last line end is not a line
 	var data strings.Builder
+	failing := false // not of the standard: an error is one without data too, and a field of that name is data
 	for _, line := range lines {
 		if line == "" {
-			if data.Len() > 0 {
+			if data.Len() > 0 || failing {
 				events = append(events, strings.TrimSuffix(data.String(), "\n"))
 			}
 			data.Reset()
+			failing = false
 			continue
 		}
 		name, value, _ := strings.Cut(line, ":")
-		if name == "data" {
+		failing = failing || name == "error" || name == "event" && strings.TrimPrefix(value, " ") == "error"
+		if name == "data" || name == "error" {
 			data.WriteString(strings.TrimPrefix(value, " ") + "\n")
 		}
 	}

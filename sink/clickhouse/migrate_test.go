@@ -37,6 +37,10 @@ func previous() schema {
 	for i := range s.tables {
 		s.tables[i].columns = slices.DeleteFunc(s.tables[i].columns, func(c column) bool { return c.since > s.version })
 	}
+	s.derived = slices.Clone(s.derived)
+	for i := range s.derived {
+		s.derived[i].Expr = strings.ReplaceAll(s.derived[i].Expr, " - coalesce(load_us, 0)", "") // came with this version
+	}
 	return s
 }
 

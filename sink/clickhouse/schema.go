@@ -15,10 +15,13 @@ const versionTable = "wattline_schema"
 type schema struct {
 	version int
 	tables  []table
+	derived []sink.Derived // columns of the view
 }
 
 // current is the schema of this wattline.
-func current() schema { return schema{version: sink.SchemaVersion(), tables: tables()} }
+func current() schema {
+	return schema{version: sink.SchemaVersion(), tables: tables(), derived: sink.EfficiencyColumns()}
+}
 
 // table returns the named table, or nil.
 func (s *schema) table(name string) *table {
@@ -180,7 +183,7 @@ func (s schema) view(l Layout) string {
 		}
 		fmt.Fprintf(&b, "\n\t`%s`", c)
 	}
-	for _, c := range sink.EfficiencyColumns() {
+	for _, c := range s.derived {
 		fmt.Fprintf(&b, ",\n\t%s AS `%s`", c.Expr, c.Name)
 	}
 	fmt.Fprintf(&b, "\nFROM %s", l.table("requests"))
@@ -192,7 +195,7 @@ const viewName = "efficiency"
 // viewColumns returns the view's columns.
 func (s schema) viewColumns() []string {
 	out := sink.EfficiencyIdentity()
-	for _, c := range sink.EfficiencyColumns() {
+	for _, c := range s.derived {
 		out = append(out, c.Name)
 	}
 	return out

@@ -476,9 +476,9 @@ func shrink(actions []action, fails func([]action) bool) []action {
 // Whatever happens at any step, in 100,000 histories (a few hundred without WATTLINE_SOAK): every row is in ClickHouse exactly
 // once, or was lost for a stated reason. WATTLINE_SIMULATION="FIRST N LENGTH" runs others.
 func TestSimulatedHistoriesSoak(t *testing.T) {
-	first, n, length := uint64(0), uint64(300), 25
+	first, n, length := uint64(0), uint64(300), 40
 	if os.Getenv("WATTLINE_SOAK") != "" {
-		n, length = 100_000, 40
+		n = 100_000
 	}
 	if which := os.Getenv("WATTLINE_SIMULATION"); which != "" {
 		_, err := fmt.Sscan(which, &first, &n, &length)

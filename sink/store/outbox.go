@@ -7,7 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -19,7 +19,7 @@ import (
 // filled, the one of Table, in ship_seq order, and beside IDs.
 type Batch struct {
 	Seq   int64  // number in table batches
-	Token string // 32 hex digits, a hash of the rows and their place in the store: the deduplication token
+	Token string // 32 hex digits, random ones and a hash of the rows: the deduplication token
 	Table string // TableRequests, TablePower, TableLedger, TableConfigs or TableGaps
 	// IDs identify the rows anywhere: a request's id, a sample's instance, device and time, a config's id.
 	IDs []string
@@ -134,7 +134,7 @@ func (s *Store) openBatch(ctx context.Context, db querier) (*Batch, error) {
 	if err := b.load(ctx, db, -1); err != nil {
 		return nil, err
 	}
-	if len(b.IDs) != rows || b.Token != b.token(b.first) && b.Token != b.token(anyPlace) {
+	if len(b.IDs) != rows || b.Token != b.token(b.Token[:nonceDigits]) && b.Token != b.token("") {
 		return nil, &Error{Kind: ErrDamaged, Path: s.path, text: fmt.Sprintf(
 			"batch %d of %s had %d rows and now has %d others: the store was changed from outside; delete that row from table batches to ship the remaining rows", b.Seq, s.path, rows, len(b.IDs))}
 	}
@@ -153,7 +153,7 @@ func (s *Store) fixBatch(ctx context.Context, maxRows int) (*Batch, error) {
 	if err := b.load(ctx, s.reads, maxRows); err != nil || len(b.IDs) == 0 {
 		return nil, err
 	}
-	b.Token = b.token(b.first)
+	b.Token = b.token(fmt.Sprintf("%0*x", nonceDigits, rand.Uint32()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res, err := s.conn.ExecContext(ctx, "INSERT INTO batches (token, of_table, rows, first_ship_seq, last_ship_seq, made_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -193,17 +193,14 @@ func (b *Batch) load(ctx context.Context, db querier, limit int) error {
 	return fmt.Errorf("a batch of unknown table %q", b.Table)
 }
 
-// anyPlace is the place of a batch that an earlier version of wattline made.
-const anyPlace = 0
+// nonceDigits is the length of the random beginning of a token.
+const nonceDigits = 8
 
-// token hashes the rows and the ship_seq of the first one: rows that wait again get another token.
-func (b *Batch) token(first int64) string {
-	table := b.Table
-	if first != anyPlace {
-		table += " " + strconv.FormatInt(first, 10)
-	}
-	sum := sha256.Sum256([]byte(table + "\n" + strings.Join(b.IDs, "\n")))
-	return hex.EncodeToString(sum[:16])
+// token is a nonce and a hash of the rows. A copy of the file that is put back, and rows that wait again, make batches of the
+// same rows under tokens that ClickHouse has not seen. An earlier version of wattline used none ("").
+func (b *Batch) token(nonce string) string {
+	sum := sha256.Sum256([]byte(nonce + b.Table + "\n" + strings.Join(b.IDs, "\n")))
+	return nonce + hex.EncodeToString(sum[:16])[len(nonce):]
 }
 
 // Lost returns the number of rows dropped by the size limit before they were shipped.

@@ -52,6 +52,7 @@ func flagDefaults() kong.Vars {
 		"tasks":               prompt.TaskHelp(),
 		"query_label":         queries.DefaultLabel,
 		"load_timeout":        shortDuration(defaultLoadTimeout),
+		"outcomes":            strings.Join(outcomes(), ", "),
 		"usage_keys":          strings.Join(queries.UsageKeys(), ","),
 
 		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),

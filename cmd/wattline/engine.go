@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -90,4 +91,23 @@ func onCommandLine(kctx *kong.Context, flag string) bool {
 		}
 	}
 	return false
+}
+
+// endSoon makes a signal end a command that only reads within a second, also where it waits for someone to read its output.
+// The result ends that.
+func (a *app) endSoon() (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-a.ctx.Done():
+		case <-done:
+			return
+		}
+		select {
+		case <-time.After(time.Second):
+			os.Exit(exitFailed)
+		case <-done:
+		}
+	}()
+	return func() { close(done) }
 }

@@ -19,6 +19,7 @@ type exportCmd struct {
 
 // Run writes every request, oldest first, to standard output.
 func (c *exportCmd) Run(a *app) (err error) {
+	defer a.endSoon()()
 	var since time.Time
 	if c.Since != "" {
 		if since, err = parseSince(c.Since, time.Now()); err != nil {

@@ -27,6 +27,7 @@ type queryCmd struct {
 
 // Run runs one statement and prints its result.
 func (c *queryCmd) Run(a *app, kctx *kong.Context) (err error) {
+	defer a.endSoon()()
 	if c.List {
 		return listQueries(a.stdout)
 	}

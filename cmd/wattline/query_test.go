@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,5 +86,30 @@ func TestNamedQueries(t *testing.T) {
 	out, _ := output(t, 0, "query", "--name", "ab", "--label", "team", "--since", "1d", "--format", "csv", "--store", db)
 	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.HasPrefix(lines[1], "blue,1,101,202,2,") {
 		t.Errorf("ab by team:\n%s", out)
+	}
+}
+
+// TestSignalEndsABlockedQuery: SIGTERM ends a query whose output nobody reads.
+func TestSignalEndsABlockedQuery(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, "query", "--format", "csv", "--store", storeOf(t, sink.Rows{}), "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT 10000000")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it prints; from now on nobody reads
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it fails, as it should
+	if cmd.ProcessState.ExitCode() != exitFailed {
+		t.Errorf("after SIGTERM: %v", cmd.ProcessState)
 	}
 }

@@ -222,3 +222,94 @@ func TestVersionFlag(t *testing.T) {
 		t.Errorf("%q and %q", flag, said)
 	}
 }
+
+// TestRequestsFilters: each flag chooses requests.
+func TestRequestsFilters(t *testing.T) {
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	a, b, c := measured("0199-aaaa", at.Add(-time.Hour)), measured("0199-bbbb", at.Add(-time.Minute)), unmetered("0199-cccc", at)
+	a.Session, b.Agent, b.Model, b.DurationUs = "s1", "opencode", "big", meter.Some(60_000_000)
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{a, b, c}})
+	for _, f := range []struct {
+		args string
+		want string
+	}{
+		{"--since 10m", "cb"}, {"--agent opencode", "b"}, {"--session s1", "a"}, {"--model tiny", "a"}, {"--outcome upstream_error", "c"}, {"--outcome ok", "ba"},
+		{"--slower-than 1360ms", "b"}, {"--slower-than 1359ms", "ba"}, {"--since 30m --outcome ok --limit 5", "b"}, {"--model none", ""},
+	} {
+		out, errs := output(t, 0, append([]string{"requests", "--json", "--store", db}, strings.Fields(f.args)...)...)
+		got := ""
+		for line := range strings.Lines(out) {
+			rec := new(meter.Record)
+			if err := json.Unmarshal([]byte(line), rec); err != nil {
+				t.Fatal(err)
+			}
+			got += rec.ID[len(rec.ID)-1:]
+		}
+		if got != f.want {
+			t.Errorf("%s lists %q, not %q; %s", f.args, got, f.want, errs)
+		}
+	}
+	if _, errs := output(t, 0, "requests", "--model", "none", "--store", db); !strings.Contains(errs, "No request in") {
+		t.Errorf("nothing found says %q", errs)
+	}
+	for _, wrong := range []string{"--outcome bad", "--slower-than -1s", "--since nix", "0199 --model tiny", "0199 --follow"} {
+		if _, errs := output(t, exitUsage, append([]string{"requests", "--store", db}, strings.Fields(wrong)...)...); strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: %q", wrong, errs)
+		}
+	}
+}
+
+// lines sends on each line that is written to it.
+type lines struct{ next chan string }
+
+func (l *lines) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		l.next <- line
+	}
+	return len(p), nil
+}
+
+// TestRequestsFollow: a request is listed once, when its row is final, whichever it was started; a signal ends it well.
+func TestRequestsFollow(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	s, err := store.Open(t.Context(), store.Config{Path: path, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	write := func(rows sink.Rows) {
+		t.Helper()
+		if err := s.Write(t.Context(), &rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pending := measured("0199-pppp", time.Now())
+	pending.EnergyQuality = meter.EnergyPending
+	write(sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", time.Now()), pending}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, ended := &lines{make(chan string, 10)}, make(chan int)
+	go func() { ended <- run(ctx, []string{"requests", "--follow", "--json", "--store", path}, out, out) }()
+	expect := func(id string) {
+		t.Helper()
+		select {
+		case line := <-out.next:
+			if !strings.Contains(line, id) {
+				t.Fatalf("%s instead of %s", line, id)
+			}
+		case <-ctx.Done():
+			t.Fatalf("%s is not listed", id)
+		}
+	}
+	expect("0199-aaaa")
+	write(sink.Rows{Requests: []*meter.Record{measured("0199-bbbb", time.Now().Add(-time.Hour))}})
+	expect("0199-bbbb")
+	pending.EnergyQuality = meter.EnergyShared
+	write(sink.Rows{Settled: []*meter.Record{pending}})
+	expect("0199-pppp")
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}

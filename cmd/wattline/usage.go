@@ -28,6 +28,7 @@ const usageTimeout = time.Minute
 
 // Run prints the usage of each group.
 func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
+	defer a.endSoon()()
 	since, err := parseSince(c.Since, time.Now())
 	if err != nil {
 		return err

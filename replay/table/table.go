@@ -4,6 +4,7 @@ package table
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	pretty "github.com/jedib0t/go-pretty/v6/table"
@@ -15,7 +16,8 @@ const Absent = "-"
 
 // Table collects rows, as the widths of columns depend on all of them; Render prints it.
 type Table struct {
-	writer pretty.Writer
+	writer  pretty.Writer
+	configs []pretty.ColumnConfig
 }
 
 // New is a table without lines. The columns of the header are aligned to the left.
@@ -29,7 +31,7 @@ func New(w io.Writer, header ...any) *Table {
 	t.SetStyle(style)
 	t.SuppressTrailingSpaces()
 	t.AppendHeader(PrintableArgs(header))
-	return &Table{t}
+	return &Table{writer: t}
 }
 
 // NewNumeric returns a table of numbers, except for the first column.
@@ -49,6 +51,7 @@ func (t *Table) AlignRight(columns ...int) {
 	for i, n := range columns {
 		configs[i] = pretty.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight}
 	}
+	t.configs = configs
 	t.writer.SetColumnConfigs(configs)
 }
 
@@ -69,6 +72,23 @@ func PrintableArgs(cells []any) []any {
 		}
 	}
 	return out
+}
+
+// FixWidths gives the columns least widths, so that tables that follow one another look like one, and leaves the header out
+// of all but the first. Call it after AlignRight.
+func (t *Table) FixWidths(header bool, widths ...int) {
+	for i, width := range widths {
+		at := slices.IndexFunc(t.configs, func(c pretty.ColumnConfig) bool { return c.Number == i+1 })
+		if at < 0 {
+			at = len(t.configs)
+			t.configs = append(t.configs, pretty.ColumnConfig{Number: i + 1})
+		}
+		t.configs[at].WidthMin = width
+	}
+	t.writer.SetColumnConfigs(t.configs)
+	if !header {
+		t.writer.ResetHeaders()
+	}
 }
 
 // Render prints the table.

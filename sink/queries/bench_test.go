@@ -3,10 +3,13 @@ package queries_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,11 +61,17 @@ func report(b *testing.B, out io.Writer, n int) {
 		wrote += time.Since(t0)
 		rows += part.Len()
 	})
+	t0 := time.Now()
+	packed, err := s.Pack(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	packing := time.Since(t0)
 	size, err := s.Size(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}
-	t0 := time.Now()
+	t0 = time.Now()
 	w := shipped(b, s)
 	took := time.Since(t0)
 	var lite string
@@ -77,19 +86,108 @@ func report(b *testing.B, out io.Writer, n int) {
 		time.Now().UTC().Format(time.DateOnly), machine(), load(), lite, strings.TrimSpace(shared.Engine(b).MustQuery(b, "SELECT version()")))
 	fmt.Fprintf(out, "With the requests come power, ledger and raw gaps: %d rows in all.\n\n## Inserts\n\n| into | rows/s | what is timed |\n|---|---:|---|\n", rows)
 	fmt.Fprintf(out, "| store | %.0f | transactions of 1,000 requests and what comes with them |\n", float64(rows)/wrote.Seconds())
+	fmt.Fprintf(out, "| blocks of the store | %.0f | rows copied to columns, beside: %.0f %% of the time above |\n", float64(packed)/packing.Seconds(), 100*packing.Seconds()/wrote.Seconds())
 	fmt.Fprintf(out, "| ClickHouse | %.0f | the inserts, each answered when its rows are on the disk |\n", float64(rows)/w.inserting.Seconds())
 	fmt.Fprintf(out, "| ClickHouse | %.0f | shipping: read from the store, insert, confirm |\n", float64(rows)/took.Seconds())
 	fmt.Fprintf(out, "\n## Bytes a row, by column of requests\n\n| column | store | ClickHouse |\n|---|---:|---:|\n%s", columnSizes(b, r, w, n))
 	fmt.Fprintf(out, "\nThe whole store, with power, ledger, raw gaps and indices, takes %.0f bytes a request.\n\n| table of ClickHouse | rows | bytes a row | with indices, marks and the engine's own statistics |\n|---|---:|---:|---:|\n%s",
 		float64(size.UsedBytes)/float64(n), tableSizes(b, w))
-	fmt.Fprintf(out, "\n## Milliseconds a named query, one run each\n\n| query | store | ClickHouse |\n|---|---:|---:|\n")
-	for _, q := range queries.All() {
-		t0 := time.Now()
-		ask(b, r.DB(), queries.SQLite, q.Name, queries.Params{})
-		t1 := time.Now()
-		ask(b, w.db, queries.ClickHouse, q.Name, queries.Params{})
-		fmt.Fprintf(out, "| %s | %.0f | %.0f |\n", q.Name, t1.Sub(t0).Seconds()*1e3, time.Since(t1).Seconds()*1e3)
+	reportQueries(b, out, r.DB(), w.db)
+	reportShell(b, out, s.Path())
+}
+
+// reportQueries times each query, in the store from blocks and, once, from the rows alone; and the same of the last 24 hours of
+// rows.
+func reportQueries(b *testing.B, out io.Writer, lite, house *sql.DB) {
+	var last string
+	if err := lite.QueryRowContext(context.Background(), "SELECT max(started_at) FROM requests").Scan(&last); err != nil {
+		b.Fatal(err)
 	}
+	at, err := time.Parse(store.TimeLayout, last)
+	if err != nil {
+		b.Fatal(err)
+	}
+	fmt.Fprintf(out, "\n## Milliseconds a query\n\nMedians of %d runs, those from the rows alone once (a condition that only SQLite knows keeps blocks out; ClickHouse as shipped).\n\n", timedRuns)
+	fmt.Fprint(out, "| query | store, from the rows alone | store | ClickHouse | last 24 h: store | ClickHouse |\n|---|---:|---:|---:|---:|---:|\n")
+	type question func(db *sql.DB, d queries.Dialect, since time.Time)
+	line := func(name string, f question, rows func()) {
+		fmt.Fprintf(out, "| %s |", name)
+		if rows == nil {
+			fmt.Fprint(out, " |")
+		} else {
+			fmt.Fprintf(out, " %.0f |", timed(1, rows))
+		}
+		for _, since := range []time.Time{{}, at.Add(-24 * time.Hour)} {
+			fmt.Fprintf(out, " %.0f | %.0f |", timed(timedRuns, func() { f(lite, queries.SQLite, since) }), timed(timedRuns, func() { f(house, queries.ClickHouse, since) }))
+		}
+		fmt.Fprintln(out)
+	}
+	for _, q := range queries.All() {
+		line(q.Name, func(db *sql.DB, d queries.Dialect, since time.Time) {
+			ask(b, db, d, q.Name, queries.Params{Since: since, Label: "arm"})
+		}, func() { askRows(b, lite, q) })
+	}
+	for _, by := range queries.UsageKeys() {
+		line("usage by "+by, func(db *sql.DB, d queries.Dialect, since time.Time) {
+			if _, err := queries.ReadUsage(context.Background(), db, d, by, since); err != nil {
+				b.Fatal(err)
+			}
+		}, nil)
+	}
+}
+
+// timedRuns is how often a query is timed.
+const timedRuns = 5
+
+// timed is the median time of n runs, in ms.
+func timed(n int, f func()) float64 {
+	took := make([]float64, n)
+	for i := range took {
+		t0 := time.Now()
+		f()
+		took[i] = time.Since(t0).Seconds() * 1e3
+	}
+	slices.Sort(took)
+	return took[n/2]
+}
+
+// askRows runs a query on the rows: a comment, which blocks do not know, leaves it to SQLite.
+func askRows(b *testing.B, db *sql.DB, q queries.Query) {
+	text, err := q.SQL(queries.SQLite, queries.Params{Label: "arm"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	rows, err := db.QueryContext(context.Background(), text+" -- from the rows")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+	}
+	if err := rows.Err(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// reportShell times SQLite's own shell, where there is one, on the same file: by-model without its percentiles, which it lacks.
+func reportShell(b *testing.B, out io.Writer, path string) {
+	shell, err := exec.LookPath("sqlite3")
+	if err != nil {
+		fmt.Fprintln(out, "\nNo sqlite3 on PATH to compare with (Debian: apt-get install sqlite3).")
+		return
+	}
+	const query = "SELECT coalesce(model, '-') AS m, count(*), sum(output_tokens), sum(gpu_j), sum(cost) FROM efficiency GROUP BY m"
+	var failed error
+	took := timed(timedRuns, func() {
+		if text, err := exec.CommandContext(context.Background(), shell, "-readonly", path, query).CombinedOutput(); err != nil {
+			failed = fmt.Errorf("%w: %s", err, text)
+		}
+	})
+	if failed != nil {
+		fmt.Fprintf(out, "\nThe sqlite3 shell cannot read the file: %v\n", failed)
+		return
+	}
+	fmt.Fprintf(out, "\nThe sqlite3 shell (C), for scale: %.0f ms for requests, tokens, joules and cost by model, without a percentile, on the same file.\n", took)
 }
 
 // workstation makes n requests of five busy days, 400 ms apart, with the seconds of power and ledger of two

@@ -102,10 +102,9 @@ func (r *Reader) Explain(err error) error {
 	return err
 }
 
-// Latest returns up to limit requests, the newest first.
+// Latest returns up to limit requests, the newest first; an empty list, not nil, without any.
 func (r *Reader) Latest(ctx context.Context, limit int) ([]*meter.Record, error) {
-	recs, _, err := r.requests(ctx, "ORDER BY started_at DESC, rowid DESC LIMIT ?", limit)
-	return recs, err
+	return r.List(ctx, Filter{}, limit)
 }
 
 // idLength is the length of a request's id, a UUID. A whole id needs no search for parts.
@@ -114,10 +113,10 @@ const idLength = 36
 // Find returns the request with this id, or the only one with an id that begins or ends with part. Without a match it
 // returns nil and no error, with several an ErrAmbiguous that lists some of their ids. A part needs a scan of all rows.
 func (r *Reader) Find(ctx context.Context, part string) (*meter.Record, error) {
-	found, _, err := r.requests(ctx, "WHERE id = ?", part)
+	found, _, err := r.requests(ctx, "rowid", "WHERE id = ?", part)
 	if err == nil && len(found) == 0 && len(part) < idLength {
 		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(part)
-		found, _, err = r.requests(ctx, `WHERE rowid IN (SELECT rowid FROM requests WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4)`, like+"%", "%"+like)
+		found, _, err = r.requests(ctx, "rowid", `WHERE rowid IN (SELECT rowid FROM requests WHERE id LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\' LIMIT 4)`, like+"%", "%"+like)
 	}
 	if err != nil || len(found) == 0 {
 		return nil, err
@@ -168,7 +167,7 @@ func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record
 	}
 	for last := first.Int64 - 1; ; {
 		// The + keeps SQLite from using the index on started_at, which would sort all matches again for each chunk.
-		recs, rowids, err := r.requests(ctx, "WHERE rowid > ? AND +started_at >= ? ORDER BY rowid LIMIT ?", last, literal(since), chunk)
+		recs, rowids, err := r.requests(ctx, "rowid", "WHERE rowid > ? AND +started_at >= ? ORDER BY rowid LIMIT ?", last, literal(since), chunk)
 		if err != nil {
 			return err
 		}
@@ -184,9 +183,10 @@ func (r *Reader) Each(ctx context.Context, since time.Time, f func(*meter.Record
 	}
 }
 
-func (r *Reader) requests(ctx context.Context, tail string, args ...any) ([]*meter.Record, []int64, error) {
+// requests reads rows with the integer that column key has for each.
+func (r *Reader) requests(ctx context.Context, key, tail string, args ...any) ([]*meter.Record, []int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	recs, rowids, err := newTables().requests.read(ctx, r.db, "rowid", tail, args...)
+	recs, rowids, err := newTables().requests.read(ctx, r.db, key, tail, args...)
 	return recs, rowids, explain("read", r.path, err)
 }

@@ -55,7 +55,7 @@ const (
 func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
-	var loggedAt, goneAt time.Time
+	var loggedAt, goneAt, toldAt time.Time
 	for {
 		if s.gone() && time.Since(goneAt) > time.Hour {
 			s.log.Error("the store's file was moved or deleted: rows are still written to the moved file; put it back or restart wattline", "path", s.path)
@@ -71,6 +71,7 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 			s.log.Error("retention failed", "error", err)
 			loggedAt = time.Now()
 		}
+		s.keepLogSmall(ctx, &toldAt)
 		if s.pack(ctx, tick.C) != nil {
 			return
 		}

@@ -173,7 +173,7 @@ func (s *Store) connect(ctx context.Context, prepare func(*Store) error) (err er
 		return err
 	}
 	s.reads.SetMaxOpenConns(2)
-	w, err := openWriteConn(ctx, s.path, "busy_timeout(1000)", "synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cell_size_check(1)")
+	w, err := openWriteConn(ctx, s.path, "busy_timeout(1000)", "synchronous(NORMAL)", fmt.Sprintf("journal_size_limit(%d)", walLimit), "temp_store(MEMORY)", "cache_size(-8000)", "cell_size_check(1)")
 	if err != nil {
 		return err
 	}

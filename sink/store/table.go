@@ -162,6 +162,7 @@ func (t table[T]) read(ctx context.Context, db querier, key, tail string, args .
 	fields := t.fields(names)
 	targets := make([]any, len(fields))
 	cells := make([]cell, len(fields))
+	rows = []*T{} // in JSON [], not null
 	for found.Next() {
 		row, k := new(T), int64(0)
 		for i, field := range fields {

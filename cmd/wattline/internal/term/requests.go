@@ -13,7 +13,16 @@ import (
 func shortID(id string) string { return id[max(0, len(id)-8):] }
 
 // Requests prints one line per request.
-func Requests(w io.Writer, recs []*meter.Record) {
+func Requests(w io.Writer, recs []*meter.Record) { requests(w, recs).Render() }
+
+// FollowRequests prints further lines below a list that is followed. Its columns have a fixed width where values allow it.
+func FollowRequests(w io.Writer, recs []*meter.Record, header bool) {
+	t := requests(w, recs)
+	t.FixWidths(header, 18, 8, 24, 20, 9, 6, 6, 5, 8, 8, 8, 8, 12)
+	t.Render()
+}
+
+func requests(w io.Writer, recs []*meter.Record) *table.Table {
 	t := table.New(w, "started", "id", "model", "path", "outcome", "in", "cached", "out", "queue", "ttft", "decode", "total", "energy")
 	for _, r := range recs {
 		t.Row(
@@ -23,7 +32,7 @@ func Requests(w io.Writer, recs []*meter.Record) {
 		)
 	}
 	t.AlignRight(6, 7, 8, 9, 10, 11, 12, 13)
-	t.Render()
+	return t
 }
 
 // outcome returns ok, or the kind of failure with its status code.

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"wattline/meter"
+)
+
+// Filter chooses requests. Zero values choose all.
+type Filter struct {
+	Since                 time.Time
+	Agent, Session, Model string
+	Outcome               meter.Outcome
+	SlowerThan            time.Duration // total duration above it
+}
+
+// where is the condition on requests, and its parameters.
+func (f *Filter) where() (text string, args []any) {
+	conditions := []string{"started_at >= ?"}
+	args = []any{literal(time.Unix(0, 0))}
+	if f.Since.Unix() > 0 {
+		args[0] = literal(f.Since)
+	}
+	for _, c := range []struct{ column, value string }{{"agent", f.Agent}, {"session", f.Session}, {"model", f.Model}, {"outcome", string(f.Outcome)}} {
+		if c.value != "" {
+			conditions, args = append(conditions, c.column+" = ?"), append(args, c.value)
+		}
+	}
+	if f.SlowerThan > 0 {
+		conditions, args = append(conditions, "duration_us > ?"), append(args, f.SlowerThan.Microseconds())
+	}
+	return strings.Join(conditions, " AND "), args
+}
+
+// List returns up to limit requests that the filter chooses, the newest first.
+func (r *Reader) List(ctx context.Context, f Filter, limit int) ([]*meter.Record, error) {
+	where, args := f.where()
+	recs, _, err := r.requests(ctx, "rowid", "WHERE "+where+" ORDER BY started_at DESC, rowid DESC LIMIT ?", append(args, limit)...)
+	return recs, err
+}
+
+// Tail returns the latest requests, at most limit, that the filter chooses and whose rows no longer change, in the order in
+// which they became final, and where Follow goes on.
+func (r *Reader) Tail(ctx context.Context, f Filter, limit int) (recs []*meter.Record, next int64, err error) {
+	if err = r.db.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = 'ship_seq'").Scan(&next); err != nil {
+		return nil, 0, explain("read", r.path, err)
+	}
+	where, args := f.where()
+	recs, _, err = r.requests(ctx, "ship_seq", "WHERE ship_seq IN (SELECT ship_seq FROM requests WHERE ship_seq <= ? AND "+where+" ORDER BY ship_seq DESC LIMIT ?) ORDER BY ship_seq",
+		append(append([]any{next}, args...), limit)...)
+	return recs, next, err
+}
+
+// Follow returns the requests that the filter chooses among those that have become final since Tail or Follow returned next,
+// in that order, at most a chunk of them.
+func (r *Reader) Follow(ctx context.Context, f Filter, next int64) ([]*meter.Record, int64, error) {
+	where, args := f.where()
+	recs, seqs, err := r.requests(ctx, "ship_seq", "WHERE ship_seq > ? AND "+where+" ORDER BY ship_seq LIMIT ?", append(append([]any{next}, args...), chunk)...)
+	if len(seqs) > 0 {
+		next = seqs[len(seqs)-1]
+	}
+	return recs, next, err
+}

@@ -10,6 +10,7 @@ import (
 // not known. DEFINITIONS.md explains each. A Details is not changed once a Record refers to it: several rows may share one.
 type Details struct {
 	// From the request.
+	PathBytes       Int    // the path's length, where the row has its beginning only
 	RequestedModel  string // where the reply names another
 	Temperature     Float
 	Seed            Int
@@ -86,6 +87,7 @@ type detail struct {
 
 //nolint:gochecknoglobals // a constant table
 var detailTable = [...]detail{
+	{"path_bytes", func(d *Details) any { return &d.PathBytes }},
 	{"requested_model", func(d *Details) any { return &d.RequestedModel }},
 	{"temperature", func(d *Details) any { return &d.Temperature }},
 	{"seed", func(d *Details) any { return &d.Seed }},

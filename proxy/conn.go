@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"wattline/meter"
 	"wattline/proxy/http1"
@@ -40,6 +42,7 @@ type clientConn struct {
 	reply      http1.Head // the upstream's reply to the current request
 	arrived    time.Time  // P0: when the head was complete
 	lastByteAt int64      // R: arrival of the last byte of the request so far
+	closing    closing
 
 	idleMu sync.Mutex // guards idle
 	idle   bool       // waits for a request that no byte has come of, since before the stop
@@ -47,6 +50,7 @@ type clientConn struct {
 	readTimeout     time.Duration // of the read deadline; 0: none was set
 	readDeadlineAt  int64         // when the read deadline was last moved
 	writeDeadlineAt int64         // when the write deadline was last moved; 0: never
+	cut             atomic.Bool   // send gives up: wattline ends the exchange
 
 	departure departure
 	watchID   uint64 // of the Server's watcher
@@ -56,7 +60,8 @@ type clientConn struct {
 	get, replyGet func(name string) []byte // of head and reply
 	addr          string                   // the client's, without port
 	known         meter.ConnIdentity
-	method, path  string // of the last request
+	method, path  string // of the last request, as its row has them
+	pathBytes     int    // of its whole path, where the row has a part; 0: it has all
 }
 
 func newClientConn(nc net.Conn, srv *Server) *clientConn {
@@ -65,15 +70,49 @@ func newClientConn(nc net.Conn, srv *Server) *clientConn {
 	return c
 }
 
-// methodAndPath returns the request's method and path.
-func (c *clientConn) methodAndPath() (method, path string) {
-	if m := c.head.Method(); string(m) != c.method {
+// What rows keep of a request line.
+const (
+	keptMethod = 32
+	keptPath   = 1024
+)
+
+// describe sets the row's method and path. Of longer ones the row keeps the beginning, and of the path its length.
+func (c *clientConn) describe(rec *meter.Record) {
+	path := c.head.Path()
+	if m := beginning(c.head.Method(), keptMethod); string(m) != c.method {
 		c.method = string(m)
 	}
-	if p := c.head.Path(); string(p) != c.path {
+	if p := beginning(path, keptPath); string(p) != c.path {
 		c.path = string(p)
 	}
-	return c.method, c.path
+	rec.Method, rec.Path = c.method, c.path
+	if c.pathBytes = 0; len(c.path) < len(path) {
+		c.pathBytes = len(path)
+	}
+}
+
+// noteLongPath adds the length of a path that was cut, else 0, to the row's details.
+func noteLongPath(rec *meter.Record, pathBytes int) {
+	if pathBytes == 0 {
+		return
+	}
+	var d meter.Details
+	if rec.Details != nil {
+		d = *rec.Details
+	}
+	d.PathBytes = meter.Some(int64(pathBytes))
+	rec.Details = &d
+}
+
+// beginning returns at most n bytes of b, and no part of a character at their end.
+func beginning(b []byte, n int) []byte {
+	if len(b) <= n {
+		return b
+	}
+	for n > 0 && !utf8.RuneStart(b[n]) {
+		n--
+	}
+	return b[:n]
 }
 
 // clientHost is the client's address without its port.
@@ -92,6 +131,7 @@ func (c *clientConn) Read(p []byte) (n int, err error) {
 	defer c.srv.recoverPanic("a request's head failed", func() { n, err = 0, net.ErrClosed })
 	if c.placeholder == 0 {
 		if err := c.readHead(); err != nil {
+			c.closeGently()
 			return 0, err
 		}
 		c.placeholder = len(placeholderHead)
@@ -181,6 +221,7 @@ func (c *clientConn) receive(idle time.Duration, limit int) error {
 		c.lastByteAt = c.srv.now()
 		return nil
 	}
+	c.closing.gone = err != nil && !isTimeout(err)
 	return err
 }
 
@@ -293,7 +334,6 @@ func (c *clientConn) refuse(err error) error {
 		c.arrived = time.Now()
 	}
 	c.srv.rejectConn(c, why)
-	c.linger()
 	return net.ErrClosed
 }
 
@@ -326,6 +366,9 @@ func (c *clientConn) send(p []byte, now int64) error {
 			}
 			c.writeDeadlineAt = c.srv.now()
 		}
+		if c.cut.Load() {
+			return net.ErrClosed
+		}
 		n, err := c.raw.Write(p)
 		if err == nil {
 			return nil
@@ -340,30 +383,5 @@ func (c *clientConn) send(p []byte, now int64) error {
 		p, idle, c.writeDeadlineAt = p[n:], c.srv.cfg.WriteIdle/2, 0
 	}
 }
-
-// linger closes the sending half and reads on for a while, so that a client that is still sending can read
-// the reply: closing with unread bytes sends a reset, which may overtake the reply.
-func (c *clientConn) linger() {
-	type closeWriter interface{ CloseWrite() error }
-	cw, ok := c.Conn.(closeWriter)
-	if !ok || cw.CloseWrite() != nil {
-		return
-	}
-	_ = c.Conn.SetReadDeadline(time.Now().Add(lingerFor))
-	bp := rawconn.LargeBuffer()
-	defer rawconn.PutBuffer(bp)
-	for taken := 0; taken < lingerBytes; {
-		n, err := c.Conn.Read(*bp)
-		taken += n
-		if err != nil {
-			return
-		}
-	}
-}
-
-const (
-	lingerFor   = 2 * time.Second
-	lingerBytes = 16 << 20
-)
 
 var _ io.ReadWriteCloser = (*clientConn)(nil)

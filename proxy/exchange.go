@@ -44,9 +44,15 @@ type exchange struct {
 	resumable     bool        // X-Conversation-Id: the stream goes on without its client
 	echoID        bool        // X-Wattline-Echo: the reply carries the row's id
 	keepAlive     bool        // of the client's connection
+	pathBytes     int         // of a path of which the row has a part, else 0
+	tunnelled     bool        // the reply opened a tunnel, so the connection is spent
+	message       []byte      // all of a request that went out on a kept connection, until a byte of the reply arrives
+	room          *[]byte     // holds message, unless that is larger
+	broken        bool        // the reply ended before its end
 	replyEnded    bool        // the upstream ended its reply by its own framing
 	lastEventSent bool        // the stream's last event was written
 	skipped       atomic.Bool // part of the reply was not written, since the client of a resumable stream had left
+	lost          bool        // the end of the reply may have been destroyed by a reset
 	failure       string
 	refusal       *http1.StatusError // answered instead of, or because of, the upstream
 	outBytes      int64
@@ -89,7 +95,8 @@ func newExchange(s *Server, c *clientConn) *exchange {
 	x.rec = &meter.Record{
 		ID: x.id, StartedAt: c.arrived, Instance: s.cfg.Instance, Route: s.cfg.Name, Upstream: s.cfg.Upstream.String(),
 	}
-	x.rec.Method, x.rec.Path = c.methodAndPath()
+	c.describe(x.rec)
+	x.pathBytes = c.pathBytes
 	s.identify(x.rec, c)
 	x.echoID = string(c.head.Get("X-Wattline-Echo")) == "1"
 	x.resumable = c.head.Get("X-Conversation-Id") != nil
@@ -138,18 +145,25 @@ func (x *exchange) forward() error {
 	if err := x.awaitFirstChunk(); err != nil {
 		return err
 	}
+	if err := x.awaitSmallBody(); err != nil {
+		return err
+	}
 	piece, before, err := x.c.takeBody()
 	if err != nil {
 		return err
 	}
-	room := rawconn.SmallBuffer()
-	defer rawconn.PutBuffer(room)
-	msg := append(x.requestHead((*room)[:0]), piece...)
-	if err := x.sendHead(msg); err != nil {
+	x.room = rawconn.SmallBuffer()
+	x.message = append(x.requestHead((*x.room)[:0]), piece...)
+	whole := x.c.body.Done()
+	wrote, err := x.sendHead(x.message, whole && (x.isSafe() || x.srv.pool.trusted()))
+	if !whole || err != nil || wrote < len(x.message) || !x.up.reused {
+		x.forgetMessage()
+	}
+	if err != nil {
 		return err
 	}
 	x.showBody(piece, before)
-	if x.c.body.Done() {
+	if whole {
 		x.sent(x.srv.now())
 		x.c.releaseBuffer()
 		return nil
@@ -177,31 +191,31 @@ func (x *exchange) requestHead(msg []byte) []byte {
 	return append(msg, "\r\n"...)
 }
 
-// sendHead takes an upstream connection and writes msg. A pooled connection that turns out to be closed is
-// replaced once, if not one byte was written; after the first byte nothing is ever sent again.
-func (x *exchange) sendHead(msg []byte) error {
-	for fresh := false; ; fresh = true {
-		up, err := x.srv.pool.get(x.srv.cfg.DialTimeout, fresh)
+// sendHead takes an upstream connection, a kept one if reuse is set, and writes msg. A kept connection that turns
+// out to be closed is replaced, if not one byte was written.
+func (x *exchange) sendHead(msg []byte, reuse bool) (wrote int, err error) {
+	for ; ; reuse = false {
+		up, err := x.srv.pool.get(x.srv.cfg.DialTimeout, !reuse)
 		if err != nil {
 			if x.state.Load() == cancelled { // nobody waits for an answer
-				return errClientLeft
+				return 0, errClientLeft
 			}
 			x.failure = dialError(x.srv.cfg.Upstream, err)
-			return statusError(502, x.failure)
+			return 0, statusError(502, x.failure)
 		}
 		if !x.attachUpstream(up) {
-			return errClientLeft
+			return 0, errClientLeft
 		}
 		n, err := x.writeUp(msg)
 		switch {
 		case err == nil:
-			return nil
+			return n, nil
 		case x.state.Load() != live:
-			return errClientLeft
+			return n, errClientLeft
 		case n == 0 && up.reused:
 			x.detachUpstream()
 		default:
-			return nil // the upstream may have answered before it closed: relay finds out
+			return n, nil // the upstream may have answered before it closed: relay finds out
 		}
 	}
 }
@@ -284,6 +298,15 @@ func (x *exchange) abort() {
 	if x.state.CompareAndSwap(live, cancelled) || x.state.CompareAndSwap(detached, cancelled) {
 		x.abortUpstream()
 		x.c.abort()
+	}
+}
+
+// cut ends a live exchange because wattline stops. What was relayed of the reply still reaches the client.
+func (x *exchange) cut() {
+	if x.state.CompareAndSwap(live, cancelled) || x.state.CompareAndSwap(detached, cancelled) {
+		x.abortUpstream()
+		x.c.cut.Store(true)
+		_ = x.c.Conn.SetWriteDeadline(time.Unix(1, 0)) // wakes send
 	}
 }
 

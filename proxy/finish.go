@@ -20,6 +20,7 @@ func (x *exchange) fail(err error) {
 	case errors.As(err, &why):
 		x.refusal = why
 	case errors.Is(err, errClientLeft):
+		x.state.CompareAndSwap(live, cancelled) // the watcher may not have told yet
 	default:
 		x.failure = err.Error()
 	}
@@ -42,6 +43,7 @@ func (x *exchange) finish(panicked any) bool {
 		x.marks.E = x.srv.now()
 	}
 	x.endUpload()
+	x.forgetMessage()
 	if x.refusal != nil && !x.replied {
 		x.replied = true
 		x.rec.Status = meter.Some(int64(x.refusal.Status))
@@ -50,12 +52,14 @@ func (x *exchange) finish(panicked any) bool {
 	}
 	x.releaseUpstream()
 	x.c.departure.current.Store(nil)
-	x.finishRow(won)
-	keep := x.keepAlive && x.state.Load() == finished
-	if !keep && x.replied && !x.c.body.Done() {
-		x.c.linger()
+	switch {
+	case x.broken && x.reply.Body == http1.UntilClose: // sized and chunked replies show it by their framing
+		x.c.reset()
+	case won && !x.keepAlive && x.replyEnded && x.refusal == nil:
+		x.lost = !x.c.endSending()
 	}
-	return keep
+	x.finishRow(won)
+	return x.keepAlive && x.state.Load() == finished
 }
 
 // releaseUpstream pools a connection whose reply ended cleanly and closes any other.
@@ -78,7 +82,7 @@ func (x *exchange) releaseUpstream() {
 // reusable reports whether both heads allow another request on the upstream connection, and the reply's end
 // was not the connection's.
 func (x *exchange) reusable() bool {
-	return !x.c.head.HTTP10 && !x.reply.HTTP10 && !x.reply.Close && x.reply.Status != 101 && x.sentAt.Load() != 0 &&
+	return !x.c.head.HTTP10 && !x.reply.HTTP10 && !x.reply.Close && !x.tunnelled && x.sentAt.Load() != 0 &&
 		x.reply.Body != http1.UntilClose
 }
 
@@ -105,6 +109,7 @@ func (x *exchange) handOver() {
 	x.metered(x.tellUnread)
 	rec.Outcome, rec.Error = x.outcome(x.won, x.status)
 	x.metered(func() { x.meter.Fill(rec, x.marks, x.replyEnded) })
+	noteLongPath(rec, x.pathBytes)
 	if rec.Dialect == meter.DialectResume {
 		forgetTokens(rec)
 	}
@@ -132,6 +137,8 @@ func (x *exchange) outcome(won bool, status int) (meter.Outcome, string) {
 		return meter.UpstreamError, x.refusal.Reason
 	case x.refusal != nil:
 		return meter.Rejected, x.refusal.Reason
+	case x.lost:
+		return meter.Truncated, "the client went on sending, so its connection was reset and the end of the reply may be lost"
 	case x.replyEnded && !x.skipped.Load(), x.lastEventSent && !won:
 		if status >= 400 {
 			return meter.UpstreamError, ""

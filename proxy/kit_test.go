@@ -29,7 +29,7 @@ var real = llamatest.Shared{Args: []string{"--threads-http", "32", "--metrics", 
 func TestMain(m *testing.M) { os.Exit(real.Main(m)) }
 
 // patience bounds every wait in these tests; nothing here takes so long unless it hangs.
-const patience = 5 * time.Minute
+const patience = 1 * time.Minute
 
 // rows is an Observer that keeps every row and lets a test wait for one.
 type rows struct {

@@ -132,7 +132,8 @@ func TestTooManyConnections(t *testing.T) {
 func idleCases(cfg *Config) []idleCase {
 	return []idleCase{
 		{"half a head", "GET /echo HTTP/1.1\r\nHos", 408, cfg.HeaderIdle},
-		{"half a sized body", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 408, cfg.BodyIdle},
+		{"half a sized body", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 408, cfg.BodyIdle + smallBodyGrace},
+		{"half a large body", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc", 408, cfg.BodyIdle},
 		{"no chunk", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 408, cfg.BodyIdle + min(cfg.BodyIdle, firstChunkGrace)},
 		{"half a chunk", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", 408, cfg.BodyIdle},
 		{"a continue that is not used", "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 408, cfg.BodyIdle},

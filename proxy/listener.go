@@ -94,14 +94,14 @@ func (s *Server) reject(c *clientConn) {
 		c.abort()
 		return
 	}
-	go func() { // ends within the deadlines of rejectConn and linger
+	go func() { // ends within the deadlines of rejectConn and closeGently
 		defer func() { <-s.rejectSlots }()
 		defer s.recoverPanic("a refusal failed", func() {})
 		defer c.Close() //nolint:errcheck // no reply is expected
 		if encrypted {
 			s.rejectConn(c, why)
 		}
-		c.linger()
+		c.closeGently()
 	}()
 }
 

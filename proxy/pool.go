@@ -43,6 +43,7 @@ type pool struct {
 
 	mu     sync.Mutex // guards what follows
 	conns  []*upstreamConn
+	lostAt time.Time // when a request was last lost on a kept connection; zero: never
 	timer  *time.Timer
 	closed bool
 }
@@ -68,6 +69,20 @@ func (p *pool) get(timeout time.Duration, fresh bool) (*upstreamConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return p.open(ctx)
+}
+
+// trusted reports whether a request that must not be sent twice may take a kept connection: not for a while after
+// one was lost on such a connection.
+func (p *pool) trusted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lostAt.IsZero() || time.Since(p.lostAt) > reuseForget
+}
+
+func (p *pool) lost() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lostAt = time.Now()
 }
 
 // open makes a new connection.

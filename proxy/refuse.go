@@ -46,8 +46,8 @@ func (c *clientConn) writeError(why *http1.StatusError, extras string) {
 	_, _ = c.Conn.Write(msg) // the client may have left
 }
 
-// rejectConn answers a connection without an exchange and leaves a row. The caller must then call linger and
-// close the connection.
+// rejectConn answers a connection without an exchange and leaves a row. The caller must then call closeGently
+// and Close.
 func (s *Server) rejectConn(c *clientConn, why *http1.StatusError) {
 	now := time.Now()
 	if c.arrived.IsZero() {
@@ -58,7 +58,8 @@ func (s *Server) rejectConn(c *clientConn, why *http1.StatusError) {
 		Status: meter.Some(int64(why.Status)), Outcome: meter.Rejected, Error: why.Reason,
 	}
 	if c.head.HasMethod() {
-		rec.Method, rec.Path = c.methodAndPath()
+		c.describe(rec)
+		noteLongPath(rec, c.pathBytes)
 	}
 	s.identify(rec, c)
 	c.writeError(why, "")

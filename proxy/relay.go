@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -101,10 +100,13 @@ func (x *exchange) relay() error {
 		if err := x.readReplyHead(&in); err != nil {
 			return err
 		}
+		if err := x.reply.FrameReply(x.c.head.Method()); err != nil {
+			return err
+		}
 		if s := x.reply.Status; s >= 200 || s == 101 {
 			break
 		}
-		if err := x.write(x.reply.Raw); err != nil {
+		if err := x.write(append(x.reply.AppendEndToEnd(nil, ""), "\r\n"...)); err != nil {
 			return err
 		}
 		x.reply.Reset()
@@ -113,10 +115,7 @@ func (x *exchange) relay() error {
 	x.headedAt.Store(in.at)
 	x.metered(func() { x.beginReply(in.at) })
 	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: HeadersReceived, At: in.at, Status: x.reply.Status})
-	if err := x.reply.FrameReply(x.c.head.Method()); err != nil {
-		return err
-	}
-	if x.reply.Status == 101 {
+	if x.reply.Tunnel(x.c.head.Method()) {
 		return x.tunnel(&in)
 	}
 	return x.relayBody(&in)
@@ -137,7 +136,17 @@ func (x *exchange) readReplyHead(in *readBuffer) error {
 			return x.reply.ParseReply()
 		}
 		searched = len(b)
-		if err := x.receive(in, maxReplyHead); err != nil {
+		err := x.receive(in, maxReplyHead)
+		if err != nil && x.message != nil {
+			if again, err := x.sendAgain(err); again || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		x.forgetMessage()
+		if err != nil {
 			return x.upstreamFailure(err)
 		}
 	}
@@ -205,7 +214,7 @@ func (x *exchange) relayBody(in *readBuffer) error {
 		}
 		if malformed != nil { // the bytes before the malformed one have been passed on
 			x.marks.E = in.at
-			x.signalTruncation()
+			x.broken = true
 			return fmt.Errorf("the upstream %s: %w", x.srv.cfg.Upstream, malformed)
 		}
 		if body.Done() {
@@ -220,7 +229,7 @@ func (x *exchange) relayBody(in *readBuffer) error {
 				x.replyEnded = st == live || st == detached
 				return nil
 			}
-			x.signalTruncation()
+			x.broken = true
 			return x.upstreamFailure(err)
 		}
 	}
@@ -231,25 +240,6 @@ func (x *exchange) releaseHeads() {
 	if x.reply.Body == http1.Chunked {
 		x.reply.Release()
 		x.c.head.Release()
-	}
-}
-
-// signalTruncation lets the client see that a reply ended early. Sized and chunked replies show it by their
-// framing; one that runs until the close needs a reset.
-func (x *exchange) signalTruncation() {
-	if x.reply.Body != http1.UntilClose {
-		return
-	}
-	raw := x.c.Conn
-	t, encrypted := raw.(*tls.Conn)
-	if encrypted {
-		raw = t.NetConn()
-	}
-	if tcp, ok := raw.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	if encrypted {
-		x.c.abort() // without close_notify, which would mark a proper end
 	}
 }
 

@@ -169,12 +169,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err != nil {
 		s.mu.Lock()
 		for _, x := range s.live {
-			x.abort()
+			x.cut()
 		}
 		s.mu.Unlock()
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverFor+time.Second)
 		defer cancel()
 		err = errors.Join(err, awaitZero(last, &s.rows))
+		_ = awaitZero(last, &s.conns) // clients take what was relayed
 	} else {
 		err = awaitZero(ctx, &s.rows) // rows of compressed bodies come a little after their exchanges
 	}
@@ -263,6 +264,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			break
 		}
 	}
+	c.closeGently()
 	ctx.SetConnectionClose()
 }
 

@@ -12,7 +12,7 @@ import (
 	"wattline/proxy/rawconn"
 )
 
-// tunnel copies bytes in both directions after 101 Switching Protocols until both have ended. A half-close is
+// tunnel copies bytes in both directions after 101 Switching Protocols, or a CONNECT that succeeded, until both have ended. A half-close is
 // passed on and does not count as a client that left.
 func (x *exchange) tunnel(in *readBuffer) error {
 	if x.uploaded != nil {
@@ -23,8 +23,8 @@ func (x *exchange) tunnel(in *readBuffer) error {
 	if err := x.writeAt(out, in.at); err != nil {
 		return err
 	}
-	x.replied = true
-	x.rec.Status = meter.Some(101)
+	x.replied, x.tunnelled = true, true
+	x.rec.Status = meter.Some(int64(x.reply.Status))
 	x.outBytes += int64(in.w - in.r)
 	x.c.departure.current.Store(nil)
 	x.sent(x.srv.now())

@@ -41,6 +41,34 @@ func (x *exchange) awaitFirstChunk() error {
 	return nil
 }
 
+// A body of at most smallBody bytes is awaited for smallBodyGrace, since many clients write it right behind the head:
+// the request can then be sent in one piece, on a kept connection.
+const (
+	smallBody      = 16 << 10
+	smallBodyGrace = 5 * time.Millisecond
+)
+
+// awaitSmallBody reads until a small body of known size is complete.
+func (x *exchange) awaitSmallBody() error {
+	c := x.c
+	if c.head.Body != http1.Sized || c.head.Length > smallBody || c.head.ExpectContinue {
+		return nil
+	}
+	until := c.arrived.Add(min(smallBodyGrace, x.srv.cfg.BodyIdle))
+	for int64(len(c.buffered())) < c.head.Length {
+		if c.head.Length > rawconn.SmallSize {
+			c.growForUpload()
+		}
+		switch err := c.receive(time.Until(until), rawconn.LargeSize); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return x.clientReadError(err)
+		}
+	}
+	return nil
+}
+
 // upload sends the rest of the body. It is started by forward and ends with the body, when the client leaves, or
 // when the upstream cannot be written to. finish waits for it.
 func (x *exchange) upload() {

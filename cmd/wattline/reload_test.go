@@ -80,6 +80,27 @@ func (w *wattlineProcess) serial(t *testing.T) int64 {
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 }
 
+// TestOldTLSClients: a client of HTTP/1.0, which names only that, is served over TLS, and so is one that names nothing.
+func TestOldTLSClients(t *testing.T) {
+	t.Parallel()
+	upstream, next := pausedUpstream(t)
+	close(next)
+	w := serve(t, upstream, "--config", settings(t, t.TempDir(), 1, 0.25, "info"), "--gpu", "none")
+	for _, protocols := range [][]string{{"http/1.0"}, nil, {"http/1.1"}, {"h2", "http/1.0"}, {"h2", "http/1.1"}} {
+		c, err := tls.Dial("tcp", strings.TrimPrefix(w.url, "https://"), &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
+		if err != nil {
+			t.Errorf("%q: %v", protocols, err)
+			continue
+		}
+		_, _ = io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		got, err := io.ReadAll(c)
+		if at := len(protocols) - 1; at >= 0 && c.ConnectionState().NegotiatedProtocol != protocols[at] || !strings.Contains(string(got), " 200 ") || err != nil {
+			t.Errorf("%q: chose %q, %q, %v", protocols, c.ConnectionState().NegotiatedProtocol, got, err)
+		}
+		_ = c.Close()
+	}
+}
+
 // hangup sends SIGHUP and waits for its effect.
 func (w *wattlineProcess) hangup(t *testing.T, effect string, seen func() bool) {
 	t.Helper()

@@ -195,7 +195,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 func (s *service) overTLS(ln net.Listener) net.Listener {
 	return tls.NewListener(ln, &tls.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
-		MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+		MinVersion:     tls.VersionTLS12, NextProtos: []string{"http/1.1", "http/1.0"},
 	})
 }
 

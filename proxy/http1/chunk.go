@@ -11,7 +11,7 @@ var (
 
 // MaxChunkLine bounds a chunk-size line with its extensions, maxTrailers the whole trailer section.
 const (
-	MaxChunkLine = 4 << 10
+	MaxChunkLine = 16 << 10
 	maxTrailers  = 16 << 10
 )
 
@@ -37,7 +37,7 @@ const (
 // read them differently. The zero value is ready for a new body.
 type ChunkScanner struct {
 	state   chunkState
-	digits  uint8
+	digits  uint8 // of the size; leading zeros count as one
 	line    int32 // bytes of the current size line, or of all trailers
 	left    int64
 	Payload int64 // payload bytes seen so far
@@ -99,6 +99,9 @@ func (s *ChunkScanner) sizeLine(c byte) error {
 	switch s.state {
 	case inSize:
 		if v, ok := hexDigit(c); ok {
+			if s.left == 0 {
+				s.digits = 0
+			}
 			if s.digits++; s.digits > 15 {
 				return errChunkSize
 			}

@@ -19,6 +19,9 @@ type field struct {
 	start, end         int // the whole line, CRLF included
 	nameEnd            int
 	valueStart, valEnd int
+
+	drop  bool // not forwarded: it is hop-by-hop, or frames what another field or the status frames
+	zeros int  // leading zeros of the value that are not forwarded
 }
 
 // Framing is how a message's body is delimited.
@@ -33,30 +36,35 @@ const (
 )
 
 // Head is a message head: its bytes as received, CRLFCRLF included, and the parsed fields. Requests use method
-// and target, replies Status.
+// and target, replies Status. What is to be left out or written anew is marked when the head is parsed, and
+// AppendEndToEnd does it.
 type Head struct {
 	Raw    []byte
 	first  int // end of the first line, CRLF included
 	fields []field
 
-	methodEnd, targetStart, targetEnd int
-	Status                            int
-	HTTP10                            bool
+	methodStart, methodEnd, targetStart, targetEnd int
+
+	edited   bool // AppendEndToEnd differs from Raw
+	respaced bool // the request line has more spaces than two
+
+	Status int
+	HTTP10 bool
 
 	Body           Framing
 	Length         int64 // with Sized
-	Close          bool  // Connection: close
+	Close          bool  // Connection: close, or a framing that only the connection's end makes safe
 	KeepAlive      bool  // Connection: keep-alive
 	Upgrade        bool  // Connection: upgrade and an Upgrade field
 	ExpectContinue bool
 	listed         [][2]int // other names listed in Connection, as offsets: hop-by-hop too
 }
 
-// Bounds of a head beside its size: the cost of each grows faster than its bytes.
-const (
-	maxFields = 1000
-	maxListed = 64
-)
+// maxFields bounds a request's header lines.
+const maxFields = 1000
+
+// fewListed is how many names in Connection are compared one by one.
+const fewListed = 8
 
 // keptHead bounds the memory that a connection keeps from one head to the next.
 const keptHead = 8 << 10
@@ -73,14 +81,14 @@ func (h *Head) Reset() {
 // Release frees the head's bytes and keeps Status, Body, Length and the flags.
 func (h *Head) Release() {
 	h.Raw, h.fields, h.listed = nil, nil, nil
-	h.first, h.methodEnd, h.targetStart, h.targetEnd = 0, 0, 0, 0
+	h.first, h.methodStart, h.methodEnd, h.targetStart, h.targetEnd = 0, 0, 0, 0, 0
 }
 
 // HasMethod reports whether a request line was parsed.
 func (h *Head) HasMethod() bool { return h.methodEnd > 0 }
 
 // Method is a request's method.
-func (h *Head) Method() []byte { return h.Raw[:h.methodEnd] }
+func (h *Head) Method() []byte { return h.Raw[h.methodStart:h.methodEnd] }
 
 // Target is a request's target as received.
 func (h *Head) Target() []byte { return h.Raw[h.targetStart:h.targetEnd] }
@@ -164,27 +172,28 @@ func (h *Head) ParseRequest() error {
 	if !ok {
 		return &StatusError{400, "the request line has a control character"}
 	}
-	sp := bytes.IndexByte(line, ' ')
-	last := bytes.LastIndexByte(line, ' ')
-	if sp <= 0 || last <= sp+1 || bytes.IndexByte(line[sp+1:last], ' ') >= 0 {
+	method, target, version, ok := requestWords(line)
+	if !ok {
 		return &StatusError{400, "the request line is not METHOD TARGET HTTP/1.1"}
 	}
-	if !isToken(line[:sp]) {
+	if !isToken(line[method[0]:method[1]]) {
 		return &StatusError{400, "the request's method has a character that is not allowed"}
 	}
-	for _, c := range line[sp+1 : last] {
+	for _, c := range line[target[0]:target[1]] {
 		if c <= ' ' || c == 0x7f {
 			return &StatusError{400, "the request's target has a control character"}
 		}
 	}
-	switch string(line[last+1:]) {
+	switch string(line[version[0]:version[1]]) {
 	case "HTTP/1.1":
 	case "HTTP/1.0":
 		h.HTTP10 = true
 	default:
 		return &StatusError{505, "only HTTP/1.1 and HTTP/1.0 are supported"}
 	}
-	h.methodEnd, h.targetStart, h.targetEnd = sp, sp+1, last
+	h.methodStart, h.methodEnd, h.targetStart, h.targetEnd = method[0], method[1], target[0], target[1]
+	h.respaced = len(line) != method[1]-method[0]+target[1]-target[0]+len(" HTTP/1.1 ")
+	h.edited = h.respaced
 	if err := h.parseFields(true); err != nil {
 		return err
 	}
@@ -202,6 +211,25 @@ func (h *Head) ParseReply() (err error) {
 		return &StatusError{502, "the upstream's reply has no status"}
 	}
 	return h.parseFields(false)
+}
+
+// requestWords returns the three words of a request line, which spaces separate (RFC 9112, 3).
+func requestWords(line []byte) (method, target, version [2]int, ok bool) {
+	at := 0
+	next := func() (word [2]int) {
+		for at < len(line) && line[at] == ' ' {
+			at++
+		}
+		word[0] = at
+		if at += bytes.IndexByte(line[at:], ' '); at < word[0] {
+			at = len(line)
+		}
+		word[1] = at
+		return word
+	}
+	method, target, version = next(), next(), next()
+	rest := next()
+	return method, target, version, version[0] < version[1] && rest[0] == rest[1]
 }
 
 // firstLine returns the first line without CRLF; ok is false if it holds NUL, CR or LF.
@@ -222,7 +250,7 @@ func (h *Head) parseFields(strict bool) error {
 		if n < 0 {
 			return &StatusError{400, "a header line has no end"}
 		}
-		f := field{start: at, nameEnd: at, end: at + n + 2}
+		f := field{start: at, nameEnd: at, valueStart: at, valEnd: at, end: at + n + 2}
 		line := h.Raw[at : at+n]
 		at = f.end
 		if strict && len(h.fields) >= maxFields {
@@ -254,13 +282,8 @@ func (h *Head) parseFields(strict bool) error {
 			h.readConnection(f)
 		}
 	}
-	if len(h.listed) > maxListed {
-		if strict {
-			return &StatusError{400, "Connection lists too many names"}
-		}
-		return &StatusError{502, "the upstream's Connection lists too many names"}
-	}
 	h.Upgrade = h.Upgrade && h.Get("upgrade") != nil
+	h.dropHops()
 	return nil
 }
 
@@ -284,19 +307,23 @@ func (h *Head) readConnection(f field) {
 	}
 }
 
-// requestFraming sets Body and Length and refuses every ambiguity (RFC 9112, 6.3).
+// requestFraming sets Body and Length. What could be read in two ways is refused (RFC 9112, 6.3); what says one
+// thing in an odd way is marked, so that it is forwarded in the usual way.
 func (h *Head) requestFraming() error {
-	var lengths, codings, hosts int
-	for _, f := range h.fields {
-		name, value := h.name(f), h.value(f)
+	var codings, hosts int
+	var length *field
+	for i := range h.fields {
+		f := &h.fields[i]
+		name, value := h.name(*f), h.value(*f)
 		switch {
 		case equalFold(name, "content-length"):
-			lengths++
-			n, ok := parseLength(value)
-			if !ok {
+			if length != nil && !bytes.Equal(value, h.value(*length)) {
+				return &StatusError{400, "Content-Length is given more than once, with different values"}
+			}
+			if h.readLength(f, length != nil); h.Length < 0 {
 				return &StatusError{400, "Content-Length is not one number"}
 			}
-			h.Length = n
+			length = f
 		case equalFold(name, "transfer-encoding"):
 			codings++
 			if !equalFold(value, "chunked") {
@@ -309,61 +336,146 @@ func (h *Head) requestFraming() error {
 		}
 	}
 	switch {
-	case lengths > 1 || codings > 1 || hosts > 1:
-		return &StatusError{400, "Content-Length, Transfer-Encoding or Host is given more than once"}
-	case lengths > 0 && codings > 0:
+	case codings > 1 || hosts > 1:
+		return &StatusError{400, "Transfer-Encoding or Host is given more than once"}
+	case h.Length > 0 && codings > 0:
 		return &StatusError{400, "Content-Length and Transfer-Encoding exclude each other"}
-	case codings > 0 && h.HTTP10:
-		return &StatusError{400, "HTTP/1.0 has no Transfer-Encoding"}
 	case codings > 0:
 		h.Body = Chunked
+		if length != nil { // zero: some clients send it
+			h.dropFields("content-length")
+		}
+		if length != nil || h.HTTP10 { // RFC 9112, 6.1: nothing behind it may be taken for a request
+			h.Close, h.edited = true, true
+		}
 	case h.Length > 0:
 		h.Body = Sized
 	}
 	return nil
 }
 
-// FrameReply sets Body and Length of a reply to a request with this method.
+// FrameReply sets Body and Length of a reply to a request with this method. Fields that frame a body which the
+// status or the method excludes, or which another field frames, are not forwarded.
 func (h *Head) FrameReply(method []byte) error {
-	if string(method) == "HEAD" || h.Status < 200 || h.Status == 204 || h.Status == 304 {
+	describes := string(method) == "HEAD" || h.Status == 304 // its Content-Length is that of another reply's body
+	if describes || h.Status < 200 || h.Status == 204 || h.opensTunnel(method) {
 		h.Body = NoBody
-		return nil
-	}
-	if te := h.Get("transfer-encoding"); te != nil {
-		// Only the last coding delimits; with any other the body ends at the close.
-		if i := bytes.LastIndexByte(te, ','); i >= 0 {
-			te = bytes.Trim(te[i+1:], " \t")
-		}
-		h.Body = UntilClose
-		if equalFold(te, "chunked") {
-			h.Body = Chunked
+		// A connection on which a body may still come is not used again.
+		h.Close = h.dropFields("transfer-encoding") || h.Close
+		if !describes && string(h.Get("content-length")) != "0" {
+			h.Close = h.dropFields("content-length") || h.Close
 		}
 		return nil
 	}
-	if cl := h.Get("content-length"); cl != nil {
-		n, ok := parseLength(cl)
-		if !ok || h.contradicts("content-length", cl) {
+	if h.Get("transfer-encoding") != nil {
+		return h.codedReply()
+	}
+	return h.sizedReply()
+}
+
+// sizedReply frames a reply without Transfer-Encoding.
+func (h *Head) sizedReply() error {
+	h.Body = UntilClose
+	var length *field
+	for i := range h.fields {
+		f := &h.fields[i]
+		if !equalFold(h.name(*f), "content-length") {
+			continue
+		}
+		if length != nil && !bytes.Equal(h.value(*f), h.value(*length)) {
+			return &StatusError{502, "the upstream's Content-Length is given more than once, with different values"}
+		}
+		if h.readLength(f, length != nil); h.Length < 0 {
 			return &StatusError{502, "the upstream's Content-Length is not one number"}
 		}
-		h.Body, h.Length = Sized, n
-		if n == 0 {
+		length = f
+		h.Body = Sized
+		if h.Length == 0 {
 			h.Body = NoBody
 		}
-		return nil
 	}
-	h.Body = UntilClose
 	return nil
 }
 
-// contradicts reports whether the head has a field of this name with another value.
-func (h *Head) contradicts(name string, value []byte) bool {
-	return slices.ContainsFunc(h.fields, func(f field) bool { return equalFold(h.name(f), name) && !bytes.Equal(h.value(f), value) })
+// Tunnel reports whether bytes of another protocol follow this reply in both directions.
+func (h *Head) Tunnel(method []byte) bool { return h.Status == 101 || h.opensTunnel(method) }
+
+func (h *Head) opensTunnel(method []byte) bool {
+	return string(method) == "CONNECT" && h.Status >= 200 && h.Status < 300
+}
+
+// codedReply frames a reply with Transfer-Encoding (RFC 9112, 6.3): Content-Length does not count, and only the
+// last coding delimits. identity, which HTTP/1.1 no longer has, says nothing.
+func (h *Head) codedReply() error {
+	var last []byte
+	codings, chunked := 0, 0
+	for _, f := range h.fields {
+		if !equalFold(h.name(f), "transfer-encoding") {
+			continue
+		}
+		for coding := range bytes.SplitSeq(h.value(f), []byte(",")) {
+			coding = bytes.Trim(coding, " \t")
+			if len(coding) == 0 || equalFold(coding, "identity") {
+				continue
+			}
+			last = coding
+			if codings++; equalFold(coding, "chunked") {
+				chunked++
+			}
+		}
+	}
+	switch {
+	case chunked > 1 || chunked == 1 && !equalFold(last, "chunked"):
+		return &StatusError{502, "the upstream's Transfer-Encoding names chunked twice, or not as the last"}
+	case codings == 0:
+		h.dropFields("transfer-encoding")
+		return h.sizedReply()
+	}
+	h.dropFields("content-length")
+	h.Body = UntilClose
+	if chunked == 1 {
+		h.Body = Chunked
+	}
+	return nil
+}
+
+// readLength sets Length from a Content-Length field, -1 if that is not one number. One that repeats another
+// is not forwarded, and leading zeros are not, since some parsers read them as octal.
+func (h *Head) readLength(f *field, repeats bool) {
+	h.Length, f.zeros = parseLength(h.value(*f))
+	f.drop = repeats
+	h.edited = h.edited || repeats || f.zeros > 0
+}
+
+// dropFields marks all fields of a name as not to be forwarded. It reports whether there was one.
+func (h *Head) dropFields(name string) (had bool) {
+	for i := range h.fields {
+		if f := &h.fields[i]; equalFold(h.name(*f), name) {
+			f.drop, h.edited, had = true, true, true
+		}
+	}
+	return had
+}
+
+// dropHops marks the hop-by-hop fields.
+func (h *Head) dropHops() {
+	var many map[string]bool
+	if len(h.listed) > fewListed {
+		many = make(map[string]bool, len(h.listed))
+		for _, l := range h.listed {
+			many[string(bytes.ToLower(h.Raw[l[0]:l[1]]))] = true
+		}
+	}
+	for i := range h.fields {
+		if f := &h.fields[i]; h.hopByHop(h.name(*f), many) {
+			f.drop, h.edited = true, true
+		}
+	}
 }
 
 // hopByHop reports whether a field is for this hop only. Transfer-Encoding and Trailer are passed on, since
 // bodies keep their framing.
-func (h *Head) hopByHop(f field) bool {
-	name := h.name(f)
+func (h *Head) hopByHop(name []byte, many map[string]bool) bool {
 	switch len(name) { // compares only names of these lengths
 	case len("connection"), len("proxy-connection"):
 		if equalFold(name, "connection") || equalFold(name, "keep-alive") || equalFold(name, "proxy-connection") {
@@ -374,50 +486,72 @@ func (h *Head) hopByHop(f field) bool {
 			return !h.Upgrade
 		}
 	}
-	for _, l := range h.listed {
-		listed := h.Raw[l[0]:l[1]]
-		// Listing a field that frames the body must not remove it.
-		if bytes.EqualFold(name, listed) && !equalFold(name, "transfer-encoding") &&
-			!equalFold(name, "content-length") && !equalFold(name, "host") {
-			return true
-		}
+	if !h.lists(name, many) {
+		return false
 	}
-	return false
+	// Listing a field that frames the body must not remove it.
+	return !equalFold(name, "transfer-encoding") && !equalFold(name, "content-length") && !equalFold(name, "host")
 }
 
-// AppendEndToEnd appends the first line and every end-to-end field to dst, as received, except fields
-// named drop and without the final CRLF.
+// lists reports whether Connection lists a name. many are the listed names, where they are many.
+func (h *Head) lists(name []byte, many map[string]bool) bool {
+	if many != nil {
+		return many[string(bytes.ToLower(name))]
+	}
+	return slices.ContainsFunc(h.listed, func(l [2]int) bool { return bytes.EqualFold(name, h.Raw[l[0]:l[1]]) })
+}
+
+// AppendEndToEnd appends the first line and every end-to-end field to dst, without the final CRLF. They are as
+// received, except what was marked at parsing; fields named drop are left out.
 func (h *Head) AppendEndToEnd(dst []byte, drop string) []byte {
-	if len(h.listed) == 0 && drop == "" && !h.hasHop() {
+	if !h.edited && drop == "" {
 		return append(dst, h.Raw[:len(h.Raw)-2]...)
 	}
-	dst = append(dst, h.Raw[:h.first]...)
+	dst = h.appendFirst(dst)
 	for _, f := range h.fields {
-		if h.hopByHop(f) || (drop != "" && equalFold(h.name(f), drop)) {
+		if f.drop || drop != "" && equalFold(h.name(f), drop) {
 			continue
 		}
-		dst = append(dst, h.Raw[f.start:f.end]...)
+		dst = append(dst, h.Raw[f.start:f.valueStart]...)
+		dst = append(dst, h.Raw[f.valueStart+f.zeros:f.end]...)
 	}
 	return dst
 }
 
-func (h *Head) hasHop() bool {
-	return slices.ContainsFunc(h.fields, h.hopByHop)
+// appendFirst appends the first line. A chunked request of HTTP/1.0, which has no chunks, becomes one of HTTP/1.1,
+// which needs a Host; an empty one names no host (RFC 9112, 3.2).
+func (h *Head) appendFirst(dst []byte) []byte {
+	raised := h.HTTP10 && h.Status == 0 && h.Body == Chunked
+	if !h.respaced && !raised {
+		return append(dst, h.Raw[:h.first]...)
+	}
+	dst = append(append(dst, h.Method()...), ' ')
+	dst = append(append(dst, h.Target()...), " HTTP/1.1\r\n"...)
+	if !raised && h.HTTP10 {
+		dst[len(dst)-3] = '0'
+	}
+	if raised && h.Get("host") == nil {
+		dst = append(dst, "Host:\r\n"...)
+	}
+	return dst
 }
 
-// parseLength parses a Content-Length: digits only, no sign, no list.
-func parseLength(b []byte) (int64, bool) {
-	if len(b) == 0 || len(b) > 18 {
-		return 0, false
+// parseLength parses a Content-Length: digits only, no sign, no list. It returns -1 for any other, and how many
+// zeros stand before the number.
+func parseLength(b []byte) (n int64, zeros int) {
+	for zeros < len(b)-1 && b[zeros] == '0' {
+		zeros++
 	}
-	var n int64
-	for _, c := range b {
+	if len(b) == 0 || len(b)-zeros > 18 {
+		return -1, 0
+	}
+	for _, c := range b[zeros:] {
 		if c < '0' || c > '9' {
-			return 0, false
+			return -1, 0
 		}
 		n = n*10 + int64(c-'0')
 	}
-	return n, true
+	return n, zeros
 }
 
 // isToken reports whether b is a token of RFC 9110, 5.6.2.

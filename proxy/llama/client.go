@@ -56,6 +56,7 @@ func (c *Client) get(ctx context.Context, timeout time.Duration, path string) (s
 	if err != nil {
 		return 0, nil, fmt.Errorf("llama: %w", err)
 	}
+	req.Header.Set("User-Agent", "wattline")
 	resp, err := c.http.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		return 0, nil, fmt.Errorf("%w: %w", ErrNotReady, err)

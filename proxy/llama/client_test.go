@@ -32,8 +32,8 @@ func TestReplyTooLong(t *testing.T) {
 func TestReady(t *testing.T) {
 	status, conns := http.StatusOK, map[string]bool{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/health" || r.Method != http.MethodGet {
-			t.Errorf("%s %s", r.Method, r.URL.Path)
+		if r.URL.Path != "/health" || r.Method != http.MethodGet || r.UserAgent() != "wattline" {
+			t.Errorf("%s %s from %q", r.Method, r.URL.Path, r.UserAgent())
 		}
 		conns[r.RemoteAddr] = true
 		w.WriteHeader(status)

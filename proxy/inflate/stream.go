@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -255,9 +256,11 @@ func (s *Stream) inflate() (err error) {
 			return asCut(err)
 		}
 	}
-	for _, d := range decoders {
+	for _, d := range slices.Backward(decoders) { // the innermost may end before those around it
 		if _, err := d.in.Peek(1); err == nil {
 			return errMore
+		} else if !errors.Is(err, io.EOF) { // the coding around it ends with a checksum that is wrong
+			return asCut(err)
 		}
 	}
 	fault = false

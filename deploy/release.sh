@@ -3,7 +3,8 @@
 #
 # linux/amd64 and linux/arm64, each with cgo (NVML; glibc) and, as -static, without. The cgo build of the other
 # architecture needs its cross compiler (Debian: gcc-aarch64-linux-gnu); without it that build is left out, and
-# said so. Packages are made by nfpm.
+# said so. Packages are made by nfpm. darwin/arm64, darwin/amd64 and windows/amd64 are built without cgo; on Windows
+# nvidia-smi is the power source.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=${1:?a version is missing: make release VERSION=v1.2.3}
@@ -22,9 +23,13 @@ compiler() { # of an architecture
   esac
 }
 
-build() { # arch cgo dir
-  GOOS=linux GOARCH=$1 CGO_ENABLED=$2 CC=$(compiler "$1") \
-    go build -trimpath -ldflags "-s -w -X main.release=$version" -o "$3/wattline" ./cmd/wattline
+build() { # os arch cgo file
+  GOOS=$1 GOARCH=$2 CGO_ENABLED=$3 CC=$(compiler "$2") \
+    go build -trimpath -ldflags "-s -w -X main.release=$version" -o "$4" ./cmd/wattline
+}
+
+pack() { # name: a folder of $work
+  tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - "$1" | gzip -n9 >"$dist/$1.tar.gz"
 }
 
 # What comes over a network may take a second try.
@@ -49,10 +54,10 @@ for arch in amd64 arm64; do
     fi
     echo "release: $name" >&2
     mkdir "$work/$name"
-    build $arch $cgo "$work/$name"
+    build linux $arch $cgo "$work/$name/wattline"
     cp LICENSE README.md "$work/$name"
     cp -r deploy/systemd deploy/config.yaml "$work/$name"
-    tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - "$name" | gzip -n9 >"$dist/$name.tar.gz"
+    pack "$name"
   done
   # The package has the build with cgo where there is one.
   root=$work/wattline-$version-linux-$arch
@@ -60,5 +65,15 @@ for arch in amd64 arm64; do
   mkdir -p "$root/.unit" # the unit names /usr/local, where make install puts the binary
   sed -e 's,/usr/local/bin/,/usr/bin/,; s,/usr/local/share/,/usr/share/,' deploy/systemd/wattline.service >"$root/.unit/wattline.service"
   ARCH=$arch VERSION=$version ROOT=$root $nfpm package --config deploy/nfpm.yaml --packager deb --target "$dist" >&2
+done
+for target in darwin-arm64 darwin-amd64 windows-amd64; do
+  name=wattline-$version-$target
+  echo "release: $name" >&2
+  mkdir "$work/$name"
+  file=wattline
+  [ "${target%-*}" = windows ] && file=wattline.exe
+  build "${target%-*}" "${target#*-}" 0 "$work/$name/$file"
+  cp LICENSE README.md deploy/config.yaml "$work/$name"
+  pack "$name"
 done
 (cd "$dist" && sha256sum -- *.tar.gz *.deb >SHA256SUMS && cat SHA256SUMS)

@@ -6,6 +6,8 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"debug/elf"
+	"debug/macho"
+	"debug/pe"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +21,7 @@ import (
 
 // `make release` writes what it says: archives for two architectures, with and without cgo, packages and
 // checksums; each binary knows its version, and the same commit gives the same bytes. It compiles wattline
-// four times, so it runs where WATTLINE_RELEASE is set, as .ci/run does.
+// seven times, so it runs where WATTLINE_RELEASE is set, as .ci/run does.
 func TestRelease(t *testing.T) {
 	if os.Getenv("WATTLINE_RELEASE") == "" {
 		t.Skip("WATTLINE_RELEASE is not set: .ci/run sets it (four builds, some minutes)")
@@ -35,7 +37,7 @@ func TestRelease(t *testing.T) {
 		machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]
 		for suffix, cgo := range map[string]bool{"": true, "-static": false} {
 			files := unpack(t, filepath.Join(dist, name+suffix+".tar.gz"))
-			for _, f := range []string{"wattline", "LICENSE", "README.md", "config.yaml", "systemd/wattline.service", "systemd/wattline.socket"} {
+			for _, f := range []string{"wattline", "LICENSE", "README.md", "config.yaml", "systemd/wattline.service", "systemd/wattline.socket", "systemd/wattline.service.d/rapl.conf"} {
 				if len(files[name+suffix+"/"+f]) == 0 {
 					t.Errorf("%s%s has no %s", name, suffix, f)
 				}
@@ -43,6 +45,15 @@ func TestRelease(t *testing.T) {
 			checkBinary(t, name+suffix, files[name+suffix+"/wattline"], machine, cgo)
 		}
 		checkPackage(t, filepath.Join(dist, "wattline_9.8.7_"+arch+".deb"), arch)
+	}
+	for target, file := range map[string]string{"darwin-arm64": "wattline", "darwin-amd64": "wattline", "windows-amd64": "wattline.exe"} {
+		name := "wattline-v9.8.7-" + target
+		want = append(want, name+".tar.gz")
+		files := unpack(t, filepath.Join(dist, name+".tar.gz"))
+		if len(files[name+"/LICENSE"]) == 0 || len(files[name+"/README.md"]) == 0 || len(files[name+"/config.yaml"]) == 0 {
+			t.Errorf("%s lacks a file", name)
+		}
+		checkForeign(t, target, files[name+"/"+file])
 	}
 	sums := checkSums(t, dist, want)
 	again, _ := release(t)
@@ -122,6 +133,26 @@ func checkBinary(t *testing.T, name string, text []byte, machine elf.Machine, cg
 		t.Errorf("%s says %q, %v", name, out, err)
 	}
 	t.Logf("%s: %s", name, bytes.TrimSpace(out))
+}
+
+// checkForeign looks at a binary that cannot run here.
+func checkForeign(t *testing.T, target string, text []byte) {
+	t.Helper()
+	if target == "windows-amd64" {
+		f, err := pe.NewFile(bytes.NewReader(text))
+		if err != nil || f.Machine != pe.IMAGE_FILE_MACHINE_AMD64 {
+			t.Errorf("%s: %v, %+v", target, err, f)
+		}
+		return
+	}
+	cpu := map[string]macho.Cpu{"darwin-arm64": macho.CpuArm64, "darwin-amd64": macho.CpuAmd64}[target]
+	f, err := macho.NewFile(bytes.NewReader(text))
+	if err != nil || f.Cpu != cpu {
+		t.Errorf("%s: %v, %+v", target, err, f)
+	}
+	if !bytes.Contains(text, []byte("v9.8.7")) {
+		t.Errorf("%s does not know its version", target)
+	}
 }
 
 // checkPackage looks into a .deb as dpkg does.

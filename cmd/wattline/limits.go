@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"wattline/proxy"
@@ -126,13 +125,4 @@ func (c *serveCmd) connsPerRoute(a *app, routes int) int {
 	a.log.Log(a.ctx, level, "the limit of open files allows fewer connections than --max-conns; raise it with ulimit -n if you need them",
 		"open_files", files, "connections", most)
 	return most
-}
-
-// openFilesLimit returns how many files this process may open, or false if that is unknown or unlimited.
-func openFilesLimit() (int, bool) {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || uint64(l.Cur) > math.MaxInt32 {
-		return 0, false
-	}
-	return int(l.Cur), true
 }

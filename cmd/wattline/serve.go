@@ -254,7 +254,7 @@ func (s *service) run(a *app) error {
 	}
 	// Before Ready: the process that it notifies may send a signal at once, and by default these signals kill.
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
+	signal.Notify(signals, serveSignals()...)
 	defer signal.Stop(signals)
 	err := s.listeners.Ready()
 	if err == nil {

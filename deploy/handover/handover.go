@@ -28,7 +28,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
 )
 
 // env tells a successor which descriptors it was given: "ready=3,default=4,admin=5".
@@ -273,7 +272,7 @@ func file(ln net.Listener) (*os.File, error) {
 		return nil, err
 	}
 	fd, dupErr := -1, error(nil)
-	if err := raw.Control(func(own uintptr) { fd, dupErr = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || dupErr != nil {
+	if err := raw.Control(func(own uintptr) { fd, dupErr = duplicate(own) }); err != nil || dupErr != nil {
 		return nil, errors.Join(err, dupErr)
 	}
 	return os.NewFile(uintptr(fd), "listener"), nil

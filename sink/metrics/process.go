@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"syscall"
 
 	"go.opentelemetry.io/otel/attribute"
 
@@ -14,10 +13,9 @@ import (
 
 // process writes what wattline itself uses. Resident memory is read from /proc, where there is one.
 func (s observer) process() {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err == nil {
-		s.put(semconv.MetricCPUTime, float64(r.Utime.Nano())/1e9, attribute.String(semconv.CPUMode, semconv.CPUUser))
-		s.put(semconv.MetricCPUTime, float64(r.Stime.Nano())/1e9, attribute.String(semconv.CPUMode, semconv.CPUOther))
+	if user, other, err := cpuTime(); err == nil {
+		s.put(semconv.MetricCPUTime, user.Seconds(), attribute.String(semconv.CPUMode, semconv.CPUUser))
+		s.put(semconv.MetricCPUTime, other.Seconds(), attribute.String(semconv.CPUMode, semconv.CPUOther))
 	}
 	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if f := bytes.Fields(statm); len(f) > 1 {

@@ -7,8 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // lock makes this process the store's keeper. It locks a file beside the store, never the store
@@ -19,15 +18,15 @@ func lock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, explain("lock", path, err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
+	held, err := tryLock(f)
+	if err == nil && !held {
 		err = writePID(f)
-		if err == nil || errors.Is(err, unix.ENOSPC) { // the lock works without the pid
+		if err == nil || errors.Is(err, syscall.ENOSPC) { // the lock works without the pid
 			return f, nil
 		}
 	}
 	defer func() { _ = f.Close() }() // it was not written
-	if !errors.Is(err, unix.EWOULDBLOCK) {
+	if !held {
 		return nil, explain("lock", path, err)
 	}
 	pid, _ := io.ReadAll(io.LimitReader(f, 20))

@@ -40,7 +40,8 @@ FROM efficiency WHERE {{within "started_at"}} AND output_tokens > 0 AND ` + joul
 		},
 		{
 			Question: "Does more power give more tokens?", Kind: Lines,
-			Doc: "Mean watts of all devices, and output tokens a second, counted where their requests started.",
+			Axes: []Axis{{Field: "watts", Unit: "watt", Label: "power"}, {Field: "tokens_per_s", Unit: "short", Label: "tokens/s", Right: true}},
+			Doc:  "Mean watts of all devices, and output tokens a second, counted where their requests started.",
 			SQL: []string{`
 SELECT {{bucket "at"}} AS time, sum(energy_uj) / 1e6 / {{seconds}} AS watts
 FROM power WHERE {{within "at"}} GROUP BY time ORDER BY time`, `

@@ -39,8 +39,15 @@ type Panel struct {
 	Kind     Kind
 	Unit     string // Grafana's name of the unit
 	Stacked  bool
+	Axes     []Axis // of fields with units of their own, which one axis could not show
 	SQL      []string
 	PromQL   []Series
+}
+
+// Axis is where a field of a Lines panel is drawn.
+type Axis struct {
+	Field, Unit, Label string
+	Right              bool
 }
 
 // Series is a PromQL expression and its legend.

@@ -4,7 +4,7 @@ func requests() Dashboard {
 	return Dashboard{Name: "requests", Title: "wattline: requests", Panels: []Panel{
 		{
 			Question: "Which requests cost the most energy?", Kind: Table,
-			Doc: "trace links to Jaeger.",
+			Doc: "request links to wattline's own answer, trace to Jaeger.",
 			SQL: []string{`
 SELECT started_at AS began, model AS model_name, agent AS client, prompt_tokens AS n_prompt, cached_tokens AS n_cached, output_tokens AS n_out,
 	gpu_j AS joules, gpu_sigma_j AS sigma_j, energy_quality AS quality, id AS request, trace_id AS trace

@@ -49,7 +49,7 @@ func TestDashboardFiles(t *testing.T) {
 				}
 			}
 			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%s is not what the code says (%v): go test ./deploy/grafana -run Written -update", path, err)
+				t.Errorf("%s is not what the code says (%v): go test ./deploy/grafana -run DashboardFiles -update", path, err)
 			}
 		}
 	}

@@ -55,10 +55,7 @@ func (d *Dashboard) Write(e Engine) ([]byte, error) {
 			"type": "dashboards", "tags": []string{"wattline"}, "title": "wattline", "icon": "external link", "tooltip": "",
 			"asDropdown": true, "targetBlank": false, "includeVars": true, "keepTime": true,
 		}},
-		"templating": object{"list": []object{{
-			"name": "jaeger", "label": "Jaeger", "type": "textbox", "query": "http://localhost:16686",
-			"current": object{"text": "http://localhost:16686", "value": "http://localhost:16686"},
-		}}},
+		"templating": object{"list": []object{address("jaeger", "Jaeger", "http://localhost:16686"), address("wattline", "wattline's admin API", "http://localhost:11435")}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("grafana: %w", err)
@@ -92,7 +89,7 @@ func (p *Panel) object(e Engine) (object, error) {
 	}
 	o := object{
 		"type": string(p.Kind), "title": p.Question, "datasource": source, "targets": targets,
-		"fieldConfig": object{"defaults": object{"unit": p.Unit, "custom": custom}, "overrides": traceLink()},
+		"fieldConfig": object{"defaults": object{"unit": p.Unit, "custom": custom}, "overrides": append(links(), p.axes()...)},
 	}
 	if p.Doc != "" {
 		o["description"] = p.Doc
@@ -122,14 +119,37 @@ func (e Engine) target(text string, series bool) object {
 	return t
 }
 
-// traceLink makes a column named trace a link to the trace.
-func traceLink() []object {
-	return []object{{
-		"matcher": object{"id": "byName", "options": "trace"},
-		"properties": []object{{"id": "links", "value": []object{{
-			"title": "Trace in Jaeger", "targetBlank": true, "url": "${jaeger:raw}/trace/${__value.raw}",
-		}}}},
-	}}
+// address is a variable that a person changes: where links lead to.
+func address(name, label, otherwise string) object {
+	return object{"name": name, "label": label, "type": "textbox", "query": otherwise, "current": object{"text": otherwise, "value": otherwise}}
+}
+
+// links makes the columns named trace and request lead to the trace and to wattline's row.
+func links() (out []object) {
+	for _, l := range []struct{ column, title, url string }{
+		{"trace", "Trace in Jaeger", "${jaeger:raw}/trace/${__value.raw}"},
+		{"request", "Request in wattline", "${wattline:raw}/api/requests/${__value.raw}"},
+	} {
+		out = append(out, override(l.column, object{"id": "links", "value": []object{{"title": l.title, "targetBlank": true, "url": l.url}}}))
+	}
+	return out
+}
+
+// axes gives fields their own unit and side.
+func (p *Panel) axes() (out []object) {
+	for _, a := range p.Axes {
+		side := "left"
+		if a.Right {
+			side = "right"
+		}
+		out = append(out, override(a.Field, object{"id": "unit", "value": a.Unit},
+			object{"id": "custom.axisPlacement", "value": side}, object{"id": "custom.axisLabel", "value": a.Label}))
+	}
+	return out
+}
+
+func override(field string, properties ...object) object {
+	return object{"matcher": object{"id": "byName", "options": field}, "properties": properties}
 }
 
 func ref(i int) string { return string(rune('A' + i)) }

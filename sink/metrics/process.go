@@ -13,7 +13,7 @@ import (
 
 // process writes what wattline itself uses. Resident memory is read from /proc, where there is one.
 func (s observer) process() {
-	if user, other, err := cpuTime(); err == nil {
+	if user, other, err := cpuUsed(); err == nil {
 		s.put(semconv.MetricCPUTime, user.Seconds(), attribute.String(semconv.CPUMode, semconv.CPUUser))
 		s.put(semconv.MetricCPUTime, other.Seconds(), attribute.String(semconv.CPUMode, semconv.CPUOther))
 	}

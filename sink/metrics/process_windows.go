@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// cpuTime is what this process has used so far, in its own code and in the kernel.
-func cpuTime() (user, kernel time.Duration, err error) {
+// cpuUsed is what this process has used so far, in its own code and in the kernel.
+func cpuUsed() (user, kernel time.Duration, err error) {
 	self, err := syscall.GetCurrentProcess()
 	if err != nil {
 		return 0, 0, err

@@ -251,6 +251,10 @@ func TestSystemdUnitOnRealMachines(t *testing.T) {
 	if !regexp.MustCompile(`(?m)^RestrictAddressFamilies=.*\bAF_NETLINK\b`).MatchString(unit) {
 		t.Error("without AF_NETLINK the process of the upstream is not found")
 	}
+	// The successor of an upgrade is no child of systemd's: without ExecStop, a stop kills it with its requests.
+	if stop := regexp.MustCompile(`(?m)^ExecStop=.*kill \$MAINPID && while kill -0`).FindString(unit); stop == "" || strings.Contains(unit, "KillMode=mixed") {
+		t.Error("a stop after SIGUSR2 does not wait for the main process")
+	}
 	if strings.Contains(unit, "\nSupplementaryGroups=") {
 		t.Error("a group that is not there keeps the service from starting (216/GROUP)")
 	}

@@ -19,10 +19,12 @@ Type=notify
 # A successor (SIGUSR2) tells systemd its own pid.
 NotifyAccess=all
 ExecStart=%s --config=%s serve
-ExecReload=/bin/kill -HUP $MAINPID
+ExecReload=/bin/sh -c "kill -HUP $MAINPID"
+# After an upgrade the main process is no child of systemd's, which then would not wait for its end but kill it.
+ExecStop=/bin/sh -c "kill $MAINPID && while kill -0 $MAINPID 2>/dev/null; do sleep 0.1; done"
 # Live requests may go on for --stop-timeout (30 s), rows are written after that.
 TimeoutStopSec=60
-KillMode=mixed
+KillMode=control-group
 Restart=always
 RestartSec=1
 NoNewPrivileges=yes

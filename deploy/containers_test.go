@@ -252,7 +252,7 @@ func TestSystemdUnitOnRealMachines(t *testing.T) {
 		t.Error("without AF_NETLINK the process of the upstream is not found")
 	}
 	// The successor of an upgrade is no child of systemd's: without ExecStop, a stop kills it with its requests.
-	if stop := regexp.MustCompile(`(?m)^ExecStop=.*kill \$MAINPID && while kill -0`).FindString(unit); stop == "" || strings.Contains(unit, "KillMode=mixed") {
+	if stop := regexp.MustCompile(`(?m)^ExecStop=.*kill \$MAINPID && while kill -0`).FindString(unit); stop == "" || strings.Contains(unit, "\nKillMode=mixed") {
 		t.Error("a stop after SIGUSR2 does not wait for the main process")
 	}
 	if strings.Contains(unit, "\nSupplementaryGroups=") {

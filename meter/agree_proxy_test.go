@@ -17,7 +17,7 @@ import (
 	"wattline/proxy"
 )
 
-// rowsByID is the proxy's Observer: it hands a row to whoever waits for it.
+// rowsByID is the proxy's Observer: it hands a row to the goroutine that waits for it.
 type rowsByID struct {
 	proxy.NopObserver
 	mu   sync.Mutex // guards rows
@@ -64,7 +64,7 @@ func startProxy(t *testing.T, upstream string) (addr string, rows *rowsByID) {
 	return ln.Addr().String(), rows
 }
 
-// measured is what one request showed on both sides: the row, and the reply as its client read it.
+// measured is one request as seen from both sides: the row, and the reply as its client read it.
 type measured struct {
 	row  *meter.Record
 	told timesTold

@@ -105,7 +105,7 @@ func TestFewAllocationsPerExchange(t *testing.T) {
 }
 
 // The events of one completion, those of a native stream, which count, and the last of a stream.
-// cpu-ns/op is what to look at on a machine that does other things too.
+// cpu-ns/op is the figure to look at on a machine that does other things too.
 func BenchmarkTokenEvent(b *testing.B) { benchmarkEvents(b, tokenEvents(b)...) }
 func BenchmarkNativeTokenEvent(b *testing.B) {
 	benchmarkEvents(b, eventsOf(b, "llama-server/native_stream")[:5]...)
@@ -171,7 +171,7 @@ func TestTokenEventCost(t *testing.T) {
 	}
 }
 
-// jsonEvent is what encoding/json needs to be told to find the same members.
+// jsonEvent tells encoding/json the same members.
 type jsonEvent struct {
 	Choices []struct {
 		FinishReason *string `json:"finish_reason"`

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// cpuTime is what this process has used.
+// cpuTime is this process's CPU time.
 func cpuTime() time.Duration {
 	var r syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {

@@ -25,7 +25,7 @@ type exchange struct {
 	unclean bool
 	slots   *meter.SlotClock
 	pieces  []timed
-	keep    int // reads whose stamps are kept; default 8, -1: none
+	keep    int // reads with stamps that are kept; default 8, -1: none
 }
 
 type timed struct {
@@ -86,7 +86,7 @@ func last(predicted int, promptMs float64) string {
 	return fmt.Sprintf(`{"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"model":"m","timings":{"cache_n":2,"prompt_n":8,"prompt_ms":%g,"predicted_n":%d,"predicted_ms":50.5}}`, promptMs, predicted)
 }
 
-// some is what a column holds: a number, or null for -1.
+// some is a column's value: a number, or null for -1.
 func wantInt(t *testing.T, name string, got meter.Int, want int64) {
 	t.Helper()
 	if want == -1 && got.Valid || want != -1 && got != meter.Some(want) {

@@ -10,7 +10,7 @@ import (
 	"wattline/meter"
 )
 
-// person is a request in which everything that identifies somebody is a word with "secret" in it.
+// person is a request in which everything that identifies a person is a word with "secret" in it.
 func person(name string) []byte {
 	for k, v := range map[string]string{
 		"User-Agent":          "claude-cli/2.1.0 (external, cli)",

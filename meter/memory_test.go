@@ -8,7 +8,7 @@ import (
 	"unsafe"
 )
 
-// perStream is what one exchange may cost in memory, whatever passes.
+// perStream bounds one exchange's memory, whatever passes.
 const perStream = 128 << 10
 
 // widestSketch is a sketch's memory when gaps of every length have been seen.

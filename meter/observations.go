@@ -1,6 +1,6 @@
 package meter
 
-// Observations are what an exchange showed that its row does not hold: each source's counts as they were told,
+// Observations holds facts of an exchange that its row does not hold: each source's counts as they were told,
 // and stamps. Fill sets them.
 type Observations struct {
 	RequestSkipped string // why the request's body was not read

@@ -12,7 +12,7 @@ import (
 // The oracle reads a reply a second way: whole, with encoding/json, taking for each completion the last
 // numbers that name it. What it finds must be what the meter found while the bytes passed.
 
-// told is what a reply says of itself.
+// told holds what a reply says about itself.
 type told struct {
 	prompt, cached, output int64
 	drafted, accepted      int64

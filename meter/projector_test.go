@@ -180,7 +180,7 @@ func picture() string {
 }
 
 // sound is half a second of 8-bit WAV. Its bytes are all ASCII, so that a transcript's body can hold
-// them as text: 8,000 a second, and a length whose bytes are below 0x80.
+// them as text: 8,000 a second, and a length with bytes below 0x80.
 func sound() string {
 	const samples = 0x0F40
 	var b bytes.Buffer

@@ -337,7 +337,7 @@ func (r *reply) dropNotices() {
 	r.time.restart()
 }
 
-// counts enters the event's numbers. Those of a completion that has ended are final, all others are what was true so far.
+// counts enters the event's numbers. Those of a completion that has ended are final, all others are true so far.
 func (r *reply) counts(e *event) {
 	r.odd = r.odd || e.odd
 	final := !r.inEvents() || e.ends || e.of >= 0 && e.of < trackedChoices && r.ended>>e.of&1 == 1

@@ -4,7 +4,7 @@ import "bytes"
 
 // sse splits a text/event-stream into events by the WHATWG rules (HTML Living Standard, "Interpreting
 // an event stream"): lines end in LF, CR or CRLF, one byte order mark at the start is dropped, lines
-// that begin with a colon are comments, several data lines are joined by LF, an event whose blank line
+// that begin with a colon are comments, several data lines are joined by LF, an event with a blank line that
 // never came is not one. It holds no line: data goes on as it comes, and what it meant counts only
 // when its event is complete.
 //

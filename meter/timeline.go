@@ -19,7 +19,7 @@ type timeline struct {
 	choices []span // by completion, up to the last one with output; at most trackedChoices
 }
 
-// trackedChoices bounds the completions of one exchange whose gaps are measured. Outputs of
+// trackedChoices bounds the completions of one exchange with measured gaps. Outputs of
 // further ones count too, also in Details.UntrackedOutputs, but have no gaps.
 const trackedChoices = 64
 

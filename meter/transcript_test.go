@@ -32,10 +32,10 @@ type transcript struct {
 	Cut     bool              `json:"cut,omitempty"`
 	Want    json.RawMessage   `json:"want,omitempty"` // the outcome: record and observations
 	Raw     []byte            `json:"-"`
-	keep    int               // reads whose stamps are kept
+	keep    int               // reads with stamps that are kept
 }
 
-// outcome is what the meter made of a transcript.
+// outcome is the meter's result for a transcript.
 type outcome struct {
 	Record       *meter.Record       `json:"record"`
 	Observations *meter.Observations `json:"observations"`
@@ -158,7 +158,7 @@ func (tr *transcript) playBody(m *meter.Meter, slots *meter.SlotClock, r *reply)
 	return outcome{rec, m.Observations()}
 }
 
-// outcomeOf is what a relay would say.
+// outcomeOf is the outcome that a relay would report.
 func outcomeOf(r *reply) meter.Outcome {
 	switch {
 	case r.status >= 400:

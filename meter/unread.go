@@ -60,7 +60,7 @@ func (r *Record) Unread() []string {
 	return strings.Split(r.Details.Unread, ",")
 }
 
-// unreadTexts are what column error says of a reply that was not read.
+// unreadTexts are column error's texts about a reply that was not read.
 //
 //nolint:gochecknoglobals // a constant table
 var unreadTexts = map[string]string{

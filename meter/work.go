@@ -1,6 +1,6 @@
 package meter
 
-// Work is what a request asks of the server, as far as it has been read.
+// Work is the work that a request asks of the server, as far as it has been read.
 type Work struct {
 	Dialect   string // "" where the path is not metered
 	Streams   bool   // the reply will be a stream of events

@@ -46,7 +46,7 @@ func TestUnstreamedChoicesAreCounted(t *testing.T) {
 	}
 }
 
-// TestWorkOfSeveralCompletions: from the request alone, for who divides energy.
+// TestWorkOfSeveralCompletions: from the request alone, for the division of energy.
 func TestWorkOfSeveralCompletions(t *testing.T) {
 	for body, want := range map[string]bool{
 		`{"n":2}`: true, `{"n":1}`: false, `{"prompt":"a"}`: false, `{"prompt":["a","b"]}`: true, `{"prompt":[1,2,3]}`: false, `{"prompt":["a"],"n_cmpl":3}`: true,

@@ -85,7 +85,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// profile is a folder for a browser, whose processes may write into it a little longer than it lives.
+// profile is a folder for a browser; its processes may write into it a little after the browser has ended.
 func profile(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "browser-")

@@ -20,7 +20,7 @@ import (
 	"wattline/proxy/llamatest"
 )
 
-// toolFront stands in front of a llama-server whose small model calls tools. Its weights are random: a
+// toolFront stands in front of a llama-server with a small model that calls tools. Its weights are random: a
 // bias makes it begin a call (token 1695 is the "dozu" of its template; 2044 ends the text, which the
 // grammar holds back until the call is complete), and the server's grammar does the rest.
 func toolFront(t *testing.T) *front {
@@ -167,7 +167,7 @@ func TestCurl(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := f.url()
-	// The shared server's slots are full within a second on a quick machine, and a stream that nobody reads is not over.
+	// The shared server's slots are full within a second on a quick machine, and a stream without a reader is not over.
 	endless := startFront(t, llamatest.Start(t, "-np", "1", "-c", "131072").URL())
 	for _, c := range []struct {
 		name string

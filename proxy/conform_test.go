@@ -81,7 +81,7 @@ func (s *scripted) open() int {
 	return len(s.conns)
 }
 
-// plainRequest is what the scripted upstream reads of a request.
+// plainRequest holds what the scripted upstream reads from a request.
 type plainRequest struct {
 	nc                    net.Conn
 	br                    *bufio.Reader
@@ -301,7 +301,7 @@ func (r *plainRequest) answer() bool {
 type conformance struct {
 	name    string
 	say     []string // written one after the other
-	replies []string // the methods whose replies are to come
+	replies []string // the methods with replies still to come
 	waits   []string // before say[i] is written, this has to have been received ("" for nothing)
 	ends    bool     // the server closes behind the last reply
 	early   bool     // the reply comes while the upload runs: how much of that the server still sees is open

@@ -16,7 +16,7 @@ import (
 	"wattline/proxy/rawconn"
 )
 
-// placeholderHead is what fasthttp reads for every request. Its own reader would wait for up to 8 KiB of
+// placeholderHead is the head that fasthttp reads for every request. Its own reader would wait for up to 8 KiB of
 // body before it calls the handler, answer Expect itself and reorder the header; its writer loses HEAD's
 // Content-Length, sends chunks to HTTP/1.0 clients and has no interim replies. So the connection reads and
 // validates the real head itself, then gives fasthttp this one, and the handler takes the real head from
@@ -126,7 +126,7 @@ func (c *clientConn) clientHost() string {
 	return c.addr
 }
 
-// Read gives fasthttp one placeholder for each request whose head was read and found valid.
+// Read gives fasthttp one placeholder for each request with a valid head.
 func (c *clientConn) Read(p []byte) (n int, err error) {
 	defer c.srv.recoverPanic("a request's head failed", func() { n, err = 0, net.ErrClosed })
 	if c.placeholder == 0 {

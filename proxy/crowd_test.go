@@ -150,7 +150,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownWithIdleConnections: connections on which nothing comes hold nobody up, new ones included.
+// TestShutdownWithIdleConnections: silent connections delay no other, new ones included.
 // In a bubble, where each wait has its exact length.
 func TestShutdownWithIdleConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -326,7 +326,7 @@ type tally struct {
 	}
 }
 
-// fate is what a client did; its row has to say the same.
+// fate says what a client did; its row has to say the same.
 type fate uint8
 
 const (

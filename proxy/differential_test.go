@@ -96,7 +96,7 @@ func (c countedConn) Close() error {
 	return err
 }
 
-// plan is what one client does on one connection.
+// plan lists what one client does on one connection.
 type plan struct {
 	stream  string // all requests
 	methods []string

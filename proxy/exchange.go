@@ -197,7 +197,7 @@ func (x *exchange) sendHead(msg []byte, reuse bool) (wrote int, err error) {
 	for ; ; reuse = false {
 		up, err := x.srv.pool.get(x.srv.cfg.DialTimeout, !reuse)
 		if err != nil {
-			if x.state.Load() == cancelled { // nobody waits for an answer
+			if x.state.Load() == cancelled { // no client waits for an answer
 				return 0, errClientLeft
 			}
 			x.failure = dialError(x.srv.cfg.Upstream, err)

@@ -62,7 +62,7 @@ func (x *exchange) finish(panicked any) bool {
 	return x.keepAlive && x.state.Load() == finished
 }
 
-// releaseUpstream pools a connection whose reply ended cleanly and closes any other.
+// releaseUpstream pools a connection after a clean end of its reply and closes any other.
 func (x *exchange) releaseUpstream() {
 	x.mu.Lock()
 	up, cut := x.up, x.aborted

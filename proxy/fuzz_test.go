@@ -16,7 +16,7 @@ import (
 )
 
 // FuzzRequestHead: what is accepted goes upstream as lines of the client's own, means the same when it
-// is parsed again, and means the same to another parser, which is what request smuggling needs not to.
+// is parsed again, and means the same to another parser: request smuggling needs a difference.
 func FuzzRequestHead(f *testing.F) {
 	for _, c := range ambiguous {
 		f.Add([]byte(c.raw))

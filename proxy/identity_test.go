@@ -86,7 +86,7 @@ func (p *tap) taken() (up, down string) {
 }
 
 // TestRequestBytes: between wattline and a real llama-server stands a tap. What the client
-// sent is what the server received, and the other way round, byte for byte apart from hop-by-hop lines.
+// the bytes sent are those received, and the other way round, apart from hop-by-hop lines.
 func TestRequestBytes(t *testing.T) {
 	srv := real.Server(t)
 	p := startTap(t, strings.TrimPrefix(srv.URL(), "http://"))

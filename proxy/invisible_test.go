@@ -35,7 +35,7 @@ func TestLongIdleStream(t *testing.T) {
 	})
 }
 
-// TestEcho: who asks for it is told the row's id and the admin address, and nobody else is.
+// TestEcho: a client that asks for it gets the row's id and the admin address; others do not.
 func TestEcho(t *testing.T) {
 	_, url := startStub(t, stub.Config{FirstToken: 10 * time.Millisecond, TokenGap: time.Millisecond})
 	f := startFront(t, url, func(c *Config) { c.Admin = "127.0.0.1:11435" })

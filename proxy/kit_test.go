@@ -134,7 +134,7 @@ func serveFront(t testing.TB, ln net.Listener, upstream string, changes ...func(
 }
 
 // bubbleFront puts a Server in front of an upstream that serve runs, all in memory, for a test inside a
-// synctest bubble: time passes there only where somebody waits, so that nothing has to be tolerated.
+// synctest bubble: time passes there only while all goroutines wait, so that nothing has to be tolerated.
 // The returned function dials the front.
 func bubbleFront(t *testing.T, serve func(net.Listener), changes ...func(*Config)) (*front, func() net.Conn) {
 	t.Helper()

@@ -173,7 +173,7 @@ func areRefusals(t *testing.T, recs []*meter.Record) {
 	}
 }
 
-// TestIdleDeadlines: who is silent for too long is let go, each with its status and row.
+// TestIdleDeadlines: connections that are silent for too long are closed, each with its status and row.
 func TestIdleDeadlines(t *testing.T) {
 	up := startScripted(t, listen(t))
 	const idle = 150 * time.Millisecond

@@ -15,7 +15,7 @@ import (
 
 // TestResumableStream: a client that leaves a stream with X-Conversation-Id does not end it. The real
 // server generates on, wattline reads to the end for the row's sake, and another request resumes the
-// stream (GET /v1/stream?conv_id=ID in build 11669), whose row has no tokens.
+// stream (GET /v1/stream?conv_id=ID in build 11669), with a row without tokens.
 func TestResumableStream(t *testing.T) {
 	srv := llamatest.Start(t, "-np", "1", "-c", "65536", "-t", "1", "-tb", "1")
 	f := startFront(t, srv.URL())

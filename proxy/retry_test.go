@@ -27,7 +27,7 @@ func (c brokenWriter) Write(p []byte) (int, error) {
 	return c.takes, errors.New("the connection broke")
 }
 
-// TestResend: a request whose pooled connection breaks is sent again on a new one only if not
+// TestResend: a request on a pooled connection that breaks is sent again on a new one only if not
 // one byte of it was written. Else the server may have begun to work on it, and the client gets a 502.
 func TestResend(t *testing.T) {
 	for _, c := range []struct{ takes, status, dials int }{{0, 200, 2}, {1, 502, 1}} {

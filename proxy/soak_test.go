@@ -77,7 +77,7 @@ func quietGoroutines() int {
 	return n
 }
 
-// heap is what is held after a collection.
+// heap is the memory held after a collection.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC() // pools keep their content for one collection

@@ -18,7 +18,7 @@ import (
 const benchHead = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:11433\r\nUser-Agent: OpenAI/Python 1.99.0\r\nAccept: application/json\r\n" +
 	"Content-Type: application/json\r\nAuthorization: Bearer sk-none\r\nX-Claude-Code-Session-Id: 0af7651916cd43dd8448eb211c80319c\r\nContent-Length: 2\r\n\r\n"
 
-// loopbackPair is a real connection: what is accepted, and who dialled.
+// loopbackPair is a real connection: the accepted end and the dialled end.
 func loopbackPair(tb testing.TB, ln net.Listener) (server, client net.Conn) {
 	tb.Helper()
 	client, err := net.Dial("tcp", ln.Addr().String())

@@ -165,7 +165,7 @@ func quantile(d []time.Duration, q float64) time.Duration {
 }
 
 // startHandovers returns a function that measures from a byte's write to its read over loopback, by a reader
-// whose thread sleeps as a stream's does.
+// with a thread that sleeps as a stream's does.
 func startHandovers(t *testing.T) func() time.Duration {
 	t.Helper()
 	ln := listen(t)

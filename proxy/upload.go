@@ -14,7 +14,7 @@ import (
 // does not may be waiting for an early answer, so the head is then forwarded alone.
 const firstChunkGrace = 200 * time.Millisecond
 
-// awaitFirstChunk reads until the first chunk's size is complete, so that a request whose body is malformed
+// awaitFirstChunk reads until the first chunk's size is complete, so that a request with a malformed body
 // from the start never reaches the upstream. It does not wait for a client that expects 100-continue.
 func (x *exchange) awaitFirstChunk() error {
 	c := x.c

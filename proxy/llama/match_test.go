@@ -11,7 +11,7 @@ func busy(id int, task, maxTokens, prompt, decoded int64) Slot {
 	return Slot{ID: id, Busy: true, Task: meter.Some(task), Streams: meter.Some(1), MaxTokens: meter.Some(maxTokens), Prompt: meter.Some(prompt), Decoded: decoded}
 }
 
-// stream is a request whose slot started at.
+// stream is a request with a slot that started at.
 func stream(key uint64, sent, started, maxTokens int64) *request {
 	return &request{key: key, sent: sent, started: started, streams: true, maxTokens: meter.Some(maxTokens), slot: -1}
 }

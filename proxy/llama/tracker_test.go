@@ -50,7 +50,7 @@ func (c *client) observe(s llama.SlotObservation) {
 	}
 }
 
-// newClient makes a client of the server at url, whose slots are read through a recorder.
+// newClient makes a client of the server at url; its slots are read through a recorder.
 func newClient(t *testing.T, url string) (*client, *slotsRecorder) {
 	t.Helper()
 	begin := time.Now()

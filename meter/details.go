@@ -57,6 +57,7 @@ type Details struct {
 	PromptCut         Int    // 1: far fewer prompt tokens than the session's earlier requests had for so many bytes
 	UncountedOutputs  Int    // outputs beyond the 16th of one event: counted, but without gaps
 	UntrackedOutputs  Int    // outputs of completions beyond the 64th: without gaps
+	Abandoned         Int    // 1: the client left, and the server may have worked on for it; the joules are of all that it did
 	GapsCut           Int    // gaps that were to be kept (RequestHead.KeepStamps) and had no room
 
 	stored string // the text it was read from, possibly written by another version
@@ -134,6 +135,7 @@ var detailTable = [...]detail{
 	{"prompt_cut", func(d *Details) any { return &d.PromptCut }},
 	{"uncounted_outputs", func(d *Details) any { return &d.UncountedOutputs }},
 	{"untracked_outputs", func(d *Details) any { return &d.UntrackedOutputs }},
+	{"abandoned", func(d *Details) any { return &d.Abandoned }},
 	{"gaps_cut", func(d *Details) any { return &d.GapsCut }},
 }
 

@@ -1,6 +1,7 @@
 package energy
 
 import (
+	"slices"
 	"time"
 
 	"wattline/meter"
@@ -14,6 +15,7 @@ type allocator struct {
 	inFlight, slotHolders int
 	prefilling            int
 	decoding              int
+	orphans               []int32 // requests without a slot whose clients have left, by when they left
 
 	pool         int // open prefill pool, -1 none
 	pools        []pool
@@ -99,11 +101,12 @@ func (l *Ledger) applyEvent(e *queuedEvent) {
 	case SlotSeen:
 		l.seeSlot(i, int(e.n))
 	case assumeDecoding:
-		if r.phase == meter.PhaseWaiting {
+		if r.phase == meter.PhaseWaiting && !e.on { // else others hold every slot
 			l.acquireSlot(i, e.at)
 			r.estimated, r.phase = true, meter.PhaseDecode
 			alloc.decoding++
 			l.joinDecoders(i, r.guess)
+			l.setDoubt(i, true)
 		}
 	case Progress:
 		if !r.known && e.n > 0 && r.phase == meter.PhasePrefill {
@@ -119,10 +122,11 @@ func (l *Ledger) applyEvent(e *queuedEvent) {
 	case End:
 		l.endRequest(i, e)
 	case SlotIdle, orphanEnd:
-		if r.ended && r.phase == meter.PhasePrefill && r.orphaned {
-			l.endPrefill(i, e.at)
-			l.releaseSlot(i, e.at)
+		if r.ended && r.orphaned {
+			l.endOrphan(i, e.at)
 		}
+	case doubtful:
+		l.setDoubt(i, e.on)
 	}
 }
 
@@ -131,6 +135,7 @@ func (l *Ledger) acquireSlot(i int32, now int64) {
 	alloc := &l.allocator
 	r := l.req(i)
 	l.drawWaiting(r)
+	l.allocator.leaveOrphans(i)
 	r.start = now
 	alloc.slotHolders++
 	r.group.slotHolders++
@@ -199,6 +204,10 @@ func (l *Ledger) startDecode(i int32, now int64) {
 	l.allocator.countTokens(r, ctx+1)
 	r.snapshot.edgeVar, r.snapshot.duringPrefill = l.allocator.sums.edgeVar, l.allocator.sums.duringPrefill
 	l.joinDecoders(i, ctx)
+	if r.assumed {
+		r.estimated = true
+		l.setDoubt(i, true)
+	}
 }
 
 func (l *Ledger) endRequest(i int32, e *queuedEvent) {
@@ -210,18 +219,36 @@ func (l *Ledger) endRequest(i int32, e *queuedEvent) {
 	} else if !r.known {
 		l.countsKnown(i) // its counts will never be known: they are guessed
 	}
+	if e.on { // the server goes on
+		if r.orphaned = true; r.phase == meter.PhaseWaiting {
+			alloc.orphans = append(alloc.orphans, i)
+		}
+		r.estimated = r.estimated || r.follow != nil
+		return
+	}
+	l.finish(i, e.at)
+}
+
+// endOrphan ends the account of a request whose client had left before.
+func (l *Ledger) endOrphan(i int32, now int64) {
+	if l.req(i).phase != meter.PhaseDone {
+		l.finish(i, now)
+	}
+}
+
+// finish ends whatever phase request i is in.
+func (l *Ledger) finish(i int32, now int64) {
+	alloc := &l.allocator
+	r := l.req(i)
 	switch r.phase {
 	case meter.PhaseWaiting:
 		l.drawWaiting(r)
+		alloc.leaveOrphans(i)
 		alloc.inFlight--
-		l.closeRequest(i, e.at)
+		l.closeRequest(i, now)
 		return
 	case meter.PhasePrefill:
-		if e.on { // the server finishes the prefill
-			r.orphaned = true
-			return
-		}
-		l.endPrefill(i, e.at)
+		l.endPrefill(i, now)
 	case meter.PhaseDecode:
 		alloc.decoding--
 		r.edgeVar += alloc.sums.edgeVar - r.snapshot.edgeVar
@@ -231,7 +258,29 @@ func (l *Ledger) endRequest(i int32, e *queuedEvent) {
 		l.leaveDecoders(i)
 		alloc.charged.active += r.decodeUJ - before
 	}
-	l.releaseSlot(i, e.at)
+	l.releaseSlot(i, now)
+}
+
+// leaveOrphans takes request i off the list of those that may work unseen.
+func (alloc *allocator) leaveOrphans(i int32) {
+	if k := slices.Index(alloc.orphans, i); k >= 0 {
+		alloc.orphans = slices.Delete(alloc.orphans, k, k+1)
+	}
+}
+
+// chargeOrphan charges draw that nobody explains to the oldest request whose client has left, and which may run without
+// being seen: a server starts what waited first. It returns what it charged.
+func (l *Ledger) chargeOrphan(uj float64) int64 {
+	alloc := &l.allocator
+	if len(alloc.orphans) == 0 || uj < 1 || alloc.contended || !alloc.idle.learnt() {
+		return 0
+	}
+	r := l.req(alloc.orphans[0])
+	v := int64(uj)
+	r.prefillUJ += v
+	r.takenUJ += uj
+	alloc.charged.active += v
+	return v
 }
 
 // releaseSlot takes request i off its slot. It stays open a moment, as it may be charged with the tail.
@@ -318,8 +367,7 @@ func (alloc *allocator) close(l *Ledger) {
 			r.partial = true
 			l.endRequest(i, &queuedEvent{kind: End, at: l.now, req: i})
 		} else {
-			l.endPrefill(i, l.now)
-			l.releaseSlot(i, l.now)
+			l.endOrphan(i, l.now)
 		}
 	}
 	for _, g := range l.busyGroups {

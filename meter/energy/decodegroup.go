@@ -1,5 +1,7 @@
 package energy
 
+import "wattline/meter"
+
 // decodeGroup is the requests of one upstream that decode together, one token each per step of their batch.
 //
 // A step costs e0 per read of the weights, and c + k x context per member. The exact Shapley share of a
@@ -15,6 +17,11 @@ type decodeGroup struct {
 	sharing     sharing
 	busy        bool // it is in Ledger.busyGroups
 	slotHolders int  // requests that hold a slot
+	slotCount   int  // of the server; 0 unknown
+
+	// Owned by the segmenter.
+	segHolders int        // requests that hold a slot
+	deferred   []followed // presumed to decode, and waiting for a slot
 
 	members         int // requests that decode
 	membersWithSlot int // of them with a known slot
@@ -25,6 +32,8 @@ type decodeGroup struct {
 	account         account // decode energy not drawn yet; its running sum is not used
 
 	sums        decodeSums
+	doubtful    int // members of which it is not known whether they decode
+	doubt       doubtSums
 	windowSteps float64 // steps of the window being settled
 	memberXor   int32   // exclusive or of the members' indices: of a lone member, its index
 	run         decodeRun
@@ -39,6 +48,36 @@ type decodeGroup struct {
 // (split), of c (token), of k a token of context (context), of k x the group's steps (steps), and of what a
 // leftover cell's owner pays (leftover).
 type decodeSums struct{ read, split, token, context, steps, leftover float64 }
+
+// doubtSums are running sums of uJ while it is not known of some members whether they decode: what a member was charged
+// (own), and how much more it would have been without those (other).
+type doubtSums struct{ own, other float64 }
+
+// setDoubt notes whether it is not known that request i decodes.
+func (l *Ledger) setDoubt(i int32, on bool) {
+	r := l.req(i)
+	if r.doubt == on || r.phase != meter.PhaseDecode {
+		return
+	}
+	l.updateDoubt(r)
+	r.doubt = on
+	if on {
+		r.group.doubtful++
+	} else {
+		r.group.doubtful--
+	}
+}
+
+// updateDoubt brings doubtUJ up to date.
+func (l *Ledger) updateDoubt(r *request) {
+	g := r.group
+	if r.doubt {
+		r.doubtUJ += g.doubt.own - r.doubtSnapshot.own
+	} else {
+		r.doubtUJ += g.doubt.other - r.doubtSnapshot.other
+	}
+	r.doubtSnapshot = g.doubt
+}
 
 const maxSlots = 4096
 
@@ -96,6 +135,11 @@ func (g *decodeGroup) divide(uj int64) {
 	x := g.terms()
 	cost := dot(x, t)
 	g.account.balance += uj
+	if g.doubtful > 0 {
+		each := float64(uj) / float64(g.members)
+		g.doubt.own += each
+		g.doubt.other += each * float64(g.doubtful) / float64(max(1, g.members-g.doubtful))
+	}
 	if cost <= 0 { // nothing is known: equal parts
 		g.sums.split += float64(uj) / float64(g.members)
 		return
@@ -137,6 +181,7 @@ func (l *Ledger) joinDecoders(i int32, ctx int64) {
 	r.contextOffset = float64(ctx) - g.stepped
 	g.context += r.contextOffset
 	r.decodeSnapshot = g.sums
+	r.doubtSnapshot = g.doubt
 	r.readWeight = 1
 	if r.slot >= 0 {
 		l.occupySlot(i)
@@ -148,6 +193,10 @@ func (l *Ledger) leaveDecoders(i int32) {
 	r := l.req(i)
 	g := r.group
 	l.updateShare(i)
+	if l.updateDoubt(r); r.doubt {
+		r.doubt = false
+		g.doubtful--
+	}
 	uj := g.account.take(r.decodeShare)
 	r.decodeUJ += uj
 	l.vacateSlot(i)

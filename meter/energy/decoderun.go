@@ -34,7 +34,7 @@ func (l *Ledger) addToRun(w *window, active int64) {
 			g = o
 		}
 	}
-	if g == nil || alloc.contended || w.estimated || !alloc.idle.learnt() || l.cfg.Frozen {
+	if g == nil || g.doubtful > 0 || len(alloc.orphans) > 0 || alloc.contended || w.estimated || !alloc.idle.learnt() || l.cfg.Frozen {
 		l.resetRuns()
 		return
 	}

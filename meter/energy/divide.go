@@ -56,6 +56,9 @@ func (l *Ledger) countWindow(w *window, ns int64) {
 func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 	alloc := &l.allocator
 	more := w.uj - idle
+	if !w.tail && mw > alloc.idle.mw()*1.05+3*alloc.idle.SigmaMW {
+		more -= l.chargeOrphan(float64(more))
+	}
 	switch {
 	case w.tail && more > 0:
 		more = l.chargeTail(more)
@@ -103,6 +106,10 @@ func (l *Ledger) settleBusyWindow(w *window, idle int64) {
 		return
 	}
 	l.addToRun(w, active)
+	if len(alloc.orphans) > 0 && l.decodeLearnt() {
+		noise := 2 * l.src.edgeError() * alloc.prefillMW() * 1e-6
+		active -= l.chargeOrphan(float64(active) - orphanExcess*cost - noise)
+	}
 	active = l.boundDecoding(active, ns)
 	l.chargeDecoders(active, cost)
 	if !l.cfg.Frozen {
@@ -116,6 +123,19 @@ func (l *Ledger) settleBusyWindow(w *window, idle int64) {
 			}
 		}
 	}
+}
+
+// orphanExcess is how many times the decoders' modelled cost may be drawn before a request that may run unseen pays.
+const orphanExcess = 1.15
+
+// decodeLearnt reports whether the cost of all that decodes is known.
+func (l *Ledger) decodeLearnt() bool {
+	for _, g := range l.busyGroups {
+		if g.members > 0 && !g.model.decode.learnt() {
+			return false
+		}
+	}
+	return true
 }
 
 // decodeDuringPrefill is the decoders' part of a window in which somebody prefills. Their modelled cost is known

@@ -25,14 +25,21 @@ const (
 	Decode
 	// FirstToken: the first generated token showed; prefill is over.
 	FirstToken
-	// SlotIdle: the slot of a request whose client had left was seen idle.
+	// Waiting: a look at the server showed that the request has no slot yet. Only requests whose phases are not told
+	// need looks.
+	Waiting
+	// Working: a look showed it in slot Slot (-1: unknown) with Tokens generated tokens.
+	Working
+	// SlotIdle: a look showed that the server no longer works for it, and will not.
 	SlotIdle
 	// End: the reply ended, or the client left (Cancelled).
 	End
 	// assumeDecoding: the request's phase is still unknown after SettleMax.
 	assumeDecoding
-	// orphanEnd: the server has finished the prefill of a request whose client left during it.
+	// orphanEnd: the server has finished with a request whose client had left.
 	orphanEnd
+	// doubtful: whether the request decodes is not known (on).
+	doubtful
 )
 
 // Event is a fact about a request, or about the device (Temperature, Contended, Lost). Stamps are nanoseconds of the
@@ -45,10 +52,12 @@ type Event struct {
 	Upstream   int   // Arrive: index of the server, from Ledger.AddUpstream; one of MaxUpstreams or more is taken as the last
 	PromptHint int64 // Arrive: size of the prompt in any fixed unit (body bytes), to guess its tokens before they are known; 0 unknown
 	Late       bool  // Arrive: the phases become known only with End (an unstreamed reply)
+	Followed   bool  // Arrive: looks will tell phases that nothing else tells
+	Slots      int   // Arrive: how many slots the server has; 0 unknown
 
-	Slot      int   // SlotStart, SlotSeen
+	Slot      int   // SlotStart, SlotSeen, Working
 	SlotKnown bool  // SlotStart: Slot holds the slot
-	Tokens    int64 // Decode: tokens that showed; Progress: prompt tokens done
+	Tokens    int64 // Decode: tokens that showed; Progress: prompt tokens done; Working: tokens generated so far
 	Total     int64 // Progress: prompt tokens to process
 	MilliC    int64 // Temperature
 	On        bool  // Contended
@@ -62,6 +71,7 @@ type Counts struct {
 	PromptTokens int64 // tokens of the prompt, cached ones included
 	CachedTokens int64 // of them reused from the cache
 	OutputTokens int64 // generated tokens
+	MaxTokens    int64 // the most that it asked for; 0 unknown
 	Cancelled    bool  // the client left
 	Refused      bool  // the server rejected it and never computed
 	Several      bool  // it asked for several completions; the server decodes each in a slot of its own

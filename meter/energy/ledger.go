@@ -165,7 +165,7 @@ func (l *Ledger) Event(e Event) {
 		l.enqueue(e, -1)
 	default:
 		i, ok := l.byKey[e.Request]
-		if !ok || l.req(i).ended != (e.Kind == SlotIdle) {
+		if !ok || l.req(i).ended && e.Kind != SlotIdle && e.Kind != Waiting && e.Kind != Working {
 			l.allocator.stats.UnknownEvents++
 			return
 		}

@@ -27,6 +27,11 @@ type request struct {
 	nextStreaming int32
 	streaming     bool
 	lastStep      float64 // steps of its group at its last token
+	follow        *followState
+	followable    bool // looks will come
+	begun         bool // its slot start was told
+	hushed        bool // it is silent while its neighbours show tokens
+	assumed       bool // its phases are presumed
 
 	// Owned by the allocator.
 	phase          meter.Phase
@@ -57,8 +62,12 @@ type request struct {
 	sampleVar                   float64                     // uJ^2: of the request's own edges, if it was alone
 	donePart                    float64                     // part of its prompt processed in pools divided so far
 	slotNS, meanMW              int64
-	orphaned                    bool // its client left during its prefill, and the server goes on
-	mayOwnTail                  bool // may still be charged with the tail
+	orphaned                    bool // its client has left, and the server goes on
+	doubt                       bool // whether it decodes is not known
+	doubtSnapshot               doubtSums
+	doubtUJ                     float64 // uJ that hang on whether it, or a neighbour, decoded
+	takenUJ                     float64 // uJ that it was charged because nobody else explains them
+	mayOwnTail                  bool    // may still be charged with the tail
 	contended                   bool
 	unmetered                   bool
 	estimated                   bool

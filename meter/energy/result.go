@@ -38,6 +38,8 @@ type Result struct {
 	TimeUJ  int64 // by the time rule
 	TokenUJ int64 // by the token rule
 
+	Abandoned bool // its client left, and the server may have worked for it afterwards
+
 	SlotNS int64 // how long it held a slot
 	MeanMW int64 // mean power of the whole device during that time; 0 where SlotNS is 0
 }
@@ -51,7 +53,7 @@ func (l *Ledger) result(r *request) Result {
 	res := Result{
 		Request: r.key, Source: l.cfg.Shape.String(), Split: alloc.idle.learnt(),
 		PrefillUJ: r.prefillUJ, DecodeUJ: r.decodeUJ, IdleUJ: r.idleUJ,
-		TimeUJ: r.timeUJ, TokenUJ: r.tokenUJ, SlotNS: r.slotNS, MeanMW: r.meanMW,
+		TimeUJ: r.timeUJ, TokenUJ: r.tokenUJ, Abandoned: r.orphaned, SlotNS: r.slotNS, MeanMW: r.meanMW,
 	}
 	res.ActiveUJ = res.PrefillUJ + res.DecodeUJ
 	res.TotalUJ = res.ActiveUJ + res.IdleUJ

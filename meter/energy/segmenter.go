@@ -34,6 +34,8 @@ type segmenter struct {
 	prefillSpans [maxPrefillSpans]prefillSpan
 	forgotten    int64             // prefill spans overwritten while a window still referred to them
 	late         fifo[lateRequest] // requests that tell their phases only at their end, by arrival
+	followed     []followed        // requests whose phases looks tell, and are needed now
+	hushed       []followed        // streams that are silent while others are not
 }
 
 // prefillSpan is a stretch of time with somebody in prefill, and the guessed work of those prompts.
@@ -82,7 +84,10 @@ func (l *Ledger) arrive(e Event) {
 	}
 	*l.req(i) = request{
 		key: e.Request, group: l.groups[e.Upstream], hint: e.PromptHint, late: e.Late, used: true,
-		slot: -1, arrived: e.At, prevStreaming: -1, nextStreaming: -1,
+		slot: -1, arrived: e.At, prevStreaming: -1, nextStreaming: -1, followable: e.Followed,
+	}
+	if e.Slots > 0 {
+		l.groups[e.Upstream].slotCount = e.Slots
 	}
 	l.byKey[e.Request] = i
 	l.markBusy(l.groups[e.Upstream])
@@ -109,8 +114,21 @@ func (l *Ledger) addEvent(e Event, i int32) {
 		l.allocator.stats.UnqueuedDecodes++
 		return
 	}
-	if e.Kind == End {
+	switch e.Kind {
+	case Waiting, Working:
+		l.addLook(e, i)
+		return
+	case SlotIdle:
+		l.serverEnded(e, i)
+		return
+	case SlotStart:
+		r.begun = true
+	case End:
 		r.ended, r.counts = true, e.Counts
+		if e.Counts.Cancelled && !e.Counts.Refused && (r.late || r.followable && !r.begun) {
+			l.clientLeft(e, i)
+			return
+		}
 		if r.late {
 			l.addLatePhases(e, i)
 			return
@@ -131,23 +149,7 @@ func (l *Ledger) addLatePhases(e Event, i int32) {
 		l.enqueue(e, i)
 		return
 	}
-	first := max(e.At-int64(c.Decode), r.arrived)
-	start := max(first-int64(c.Prefill), r.arrived)
-	if !c.Known || c.Decode == 0 {
-		l.enqueue(Event{Kind: assumeDecoding, Request: e.Request, At: r.arrived}, i)
-		l.enqueue(e, i)
-		return
-	}
-	l.enqueue(Event{Kind: SlotStart, Request: e.Request, At: start}, i)
-	l.enqueue(Event{Kind: FirstToken, Request: e.Request, At: first}, i)
-	const most = 64
-	steps := c.OutputTokens - 1
-	n := min(steps, most)
-	for k := int64(1); k <= n; k++ {
-		at := first + int64(float64(e.At-first)*float64(k)/float64(n))
-		l.enqueue(Event{Kind: Decode, Request: e.Request, At: at, Tokens: steps*k/n - steps*(k-1)/n}, i)
-	}
-	l.enqueue(e, i)
+	l.tellEnd(e, i)
 }
 
 // enqueue queues an event. One that is older than the open window is moved to its beginning.
@@ -174,8 +176,10 @@ func (l *Ledger) segment() {
 			limit = min(limit, o.arrived)
 			break
 		}
-		l.enqueue(Event{Kind: assumeDecoding, Request: o.key, At: o.arrived}, o.req)
+		l.overdue(o)
 	}
+	limit = l.followLimit(limit)
+	l.endHung(limit)
 	q := &l.queue
 	for q.toSegment < q.tail {
 		e := q.at(q.toSegment)
@@ -231,11 +235,16 @@ func (l *Ledger) segmentPhase(e *queuedEvent, r *request) {
 			r.segPhase, r.segStart, r.segAlone = meter.PhasePrefill, e.at, o.prefills == 0
 			l.segmenter.joinPrefillSpan(r, e.at)
 			o.prefills++
+			r.group.segHolders++
 		}
 	case assumeDecoding:
 		if r.segPhase == meter.PhaseWaiting {
+			if e.on = l.deferStart(e, r); e.on {
+				return
+			}
 			r.segPhase, r.segLastToken = meter.PhaseDecode, e.at
 			o.decoders++
+			r.group.segHolders++
 		}
 	case FirstToken:
 		if r.segPhase == meter.PhasePrefill {
@@ -250,6 +259,10 @@ func (l *Ledger) segmentPhase(e *queuedEvent, r *request) {
 		if r.counts.Known && !l.cfg.Frozen {
 			m.learnPrompt(r, r.counts)
 		}
+		if r.follow != nil && r.follow.orphan {
+			e.on = true // the server may go on
+			return
+		}
 		if r.counts.Cancelled && r.segPhase == meter.PhasePrefill {
 			if at := r.segStart + int64(min(m.prefillTime(r.guess), l.cfg.SettleMax)); at > e.at {
 				e.on = true // the server finishes the prefill
@@ -257,11 +270,10 @@ func (l *Ledger) segmentPhase(e *queuedEvent, r *request) {
 				return
 			}
 		}
-		l.stopStreaming(e.req)
-		l.segmenter.leave(r)
+		l.leave(e.req, e.at)
 	case SlotIdle, orphanEnd:
 		if r.segPhase != meter.PhaseDone && (r.ended || e.kind == orphanEnd) {
-			l.segmenter.leave(r)
+			l.leave(e.req, e.at)
 		}
 	}
 }
@@ -288,6 +300,18 @@ func (seg *segmenter) joinPrefillSpan(r *request, now int64) {
 func (seg *segmenter) leavePrefill(now int64) {
 	if seg.open.prefills--; seg.open.prefills == 0 {
 		seg.prefillSpans[seg.open.prefillSpan%maxPrefillSpans].t1 = now
+	}
+}
+
+// leave takes a request out of its phase; the server has finished with it.
+func (l *Ledger) leave(i int32, now int64) {
+	r := l.req(i)
+	l.stopStreaming(i)
+	held := r.segPhase == meter.PhasePrefill || r.segPhase == meter.PhaseDecode
+	l.segmenter.leave(r)
+	if held {
+		r.group.segHolders--
+		l.startDeferred(r.group, now)
 	}
 }
 

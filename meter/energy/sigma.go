@@ -30,6 +30,7 @@ func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
 	if !r.shared {
 		model += r.sampleVar
 	}
+	model += square(doubtRel*r.doubtUJ) + square(takenRel*r.takenUJ) + l.unseenVariance(r)
 	active = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.ActiveUJ)))))
 	if !r.shared {
 		quiet = 0 // a lone request is charged with both, so the sum does not depend on their division
@@ -37,6 +38,31 @@ func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
 	total = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.TotalUJ)))))
 	return active, total
 }
+
+const (
+	doubtRel = 0.5 // standard deviation of what hangs on whether somebody decoded, relative to it
+	takenRel = 0.3 // the same of joules that nobody else explains
+)
+
+// unseenVariance is the variance of what a request may have cost that was not seen at work: its client left before it had
+// a slot, or nothing is known of its phases.
+func (l *Ledger) unseenVariance(r *request) float64 {
+	if !r.counts.Cancelled || r.counts.Refused || r.start > 0 && !r.assumed {
+		return 0
+	}
+	m := &r.group.model
+	tokens := min(r.guess, unseenTokens)
+	uj := dot(promptTerms(tokens, 0), m.prefill.coef)
+	if r.assumed {
+		uj += float64(r.counts.MaxTokens) * (m.decode.coef[coefStep] + m.decode.coef[coefDecoded])
+	}
+	return unseenRel * unseenRel * uj * uj
+}
+
+const (
+	unseenTokens = 4096 // a server notices after a batch that nobody waits for the prompt
+	unseenRel    = 0.25
+)
 
 // duringPrefillRel is the relative standard deviation of a decode step's cost while somebody prefills, around its
 // cost without: it may be cheaper or dearer, and cannot be measured apart from the prefill.

@@ -29,6 +29,10 @@ func (l *Ledger) startStreaming(i int32) {
 	g := &r.group.stepCounter
 	l.stopStreaming(i)
 	r.streaming = true
+	if r.hushed {
+		r.hushed = false
+		l.queue.push(queuedEvent{at: r.segLastToken + 1, request: r.key, req: i, kind: doubtful})
+	}
 	r.lastStep = g.total
 	r.prevStreaming, r.nextStreaming = g.newest, -1
 	if g.newest >= 0 {
@@ -40,6 +44,7 @@ func (l *Ledger) startStreaming(i int32) {
 	g.streaming++
 	for o := g.oldest; o != i && g.total-l.req(o).lastStep > maxSilentSteps; o = g.oldest {
 		l.stopStreaming(o)
+		l.hushed(o, l.req(i).segLastToken)
 	}
 }
 

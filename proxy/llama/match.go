@@ -19,6 +19,9 @@ type request struct {
 	outputs   int64     // output events received before the poll
 	slot      int       // -1: unknown
 	task      int64     // the slot's task number; -1: unknown, or the request asked for the slot
+	cancelled bool      // its client has left
+	presumed  bool      // slot and task are only likely
+	unclear   bool      // set by match: it may have one of several slots, or share one with other requests
 }
 
 // hasStarted reports whether the request certainly has a slot, since its stream began.
@@ -54,6 +57,40 @@ func match(slots []Slot, reqs []*request, lastTask, lastAt int64) {
 	m := matching{free: free, reqs: reqs, open: open, lastTask: lastTask, lastAt: lastAt}
 	m.assignUnique()
 	m.assignBySize()
+	m.assignInOrder()
+}
+
+// assignInOrder presumes that of requests that may still be waiting the first is served first, for slots that no request
+// with a stream can have. It serves to follow requests; no slot becomes known by it.
+func (m *matching) assignInOrder() {
+	var waiting []*request
+	for _, r := range m.open {
+		if r.slot >= 0 {
+			continue
+		}
+		p := m.candidates(r)
+		r.unclear = len(p) > 0
+		if !r.hasStarted() && (!r.streams || r.cancelled) { // a stream tells its start itself
+			waiting = append(waiting, r)
+			continue
+		}
+		for _, i := range p {
+			m.free[i].taken = true
+		}
+	}
+	slices.SortFunc(waiting, func(a, b *request) int { return cmp.Or(cmp.Compare(a.sent, b.sent), cmp.Compare(a.key, b.key)) })
+	for _, r := range waiting {
+		best := -1
+		for _, i := range m.candidates(r) {
+			if best < 0 || m.free[i].Task.V < m.free[best].Task.V {
+				best = i
+			}
+		}
+		if best >= 0 {
+			m.assign(r, best)
+			r.presumed = true
+		}
+	}
 }
 
 // matching is the state of one call of match.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,12 +21,15 @@ type SlotTrackerConfig struct {
 	Log     *slog.Logger
 }
 
-// SlotObservation is the slot of a request.
+// SlotObservation is what a reply told of a request: its slot, or its state if nothing else tells that.
 type SlotObservation struct {
 	Request uint64
 	At      int64 // when the reply was read
-	Slot    int
-	Idle    bool // the request was cancelled, and the slot no longer works on it
+	Slot    int   // -1: unknown
+	Idle    bool  // the server no longer works for it, and will not
+	Look    bool  // it holds a slot (Working) or waits for one; else its slot has become known
+	Working bool
+	Tokens  int64 // with Working: generated so far
 }
 
 // SlotTrackerStats count the cost and the results of polling.
@@ -42,7 +46,9 @@ type SlotTrackerStats struct {
 const (
 	gatherTime     = 60 * time.Millisecond  // from a change to its poll, so that one shows requests that begin together
 	minPollGap     = 500 * time.Millisecond // between polls
-	maxPollGap     = 2 * time.Second        // between polls while a cancelled request may still occupy its slot
+	maxPollGap     = 2 * time.Second        // between polls that only look for slots
+	silence        = 3 * time.Second        // without output, after which a stream is followed
+	surelyLater    = 5 * time.Second        // a request sent so much later is served later
 	pollsPerChange = 3                      // the gap doubles from one to the next
 	noSlotsPause   = time.Minute            // after ErrNoSlots
 	maxCancelled   = 10 * time.Minute       // a cancelled request is forgotten after this
@@ -63,12 +69,27 @@ type SlotTracker struct {
 	// Owned by the goroutine.
 	lastTask, lastAt int64 // greatest task number so far, and the arrival of the last reply
 	noSlotsLogged    bool
+
+	count   atomic.Int64 // the server's slots; 0: not known
+	refuses atomic.Bool  // the upstream does not list its slots
+}
+
+// Follows reports whether the state of requests that tell nothing themselves is looked at.
+func (t *SlotTracker) Follows() bool { return t != nil && !t.refuses.Load() }
+
+// Count is how many slots the server has; 0 if that is not known.
+func (t *SlotTracker) Count() int {
+	if t == nil {
+		return 0
+	}
+	return int(t.count.Load())
 }
 
 // TrackedRequest is one request that makes the upstream compute.
 type TrackedRequest struct {
 	t       *SlotTracker
 	outputs atomic.Int64
+	shownAt atomic.Int64 // when the last of them came
 
 	// Guarded by the SlotTracker's mu.
 	request
@@ -120,21 +141,26 @@ func (t *SlotTracker) RequestSent(key uint64, at int64, work meter.Work, bytes i
 func (q *TrackedRequest) SlotStarted(at int64) {
 	q.t.mu.Lock()
 	defer q.t.mu.Unlock()
-	q.started = at
+	if q.started = at; q.presumed {
+		q.slot, q.task, q.presumed = -1, -1, false
+	}
 	q.t.changed()
 }
 
 // OutputReceived counts output events. It is called for each read of a stream, so it takes no lock.
-func (q *TrackedRequest) OutputReceived(n int) { q.outputs.Add(int64(n)) }
+func (q *TrackedRequest) OutputReceived(at int64, n int) {
+	q.outputs.Add(int64(n))
+	q.shownAt.Store(at)
+}
 
-// Ended ends the request. cancelled: its client has left, and the request is tracked until its slot is idle.
+// Ended ends the request. cancelled: its client has left, and the request is followed until the server has finished with it.
 // Ended returns the slot, -1 if it is unknown.
 func (q *TrackedRequest) Ended(at int64, cancelled bool) int {
 	t := q.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if cancelled && q.slot >= 0 {
-		q.cancelledAt = at
+	if cancelled && t.Follows() {
+		q.cancelledAt, q.cancelled = at, true
 	} else {
 		delete(t.reqs, q.key)
 	}
@@ -163,21 +189,38 @@ func (t *SlotTracker) needsPoll() bool {
 	unknown := false
 	for _, q := range t.reqs {
 		unknown = unknown || q.slot < 0
-		if q.cancelledAt > 0 {
+		if q.followed(t.cfg.Now(), len(t.reqs)) {
 			return true
 		}
 	}
 	return unknown && (t.cfg.Always || len(t.reqs) > 1)
 }
 
+// followed reports whether the request, one of n, must be looked at since nothing else tells its state: its client has
+// left, or it is not streamed or silent and others need to know. The caller holds mu.
+func (q *TrackedRequest) followed(now int64, n int) bool {
+	return q.cancelledAt > 0 || n > 1 && (!q.streams || q.silent(now))
+}
+
+// silent reports whether a stream that had output has none any more.
+func (q *TrackedRequest) silent(now int64) bool {
+	at := q.shownAt.Load()
+	return at > 0 && now-at > int64(silence)
+}
+
 // run polls when it is woken, until Stop.
 func (t *SlotTracker) run(ctx context.Context) {
 	defer close(t.done)
 	for {
+		var check <-chan time.Time
+		if t.several() {
+			check = time.After(silence) // a stream may fall silent
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.wake:
+		case <-check:
 		}
 		pause, wait := minPollGap, gatherTime
 		for t.takePoll() {
@@ -188,6 +231,9 @@ func (t *SlotTracker) run(ctx context.Context) {
 				return
 			}
 			wait, pause = pause, min(2*pause, maxPollGap)
+			if t.following() {
+				wait, pause = minPollGap, minPollGap
+			}
 		}
 		if !sleep(ctx, minPollGap) {
 			return
@@ -195,16 +241,32 @@ func (t *SlotTracker) run(ctx context.Context) {
 	}
 }
 
-// takePoll reports whether to poll, and counts pollsLeft down. While a cancelled request may occupy a slot there
-// is no bound.
-func (t *SlotTracker) takePoll() bool {
+// several reports whether more than one request is tracked.
+func (t *SlotTracker) several() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.reqs) > 1
+}
+
+// following reports whether a request is followed.
+func (t *SlotTracker) following() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, q := range t.reqs {
-		if q.cancelledAt > 0 {
+		if q.followed(t.cfg.Now(), len(t.reqs)) {
 			return true
 		}
 	}
+	return false
+}
+
+// takePoll reports whether to poll, and counts pollsLeft down. While a request is followed there is no bound.
+func (t *SlotTracker) takePoll() bool {
+	if t.following() {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.pollsLeft == 0 || !t.needsPoll() {
 		return false
 	}
@@ -226,6 +288,14 @@ func (t *SlotTracker) pollFailed(ctx context.Context, err error) bool {
 		t.cfg.Log.Debug("cannot read the upstream's slots", "error", err)
 		return true
 	}
+	t.refuses.Store(true)
+	t.mu.Lock()
+	for key, q := range t.reqs {
+		if q.cancelledAt > 0 {
+			delete(t.reqs, key)
+		}
+	}
+	t.mu.Unlock()
 	if !t.noSlotsLogged {
 		t.noSlotsLogged = true
 		level := slog.LevelInfo
@@ -265,6 +335,8 @@ func (t *SlotTracker) poll(ctx context.Context) error {
 		return err
 	}
 	t.noSlotsLogged = false
+	t.refuses.Store(false)
+	t.count.Store(int64(len(slots)))
 	for _, o := range t.update(slots, reqs, answered) {
 		t.cfg.Observe(o)
 	}
@@ -308,18 +380,67 @@ func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (new
 	defer t.mu.Unlock()
 	for _, r := range reqs {
 		q := t.reqs[r.key]
-		if q == nil || r.slot < 0 {
+		if q == nil {
 			continue
 		}
-		if q.slot < 0 {
-			q.slot, q.task = r.slot, r.task
-			t.stats.Found++
-			news = append(news, SlotObservation{Request: r.key, At: answered, Slot: r.slot})
+		if q.slot < 0 && r.slot >= 0 {
+			q.slot, q.task, q.presumed = r.slot, r.task, r.presumed
+			if !r.presumed {
+				t.stats.Found++
+				news = append(news, SlotObservation{Request: r.key, At: answered, Slot: r.slot})
+			}
 		}
-		if s := byID[r.slot]; q.cancelledAt > 0 && (!s.Busy || r.task >= 0 && s.Task != meter.Some(r.task)) {
-			delete(t.reqs, r.key)
-			news = append(news, SlotObservation{Request: r.key, At: answered, Slot: r.slot, Idle: true})
+		if o, ok := t.look(q, r, byID, reqs, answered); ok {
+			news = append(news, o)
 		}
 	}
 	return news
+}
+
+// look says what a reply told of a followed request. The caller holds mu.
+func (t *SlotTracker) look(q *TrackedRequest, r *request, slots map[int]Slot, reqs []*request, answered int64) (SlotObservation, bool) {
+	o := SlotObservation{Request: r.key, At: answered, Slot: r.slot}
+	if !q.followed(answered, len(t.reqs)) {
+		return o, false
+	}
+	gone := false
+	switch {
+	case r.slot >= 0:
+		s := slots[r.slot]
+		if gone = !s.Busy || r.task >= 0 && s.Task != meter.Some(r.task); !gone {
+			o.Look, o.Working, o.Tokens = true, r.task >= 0 || r.hasStarted(), s.Decoded
+		}
+	case r.unclear:
+		return o, false
+	case q.cancelledAt == 0:
+		o.Look = true
+	default:
+		o.Look = true
+		gone = !anyBusy(slots) || slices.ContainsFunc(reqs, func(x *request) bool {
+			return x.sent-r.sent > int64(surelyLater) && (x.hasStarted() || x.slot >= 0 && x.task >= 0)
+		})
+	}
+	if q.presumed {
+		o.Slot = -1
+	}
+	if !gone {
+		return o, o.Look
+	}
+	if q.cancelledAt == 0 && q.streams {
+		gone = q.silent(answered) // its output may be on the way
+	}
+	if q.cancelledAt == 0 && !q.streams || !gone {
+		return o, false // its reply is on the way
+	}
+	delete(t.reqs, r.key)
+	return SlotObservation{Request: r.key, At: answered, Slot: o.Slot, Idle: true}, true
+}
+
+func anyBusy(slots map[int]Slot) bool {
+	for _, s := range slots {
+		if s.Busy {
+			return true
+		}
+	}
+	return false
 }

@@ -102,7 +102,7 @@ func (c *client) stream(t *testing.T, key uint64, words, tokens int) {
 		if e.Timings != nil {
 			r.promptMs, r.promptN = e.Timings.PromptMs, e.Timings.PromptN
 		} else if strings.Contains(data, `"content":"`) {
-			q.OutputReceived(1)
+			q.OutputReceived(c.now(), 1)
 		}
 	}
 	r.ended = c.now()
@@ -216,7 +216,6 @@ type slotsRecorder struct {
 	now func() int64
 
 	mu      sync.Mutex // guards what follows
-	asked   int64
 	replies []pollReply
 }
 
@@ -230,6 +229,7 @@ func startSlotsRecorder(t *testing.T, upstream string, now func() int64) *slotsR
 	t.Helper()
 	r := &slotsRecorder{now: now}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked := r.now()
 		resp, err := http.Get(upstream + q.URL.Path)
 		if err != nil {
 			return // the poll was cancelled, or the server stopped
@@ -238,7 +238,7 @@ func startSlotsRecorder(t *testing.T, upstream string, now func() int64) *slotsR
 		body, _ := io.ReadAll(resp.Body)
 		if slots, err := llama.ParseSlots(body); err == nil {
 			r.mu.Lock()
-			r.replies = append(r.replies, pollReply{r.asked, r.now(), slots})
+			r.replies = append(r.replies, pollReply{asked, r.now(), slots})
 			r.mu.Unlock()
 		}
 		w.WriteHeader(resp.StatusCode)
@@ -249,12 +249,9 @@ func startSlotsRecorder(t *testing.T, upstream string, now func() int64) *slotsR
 	return r
 }
 
-// clock is the tracker's, which reads it when a poll begins and when it ends.
+// clock is the tracker's.
 func (r *slotsRecorder) clock() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.asked = r.now()
-	return r.asked
+	return r.now()
 }
 
 func (r *slotsRecorder) list() []pollReply {

@@ -51,6 +51,14 @@ func (s *settler) fill(w *waitingRow) {
 		return
 	}
 	fillResult(rec, &sum, method, first.energySource(sum.Source))
+	if sum.Abandoned {
+		d := meter.Details{} // the row that waits in the queue keeps its own
+		if rec.Details != nil {
+			d = *rec.Details
+		}
+		d.Abandoned = meter.Some(1)
+		rec.Details = &d
+	}
 	for _, r := range gpus {
 		if rec.GPUUj.Valid {
 			rec.GPUUjByDevice = append(rec.GPUUjByDevice, r.TotalUJ)

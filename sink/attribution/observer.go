@@ -23,8 +23,9 @@ type RouteObserver struct {
 	clock    gpu.Clock
 	offset   int64 // from the proxy's clock to clock
 
-	mu   sync.Mutex // guards live; a request's entry is used by one goroutine at a time
+	mu   sync.Mutex // guards live and left; a request's entry is used by one goroutine at a time
 	live map[uint64]*liveRequest
+	left map[uint64]*liveRequest // by key: their clients have left, and the server may go on
 }
 
 // liveRequest is a request that makes the server compute.
@@ -39,7 +40,7 @@ type liveRequest struct {
 func newObserver(p *Pipeline, index int) *RouteObserver {
 	o := &RouteObserver{
 		keyBase: uint64(index+1) << 48, index: index, devices: p.routes[index], unbound: p.settler.ledgers(index),
-		recorder: p.recorder, clock: p.cfg.Clock, live: map[uint64]*liveRequest{},
+		recorder: p.recorder, clock: p.cfg.Clock, live: map[uint64]*liveRequest{}, left: map[uint64]*liveRequest{},
 	}
 	if len(p.devices) > 0 && p.cfg.Slots != "off" {
 		o.slots = llama.NewSlotTracker(llama.SlotTrackerConfig{
@@ -60,21 +61,34 @@ func (o *RouteObserver) stamp(at int64) int64 { return (at + o.offset) / 1000 * 
 // slotSeen is told that a request was seen in a slot, or that its slot is idle. Under the lock nothing is told of a
 // request after its end, neither to the ledger nor to the recording.
 func (o *RouteObserver) slotSeen(s llama.SlotObservation) {
-	step := energy.Event{Kind: energy.SlotSeen, Request: s.Request, At: s.At, Slot: s.Slot}
-	if s.Idle {
-		step.Kind = energy.SlotIdle
-		if on := o.devices.current.Load(); on != nil {
-			on.ledgers.Observe(step)
-			o.recorder.slotIdle(on, s.Request, s.At)
-		}
-		return
-	}
+	step := energy.Event{Kind: energy.SlotSeen, Request: s.Request, At: s.At / 1000 * 1000, Slot: s.Slot, Tokens: s.Tokens}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if q := o.live[s.Request&^o.keyBase]; q != nil {
-		q.trace.slot, q.trace.slotAt = meter.Some(int64(s.Slot)), s.At
-		q.on.ledgers.Observe(step)
+	q, gone := o.live[s.Request&^o.keyBase], false
+	if q == nil {
+		q, gone = o.left[s.Request], true
 	}
+	if q == nil {
+		if q = (&liveRequest{on: o.devices.current.Load()}); q.on == nil || !s.Idle {
+			return
+		}
+	}
+	switch {
+	case s.Idle:
+		step.Kind = energy.SlotIdle
+		delete(o.left, s.Request)
+	case s.Look && s.Working:
+		step.Kind = energy.Working
+	case s.Look:
+		step.Kind = energy.Waiting
+	case gone:
+		return
+	default:
+		step.At = s.At
+		q.trace.slot, q.trace.slotAt = meter.Some(int64(s.Slot)), s.At
+	}
+	q.on.ledgers.Observe(step)
+	o.recorder.look(q.on, step)
 }
 
 // slotOfReply takes the slot from the reply where that names it: llama-server's own /completion does, at its end. That is
@@ -111,6 +125,8 @@ func (o *RouteObserver) Observe(e proxy.Event) {
 	case proxy.RequestSent:
 		q.trace.sent, q.trace.bytes = step.At, e.Bytes
 		step.Kind, step.Late, step.PromptHint = energy.Arrive, !q.work.Streams, e.Bytes
+		step.Followed, step.Slots = o.slots.Follows(), o.slots.Count()
+		q.trace.followed, q.trace.slots = step.Followed, step.Slots
 		q.on.ledgers.Observe(step)
 		if o.slots != nil {
 			q.slot = o.slots.RequestSent(step.Request, step.At, q.work, e.Bytes)
@@ -139,7 +155,7 @@ func (o *RouteObserver) Observe(e proxy.Event) {
 				q.trace.output(step.At, e.Progress.Outputs)
 			}
 			if q.slot != nil {
-				q.slot.OutputReceived(e.Progress.Outputs)
+				q.slot.OutputReceived(step.At, e.Progress.Outputs)
 			}
 		}
 		q.progress(step, e.Progress)
@@ -193,6 +209,9 @@ func hasServerCounts(rec *meter.Record) bool {
 	return rec.PromptTokens.Valid && rec.OutputTokens.Valid && rec.TokenSource != meter.TokensFromEvents
 }
 
+// maxLeft bounds the requests that are followed after their clients have left.
+const maxLeft = 1024
+
 // Done takes over a finished row, with the counts that close the request's account.
 func (o *RouteObserver) Done(seq uint64, at int64, rec *meter.Record) {
 	o.mu.Lock()
@@ -207,12 +226,20 @@ func (o *RouteObserver) Done(seq uint64, at int64, rec *meter.Record) {
 	end.Counts = energy.Counts{
 		Known:        hasServerCounts(rec),
 		PromptTokens: rec.PromptTokens.V, CachedTokens: rec.CachedTokens.V, OutputTokens: rec.OutputTokens.V,
+		MaxTokens: rec.MaxTokens.V,
 		Cancelled: rec.Outcome == meter.Cancelled, Refused: refused(rec, q.work.Streams), Several: q.work.Several,
 		Prefill: time.Duration(rec.PrefillUs.V) * time.Microsecond, Decode: time.Duration(rec.DecodeUs.V) * time.Microsecond,
 	}
 	q.tell(end, meter.PhaseDone)
 	if q.slot != nil {
-		q.slot.Ended(end.At, end.Counts.Cancelled)
+		if end.Counts.Cancelled && o.slots.Follows() {
+			o.mu.Lock()
+			if len(o.left) < maxLeft {
+				o.left[end.Request] = q
+			}
+			o.mu.Unlock()
+		}
+		defer q.slot.Ended(end.At, end.Counts.Cancelled) // what is seen of it from now on comes after its end
 	}
 	o.slotOfReply(q, rec, end)
 	o.recorder.request(o.index, q, rec, end)

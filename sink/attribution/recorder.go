@@ -109,6 +109,8 @@ type requestTrace struct {
 	gapsUs                     []int64
 	slot                       meter.Int // guarded by the observer's mu until the request's end
 	slotAt                     int64
+	followed                   bool
+	slots                      int   // of the server
 	prompt, promptAt           int64 // tokens, where the server reports progress
 }
 
@@ -136,6 +138,7 @@ func (r *recorder) request(route int, live *liveRequest, rec *meter.Record, e en
 	t, end := &live.trace, e.At
 	q := recording.Request{
 		Tag: rec.ID, ID: rec.ID, Key: e.Request, Upstream: route, Words: t.bytes, Max: rec.MaxTokens.V, Send: t.sent, End: end,
+		Followed: t.followed, Slots: t.slots,
 		Events: t.outputs, GapsUS: t.gapsUs, Outputs: &t.outputs,
 		Cancelled: &e.Counts.Cancelled, Refused: e.Counts.Refused, Several: e.Counts.Several, Streams: &live.work.Streams,
 	}
@@ -172,12 +175,15 @@ func (r *recorder) request(route int, live *liveRequest, rec *meter.Record, e en
 	r.write(live.on, q)
 }
 
-// slotIdle writes that the slot of a cancelled request was seen idle.
-func (r *recorder) slotIdle(on *deviceSet, key uint64, at int64) {
-	if r == nil {
-		return
+// look writes what was seen of a request in the server's slots, where nothing else tells it.
+func (r *recorder) look(on *deviceSet, e energy.Event) {
+	switch {
+	case r == nil || e.Kind == energy.SlotSeen: // which the request's own line has
+	case e.Kind == energy.SlotIdle:
+		r.write(on, recording.Idle{Key: e.Request, At: e.At})
+	default:
+		r.write(on, recording.Look{Key: e.Request, At: e.At, Working: e.Kind == energy.Working, Slot: e.Slot, Tokens: e.Tokens})
 	}
-	r.write(on, recording.Idle{Key: key, At: at})
 }
 
 // write appends a line to the requests.jsonl of each of the devices.

@@ -82,6 +82,7 @@ type settler struct {
 	waiting map[uint64]*waitingRow
 	unused  []*waitingRow // to be used again
 	ended   fifo          // requests that have ended and wait
+	left    fifo          // those of them whose client has left, while the server may go on
 	ready   []uint64      // of those that ended since the last pass, the ones that may be settled at once
 }
 

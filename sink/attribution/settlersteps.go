@@ -88,7 +88,12 @@ func (s *settler) take(in *input, now int64) {
 			w = s.wait(in.event.Request, in.to)
 		}
 		w.rec, w.until = in.rec, now+int64(s.cfg.MaxWait)
-		s.ended.push(in.event.Request)
+		if in.event.Counts.Cancelled {
+			w.until = now + maxAbandoned
+			s.left.push(in.event.Request)
+		} else {
+			s.ended.push(in.event.Request)
+		}
 		if w.missing == 0 || !s.haveLedgers(w) {
 			s.ready = append(s.ready, in.event.Request)
 		}
@@ -134,17 +139,23 @@ func (s *settler) expire(now int64) {
 		}
 	}
 	s.ready = s.ready[:0]
-	for key, ok := s.ended.first(); ok; key, ok = s.ended.first() {
-		w := s.waiting[key]
-		if w != nil && now <= w.until {
-			return // the next ones have more time still
+	for _, q := range []*fifo{&s.ended, &s.left} {
+		for key, ok := q.first(); ok; key, ok = q.first() {
+			w := s.waiting[key]
+			if w != nil && now <= w.until {
+				break // the next ones have more time still
+			}
+			if w != nil {
+				s.settle(key, w)
+			}
+			q.pop()
 		}
-		if w != nil {
-			s.settle(key, w)
-		}
-		s.ended.pop()
 	}
 }
+
+// maxAbandoned is the longest wait for the joules of a request whose client has left: the ledger ends it when its slot was
+// seen idle, or when nothing was seen of it for its settle_max.
+const maxAbandoned = int64(10 * time.Minute)
 
 // haveLedgers reports whether every device of w has a ledger.
 func (s *settler) haveLedgers(w *waitingRow) bool {

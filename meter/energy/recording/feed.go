@@ -84,7 +84,7 @@ func FeedTraffic(l *energy.Ledger, upstream int, d *Device, t *Traffic, fetch ti
 			add(e.At, func(l *energy.Ledger) { l.Event(e) })
 		}
 	}
-	for _, e := range t.idles() {
+	for _, e := range t.seen() {
 		add(e.At, func(l *energy.Ledger) { l.Event(e) })
 	}
 	slices.SortStableFunc(facts, func(a, b fact) int { return cmp.Compare(a.at, b.at) })

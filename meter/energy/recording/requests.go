@@ -49,6 +49,9 @@ type Request struct {
 	Streams *bool `json:"streams,omitempty"`
 	Refused bool  `json:"refused,omitempty"` // the server turned it away before it computed
 	Several bool  `json:"several,omitempty"` // it asked for several completions
+
+	Followed bool `json:"followed,omitempty"` // looks at the server's slots tell what nothing else tells
+	Slots    int  `json:"slots,omitempty"`    // how many slots the server has, where that was known when it was sent
 }
 
 // Opening is what device.json holds: which device it is, and what its ledger began with. Attribution begins with the
@@ -63,10 +66,19 @@ type Opening struct {
 	Coefficients []energy.Coefficients `json:"coefficients"` // by upstream
 }
 
-// Idle says that a cancelled request's slot was seen idle.
+// Idle says that a request's slot was seen idle.
 type Idle struct {
 	Key uint64 `json:"idle"` // the Request's
 	At  int64  `json:"t"`
+}
+
+// Look is what was seen of a request whose phases nothing else tells.
+type Look struct {
+	Key     uint64 `json:"look"` // the Request's
+	At      int64  `json:"t"`
+	Working bool   `json:"working"` // it held a slot
+	Slot    int    `json:"slot"`    // -1: unknown
+	Tokens  int64  `json:"tokens,omitempty"`
 }
 
 // Timings are the server's own counts and times, from its last event.
@@ -89,6 +101,7 @@ type Traffic struct {
 	Requests []Request
 	Marks    []Mark
 	Idles    []Idle
+	Looks    []Look
 }
 
 // ReadRequests reads requests.jsonl: a request a line, or a mark.
@@ -128,6 +141,11 @@ func (t *Traffic) add(line []byte) error {
 		t.Idles = append(t.Idles, idle)
 		return nil
 	}
+	var look Look
+	if err := json.Unmarshal(line, &look); err == nil && look.Key != 0 {
+		t.Looks = append(t.Looks, look)
+		return nil
+	}
 	var q Request
 	if err := json.Unmarshal(line, &q); err != nil {
 		return err
@@ -139,8 +157,8 @@ func (t *Traffic) add(line []byte) error {
 	return nil
 }
 
-// idles lists the moments at which slots of cancelled requests were seen idle.
-func (t *Traffic) idles() (events []energy.Event) {
+// seen lists what looks at the server's slots told.
+func (t *Traffic) seen() (events []energy.Event) {
 	place := map[uint64]uint64{}
 	for i := range t.Requests {
 		if k := t.Requests[i].Key; k != 0 {
@@ -152,6 +170,15 @@ func (t *Traffic) idles() (events []energy.Event) {
 			events = append(events, energy.Event{Kind: energy.SlotIdle, Request: key, At: idle.At})
 		}
 	}
+	for _, o := range t.Looks {
+		e := energy.Event{Kind: energy.Waiting, Request: place[o.Key], At: o.At, Slot: o.Slot, Tokens: o.Tokens}
+		if o.Working {
+			e.Kind = energy.Working
+		}
+		if e.Request != 0 {
+			events = append(events, e)
+		}
+	}
 	return events
 }
 
@@ -161,8 +188,8 @@ func (q *Request) events(key uint64, upstream int) []energy.Event {
 	if q.Streams != nil {
 		late = !*q.Streams
 	}
-	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words, Late: late}}
-	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Timings == nil, Refused: q.Refused, Several: q.Several}}
+	e := []energy.Event{{Kind: energy.Arrive, Request: key, At: q.Send, Upstream: upstream, PromptHint: q.Words, Late: late, Followed: q.Followed, Slots: q.Slots}}
+	end := energy.Event{Kind: energy.End, Request: key, At: q.End, Counts: energy.Counts{Cancelled: q.Timings == nil, Refused: q.Refused, Several: q.Several, MaxTokens: q.Max}}
 	if q.Cancelled != nil {
 		end.Counts.Cancelled = *q.Cancelled
 	}

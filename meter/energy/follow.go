@@ -1,0 +1,354 @@
+package energy
+
+import (
+	"slices"
+	"time"
+
+	"wattline/meter"
+)
+
+// A server may work for a request whose phases nobody tells: an unstreamed one, or one whose client has left. Looks at
+// the server's slots (Waiting, Working, SlotIdle) tell them some tenths of a second later; windows wait for them,
+// so that facts come in the order of time. Without looks the end of the reply and its counts are worked back from,
+// at the pace of a neighbour's tokens; nothing is presumed that the number of slots contradicts; and what was only
+// presumed widens the error bars of the request and of its neighbours (doubt).
+
+const (
+	// patience is how long windows wait for the next look at a followed request. A server answers only between
+	// two batches.
+	patience = 5 * int64(time.Second)
+	// maxSilence is how long a stream may show no token, while its neighbours do, before it counts as hung.
+	maxSilence = 10 * int64(time.Second)
+	maxLooks   = 64 // kept for a request until its phases are needed
+	maxPieces  = 64 // events into which tokens between two looks are divided
+)
+
+// look is what was seen of a request at one moment.
+type look struct {
+	at      int64
+	working bool  // it held a slot
+	tokens  int64 // generated so far
+	slot    int32
+}
+
+// followState is what the segmenter knows of a request whose phases it is not told. It is made when it is needed.
+type followState struct {
+	looks   []look
+	told    int64 // the phases up to then are in the queue
+	begun   bool  // SlotStart is
+	first   bool  // FirstToken is
+	tokens  int64 // generated tokens that are
+	lastAt  int64 // the last look, or the client's departure
+	left    int64 // when its client left
+	orphan  bool  // its client has left
+	overdue bool  // the phases are needed before its end
+	slot    int32 // -1 unknown
+}
+
+// followOf returns request i's state, made if there is none.
+func (l *Ledger) followOf(r *request) *followState {
+	if r.follow == nil {
+		r.follow = &followState{told: r.arrived, slot: -1}
+	}
+	return r.follow
+}
+
+// addLook takes what was seen of a request.
+func (l *Ledger) addLook(e Event, i int32) {
+	r := l.req(i)
+	if !r.late && (r.follow == nil || !r.follow.orphan && !r.follow.overdue) {
+		return // a stream tells its phases itself
+	}
+	f := l.followOf(r)
+	if e.At < f.told {
+		return
+	}
+	f.looks = append(f.looks, look{at: e.At, working: e.Kind == Working, tokens: e.Tokens, slot: int32(e.Slot)}) //nolint:gosec // a slot
+	f.lastAt = max(f.lastAt, e.At)
+	if len(f.looks) > maxLooks { // every second one is enough
+		n := 0
+		for k := 1; k < len(f.looks); k += 2 {
+			f.looks[n] = f.looks[k]
+			n++
+		}
+		f.looks = f.looks[:n]
+	}
+	if f.orphan || f.overdue {
+		l.tellLooks(i)
+	}
+}
+
+// tellLooks queues the phases that the looks show.
+func (l *Ledger) tellLooks(i int32) {
+	f := l.req(i).follow
+	for _, o := range f.looks {
+		l.tellLook(i, o)
+	}
+	f.looks = f.looks[:0]
+}
+
+func (l *Ledger) tellLook(i int32, o look) {
+	r := l.req(i)
+	f, m := r.follow, &r.group.model
+	if !o.working {
+		if !f.begun {
+			f.told = o.at
+		}
+		return
+	}
+	if f.slot = o.slot; !f.begun {
+		start := f.told // a prefill that only holds its slot is not charged
+		if o.tokens > 0 {
+			first := max(f.told, o.at-int64(float64(o.tokens)*m.stepTime))
+			start = max(f.told, first-int64(m.prefillTime(int64(float64(r.hint)*m.tokensPerHint()))))
+		}
+		f.begun = true
+		l.enqueue(Event{Kind: SlotStart, Request: r.key, At: start, Slot: int(o.slot), SlotKnown: o.slot >= 0}, i)
+		f.told = start
+	}
+	if o.tokens > 0 && !f.first {
+		first := max(f.told+1, o.at-int64(float64(o.tokens)*m.stepTime))
+		f.first, f.tokens = true, 1
+		l.enqueue(Event{Kind: FirstToken, Request: r.key, At: first}, i)
+		f.told = first
+	}
+	l.tellTokens(i, o.at, o.tokens)
+	f.told = max(f.told, o.at)
+}
+
+// tellTokens queues the tokens up to the n-th, evenly until at.
+func (l *Ledger) tellTokens(i int32, at, n int64) {
+	r := l.req(i)
+	f := r.follow
+	more := n - f.tokens
+	if !f.first || more <= 0 || at <= f.told {
+		return
+	}
+	pieces := min(more, maxPieces)
+	for k := int64(1); k <= pieces; k++ {
+		t := f.told + int64(float64(at-f.told)*float64(k)/float64(pieces))
+		l.enqueue(Event{Kind: Decode, Request: r.key, At: t, Tokens: more*k/pieces - more*(k-1)/pieces}, i)
+	}
+	f.tokens = n
+}
+
+// clientLeft takes the end of a request whose client has left while the server may go on.
+func (l *Ledger) clientLeft(e Event, i int32) {
+	r := l.req(i)
+	f := l.followOf(r)
+	r.late = false
+	f.orphan = true
+	f.lastAt, f.left = max(f.lastAt, e.At), e.At
+	l.segmenter.followed = append(l.segmenter.followed, followed{r.key, i})
+	l.tellLooks(i)
+	l.enqueue(e, i)
+}
+
+// serverEnded takes the news that a request's slot is idle, or works for another one.
+func (l *Ledger) serverEnded(e Event, i int32) {
+	r := l.req(i)
+	f := r.follow
+	if f == nil || !f.orphan {
+		if !r.ended { // a stream that hangs: the server has finished
+			r.ended = true
+			r.assumed = true
+			l.enqueue(Event{Kind: End, Request: e.Request, At: e.At}, i)
+			return
+		}
+		l.enqueue(e, i)
+		return
+	}
+	at := e.At
+	if left := r.counts.MaxTokens - f.tokens; f.first && r.counts.MaxTokens > 0 {
+		at = min(at, f.told+int64(float64(max(left, 1))*max(r.group.model.stepTime, 1e6)))
+		at = max(at, (f.told+e.At)/2)
+	}
+	l.endFollowed(i, max(at, f.told))
+}
+
+// endFollowed queues the end of a followed request.
+func (l *Ledger) endFollowed(i int32, at int64) {
+	r := l.req(i)
+	at = max(at, r.follow.left)
+	r.follow.lastAt = neverAgain
+	l.enqueue(Event{Kind: orphanEnd, Request: r.key, At: at}, i)
+}
+
+// overdue takes a request whose phases were not told for SettleMax.
+func (l *Ledger) overdue(o lateRequest) {
+	r := l.req(o.req)
+	f := l.followOf(r)
+	f.overdue = true
+	f.lastAt = max(f.lastAt, o.arrived+int64(l.cfg.SettleMax))
+	if r.followable || len(f.looks) > 0 {
+		l.segmenter.followed = append(l.segmenter.followed, followed{r.key, o.req})
+		l.tellLooks(o.req)
+		return
+	}
+	f.begun = true
+	l.enqueue(Event{Kind: assumeDecoding, Request: o.key, At: o.arrived}, o.req)
+}
+
+// neverAgain marks a request of which no further look is awaited.
+const neverAgain = int64(1) << 62
+
+// followed is a request that windows wait for.
+type followed struct {
+	key uint64
+	req int32
+}
+
+// followLimit is how far windows may be cut, as far as followed requests are concerned. One of which nothing was seen for
+// SettleMax has ended.
+func (l *Ledger) followLimit(limit int64) int64 {
+	seg := &l.segmenter
+	seg.followed = slices.DeleteFunc(seg.followed, func(o followed) bool {
+		r := l.req(o.req)
+		if r.key != o.key || !r.used || r.follow == nil || r.follow.lastAt == neverAgain {
+			return true
+		}
+		f := r.follow
+		if f.orphan && (l.now-f.lastAt > int64(l.cfg.SettleMax) || seg.closing) {
+			r.assumed = true
+			l.endFollowed(o.req, max(f.told, min(f.lastAt+int64(l.cfg.SettleMax), l.now)))
+			return true
+		}
+		if l.now-f.lastAt <= patience && !seg.closing && r.followable {
+			limit = min(limit, f.told)
+		}
+		return false
+	})
+	return limit
+}
+
+// tellEnd queues the phases of an unstreamed request that has ended, and its end.
+func (l *Ledger) tellEnd(e Event, i int32) {
+	r := l.req(i)
+	c := e.Counts
+	f := r.follow
+	if c.Known && c.Decode > 0 && (f == nil || !f.begun) {
+		l.tellPhases(e, i, max(e.At-int64(c.Decode), r.arrived), int64(c.Prefill))
+		return
+	}
+	if f != nil {
+		l.tellLooks(i)
+	}
+	switch {
+	case f != nil && f.begun:
+		if n := c.OutputTokens; n > 0 && !f.first {
+			f.first, f.tokens = true, 1
+			f.told = max(f.told+1, l.back(i, e.At, n))
+			l.enqueue(Event{Kind: FirstToken, Request: r.key, At: f.told}, i)
+		}
+		l.tellTokens(i, e.At, c.OutputTokens)
+		l.enqueue(e, i)
+	case c.OutputTokens > 0:
+		r.assumed = true
+		first := max(l.back(i, e.At, c.OutputTokens), r.arrived)
+		if f != nil {
+			first = max(first, f.told)
+		}
+		l.tellPhases(e, i, first, int64(r.group.model.prefillTime(c.PromptTokens-c.CachedTokens)))
+	default:
+		l.enqueue(Event{Kind: assumeDecoding, Request: e.Request, At: r.arrived}, i)
+		l.enqueue(e, i)
+	}
+}
+
+// tellPhases queues a request's phases from its first token, its prefill's length and its end.
+func (l *Ledger) tellPhases(e Event, i int32, first, prefill int64) {
+	r := l.req(i)
+	least := r.arrived
+	if r.follow != nil {
+		least = max(least, r.follow.told)
+	}
+	first = max(first, least)
+	l.enqueue(Event{Kind: SlotStart, Request: r.key, At: max(first-prefill, least)}, i)
+	l.enqueue(Event{Kind: FirstToken, Request: r.key, At: first}, i)
+	steps := e.Counts.OutputTokens - 1
+	n := min(steps, maxPieces)
+	for k := int64(1); k <= n; k++ {
+		at := first + int64(float64(e.At-first)*float64(k)/float64(n))
+		l.enqueue(Event{Kind: Decode, Request: r.key, At: at, Tokens: steps*k/n - steps*(k-1)/n}, i)
+	}
+	l.enqueue(e, i)
+}
+
+// back is when request i's first token came, if it generated n tokens until at: as many steps back as a neighbour's tokens
+// show, the rest at the usual pace.
+func (l *Ledger) back(i int32, at, n int64) int64 {
+	r := l.req(i)
+	q := &l.queue
+	neighbour, t := int32(-1), at
+	for k := q.tail; k > q.toSegment && n > 1; k-- {
+		e := q.at(k - 1)
+		if e.at < r.arrived {
+			return r.arrived
+		}
+		if e.kind != Decode || e.at > at || e.req == i || l.req(e.req).group != r.group {
+			continue
+		}
+		if neighbour < 0 {
+			neighbour = e.req
+		}
+		if e.req == neighbour {
+			n -= e.n
+			t = e.at
+		}
+	}
+	return t - int64(float64(max(n-1, 0))*r.group.model.stepTime)
+}
+
+// deferStart reports whether a request that is only presumed to decode cannot do so yet, since others hold every slot.
+func (l *Ledger) deferStart(e *queuedEvent, r *request) bool {
+	g := r.group
+	if g.slotCount == 0 || g.segHolders < g.slotCount {
+		return false
+	}
+	g.deferred = append(g.deferred, followed{e.request, e.req})
+	return true
+}
+
+// startDeferred lets the first of those start that waited for a slot, just after now.
+func (l *Ledger) startDeferred(g *decodeGroup, now int64) {
+	for len(g.deferred) > 0 && g.segHolders < g.slotCount {
+		o := g.deferred[0]
+		g.deferred = g.deferred[1:]
+		if r := l.req(o.req); r.key == o.key && r.used && r.segPhase == meter.PhaseWaiting {
+			l.queue.push(queuedEvent{at: now + 1, request: o.key, req: o.req, kind: assumeDecoding})
+			return
+		}
+	}
+}
+
+// hushed notes that a stream showed no token while its neighbours took many steps.
+func (l *Ledger) hushed(i int32, now int64) {
+	r := l.req(i)
+	if r.hushed || r.segPhase != meter.PhaseDecode {
+		return
+	}
+	r.hushed = true
+	l.segmenter.hushed = append(l.segmenter.hushed, followed{r.key, i})
+	l.queue.push(queuedEvent{at: now + 1, request: r.key, req: i, kind: doubtful, on: true})
+}
+
+// endHung ends the streams that have shown no token for maxSilence while others did.
+func (l *Ledger) endHung(limit int64) {
+	seg := &l.segmenter
+	if len(seg.hushed) == 0 {
+		return
+	}
+	seg.hushed = slices.DeleteFunc(seg.hushed, func(o followed) bool {
+		r := l.req(o.req)
+		if r.key != o.key || !r.used || r.ended || !r.hushed {
+			return true
+		}
+		at := r.segLastToken + maxSilence
+		if at > limit {
+			return false
+		}
+		r.ended, r.assumed = true, true
+		l.enqueue(Event{Kind: End, Request: r.key, At: at}, o.req)
+		return true
+	})
+}

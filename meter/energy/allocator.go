@@ -135,7 +135,7 @@ func (l *Ledger) acquireSlot(i int32, now int64) {
 	alloc := &l.allocator
 	r := l.req(i)
 	l.drawWaiting(r)
-	l.allocator.leaveOrphans(i)
+	l.leaveOrphans(i)
 	r.start = now
 	alloc.slotHolders++
 	r.group.slotHolders++
@@ -216,12 +216,15 @@ func (l *Ledger) endRequest(i int32, e *queuedEvent) {
 	if c := r.counts; c.Known && !r.known {
 		r.prompt, r.cached, r.known = c.PromptTokens, c.CachedTokens, true
 		l.countsKnown(i)
-	} else if !r.known {
+	} else if !r.known && !e.on {
 		l.countsKnown(i) // its counts will never be known: they are guessed
 	}
 	if e.on { // the server goes on
 		if r.orphaned = true; r.phase == meter.PhaseWaiting {
 			alloc.orphans = append(alloc.orphans, i)
+			if !r.followable {
+				r.group.unseen++
+			}
 		}
 		r.estimated = r.estimated || r.follow != nil
 		return
@@ -231,9 +234,17 @@ func (l *Ledger) endRequest(i int32, e *queuedEvent) {
 
 // endOrphan ends the account of a request whose client had left before.
 func (l *Ledger) endOrphan(i int32, now int64) {
-	if l.req(i).phase != meter.PhaseDone {
-		l.finish(i, now)
+	r := l.req(i)
+	if r.phase == meter.PhaseDone {
+		return
 	}
+	if !r.known {
+		if r.follow != nil && r.phase == meter.PhasePrefill { // the server noticed after a batch that nobody waits
+			r.guess = min(r.guess, unseenTokens)
+		}
+		l.countsKnown(i)
+	}
+	l.finish(i, now)
 }
 
 // finish ends whatever phase request i is in.
@@ -243,7 +254,7 @@ func (l *Ledger) finish(i int32, now int64) {
 	switch r.phase {
 	case meter.PhaseWaiting:
 		l.drawWaiting(r)
-		alloc.leaveOrphans(i)
+		l.leaveOrphans(i)
 		alloc.inFlight--
 		l.closeRequest(i, now)
 		return
@@ -262,20 +273,31 @@ func (l *Ledger) finish(i int32, now int64) {
 }
 
 // leaveOrphans takes request i off the list of those that may work unseen.
-func (alloc *allocator) leaveOrphans(i int32) {
+func (l *Ledger) leaveOrphans(i int32) {
+	alloc := &l.allocator
 	if k := slices.Index(alloc.orphans, i); k >= 0 {
 		alloc.orphans = slices.Delete(alloc.orphans, k, k+1)
+		if r := l.req(i); !r.followable {
+			r.group.unseen--
+		}
 	}
 }
 
 // chargeOrphan charges draw that nobody explains to the oldest request whose client has left, and which may run without
 // being seen: a server starts what waited first. It returns what it charged.
-func (l *Ledger) chargeOrphan(uj float64) int64 {
+// Once a batch of a prompt has been charged and a pause has come, it is the next one's turn.
+func (l *Ledger) chargeOrphan(w *window, uj float64) int64 {
 	alloc := &l.allocator
 	if len(alloc.orphans) == 0 || uj < 1 || alloc.contended || !alloc.idle.learnt() {
 		return 0
 	}
 	r := l.req(alloc.orphans[0])
+	batch := dot(promptTerms(min(r.guess, unseenTokens), 0), r.group.model.prefill.coef)
+	if r.takenUJ > 0.4*batch && w.t0 > r.tookAt+tailTime {
+		alloc.orphans = append(alloc.orphans[1:], alloc.orphans[0])
+		r = l.req(alloc.orphans[0])
+	}
+	r.tookAt = w.t1
 	v := int64(uj)
 	r.prefillUJ += v
 	r.takenUJ += uj

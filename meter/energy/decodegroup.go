@@ -33,6 +33,7 @@ type decodeGroup struct {
 
 	sums        decodeSums
 	doubtful    int // members of which it is not known whether they decode
+	unseen      int // requests that may decode too, and that nothing tells of
 	doubt       doubtSums
 	windowSteps float64 // steps of the window being settled
 	memberXor   int32   // exclusive or of the members' indices: of a lone member, its index
@@ -135,10 +136,11 @@ func (g *decodeGroup) divide(uj int64) {
 	x := g.terms()
 	cost := dot(x, t)
 	g.account.balance += uj
-	if g.doubtful > 0 {
+	if n := g.doubtful + g.unseen; n > 0 {
 		each := float64(uj) / float64(g.members)
 		g.doubt.own += each
 		g.doubt.other += each * float64(g.doubtful) / float64(max(1, g.members-g.doubtful))
+		g.doubt.other += each * float64(g.unseen) / float64(g.members+g.unseen)
 	}
 	if cost <= 0 { // nothing is known: equal parts
 		g.sums.split += float64(uj) / float64(g.members)

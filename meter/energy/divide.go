@@ -57,7 +57,7 @@ func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 	alloc := &l.allocator
 	more := w.uj - idle
 	if !w.tail && mw > alloc.idle.mw()*1.05+3*alloc.idle.SigmaMW {
-		more -= l.chargeOrphan(float64(more))
+		more -= l.chargeOrphan(w, float64(more))
 	}
 	switch {
 	case w.tail && more > 0:
@@ -108,7 +108,7 @@ func (l *Ledger) settleBusyWindow(w *window, idle int64) {
 	l.addToRun(w, active)
 	if len(alloc.orphans) > 0 && l.decodeLearnt() {
 		noise := 2 * l.src.edgeError() * alloc.prefillMW() * 1e-6
-		active -= l.chargeOrphan(float64(active) - orphanExcess*cost - noise)
+		active -= l.chargeOrphan(w, float64(active)-orphanExcess*cost-noise)
 	}
 	active = l.boundDecoding(active, ns)
 	l.chargeDecoders(active, cost)
@@ -247,6 +247,7 @@ func (l *Ledger) chargePool(uj, decode, ns int64) {
 	p.uj += uj
 	p.decodeUJ += decode
 	p.contended = p.contended || alloc.contended
+	p.unseen = p.unseen || len(alloc.orphans) > 0
 	p.beforeBaseline = p.beforeBaseline || !alloc.idle.learnt()
 }
 

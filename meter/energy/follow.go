@@ -136,6 +136,7 @@ func (l *Ledger) tellTokens(i int32, at, n int64) {
 func (l *Ledger) clientLeft(e Event, i int32) {
 	r := l.req(i)
 	f := l.followOf(r)
+	r.assumed = r.assumed || r.late && !r.followable
 	r.late = false
 	f.orphan = true
 	f.lastAt, f.left = max(f.lastAt, e.At), e.At
@@ -174,12 +175,23 @@ func (l *Ledger) endFollowed(i int32, at int64) {
 	l.enqueue(Event{Kind: orphanEnd, Request: r.key, At: at}, i)
 }
 
-// overdue takes a request whose phases were not told for SettleMax.
+// lateWait is how long windows wait for the end of request i, which tells its phases exactly.
+func (l *Ledger) lateWait(i int32) int64 {
+	if l.req(i).followable {
+		return min(int64(l.cfg.SettleMax), followWait)
+	}
+	return int64(l.cfg.SettleMax)
+}
+
+// followWait is the longest wait for the end of a request whose phases looks tell too, less exactly.
+const followWait = 8 * int64(time.Second)
+
+// overdue takes a request whose phases were not told in time.
 func (l *Ledger) overdue(o lateRequest) {
 	r := l.req(o.req)
 	f := l.followOf(r)
 	f.overdue = true
-	f.lastAt = max(f.lastAt, o.arrived+int64(l.cfg.SettleMax))
+	f.lastAt = max(f.lastAt, o.arrived+l.lateWait(o.req))
 	if r.followable || len(f.looks) > 0 {
 		l.segmenter.followed = append(l.segmenter.followed, followed{r.key, o.req})
 		l.tellLooks(o.req)

@@ -24,6 +24,7 @@ type pool struct {
 	guessed        bool
 	beforeBaseline bool // the idle draw was not known, so a part of it is in uj
 	contended      bool // another process computed during a part of it
+	unseen         bool // requests that nothing tells of may have worked during a part of it
 }
 
 // maxPoolsPerRequest is the most undivided pools that one request can be a member of: one is closed at most
@@ -196,6 +197,9 @@ func (l *Ledger) dividePool(n int) {
 			r.contested += float64(uj)*(1-part) + min(float64(uj), float64(p.decodeUJ)*part)
 			r.edgeVar += p.edgeVar * part * part
 			r.modelVar += l.divisionVariance(m, p, part, whole, sum)
+			if p.unseen {
+				r.doubtUJ += max(0, float64(p.uj)-whole) * part
+			}
 		}
 		r.estimated = r.estimated || !r.known || p.guessed
 		r.forget(n)

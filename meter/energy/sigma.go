@@ -40,8 +40,8 @@ func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
 }
 
 const (
-	doubtRel = 0.5 // standard deviation of what hangs on whether somebody decoded, relative to it
-	takenRel = 0.3 // the same of joules that nobody else explains
+	doubtRel = 0.65 // standard deviation of what hangs on whether somebody decoded, relative to it
+	takenRel = 0.3  // the same of joules that nobody else explains
 )
 
 // unseenVariance is the variance of what a request may have cost that was not seen at work: its client left before it had
@@ -53,14 +53,16 @@ func (l *Ledger) unseenVariance(r *request) float64 {
 	m := &r.group.model
 	tokens := min(r.guess, unseenTokens)
 	uj := dot(promptTerms(tokens, 0), m.prefill.coef)
+	rel := unseenRel
 	if r.assumed {
 		uj += float64(r.counts.MaxTokens) * (m.decode.coef[coefStep] + m.decode.coef[coefDecoded])
+		rel = doubtRel
 	}
-	return unseenRel * unseenRel * uj * uj
+	return rel * rel * uj * uj
 }
 
 const (
-	unseenTokens = 4096 // a server notices after a batch that nobody waits for the prompt
+	unseenTokens = 4096 // a server notices after a batch, at most so long, that nobody waits for the prompt
 	unseenRel    = 0.25
 )
 

@@ -26,7 +26,10 @@ type job struct {
 	silent            bool    // its tokens are withheld until the end (a parser's doing)
 	leave             float64 // s after arrival at which the client leaves; 0 never
 	left              bool
-	concurrent        int // most requests that held a slot at the same time, itself included
+	runsOn            bool // the server does not notice that the client has left
+	untimed           bool // its reply tells token counts and no times
+	hangs             int  // tokens after which the server has ended, and the stream only seems to go on; 0 never
+	concurrent        int  // most requests that held a slot at the same time, itself included
 }
 
 func (j *job) trueJ() float64 { return j.activeJ + j.idleJ }
@@ -40,6 +43,9 @@ type server struct {
 	now   float64
 	board float64 // C above ambient, of the board
 	load  float64 // recent active power, drives droop
+
+	follow   bool    // every half second a look at the slots tells what nothing else tells
+	lookedAt float64 // when it last did
 
 	upstream int
 	foreignW float64 // drawn by another process
@@ -80,7 +86,7 @@ func (s *server) run(jobs []*job, rest float64) {
 	for next < len(jobs) || len(waiting)+len(live) > 0 {
 		for next < len(jobs) && jobs[next].arrive <= s.now {
 			j := jobs[next]
-			s.tell(energy.Event{Kind: energy.Arrive, Request: j.key, Upstream: s.upstream, PromptHint: int64(float64(j.prompt) * j.ratio), Late: j.late}, j.arrive)
+			s.tell(energy.Event{Kind: energy.Arrive, Request: j.key, Upstream: s.upstream, PromptHint: int64(float64(j.prompt) * j.ratio), Late: j.late, Followed: s.follow, Slots: s.slots}, j.arrive)
 			waiting = append(waiting, j)
 			next++
 		}
@@ -113,8 +119,38 @@ func (s *server) run(jobs []*job, rest float64) {
 		}
 		s.iterate(live, parts, share, seconds)
 		live = s.progress(live, parts, free)
+		s.leaveQueue(waiting)
+		s.look(live, waiting)
 	}
 	s.idle(rest)
+}
+
+// leaveQueue lets clients leave whose requests have no slot yet.
+func (s *server) leaveQueue(waiting []*job) {
+	for _, j := range waiting {
+		if j.leave > 0 && !j.left && s.now >= j.arrive+j.leave {
+			j.left = true
+			s.tell(energy.Event{Kind: energy.End, Request: j.key, Counts: energy.Counts{Cancelled: true, MaxTokens: int64(j.output)}}, s.now)
+		}
+	}
+}
+
+// look tells the state of requests that nothing else tells.
+func (s *server) look(live, waiting []*job) {
+	if !s.follow || s.now < s.lookedAt+0.5 {
+		return
+	}
+	s.lookedAt = s.now
+	for _, j := range live {
+		if j.late || j.left {
+			s.tell(energy.Event{Kind: energy.Working, Request: j.key, Slot: j.slot, Tokens: int64(j.generated)}, s.now)
+		}
+	}
+	for _, j := range waiting {
+		if j.late || j.left {
+			s.tell(energy.Event{Kind: energy.Waiting, Request: j.key, Slot: -1}, s.now)
+		}
+	}
 }
 
 func sameParts(a, b []part) bool {
@@ -224,20 +260,32 @@ func (s *server) progress(live []*job, parts []part, free []bool) []*job {
 	return slices.DeleteFunc(live, func(j *job) bool {
 		if j.leave > 0 && !j.left && s.now >= j.arrive+j.leave {
 			j.left = true
-			s.tell(energy.Event{Kind: energy.End, Request: j.key, Counts: energy.Counts{Cancelled: true}}, s.now)
+			s.tell(energy.Event{Kind: energy.End, Request: j.key, Counts: energy.Counts{Cancelled: true, MaxTokens: int64(j.output)}}, s.now)
 		}
-		if j.first == 0 || j.generated < j.output && !j.left {
+		hung := j.hangs > 0 && j.generated >= j.hangs
+		if j.first == 0 || j.generated < j.output && (!j.left || j.runsOn) && !hung {
 			return false
 		}
 		j.end = s.now
 		free[j.slot] = true
 		if j.left {
+			if s.follow && j.runsOn {
+				s.tell(energy.Event{Kind: energy.SlotIdle, Request: j.key}, s.now+0.3)
+			}
 			return true
 		}
-		s.tell(energy.Event{Kind: energy.End, Request: j.key, Counts: energy.Counts{
+		c := energy.Counts{
 			Known: true, PromptTokens: int64(j.prompt), OutputTokens: int64(j.output),
 			Prefill: time.Duration((j.first - j.start) * 1e9), Decode: time.Duration((j.end - j.first) * 1e9),
-		}}, s.now+0.0006)
+		}
+		if j.untimed {
+			c.Prefill, c.Decode = 0, 0
+		}
+		if hung {
+			s.tell(energy.Event{Kind: energy.End, Request: j.key}, s.now+600)
+			return true
+		}
+		s.tell(energy.Event{Kind: energy.End, Request: j.key, Counts: c}, s.now+0.0006)
 		return true
 	})
 }

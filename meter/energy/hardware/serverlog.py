@@ -6,8 +6,8 @@ rid) and marks. ROWS.jsonl are wattline's rows, for the sizes of bodies. Writes 
 proxy sees them. With LOG it also writes server.jsonl: when each task really ran, and in which slot, by the
 server's own log at its usual verbosity. Only the standard library is needed.
 
-A request that ended has the timings that its task has in the log. Tasks are numbered in the order in which requests
-came, so the others follow in order.
+A request with timings has those of its task in the log. Others are told by when their reply began or ended; what is
+left follows in order, since tasks are numbered as requests come.
 Neither file has the times of single tokens. A decoder makes a step between the batches of a neighbour's prompt,
 so its tokens are spread evenly over the time in which nobody prefills.
 """
@@ -99,11 +99,28 @@ def assign(requests, order, found):
                 sys.exit(f'request {i}: {len(same)} tasks have its timings {key}: the log does not fit')
             out[i] = same[0]
             free = [x for x in free if x is not same[0]]
+    offset = statistics.median(requests[i]['t_header'] / 1e9 - t['launch'] for i, t in out.items()
+                               if requests[i]['stream'] and requests[i]['t_header'] and 'launch' in t)
+
+    def take(i, near):
+        best = min((x for x in free if near(x) is not None), key=near, default=None)
+        if best is not None and near(best) < 0.05:
+            out[i] = best
+            free.remove(best)
+
+    for i in order:  # a stream's head marks its launch, an unstreamed reply comes when the task ends
+        q = requests[i]
+        if i in out:
+            continue
+        if q['stream'] and q['t_header']:
+            take(i, lambda x: abs(x['launch'] + offset - q['t_header'] / 1e9) if 'launch' in x else None)
+        elif not q['stream'] and not q['err']:
+            take(i, lambda x: abs(x['release'] + offset - q['t_end'] / 1e9) if x.get('predicted_n') == q['max'] else None)
     rest = [i for i in order if i not in out]
     if len(rest) != len(free):
         sys.exit(f'{len(rest)} requests without timings, {len(free)} tasks left: the log does not fit')
     out.update(zip(rest, free))
-    return out
+    return out, offset
 
 
 def as_seen(q, rows, steps):
@@ -116,6 +133,8 @@ def as_seen(q, rows, steps):
     out['timings'] = q['timings'] and {k: q['timings'][k] for k in ('cache_n', 'prompt_n', 'prompt_ms', 'predicted_n', 'predicted_ms')}
     if not q['stream']:
         out['t_header'] = None
+    elif q.get('event_dt_us'):  # the client kept them
+        out['event_dt_us'], out['outputs'] = q['event_dt_us'], len(q['event_dt_us'])
     elif q.get('t_event1'):
         n = (q['timings'] or {}).get('predicted_n') or q['events'] - 1
         out['outputs'] = n
@@ -161,9 +180,7 @@ def main():
     if logged:
         order = sorted(range(len(requests)), key=lambda i: requests[i]['t_send'])
         mine = logged[-len(order):]  # those before them warmed the server up
-        runs = assign(requests, order, mine)
-        offset = statistics.median(requests[i]['t_header'] / 1e9 - t['launch'] for i, t in runs.items()
-                                   if requests[i]['stream'] and requests[i]['t_header'] and 'launch' in t)
+        runs, offset = assign(requests, order, mine)
         ns = lambda s: int((s + offset) * 1e9)
         steps = Steps([(ns(t['launch']), ns(t['release']) - int(t.get('predicted_ms', 0) * 1e6)) for t in mine if 'launch' in t and 'release' in t])
     with open('requests.jsonl', 'w') as seen, open('server.jsonl', 'w') if logged else open('/dev/null', 'w') as server:

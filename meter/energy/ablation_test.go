@@ -34,7 +34,7 @@ func off(name string) bool { return name == switchedOff }
 `
 
 // TestAblation switches each mechanism of the ledger off alone and scores it on real recordings and on simulated
-// cards. A mechanism whose absence makes no figure worse is to be deleted. -v prints the table of all figures;
+// cards. A mechanism that can be missing without a worse figure is to be deleted. -v prints the table of all figures;
 // without it only those that are checked are computed.
 func TestAblation(t *testing.T) {
 	all := readMechanisms(t)

@@ -36,12 +36,12 @@ type runningSums struct {
 	waitingIdle, waitingTime float64
 	slotIdle, slotTime       float64
 	deviceUJ                 float64 // energy of the whole device
-	contended, gap           int64   // ns during which another process computed, and whose power was not sampled
+	contended, gap           int64   // ns during which another process computed, and ns without power samples
 	shared                   int64   // ns during which several held a slot
 	metered                  int64   // ns for which energy was measured
 	lost                     int     // windows without energy, and losses of the device
 	edgeVar                  float64 // uJ^2 of edges of prefills, a decoder
-	duringPrefill            float64 // uJ of modelled decoding while somebody prefilled, a decoder
+	duringPrefill            float64 // uJ of modelled decoding while a request prefilled, a decoder
 }
 
 // simpleRules are the shares that do not depend on the kind of work: the idle draw, and the two simple

@@ -23,7 +23,7 @@ type allocator struct {
 	knownPools   []int             // closed, every count known
 	waitingPools fifo[waitingPool] // closed, by time
 
-	lastWork      int64       // when somebody last prefilled or decoded
+	lastWork      int64       // when a request last prefilled or decoded
 	recentlyEnded fifo[int32] // requests that may still be charged with the tail, by their end
 	tailOwners    []int32     // those that share the tail
 
@@ -53,7 +53,7 @@ func newAllocator(cfg Config) allocator {
 
 func (alloc *allocator) residual(uj int64) { alloc.residualUJ += uj }
 
-// settleFilled settles every window whose energy is complete.
+// settleFilled settles every window with complete energy.
 func (l *Ledger) settleFilled() {
 	seg := &l.segmenter
 	for seg.complete > 0 {
@@ -144,7 +144,7 @@ func (l *Ledger) acquireSlot(i int32, now int64) {
 	m.deviceUJ, m.shared = alloc.sums.deviceUJ, alloc.sums.shared
 }
 
-// drawWaiting charges a request with its share of the idle draw so far, while nobody held a slot.
+// drawWaiting charges a request with its share of the idle draw so far, while no request held a slot.
 func (l *Ledger) drawWaiting(r *request) {
 	alloc := &l.allocator
 	uj := alloc.waitingIdle.take(alloc.waitingIdle.share - r.snapshot.waitingIdle)

@@ -9,14 +9,14 @@ import (
 	"wattline/meter/energy/recording"
 )
 
-// member is one request of a set whose coalitions are run: when it is sent, and its sizes.
+// member is one request of a set that is run in all coalitions: when it is sent, and its sizes.
 type member struct {
 	delay          float64
 	prompt, output int
 	slot           int
 }
 
-// h100Like is a card whose numbers are near those measured, with the non-additive effects that the ledger
+// h100Like is a card with numbers near those measured, with the non-additive effects that the ledger
 // does not model.
 func h100Like(unified bool) physics {
 	return physics{

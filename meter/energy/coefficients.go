@@ -2,7 +2,7 @@ package energy
 
 import "time"
 
-// Coefficients is what work costs on one device with one model, learnt while the ledger runs. Marshal it as JSON to
+// Coefficients holds the cost of work on one device with one model, learnt while the ledger runs. Marshal it as JSON to
 // save it; give it to AddUpstream to start from it. Energies are active (above idle) microjoules.
 type Coefficients struct {
 	PrefillUJ   float64 `json:"prefill_uj_per_token"`        // a: a prompt token at position 0
@@ -49,7 +49,7 @@ type model struct {
 	decode            fit                      // e0, c, k
 	candidates        [sharings]candidateModel // the same for every other assumption about what the slots share
 	prefill           fit                      // a, b
-	stepTime          float64                  // ns, of decode steps while nobody prefills
+	stepTime          float64                  // ns, of decode steps while no request prefills
 	promptSpeed       float64                  // prompt tokens per ns of a lone prefill; learnt in front
 	tokensPerHintUnit float64                  // tokens per unit of PromptHint; learnt in front
 }
@@ -97,7 +97,7 @@ func promptTerms(prompt, cached int64) [unknowns]float64 {
 	return [unknowns]float64{coefToken: p - c, coefPosition: (p*p - c*c) / 2000, coefFixed: max(0, 1-(p-c)/shortPrompt)}
 }
 
-// prefillTime guesses how long a lone prefill of that many tokens lasts, for a prompt whose end is not seen.
+// prefillTime guesses how long a lone prefill of that many tokens lasts, for a prompt with an end that is not seen.
 func (m *model) prefillTime(tokens int64) time.Duration {
 	speed := m.promptSpeed
 	if speed == 0 {

@@ -4,7 +4,7 @@ import "math"
 
 // CPUSplit divides a processor's joules (RAPL packages and DRAM) between the server and the rest of the host, by
 // the CPU time that each used. The server's part is a counter for a ledger, so a request's CPU joules follow
-// the same rules as its GPU joules. Nothing is lost: Server + Host is what was put in.
+// the same rules as its GPU joules. Nothing is lost: Server + Host is the sum of the input.
 type CPUSplit struct {
 	Server, Host int64 // uJ since the start
 	carry        float64

@@ -39,7 +39,7 @@ type decodeGroup struct {
 	memberXor   int32   // exclusive or of the members' indices: of a lone member, its index
 	run         decodeRun
 
-	leftoverOwners []int32 // requests whose cells are still in the shared cache, by their end
+	leftoverOwners []int32 // requests with cells still in the shared cache, by their end
 	leftoverCells  float64
 
 	stepCounter stepCounter // owned by the segmenter
@@ -174,7 +174,7 @@ func (g *decodeGroup) neighbours(slot int) int {
 	return d
 }
 
-// joinDecoders adds request i, whose context is ctx tokens now.
+// joinDecoders adds request i with a context of ctx tokens.
 func (l *Ledger) joinDecoders(i int32, ctx int64) {
 	r := l.req(i)
 	g := r.group
@@ -212,7 +212,7 @@ func (l *Ledger) leaveDecoders(i int32) {
 	}
 }
 
-// closeAccount empties the group's account once nobody owns a part of it.
+// closeAccount empties the group's account once no request owns a part of it.
 func (l *Ledger) closeAccount(g *decodeGroup) {
 	l.allocator.residual(g.account.balance)
 	g.account, g.sums = account{}, decodeSums{}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// decodeRun is a stretch of windows in which the same requests decode and nobody prefills. The decode
+// decodeRun is a stretch of windows in which the same requests decode and none prefills. The decode
 // coefficients are learnt from runs. A run ends at a phase change, because a stretch of fixed length would
 // mix the end of a prefill into the first tokens and bias every coefficient.
 type decodeRun struct {

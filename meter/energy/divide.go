@@ -52,7 +52,7 @@ func (l *Ledger) countWindow(w *window, ns int64) {
 	}
 }
 
-// settleIdleWindow settles a window in which nobody works: the tail of the last work, waiting, or quiet.
+// settleIdleWindow settles a window without work: the tail of the last work, waiting, or quiet.
 func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 	alloc := &l.allocator
 	more := w.uj - idle
@@ -63,7 +63,7 @@ func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 	case w.tail && more > 0:
 		more = l.chargeTail(more)
 	case alloc.idle.learnt() && mw > alloc.idle.mw()*1.05+3*alloc.idle.SigmaMW:
-		// somebody else's work, or cool-down
+		// another process's work, or cool-down
 	default: // the idle draw's noise, or the idle draw is not known yet
 		idle, more = w.uj, 0
 	}
@@ -82,7 +82,7 @@ func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 	}
 }
 
-// settleBusyWindow settles a window in which somebody prefills or decodes.
+// settleBusyWindow settles a window in which requests prefill or decode.
 func (l *Ledger) settleBusyWindow(w *window, idle int64) {
 	alloc := &l.allocator
 	active := w.uj - idle
@@ -138,7 +138,7 @@ func (l *Ledger) decodeLearnt() bool {
 	return true
 }
 
-// decodeDuringPrefill is the decoders' part of a window in which somebody prefills. Their modelled cost is known
+// decodeDuringPrefill is the decoders' part of a window in which others prefill. Their modelled cost is known
 // well and the prefill's progress is not, so the difference between measured and modelled energy goes mostly
 // to the prefill. Only a short prefill's work is known better than the window's edges. So the difference is
 // divided in proportion to the variance of both estimates.
@@ -174,7 +174,7 @@ func (l *Ledger) decodeCost() float64 {
 	return sum
 }
 
-// band is how many times its modelled cost work may draw before the rest counts as somebody else's, once
+// band is how many times its modelled cost work may draw before the rest counts as another process's, once
 // the model has seen bandMin windows. It is wide: a read per slot instead of one for all, or a model that
 // was swapped for a larger one, must not lose the difference to the residual.
 const (

@@ -65,7 +65,7 @@ type Event struct {
 	Counts Counts // End
 }
 
-// Counts is what is known about a request when it ends.
+// Counts holds what is known about a request when it ends.
 type Counts struct {
 	Known        bool  // the server's own token counts are present
 	PromptTokens int64 // tokens of the prompt, cached ones included
@@ -76,7 +76,7 @@ type Counts struct {
 	Refused      bool  // the server rejected it and never computed
 	Several      bool  // it asked for several completions; the server decodes each in a slot of its own
 
-	// Prefill and Decode are the server's own durations. Only requests whose phases are Late need them.
+	// Prefill and Decode are the server's own durations. Only requests with Late phases need them.
 	Prefill, Decode time.Duration
 }
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Baseline is what is known of a device's loaded and idle draw: BaseMW + SlopeMW x (temperature - RefC).
+// Baseline holds what is known about a device's loaded and idle draw: BaseMW + SlopeMW x (temperature - RefC).
 type Baseline struct {
 	BaseMW  float64 `json:"base_mw"`
 	SlopeMW float64 `json:"slope_mw_per_c"`
@@ -16,7 +16,7 @@ type Baseline struct {
 }
 
 // baselineLearner learns the baseline from quiet windows, which begin settleQuiet after the last activity, when
-// the voltage regulators have come to rest. The temperature used is what it would be if the work stopped now:
+// the voltage regulators have come to rest. The temperature used is the one that it would have if the work stopped now:
 // under load the die is hotter than the board by a rise that is gone half a second later, and an idle card
 // draws more because of the heat that remains. With the momentary rise included, a part of the work's own
 // leakage would count as idle draw.

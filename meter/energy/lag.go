@@ -4,7 +4,7 @@ import "math"
 
 // lagLearner learns by how much the counter trails the load, from requests that decode alone and are followed by
 // rest. The energy from a moment before such an end until the draw has settled, divided by the power before
-// it, is how long the work seems to last. The lag is what that exceeds the true time by.
+// it, is how long the work seems to last. The lag is the excess over the true time.
 type lagLearner struct {
 	recent fifo[energySlice] // of the last lagMemory
 	alone  int64             // since when one request has decoded alone, 0 if none does
@@ -19,7 +19,7 @@ const (
 	lagPower   = 350e6  // the power before it is the mean of so long
 	lagAfter   = 250e6  // and it ends so long after it
 	lagCalm    = 100e6  // then so long must be calm:
-	lagCalmRel = 0.15   // at most so much of the power before is still drawn, else somebody else works
+	lagCalmRel = 0.15   // at most so much of the power before is still drawn, else another process works
 	lagOutlier = 60e6   // an end that says more than this tells of something else
 	lagMost    = 150e6  // the longest lag believed
 	lagMemory  = 1500e6 // longer than the spans above and two ticks
@@ -33,7 +33,7 @@ func (g *lagLearner) add(p energySlice) {
 	}
 }
 
-// window follows who works, and reports by how much the lag is larger than assumed once an end can be measured.
+// window follows which requests work, and reports by how much the lag is larger than assumed once an end can be measured.
 func (g *lagLearner) window(w *window, idleMW float64) (more float64, ok bool) {
 	switch {
 	case w.prefills == 0 && w.decoders == 1:

@@ -142,7 +142,7 @@ func (l *Ledger) Power(at, mw int64) {
 // two readings, the better the time of a tick is known.
 func (l *Ledger) Counter(before, after, uj int64) { l.Tick(before, after, 0, 0, uj) }
 
-// Tick adds a reading of the energy counter whose last step is known to lie after lo and not after hi. 0, 0 means
+// Tick adds a reading of the energy counter; its last step is known to lie after lo and not after hi. 0, 0 means
 // that only the readings tell.
 func (l *Ledger) Tick(before, after, lo, hi, uj int64) {
 	more := l.src.counter(before, after, lo, hi, uj)

@@ -20,7 +20,7 @@ type pool struct {
 	opened         int64
 	closed         int64
 	prefilling     int // members still in prefill
-	unknownCounts  int // members whose counts are not known
+	unknownCounts  int // members with unknown counts
 	guessed        bool
 	beforeBaseline bool // the idle draw was not known, so a part of it is in uj
 	contended      bool // another process computed during a part of it
@@ -143,7 +143,7 @@ func (l *Ledger) countsKnown(i int32) {
 	}
 }
 
-// dividePools divides the closed pools whose members are all known, or that have waited long enough.
+// dividePools divides the closed pools that know all their members, or have waited long enough.
 func (l *Ledger) dividePools(now int64) {
 	alloc := &l.allocator
 	for w := &alloc.waitingPools; w.len() > 0; w.pop() {
@@ -263,7 +263,7 @@ func (r *request) forget(pool int) {
 }
 
 // divisionVariance is the variance of a member's part that comes from the coefficients: of the terms in which it
-// differs from its pool, whose sum is sum, and of what the decoding during the pool's prefills costs.
+// differs from its pool (their sum is sum), and of the cost of decoding during the pool's prefills.
 func (l *Ledger) divisionVariance(m member, p *pool, part, whole float64, sum [unknowns]float64) float64 {
 	model := l.req(m.req).group.model.prefill
 	x := l.poolTerms(m, p)

@@ -121,7 +121,7 @@ func twoUpstreams(cfg Config) *Ledger {
 	return l
 }
 
-// oneCache are coefficients of a server whose slots share one cache.
+// oneCache are coefficients of a server with one cache for all slots.
 func oneCache() Coefficients {
 	c := defaultCoefficients()
 	c.Decode, c.Prefill, c.Unified, c.SharedCache, c.HintTokens = 100, 100, true, true, 1

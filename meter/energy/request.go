@@ -54,7 +54,7 @@ type request struct {
 
 	idleUJ, prefillUJ, decodeUJ int64
 	timeUJ, tokenUJ             int64
-	aloneUJ                     int64                       // decode energy of windows in which nobody else worked
+	aloneUJ                     int64                       // decode energy of windows in which no other request worked
 	contested                   float64                     // uJ of prefill that others could have caused
 	poolRefs                    [maxPoolsPerRequest]poolRef // in pools not divided yet
 	poolCount                   int                         // of poolRefs

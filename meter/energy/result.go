@@ -96,7 +96,7 @@ type Balance struct {
 	RequestsIdle   int64
 	Pools          int64 // 0 if no prefill waits for token counts of overlapping ones
 	Idle           int64 // with nothing in flight
-	Residual       int64 // charged to nobody while requests were in flight
+	Residual       int64 // charged to no request while requests were in flight
 	Pending        int64 // read, but not divided yet
 
 	// What results have shown so far, by rule. The phase rule's sum is also in the account above.

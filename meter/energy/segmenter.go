@@ -16,7 +16,7 @@ type window struct {
 
 	inFlight, prefills, decoders int32                 // requests in each state
 	complete                     bool                  // it has received all its energy
-	tail                         bool                  // nobody works, and somebody did within tailTime before its end
+	tail                         bool                  // no request works, and one did within tailTime before its end
 	estimated                    bool                  // some of its energy lies in a gap of the samples
 	prefillSpan                  int                   // number of the latest prefill span
 	steps                        [MaxUpstreams]float64 // decode steps of each group
@@ -28,7 +28,7 @@ type segmenter struct {
 	started      bool
 	limit        int64
 	closing      bool
-	lastWork     int64 // when somebody last prefilled or decoded
+	lastWork     int64 // when a request last prefilled or decoded
 	windows      fifo[window]
 	complete     int // how many of the oldest windows are complete
 	prefillSpans [maxPrefillSpans]prefillSpan
@@ -38,7 +38,7 @@ type segmenter struct {
 	hushed       []followed        // streams that are silent while others are not
 }
 
-// prefillSpan is a stretch of time with somebody in prefill, and the guessed work of those prompts.
+// prefillSpan is a stretch of time with requests in prefill, and the guessed work of their prompts.
 type prefillSpan struct {
 	t0, t1 int64 // t1 is 0 while it goes on
 	terms  [unknowns]float64
@@ -48,7 +48,7 @@ type prefillSpan struct {
 
 const maxPrefillSpans = 64
 
-// lateRequest is a request whose phases are not known yet: no window past its arrival can be cut.
+// lateRequest is a request with phases not known yet: no window past its arrival can be cut.
 type lateRequest struct {
 	key     uint64
 	req     int32
@@ -57,8 +57,8 @@ type lateRequest struct {
 
 const (
 	maxWindow = 250 * int64(time.Millisecond)
-	// tailTime is how long after the last token the draw still belongs to those who worked last. It is also
-	// the longest window while nobody has worked for less than that.
+	// tailTime is how long after the last token the draw still belongs to the requests that worked last. It is also
+	// the longest window while none has worked for less than that.
 	tailTime = 100 * int64(time.Millisecond)
 )
 
@@ -162,7 +162,7 @@ func (l *Ledger) enqueue(e Event, i int32) {
 }
 
 // segment cuts windows as far as events are known: up to now minus slack, and not past the arrival of a
-// request whose phases are unknown, unless SettleMax has passed.
+// request with unknown phases, unless SettleMax has passed.
 func (l *Ledger) segment() {
 	seg := &l.segmenter
 	seg.limit = max(seg.limit, l.now-slack)

@@ -1,6 +1,6 @@
 package energy
 
-// sharing is what the slots of a server have in common. It is learnt: every assumption is fitted to the same
+// sharing says what the slots of a server have in common. It is learnt: every assumption is fitted to the same
 // windows, and the one that predicts best is used (candidate.go).
 type sharing uint8
 

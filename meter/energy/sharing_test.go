@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// cached is a server whose decoders draw exactly what the model of a shared cache says.
+// cached is a server with decoders that draw exactly as the model of a shared cache says.
 type cached struct {
 	l       *Ledger
 	c       Coefficients

@@ -66,7 +66,7 @@ const (
 	unseenRel    = 0.25
 )
 
-// duringPrefillRel is the relative standard deviation of a decode step's cost while somebody prefills, around its
+// duringPrefillRel is the relative standard deviation of a decode step's cost while a request prefills, around its
 // cost without: it may be cheaper or dearer, and cannot be measured apart from the prefill.
 const duringPrefillRel = 0.25
 
@@ -97,7 +97,7 @@ func (s *source) unseenTime() float64 {
 	return (1 - s.cfg.Duty) * period / math.Sqrt(12)
 }
 
-// edgeVariance adds the variance of the edges of a window in which somebody prefills and others decode. prompt is
+// edgeVariance adds the variance of the edges of a window in which some prefill and others decode. prompt is
 // the prefill energy expected in it and sd its standard deviation, which bounds what an edge can move.
 func (l *Ledger) edgeVariance(w *window, prompt, sd float64) (edge2 float64) {
 	alloc := &l.allocator
@@ -117,7 +117,7 @@ func (l *Ledger) edgeVariance(w *window, prompt, sd float64) (edge2 float64) {
 	return edge2
 }
 
-// addUnseenEdges adds the variance of the edges of prefills while nobody decodes: no energy can be charged to
+// addUnseenEdges adds the variance of the edges of prefills while none decodes: no energy can be charged to
 // another request, but a sensor that measures only a part of the time may have missed it.
 func (l *Ledger) addUnseenEdges(w *window) {
 	e := l.src.unseenTime() * l.allocator.prefillMW() * 1e-6

@@ -9,7 +9,7 @@ import (
 // busy is a device that idles at 100 W and draws 300 W from one moment to another, in ns.
 type busy struct{ from, to int64 }
 
-// uj is what it has drawn by then.
+// uj is its energy until then.
 func (b busy) uj(at int64) int64 {
 	return at/10 + max(0, min(at, b.to)-b.from)/5
 }

@@ -1,7 +1,7 @@
 package energy
 
-// The tail is the active draw just after the last token (0.7 to 1.7 J on an H100). Those who worked last pay for
-// it. A request that has ended therefore stays open until somebody else still works endedTogether later, or
+// The tail is the active draw just after the last token (0.7 to 1.7 J on an H100). The requests that worked last pay for
+// it. A request that has ended therefore stays open until another one still works endedTogether later, or
 // the tail is over.
 
 // chargeTail divides a tail window's active energy equally among its owners and returns the remainder.

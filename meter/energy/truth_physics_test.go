@@ -51,7 +51,7 @@ func drawPhysics(r *rand.Rand) physics {
 	}
 }
 
-// part is what one request does in one iteration of the server.
+// part is one request's work in one iteration of the server.
 type part struct {
 	req     int
 	slot    int
@@ -73,7 +73,7 @@ func (p *physics) own(x *part, duringPrefill bool) float64 {
 	return x.tokens * (p.prompt + p.position*math.Pow((x.at+x.tokens/2)/1000, p.posPower))
 }
 
-// energy is what the parts whose bit is set in the coalition cost together, in an iteration of so many
+// energy is the joint cost of the parts with their bit set in the coalition, in an iteration of so many
 // seconds. scratch holds the slots that decode.
 func (p *physics) energy(parts []part, in []bool, seconds float64, scratch []bool) float64 {
 	clear(scratch)

@@ -93,7 +93,7 @@ func (s *server) run(jobs []*job, rest float64) {
 		for len(waiting) > 0 {
 			i := slices.Index(free, true)
 			if k := waiting[0].sticky - 1; k >= 0 && free[k] {
-				i = k // the server prefers the slot whose cache is most like the prompt
+				i = k // the server prefers the slot with the cache most like the prompt
 			}
 			if i < 0 {
 				break

@@ -64,7 +64,7 @@ func (d *Device) curve() (*curve, error) {
 	return c, nil
 }
 
-// joules is what the counter showed at a moment.
+// joules is the counter's value at a moment.
 func (c *curve) joules(at int64) float64 {
 	k := sort.Search(len(c.at), func(i int) bool { return c.at[i] >= at })
 	switch {

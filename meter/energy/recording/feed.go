@@ -29,7 +29,7 @@ type Sample struct {
 	MW int64
 }
 
-// Device is what was recorded of one device, in order of time.
+// Device holds what was recorded of one device, in order of time.
 type Device struct {
 	Readings []Reading
 	Samples  []Sample // empty if it has none

@@ -72,7 +72,7 @@ func attribute(t testing.TB, r *recording, s Sources, fetch time.Duration) ([]en
 	return got, l
 }
 
-// lone is what the counter shows for a request alone: from its start to 0.3 s after its end, less the idle
+// lone is the counter's energy of a request alone: from its start to 0.3 s after its end, less the idle
 // draw of that 0.3 s. The counter ticks every 100 ms only, so the span is widened to whole ticks and the
 // idle draw of what was added is taken off too: nothing else ran there.
 func (r *recording) lone(q *Request, idleWatts float64) float64 {
@@ -193,7 +193,7 @@ func TestResultDelay(t *testing.T) {
 	}
 }
 
-// What is learnt from nothing on the recording is what was measured on the card by other means: 34 mJ and
+// Learnt from nothing on the recording, the coefficients equal those measured on the card by other means: 34 mJ and
 // 5 mJ per 1k of position for a prompt token, 0.44 J a step, 0.32 J a token, 37 mJ per 1k of context.
 func TestLearntCoefficients(t *testing.T) {
 	r := read(t)

@@ -54,7 +54,7 @@ type Request struct {
 	Slots    int  `json:"slots,omitempty"`    // how many slots the server has, where that was known when it was sent
 }
 
-// Opening is what device.json holds: which device it is, and what its ledger began with. Attribution begins with the
+// Opening is the content of device.json: which device it is, and what its ledger began with. Attribution begins with the
 // same.
 type Opening struct {
 	Device       string                `json:"device"`
@@ -96,7 +96,7 @@ type Mark struct {
 	At   int64  `json:"t"`
 }
 
-// Traffic is what requests.jsonl holds.
+// Traffic is the content of requests.jsonl.
 type Traffic struct {
 	Requests []Request
 	Marks    []Mark

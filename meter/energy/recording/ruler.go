@@ -21,7 +21,7 @@ type Score struct {
 	given, drawn float64 // J
 }
 
-// SmallestShare is the smallest true share, in J, whose relative error is scored. Smaller ones count in Coverage and
+// SmallestShare is the smallest true share, in J, with a relative error that is scored. Smaller ones count in Coverage and
 // Conservation only.
 const SmallestShare = 5.0
 
@@ -67,7 +67,7 @@ func NewRuler(d *Device, t *Traffic, truth []True) (*Ruler, error) {
 	return r, nil
 }
 
-// above is what the device drew above its idle draw.
+// above is the device's draw above its idle draw.
 func (r *Ruler) above(from, to int64, idleW float64) float64 {
 	return r.curve.joules(to) - r.curve.joules(from) - idleW*float64(to-from)/1e9
 }

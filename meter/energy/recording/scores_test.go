@@ -41,7 +41,7 @@ func score(t *testing.T, name string, v float64) {
 	t.Logf("score %s %.3f", name, v)
 }
 
-// inputs are what a ledger is fed of a recording.
+// inputs are the ways to feed a recording to a ledger.
 var inputs = []struct {
 	name    string
 	sources Sources

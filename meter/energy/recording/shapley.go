@@ -75,7 +75,7 @@ type run struct {
 
 // Coalitions reads a recording in which every coalition of a few requests was run, as gpu-host's
 // coalitions.py does: a mark "WX/0:pre" begins the quiet before round 0 of W and X together, "WX/0" its
-// start, "WX/0:post" its end; the requests carry the tag "WX/0" and who they are. results are the
+// start, "WX/0:post" its end; the requests carry the tag "WX/0" and their names. results are the
 // ledger's, by position in t.Requests. It returns the shares of every coalition of two and more.
 func Coalitions(d *Device, t *Traffic, results []energy.Result) ([]Share, error) {
 	c := newCurve(d.Readings)
@@ -196,7 +196,7 @@ func share(rounds map[int]map[string]*run, name, who string) (Share, error) {
 	return s, nil
 }
 
-// value is the Shapley value of request who in the coalition name: the mean, over all orders of arrival, of what it
+// value is the Shapley value of a request in the coalition name: the mean, over all orders of arrival, of what it
 // adds to the requests before it.
 func value(runs map[string]*run, name, who string) (float64, error) {
 	others := strings.ReplaceAll(name, who, "")

@@ -8,7 +8,7 @@ import (
 )
 
 // game is a recording of all coalitions of A, B and C, two rounds, each a second long: A and B cost 100 and
-// 200 J and save 60 J when they run together, C costs 50 J whoever else runs.
+// 200 J and save 60 J when they run together, C costs 50 J in any company.
 func game() (*Device, *Traffic, []energy.Result) {
 	const idle = 100.0 // W
 	cost := map[rune]float64{'A': 100, 'B': 200, 'C': 50}

@@ -75,7 +75,7 @@ func WriteTruth(f io.Writer, truth []True) error {
 	return w.Error()
 }
 
-// Answer is what a tool says of a request: joules and their standard error.
+// Answer is a tool's figure for a request: joules and their standard error.
 type Answer struct {
 	Joules, Sigma float64
 	HasSigma      bool

@@ -45,8 +45,9 @@ func TestBenchProxies(t *testing.T) {
 			if s.Idle && row.Name == proxies.Direct {
 				continue
 			}
-			if len(row.Rounds) != 1 || row.Median.Requests == 0 {
-				t.Errorf("%s, %s: %d rounds, %d requests", s.Title, row.Name, len(row.Rounds), row.Median.Requests)
+			// A stream need not end within the short window.
+			if len(row.Rounds) != 1 || row.Rounds[0].Requests+row.Rounds[0].Events == 0 {
+				t.Errorf("%s, %s: %d rounds: %v", s.Title, row.Name, len(row.Rounds), row.Rounds)
 			}
 			if ours && row.Median.Failures > 0 {
 				t.Errorf("%s, %s: %v", s.Title, row.Name, row.Median.Why)

@@ -115,12 +115,15 @@ func (nd *node) substr() {
 		panic(unsupported("substr of other than a time"))
 	}
 	from, length := nd.args[1], nd.args[2]
+	if from.kind() != Int || length.kind() != Int {
+		panic(unsupported("substr by other than whole numbers"))
+	}
 	from.out.resize(1)
 	from.eval(1)
 	length.out.resize(1)
 	length.eval(1)
 	unit, ok := map[int64]int64{10: 24 * 3600e6, 13: 3600e6, 16: 60e6}[length.out.Ints[0]]
-	if from.kind() != Int || length.kind() != Int || from.out.Ints[0] != 1 || !ok {
+	if from.out.Ints[0] != 1 || !ok {
 		panic(unsupported("substr of a time other than its day, hour or minute"))
 	}
 	layout, x := timeLayout[:length.out.Ints[0]], nd.args[0]
@@ -171,32 +174,35 @@ func lower(s string) string {
 	}, s)
 }
 
-// like is SQL's LIKE for texts in lower case: % is any text, _ any character.
+// like is SQL's LIKE for texts in lower case: % is any text, _ any character. Only the last % met so far is tried with more
+// text: what the ones before it stand for can stay as short as it is.
 func like(pattern, s string) bool {
-	for pattern != "" {
-		if pattern[0] == '%' {
-			for i := 0; i <= len(s); i++ {
-				if like(pattern[1:], s[i:]) {
-					return true
-				}
-			}
+	rest, from, any := "", "", false // the pattern behind the last %, and the text that it was tried with
+	for {
+		switch {
+		case pattern != "" && pattern[0] == '%':
+			pattern = pattern[1:]
+			rest, from, any = pattern, s, true
+		case pattern != "" && s != "" && pattern[0] == '_':
+			pattern, s = pattern[1:], s[character(s):]
+		case pattern != "" && s != "" && pattern[0] == s[0]:
+			pattern, s = pattern[1:], s[1:]
+		case pattern == "" && s == "":
+			return true
+		case !any || from == "":
 			return false
+		default:
+			from = from[character(from):]
+			pattern, s = rest, from
 		}
-		if s == "" {
-			return false
-		}
-		size := 1
-		if pattern[0] == '_' {
-			for size < len(s) && s[size]&0xC0 == 0x80 {
-				size++
-			}
-			pattern, s = pattern[1:], s[size:]
-			continue
-		}
-		if pattern[0] != s[0] {
-			return false
-		}
-		pattern, s = pattern[1:], s[1:]
 	}
-	return s == ""
+}
+
+// character is the length of the first character of a text.
+func character(s string) int {
+	size := 1
+	for size < len(s) && s[size]&0xC0 == 0x80 {
+		size++
+	}
+	return size
 }

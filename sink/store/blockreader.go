@@ -118,7 +118,8 @@ type piece struct {
 // Scan implements columnar.Source.
 func (s *blockSource) Scan(ctx context.Context, of *columnar.Table, columns []string, from, to int64, reverse bool, f func(*columnar.Block) error) error {
 	if !s.began {
-		if _, err := s.conn.ExecContext(ctx, "BEGIN", nil); err != nil {
+		// A BEGIN that is cancelled may have begun all the same.
+		if _, err := s.conn.ExecContext(context.WithoutCancel(ctx), "BEGIN", nil); err != nil {
 			return err
 		}
 		s.began = true

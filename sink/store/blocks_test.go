@@ -5,12 +5,14 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -144,6 +146,8 @@ func TestBlocksAnswerAsTables(t *testing.T) {
 		"SELECT model FROM requests GROUP BY model HAVING sum(output_tokens) > 1000 ORDER BY sum(output_tokens) DESC LIMIT 2 OFFSET 1",
 		"SELECT count(*) FROM requests WHERE started_at > '2026-11-24' AND session IN ('1', '2', '30') OR NOT duration_us BETWEEN 10 AND 100000",
 		"SELECT count(*) FROM requests WHERE outcome NOT IN ('ok', 'cancelled') AND model NOT LIKE '%r' AND stream <> 1",
+		"SELECT count(*) FROM requests WHERE '" + strings.Repeat("a", 60) + "' LIKE '" + strings.Repeat("%a", 15) + "%b'",
+		"SELECT count(*) FROM requests WHERE model LIKE '%m%l%' OR model LIKE 'gr__er' OR model LIKE '_t%s' OR model LIKE '%_%r%g%'",
 		"SELECT device, count(*), sum(energy_uj), list_union(throttle) FROM power GROUP BY device",
 		"SELECT device, sum(counter_uj) FROM ledger WHERE at < '" + literal(epoch.Add(100*time.Second)) + "' GROUP BY device",
 		"SELECT * FROM requests WHERE model = 'small' ORDER BY started_at DESC, rowid DESC LIMIT 7",
@@ -173,6 +177,7 @@ func TestBlocksLeaveToSQLite(t *testing.T) {
 		"SELECT sum(gpu_uj) FROM efficiency", "SELECT count(*) FROM requests WHERE model = 7", "SELECT count(*) FROM requests, power", "SELECT max(model, agent) FROM requests GROUP BY model",
 		"SELECT model, agent, count(*) FROM requests GROUP BY model", "SELECT count(*) FROM requests WHERE started_at = '2026-11-24'", "SELECT count(*) FROM requests -- all",
 		"SELECT sum(gpu_uj * 4611686018427387904) FROM requests", "SELECT upper(model) AS model, count(*) FROM requests GROUP BY model", "PRAGMA user_version", "SELECT", "",
+		"SELECT substr(started_at, 1, 10.0) AS day, count(*) FROM requests GROUP BY day", "SELECT substr(started_at, 1.0, 10) AS day, count(*) FROM requests GROUP BY day",
 		"SELECT * FROM requests ORDER BY started_at DESC LIMIT 5", "SELECT count(*) FROM requests WHERE nix = 1", "SELECT sum(count(*)) OVER () FROM requests",
 	} {
 		if _, _, err := answers(t, r, q); !errors.Is(err, columnar.ErrUnsupported) {
@@ -332,4 +337,70 @@ func TestBlocksOfAnotherLayout(t *testing.T) {
 		t.Errorf("%d rows are in new blocks, not 400", n)
 	}
 	same()
+}
+
+// TestCancelledBegin: a statement that ends with its context may have begun a transaction all the same. It must not stay
+// open: it would keep every writer out, and a reader in the past.
+func TestCancelledBegin(t *testing.T) {
+	s, r := blocked(t)
+	conn, err := r.db.Conn(t.Context())
+	must(t, err)
+	defer conn.Close()
+	for i := range 300 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		_ = transact(ctx, s.conn, func() error { return nil })
+		if err := transact(t.Context(), s.conn, func() error { return nil }); err != nil {
+			t.Fatalf("after %d cancelled transactions: %v", i+1, err)
+		}
+	}
+	for i := range 300 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		if rows, err := conn.QueryContext(ctx, "SELECT count(*) FROM requests WHERE stream = 1"); err == nil {
+			must(t, rows.Close())
+		}
+		if _, err := conn.ExecContext(t.Context(), "BEGIN; COMMIT"); err != nil {
+			t.Fatalf("after %d cancelled queries: %v", i+1, err)
+		}
+	}
+}
+
+// TestLongWorkKeepsInterval: rows are closed as abandoned when they were pending for a whole interval, also where retention
+// or packing took longer than one.
+func TestLongWorkKeepsInterval(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowOnce{}
+		s, err := Open(t.Context(), Config{Path: path, Log: slog.New(slow)})
+		must(t, err)
+		_, err = s.conn.ExecContext(t.Context(), "DROP TABLE blocks") // the complaint about it takes long
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { s.RunRetention(ctx, Retention{}); close(ended) }()
+		time.Sleep(2*retentionInterval - time.Second)
+		must(t, s.Write(ctx, &sink.Rows{Requests: []*meter.Record{pending(1)}}))
+		time.Sleep(retentionInterval / 2)
+		if got := qualities(t, path)[request(1).ID]; got != "pending" {
+			t.Errorf("a row of the last half minute is %q", got)
+		}
+		cancel()
+		<-ended
+		must(t, s.Close())
+	})
+}
+
+// slowOnce is a log whose first warning takes almost two intervals.
+type slowOnce struct{ done bool }
+
+func (h *slowOnce) Enabled(context.Context, slog.Level) bool { return true }
+func (h *slowOnce) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *slowOnce) WithGroup(string) slog.Handler            { return h }
+func (h *slowOnce) Handle(context.Context, slog.Record) error {
+	if !h.done {
+		h.done = true
+		time.Sleep(2*retentionInterval - time.Second/2)
+	}
+	return nil
 }

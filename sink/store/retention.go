@@ -63,6 +63,7 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 		}
 		done, err := s.EnforceRetention(ctx, time.Now(), r)
 		err = errors.Join(err, s.closeAbandoned(ctx))
+		tick.Reset(retentionInterval) // a whole one to the next closeAbandoned, however long the rest takes
 		if done.Lost > 0 {
 			s.log.Warn("the store reached its size limit: the oldest rows were dropped before they were shipped",
 				"rows", done.Lost, "path", s.path, "limit_bytes", r.WithDefaults().MaxBytes)

@@ -48,11 +48,16 @@ type pool struct {
 	closed bool
 }
 
-// get returns a live connection, a pooled one unless fresh is set. timeout bounds the dialling.
+// get returns a live connection, a pooled one unless fresh is set. A fresh one replaces a pooled one, so that there are
+// never more than requests were live at once. timeout bounds the dialling.
 func (p *pool) get(timeout time.Duration, fresh bool) (*upstreamConn, error) {
-	for !fresh {
+	for {
 		c := p.pop()
 		if c == nil {
+			break
+		}
+		if fresh {
+			_ = c.Close()
 			break
 		}
 		if time.Since(c.idleAt) < p.idle {

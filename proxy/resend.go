@@ -20,7 +20,8 @@ func (x *exchange) isSafe() bool {
 // reply came and the server cannot have worked on it for nothing (RFC 9112, 9.3.1): the method is safe, or the server
 // had closed before a byte of the request reached it. The latter is known if the end of the stream has arrived and
 // the server's system has confirmed no byte of the request, as an end that was sent later would have. A reset says
-// nothing of that kind. It reports whether the request was sent again.
+// nothing of that kind, and a Unix socket counts a message that was read in part as unread. It reports whether the
+// request was sent again.
 func (x *exchange) sendAgain(cause error) (again bool, err error) {
 	msg := x.message
 	x.message = nil
@@ -28,7 +29,7 @@ func (x *exchange) sendAgain(cause error) (again bool, err error) {
 	if x.state.Load() != live || isTimeout(cause) {
 		return false, nil
 	}
-	unseen := errors.Is(cause, io.EOF) && x.up.raw.Unsent() >= len(msg)
+	unseen := x.srv.cfg.Upstream.network == "tcp" && errors.Is(cause, io.EOF) && x.up.raw.Unsent() >= len(msg)
 	if !unseen && !x.isSafe() {
 		x.srv.pool.lost()
 		return false, nil

@@ -486,7 +486,7 @@ func number(s string) any {
 		return n
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil {
+	if err != nil || !strings.ContainsAny(s, ".eE") { // of whole numbers beyond 64 bits, one is an integer behind a minus
 		panic(unsupported("the number %s", s))
 	}
 	return f

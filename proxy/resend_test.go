@@ -24,11 +24,12 @@ type crossing struct {
 	mu   sync.Mutex // guards what follows
 	seen map[string]int
 	byMe map[string]chan chan struct{} // by the front's address: asks to close, and is told when that is done
+	done map[string]bool               // by the front's address: its first request was answered
 }
 
 func startCrossing(t testing.TB, closes string) *crossing {
 	t.Helper()
-	s := &crossing{closes: closes, seen: map[string]int{}, byMe: map[string]chan chan struct{}{}}
+	s := &crossing{closes: closes, seen: map[string]int{}, byMe: map[string]chan chan struct{}{}, done: map[string]bool{}}
 	ended := make(chan struct{})
 	s.url = rawUpstream(t, func(nc *net.TCPConn, br *bufio.Reader) {
 		if !s.answer(nc, br) {
@@ -84,6 +85,9 @@ func (s *crossing) answer(nc net.Conn, br *bufio.Reader) bool {
 	}
 	_, _ = io.Copy(io.Discard, req.Body)
 	s.note(req)
+	s.mu.Lock()
+	s.done[nc.RemoteAddr().String()] = true
+	s.mu.Unlock()
 	_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	return true
 }
@@ -91,12 +95,16 @@ func (s *crossing) answer(nc net.Conn, br *bufio.Reader) bool {
 // crossingConn asks the upstream to close before the second message is written.
 type crossingConn struct {
 	*net.TCPConn
-	s      *crossing
-	writes int
+	s     *crossing
+	asked bool
 }
 
 func (c *crossingConn) Write(p []byte) (int, error) {
-	if c.writes++; c.writes == 2 {
+	c.s.mu.Lock()
+	second := c.s.done[c.LocalAddr().String()]
+	c.s.mu.Unlock()
+	if second && !c.asked {
+		c.asked = true
 		closed := make(chan struct{})
 		c.s.asks(c.LocalAddr()) <- closed
 		<-closed

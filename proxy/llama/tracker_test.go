@@ -176,7 +176,7 @@ func TestSlotTracker(t *testing.T) {
 	if len(c.requests) != int(key) || len(shown) < rounds/2 {
 		t.Errorf("%d of %d requests ended, %d were shown alone by a poll", len(c.requests), key, len(shown))
 	}
-	if 10*len(missed) > len(shown) {
+	if len(missed) > max(1, len(shown)/10) { // one may be missed, also of fewer than ten
 		t.Errorf("%d of %d requests that a poll showed alone have no slot: %v", len(missed), len(shown), missed)
 	}
 }

@@ -89,7 +89,7 @@ func TestNamedQueries(t *testing.T) {
 	}
 }
 
-// TestSignalEndsABlockedQuery: SIGTERM ends a query whose output nobody reads.
+// TestSignalEndsABlockedQuery: SIGTERM ends a query that is blocked because its output is not read.
 func TestSignalEndsABlockedQuery(t *testing.T) {
 	t.Parallel()
 	cmd := command(t, "query", "--format", "csv", "--store", storeOf(t, sink.Rows{}), "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT 10000000")

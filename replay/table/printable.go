@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Printable is foreign text as a terminal may be shown it: what is no graphic character (control characters such as ESC,
-// BEL and CR, those that turn the direction of writing or cannot be seen, bytes that are not UTF-8) is written as in a Go
+// Printable is foreign text as a terminal may be shown it: characters that are not graphic (control characters such as ESC,
+// BEL and CR, those that turn the direction of writing or cannot be seen, bytes that are not UTF-8) are written as in a Go
 // string, \x1b or \u202e.
 func Printable(s string) string { return escape(s, "") }
 

@@ -315,7 +315,7 @@ func (s *simulation) flush() {
 }
 
 // restore ends the process and puts back a backup, one that was used before or not. It takes as long as an INSERT can be under
-// way: that much is asked of those who restore.
+// way: deploy/README.md asks operators to wait as long.
 func (s *simulation) restore() {
 	if len(s.backups) == 0 {
 		return

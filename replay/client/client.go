@@ -209,15 +209,21 @@ func (c *Client) refused(err error) error {
 	return err
 }
 
-// message is the text of llama-server's error object, or the start of whatever was sent.
+// message is the text of llama-server's error object or of wattline's admin API, or the start of whatever was sent.
 func message(body []byte) string {
-	var e struct {
+	var server struct {
 		Error struct {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	if json.Unmarshal(body, &e) == nil && e.Error.Message != "" {
-		return e.Error.Message
+	var admin struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(body, &server) == nil && server.Error.Message != "" {
+		return server.Error.Message
+	}
+	if json.Unmarshal(body, &admin) == nil && admin.Error != "" {
+		return admin.Error
 	}
 	const limit = 200
 	text := strings.Join(strings.Fields(string(body)), " ")

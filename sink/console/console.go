@@ -1,6 +1,5 @@
-// Package console is the admin listener. It serves a JSON API (health, readiness, latest rows, requests in
-// flight, energy) and will serve the web console. It only reads. None of it is served on the data
-// listener, where every path belongs to the upstream.
+// Package console is the admin listener. It serves a JSON API (API.md) and the web console (folder web), which uses nothing
+// else. It only reads. None of it is served on the data listener, where every path belongs to the upstream.
 package console
 
 import (
@@ -59,7 +58,8 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg}
 	s.http = &fasthttp.Server{
 		Handler: s.handle, Name: "wattline", Concurrency: 256, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: time.Minute, MaxRequestBodySize: 64 << 10, SecureErrorLogMessage: true, Logger: lines{cfg.Log},
+		IdleTimeout: time.Minute, MaxRequestBodySize: 64 << 10, ReadBufferSize: 64 << 10, // a statement comes in the URL
+		SecureErrorLogMessage: true, Logger: lines{cfg.Log},
 	}
 	return s
 }
@@ -115,7 +115,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			s.request(ctx, string(id))
 			return
 		}
-		fail(ctx, 404, "there is /healthz, /readyz, /api/requests, /api/requests/ID, /api/energy, /api/inflight, /api/status, /metrics")
+		if page(ctx, path) {
+			return
+		}
+		fail(ctx, 404, "there is nothing at this path: sink/console/API.md lists what is, and / is the console")
 	}
 }
 
@@ -236,13 +239,22 @@ func (s *Server) reply(ctx *fasthttp.RequestCtx, v any) {
 		return
 	}
 	ctx.SetContentType("application/json; charset=utf-8")
-	ctx.SetBody(append(b, '\n'))
+	ctx.Response.Header.Set("Cache-Control", "no-store")
+	b = append(b, '\n')
+	if len(b) > minGzip && ctx.Request.Header.HasAcceptEncoding("gzip") {
+		ctx.Response.Header.Set("Content-Encoding", "gzip")
+		b = fasthttp.AppendGzipBytesLevel(nil, b, fasthttp.CompressBestSpeed)
+	}
+	ctx.Response.SetBodyRaw(b)
 }
+
+// minGzip is the least size of an answer that is compressed.
+const minGzip = 1 << 10
 
 func fail(ctx *fasthttp.RequestCtx, status int, text string) {
 	ctx.SetStatusCode(status)
 	ctx.SetContentType("application/json; charset=utf-8")
-	b, err := json.Marshal(map[string]any{"error": map[string]any{"message": text, "code": status}})
+	b, err := json.Marshal(map[string]string{"error": text})
 	if err != nil {
 		return // a map of strings
 	}

@@ -57,16 +57,16 @@ func TestMissingRows(t *testing.T) {
 		{"/api/requests?id=" + there + "&id=" + never, nil, 200, `[{"id":"` + there, 2},
 		{"/api/requests?id=" + never, nil, 200, "[]\n", 1},
 		{"/api/requests?id=" + never + "&id=nix&id=", errors.New("rows wait"), 200, "[]\n", 3},
-		{"/api/requests?id=" + there + "&id=broken", nil, 500, `{"error":{"code":500,"message":"the disk fails"}}`, 2},
-		{"/api/requests?id=01a2", nil, 400, `{"error":{"code":400,"message":"several requests match"}}`, 1},
+		{"/api/requests?id=" + there + "&id=broken", nil, 500, `{"error":"the disk fails"}`, 2},
+		{"/api/requests?id=01a2", nil, 400, `{"error":"several requests match"}`, 1},
 		{"/api/requests/" + there, nil, 200, `{"id":"` + there, 1},
 		{"/api/requests/" + there, errors.New("rows wait"), 200, `{"id":"` + there, 1},
 		{"/api/requests/" + coming, nil, 200, `{"id":"` + coming, 3},
-		{"/api/requests/" + never, nil, 404, `{"error":{"code":404,"message":"no request has this id"}}`, 0},
-		{"/api/requests/" + never, errors.New("rows wait"), 503, `{"error":{"code":503,"message":"no stored request has this id, and rows are waiting`, 1},
-		{"/api/requests/nix", nil, 404, `{"error":{"code":404,"message":"no request has this id"}}`, 1},
-		{"/api/requests/01a2", nil, 400, `{"error":{"code":400,"message":"several requests match"}}`, 1},
-		{"/api/requests/broken", nil, 500, `{"error":{"code":500,"message":"the disk fails"}}`, 1},
+		{"/api/requests/" + never, nil, 404, `{"error":"no request has this id"}`, 0},
+		{"/api/requests/" + never, errors.New("rows wait"), 503, `{"error":"no stored request has this id, and rows are waiting`, 1},
+		{"/api/requests/nix", nil, 404, `{"error":"no request has this id"}`, 1},
+		{"/api/requests/01a2", nil, 400, `{"error":"several requests match"}`, 1},
+		{"/api/requests/broken", nil, 500, `{"error":"the disk fails"}`, 1},
 	} {
 		rows := &shelf{}
 		url := serve(t, console.Config{Rows: rows, Flush: func(context.Context) error { return c.late }, Log: slog.New(slog.DiscardHandler)})

@@ -74,6 +74,8 @@ func (s *Server) admit(ctx *fasthttp.RequestCtx) (ok bool) {
 	h := &ctx.Response.Header
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
+	h.Set("Content-Security-Policy", contentSecurity)
+	h.Set("Referrer-Policy", "no-referrer")
 	switch {
 	// A page elsewhere may make a browser send requests here, but only under its own host's name (DNS rebinding); an
 	// address, a plain local name or a configured one is never that.

@@ -50,14 +50,12 @@ func (p Probe) Run(ctx context.Context) error {
 		return err
 	}
 	var answer struct {
-		Error struct {
-			Message string `json:"message"`
-		} `json:"error"`
+		Error string `json:"error"`
 	}
-	if json.Unmarshal(body, &answer) != nil || answer.Error.Message == "" {
+	if json.Unmarshal(body, &answer) != nil || answer.Error == "" {
 		return fmt.Errorf("%s%s answers %s: is it wattline's admin listener?", base, p.Path, resp.Status)
 	}
-	return fmt.Errorf("%s: %s", resp.Status, answer.Error.Message)
+	return fmt.Errorf("%s: %s", resp.Status, answer.Error)
 }
 
 // target is the URL to ask, and how to connect to it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"wattline/cmd/wattline/internal/term"
 	"wattline/gpu"
 	"wattline/gpu/sim"
 	"wattline/gpu/sources"
@@ -116,7 +117,7 @@ func TestDeviceLost(t *testing.T) {
 		}
 		shown := func() string {
 			var out bytes.Buffer
-			(&gpuReport{Devices: c.States()}).print(&out)
+			(&term.DeviceReport{Devices: c.States()}).Print(&out)
 			return out.String()
 		}
 		at(8)

@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"replay":                 {"meter"},
 	"replay/report":          {"meter", "replay/table"},
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
-	"replay/session":         {"meter", "replay/client", "replay/load", "replay/prompt"},
+	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},
 	"deploy":                 {},
 	"deploy/peers":           {"deploy/llama"}, // the server of llama.cpp's own tests

@@ -54,7 +54,7 @@ func Comparison(w io.Writer, runs []LabelledRun) error {
 	for _, run := range runs {
 		fmt.Fprintf(b, "| %s |", strings.ReplaceAll(run.Label, "|", `\|`))
 		for _, c := range columns {
-			v := number(c.value(run.Results))
+			v := table.Num(c.value(run.Results))
 			if v != table.Absent {
 				v += c.unit
 			}
@@ -164,7 +164,7 @@ func (c column) winner(runs []LabelledRun) string {
 		return fmt.Sprintf("%s and %s alike", runs[best].Label, runs[second].Label)
 	}
 	x, y := c.value(runs[best].Results), c.value(runs[second].Results)
-	return fmt.Sprintf("%s (%s%s, next %s with %s%s)", runs[best].Label, number(x), c.unit, runs[second].Label, number(y), c.unit)
+	return fmt.Sprintf("%s (%s%s, next %s with %s%s)", runs[best].Label, table.Num(x), c.unit, runs[second].Label, table.Num(y), c.unit)
 }
 
 // caveats are the reasons against comparing the runs.

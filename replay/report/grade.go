@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wattline/replay"
+	"wattline/replay/table"
 )
 
 // Grade is one figure judged by the guide.
@@ -203,7 +204,7 @@ func Ranges(r *replay.Results) []string {
 				continue
 			}
 			out = append(out, fmt.Sprintf("%s %s %s: %s the guide's %s on a modern GPU, %s its %s with optimized settings", figures[g.Figure].name,
-				number(g.Value), figures[g.Figure].unit, place(g, ty.High), ty.HighText, place(g, ty.Optimized), ty.OptimizedText))
+				table.Num(g.Value), figures[g.Figure].unit, place(g, ty.High), ty.HighText, place(g, ty.Optimized), ty.OptimizedText))
 		}
 	}
 	return out
@@ -238,7 +239,7 @@ func printGrades(w io.Writer, r *replay.Results, devices []replay.DeviceInfo) {
 		if g.Of != "" {
 			of = "; " + g.Of
 		}
-		fmt.Fprintf(w, "  %s: %s %s: %s%s (%s%s)\n", f.name, number(g.Value), f.unit, g.Band, target, g.Formula, of)
+		fmt.Fprintf(w, "  %s: %s %s: %s%s (%s%s)\n", f.name, table.Num(g.Value), f.unit, g.Band, target, g.Formula, of)
 	}
 	for _, s := range Scenarios(r) {
 		fmt.Fprintf(w, "  %s: %s (%s): %s\n", s.Name, s.Status, s.Expected, strings.Join(s.Advice, "; "))

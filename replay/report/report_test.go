@@ -13,6 +13,7 @@ import (
 	"wattline/meter"
 	"wattline/replay"
 	"wattline/replay/replaytest"
+	"wattline/replay/table"
 )
 
 func labelled(name string, change func(*replay.Spec)) LabelledRun {
@@ -382,11 +383,11 @@ func TestTerminal(t *testing.T) {
 
 func TestNumber(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 1.23456: "1.23", 12345.6: "12346", 0.000123456: "0.000123", 999.6: "1000", -1.5: "-1.5"} {
-		if got := number(replay.Some(v)); got != want {
+		if got := table.Num(replay.Some(v)); got != want {
 			t.Errorf("%g is shown as %s, want %s", v, got, want)
 		}
 	}
-	if number(replay.Num{}) != "-" || withUnit(replay.Num{}, "ms") != "-" {
+	if table.Num(replay.Num{}) != "-" || withUnit(replay.Num{}, "ms") != "-" {
 		t.Error("an absent number is not a dash")
 	}
 }

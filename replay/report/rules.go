@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"wattline/replay"
+	"wattline/replay/table"
 )
 
 // When a tip is given.
@@ -82,7 +83,7 @@ func prefillBound(m *Measured) string {
 	for _, c := range m.Results.Cells {
 		share := replay.Ratio(c.TTFTMs.Mean, c.GenerationMs.Mean)
 		if c.PromptTokens >= longPrompt && above(share, prefillDominates) && !stalling(m.Results) {
-			return fmt.Sprintf("%s: %s ms of %s ms pass before the first token (%s)", c.Cell, number(c.TTFTMs.Mean), number(c.GenerationMs.Mean), pct(share.V))
+			return fmt.Sprintf("%s: %s ms of %s ms pass before the first token (%s)", c.Cell, table.Num(c.TTFTMs.Mean), table.Num(c.GenerationMs.Mean), pct(share.V))
 		}
 	}
 	return ""
@@ -105,8 +106,8 @@ func attentionBound(m *Measured) string {
 	if short == nil || long == nil || !below(replay.Ratio(long.DecodeTPS.Mean, short.DecodeTPS.Mean), decodeFalls) {
 		return ""
 	}
-	return fmt.Sprintf("%s tokens/s decode behind %s tokens, %s behind %s", number(long.DecodeTPS.Mean), replay.SizeName(long.PromptTokens),
-		number(short.DecodeTPS.Mean), replay.SizeName(short.PromptTokens))
+	return fmt.Sprintf("%s tokens/s decode behind %s tokens, %s behind %s", table.Num(long.DecodeTPS.Mean), replay.SizeName(long.PromptTokens),
+		table.Num(short.DecodeTPS.Mean), replay.SizeName(short.PromptTokens))
 }
 
 func several(r *replay.Results) bool {
@@ -116,7 +117,7 @@ func several(r *replay.Results) bool {
 func unevenDecoders(m *Measured) string {
 	itl := m.Results.Latency.ITL
 	if ratio := replay.Ratio(itl.P90.Value, itl.P50.Value); several(m.Results) && above(ratio, unevenSteps) {
-		return fmt.Sprintf("p90 of the gaps is %s ms, their median %s ms", number(itl.P90.Value), number(itl.P50.Value))
+		return fmt.Sprintf("p90 of the gaps is %s ms, their median %s ms", table.Num(itl.P90.Value), table.Num(itl.P50.Value))
 	}
 	return ""
 }
@@ -132,7 +133,7 @@ func stalls(m *Measured) string {
 		return ""
 	}
 	itl := m.Results.Latency.ITL
-	return fmt.Sprintf("p99 of the gaps is %s ms, their median %s ms", number(itl.P99.Value), number(itl.P50.Value))
+	return fmt.Sprintf("p99 of the gaps is %s ms, their median %s ms", table.Num(itl.P99.Value), table.Num(itl.P50.Value))
 }
 
 func tooMuchContext(m *Measured) string {
@@ -155,7 +156,7 @@ func contended(m *Measured) string {
 func powerHeadroom(m *Measured) string {
 	d, tpw := m.Results.Device, gradedTokensPerWatt(m)
 	if share := replay.Ratio(d.MeanPowerW, d.PowerLimitW); below(tpw, poorTokensPerWatt) && below(share, lowPower) {
-		return fmt.Sprintf("%s tokens/W at a mean of %s W under a limit of %s W; nvidia-smi -pl sets the limit", number(tpw), number(d.MeanPowerW), number(d.PowerLimitW))
+		return fmt.Sprintf("%s tokens/W at a mean of %s W under a limit of %s W; nvidia-smi -pl sets the limit", table.Num(tpw), table.Num(d.MeanPowerW), table.Num(d.PowerLimitW))
 	}
 	return ""
 }
@@ -175,16 +176,16 @@ func loneDecoder(m *Measured) string {
 	if r.Server == nil || r.Server.Slots < 2 || several(r) || !below(gradedTokensPerWatt(m), poorTokensPerWatt) {
 		return ""
 	}
-	return fmt.Sprintf("%s tokens/W served alone; requests that decode together share each reading of the weights, and there are %d slots", number(gradedTokensPerWatt(m)), r.Server.Slots)
+	return fmt.Sprintf("%s tokens/W served alone; requests that decode together share each reading of the weights, and there are %d slots", table.Num(gradedTokensPerWatt(m)), r.Server.Slots)
 }
 
 func hot(m *Measured) string {
 	d := m.Results.Device
 	switch {
 	case above(d.ThrottledS, 0):
-		return fmt.Sprintf("throttled for %s s, up to %s °C", number(d.ThrottledS), number(d.TempMaxC))
+		return fmt.Sprintf("throttled for %s s, up to %s °C", table.Num(d.ThrottledS), table.Num(d.TempMaxC))
 	case atLeast(d.TempMaxC, hotC):
-		return number(d.TempMaxC) + " °C were reached"
+		return table.Num(d.TempMaxC) + " °C were reached"
 	}
 	return ""
 }
@@ -192,14 +193,14 @@ func hot(m *Measured) string {
 func mostlyIdle(m *Measured) string {
 	e := m.Results.Energy
 	if share := replay.Ratio(e.GPUIdleWh, e.GPUAttributedWh); above(share, idleShare) {
-		return fmt.Sprintf("%s of %s Wh attributed are idle draw (%s)", number(e.GPUIdleWh), number(e.GPUAttributedWh), pct(share.V))
+		return fmt.Sprintf("%s of %s Wh attributed are idle draw (%s)", table.Num(e.GPUIdleWh), table.Num(e.GPUAttributedWh), pct(share.V))
 	}
 	return ""
 }
 
 func coldStart(m *Measured) string {
 	if above(replay.Ratio(m.FirstWarmupMs, m.LaterMs), slowFirst) {
-		return fmt.Sprintf("%s ms for the very first request, %s ms later; the first is not in the results", number(m.FirstWarmupMs), number(m.LaterMs))
+		return fmt.Sprintf("%s ms for the very first request, %s ms later; the first is not in the results", table.Num(m.FirstWarmupMs), table.Num(m.LaterMs))
 	}
 	return ""
 }
@@ -225,7 +226,7 @@ func waits(m *Measured, how string) string {
 	f := m.Results.InLine.Waterfall
 	ttft := m.Results.Latency.TTFT.Median
 	if share := replay.Ratio(f.Queue, ttft); above(share, queueShare) {
-		return fmt.Sprintf("%s ms of %s ms to the first token %s (medians)", number(f.Queue), number(ttft), how)
+		return fmt.Sprintf("%s ms of %s ms to the first token %s (medians)", table.Num(f.Queue), table.Num(ttft), how)
 	}
 	return ""
 }

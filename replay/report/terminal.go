@@ -9,28 +9,20 @@ import (
 	"wattline/replay/table"
 )
 
-// number prints three significant digits, or all whole ones.
-func number(n replay.Num) string {
-	if !n.Valid {
-		return table.Absent
-	}
-	return table.Number(n.V)
-}
-
-// withUnit is number with its unit.
+// withUnit is a number with its unit.
 func withUnit(n replay.Num, unit string) string {
 	if !n.Valid {
 		return table.Absent
 	}
-	return number(n) + " " + unit
+	return table.Num(n) + " " + unit
 }
 
 // spread prints a mean over trials with its interval.
 func spread(s replay.Spread) string {
 	if s.Trials < 2 {
-		return number(s.Mean)
+		return table.Num(s.Mean)
 	}
-	return fmt.Sprintf("%s (%s..%s)", number(s.Mean), number(s.Low), number(s.High))
+	return fmt.Sprintf("%s (%s..%s)", table.Num(s.Mean), table.Num(s.Low), table.Num(s.High))
 }
 
 // Terminal prints one run's results, the guide's judgement of them, and whether they are valid.
@@ -101,7 +93,7 @@ func trialsNote(w io.Writer, r *replay.Results) {
 func headline(w io.Writer, r *replay.Results) {
 	t := table.NewNumeric(w, "figure", "value", "", "", "formula")
 	row := func(name string, v replay.Num, unit, key string) {
-		t.Row(name, number(v), unit, "", r.Definitions[key])
+		t.Row(name, table.Num(v), unit, "", r.Definitions[key])
 	}
 	row("throughput", r.Throughput.MeanTokensPerSecond, "tokens/s", "tokens_per_second")
 	row("  of the whole system", r.Throughput.SystemTokensPerSecond, "tokens/s", "system_tokens_per_second")

@@ -29,7 +29,7 @@ func Subtitle(r *replay.Results) string {
 	s := r.Workload.Spec
 	load := fmt.Sprintf("%d in flight", s.Concurrency)
 	if s.Rate > 0 {
-		load = fmt.Sprintf("%s arrivals, %s a second", s.Arrival, number(replay.Some(s.Rate)))
+		load = fmt.Sprintf("%s arrivals, %s a second", s.Arrival, table.Num(replay.Some(s.Rate)))
 	}
 	build := ""
 	if r.Server != nil {
@@ -54,19 +54,19 @@ func Tiles(run LabelledRun) []Tile {
 	for _, g := range Grades(r) {
 		verdicts[g.Figure] = g.Why
 		if g.Why == "" {
-			verdicts[g.Figure] = fmt.Sprintf("%s at %s", g.Band, number(g.Value))
+			verdicts[g.Figure] = fmt.Sprintf("%s at %s", g.Band, table.Num(g.Value))
 			if g.Of != "" {
 				verdicts[g.Figure] += " (" + g.Of + ")"
 			}
 		}
 	}
 	return []Tile{
-		{"Throughput", number(r.Throughput.MeanTokensPerSecond), "tokens/s", verdicts[Throughput], r.Definitions["tokens_per_second"]},
-		{"Time to first token", number(r.Latency.TimeToFirstTokenMs), "ms", verdicts[Latency], r.Definitions["time_to_first_token_ms"]},
-		{"Energy efficiency", number(r.Energy.MeanTokensPerWatt), "tokens/W", verdicts[Efficiency], r.Definitions["tokens_per_watt"]},
-		{"Energy efficiency", number(r.Energy.TokensPerJoule), "tokens/J", "", r.Definitions["tokens_per_joule"]},
-		{"GPU energy", number(r.Energy.GPUEnergyWh), "Wh", "attributed " + withUnit(r.Energy.GPUAttributedWh, "Wh"), r.Definitions["gpu_energy_wh"]},
-		{"VRAM", number(vramGB(r)), "GB", verdicts[VRAM], figures[VRAM].formula},
+		{"Throughput", table.Num(r.Throughput.MeanTokensPerSecond), "tokens/s", verdicts[Throughput], r.Definitions["tokens_per_second"]},
+		{"Time to first token", table.Num(r.Latency.TimeToFirstTokenMs), "ms", verdicts[Latency], r.Definitions["time_to_first_token_ms"]},
+		{"Energy efficiency", table.Num(r.Energy.MeanTokensPerWatt), "tokens/W", verdicts[Efficiency], r.Definitions["tokens_per_watt"]},
+		{"Energy efficiency", table.Num(r.Energy.TokensPerJoule), "tokens/J", "", r.Definitions["tokens_per_joule"]},
+		{"GPU energy", table.Num(r.Energy.GPUEnergyWh), "Wh", "attributed " + withUnit(r.Energy.GPUAttributedWh, "Wh"), r.Definitions["gpu_energy_wh"]},
+		{"VRAM", table.Num(vramGB(r)), "GB", verdicts[VRAM], figures[VRAM].formula},
 	}
 }
 
@@ -98,7 +98,7 @@ func cellTable(r *replay.Results, percentiles bool) Table {
 	for _, c := range r.Cells {
 		row := []string{
 			c.String(), count(c), spread(c.TTFTTrials), spread(c.TPSTrials), spread(c.DecodeTrials),
-			number(c.PrefillTPS.Mean), number(c.TPOTMs.Mean), number(c.ITLMs.P50.Value), number(c.ITLMs.P99.Value),
+			table.Num(c.PrefillTPS.Mean), table.Num(c.TPOTMs.Mean), table.Num(c.ITLMs.P50.Value), table.Num(c.ITLMs.P99.Value),
 		}
 		if percentiles {
 			row = slices.Insert(row, 3, quantile(c.TTFTMs.P50), quantile(c.TTFTMs.P90))
@@ -113,14 +113,14 @@ func quantile(q replay.Quantile) string {
 	if !q.Value.Valid {
 		return table.Absent
 	}
-	return fmt.Sprintf("%s (%s..%s)", number(q.Value), number(q.Low), number(q.High))
+	return fmt.Sprintf("%s (%s..%s)", table.Num(q.Value), table.Num(q.Low), table.Num(q.High))
 }
 
 func energyTable(r *replay.Results) Table {
 	t := Table{Title: "Energy", Note: "GPU joules that wattline attributed to the requests, means.", Head: []string{"task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W"}}
 	for _, c := range r.Cells {
 		t.Rows = append(t.Rows, []string{
-			c.String(), number(c.Joules.Mean), number(c.PrefillJ.Mean), number(c.DecodeJ.Mean), number(c.IdleJ.Mean), spread(c.TPJTrials), number(c.TokensPerWatt.Mean),
+			c.String(), table.Num(c.Joules.Mean), table.Num(c.PrefillJ.Mean), table.Num(c.DecodeJ.Mean), table.Num(c.IdleJ.Mean), spread(c.TPJTrials), table.Num(c.TokensPerWatt.Mean),
 		})
 	}
 	return t
@@ -130,7 +130,7 @@ func seriesTable(r *replay.Results) Table {
 	t := Table{Title: "By size and task", Note: "Means over all requests of the series.", Head: []string{"series", "n", "ttft ms", "tokens/s", "decode tok/s", "tokens/J", "tokens/W"}}
 	for _, s := range r.Series {
 		t.Rows = append(t.Rows, []string{
-			s.Name, strconv.Itoa(s.Requests), number(s.TTFTMs), number(s.TokensPerSecond), number(s.DecodeTPS), number(s.TokensPerJoule), number(s.TokensPerWatt),
+			s.Name, strconv.Itoa(s.Requests), table.Num(s.TTFTMs), table.Num(s.TokensPerSecond), table.Num(s.DecodeTPS), table.Num(s.TokensPerJoule), table.Num(s.TokensPerWatt),
 		})
 	}
 	return t
@@ -146,7 +146,7 @@ func waterfallTable(r *replay.Results) Table {
 	for _, c := range r.Cells {
 		f := c.Waterfall
 		t.Rows = append(t.Rows, []string{
-			c.String(), number(f.Client), number(f.InLine), number(f.Network), number(f.Upload), number(f.Proxy), number(f.Queue), number(f.Prefill), number(f.Server), number(f.Decode),
+			c.String(), table.Num(f.Client), table.Num(f.InLine), table.Num(f.Network), table.Num(f.Upload), table.Num(f.Proxy), table.Num(f.Queue), table.Num(f.Prefill), table.Num(f.Server), table.Num(f.Decode),
 		})
 	}
 	return t
@@ -243,9 +243,9 @@ func Notes(run LabelledRun) []string {
 func goodput(g *replay.Goodput) string {
 	var wanted []string
 	for _, o := range g.Objectives {
-		wanted = append(wanted, fmt.Sprintf("%s <= %s ms", o.Metric, number(replay.Some(o.MaxMs))))
+		wanted = append(wanted, fmt.Sprintf("%s <= %s ms", o.Metric, table.Num(replay.Some(o.MaxMs))))
 	}
-	return fmt.Sprintf("%d of %d requests (%s) kept %s; %s a second", g.Met, g.Of, withUnit(g.Share.Times(100), "%"), strings.Join(wanted, ", "), number(g.RequestsPerSecond))
+	return fmt.Sprintf("%d of %d requests (%s) kept %s; %s a second", g.Met, g.Of, withUnit(g.Share.Times(100), "%"), strings.Join(wanted, ", "), table.Num(g.RequestsPerSecond))
 }
 
 func count(c replay.CellResult) string {

@@ -27,7 +27,7 @@ func requests(w io.Writer, recs []*meter.Record) *table.Table {
 	for _, r := range recs {
 		t.Row(
 			r.StartedAt.Local().Format("01-02 15:04:05.000"), shortID(r.ID), table.OrAbsent(r.Model), table.OrAbsent(r.Path), outcome(r),
-			Count(r.PromptTokens), Count(r.CachedTokens), Count(r.OutputTokens),
+			table.Count(r.PromptTokens), table.Count(r.CachedTokens), table.Count(r.OutputTokens),
 			ms(r.QueueUs), ms(r.TTFTUs), ms(r.DecodeUs), ms(r.DurationUs), energyOf(r),
 		)
 	}
@@ -47,13 +47,13 @@ func outcome(r *meter.Record) string {
 func energyOf(r *meter.Record) string {
 	if !r.GPUUj.Valid {
 		if uj := r.EnergyUj(); uj.Valid {
-			return InUnit(uj, 1e6, "J CPU")
+			return table.InUnit(uj, 1e6, "J CPU")
 		}
 		return table.OrAbsent(r.EnergyQuality)
 	}
-	text := InUnit(r.GPUUj, 1e6, "J")
+	text := table.InUnit(r.GPUUj, 1e6, "J")
 	if r.GPUSigmaUj.Valid {
-		text = InUnit(r.GPUUj, 1e6, "") + "± " + InUnit(r.GPUSigmaUj, 1e6, "J")
+		text = table.InUnit(r.GPUUj, 1e6, "") + "± " + table.InUnit(r.GPUSigmaUj, 1e6, "J")
 	}
 	if strings.HasPrefix(r.EnergySource, "sim/") {
 		text += " simulated"

@@ -19,7 +19,7 @@ func Usage(w io.Writer, u *queries.Usage, currency string) {
 	t := table.New(w, u.By, "requests", "in", "cached", "out", "kWh", "± kWh", "idle share", cost, "ttft p50 ms")
 	line := func(name string, g queries.UsageGroup) {
 		t.Row(
-			name, g.Requests, Count(meter.Int(g.InTokens)), Count(meter.Int(g.CachedTokens)), Count(meter.Int(g.OutTokens)),
+			name, g.Requests, table.Count(meter.Int(g.InTokens)), table.Count(meter.Int(g.CachedTokens)), table.Count(meter.Int(g.OutTokens)),
 			nullFloat(g.EnergyKWh), nullFloat(g.SigmaKWh), idleShare(g), nullFloat(g.Cost), nullFloat(g.TTFTms),
 		)
 	}

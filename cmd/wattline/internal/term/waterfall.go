@@ -153,7 +153,7 @@ func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
 		{"cached tokens", "reused from the cache", rec.CachedTokens},
 		{"output tokens", "counted by: " + table.OrAbsent(rec.TokenSource), rec.OutputTokens},
 	} {
-		t.Row(c.name, Count(c.n), "", c.doc)
+		t.Row(c.name, table.Count(c.n), "", c.doc)
 	}
 	drawn := []string{"ttfb_ms", "ttft_ms", "ttfo_ms", "duration_ms", "queue_ms", "prefill_ms", "decode_ms"}
 	for _, c := range sink.EfficiencyColumns() {

@@ -61,6 +61,7 @@ var checks = []check{
 	{"throttling", "the card slowed down by itself; cool it, or lower its power limit and say so", (*Run).checkThrottle},
 	{"Little's law", "requests that the proxy saw and the client did not, or the other way round", (*Run).checkLittle},
 	{"stalls", "kernels were compiled during the run (run it again), or the server hung", (*Run).checkStall},
+	{"energy", "the requests were charged more than the card drew: a bug, please report it with the folder", (*Run).checkEnergy},
 	{"other GPU users", "another process computed on the card; end it and run again", (*Run).checkContended},
 	{"other traffic", "another client used the server meanwhile; only wattline in line can know", (*Run).checkOtherTraffic},
 	{"server", "it was restarted, or another model was loaded", (*Run).checkServer},

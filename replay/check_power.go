@@ -35,6 +35,28 @@ func (r *Run) checkThrottle([]*Exchange) (State, string) {
 	return passed("never")
 }
 
+// checkEnergy fails if the requests were charged more than all devices drew in the same time, beyond the error of both.
+func (r *Run) checkEnergy(_ []*Exchange) (State, string) {
+	const counterShare = 0.01 // the counter's own steps at both ends
+	drew, _ := r.gross()
+	charged, sigma := 0.0, 0.0
+	for _, e := range r.Exchanges {
+		if e.InLine == nil || !e.InLine.GPUUj.Valid {
+			continue
+		}
+		charged += float64(e.InLine.GPUUj.V) / 1e6
+		sigma += float64(e.InLine.GPUSigmaUj.V) / 1e6
+	}
+	joules := drew.V * 3600
+	switch {
+	case !drew.Valid || charged == 0:
+		return skipped("the energy of the whole run was not measured")
+	case charged > joules*(1+counterShare)+2*sigma:
+		return failed("the requests were charged %s ± %s J, and the devices drew %s J", short(charged), short(sigma), short(joules))
+	}
+	return passed("the requests were charged %s J of the %s J that the devices drew", short(charged), short(joules))
+}
+
 // checkStall fails if a request was in flight while the card was idle: kernels were compiled, or the server hung. It
 // needs a power curve with a finer step than a stall lasts.
 func (r *Run) checkStall([]*Exchange) (State, string) {

@@ -190,25 +190,53 @@ func (r *Run) idleBefore() Num {
 	return quietest
 }
 
-// gross is the energy of all devices while cells ran, from the samples (scaled to the counter), each
-// weighted by how much of it lies within; and their source.
+// drawTail is how long after a cell's last reply joules are still its requests': a device draws on for up to 0.1 s, and its
+// readings come later than the draw.
+const drawTail = 500 * time.Millisecond
+
+// drawing returns the cells' spans with the tail behind each; those that overlap are one.
+func (r *Run) drawing() []Span {
+	var out []Span
+	for _, s := range r.Spans {
+		s.To = s.To.Add(drawTail)
+		if n := len(out); n > 0 && !s.From.After(out[n-1].To) {
+			out[n-1].To = s.To
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// gross is the energy of all devices while cells ran and in the tail behind them, from the samples (scaled to the
+// counter), and their source. Of a sample at an edge it is the part that the curve tells, or the whole where there is no
+// curve: so it is never below what was attributed to the requests.
 func (r *Run) gross() (wh Num, source string) {
 	joules, covered, wanted := 0.0, 0.0, 0.0
 	devices := map[string]bool{}
+	spans := r.drawing()
 	for _, s := range r.Power.Samples {
 		devices[s.Device] = true
 		if !s.EnergyUj.Valid || s.SpanUs.V <= 0 {
 			continue
 		}
 		span := time.Duration(s.SpanUs.V) * time.Microsecond
-		for _, p := range r.Spans {
-			share := overlap(s.At, s.At.Add(span), p.From, p.To).Seconds()
-			joules += float64(s.EnergyUj.V) / 1e6 * share / span.Seconds()
-			covered += share
+		inside := time.Duration(0)
+		for _, p := range spans {
+			inside += overlap(s.At, s.At.Add(span), p.From, p.To)
 		}
+		covered += inside.Seconds()
+		share := 1.0
+		switch {
+		case inside == 0:
+			continue
+		case inside < span:
+			share = r.curveShare(s, span, spans)
+		}
+		joules += float64(s.EnergyUj.V) / 1e6 * share
 		source = s.Source
 	}
-	for _, p := range r.Spans {
+	for _, p := range spans {
 		wanted += p.To.Sub(p.From).Seconds() * float64(len(devices))
 	}
 	const enough = 0.98 // of the time; a hole is not guessed over
@@ -216,6 +244,33 @@ func (r *Run) gross() (wh Num, source string) {
 		return Num{}, ""
 	}
 	return Some(joules / 3600), source
+}
+
+// curveShare is the part of a sample's energy that its device's curve puts into the spans; 1 where no curve covers it.
+func (r *Run) curveShare(s Sample, span time.Duration, spans []Span) float64 {
+	i := slices.IndexFunc(r.Power.Curves, func(c Curve) bool { return c.Device == s.Device && c.StepUs > 0 })
+	if i < 0 {
+		return 1
+	}
+	c := &r.Power.Curves[i]
+	step := time.Duration(c.StepUs) * time.Microsecond
+	first := int(s.At.Sub(c.From) / step)
+	last := int((s.At.Add(span).Sub(c.From) + step - 1) / step)
+	if s.At.Before(c.From) || last > len(c.MilliWatts) {
+		return 1
+	}
+	all, within := 0.0, 0.0
+	for k := first; k < last; k++ {
+		from := c.From.Add(time.Duration(k) * step)
+		all += float64(c.MilliWatts[k])
+		for _, p := range spans {
+			within += float64(c.MilliWatts[k]) * overlap(from, from.Add(step), p.From, p.To).Seconds() / step.Seconds()
+		}
+	}
+	if all <= 0 {
+		return 1
+	}
+	return min(1, within/all)
 }
 
 func overlap(a, b, c, d time.Time) time.Duration {

@@ -24,6 +24,9 @@ type Goodput struct {
 	RequestsPerSecond Num         `json:"requests_per_second"` // that kept them, over the time in which cells ran
 }
 
+// Missed reports whether fewer than that share of the replies kept the objectives, if there are any.
+func (g *Goodput) Missed(share float64) bool { return g != nil && g.Share.Valid && g.Share.V < share }
+
 // metrics are the times that an objective may be about, under the names of other tools too.
 //
 //nolint:gochecknoglobals // a constant table

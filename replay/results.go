@@ -29,6 +29,7 @@ type Results struct {
 	Cells     []CellResult `json:"cells"`
 	Series    []Series     `json:"series"`
 	Goodput   *Goodput     `json:"goodput"` // null without objectives
+	Intervals Intervals    `json:"intervals_95"`
 
 	Errors      int               `json:"errors"`
 	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran
@@ -49,8 +50,8 @@ type Throughput struct {
 	SystemTokensPerSecond  Num `json:"system_tokens_per_second"`
 }
 
-// Energy of a run. GPUEnergyWh is everything that the card drew while the cells ran, idle included; the
-// others hold what wattline attributed to the requests.
+// Energy of a run. GPUEnergyWh is everything that the cards drew while the cells ran and in the half second behind them,
+// idle included; the others hold what wattline attributed to the requests, which is part of it.
 type Energy struct {
 	TokensPerWatt     Num `json:"tokens_per_watt"` // the headline: the mean
 	MeanTokensPerWatt Num `json:"mean_tokens_per_watt"`
@@ -152,7 +153,7 @@ func Definitions() map[string]string {
 		"generation_time_ms":        "last output - start of the request, client, mean",
 		"tokens_per_watt":           "output tokens / (attributed GPU joules / (end - slot start)), mean over requests",
 		"tokens_per_joule":          "sum of output tokens / sum of attributed GPU joules (= tokens/s/W)",
-		"gpu_energy_wh":             "the energy counter's advance while cells ran, idle draw included",
+		"gpu_energy_wh":             "the energy counter's advance while cells ran and 0.5 s behind each, idle draw included",
 		"gpu_attributed_wh":         "what the ledger charged to the measured requests, active and idle share",
 		"gpu_idle_wh":               "of the attributed energy, the share of the draw at rest",
 		"output_tokens":             "the server's own count",

@@ -72,23 +72,63 @@ func TestResults(t *testing.T) {
 	}
 }
 
-// The card's own joules are the counter's, weighted by how much of each second lies within a cell.
+// The card's own joules are the counter's, while cells ran and in the tail behind them.
 func TestGrossEnergy(t *testing.T) {
 	run := quick(func(s *replay.Spec) { s.Cells = s.Cells[:2] })
 	want := 0.0 // from the 20 ms curve, which the samples do not share their weighting with
 	c := run.Power.Curves[0]
 	for i, mw := range c.MilliWatts {
 		at := c.From.Add(time.Duration(i) * 20 * time.Millisecond)
-		for _, s := range run.Spans {
+		for k, s := range run.Spans {
+			s.To = s.To.Add(500 * time.Millisecond)
+			if k > 0 && s.From.Before(run.Spans[k-1].To.Add(500*time.Millisecond)) {
+				s.From = run.Spans[k-1].To.Add(500 * time.Millisecond)
+			}
 			if !at.Before(s.From) && at.Before(s.To) {
 				want += float64(mw) / 1e3 * 0.02
 			}
 		}
 	}
-	near(t, "gross Wh", run.Results().Energy.GPUEnergyWh, want/3600, 0.03)
+	near(t, "gross Wh", run.Results().Energy.GPUEnergyWh, want/3600, 0.003)
 	run.Power.Samples = run.Power.Samples[:len(run.Power.Samples)/2] // a hole is not guessed over
 	if got := run.Results().Energy.GPUEnergyWh; got.Valid {
 		t.Errorf("half of the samples are missing, and the energy is %v", got)
+	}
+}
+
+// A run of one second lies across two seconds of the counter, half of them idle, and its last joules come behind its last
+// reply. What was attributed is still part of what the card drew, with a curve and without one.
+func TestShortRunsEnergy(t *testing.T) {
+	for _, curve := range []bool{true, false} {
+		run := quick(func(s *replay.Spec) { s.Cells = s.Cells[:1]; s.Requests = 1 })
+		e := run.Exchanges[0]
+		move := run.Power.Samples[0].At.Add(5500 * time.Millisecond).Sub(e.StartedAt)
+		e.StartedAt, run.Spans[0].From = e.StartedAt.Add(move), run.Spans[0].From.Add(move)
+		run.Spans[0].To = run.Spans[0].From.Add(time.Second)
+		const idle, busy = 120_000, 520_000
+		c := &run.Power.Curves[0]
+		for i := range c.MilliWatts {
+			at := c.From.Add(time.Duration(i) * 20 * time.Millisecond)
+			c.MilliWatts[i] = idle
+			if !at.Before(run.Spans[0].From) && at.Before(run.Spans[0].To.Add(100*time.Millisecond)) {
+				c.MilliWatts[i] = busy
+			}
+		}
+		for i := range run.Power.Samples {
+			total := int64(0)
+			for _, mw := range c.MilliWatts[i*50 : (i+1)*50] {
+				total += mw * 20 / 1000
+			}
+			run.Power.Samples[i].EnergyUj = meter.Some(total * 1e3)
+		}
+		if !curve {
+			run.Power.Curves = nil
+		}
+		e.InLine.GPUUj, e.InLine.GPUSigmaUj = meter.Some(1_100*busy), meter.Some(0)
+		r := run.Results()
+		if r.Energy.GPUEnergyWh.V < r.Energy.GPUAttributedWh.V || stateOf(t, r, "energy") != replay.Passed {
+			t.Errorf("curve %v: all %g Wh, attributed %g Wh, the check is %s", curve, r.Energy.GPUEnergyWh.V, r.Energy.GPUAttributedWh.V, stateOf(t, r, "energy"))
+		}
 	}
 }
 
@@ -112,7 +152,7 @@ func TestResultsWithoutEnergy(t *testing.T) {
 	if !r.Throughput.MeanTokensPerSecond.Valid || !r.Valid {
 		t.Errorf("tokens/s %+v, valid %v", r.Throughput.MeanTokensPerSecond, r.Valid)
 	}
-	for _, name := range []string{"other GPU users", "other traffic", "client and in-line", "throttling", "stalls"} {
+	for _, name := range []string{"energy", "other GPU users", "other traffic", "client and in-line", "throttling", "stalls"} {
 		if s := stateOf(t, r, name); s != replay.Skipped {
 			t.Errorf("%s is %s although nothing was measured", name, s)
 		}
@@ -181,6 +221,11 @@ func TestFailedChecks(t *testing.T) {
 			from := int(e.StartedAt.Add(10*time.Millisecond).Sub(c.From) / (20 * time.Millisecond))
 			for i := from; i < from+20; i++ {
 				c.MilliWatts[i] = replaytest.IdleW * 1000
+			}
+		}},
+		{"energy", nil, func(r *replay.Run) {
+			for _, e := range r.Exchanges {
+				e.InLine.GPUUj.V = e.InLine.GPUUj.V * 5 / 4
 			}
 		}},
 		{"other GPU users", nil, func(r *replay.Run) { r.Exchanges[2].InLine.EnergyQuality = meter.EnergyContended }},
@@ -280,8 +325,44 @@ func TestStability(t *testing.T) {
 	for i, e := range run.Exchanges { // decode slows down by half over the run
 		e.LastUs.V = e.TTFTUs.V + (e.LastUs.V-e.TTFTUs.V)*int64(8+i)/8
 	}
-	if s := run.Results().Stability; s.ChangePercent.V > -30 || s.DriftPercent.V > -50 {
-		t.Errorf("a run that slows down: %+v", s)
+	if s := run.Results().Stability; s.ChangePercent.V > -30 || s.DriftPercent.Valid || s.Seconds.V < 20 || s.Seconds.V > 25 {
+		t.Errorf("a run that slows down within 22 s, too short for a drift per minute: %+v", s)
+	}
+	long := quick(func(s *replay.Spec) { s.Cells = s.Cells[:1]; s.Requests = 27 })
+	for i, e := range long.Exchanges {
+		e.LastUs.V = e.TTFTUs.V + (e.LastUs.V-e.TTFTUs.V)*int64(24+i)/24
+	}
+	if s := long.Results().Stability; s.DriftPercent.V > -30 {
+		t.Errorf("a run of more than a minute that slows down: %+v", s)
+	}
+}
+
+// The interval of a run's figures is that of requests within their cells: cells differ by plan.
+func TestIntervals(t *testing.T) {
+	run := quick(nil)
+	i := run.Results().Intervals.TokensPerSecond
+	mean := run.Results().Throughput.MeanTokensPerSecond.V
+	if !i.Low.Valid || i.Low.V > mean || i.High.V < mean || i.High.V-i.Low.V > 0.03*mean {
+		t.Errorf("requests that differ by 2 %% within their cells: %g in %+v", mean, i)
+	}
+	j, tpj := run.Results().Intervals.TokensPerJoule, run.Results().Energy.TokensPerJoule.V
+	if !j.Low.Valid || j.Low.V > tpj || j.High.V < tpj || j.High.V-j.Low.V > 0.03*tpj {
+		t.Errorf("tokens/J: %g in %+v", tpj, j)
+	}
+	if one := quick(func(s *replay.Spec) { s.Requests = 1 }).Results().Intervals; one.TokensPerSecond.Low.Valid {
+		t.Errorf("cells of one request each: %+v", one)
+	}
+	n := replay.Some
+	for _, c := range []struct {
+		a, b  replay.Interval
+		apart bool
+	}{
+		{replay.Interval{Low: n(1), High: n(2)}, replay.Interval{Low: n(3), High: n(4)}, true}, {replay.Interval{Low: n(3), High: n(4)}, replay.Interval{Low: n(1), High: n(2)}, true},
+		{replay.Interval{Low: n(1), High: n(3)}, replay.Interval{Low: n(2), High: n(4)}, false}, {replay.Interval{}, replay.Interval{Low: n(2), High: n(4)}, false},
+	} {
+		if c.a.Apart(c.b) != c.apart {
+			t.Errorf("%+v and %+v", c.a, c.b)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitInvalid = 3 // the run finished, but its numbers must not be used
+	exitMissed  = 4 // the run is valid, and missed its objectives
 )
 
 // cli is the table of subcommands, and the flags that all of them share.

@@ -33,7 +33,7 @@ type replayRunCmd struct {
 
 	Full         bool           `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
 	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
-	ConfigFile   string         `help:"Workload file (YAML or JSON). Flags override it." type:"existingfile" placeholder:"FILE" group:"Workload"`
+	Workload     string         `help:"Workload file (YAML or JSON), also --config-file. Flags override it." aliases:"config-file" type:"existingfile" placeholder:"FILE" group:"Workload"`
 	Dataset      string         `help:"File with your own prompts, one JSON object a line: prompt, messages or conversations, and max_tokens." type:"existingfile" placeholder:"FILE" group:"Workload"`
 	Task         []string       `help:"Tasks to run: ${tasks}." placeholder:"NAME,..." group:"Workload"`
 	PromptSizes  []string       `help:"Prompt sizes in tokens, e.g. 1k,10k,100k." placeholder:"N,..." group:"Workload"`
@@ -52,10 +52,11 @@ type replayRunCmd struct {
 	Budget       replay.Seconds `help:"Time limit of the run; cells predicted to exceed it are skipped and reported. Default: 10m for the quick grid, otherwise none." group:"Workload" placeholder:"TIME"`
 	Rest         time.Duration  `help:"After prompts of 50k tokens or more, wait at most this long until the device is within 2 W of its idle power." default:"2m" group:"Workload"`
 
-	Goodput []string `help:"Objectives of a reply in milliseconds, e.g. ttft:500,tpot:50,latency:10000. The report counts the replies that met them." placeholder:"METRIC:MS,..." group:"Results"`
-	JSONOut string   `help:"Write the results to this file, as one line of JSON." placeholder:"FILE" group:"Results"`
-	Out     string   `help:"Write results.json, requests.jsonl, timeseries.csv and manifest.json to this folder." placeholder:"DIR" group:"Results"`
-	Quiet   bool     `help:"Do not show progress." group:"Results"`
+	Goodput      []string `help:"Objectives of a reply in milliseconds, e.g. ttft:500,tpot:50,latency:10000. The report counts the replies that met them." placeholder:"METRIC:MS,..." group:"Results"`
+	GoodputShare float64  `help:"Share of the replies that must meet the objectives; with fewer the exit code is 4." default:"0.99" placeholder:"SHARE" group:"Results"`
+	JSONOut      string   `help:"Write the results to this file, as one line of JSON." placeholder:"FILE" group:"Results"`
+	Out          string   `help:"Write results.json, requests.jsonl, timeseries.csv and manifest.json to this folder." placeholder:"DIR" group:"Results"`
+	Quiet        bool     `help:"Print the results only." group:"Results"`
 
 	objectives []replay.Objective // of Goodput
 	dataset    *replay.Dataset    // of Dataset, or of the workload file
@@ -86,6 +87,9 @@ func (c *replayRunCmd) Run(a *app) error {
 	if !results.Valid {
 		return &exitError{exitInvalid, errors.New("the run is INVALID; the reasons are above")}
 	}
+	if results.Goodput.Missed(c.GoodputShare) {
+		return &exitError{exitMissed, fmt.Errorf("%d of %d replies met the objectives of --goodput; --goodput-share asks for %g of them", results.Goodput.Met, results.Goodput.Of, c.GoodputShare)}
+	}
 	return nil
 }
 
@@ -111,7 +115,9 @@ func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 		Spec: spec, Dataset: c.dataset, Stress: c.Stress, Budget: c.budget(spec.Name), Rest: c.Rest, Objectives: c.objectives,
 		Say: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", table.PrintableArgs(args)...) }, Log: a.log,
 	}
-	if !c.Quiet && isTerminal(a.stderr) {
+	if c.Quiet {
+		cfg.Say = func(string, ...any) {}
+	} else if isTerminal(a.stderr) {
 		cfg.Progress = a.stderr
 	}
 	s, err := session.Open(a.ctx, cfg)
@@ -190,13 +196,13 @@ func (c *replayRunCmd) spec() (replay.Spec, error) {
 	s := replay.Quick()
 	custom := len(c.Task)+len(c.PromptSizes)+len(c.OutputTokens) > 0
 	switch {
-	case c.ConfigFile != "":
-		text, err := os.ReadFile(c.ConfigFile)
+	case c.Workload != "":
+		text, err := os.ReadFile(c.Workload)
 		if err != nil {
-			return s, fmt.Errorf("--config-file cannot be read: %w", err)
+			return s, fmt.Errorf("--workload cannot be read: %w", err)
 		}
 		if s, err = replay.ReadSpec(text); err != nil {
-			return s, fmt.Errorf("--config-file %s: %w", c.ConfigFile, err)
+			return s, fmt.Errorf("--workload %s: %w", c.Workload, err)
 		}
 	case c.Full && c.Stress:
 		return s, errors.New("--full and --stress exclude each other: give one of them")
@@ -254,7 +260,7 @@ func (c *replayRunCmd) readDataset(s *replay.Spec) error {
 		s.Tasks, s.PromptSizes, s.Cells, s.Dataset = nil, nil, nil, c.Dataset
 		path = c.Dataset
 	} else if path != "" && !filepath.IsAbs(path) {
-		path = filepath.Join(filepath.Dir(c.ConfigFile), path)
+		path = filepath.Join(filepath.Dir(c.Workload), path)
 	}
 	if path == "" {
 		return nil

@@ -227,6 +227,26 @@ func TestReplayOtherTraffic(t *testing.T) {
 	}
 }
 
+// TestReplayMissedGoodput: objectives that are missed have an exit code, --quiet prints the results only, and the admin
+// address of a configuration file that serve shares is understood as serve writes it.
+func TestReplayMissedGoodput(t *testing.T) {
+	t.Parallel()
+	w := serve(t, llamatest.Start(t).URL())
+	shared := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(shared, fmt.Appendf(nil, "admin: %q\n", strings.TrimPrefix(w.admin, "http://")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for objective, want := range map[string]int{"ttft:0.001": exitMissed, "ttft:600000": exitOK} {
+		got := wattline(t, "--config", shared, "replay", "--endpoint", w.url, "--prompt-sizes", "100", "--output-tokens", "4", "--requests", "1", "--goodput", objective, "--quiet")
+		if got.code != want || !strings.Contains(got.stdout, "Measured twice") || strings.Count(got.stderr, "\n") != min(want, 1) {
+			t.Errorf("%s: exit %d, want %d\n%s\n%s", objective, got.code, want, got.stdout, got.stderr)
+		}
+		if want == exitMissed && !strings.Contains(got.stderr, "0 of 1 replies met the objectives") {
+			t.Errorf("%s", got.stderr)
+		}
+	}
+}
+
 // TestReplayInterrupted: after Ctrl-C the results so far are written and printed.
 func TestReplayInterrupted(t *testing.T) {
 	t.Parallel()

@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"wattline/replay"
@@ -35,14 +37,25 @@ type column struct {
 	unit          string
 	lowerIsBetter bool
 	value         func(*replay.Results) replay.Num
+	interval      func(*replay.Results) replay.Interval // nil: the value is a single reading
 }
 
 //nolint:gochecknoglobals // a constant table
 var columns = []column{
-	{"Tokens/sec", "Best Performance", "", false, func(r *replay.Results) replay.Num { return r.Throughput.MeanTokensPerSecond }},
-	{"tokens/W", "Best Energy", "", false, func(r *replay.Results) replay.Num { return r.Energy.MeanTokensPerWatt }},
-	{"Latency", "Best Latency", "ms", true, func(r *replay.Results) replay.Num { return r.Latency.TimeToFirstTokenMs }},
-	{"VRAM", "Best VRAM Usage", "GB", true, vramGB},
+	{
+		"Tokens/sec", "Best Performance", "", false, func(r *replay.Results) replay.Num { return r.Throughput.MeanTokensPerSecond },
+		func(r *replay.Results) replay.Interval { return r.Intervals.TokensPerSecond },
+	},
+	{"tokens/W", "", "", false, func(r *replay.Results) replay.Num { return r.Energy.MeanTokensPerWatt }, nil},
+	{
+		"tokens/J", "Best Energy", "", false, func(r *replay.Results) replay.Num { return r.Energy.TokensPerJoule },
+		func(r *replay.Results) replay.Interval { return r.Intervals.TokensPerJoule },
+	},
+	{
+		"Latency", "Best Latency", "ms", true, func(r *replay.Results) replay.Num { return r.Latency.TimeToFirstTokenMs },
+		func(r *replay.Results) replay.Interval { return r.Intervals.FirstTokenMs },
+	},
+	{"VRAM", "Best VRAM Usage", "GB", true, vramGB, nil},
 }
 
 // Comparison writes the guide's comparison report in Markdown: its table, and its "Best" lines computed.
@@ -50,7 +63,7 @@ func Comparison(w io.Writer, runs []LabelledRun) error {
 	b := &strings.Builder{}
 	r := runs[0].Results
 	fmt.Fprintf(b, "# %s Performance Comparison\n\n## Test Date: %s\n\n", r.Model, r.Timestamp.Format("2006-01-02"))
-	b.WriteString("| Configuration | Tokens/sec | tokens/W | Latency | VRAM |\n|---------------|------------|----------|---------|------|\n")
+	b.WriteString("| Configuration | Tokens/sec | tokens/W | tokens/J | Latency | VRAM |\n|---------------|------------|----------|----------|---------|------|\n")
 	for _, run := range runs {
 		fmt.Fprintf(b, "| %s |", strings.ReplaceAll(run.Label, "|", `\|`))
 		for _, c := range columns {
@@ -64,13 +77,16 @@ func Comparison(w io.Writer, runs []LabelledRun) error {
 	}
 	b.WriteString("\n## Analysis\n\n")
 	for _, c := range columns {
-		fmt.Fprintf(b, "- **%s**: %s\n", c.best, c.winner(runs))
+		if c.best != "" {
+			fmt.Fprintf(b, "- **%s**: %s\n", c.best, c.winner(runs))
+		}
 	}
+	b.WriteString("\n" + judged + "\n")
 	for _, line := range caveats(runs) {
 		fmt.Fprintf(b, "\n%s\n", line)
 	}
-	fmt.Fprintf(b, "\nTokens/sec: %s. tokens/W: %s. Latency: %s. VRAM: %s. A dash was not measured.\n", r.Definitions["tokens_per_second"],
-		r.Definitions["tokens_per_watt"], r.Definitions["time_to_first_token_ms"], figures[VRAM].formula)
+	fmt.Fprintf(b, "\nTokens/sec: %s. tokens/W: %s. tokens/J: %s. Latency: %s. VRAM: %s. A dash was not measured.\n", r.Definitions["tokens_per_second"],
+		r.Definitions["tokens_per_watt"], r.Definitions["tokens_per_joule"], r.Definitions["time_to_first_token_ms"], figures[VRAM].formula)
 	_, err := io.WriteString(table.Plain(w), b.String())
 	return err
 }
@@ -120,7 +136,7 @@ func (t *Table) markdown(b *strings.Builder) {
 // ComparisonTable is the same for a page: the guide's table, the best of each column in its last line, and
 // what speaks against comparing.
 func ComparisonTable(runs []LabelledRun) *Table {
-	t := &Table{Title: "Comparison", Head: []string{"Configuration"}, Note: strings.ReplaceAll(strings.Join(caveats(runs), " "), "**", "")}
+	t := &Table{Title: "Comparison", Head: []string{"Configuration"}, Note: strings.ReplaceAll(strings.Join(append([]string{judged}, caveats(runs)...), " "), "**", "")}
 	for _, c := range columns {
 		t.Head = append(t.Head, c.head)
 	}
@@ -133,38 +149,73 @@ func ComparisonTable(runs []LabelledRun) *Table {
 	}
 	last := []string{"best"}
 	for _, c := range columns {
+		if c.best == "" {
+			last = append(last, "")
+			continue
+		}
 		last = append(last, c.winner(runs))
 	}
 	t.Rows = append(t.Rows, last)
 	return t
 }
 
-// winner names the best run of those that have the figure, and by how much.
+// judged says how the best is found.
+const judged = "Energy is judged by tokens/J; tokens/W divides by the mean power alone, so it favours slow and long replies. " +
+	"One run is better than another where their 95 % intervals (in parentheses) do not touch."
+
+// winner names the best run of those that have the figure, if its interval is apart from those of all others.
 func (c column) winner(runs []LabelledRun) string {
-	best, second := -1, -1
-	better := func(a, b int) bool {
-		x, y := c.value(runs[a].Results).V, c.value(runs[b].Results).V
-		return c.lowerIsBetter && x < y || !c.lowerIsBetter && x > y
-	}
+	v := func(i int) replay.Num { return c.value(runs[i].Results) }
+	var known []int
 	for i := range runs {
-		switch {
-		case !c.value(runs[i].Results).Valid:
-		case best < 0 || better(i, best):
-			best, second = i, best
-		case second < 0 || better(i, second):
-			second = i
+		if v(i).Valid {
+			known = append(known, i)
 		}
 	}
-	switch {
-	case best < 0:
+	slices.SortStableFunc(known, func(a, b int) int {
+		if c.lowerIsBetter {
+			a, b = b, a
+		}
+		return cmp.Compare(v(b).V, v(a).V)
+	})
+	switch len(known) {
+	case 0:
 		return "not measured"
-	case second < 0:
-		return runs[best].Label + " (the only one measured)"
-	case !better(best, second):
-		return fmt.Sprintf("%s and %s alike", runs[best].Label, runs[second].Label)
+	case 1:
+		return runs[known[0]].Label + " (the only one measured)"
 	}
-	x, y := c.value(runs[best].Results), c.value(runs[second].Results)
-	return fmt.Sprintf("%s (%s%s, next %s with %s%s)", runs[best].Label, table.Num(x), c.unit, runs[second].Label, table.Num(y), c.unit)
+	best := known[0]
+	var alike []string
+	unknown := false
+	for _, i := range known[1:] {
+		switch {
+		case v(i) == v(best):
+			alike = append(alike, runs[i].Label)
+		case c.interval == nil:
+		case !c.interval(runs[i].Results).Low.Valid, !c.interval(runs[best].Results).Low.Valid:
+			unknown = true
+		case !c.interval(runs[best].Results).Apart(c.interval(runs[i].Results)):
+			alike = append(alike, runs[i].Label)
+		}
+	}
+	if len(alike) > 0 {
+		return fmt.Sprintf("%s and %s are not told apart (%s, %s)", runs[best].Label, strings.Join(alike, ", "), c.cell(runs[best]), c.cell(runs[known[1]]))
+	}
+	if unknown {
+		return fmt.Sprintf("not told: %s has %s, %s %s, and with one request a cell no interval is known", runs[best].Label, c.cell(runs[best]), runs[known[1]].Label, c.cell(runs[known[1]]))
+	}
+	return fmt.Sprintf("%s (%s, next %s with %s)", runs[best].Label, c.cell(runs[best]), runs[known[1]].Label, c.cell(runs[known[1]]))
+}
+
+// cell is a run's figure with its unit and interval.
+func (c column) cell(run LabelledRun) string {
+	text := table.Num(c.value(run.Results)) + c.unit
+	if c.interval != nil {
+		if i := c.interval(run.Results); i.Low.Valid {
+			text += fmt.Sprintf(" (%s..%s)", table.Num(i.Low), table.Num(i.High))
+		}
+	}
+	return text
 }
 
 // caveats are the reasons against comparing the runs.

@@ -45,6 +45,9 @@ func grade(r *replay.Results, f Figure, replyMin, replyMax int, value func(repla
 	g := Grade{Figure: f, Formula: figures[f].formula}
 	s := r.Workload.Spec
 	switch {
+	case !isGuidesModel(r):
+		g.Why = otherModel
+		return g
 	case s.Rate > 0 || s.Concurrency != 1:
 		g.Why = "not graded: the guide's bands are of requests served alone (--concurrency 1)"
 		return g
@@ -98,12 +101,15 @@ func vramGrade(r *replay.Results) Grade {
 	case !g.Value.Valid:
 		g.Why = "not graded: not measured"
 	case !isGuidesModel(r):
-		g.Why = "not graded: the guide's bands are of GLM-4.7 Flash Q4"
+		g.Why = otherModel
 	default:
 		g.Band = bandOf(VRAM, g.Value.V)
 	}
 	return g
 }
+
+// otherModel is why no other model is graded.
+const otherModel = "not graded: the guide's bands are of GLM-4.7 Flash Q4"
 
 func isGuidesModel(r *replay.Results) bool {
 	if r.Server == nil {
@@ -224,6 +230,10 @@ func place(g Grade, r [2]float64) string {
 
 // printGrades writes the verdicts, each with its formula and the cell it is of.
 func printGrades(w io.Writer, r *replay.Results, devices []replay.DeviceInfo) {
+	if !isGuidesModel(r) {
+		fmt.Fprintf(w, "By the guide: %s.\n", otherModel)
+		return
+	}
 	fmt.Fprintln(w, "By the guide:")
 	for _, g := range Grades(r) {
 		f := figures[g.Figure]

@@ -15,7 +15,7 @@ const (
 	decodeFalls       = 0.7  // decode speed behind a long prompt ÷ behind a short one
 	unevenSteps       = 1.6  // p90 ÷ median of the gaps: decoders in more than one batch
 	stalledDecoders   = 5.0  // p99 ÷ median of the gaps: neighbours' prompts in between
-	spaciousContext   = 4.0  // context ÷ what the largest request needed
+	spaciousContext   = 4.0  // context ÷ what the largest request of a dataset needed
 	idleShare         = 0.3  // of the attributed joules
 	lowPower          = 0.6  // mean power ÷ power limit: the memory is the limit, not the clock
 	slowFirst         = 3.0  // first request's ttft ÷ a later one's
@@ -33,13 +33,14 @@ var rules = []rule{
 		fixed("--flash-attn", "on"), attentionBound},
 	{sectionThroughput, "Enable unified KV cache", "with several in flight, p90 of the gaps between tokens exceeds 1.6 x their median",
 		fixed("--kv-unified", "on"), unevenDecoders},
-	{sectionThroughput, "Optimize context size", "the context is more than 4 x what the largest request needed",
+	{sectionThroughput, "Optimize context size", "the context is more than 4 x what the largest request of your dataset needed",
 		fittingContext, tooMuchContext},
 	{sectionThroughput, "Close other GPU applications", "another process computed on the GPU", nil, contended},
 	{sectionEnergy, "Lower power limits", "tokens/W below 3 and mean power below 0.6 x the limit", nil, powerHeadroom},
 	{sectionEnergy, "Optimize batch processing", "tokens/W below 3 with one request at a time on a server of several slots", nil, loneDecoder},
 	{sectionEnergy, "Monitor thermal throttling", "the GPU throttled or reached 80 °C", nil, hot},
-	{sectionEnergy, "Use power-aware settings", "more than 0.3 of the attributed joules are idle draw", nil, mostlyIdle},
+	{sectionEnergy, "Use power-aware settings: serve requests together, idle draw is shared by those in flight",
+		"one request at a time on a server of several slots, and more than 0.3 of the attributed joules are idle draw", nil, mostlyIdle},
 	{sectionLatency, "Reduce batch sizes", "with several in flight, p99 of the gaps between tokens exceeds 5 x their median",
 		fixed("--batch-size", "2048", "--ubatch-size", "256"), stalls},
 	{sectionLatency, "Pre-load model: warm up before testing", "the first request's first token took more than 3 x a later one's", nil, coldStart},
@@ -57,21 +58,12 @@ func fixed(namesAndValues ...string) func(*Measured) [][2]string {
 	return func(*Measured) [][2]string { return out }
 }
 
-// largestRequest is how many tokens the largest request needed.
-func largestRequest(r *replay.Results) int {
-	if d := r.Workload.Dataset; d != nil {
-		return d.LargestTokens
-	}
-	most := 0
-	for _, c := range r.Cells {
-		most = max(most, c.PromptTokens+c.OutputTokens)
-	}
-	return most
-}
-
-// fittingContext holds twice the largest request in each slot.
+// fittingContext holds twice the dataset's largest request in each slot.
 func fittingContext(m *Measured) [][2]string {
-	most := largestRequest(m.Results)
+	if m.Results.Workload.Dataset == nil {
+		return nil
+	}
+	most := m.Results.Workload.Dataset.LargestTokens
 	const block = 256
 	slot := (2*most + block - 1) / block * block
 	return [][2]string{{"--ctx-size", strconv.Itoa(slot * m.Results.Server.Slots)}}
@@ -136,14 +128,15 @@ func stalls(m *Measured) string {
 	return fmt.Sprintf("p99 of the gaps is %s ms, their median %s ms", table.Num(itl.P99.Value), table.Num(itl.P50.Value))
 }
 
+// tooMuchContext is told by a user's own dataset only: the sizes of generated prompts say nothing about those that come.
 func tooMuchContext(m *Measured) string {
 	r := m.Results
-	most := largestRequest(r)
-	tooLong := r.Workload.Dataset != nil && len(r.Workload.Dropped) > 0
-	if r.Server == nil || most == 0 || tooLong || len(r.Workload.Skipped) > 0 || float64(r.Server.ContextTokens) <= spaciousContext*float64(most) {
+	d := r.Workload.Dataset
+	if r.Server == nil || d == nil || d.LargestTokens == 0 || len(r.Workload.Dropped)+len(r.Workload.Skipped) > 0 ||
+		float64(r.Server.ContextTokens) <= spaciousContext*float64(d.LargestTokens) {
 		return ""
 	}
-	return fmt.Sprintf("a slot holds %d tokens, the largest request needed %d", r.Server.ContextTokens, most)
+	return fmt.Sprintf("a slot holds %d tokens, the largest request of %s needed %d", r.Server.ContextTokens, d.File, d.LargestTokens)
 }
 
 func contended(m *Measured) string {
@@ -192,6 +185,9 @@ func hot(m *Measured) string {
 
 func mostlyIdle(m *Measured) string {
 	e := m.Results.Energy
+	if m.Results.Server == nil || m.Results.Server.Slots < 2 || several(m.Results) {
+		return ""
+	}
 	if share := replay.Ratio(e.GPUIdleWh, e.GPUAttributedWh); above(share, idleShare) {
 		return fmt.Sprintf("%s of %s Wh attributed are idle draw (%s)", table.Num(e.GPUIdleWh), table.Num(e.GPUAttributedWh), pct(share.V))
 	}

@@ -128,7 +128,15 @@ func overTheRun(w io.Writer, r *replay.Results) {
 	fmt.Fprintf(w, "Server: RAM %s, CPU energy %s; client: CPU time %s\n",
 		withUnit(r.Memory.RAMBytes.Times(1e-9), "GB"), withUnit(r.Energy.CPUEnergyWh, "Wh"), withUnit(r.ClientCPUS, "s"))
 	fmt.Fprintf(w, "Stability: %d answered, %d failed; decode speed, last third against first: %s; drift %s; coefficient of variation %s\n\n",
-		r.PromptsTested, r.Errors, withUnit(r.Stability.ChangePercent, "%"), withUnit(r.Stability.DriftPercent, "% a minute"), withUnit(r.Stability.VariationCoeff, "%"))
+		r.PromptsTested, r.Errors, withUnit(r.Stability.ChangePercent, "%"), drift(r.Stability), withUnit(r.Stability.VariationCoeff, "%"))
+}
+
+// drift prints the drift, or that the run was too short for one.
+func drift(s replay.Stability) string {
+	if !s.DriftPercent.Valid && s.Seconds.Valid {
+		return fmt.Sprintf("not told, the run is too short (%s s, it takes %d)", table.Num(s.Seconds), replay.DriftSeconds)
+	}
+	return withUnit(s.DriftPercent, "% a minute")
 }
 
 // verdict prints whether the run is valid.

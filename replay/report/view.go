@@ -164,7 +164,7 @@ func runTable(r *replay.Results) Table {
 	}
 	row("client ttft, in-line ttft (medians)", withUnit(r.Latency.TTFT.Median, "ms")+", "+withUnit(r.InLine.TTFTMs.Median, "ms"))
 	row("last third against first (decode speed)", withUnit(r.Stability.ChangePercent, "%"))
-	row("drift", withUnit(r.Stability.DriftPercent, "% a minute"))
+	row("drift", drift(r.Stability))
 	row("coefficient of variation", withUnit(r.Stability.VariationCoeff, "%"))
 	row("power, mean and highest", withUnit(r.Device.MeanPowerW, "W")+", "+withUnit(r.Device.MaxPowerW, "W"))
 	row("power at rest before", withUnit(r.Device.IdleBeforeW, "W"))

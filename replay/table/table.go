@@ -94,8 +94,14 @@ func (t *Table) FixWidths(header bool, widths ...int) {
 // Render prints the table.
 func (t *Table) Render() { t.writer.Render() }
 
+// nothing is below what any figure resolves: what rounding leaves of a difference of equal numbers.
+const nothing = 1e-9
+
 // Number prints three significant digits, never an exponent, and never rounds whole digits away.
 func Number(f float64) string {
+	if f < nothing && f > -nothing {
+		return "0"
+	}
 	rounded, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', 3, 64), 64)
 	if err != nil || rounded >= 1000 || rounded <= -1000 {
 		return strconv.FormatFloat(f, 'f', 0, 64)

@@ -70,15 +70,17 @@ function ttftBySize() {
 
 const size = (n) => n >= 1000 ? three(n / 1000) + "k" : String(n);
 
-// sizes gives each prompt size of all runs a colour.
+// Of one run each prompt size has a colour; of several each run has one, and the sizes differ in symbol and line.
 const sizes = [...new Set(data.runs.flatMap((run) => run.cells.map((c) => c.prompt)))].sort((a, b) => a - b);
-const colourOf = (prompt) => palette[sizes.indexOf(prompt) % palette.length];
+const colourOf = (prompt, r) => palette[(many ? r : sizes.indexOf(prompt)) % palette.length];
+const symbolOf = (prompt) => symbols[many ? sizes.indexOf(prompt) % symbols.length : 0];
+const dashOf = (prompt) => many ? ["solid", "dashed", "dotted"][sizes.indexOf(prompt) % 3] : "solid";
 
 function efficiency() {
   const series = [];
   data.runs.forEach((run, r) => sizes.forEach((prompt) => {
     const points = run.cells.filter((c) => c.prompt === prompt && c.j_per_token != null && c.tps != null).map((c) => ({ value: [c.j_per_token, c.tps], name: c.name }));
-    if (points.length) series.push({ name: label(run, size(prompt) + " prompts"), type: "scatter", symbol: symbols[r % symbols.length], symbolSize: 14, itemStyle: { color: colourOf(prompt) }, data: points });
+    if (points.length) series.push({ name: label(run, size(prompt) + " prompts"), type: "scatter", symbol: symbolOf(prompt), symbolSize: 14, itemStyle: { color: colourOf(prompt, r) }, data: points });
   }));
   const scaled = (name, k, extra) => {
     const values = series.flatMap((s) => s.data.map((p) => p.value[k])).filter((v) => v > 0);
@@ -100,7 +102,7 @@ function distribution(key) {
     const n = ms.length;
     if (!n) return;
     const points = [[ms[0], 0], ...ms.map((v, k) => [v, (k + 1) / n])];
-    series.push({ name: label(run, size(prompt) + " prompts (" + n + ")"), type: "line", step: "end", symbol: n < 40 ? "circle" : "none", symbolSize: 4, lineStyle: { type: ["solid", "dashed", "dotted"][r % 3], color: colourOf(prompt) }, itemStyle: { color: colourOf(prompt) }, data: points });
+    series.push({ name: label(run, size(prompt) + " prompts (" + n + ")"), type: "line", step: "end", symbol: n < 40 ? symbolOf(prompt) : "none", symbolSize: 4, lineStyle: { type: dashOf(prompt), color: colourOf(prompt, r) }, itemStyle: { color: colourOf(prompt, r) }, data: points });
   }));
   return series.length && { chart: {
     xAxis: axis("ms", { type: "log", min: (v) => v.min / 1.3, max: (v) => v.max * 1.3, axisLabel: { color: soft, formatter: three, showMinLabel: false, showMaxLabel: false } }),

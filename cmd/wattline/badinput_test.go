@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"wattline/proxy"
 	"wattline/sink"
 )
 
@@ -119,34 +117,5 @@ func TestConfigFileValues(t *testing.T) {
 	}
 	if !maps.Equal(s.Labels, map[string]string{"team": "a", "size": "1", "odd": "b;c=d"}) || !slices.Equal(s.SessionHeaders, []string{"X-A", "X-B"}) || !slices.Equal(s.GPUs, []string{"0", "1"}) {
 		t.Errorf("labels %v, session headers %v, gpus %v", s.Labels, s.SessionHeaders, s.GPUs)
-	}
-}
-
-// TestIsOwnListener: an upstream that is the listener itself is recognised by each of its addresses.
-func TestIsOwnListener(t *testing.T) {
-	for _, c := range []struct {
-		upstream, listener string
-		own                bool
-	}{
-		{"http://127.0.0.1:80", "127.0.0.1:80", true}, {"https://127.0.0.1:80", "127.0.0.1:80", true}, {"http://localhost:80", "127.0.0.1:80", true},
-		{"http://localhost", "[::]:80", true}, {"http://127.0.0.1:80", "[::]:80", true}, {"http://127.0.0.1:80", "0.0.0.0:80", true},
-		{"http://0.0.0.0:80", "127.0.0.1:80", true}, {"http://[::1]:80", "[::1]:80", true}, {"http://127.0.0.2:80", "0.0.0.0:80", true},
-		{"http://127.0.0.1:81", "127.0.0.1:80", false}, {"http://127.0.0.2:80", "127.0.0.1:80", false}, {"http://192.0.2.1:80", "0.0.0.0:80", false},
-		{"http://example.org:80", "0.0.0.0:80", false}, {"http://localhost:80", "192.0.2.1:80", false}, {"http://[::1]:80", "127.0.0.1:80", false},
-	} {
-		up, err := proxy.ParseUpstream(c.upstream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := isOwnListener(up, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.listener))); got != c.own {
-			t.Errorf("%s to a listener on %s: %v", c.upstream, c.listener, got)
-		}
-	}
-	up, err := proxy.ParseUpstream("unix:///a/b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !isOwnListener(up, &net.UnixAddr{Net: "unix", Name: "/a/b"}) || isOwnListener(up, &net.UnixAddr{Net: "unix", Name: "/a/c"}) {
-		t.Error("a socket's path is ignored")
 	}
 }

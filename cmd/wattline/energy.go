@@ -72,7 +72,7 @@ func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *ene
 	finder := discover.NewFinder(host)
 	processes := make([]*discover.ProcessTree, len(routes))
 	for i, route := range routes {
-		to := attribution.Route{Name: route.Name, Address: route.route.Upstream, Client: route.client, GPUs: route.GPUs}
+		to := attribution.Route{Name: route.Name, Address: route.Upstream, Client: route.client, GPUs: route.GPUs}
 		if len(to.GPUs) == 0 {
 			to.GPUs = c.GPUs
 		}

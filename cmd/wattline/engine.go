@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"database/sql"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -30,39 +28,6 @@ type engine struct {
 
 // Close closes the database.
 func (e *engine) Close() error { return e.close() }
-
-// columnsOf returns the column names of a statement, because ClickHouse's HTTP reply without rows has no names either.
-// It returns nil if they cannot be found out, for example for a statement other than SELECT.
-func (e *engine) columnsOf(ctx context.Context, statement string) (names []string) {
-	if e.dialect != queries.ClickHouse {
-		return nil
-	}
-	rows, err := e.db.QueryContext(ctx, "DESCRIBE TABLE ("+strings.TrimRight(statement, "; \n\t")+"\n)")
-	if err != nil {
-		return nil
-	}
-	defer rows.Close() //nolint:errcheck // Err is checked
-	described, err := rows.Columns()
-	if err != nil || len(described) == 0 {
-		return nil
-	}
-	cells := make([]any, len(described)) // the first is the name
-	for i := range cells {
-		cells[i] = new(any)
-	}
-	for rows.Next() {
-		var name string
-		cells[0] = &name
-		if rows.Scan(cells...) != nil {
-			return nil
-		}
-		names = append(names, name)
-	}
-	if rows.Err() != nil {
-		return nil
-	}
-	return names
-}
 
 func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
 	named := onCommandLine(kctx, "clickhouse")

@@ -5,7 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"wattline/cmd/wattline/internal/configfile"
 )
 
 // FuzzConfigFile: reading any configuration file gives settings or an error of one line that names the file.
@@ -22,32 +23,18 @@ func FuzzConfigFile(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c, err := readConfig([]string{"--config", path})
+		c, err := configfile.Read([]string{"--config", path})
 		if err != nil {
 			if said := err.Error(); !strings.Contains(said, path) || strings.Contains(said, "\n") {
 				t.Errorf("%q", said)
 			}
 			return
 		}
-		if _, err := checkRoutes(c.routes, route{Name: "default"}); err != nil && strings.Contains(err.Error(), "\n") {
+		if _, err := configfile.CheckRoutes(c.Routes, configfile.Route{Name: "default"}); err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q", err)
 		}
 		if _, _, _, err := parse([]string{"--config", path, "serve"}, os.Stdout, os.Stderr); err != nil && err.Error() == "" {
 			t.Error("refused without a word")
-		}
-	})
-}
-
-// FuzzSince: the parsed time is in the past, or is a date in the input.
-func FuzzSince(f *testing.F) {
-	for _, s := range []string{"7d", "90m", "24h", "2026-11-01", "2026-11-01 10:00:00", "2026-11-01T10:00:00Z", "-1d", "NaNd", "Infd", "1e300d", "d", "", "1e-9d", "9999999h"} {
-		f.Add(s)
-	}
-	now := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, s string) {
-		at, err := parseSince(s, now)
-		if err == nil && at.After(now) && !strings.Contains(s, "-") {
-			t.Errorf("%q is %v", s, at)
 		}
 	})
 }

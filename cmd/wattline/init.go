@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/alecthomas/kong"
 
+	"wattline/cmd/wattline/internal/configfile"
 	"wattline/cmd/wattline/internal/setup"
 	"wattline/proxy"
 )
@@ -22,7 +22,7 @@ type initCmd struct {
 
 // Run writes the files that are not there yet, says where they are, and what to do next.
 func (c *initCmd) Run(a *app, kctx *kong.Context) error {
-	dir := xdg("XDG_CONFIG_HOME", ".config")
+	dir := configfile.XDG("XDG_CONFIG_HOME", ".config")
 	if dir == "" {
 		return errors.New("there is no home folder for the files: set HOME or XDG_CONFIG_HOME")
 	}
@@ -38,7 +38,7 @@ func (c *initCmd) Run(a *app, kctx *kong.Context) error {
 		set["listen"] = c.Listen
 	}
 	config := filepath.Join(dir, "wattline", "config.yaml")
-	wrote, err := writeNew(a, config, setup.Config(kctx.Model, set))
+	wrote, err := setup.WriteNew(a.stdout, config, setup.Config(kctx.Model, set))
 	if err != nil {
 		return err
 	}
@@ -54,31 +54,10 @@ func (c *initCmd) Run(a *app, kctx *kong.Context) error {
 		return fmt.Errorf("the path of this program is not known: %w", err)
 	}
 	unit := filepath.Join(dir, "systemd", "user", "wattline.service")
-	if _, err := writeNew(a, unit, setup.UserUnit(program, config)); err != nil {
+	if _, err := setup.WriteNew(a.stdout, unit, setup.UserUnit(program, config)); err != nil {
 		return err
 	}
 	fmt.Fprint(a.stdout, "next: systemctl --user daemon-reload && systemctl --user enable --now wattline\n"+
 		"to run it while you are not logged in: loginctl enable-linger\n")
 	return nil
-}
-
-// writeNew writes a file that is not there yet, readable by its user alone, and says what it did.
-func writeNew(a *app, path, text string) (wrote bool, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return false, fmt.Errorf("%s cannot be written: %w", path, err)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // below the user's own configuration
-	if errors.Is(err, fs.ErrExist) {
-		fmt.Fprintf(a.stdout, "%s is there already and was left as it is\n", path)
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("%s cannot be written: %w", path, err)
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return false, errors.Join(fmt.Errorf("%s was not written: %w", path, err), os.Remove(path))
-	}
-	fmt.Fprintf(a.stdout, "wrote %s\n", path)
-	return true, nil
 }

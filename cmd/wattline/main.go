@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/cmd/wattline/internal/configfile"
 	"wattline/cmd/wattline/internal/logging"
 	"wattline/replay/table"
 )
@@ -66,8 +67,8 @@ type app struct {
 	stdout io.Writer       // results
 	stderr io.Writer       // everything else
 	log    *slog.Logger
-	level  *slog.LevelVar // of log
-	routes []route        // from the configuration file, for serve
+	level  *slog.LevelVar     // of log
+	routes []configfile.Route // from the configuration file, for serve
 
 	// parse reads the command line, the environment and the configuration file again.
 	parse func() (*cli, error)
@@ -125,7 +126,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 	if err != nil {
 		return exitUsage, err
 	}
-	a := &app{ctx: ctx, stdout: out, stderr: stderr, level: new(slog.LevelVar), routes: file.routes}
+	a := &app{ctx: ctx, stdout: out, stderr: stderr, level: new(slog.LevelVar), routes: file.Routes}
 	a.log = logging.New(stderr, c.LogFormat, a.level)
 	a.level.Set(c.level())
 	a.parse = func() (*cli, error) {
@@ -161,8 +162,8 @@ func (r *checkedWriter) Write(p []byte) (int, error) {
 }
 
 // parse reads the settings from the arguments, the environment and the configuration file.
-func parse(args []string, stdout, stderr io.Writer) (*cli, *configFile, *kong.Context, error) {
-	file, err := readConfig(args)
+func parse(args []string, stdout, stderr io.Writer) (*cli, *configfile.File, *kong.Context, error) {
+	file, err := configfile.Read(args)
 	if err != nil {
 		return nil, nil, nil, err
 	}

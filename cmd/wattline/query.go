@@ -75,7 +75,7 @@ func (c *queryCmd) print(a *app, e *engine, text string) (err error) {
 	rows, err := e.db.QueryContext(ctx, text)
 	if err == nil {
 		defer deferClose(rows, &err)
-		err = term.Rows(a.stdout, rows, func() []string { return e.columnsOf(ctx, text) }, c.Format)
+		err = term.Rows(a.stdout, rows, func() []string { return queries.ColumnNames(ctx, e.db, e.dialect, text) }, c.Format)
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/cmd/wattline/internal/configfile"
 	"wattline/deploy/handover"
 	"wattline/proxy"
 	"wattline/proxy/llama"
@@ -100,7 +101,7 @@ type service struct {
 
 // servedRoute is a route with its listener, proxy and clients.
 type servedRoute struct {
-	route
+	configfile.Route
 	proxy  *proxy.Server
 	client *llama.Client // for /health, /props and /slots of the upstream
 	ln     net.Listener
@@ -109,9 +110,9 @@ type servedRoute struct {
 
 // open checks the settings and acquires everything that can fail. On an error it releases what it has acquired.
 func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error) {
-	routes, err := checkRoutes(a.routes, route{Name: "default", Listen: c.Listen, Upstream: c.Upstream, Labels: c.Labels})
+	routes, err := configfile.CheckRoutes(a.routes, configfile.Route{Name: "default", Listen: c.Listen, Upstream: c.Upstream, Labels: c.Labels})
 	if err != nil {
-		return nil, err
+		return nil, usageError("%w", err)
 	}
 	upstreams := make([]proxy.Upstream, len(routes))
 	for i, r := range routes {
@@ -135,7 +136,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 		return nil, err
 	}
 	for i, r := range routes { // before the admin listener, because systemd's sockets come in this order
-		sr := &servedRoute{route: r, scheme: "http", client: llama.NewClient(upstreams[i])}
+		sr := &servedRoute{Route: r, scheme: "http", client: llama.NewClient(upstreams[i])}
 		s.routes = append(s.routes, sr)
 		if sr.ln, err = listen(s.listeners, r.Name, r.Listen, "--listen"); err != nil {
 			return nil, err
@@ -176,7 +177,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 	if s.adminLn != nil {
 		cfg.Admin = s.adminURL()
 	}
-	if isOwnListener(up, r.ln.Addr()) {
+	if up.IsListener(r.ln.Addr()) {
 		return usageError("--upstream %s is wattline's own listener: give the address of the server", up)
 	}
 	if c.TLSCert != "" {

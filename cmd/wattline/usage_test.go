@@ -12,14 +12,15 @@ import (
 
 	"wattline/meter"
 	"wattline/sink"
+	"wattline/sink/queries"
 )
 
-func usageLines(t *testing.T, args ...string) []usageLine {
+func usageLines(t *testing.T, args ...string) []queries.UsageLine {
 	t.Helper()
 	out, _ := output(t, 0, append([]string{"usage", "--json"}, args...)...)
-	var lines []usageLine
+	var lines []queries.UsageLine
 	for line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
-		var l usageLine
+		var l queries.UsageLine
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatal(err)
 		}
@@ -45,15 +46,15 @@ func TestUsageTotals(t *testing.T) {
 	p := func(v float64) *float64 { return &v }
 	n := func(v int64) *int64 { return &v }
 	s := func(v string) *string { return &v }
-	curl := usageLine{
+	curl := queries.UsageLine{
 		Kind: "group", By: "agent", Key: s("curl"), Requests: n(2), PromptTokens: n(2000), CachedTokens: n(400), OutputTokens: n(202), Measured: n(2),
 		EnergyKWh: p(404e6 / 3.6e12), SigmaKWh: p(math.Sqrt2 * 3e6 / 3.6e12), IdleKWh: p(104e6 / 3.6e12), Cost: p(404e6 / 3.6e12 * 0.3), TTFTms: p(352),
 	}
-	opencode := usageLine{
+	opencode := queries.UsageLine{
 		Kind: "group", By: "agent", Key: s("opencode"), Requests: n(1), PromptTokens: n(1000), CachedTokens: n(200), OutputTokens: n(101), Measured: n(1),
 		EnergyKWh: p(36e6 / 3.6e12), SigmaKWh: p(3e6 / 3.6e12), Cost: p(36e6 / 3.6e12 * 0.3), TTFTms: p(500),
 	}
-	want := []usageLine{
+	want := []queries.UsageLine{
 		curl, opencode,
 		{Kind: "group", By: "agent", Requests: n(1), Measured: n(0)},
 		{
@@ -101,22 +102,5 @@ func TestUsageWithoutEnergy(t *testing.T) {
 	empty := storeOf(t, sink.Rows{})
 	if out, _ := output(t, 0, "usage", "--store", empty); !strings.Contains(out, "known for 0 of 0") {
 		t.Errorf("an empty store: %s", out)
-	}
-}
-
-func TestSince(t *testing.T) {
-	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.Local)
-	for in, want := range map[string]time.Time{
-		"7d": now.Add(-7 * 24 * time.Hour), "0.5d": now.Add(-12 * time.Hour), "90m": now.Add(-90 * time.Minute),
-		"2026-11-01": time.Date(2026, 11, 1, 0, 0, 0, 0, time.Local), "2026-11-01 10:00:00": time.Date(2026, 11, 1, 10, 0, 0, 0, time.Local),
-	} {
-		if got, err := parseSince(in, now); err != nil || !got.Equal(want) {
-			t.Errorf("%s is %v, %v", in, got, err)
-		}
-	}
-	for _, in := range []string{"", "d", "-1d", "-1h", "yesterday", "7 d"} {
-		if got, err := parseSince(in, now); err == nil {
-			t.Errorf("%q is taken as %v", in, got)
-		}
 	}
 }

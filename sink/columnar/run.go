@@ -38,8 +38,8 @@ type Source interface {
 	Scan(ctx context.Context, t *Table, columns []string, from, to int64, reverse bool, f func(*Block) error) error
 }
 
-// RowID is a column that every table has.
-const RowID = "rowid"
+// Key is a column that every table has: it names a row, but for the few rows where it is null.
+const Key = "ship_seq"
 
 // maxFound is the most rows that a list is narrowed to.
 const maxFound = 10_000
@@ -231,7 +231,7 @@ func (r *run) each(s *scan, f func(rows []int32) error) error {
 	var rows []int32
 	spare := make([]Vector, len(s.inputs))
 	if len(s.names) == 0 {
-		s.input(RowID) // a block has as many rows as its columns
+		s.input(Key) // a block has as many rows as its columns
 	}
 	return r.src.Scan(r.ctx, s.table, s.names, s.from, s.to, s.reverse, func(b *Block) error {
 		n := b.Rows

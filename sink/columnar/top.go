@@ -19,18 +19,18 @@ func (r *run) find(s *scan, sel *selection, statement string) (*Answer, error) {
 	by := s.program.compile(first)
 	s.reverse = sel.order[0].desc // the first block then has most of the rows of a list by time
 	top := &top{by: by, desc: sel.order[0].desc, want: want}
-	id := s.input(RowID)
+	id := s.input(Key)
 	if err := r.each(s, func(rows []int32) error { return top.add(rows, &id.out) }); err != nil {
 		return nil, err
 	}
-	list := "(" + strings.Join(top.rowIDs(), ",") + ")"
+	rows := "(" + Key + " IN (" + strings.Join(top.keys(), ",") + ") OR " + Key + " IS NULL)"
 	if s.table.View == "" {
 		if sel.where == nil {
-			return &Answer{SQL: statement[:sel.fromTo] + " WHERE rowid IN " + list + " " + statement[sel.fromTo:]}, nil
+			return &Answer{SQL: statement[:sel.fromTo] + " WHERE " + rows + " " + statement[sel.fromTo:]}, nil
 		}
-		return &Answer{SQL: statement[:sel.whereAt] + "rowid IN " + list + " AND (" + statement[sel.whereAt:sel.whereTo] + ") " + statement[sel.whereTo:]}, nil
+		return &Answer{SQL: statement[:sel.whereAt] + rows + " AND (" + statement[sel.whereAt:sel.whereTo] + ") " + statement[sel.whereTo:]}, nil
 	}
-	return &Answer{SQL: statement[:sel.fromAt] + "(" + s.table.View + " WHERE rowid IN " + list + ") AS " + sel.table + " " + statement[sel.fromTo:]}, nil
+	return &Answer{SQL: statement[:sel.fromAt] + "(" + s.table.View + " WHERE " + rows + ") AS " + sel.table + " " + statement[sel.fromTo:]}, nil
 }
 
 // onlyTime reports whether the condition is about the time alone.
@@ -124,7 +124,7 @@ func (t *top) cut() {
 	t.rows, t.ids = sorted, ids
 }
 
-func (t *top) rowIDs() []string {
+func (t *top) keys() []string {
 	out := make([]string, len(t.ids))
 	for i, id := range t.ids {
 		out[i] = strconv.FormatInt(id, 10)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/columnar"
 )
@@ -27,7 +28,7 @@ const defaultBlockRows = 4096
 // blockTable is a table that is kept in blocks.
 type blockTable struct {
 	columnar.Table
-	names  []string // of the columns, rowid first
+	names  []string // of the columns, ship_seq first
 	layout string   // a hash of what a block holds: blocks of another layout are made again
 }
 
@@ -64,8 +65,8 @@ func blockedOfRequests() (names []string) {
 
 // newBlockTable describes a table of which the named columns are in blocks; without names all are.
 func newBlockTable[T any](t table[T], at string, names []string) *blockTable {
-	b := &blockTable{names: []string{columnar.RowID}}
-	b.Base, b.At, b.Columns = t.name, at, map[string]columnar.Kind{columnar.RowID: columnar.Int}
+	b := &blockTable{names: []string{columnar.Key}}
+	b.Base, b.At, b.Columns = t.name, at, map[string]columnar.Kind{columnar.Key: columnar.Int}
 	for _, c := range t.columns {
 		if names != nil && !slices.Contains(names, c.Name) {
 			continue
@@ -111,31 +112,68 @@ func (c *blockBuilder) reset() {
 	}
 }
 
-// add appends a row.
+// add appends a row as the driver gives it.
 func (c *blockBuilder) add(row []driver.Value) error {
 	for i, value := range row {
-		v, n := &c.vectors[i], int64(0)
 		switch x := value.(type) {
 		case nil:
+			c.put(i, 0, true)
 		case int64:
-			n = x
+			c.put(i, x, false)
 		case string:
+			n := int64(0)
 			if c.kinds[i] == columnar.Time {
 				t, err := time.Parse(TimeLayout, x)
 				if err != nil {
 					return err
 				}
 				n = t.UnixMicro()
-				break
+			} else {
+				n = c.code(i, x)
 			}
-			n = c.code(i, x)
+			c.put(i, n, false)
 		default:
 			return fmt.Errorf("a value of type %T", value)
 		}
-		v.Null, v.Ints = append(v.Null, value == nil), append(v.Ints, n)
 	}
 	c.rows++
 	return nil
+}
+
+// put appends a value to column i: a number, microseconds, or the code of a text.
+func (c *blockBuilder) put(i int, n int64, null bool) {
+	v := &c.vectors[i]
+	v.Null, v.Ints = append(v.Null, null), append(v.Ints, n)
+}
+
+// putField appends a field, given by pointer as in Column.Ptr, as add does with the value that the store writes for it.
+func (c *blockBuilder) putField(i int, field any) error {
+	switch p := field.(type) {
+	case *meter.Int:
+		c.put(i, p.V, !p.Valid)
+	case *time.Time:
+		c.put(i, p.UnixMicro(), p.IsZero())
+	case *string:
+		c.putText(i, *p)
+	case *meter.Outcome:
+		c.putText(i, string(*p))
+	default:
+		text, err := FieldText(field)
+		if err != nil {
+			return err
+		}
+		c.putText(i, text)
+	}
+	return nil
+}
+
+// putText appends a text; the empty one is null.
+func (c *blockBuilder) putText(i int, text string) {
+	if text == "" {
+		c.put(i, 0, true)
+	} else {
+		c.put(i, c.code(i, text), false)
+	}
 }
 
 // code is the number of a text in the dictionary of column i. Most texts are the same as the row's before.
@@ -192,52 +230,58 @@ func readRows(rows driver.Rows, f func(row []driver.Value) error) (err error) {
 	}
 }
 
-// Pack copies final rows that are in no block into blocks, where there are enough of them, and returns how many. RunRetention
-// calls it.
+// Pack makes blocks of final rows that are in none, where there are enough of them, and returns how many. Most blocks are made by
+// Write (tail.go); Pack finds rows of an older version, of other processes and between deleted ones. RunRetention calls it.
 func (s *Store) Pack(ctx context.Context) (rows int64, err error) {
-	for _, name := range []string{TableRequests, TablePower, TableLedger} {
-		n, err := s.packTable(ctx, s.blocks[name])
-		if rows += n; err != nil {
-			return rows, explain("make blocks in", s.path, err)
-		}
+	s.packing.Lock()
+	defer s.packing.Unlock()
+	var errs []error
+	for _, t := range s.write.tails.all {
+		n, err := s.packTable(ctx, t)
+		rows, errs = rows+n, append(errs, err)
 	}
-	return rows, nil
+	return rows, explain("make blocks in", s.path, errors.Join(append(errs, s.readTails(ctx))...))
 }
 
-func (s *Store) packTable(ctx context.Context, t *blockTable) (rows int64, err error) {
-	var gaps [][2]int64
-	after := int64(0)
-	covered, err := s.reads.QueryContext(ctx, "SELECT after_ship_seq, last_ship_seq FROM blocks WHERE of_table = ? ORDER BY last_ship_seq", t.Base)
+// packTable makes blocks up to those that the tail is for.
+func (s *Store) packTable(ctx context.Context, t *tail) (rows int64, err error) {
+	gaps, after, err := s.unpacked(ctx, t.table)
 	if err != nil {
 		return 0, err
+	}
+	if !t.isKnown(s) {
+		gaps = append(gaps, [2]int64{after, math.MaxInt64})
+	}
+	var errs []error
+	for _, gap := range gaps {
+		for last := int64(-1); last != 0 && err == nil; {
+			if last, err = s.packBlock(ctx, t.table, gap[0], gap[1]); err == nil && last != 0 {
+				gap[0], rows = last, rows+int64(s.blockRows)
+			}
+		}
+		errs, err = append(errs, err), nil
+	}
+	return rows, errors.Join(errs...)
+}
+
+// unpacked returns the ranges of ship_seq between blocks, and the end of the last block.
+func (s *Store) unpacked(ctx context.Context, t *blockTable) (gaps [][2]int64, after int64, err error) {
+	covered, err := s.reads.QueryContext(ctx, "SELECT after_ship_seq, last_ship_seq FROM blocks WHERE of_table = ? ORDER BY last_ship_seq", t.Base)
+	if err != nil {
+		return nil, 0, err
 	}
 	defer covered.Close() //nolint:errcheck // Err is checked
 	for covered.Next() {
 		var from, to int64
 		if err := covered.Scan(&from, &to); err != nil {
-			return 0, err
+			return nil, 0, err
 		}
 		if from > after {
 			gaps = append(gaps, [2]int64{after, from})
 		}
 		after = to
 	}
-	if err := covered.Err(); err != nil {
-		return 0, err
-	}
-	for _, gap := range append(gaps, [2]int64{after, math.MaxInt64}) {
-		for {
-			last, err := s.packBlock(ctx, t, gap[0], gap[1])
-			if err != nil || last == 0 {
-				if err != nil {
-					return rows, err
-				}
-				break
-			}
-			gap[0], rows = last, rows+s.blockRows
-		}
-	}
-	return rows, nil
+	return gaps, after, covered.Err()
 }
 
 // packBlock makes a block of the first rows with ship_seq in (after, upTo], and returns the last ship_seq in it. It returns 0
@@ -253,44 +297,62 @@ func (s *Store) packBlock(ctx context.Context, t *blockTable, after, upTo int64)
 	c := t.newBuilder(t.names)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	conn, ok := s.write.conn.conn.(driver.QueryerContext) // it has the latest pages in its cache
+	if last, err = s.write.readRows(ctx, t, c, after, upTo, s.blockRows); err != nil {
+		return 0, err
+	}
+	return last, s.write.writeBlock(t, c, after, last)
+}
+
+// readRows adds the first rows with ship_seq in (after, upTo] to a builder, at most limit of them (-1: all), and returns the
+// last ship_seq. It reads on the connection that has the latest pages in its cache.
+func (w *writer) readRows(ctx context.Context, t *blockTable, c *blockBuilder, after, upTo int64, limit int) (last int64, err error) {
+	conn, ok := w.conn.conn.(driver.QueryerContext)
 	if !ok {
 		return 0, errors.New("store: this SQLite driver cannot query")
 	}
-	err = eachRow(ctx, conn, t.selectRows(t.names, "ship_seq, ", "ship_seq > ? AND ship_seq <= ? ORDER BY ship_seq LIMIT ?"), []any{after, upTo, s.blockRows},
+	last = after
+	err = eachRow(ctx, conn, t.selectRows(t.names, "ship_seq, ", "ship_seq > ? AND ship_seq <= ? ORDER BY ship_seq LIMIT ?"), []any{after, upTo, int64(limit)},
 		func(row []driver.Value) error {
 			last, _ = row[0].(int64)
 			return c.add(row[1:])
 		})
-	if err != nil {
-		return 0, err
-	}
-	return last, s.insertBlock(ctx, t, c, after, last)
+	return last, err
 }
 
-func (s *Store) insertBlock(ctx context.Context, t *blockTable, c *blockBuilder, after, last int64) error {
+// insertBlock adds a block, unless another has some of its rows or the table has not exactly its rows.
+const insertBlock = `
+INSERT INTO blocks (of_table, layout, rows, after_ship_seq, last_ship_seq, first_us, last_us)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM blocks WHERE of_table = ?1 AND last_ship_seq > ?4 AND after_ship_seq < ?5)`
+
+var errNotTheRows = errors.New("store: rows were changed while their block was made")
+
+// writeBlock writes the rows of a builder, which has those with ship_seq in (after, last], as a block.
+func (w *writer) writeBlock(t *blockTable, c *blockBuilder, after, last int64) error {
 	times := &c.vectors[slices.Index(t.names, t.At)]
-	return transact(ctx, s.conn, func() error {
-		res, err := s.conn.ExecContext(ctx, "INSERT INTO blocks (of_table, layout, rows, after_ship_seq, last_ship_seq, first_us, last_us) VALUES (?, ?, ?, ?, ?, ?, ?)",
-			t.Base, t.layout, c.rows, after, last, slices.Min(times.Ints), slices.Max(times.Ints))
+	return w.conn.transact(func() error {
+		count, err := w.conn.prepared("SELECT count(*) FROM " + t.Base + " WHERE ship_seq > ? AND ship_seq <= ?")
 		if err != nil {
 			return err
 		}
-		id, err := res.LastInsertId()
-		if err != nil {
-			return err
+		if n, _, err := count.number(w.args.all(after, last)); err != nil || n != int64(c.rows) {
+			return errors.Join(errNotTheRows, err)
 		}
-		insert, err := s.conn.PrepareContext(ctx, "INSERT INTO block_columns (id, data) VALUES (?, ?)")
-		if err != nil {
-			return err
-		}
-		defer insert.Close() //nolint:errcheck // a statement of this transaction
-		var data []byte
+		layout := t.layout
+		var columns [][]byte
 		for i := range t.names {
-			if data, err = c.vectors[i].Encode(data[:0]); err != nil {
-				return err
+			data, err := c.vectors[i].Encode(nil)
+			if err != nil { // these rows stay rows: readers know no block of this layout
+				layout, columns = "rows", nil
+				break
 			}
-			if _, err := insert.ExecContext(ctx, id*256+int64(i), data); err != nil {
+			columns = append(columns, data)
+		}
+		id, added, err := w.insertBlock.insert(w.args.all(t.Base, layout, int64(c.rows), after, last, slices.Min(times.Ints), slices.Max(times.Ints)))
+		if err != nil || !added {
+			return errors.Join(errNotTheRows, err)
+		}
+		for i, data := range columns {
+			if _, err := w.insertColumn.run(w.args.all(id*256+int64(i), data)); err != nil {
 				return err
 			}
 		}

@@ -55,7 +55,7 @@ const (
 func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
-	var loggedAt, goneAt, toldAt time.Time
+	var loggedAt, goneAt, toldAt, unpackedAt time.Time
 	for {
 		if s.gone() && time.Since(goneAt) > time.Hour {
 			s.log.Error("the store's file was moved or deleted: rows are still written to the moved file; put it back or restart wattline", "path", s.path)
@@ -73,24 +73,14 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 			loggedAt = time.Now()
 		}
 		s.keepLogSmall(ctx, &toldAt)
-		if s.pack(ctx, tick.C) != nil {
-			return
-		}
-	}
-}
-
-// pack makes blocks of the rows that Write adds until it is time for the next retention, or until ctx ends.
-func (s *Store) pack(ctx context.Context, next <-chan time.Time) error {
-	for {
-		if _, err := s.Pack(ctx); err != nil && ctx.Err() == nil {
+		if _, err := s.Pack(ctx); err != nil && ctx.Err() == nil && time.Since(unpackedAt) > time.Hour {
 			s.log.Warn("rows are not copied for fast queries; these read the rows themselves", "error", err)
+			unpackedAt = time.Now()
 		}
 		select {
-		case <-s.packable:
-		case <-next:
-			return nil
+		case <-tick.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		}
 	}
 }
@@ -164,6 +154,9 @@ func (s *Store) exclusively(ctx context.Context, f func() (int64, error)) (n int
 		n, err = f()
 		return err
 	})
+	if n > 0 {
+		s.write.tails.forget()
+	}
 	return n, err
 }
 

@@ -39,17 +39,16 @@ type Store struct {
 	reads *sql.DB // for reads that must not block Write
 
 	blocks    blockTables
-	blockRows int64         // rows in a block
-	packable  chan struct{} // there may be rows for a block; cap 1
+	blockRows int // rows in a block
 
-	fixing sync.Mutex // held while the rows of a batch are chosen or deleted; taken before mu
+	packing sync.Mutex // held by Pack; taken before fixing
+	fixing  sync.Mutex // held while the rows of a batch are chosen or deleted; taken before mu
 
 	mu       sync.Mutex // guards what follows: one transaction at a time
 	lock     *os.File   // nil after Yield
 	conn     *sql.Conn
 	write    *writer
 	seenUpTo int64 // the highest rowid of requests at the last closeAbandoned
-	written  int64 // rows since packable was last filled
 }
 
 var _ sink.Store = (*Store)(nil)
@@ -109,7 +108,7 @@ func openBeside(ctx context.Context, cfg Config) (*Store, error) {
 
 // connected returns a Store whose connections are open; prepare is called on the first.
 func connected(ctx context.Context, cfg Config, held *os.File, prepare func(*Store) error) (*Store, error) {
-	s := &Store{path: cfg.Path, log: cfg.Log, lock: held, blocks: newBlockTables(), blockRows: defaultBlockRows, packable: make(chan struct{}, 1)}
+	s := &Store{path: cfg.Path, log: cfg.Log, lock: held, blocks: newBlockTables(), blockRows: defaultBlockRows}
 	err := s.connect(ctx, prepare)
 	if err == nil {
 		s.file, err = os.Stat(cfg.Path)
@@ -129,6 +128,7 @@ func (s *Store) Yield() error {
 	}
 	err := s.lock.Close()
 	s.lock = nil
+	s.write.tails.forget()
 	return explain("give up", s.path, err)
 }
 
@@ -177,7 +177,7 @@ func (s *Store) connect(ctx context.Context, prepare func(*Store) error) (err er
 	if err != nil {
 		return err
 	}
-	if s.write, err = newWriter(w); err != nil {
+	if s.write, err = newWriter(w, s.blocks); err != nil {
 		return errors.Join(err, w.close())
 	}
 	return nil

@@ -92,6 +92,15 @@ func (a *arguments) add(v driver.Value) {
 	*a = append(*a, driver.NamedValue{Ordinal: len(*a) + 1, Value: v})
 }
 
+// all returns these values alone.
+func (a *arguments) all(values ...driver.Value) arguments {
+	a.reset()
+	for _, v := range values {
+		a.add(v)
+	}
+	return *a
+}
+
 func (a *arguments) addField(field any) error {
 	v, err := fieldValue(field)
 	a.add(v)

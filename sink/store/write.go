@@ -17,13 +17,16 @@ type writer struct {
 	requests, power, ledger, configs, gaps *statement // INSERTs
 	settle, setShipSeq                     *statement // UPDATEs
 	shipSeq                                *statement // SELECT
+	insertBlock, insertColumn              *statement
 
 	tables        *tables
 	energyColumns []sink.Column[meter.Record]
+	tails         *tails
 }
 
-func newWriter(conn *writeConn) (*writer, error) {
-	w := &writer{conn: conn, tables: newTables(), energyColumns: energyColumns()}
+func newWriter(conn *writeConn, blocks blockTables) (*writer, error) {
+	tables := newTables()
+	w := &writer{conn: conn, tables: tables, energyColumns: energyColumns(), tails: newTails(blocks, tables)}
 	const ignore = "ON CONFLICT DO NOTHING"
 	for _, s := range []struct {
 		to  **statement
@@ -37,6 +40,8 @@ func newWriter(conn *writeConn) (*writer, error) {
 		{&w.settle, settleStatement()},
 		{&w.shipSeq, "SELECT value FROM counters WHERE name = 'ship_seq'"},
 		{&w.setShipSeq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
+		{&w.insertBlock, insertBlock},
+		{&w.insertColumn, "INSERT INTO block_columns (id, data) VALUES (?, ?)"},
 	} {
 		var err error
 		if *s.to, err = conn.prepare(s.sql); err != nil {
@@ -63,13 +68,12 @@ func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 	defer s.mu.Unlock()
 	err := s.write.conn.transact(func() error { return s.write.writeAll(ctx, rows) })
 	if err != nil {
+		s.write.tails.forget()
 		return explain("write to", s.path, err)
 	}
-	if s.written += int64(rows.Len()); s.written >= s.blockRows {
-		s.written = 0
-		select {
-		case s.packable <- struct{}{}:
-		default:
+	for _, t := range s.write.tails.all {
+		if t.known && t.builder.rows >= s.blockRows {
+			s.cut(t)
 		}
 	}
 	return nil
@@ -78,20 +82,23 @@ func (s *Store) Write(ctx context.Context, rows *sink.Rows) error {
 // writeAll writes rows and counts ship_seq up by one for each row that is final. It reads the counter each time, because a
 // process that has handed over still writes its last rows.
 func (w *writer) writeAll(ctx context.Context, rows *sink.Rows) error {
-	before, err := w.shipSeq.number()
+	before, _, err := w.shipSeq.number(nil)
 	if err != nil {
 		return err
+	}
+	if before != w.tails.shipSeq {
+		w.tails.forget()
 	}
 	now := before
 	seq := &now
 	isFinal := func(r *meter.Record) bool { return r.EnergyQuality != meter.EnergyPending }
 	for _, err := range []error{
-		insertAll(ctx, w, w.requests, w.tables.requests, rows.Requests, seq, isFinal),
+		insertAll(ctx, w, w.requests, w.tables.requests, w.tails.requests, rows.Requests, seq, isFinal),
 		w.settleAll(ctx, rows.Settled, seq),
-		insertAll(ctx, w, w.power, w.tables.power, rows.Power, seq, always),
-		insertAll(ctx, w, w.ledger, w.tables.ledger, rows.Ledger, seq, always),
-		insertAll(ctx, w, w.configs, w.tables.configs, rows.Configs, seq, always),
-		insertAll(ctx, w, w.gaps, w.tables.gaps, rows.Gaps, seq, always),
+		insertAll(ctx, w, w.power, w.tables.power, w.tails.power, rows.Power, seq, always),
+		insertAll(ctx, w, w.ledger, w.tables.ledger, w.tails.ledger, rows.Ledger, seq, always),
+		insertAll(ctx, w, w.configs, w.tables.configs, nil, rows.Configs, seq, always),
+		insertAll(ctx, w, w.gaps, w.tables.gaps, nil, rows.Gaps, seq, always),
 	} {
 		if err != nil {
 			return err
@@ -100,6 +107,7 @@ func (w *writer) writeAll(ctx context.Context, rows *sink.Rows) error {
 	if *seq == before {
 		return nil
 	}
+	w.tails.shipSeq = *seq
 	w.args.reset()
 	w.args.add(*seq)
 	_, err = w.setShipSeq.run(w.args)
@@ -127,9 +135,10 @@ func (w *writer) settleAll(ctx context.Context, recs []*meter.Record, seq *int64
 		}
 		if changed > 0 {
 			*seq++
+			w.tails.requests.add(rec, *seq)
 			continue
 		}
-		if err := insertAll(ctx, w, w.requests, w.tables.requests, recs[i:i+1], seq, always); err != nil {
+		if err := insertAll(ctx, w, w.requests, w.tables.requests, w.tails.requests, recs[i:i+1], seq, always); err != nil {
 			return err
 		}
 	}
@@ -139,7 +148,7 @@ func (w *writer) settleAll(ctx context.Context, recs []*meter.Record, seq *int64
 func always[T any](*T) bool { return true }
 
 // insertAll inserts rows and numbers the final ones from seq + 1 on.
-func insertAll[T any](ctx context.Context, w *writer, insert *statement, t table[T], rows []*T, seq *int64, isFinal func(*T) bool) error {
+func insertAll[T any](ctx context.Context, w *writer, insert *statement, t table[T], tail *tailOf[T], rows []*T, seq *int64, isFinal func(*T) bool) error {
 	for _, row := range rows {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -148,14 +157,19 @@ func insertAll[T any](ctx context.Context, w *writer, insert *statement, t table
 		if err := t.addTo(&w.args, row); err != nil {
 			return err
 		}
-		if isFinal(row) {
+		final := isFinal(row)
+		if final {
 			*seq++
 			w.args.add(*seq)
 		} else {
 			w.args.add(nil)
 		}
-		if _, err := insert.run(w.args); err != nil {
+		added, err := insert.run(w.args)
+		if err != nil {
 			return err
+		}
+		if final && added > 0 {
+			tail.add(row, *seq)
 		}
 	}
 	return nil

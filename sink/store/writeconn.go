@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -14,6 +15,7 @@ type writeConn struct {
 	conn                    driver.Conn
 	begin, commit, rollback *statement
 	statements              []*statement
+	seldom                  map[string]*statement // those that prepared has prepared
 }
 
 // statement is a prepared statement of a writeConn.
@@ -29,7 +31,7 @@ func openWriteConn(ctx context.Context, path string, pragmas ...string) (*writeC
 	if err != nil {
 		return nil, err
 	}
-	w := &writeConn{}
+	w := &writeConn{seldom: map[string]*statement{}}
 	if w.conn, err = opener.Connect(ctx); err != nil {
 		return nil, err
 	}
@@ -59,6 +61,18 @@ func (w *writeConn) prepare(sql string) (*statement, error) {
 	return s, nil
 }
 
+// prepared prepares a statement that is seldom run, once.
+func (w *writeConn) prepared(sql string) (*statement, error) {
+	if s := w.seldom[sql]; s != nil {
+		return s, nil
+	}
+	s, err := w.prepare(sql)
+	if err == nil {
+		w.seldom[sql] = s
+	}
+	return s, err
+}
+
 // run executes the statement with one value a parameter and returns how many rows it changed. It cannot be
 // cancelled: the driver would start a goroutine for each statement.
 func (s *statement) run(args arguments) (changed int64, err error) {
@@ -69,22 +83,38 @@ func (s *statement) run(args arguments) (changed int64, err error) {
 	return res.RowsAffected()
 }
 
-// number runs a query without parameters for one integer.
-func (s *statement) number() (n int64, err error) {
-	rows, err := s.query.QueryContext(context.Background(), nil)
+// insert executes an INSERT and returns the rowid of the row, or false if the row was there already.
+func (s *statement) insert(args arguments) (rowid int64, added bool, err error) {
+	res, err := s.exec.ExecContext(context.Background(), args)
 	if err != nil {
-		return 0, err
+		return 0, false, err
+	}
+	if changed, err := res.RowsAffected(); err != nil || changed == 0 {
+		return 0, false, err
+	}
+	rowid, err = res.LastInsertId()
+	return rowid, true, err
+}
+
+// number runs a statement that gives one integer, or no row.
+func (s *statement) number(args arguments) (n int64, found bool, err error) {
+	rows, err := s.query.QueryContext(context.Background(), args)
+	if err != nil {
+		return 0, false, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	value := make([]driver.Value, 1)
-	if err := rows.Next(value); err != nil {
-		return 0, err
+	var value [1]driver.Value
+	if err := rows.Next(value[:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			return 0, false, nil
+		}
+		return 0, false, err
 	}
 	n, ok := value[0].(int64)
 	if !ok {
-		return 0, fmt.Errorf("store: %v (%T) is not an integer", value[0], value[0])
+		return 0, false, fmt.Errorf("store: %v (%T) is not an integer", value[0], value[0])
 	}
-	return n, nil
+	return n, true, nil
 }
 
 // transact runs f between BEGIN IMMEDIATE and COMMIT, or ROLLBACK when f or the commit fails or panics.

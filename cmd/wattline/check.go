@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"wattline/replay/session"
 	"wattline/replay/table"
@@ -21,9 +20,7 @@ func (c *checkCmd) Run(a *app) error {
 		Endpoint: c.Endpoint, replayAdminFlags: c.replayAdminFlags, APIKeyFile: c.APIKeyFile, Quiet: true, LoadTimeout: defaultLoadTimeout,
 		Task: []string{"coding"}, PromptSizes: []string{"200"}, OutputTokens: []string{"64"}, Requests: 3,
 	}
-	quiet := *a
-	quiet.stderr = io.Discard
-	failed := session.Verify(a.ctx, func() (*session.Session, error) { return run.open(&quiet) }, func(c session.Check) {
+	failed := session.Verify(a.ctx, func() (*session.Session, error) { return run.open(a) }, func(c session.Check) {
 		fmt.Fprintf(a.stdout, "%-4s  %-18s%s\n", c.State, c.Name, table.PrintableLines(c.Detail))
 	})
 	if failed > 0 {

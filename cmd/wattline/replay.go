@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"wattline/replay"
 	"wattline/replay/archive"
-	"wattline/replay/prompt"
 	"wattline/replay/report"
 	"wattline/replay/session"
 	"wattline/replay/table"
@@ -57,9 +55,6 @@ type replayRunCmd struct {
 	JSONOut      string   `help:"Write the results to this file, as one line of JSON." placeholder:"FILE" group:"Results"`
 	Out          string   `help:"Write results.json, requests.jsonl, timeseries.csv and manifest.json to this folder." placeholder:"DIR" group:"Results"`
 	Quiet        bool     `help:"Print the results only." group:"Results"`
-
-	objectives []replay.Objective // of Goodput
-	dataset    *replay.Dataset    // of Dataset, or of the workload file
 }
 
 // Run runs the workload, writes the files and prints the report.
@@ -95,12 +90,20 @@ func (c *replayRunCmd) Run(a *app) error {
 
 // open connects to the server and makes the plan that the flags describe.
 func (c *replayRunCmd) open(a *app) (*session.Session, error) {
-	spec, err := c.spec()
+	cfg := session.Config{Budget: time.Duration(c.Budget), Rest: c.Rest}
+	err := cfg.Use(&session.Workload{
+		File: c.Workload, Full: c.Full, Stress: c.Stress, Dataset: c.Dataset, Tasks: c.Task, PromptSizes: c.PromptSizes,
+		OutputTokens: c.OutputTokens, Goodput: c.Goodput, Override: replay.Spec{
+			Cache: replay.Cache(c.Cache), Length: replay.Length(c.Length), Requests: c.Requests, Trials: c.Trials,
+			Duration: c.Duration, Seed: c.Seed, Arrival: replay.Arrival(c.Arrival), Burstiness: c.Burstiness,
+			Pause: c.Pause, Concurrency: c.Concurrency, Rate: c.Rate,
+		},
+	})
+	if err == nil {
+		err = archive.CheckOutputs(c.Out, c.JSONOut)
+	}
 	if err != nil {
 		return nil, usageError("%w", err)
-	}
-	if err := c.checkOutputs(); err != nil {
-		return nil, err
 	}
 	key, err := readKey(c.APIKeyFile)
 	if err != nil {
@@ -110,11 +113,9 @@ func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 	if err != nil {
 		return nil, usageError("%w", err)
 	}
-	cfg := session.Config{
-		Endpoint: c.Endpoint, Admin: c.url(), AdminPassword: password, APIKey: key, Agent: "wattline-replay/" + version(), LoadTimeout: c.LoadTimeout,
-		Spec: spec, Dataset: c.dataset, Stress: c.Stress, Budget: c.budget(spec.Name), Rest: c.Rest, Objectives: c.objectives,
-		Say: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", table.PrintableArgs(args)...) }, Log: a.log,
-	}
+	cfg.Endpoint, cfg.Admin, cfg.AdminPassword, cfg.APIKey = c.Endpoint, c.url(), password, key
+	cfg.Agent, cfg.LoadTimeout, cfg.Log = "wattline-replay/"+version(), c.LoadTimeout, a.log
+	cfg.Say = func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", table.PrintableArgs(args)...) }
 	if c.Quiet {
 		cfg.Say = func(string, ...any) {}
 	} else if isTerminal(a.stderr) {
@@ -148,14 +149,6 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// budget is --budget, or by default 10 minutes for the quick grid and no limit for other workloads.
-func (c *replayRunCmd) budget(workload string) time.Duration {
-	if c.Budget == 0 && workload == "quick" {
-		return 10 * time.Minute
-	}
-	return time.Duration(c.Budget)
-}
-
 // write writes the files of --out and --json-out.
 func (c *replayRunCmd) write(l *report.LabelledRun) error {
 	if c.Out != "" {
@@ -171,177 +164,8 @@ func (c *replayRunCmd) write(l *report.LabelledRun) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(c.JSONOut, text)
+	return archive.ReplaceFile(c.JSONOut, text)
 }
 
-// replaceFile replaces a file atomically.
-func replaceFile(path string, text []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("%s cannot be written: %w", path, err)
-	}
-	_, err = tmp.Write(text)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("%s cannot be written: %w", path, errors.Join(err, os.Remove(tmp.Name())))
-	}
-	return nil
-}
-
-// spec returns the workload that the file and the flags describe.
-func (c *replayRunCmd) spec() (replay.Spec, error) {
-	s := replay.Quick()
-	custom := len(c.Task)+len(c.PromptSizes)+len(c.OutputTokens) > 0
-	switch {
-	case c.Workload != "":
-		text, err := os.ReadFile(c.Workload)
-		if err != nil {
-			return s, fmt.Errorf("--workload cannot be read: %w", err)
-		}
-		if s, err = replay.ReadSpec(text); err != nil {
-			return s, fmt.Errorf("--workload %s: %w", c.Workload, err)
-		}
-	case c.Full && c.Stress:
-		return s, errors.New("--full and --stress exclude each other: give one of them")
-	case c.Full:
-		s = replay.Full()
-	case c.Stress:
-		s = replay.Stress(1)
-	case c.Dataset != "":
-		s = replay.Spec{Name: "dataset"}
-	case custom:
-		s = replay.Spec{Name: "custom"}
-	}
-	if err := c.readDataset(&s); err != nil {
-		return s, err
-	}
-	var err error
-	if len(c.Task) > 0 {
-		s.Tasks, s.Cells = c.Task, nil
-	}
-	if len(c.PromptSizes) > 0 {
-		s.Cells = nil
-		if s.PromptSizes, err = replay.ParseSizes(c.PromptSizes); err != nil {
-			return s, fmt.Errorf("--prompt-sizes: %w", err)
-		}
-	}
-	if len(c.OutputTokens) > 0 {
-		s.Cells = nil
-		if s.OutputTokens, err = replay.ParseSizes(c.OutputTokens); err != nil {
-			return s, fmt.Errorf("--output-tokens: %w", err)
-		}
-	}
-	if c.objectives, err = replay.ParseObjectives(c.Goodput); err != nil {
-		return s, fmt.Errorf("--goodput: %w", err)
-	}
-	c.override(&s)
-	if c.Stress {
-		if s.Rate == 0 {
-			s.Concurrency = c.Concurrency // 0: twice the server's slots, which are not known yet
-		}
-		if s.Duration == 0 {
-			s.Duration = replay.Seconds(defaultStress)
-		}
-	}
-	_, err = s.Complete(prompt.Tasks()) // checks the workload before the server is asked
-	return s, err
-}
-
-// readDataset reads the file of --dataset, or of the workload file's key dataset, which is relative to that file.
-func (c *replayRunCmd) readDataset(s *replay.Spec) error {
-	path := s.Dataset
-	if c.Dataset != "" {
-		if c.Full || len(c.Task)+len(c.PromptSizes) > 0 {
-			return errors.New("--dataset has its own prompts: leave out --full, --task and --prompt-sizes")
-		}
-		s.Tasks, s.PromptSizes, s.Cells, s.Dataset = nil, nil, nil, c.Dataset
-		path = c.Dataset
-	} else if path != "" && !filepath.IsAbs(path) {
-		path = filepath.Join(filepath.Dir(c.Workload), path)
-	}
-	if path == "" {
-		return nil
-	}
-	text, err := os.ReadFile(path) //nolint:gosec // the user names it
-	if err != nil {
-		return fmt.Errorf("the dataset cannot be read: %w", err)
-	}
-	c.dataset, err = replay.ReadDataset(path, text)
-	return err
-}
-
-// override replaces settings of the workload with flags that were given.
-func (c *replayRunCmd) override(s *replay.Spec) {
-	set(&s.Cache, replay.Cache(c.Cache))
-	set(&s.Length, replay.Length(c.Length))
-	set(&s.Requests, c.Requests)
-	set(&s.Trials, c.Trials)
-	set(&s.Duration, c.Duration)
-	set(&s.Seed, c.Seed)
-	set(&s.Arrival, replay.Arrival(c.Arrival))
-	set(&s.Burstiness, c.Burstiness)
-	set(&s.Pause, c.Pause)
-	set(&s.Concurrency, c.Concurrency)
-	set(&s.Rate, c.Rate)
-}
-
-// set overwrites *to with v unless v is zero.
-func set[T comparable](to *T, v T) {
-	var zero T
-	if v != zero {
-		*to = v
-	}
-}
-
-// Defaults of flags.
-const (
-	defaultLoadTimeout = 5 * time.Minute // --load-timeout
-	defaultStress      = 5 * time.Minute // --duration with --stress
-)
-
-// checkOutputs checks before the run that --out and --json-out can be written.
-func (c *replayRunCmd) checkOutputs() error {
-	if c.Out != "" {
-		if err := archive.Free(c.Out); err != nil {
-			return usageError("--out: %w", err)
-		}
-		parent := filepath.Clean(c.Out) // the nearest folder that exists
-		for parent != filepath.Dir(parent) && !exists(parent) {
-			parent = filepath.Dir(parent)
-		}
-		if err := checkWritable(parent); err != nil {
-			return usageError("--out %s: %w", c.Out, err)
-		}
-	}
-	if c.JSONOut == "" {
-		return nil
-	}
-	dir := filepath.Dir(c.JSONOut)
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return usageError("--json-out %s: the folder %s does not exist", c.JSONOut, dir)
-	}
-	if info, err := os.Stat(c.JSONOut); err == nil && info.IsDir() {
-		return usageError("--json-out %s is a folder: name a file", c.JSONOut)
-	}
-	if err := checkWritable(dir); err != nil {
-		return usageError("--json-out %s: %w", c.JSONOut, err)
-	}
-	return nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// checkWritable creates a folder in dir and removes it.
-func checkWritable(dir string) error {
-	probe, err := os.MkdirTemp(dir, ".wattline-")
-	if err != nil {
-		return fmt.Errorf("cannot write there: %w", err)
-	}
-	return os.Remove(probe)
-}
+// defaultLoadTimeout is the default of --load-timeout.
+const defaultLoadTimeout = 5 * time.Minute

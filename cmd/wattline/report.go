@@ -69,7 +69,7 @@ func writePage(path string, runs []report.LabelledRun) error {
 	if err := html.Write(&page, runs); err != nil {
 		return err
 	}
-	return replaceFile(path, page.Bytes())
+	return archive.ReplaceFile(path, page.Bytes())
 }
 
 // labelled returns a folder's run, labelled with the folder's name.

@@ -1,0 +1,149 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"wattline/replay"
+	"wattline/replay/prompt"
+)
+
+// Workload is a workload as a user names it, in a file and by flags.
+type Workload struct {
+	File         string // --workload
+	Full, Stress bool
+	Dataset      string // --dataset: the file with the user's own prompts
+	Tasks        []string
+	PromptSizes  []string
+	OutputTokens []string
+	Goodput      []string    // the objectives of a reply
+	Override     replay.Spec // of it, what is not zero replaces the settings of the workload
+
+	dataset *replay.Dataset
+}
+
+const (
+	stressDuration = 5 * time.Minute  // of a stress run without a duration
+	quickBudget    = 10 * time.Minute // of the quick grid without a budget
+)
+
+// Use reads the workload's files and sets Spec, Dataset, Stress, Objectives and, for the quick grid, Budget.
+func (cfg *Config) Use(w *Workload) (err error) {
+	if cfg.Spec, err = w.spec(); err != nil {
+		return err
+	}
+	if cfg.Objectives, err = replay.ParseObjectives(w.Goodput); err != nil {
+		return fmt.Errorf("--goodput: %w", err)
+	}
+	if cfg.Budget == 0 && cfg.Spec.Name == "quick" {
+		cfg.Budget = quickBudget
+	}
+	cfg.Dataset, cfg.Stress = w.dataset, w.Stress
+	return nil
+}
+
+// spec returns the workload.
+func (w *Workload) spec() (replay.Spec, error) {
+	s := replay.Quick()
+	custom := len(w.Tasks)+len(w.PromptSizes)+len(w.OutputTokens) > 0
+	switch {
+	case w.File != "":
+		text, err := os.ReadFile(w.File)
+		if err != nil {
+			return s, fmt.Errorf("--workload cannot be read: %w", err)
+		}
+		if s, err = replay.ReadSpec(text); err != nil {
+			return s, fmt.Errorf("--workload %s: %w", w.File, err)
+		}
+	case w.Full && w.Stress:
+		return s, errors.New("--full and --stress exclude each other: give one of them")
+	case w.Full:
+		s = replay.Full()
+	case w.Stress:
+		s = replay.Stress(1)
+	case w.Dataset != "":
+		s = replay.Spec{Name: "dataset"}
+	case custom:
+		s = replay.Spec{Name: "custom"}
+	}
+	if err := w.readDataset(&s); err != nil {
+		return s, err
+	}
+	var err error
+	if len(w.Tasks) > 0 {
+		s.Tasks, s.Cells = w.Tasks, nil
+	}
+	if len(w.PromptSizes) > 0 {
+		s.Cells = nil
+		if s.PromptSizes, err = replay.ParseSizes(w.PromptSizes); err != nil {
+			return s, fmt.Errorf("--prompt-sizes: %w", err)
+		}
+	}
+	if len(w.OutputTokens) > 0 {
+		s.Cells = nil
+		if s.OutputTokens, err = replay.ParseSizes(w.OutputTokens); err != nil {
+			return s, fmt.Errorf("--output-tokens: %w", err)
+		}
+	}
+	w.override(&s)
+	if w.Stress {
+		if s.Rate == 0 {
+			s.Concurrency = w.Override.Concurrency // 0: twice the server's slots, which are not known yet
+		}
+		if s.Duration == 0 {
+			s.Duration = replay.Seconds(stressDuration)
+		}
+	}
+	_, err = s.Complete(prompt.Tasks()) // checks the workload before the server is asked
+	return s, err
+}
+
+// readDataset reads the file of --dataset, or of the workload file's key dataset, which is relative to that file.
+func (w *Workload) readDataset(s *replay.Spec) error {
+	path := s.Dataset
+	if w.Dataset != "" {
+		if w.Full || len(w.Tasks)+len(w.PromptSizes) > 0 {
+			return errors.New("--dataset has its own prompts: leave out --full, --task and --prompt-sizes")
+		}
+		s.Tasks, s.PromptSizes, s.Cells, s.Dataset = nil, nil, nil, w.Dataset
+		path = w.Dataset
+	} else if path != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(w.File), path)
+	}
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the user names it
+	if err != nil {
+		return fmt.Errorf("the dataset cannot be read: %w", err)
+	}
+	w.dataset, err = replay.ReadDataset(path, text)
+	return err
+}
+
+// override replaces settings of the workload with those that were given.
+func (w *Workload) override(s *replay.Spec) {
+	o := &w.Override
+	set(&s.Cache, o.Cache)
+	set(&s.Length, o.Length)
+	set(&s.Requests, o.Requests)
+	set(&s.Trials, o.Trials)
+	set(&s.Duration, o.Duration)
+	set(&s.Seed, o.Seed)
+	set(&s.Arrival, o.Arrival)
+	set(&s.Burstiness, o.Burstiness)
+	set(&s.Pause, o.Pause)
+	set(&s.Concurrency, o.Concurrency)
+	set(&s.Rate, o.Rate)
+}
+
+// set overwrites *to with v unless v is zero.
+func set[T comparable](to *T, v T) {
+	var zero T
+	if v != zero {
+		*to = v
+	}
+}

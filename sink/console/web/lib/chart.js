@@ -34,7 +34,7 @@ function timeLabel(t, u, props) {
   return to - from > 600000 ? d.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }) : timeOfDay(t);
 }
 
-// TimeChart's props: from, to (ms), height, max (of the y axis) with unit(value) -> label, or none for lanes; draw(ctx, x, y,
+// TimeChart's props: from, to (ms), height, max (of the y axis) with unit(value) -> label and size (of the unit written), or none for lanes; draw(ctx, x, y,
 // box) in CSS pixels; marks [{at, text}]; gaps [{from, to, reason}]; selection [from, to]; onSelect(from, to);
 // hover(time, yValue) -> template or null; onClick(time, yFraction); live; label (for screen readers).
 export function TimeChart(props) {
@@ -54,7 +54,7 @@ export function TimeChart(props) {
         { stroke: () => ink("soft"), grid: { show: false }, ticks: { show: false }, font, size: 22, gap: 4,
           splits: (self) => timeAxis(self, p()), values: (self, at) => at.map((t) => timeLabel(t, self, p())) },
         { stroke: () => ink("soft"), grid: { show: p().max !== undefined, stroke: () => ink("line"), width: 1 }, ticks: { show: false }, font,
-          size: 64, gap: 6, values: (self, at) => at.map((v) => (p().unit ? p().unit(v) : "")), space: 38 },
+          size: 64, gap: 6, splits: () => levels(p()), values: (self, at) => at.map((v) => (p().unit ? trimmed(p().unit(v)) : "")) },
       ],
       hooks: {
         drawAxes: [(self) => paint(self, p())],
@@ -158,6 +158,17 @@ function paintMarks(ctx, x, b, p) {
     }
   }
 }
+
+// levels are the labels of the y axis: round parts of a maximum that niceMax gave, in the unit that is written (size).
+function levels({ max = 1, min = 0, size = 1, unit }) {
+  if (!unit) return [min];
+  const m = max / size / 10 ** Math.floor(Math.log10(max / size) + 1e-9);
+  const n = [[1, 4], [1.5, 3], [2, 4], [3, 3], [4, 4], [5, 5], [6, 3], [8, 4], [10, 5]].find(([v]) => Math.abs(v - m) < 0.01)?.[1] || 4;
+  return Array.from({ length: n + 1 }, (_, i) => min + ((max - min) * i) / n);
+}
+
+// trimmed takes the zeros of three significant digits off: an axis is no measurement.
+export const trimmed = (text) => text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 
 // niceMax is the end of an axis that begins at 0: 1, 1.5, 2, 3, 4, 5, 6 or 8 times a power of ten.
 export function niceMax(v) {

@@ -2,11 +2,12 @@
 // it). They are never the colours of phases, and the same in dark and light.
 export const hues = ["#6695ec", "#ea751d", "#744eb6", "#80cdfc", "#b3698f", "#c8d73e", "#aa3523", "#efa3ab"];
 
-// hash is FNV-1a of the name's UTF-8 bytes.
+// hash is FNV-1a of the name's UTF-8 bytes, folded; it begins with a number with which the names of common agents get hues of
+// their own.
 export function hash(name) {
-  let h = 0x811c9dc5;
+  let h = 0x811ca72b;
   for (const b of new TextEncoder().encode(name)) h = Math.imul(h ^ b, 0x01000193) >>> 0;
-  return h;
+  return (h ^ (h >>> 15)) >>> 0;
 }
 
 const unknown = "#8b95a1";

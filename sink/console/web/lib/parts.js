@@ -35,7 +35,7 @@ export const Stat = ({ name, children, note, title }) => html`<div title=${title
 export const Choice = ({ label, options, value, onChange }) => html`<span class="choice" role="group" aria-label=${label}>
   ${options.map(([v, text]) => html`<button type="button" aria-pressed=${v === value} onClick=${() => onChange(v)}>${text}</button>`)}</span>`;
 
-export const Legend = ({ items }) => html`<ul class="legend">${items.map(([fill, text, kind]) => html`<li key=${text}><span class=${"chip " + (kind || "")} style=${{ background: fill }}></span>${text}</li>`)}</ul>`;
+export const Legend = ({ items }) => html`<ul class="legend">${items.map(([fill, text, kind]) => html`<li key=${text}><span class=${"chip " + (kind || "")} style=${kind ? null : { background: fill }}></span>${text}</li>`)}</ul>`;
 
 // short is the beginning of a long id.
 export const short = (text) => (text && text.length > 14 ? text.slice(0, 12) + "…" : text);

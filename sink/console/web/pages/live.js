@@ -54,7 +54,7 @@ export default function Live({ route, hello }) {
   return html`<h1 class="unseen">Live</h1><div class=${live.state === "lost" || !live.hello ? "stale" : ""}>
     <${Figures} hello=${hello} device=${device} limit=${limit} />
     ${selected && html`<${Selection} from=${selected[0]} to=${selected[1]} steps=${power(selected[0], selected[1], device)} by=${by} />`}
-    <${Section} title="Slots" note=${html`last ${span(seconds * 1e6)} · <${Phases} />`}
+    <${Section} title="Slots" note=${html`last ${seconds >= 60 ? `${seconds / 60} min` : `${seconds} s`} · <${Phases} />`}
       tools=${html`<span><${Choice} label="colour by" options=${identities} value=${by} onChange=${(v) => change({ by: v === "agent" ? "" : v }, true)} />
         ${" "}<${Choice} label="length of the time axis" options=${windows} value=${String(seconds)} onChange=${(v) => change({ w: v === "60" ? "" : v }, true)} /></span>`}>
       ${lanes.lanes.length ? html`<div class="lanes">
@@ -67,7 +67,7 @@ export default function Live({ route, hello }) {
       tools=${html`<span>${(live.hello?.devices || []).length > 1 && html`<select aria-label="device" value=${device} onChange=${(e) => change({ device: e.target.value }, true)}>
           <option value="">all devices</option>${live.hello.devices.map((d) => html`<option key=${d.device} value=${d.device}>${d.name} · ${d.device}</option>`)}</select>`}
         <${Copy} command="wattline top" table=${() => powerTable(steps, info, by)} name="power" /></span>`}>
-      ${steps.length || gaps.length ? html`<${TimeChart} ...${shared} gaps=${gaps} height=${260} max=${niceMax(Math.max(limit ? limit / 3 : 0, ...steps.map(top), 1000))}
+      ${steps.length || gaps.length ? html`<${TimeChart} ...${shared} gaps=${gaps} height=${260} max=${niceMax(Math.max(limit ? limit / 3 : 0, ...steps.map(top), 1000))} size=${1000}
           unit=${watts} draw=${drawStack(steps, step, info)} label=${powerWords(steps, names)} hover=${(t) => powerTip(steps, step, t, info, by)} />
         <${Legend} items=${[[ink("idle"), "idle"], ...names.slice(0, 12).map((n) => [colour(n), n || "unnamed"]), ...(steps.some((s) => s.residual > 0) ? [[ink("residual"), "residual: no request's"]] : [])]} />`
         : html`<p class="soft">${devices.length ? "No power readings yet." : "No power source: wattline gpu says why, and what would give one."}</p>`}

@@ -1,0 +1,102 @@
+// One request: a waterfall with its marks and formulas, the gaps between its tokens, its energy with error and quality, who
+// ran beside it, and its siblings in the session.
+import { html, useEffect, useState } from "../lib/html.js";
+import { href } from "../lib/route.js";
+import { useAsk } from "../lib/api.js";
+import { phasesOf } from "../lib/live.js";
+import { Energy, PlusMinus, at, costOf, count, digits, energyOf, exactly, joules, money, none, qualities, span, when } from "../lib/format.js";
+import { ink } from "../lib/colour.js";
+import { Bars, Gantt, Parts } from "../lib/gantt.js";
+import { Loaded, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
+import { Copy } from "../lib/copy.js";
+
+export default function Request({ id, hello }) {
+  const [every, setEvery] = useState(0);
+  const answer = useAsk(`/api/requests/${encodeURIComponent(id)}/context`, null, every);
+  const pending = answer.data?.request.energy_quality === "pending";
+  useEffect(() => setEvery(pending ? 2000 : 0), [pending]); // until its joules have settled
+  return html`<p><a href=${href("requests")}>← requests</a></p>
+    <${Loaded} of=${answer}>${(c) => html`<${Detail} c=${c} hello=${hello} />`}<//>`;
+}
+
+function Detail({ c, hello }) {
+  const r = c.request;
+  const priced = costOf(r);
+  return html`<h1><${Who} name=${r.agent} /> ${r.model || r.path} <small>${when(r.started_at)} · ${r.route} · <span title="id">${r.id}</span></small> <${Outcome} row=${r} /></h1>
+    ${r.error && html`<p class="problem">${r.error}</p>`}
+    <div class="figures">
+      <${Stat} name="First token" title=${c.formulas?.ttft_us}>${span(r.ttft_us)}<//>
+      <${Stat} name="Duration" title=${c.formulas?.duration_us}>${span(r.duration_us)}<//>
+      <${Stat} name="Prompt" note=${r.cached_tokens === null ? "tokens" : `${count(r.cached_tokens)} cached`} title="tokens of the prompt, and how many of them were reused from the cache">${count(r.prompt_tokens)}<//>
+      <${Stat} name="Output" note=${`tokens · ${digits(c.efficiency?.decode_tps ?? null)}/s`}>${count(r.output_tokens)}<//>
+      <${Stat} name="Energy" note=${priced === null ? "" : money(priced, hello.currency)}><${Energy} row=${r} /><//>
+      <${Stat} name="Energy per token" title="joules / output tokens">${energyOf(r) && r.output_tokens ? html`<${PlusMinus} value=${energyOf(r) / 1e6 / r.output_tokens} sigma=${(r.gpu_sigma_uj || 0) / 1e6 / r.output_tokens} />` : none}<//>
+    </div>
+    <${Section} title="Time" note="since the request's head had been read" tools=${html`<${Copy} command=${"wattline requests " + r.id} name=${"request-" + r.id} table=${() => ({ columns: ["mark", "at_us", "means"], rows: c.marks.map((m) => [m.mark, m.at_us, m.means]) })} />`}>
+      <${Waterfall} c=${c} />
+      <details><summary class="soft">marks and formulas</summary><div class="scroll" tabindex="0" role="region" aria-label="marks and formulas"><table><thead><tr><th>mark</th><th class="r">at</th><th>means</th></tr></thead>
+        <tbody>${c.marks.map((m) => html`<tr key=${m.mark}><td>${m.mark}</td><td class="r" title=${`${m.at_us} µs`}>${span(m.at_us)}</td><td class="wrap">${m.means}</td></tr>`)}
+        ${c.phases.map((p) => html`<tr key=${"p" + p.phase}><td>${p.phase}</td><td class="r" title=${`${p.to_us - p.from_us} µs`}>${span(p.to_us - p.from_us)}</td><td class="wrap">${p.formula}${p.source ? ` (from ${p.source})` : ""}</td></tr>`)}</tbody></table></div></details>
+    <//>
+    ${c.gaps_us && c.gaps_us.length > 0 && html`<${Section} title="Between tokens" note=${`${c.gaps_us.length} gaps, median ${span(median(c.gaps_us))}, longest ${span(Math.max(...c.gaps_us))}`}><${Gaps} gaps=${c.gaps_us} /><//>`}
+    <${EnergyOf} r=${r} c=${c} />
+    ${c.overlapping.length > 0 && html`<${Section} title="Beside it" note=${`${c.overlapping.length + (c.overlapping_more || 0)} requests ran while it did`}><${Neighbours} r=${r} others=${c.overlapping} />
+      ${c.overlapping_more > 0 && html`<p class="soft">and ${c.overlapping_more} more</p>`}<//>`}
+    ${r.session && html`<${Section} title="Its session" note=${html`<a href=${href("sessions", r.session)}>${short(r.session)}</a>`}><${Siblings} r=${r} rows=${c.siblings} /><//>`}
+    <details><summary class="soft">all columns of the row</summary><${Columns} r=${r} formulas=${c.formulas || {}} efficiency=${c.efficiency || {}} /></details>`;
+}
+
+function Waterfall({ c }) {
+  const end = Math.max(c.request.duration_us || 0, ...c.phases.map((p) => p.to_us), ...c.marks.map((m) => m.at_us), 1);
+  const words = { queue: "waiting", prefill: "prefill", decode: "decode" };
+  return html`<div class="waterfall"><ol class="marked" aria-hidden="true">${c.phases.map((p) => html`<li key=${p.phase}>${words[p.phase] || p.phase} <span class="pm">${span(p.to_us - p.from_us)}</span></li>`)}</ol>
+    <${Gantt} name=${`waterfall: ${c.phases.map((p) => `${p.phase} ${span(p.to_us - p.from_us)}`).join(", ")}`} from=${0} to=${end} label=${(v) => (v ? span(v) : "0")} marks=${c.marks}
+      lines=${c.phases.map((p) => ({ spans: [{ phase: p.phase in words ? p.phase : "other", from: p.from_us, to: p.to_us, title: `${p.phase}: ${span(p.to_us - p.from_us)} = ${p.formula || ""}` }] }))} /></div>`;
+}
+
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+
+// Gaps draws at most 300 bars: a bar then is the longest gap of its group.
+function Gaps({ gaps }) {
+  const size = Math.ceil(gaps.length / 300), m = median(gaps), items = [];
+  for (let i = 0; i < gaps.length; i += size) items.push({ from: i + 1, gap: Math.max(...gaps.slice(i, i + size)) });
+  return html`<${Bars} name="gaps between tokens" items=${items} unit=${(v) => (v ? span(v) : "0")} height=${90}
+    parts=${(i) => [[i.gap > 5 * m && i.gap > 50000 ? ink("bad") : "phase-decode", i.gap, `token ${i.from + 1}: ${span(i.gap)} after the one before`]]} />`;
+}
+
+function EnergyOf({ r, c }) {
+  const parts = [["prefill", r.gpu_prefill_uj, ink("prefill")], ["decode", r.gpu_decode_uj, ink("decode")], ["its share of the idle draw", r.gpu_idle_uj, ink("idle")]].filter((p) => p[1] > 0);
+  const rules = [["by time (for comparison)", r.gpu_time_uj], ["by tokens (for comparison)", r.gpu_token_uj], ["processor", r.cpu_uj]].filter((p) => p[1] !== null && p[1] !== undefined);
+  return html`<${Section} title="Energy" note=${qualities[r.energy_quality] || r.energy_quality || "no energy was obtained"}>
+    ${parts.length ? html`<${Parts} name=${`energy: ${parts.map((p) => `${p[0]} ${joules(p[1])}`).join(", ")}`} sigma=${r.gpu_sigma_uj} parts=${parts.map(([name, value, fill]) => ({ name, value, fill, text: joules(value) }))} />
+      <dl>${parts.map(([name, value, fill]) => html`<dt key=${name}><span class="chip" style=${{ background: fill }}></span>${name}</dt><dd title=${value + " µJ"}>${joules(value)}</dd>`)}
+        <dt>sum</dt><dd><${Energy} row=${r} /></dd></dl>` : html`<p><${Energy} row=${r} /></p>`}
+    <dl>${rules.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${joules(value)}</dd>`)}
+      ${r.energy_source && html`<dt>source</dt><dd>${r.energy_source}${r.gpu_devices ? ` · ${[].concat(r.gpu_devices).join(", ")}` : ""}</dd>`}
+      ${c.efficiency?.gco2e ? html`<dt>gCO₂e</dt><dd>${digits(c.efficiency.gco2e)} g</dd>` : null}</dl><//>`;
+}
+
+function Neighbours({ r, others }) {
+  const start = at(r.started_at), end = start + (r.duration_us || 0) / 1000;
+  const line = (row, on) => {
+    const s = at(row.started_at);
+    return { on, tint: row.agent, from: Math.max(start, s), to: Math.min(end, s + (row.duration_us || 0) / 1000),
+      spans: phasesOf(row).filter((p) => p.to > start && p.from < end).map((p) => ({ phase: p.phase, from: Math.max(start, p.from), to: Math.min(end, p.to), title: `${row.agent || "unnamed"}: ${p.phase} ${span((p.to - p.from) * 1000)}` })) };
+  };
+  const rows = [r, ...others.slice(0, 30)];
+  return html`<div class="waterfall"><ol>${rows.map((o, i) => html`<li key=${o.id}>${i ? html`<a href=${href("requests", o.id)}>${o.agent || "unnamed"}</a>` : html`<b>this one</b>`} <span class="pm">${energyOf(o) ? joules(energyOf(o)) : ""}</span></li>`)}</ol>
+    <${Gantt} name=${`${others.length} requests beside it`} from=${start} to=${end || start + 1} label=${(v) => (v > start ? span((v - start) * 1000) : "0")} lines=${rows.map((o, i) => line(o, !i))} /></div>`;
+}
+
+function Siblings({ r, rows }) {
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="requests of the session"><table><thead><tr><th>time</th><th class="r">in</th><th class="r">cached</th><th class="r">out</th><th class="r">first token</th><th class="r">energy</th><th>outcome</th></tr></thead>
+    <tbody>${rows.map((s) => html`<tr key=${s.id} class=${s.id === r.id ? "on" : ""}><td>${s.id === r.id ? when(s.started_at) : html`<a href=${href("requests", s.id)}>${when(s.started_at)}</a>`}</td>
+      <td class="r">${count(s.prompt_tokens)}</td><td class="r">${count(s.cached_tokens)}</td><td class="r">${count(s.output_tokens)}</td><td class="r">${span(s.ttft_us)}</td><td class="r"><${Energy} row=${s} /></td><td><${Outcome} row=${s} /></td></tr>`)}</tbody></table></div>`;
+}
+
+const plain = (v) => (v === null || v === undefined || v === "" ? none : typeof v === "object" ? JSON.stringify(v) : String(v));
+
+function Columns({ r, formulas, efficiency }) {
+  const all = [...Object.entries(r), ...Object.entries(efficiency).filter(([k]) => !(k in r))];
+  return html`<dl class="all">${all.map(([k, v]) => html`<dt key=${k} title=${formulas[k]}><code>${k}</code></dt><dd title=${k === "started_at" ? exactly(v) : formulas[k]}>${plain(v)}</dd>`)}</dl>`;
+}

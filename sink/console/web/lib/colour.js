@@ -1,6 +1,6 @@
 // Identity colours: the hash of a name chooses one of eight hues that stay apart for colour-blind eyes (colour_test.go checks
 // it). They are never the colours of phases, and the same in dark and light.
-export const hues = ["#6695ec", "#ea751d", "#744eb6", "#80cdfc", "#b3698f", "#c8d73e", "#aa3523", "#efa3ab"];
+export const hues = ["#6695ec", "#e66d1f", "#744eb6", "#80cdfc", "#b3698f", "#c8d73e", "#aa3523", "#efa3ab"];
 
 // hash is FNV-1a of the name's UTF-8 bytes, folded; it begins with a number with which the names of common agents get hues of
 // their own.

@@ -65,6 +65,10 @@ type exchange struct {
 	status  int          // of the reply
 	readers atomic.Int32 // inflaters at work, and the exchange itself until finish
 
+	earlyMu  sync.Mutex  // guards early
+	early    []Event     // steps of the reply that wait for RequestSent
+	sentTold atomic.Bool // RequestSent was reported
+
 	sentOnce   sync.Once     // reports P1 of a compressed request
 	meterOff   atomic.Bool   // metering failed or is switched off; bytes go on
 	uploaded   chan struct{} // closed by the uploader; nil: none was needed
@@ -266,7 +270,34 @@ func (x *exchange) sent(at int64) {
 }
 
 func (x *exchange) reportSent(at int64, work meter.Work) {
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: RequestSent, At: at, Work: work, Bytes: x.inBytes.Load()})
+	x.earlyMu.Lock()
+	defer x.earlyMu.Unlock()
+	observe := x.srv.cfg.Observer.Observe
+	observe(Event{Seq: x.seq, Step: RequestSent, At: at, Work: work, Bytes: x.inBytes.Load()})
+	for _, e := range x.early {
+		observe(e)
+	}
+	x.early = nil
+	x.sentTold.Store(true)
+}
+
+// maxEarly bounds the steps of a reply that wait for the end of its request.
+const maxEarly = 64
+
+// observe reports a step of the reply. Steps of one that is earlier than the end of its request wait for that, since
+// Observers are told in order and by one goroutine at a time.
+func (x *exchange) observe(e Event) {
+	if !x.sentTold.Load() {
+		x.earlyMu.Lock()
+		defer x.earlyMu.Unlock()
+		if !x.sentTold.Load() {
+			if len(x.early) < maxEarly {
+				x.early = append(x.early, e)
+			}
+			return
+		}
+	}
+	x.srv.cfg.Observer.Observe(e)
 }
 
 // metered calls f unless metering is off. A panic in f ends this exchange's metering, not its traffic.

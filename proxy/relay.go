@@ -96,6 +96,7 @@ func (x *exchange) receive(in *readBuffer, limit int) error {
 func (x *exchange) relay() error {
 	var in readBuffer
 	defer in.free()
+	closes := false // an interim reply was the last on its connection
 	for {
 		if err := x.readReplyHead(&in); err != nil {
 			return err
@@ -103,6 +104,7 @@ func (x *exchange) relay() error {
 		if err := x.reply.FrameReply(x.c.head.Method()); err != nil {
 			return err
 		}
+		closes = closes || x.reply.Close
 		if s := x.reply.Status; s >= 200 || s == 101 {
 			break
 		}
@@ -111,10 +113,11 @@ func (x *exchange) relay() error {
 		}
 		x.reply.Reset()
 	}
+	x.reply.Close = closes
 	x.marks.H = in.at
 	x.headedAt.Store(in.at)
 	x.metered(func() { x.beginReply(in.at) })
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: HeadersReceived, At: in.at, Status: x.reply.Status})
+	x.observe(Event{Seq: x.seq, Step: HeadersReceived, At: in.at, Status: x.reply.Status})
 	if x.reply.Tunnel(x.c.head.Method()) {
 		return x.tunnel(&in)
 	}
@@ -310,5 +313,5 @@ func (x *exchange) progressed(p meter.Progress, at int64) {
 		x.firstAt.Store(at)
 	}
 	x.events.Add(int64(p.Outputs))
-	x.srv.cfg.Observer.Observe(Event{Seq: x.seq, Step: OutputReceived, At: at, Progress: p})
+	x.observe(Event{Seq: x.seq, Step: OutputReceived, At: at, Progress: p})
 }

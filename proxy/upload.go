@@ -19,14 +19,10 @@ const firstChunkGrace = 200 * time.Millisecond
 func (x *exchange) awaitFirstChunk() error {
 	c := x.c
 	until := c.arrived.Add(min(firstChunkGrace, x.srv.cfg.BodyIdle))
+	probe := sizeProbe{ChunkScanner: c.body.Chunks}
 	for c.head.Body == http1.Chunked && !c.head.ExpectContinue {
-		probe := c.body.Chunks
-		for b := c.buffered(); len(b) > 0 && !probe.SizeKnown(); {
-			n, _, err := probe.Next(b[:1])
-			if err != nil {
-				return statusError(400, err.Error())
-			}
-			b = b[n:]
+		if err := probe.look(c.buffered()); err != nil {
+			return statusError(400, err.Error())
 		}
 		if probe.SizeKnown() {
 			return nil
@@ -37,6 +33,24 @@ func (x *exchange) awaitFirstChunk() error {
 		case err != nil:
 			return x.clientReadError(err)
 		}
+	}
+	return nil
+}
+
+// sizeProbe looks for the first chunk's size in bytes that stay where they are. It looks at each byte once.
+type sizeProbe struct {
+	http1.ChunkScanner
+	seen int
+}
+
+// look looks at the bytes of b behind those of the last call.
+func (p *sizeProbe) look(b []byte) error {
+	for p.seen < len(b) && !p.SizeKnown() {
+		n, _, err := p.Next(b[p.seen : p.seen+1])
+		if err != nil {
+			return err
+		}
+		p.seen += n
 	}
 	return nil
 }

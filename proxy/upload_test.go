@@ -5,16 +5,20 @@ import (
 	"fmt"
 	"hash/crc64"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"wattline/meter"
+	"wattline/proxy/http1"
 	"wattline/proxy/stub"
 )
 
@@ -184,4 +188,77 @@ func TestSlowUploadOverhead(t *testing.T) {
 			t.Errorf("ttft %+v, overhead %+v", rec.TTFTUs, rec.ProxyOverheadUs)
 		}
 	})
+}
+
+// steps keeps the steps of one exchange.
+type steps struct {
+	*rows
+	mu  sync.Mutex
+	all []Step
+}
+
+func (s *steps) Observe(e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, e.Step)
+}
+
+// TestStepsOfEarlyReply: the steps of a reply that begins before its request was sent are told behind that, in their order.
+func TestStepsOfEarlyReply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, dial := bubbleFront(t, func(ln net.Listener) {
+			go func() {
+				nc, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				defer nc.Close()
+				req, err := http.ReadRequest(bufio.NewReader(nc))
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n")
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(nc, "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\n")
+			}()
+			t.Cleanup(func() { _ = ln.Close() })
+		})
+		seen := &steps{rows: f.rows}
+		f.cfg.Observer = seen
+		nc := dial()
+		body := chat(2, "")
+		head := "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: early\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
+		send(t, nc, head+body[:9])
+		br := bufio.NewReader(nc)
+		for line := ""; !strings.HasPrefix(line, "data: "); {
+			var err error
+			if line, err = br.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(t, nc, body[9:])
+		_, _ = io.ReadAll(br)
+		f.rows.row(t, "early")
+		if want := []Step{RequestArrived, RequestSent, HeadersReceived, OutputReceived, OutputReceived}; !slices.Equal(seen.all, want) {
+			t.Errorf("steps %v, want %v", seen.all, want)
+		}
+	})
+}
+
+// TestSizeProbe: of a size line that comes byte by byte each byte is looked at once, and no byte behind it.
+func TestSizeProbe(t *testing.T) {
+	line := []byte("5;" + strings.Repeat("x", http1.MaxChunkLine-4) + "\r\nbad")
+	var p sizeProbe
+	for i := range line {
+		b := line[:i+1]
+		if p.seen > 0 {
+			b[p.seen-1] = 0 // which would be refused
+		}
+		if err := p.look(b); err != nil {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+	}
+	if !p.SizeKnown() || p.seen != len(line)-3 {
+		t.Errorf("looked at %d of %d bytes, known %v", p.seen, len(line), p.SizeKnown())
+	}
 }

@@ -106,7 +106,9 @@ func TestTunnelReset(t *testing.T) {
 	untilMarker(t, nc, "hello")
 	_ = nc.SetLinger(0)
 	_ = nc.Close()
-	f.rows.row(t, "reset")
+	if rec := f.rows.row(t, "reset"); rec.Outcome != meter.Cancelled {
+		t.Errorf("row: %s %q", rec.Outcome, rec.Error)
+	}
 }
 
 func receive(t *testing.T, ws *websocket.Conn) string {

@@ -8,6 +8,7 @@ import (
 
 	"wattline/cmd/wattline/internal/term"
 	"wattline/meter"
+	"wattline/replay/table"
 	"wattline/sink/store"
 )
 
@@ -40,7 +41,7 @@ func (c *exportCmd) Run(a *app) (err error) {
 }
 
 // exportCSV writes CSV (RFC 4180) with a header line. Null is an empty field; labels and lists are JSON; a text that
-// begins like a formula gets an apostrophe.
+// begins like a formula gets an apostrophe, and characters that a terminal would obey are written as \x1b.
 func exportCSV(a *app, r *store.Reader, since time.Time) error {
 	w := csv.NewWriter(io.Writer(a.stdout))
 	fields := make([]string, len(meter.Columns()))
@@ -56,7 +57,7 @@ func exportCSV(a *app, r *store.Reader, since time.Time) error {
 			if err != nil {
 				return err
 			}
-			fields[i] = term.SpreadsheetText(v)
+			fields[i] = table.PrintableLines(term.SpreadsheetText(v))
 		}
 		return w.Write(fields)
 	})

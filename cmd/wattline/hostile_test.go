@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"wattline/cmd/wattline/internal/term"
+	"wattline/gpu"
 	"wattline/meter"
 	"wattline/replay/table"
 	"wattline/sink"
@@ -24,7 +26,8 @@ func TestHostileText(t *testing.T) {
 	path := storeOf(t, sink.Rows{Requests: []*meter.Record{rec}})
 	for _, args := range [][]string{
 		{"requests"}, {"requests", rec.ID}, {"usage", "--by", "model"}, {"usage", "--by", "agent"}, {"usage", "--by", "user"}, {"usage", "--by", "label"},
-		{"query", "SELECT * FROM requests"}, {"query", "--format", "csv", "SELECT * FROM requests"}, {"query", "SELECT model AS \"" + hostile + "\" FROM requests"},
+		{"query", "SELECT * FROM requests"}, {"query", "--format", "csv", "SELECT * FROM requests"}, {"export"},
+		{"query", "SELECT model AS \"" + hostile + "\" FROM requests"},
 	} {
 		args = append(args, "--store", path)
 		code, stdout, stderr := runProgram(t, args...)
@@ -45,6 +48,20 @@ func TestHostileText(t *testing.T) {
 	var row struct{ Model, Agent, Error string }
 	if err := json.Unmarshal([]byte(stdout), &row); err != nil || row.Model != hostile || row.Agent != hostile || row.Error != hostile {
 		t.Errorf("%v: %q", err, stdout)
+	}
+}
+
+// TestHostileDevices: nor do names of devices and drivers reach the terminal raw.
+func TestHostileDevices(t *testing.T) {
+	const hostile = "d\x1b]0;x\x07\u202egnp"
+	var out bytes.Buffer
+	r := term.DeviceReport{Devices: []gpu.State{{Info: gpu.Info{Name: hostile, UUID: hostile, Driver: hostile}}}, NotRead: map[string]string{"nvml": hostile}}
+	r.Print(&out)
+	if err := term.DeviceRow(&out, hostile, gpu.Row{Marked: hostile}); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); table.PrintableLines(text) != text || strings.Count(text, `\x1b]0;x\a`) < 4 {
+		t.Errorf("printed %q", text)
 	}
 }
 

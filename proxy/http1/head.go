@@ -362,9 +362,7 @@ func (h *Head) FrameReply(method []byte) error {
 		h.Body = NoBody
 		// A connection on which a body may still come is not used again.
 		h.Close = h.dropFields("transfer-encoding") || h.Close
-		if !describes && string(h.Get("content-length")) != "0" {
-			h.Close = h.dropFields("content-length") || h.Close
-		}
+		h.Close = h.dropLengths(describes) || h.Close
 		return nil
 	}
 	if h.Get("transfer-encoding") != nil {
@@ -395,6 +393,25 @@ func (h *Head) sizedReply() error {
 		}
 	}
 	return nil
+}
+
+// dropLengths marks the Content-Lengths of a reply without a body as not to be forwarded. Of equal ones, the first is: a 0, or
+// where it describes another reply. It reports whether one of them announces a body, or they say several things.
+func (h *Head) dropLengths(describes bool) (odd bool) {
+	var length *field
+	for i := range h.fields {
+		f := &h.fields[i]
+		if !equalFold(h.name(*f), "content-length") {
+			continue
+		}
+		odd = odd || !describes && string(h.value(*f)) != "0" || length != nil && !bytes.Equal(h.value(*f), h.value(*length))
+		if length == nil {
+			length = f
+			continue
+		}
+		f.drop, h.edited = true, true
+	}
+	return odd && h.dropFields("content-length")
 }
 
 // Tunnel reports whether bytes of another protocol follow this reply in both directions.

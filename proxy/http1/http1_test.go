@@ -92,7 +92,7 @@ func TestNormalisedHead(t *testing.T) {
 // TestFrameReply: a reply's framing depends on the request's method and its own status. What frames a body that
 // there is not, or that another field frames, is not forwarded, and leaves the connection unused.
 func TestFrameReply(t *testing.T) {
-	const sized, te = "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"
+	const sized, none, te = "Content-Length: 5\r\n", "Content-Length: 0\r\n", "Transfer-Encoding: chunked\r\n"
 	for _, c := range []struct {
 		status, fields, method string
 		want                   Framing
@@ -108,7 +108,14 @@ func TestFrameReply(t *testing.T) {
 		{"304 Not Modified", te, "GET", NoBody, "", true},
 		{"204 No Content", te, "GET", NoBody, "", true},
 		{"204 No Content", sized, "GET", NoBody, "", true},
-		{"204 No Content", "Content-Length: 0\r\n", "GET", NoBody, "Content-Length: 0\r\n", false},
+		{"204 No Content", none, "GET", NoBody, none, false},
+		{"204 No Content", none + none, "GET", NoBody, none, false},
+		{"204 No Content", none + sized, "GET", NoBody, "", true},
+		{"103 Early Hints", none + sized, "GET", NoBody, "", true},
+		{"200 OK", none + sized, "CONNECT", NoBody, "", true},
+		{"200 OK", sized + sized, "HEAD", NoBody, sized, false},
+		{"200 OK", sized + none, "HEAD", NoBody, "", true},
+		{"304 Not Modified", none + sized, "GET", NoBody, "", true},
 		{"103 Early Hints", te, "GET", NoBody, "", true},
 		{"101 Switching Protocols", te, "GET", NoBody, "", true},
 		{"200 OK", te, "CONNECT", NoBody, "", true},

@@ -24,6 +24,7 @@ type SlotTrackerConfig struct {
 // SlotObservation is what a reply told of a request: its slot, or its state if nothing else tells that.
 type SlotObservation struct {
 	Request uint64
+	Of      any   // what RequestSent was given
 	At      int64 // when the reply was read
 	Slot    int   // -1: unknown
 	Idle    bool  // the server no longer works for it, and will not
@@ -88,6 +89,7 @@ func (t *SlotTracker) Count() int {
 // TrackedRequest is one request that makes the upstream compute.
 type TrackedRequest struct {
 	t       *SlotTracker
+	of      any
 	outputs atomic.Int64
 	shownAt atomic.Int64 // when the last of them came
 
@@ -120,9 +122,10 @@ func (t *SlotTracker) Stats() SlotTrackerStats {
 	return t.stats
 }
 
-// RequestSent begins to track a request that was sent upstream at the time at. bytes is the size of its body.
-func (t *SlotTracker) RequestSent(key uint64, at int64, work meter.Work, bytes int64) *TrackedRequest {
-	q := &TrackedRequest{t: t, request: request{
+// RequestSent begins to track a request that was sent upstream at the time at. bytes is the size of its body, of is kept for
+// its observations.
+func (t *SlotTracker) RequestSent(key uint64, at int64, work meter.Work, bytes int64, of any) *TrackedRequest {
+	q := &TrackedRequest{t: t, of: of, request: request{
 		key: key, sent: at, streams: work.Streams, maxTokens: work.MaxTokens, bytes: bytes, slot: -1, task: -1,
 	}}
 	if work.Slot.Valid && work.Slot.V >= 0 { // the server makes it wait for just that slot
@@ -387,7 +390,7 @@ func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (new
 			q.slot, q.task, q.presumed = r.slot, r.task, r.presumed
 			if !r.presumed {
 				t.stats.Found++
-				news = append(news, SlotObservation{Request: r.key, At: answered, Slot: r.slot})
+				news = append(news, SlotObservation{Request: r.key, Of: q.of, At: answered, Slot: r.slot})
 			}
 		}
 		if o, ok := t.look(q, r, byID, reqs, answered); ok {
@@ -399,7 +402,7 @@ func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (new
 
 // look says what a reply told of a followed request. The caller holds mu.
 func (t *SlotTracker) look(q *TrackedRequest, r *request, slots map[int]Slot, reqs []*request, answered int64) (SlotObservation, bool) {
-	o := SlotObservation{Request: r.key, At: answered, Slot: r.slot}
+	o := SlotObservation{Request: r.key, Of: q.of, At: answered, Slot: r.slot}
 	if !q.followed(answered, len(t.reqs)) {
 		return o, false
 	}
@@ -433,7 +436,7 @@ func (t *SlotTracker) look(q *TrackedRequest, r *request, slots map[int]Slot, re
 		return o, false // its reply is on the way
 	}
 	delete(t.reqs, r.key)
-	return SlotObservation{Request: r.key, At: answered, Slot: o.Slot, Idle: true}, true
+	return SlotObservation{Request: r.key, Of: q.of, At: answered, Slot: o.Slot, Idle: true}, true
 }
 
 func anyBusy(slots map[int]Slot) bool {

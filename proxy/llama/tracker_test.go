@@ -74,7 +74,7 @@ func (c *client) stream(t *testing.T, key uint64, words, tokens int) {
 		return
 	}
 	r := request{key: key, maxTokens: int64(tokens), sent: c.now()}
-	q := c.tracker.RequestSent(key, c.now(), meter.Work{Streams: true, MaxTokens: meter.Some(int64(tokens))}, int64(len(body)))
+	q := c.tracker.RequestSent(key, c.now(), meter.Work{Streams: true, MaxTokens: meter.Some(int64(tokens))}, int64(len(body)), nil)
 	req.Close = true // llama-server promises keep-alive behind a stream and closes
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

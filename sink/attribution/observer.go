@@ -23,9 +23,8 @@ type RouteObserver struct {
 	clock    gpu.Clock
 	offset   int64 // from the proxy's clock to clock
 
-	mu   sync.Mutex // guards live and left; a request's entry is used by one goroutine at a time
+	mu   sync.Mutex // guards live and followed; a request's entry is used by one goroutine at a time
 	live map[uint64]*liveRequest
-	left map[uint64]*liveRequest // by key: their clients have left, and the server may go on
 }
 
 // liveRequest is a request that makes the server compute.
@@ -34,13 +33,15 @@ type liveRequest struct {
 	work  meter.Work
 	trace requestTrace
 	slot  *llama.TrackedRequest // nil: slots are not asked for
+
+	followed bool // its client has left, and the server may go on
 }
 
 // newObserver makes the observer of a route.
 func newObserver(p *Pipeline, index int) *RouteObserver {
 	o := &RouteObserver{
 		keyBase: uint64(index+1) << 48, index: index, devices: p.routes[index], unbound: p.settler.ledgers(index),
-		recorder: p.recorder, clock: p.cfg.Clock, live: map[uint64]*liveRequest{}, left: map[uint64]*liveRequest{},
+		recorder: p.recorder, clock: p.cfg.Clock, live: map[uint64]*liveRequest{},
 	}
 	if len(p.devices) > 0 && p.cfg.Slots != "off" {
 		o.slots = llama.NewSlotTracker(llama.SlotTrackerConfig{
@@ -62,21 +63,18 @@ func (o *RouteObserver) stamp(at int64) int64 { return (at + o.offset) / 1000 * 
 // request after its end, neither to the ledger nor to the recording.
 func (o *RouteObserver) slotSeen(s llama.SlotObservation) {
 	step := energy.Event{Kind: energy.SlotSeen, Request: s.Request, At: s.At / 1000 * 1000, Slot: s.Slot, Tokens: s.Tokens}
+	q, ok := s.Of.(*liveRequest)
+	if !ok {
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	q, gone := o.live[s.Request&^o.keyBase], false
-	if q == nil {
-		q, gone = o.left[s.Request], true
-	}
-	if q == nil {
-		if q = (&liveRequest{on: o.devices.current.Load()}); q.on == nil || !s.Idle {
-			return
-		}
-	}
+	gone := o.live[s.Request&^o.keyBase] == nil
 	switch {
 	case s.Idle:
 		step.Kind = energy.SlotIdle
-		delete(o.left, s.Request)
+	case gone && !q.followed:
+		return
 	case s.Look && s.Working:
 		step.Kind = energy.Working
 	case s.Look:
@@ -129,7 +127,7 @@ func (o *RouteObserver) Observe(e proxy.Event) {
 		q.trace.followed, q.trace.slots = step.Followed, step.Slots
 		q.on.ledgers.Observe(step)
 		if o.slots != nil {
-			q.slot = o.slots.RequestSent(step.Request, step.At, q.work, e.Bytes)
+			q.slot = o.slots.RequestSent(step.Request, step.At, q.work, e.Bytes, q)
 		}
 		phase := meter.PhaseWaiting
 		if !q.work.Streams { // its phases show only at its end; the samplers should know at once that it works
@@ -209,14 +207,14 @@ func hasServerCounts(rec *meter.Record) bool {
 	return rec.PromptTokens.Valid && rec.OutputTokens.Valid && rec.TokenSource != meter.TokensFromEvents
 }
 
-// maxLeft bounds the requests that are followed after their clients have left.
-const maxLeft = 1024
-
 // Done takes over a finished row, with the counts that close the request's account.
 func (o *RouteObserver) Done(seq uint64, at int64, rec *meter.Record) {
 	o.mu.Lock()
 	q := o.live[seq]
 	delete(o.live, seq)
+	if q != nil {
+		q.followed = q.slot != nil && rec.Outcome == meter.Cancelled && o.slots.Follows()
+	}
 	o.mu.Unlock()
 	if q == nil {
 		o.unbound.Done(rec, energy.Event{})
@@ -232,13 +230,6 @@ func (o *RouteObserver) Done(seq uint64, at int64, rec *meter.Record) {
 	}
 	q.tell(end, meter.PhaseDone)
 	if q.slot != nil {
-		if end.Counts.Cancelled && o.slots.Follows() {
-			o.mu.Lock()
-			if len(o.left) < maxLeft {
-				o.left[end.Request] = q
-			}
-			o.mu.Unlock()
-		}
 		defer q.slot.Ended(end.At, end.Counts.Cancelled) // what is seen of it from now on comes after its end
 	}
 	o.slotOfReply(q, rec, end)

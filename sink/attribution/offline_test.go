@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -21,16 +22,20 @@ type recorded struct {
 	dir  string
 }
 
-func startRecorded(t *testing.T, dir string) *recorded {
+func startRecorded(t *testing.T, dir string, changes ...func(*Config)) *recorded {
 	t.Helper()
 	clock := gpu.NewClock()
 	card := sim.New(sim.Config{Clock: clock})
 	r := &recorded{kept: newKept(), dir: dir}
 	var err error
-	r.Pipeline, err = Start(Config{
+	cfg := Config{
 		Rows: r.kept, Clock: clock, GPUs: []gpu.Source{card}, Simulator: card, SysRoot: t.TempDir(), Slots: "off", Record: r.dir,
 		Routes: []Route{{Name: "default"}},
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	r.Pipeline, err = Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +73,47 @@ func (r *recorded) play(seq uint64, work meter.Work, prefill time.Duration, toke
 	o.Done(seq, clock.Now(), rec)
 }
 
+// TestManyDeparted: the last of 1,100 requests whose clients have left is followed as the first, also where nothing was seen of
+// the others.
+func TestManyDeparted(t *testing.T) {
+	up, err := proxy.ParseUpstream("http://127.0.0.1:1") // never tells its slots
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := startRecorded(t, filepath.Join(t.TempDir(), "recording"), func(c *Config) {
+		c.Slots, c.Routes[0].Client = "auto", llama.NewClient(up)
+	})
+	o, clock := r.Observer(0), r.cfg.Clock
+	const n = 1100
+	var last any
+	for seq := range uint64(n) {
+		o.Observe(proxy.Event{Seq: seq, Step: proxy.RequestSent, At: clock.Now(), Work: meter.Work{Streams: true, Computes: true}})
+		last = r.live(seq)
+		o.Done(seq, clock.Now(), &meter.Record{ID: "left", Outcome: meter.Cancelled})
+	}
+	for _, idle := range []bool{false, true} {
+		o.slotSeen(llama.SlotObservation{Request: o.keyBase | (n - 1), Of: last, At: clock.Now(), Look: true, Working: true, Idle: idle})
+	}
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = r.Stop(now) // the others are not awaited
+	back, err := ReadRecording(r.dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(back.Traffic.Looks) != 1 || len(back.Traffic.Idles) != 1 {
+		t.Errorf("recorded: %d looks, %d idle slots", len(back.Traffic.Looks), len(back.Traffic.Idles))
+	}
+}
+
+// live is what the observer keeps of a request.
+func (r *recorded) live(seq uint64) any {
+	o := r.Observer(0)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.live[seq]
+}
+
 // TestInLineIsOffline: streams, unstreamed requests, one that is refused, one with a client that leaves, with
 // slots that are known in every way, one after the other (together: TestEnergyEndToEnd). attribute gives each from the recording exactly what its row got
 // in line: a recording holds what the ledger was told, in the same units.
@@ -90,15 +136,20 @@ func TestInLineIsOffline(t *testing.T) {
 		}
 		go func() { // ends before the request does
 			time.Sleep(1001_039 * time.Microsecond)
-			o.slotSeen(llama.SlotObservation{Request: o.keyBase | 10, At: o.stamp(r.cfg.Clock.Now()), Slot: 1})
+			o.slotSeen(llama.SlotObservation{Request: o.keyBase | 10, Of: r.live(10), At: o.stamp(r.cfg.Clock.Now()), Slot: 1})
 		}()
 		r.play(10, stream, 500*time.Millisecond, 150, row("seen in a slot", 200, 150))
 		time.Sleep(time.Second)
 		r.play(11, meter.Work{Streams: true, Slot: meter.Some(2)}, 500*time.Millisecond, 150, row("asks for a slot", 200, 150))
 		time.Sleep(time.Second)
+		var left any
+		go func() {
+			time.Sleep(100 * time.Millisecond)
+			left = r.live(12)
+		}()
 		r.play(12, stream, 500*time.Millisecond, 40, &meter.Record{ID: "left", Status: meter.Some(200), Outcome: meter.Cancelled})
 		time.Sleep(200 * time.Millisecond)
-		o.slotSeen(llama.SlotObservation{Request: o.keyBase | 12, At: o.stamp(r.cfg.Clock.Now()), Slot: 3, Idle: true})
+		o.slotSeen(llama.SlotObservation{Request: o.keyBase | 12, Of: left, At: o.stamp(r.cfg.Clock.Now()), Slot: 3, Idle: true})
 		time.Sleep(time.Second)
 		r.play(13, stream, 100*time.Millisecond, 0, &meter.Record{ID: "refused", Status: meter.Some(400)})
 		time.Sleep(time.Second)

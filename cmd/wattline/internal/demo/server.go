@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"wattline/deploy/llama"
+	"wattline/replay/table"
 )
 
 // StartServer starts a llama-server, which it finds or fetches, with the model file, "": a small one with random weights.
@@ -33,7 +34,7 @@ func StartServer(ctx context.Context, out, progress io.Writer, model string) (*l
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(out, "llama-server %s (%s) serves %s at %s\n", bin.Version, bin.Origin, filepath.Base(model), srv.URL())
+	fmt.Fprintf(table.Plain(out), "llama-server %s (%s) serves %s at %s\n", bin.Version, bin.Origin, filepath.Base(model), srv.URL())
 	return srv, nil
 }
 

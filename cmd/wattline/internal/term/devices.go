@@ -42,7 +42,7 @@ func DeviceRow(w io.Writer, name string, r gpu.Row) error {
 	if r.Marked != "" {
 		notes = append(notes, r.Marked)
 	}
-	_, err := fmt.Fprintf(w, deviceRow,
+	_, err := fmt.Fprintf(table.Plain(w), deviceRow,
 		time.Unix(0, r.From).Format(time.TimeOnly), name, reading(r.MeanMw, 1e3, "%.1f"), reading(r.MinMw, 1e3, "%.1f"), reading(r.MaxMw, 1e3, "%.1f"),
 		reading(r.EnergyUj, 1e6, "%.2f"), reading(r.UtilPct, 1, "%.0f%%"), reading(r.MemUsedB, 1<<30, "%.1f GiB"), reading(r.TempC, 1, "%.0f"),
 		reading(r.SMClockMHz, 1, "%.0f"), strings.Join(notes, ", "))
@@ -67,6 +67,7 @@ func ShortDevice(in gpu.Info) string {
 
 // Print writes the report as text.
 func (r *DeviceReport) Print(w io.Writer) {
+	w = table.Plain(w) // devices and drivers name themselves
 	for _, d := range r.Devices {
 		printDevice(w, &d, r.Learnt)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/pprofhandler"
 
+	"wattline/meter"
 	"wattline/proxy"
 	"wattline/sink/console"
 )
@@ -50,10 +51,22 @@ func (s *service) listenAdmin(a *app) (err error) {
 		profiles = pprofhandler.PprofHandler
 	}
 	s.admin = console.New(console.Config{
-		Rows: s.rows.reader, Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready, Guard: guard,
-		Status: s.status, Energy: s.energyAnswer, Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
+		Rows: s.rows.reader, Engine: storeEngine(s.rows.reader), Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready, Guard: guard,
+		Status: s.status, Energy: s.energyAnswer, Hello: s.hello(), Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
 	})
 	return nil
+}
+
+// hello says to the console who we are.
+func (s *service) hello() console.Hello {
+	h := console.Hello{
+		Version: version(), Instance: s.rows.instance, Rows: s.rows.reader.Path(), Currency: s.cmd.Currency,
+		PricePerKWhMicro: func() meter.Int { return s.rows.prices.Load().perKWh }, GCO2PerKWhMilli: func() meter.Int { return s.rows.prices.Load().gco2PerKWh },
+	}
+	for _, r := range s.routes {
+		h.Routes = append(h.Routes, console.HelloRoute{Route: r.Name, URL: r.url(), Upstream: r.Upstream})
+	}
+	return h
 }
 
 func (s *service) adminURL() string {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"database/sql"
 	"os"
 	"time"
 
@@ -18,18 +17,7 @@ type engineFlags struct {
 	ClickhousePasswordFile string `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE"`
 }
 
-// engine is a database with wattline's tables, open for reading.
-type engine struct {
-	db      *sql.DB
-	dialect queries.Dialect
-	explain func(error) error // adds to an error of db what to do
-	close   func() error
-}
-
-// Close closes the database.
-func (e *engine) Close() error { return e.close() }
-
-func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
+func (f *engineFlags) open(a *app, kctx *kong.Context) (*queries.Engine, error) {
 	named := onCommandLine(kctx, "clickhouse")
 	// The key clickhouse of the configuration file is for serve. Queries read the store unless the flag or the
 	// environment names a ClickHouse.
@@ -38,14 +26,19 @@ func (f *engineFlags) open(a *app, kctx *kong.Context) (*engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &engine{r.DB(), queries.SQLite, r.Explain, r.Close}, nil
+		return storeEngine(r), nil
 	}
 	target, err := clickhouseTarget(kctx, f.Clickhouse, f.ClickhousePasswordFile)
 	if err != nil {
 		return nil, err
 	}
 	db := target.DB()
-	return &engine{db, queries.ClickHouse, func(err error) error { return target.Explain("query", err) }, db.Close}, nil
+	return &queries.Engine{DB: db, Dialect: queries.ClickHouse, Explain: func(err error) error { return target.Explain("query", err) }, Closer: db.Close}, nil
+}
+
+// storeEngine is a store as an engine.
+func storeEngine(r *store.Reader) *queries.Engine {
+	return &queries.Engine{DB: r.DB(), Dialect: queries.SQLite, Path: r.Path(), Explain: r.Explain, Closer: r.Close}
 }
 
 // onCommandLine reports whether a flag is on the command line, not only in the environment or the configuration file.

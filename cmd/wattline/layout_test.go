@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"sink/clickhouse":        {"meter", "sink/store"},
 	"sink/store":             {"meter", "sink/columnar"},
 	"sink/clickhouse/chtest": {"meter", "deploy/debian"}, // a test kit
+	"sink/console":           {"meter", "sink/queries"},  // it answers with what the queries tell
 	"sink/otlp":              {"meter", "sink/semconv"},
 	"sink/metrics":           {"meter", "sink/semconv"},
 	"sink/telemetry":         {"meter", "proxy", "sink/*"}, // the table of all export targets

@@ -39,7 +39,7 @@ func (c *queryCmd) Run(a *app, kctx *kong.Context) (err error) {
 		return err
 	}
 	defer deferClose(e, &err)
-	text, err := c.statement(e.dialect)
+	text, err := c.statement(e.Dialect)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -68,19 +68,19 @@ func (c *queryCmd) statement(d queries.Dialect) (string, error) {
 	return q.SQL(d, p)
 }
 
-func (c *queryCmd) print(a *app, e *engine, text string) (err error) {
+func (c *queryCmd) print(a *app, e *queries.Engine, text string) (err error) {
 	ctx, cancel := context.WithTimeoutCause(a.ctx, c.Timeout,
 		fmt.Errorf("the query took longer than %v: narrow it (WHERE started_at >= ...) or raise --timeout", c.Timeout))
 	defer cancel()
-	rows, err := e.db.QueryContext(ctx, text)
+	rows, err := e.DB.QueryContext(ctx, text)
 	if err == nil {
 		defer deferClose(rows, &err)
-		err = term.Rows(a.stdout, rows, func() []string { return queries.ColumnNames(ctx, e.db, e.dialect, text) }, c.Format)
+		err = term.Rows(a.stdout, rows, func() []string { return queries.ColumnNames(ctx, e.DB, e.Dialect, text) }, c.Format)
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return e.explain(err)
+	return e.Explain(err)
 }
 
 func listQueries(w io.Writer) error {

@@ -35,9 +35,9 @@ func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	defer deferClose(e, &err)
 	ctx, cancel := context.WithTimeout(a.ctx, usageTimeout)
 	defer cancel()
-	u, err := queries.ReadUsage(ctx, e.db, e.dialect, c.By, since)
+	u, err := queries.ReadUsage(ctx, e.DB, e.Dialect, c.By, since)
 	if err != nil {
-		return e.explain(err)
+		return e.Explain(err)
 	}
 	if c.JSON {
 		return u.WriteJSON(a.stdout)

@@ -18,7 +18,12 @@ func (r *run) find(s *scan, sel *selection, statement string) (*Answer, error) {
 	}
 	by := s.program.compile(first)
 	s.reverse = sel.order[0].desc // the first block then has most of the rows of a list by time
-	top := &top{by: by, desc: sel.order[0].desc, want: want}
+	top := &top{by: []*node{by}, desc: []bool{sel.order[0].desc}, rows: make([]Vector, 1), want: want}
+	if len(sel.order) > 1 { // a second order by time keeps the list of equal rows short
+		if second := deep(s.table, sel, sel.order[1].expr); second.op == "column" && second.name == s.table.At {
+			top.by, top.desc, top.rows = append(top.by, s.input(s.table.At)), append(top.desc, sel.order[1].desc), make([]Vector, 2)
+		}
+	}
 	id := s.input(Key)
 	if err := r.each(s, func(rows []int32) error { return top.add(rows, &id.out) }); err != nil {
 		return nil, err
@@ -41,41 +46,35 @@ func (s *scan) onlyTime(e *expr) bool {
 	return e.op != "column" && !slices.ContainsFunc(e.args, func(a *expr) bool { return !s.onlyTime(a) })
 }
 
-// top keeps the rows with the greatest (or least) values, and all that equal the last of them: the statement's further
-// orders decide between these.
+// top keeps the rows that come first by the given orders, and all that equal the last of them: the statement's further orders
+// decide between these.
 type top struct {
-	by   *node
-	desc bool
+	by   []*node
+	desc []bool
 	want int
-	rows Vector // the values so far
+	rows []Vector // the values so far, of each order
 	ids  []int64
 }
 
 func (t *top) add(rows []int32, ids *Vector) error {
-	v := &t.by.out
-	if t.rows.Kind = v.Kind; t.want == 0 {
+	if t.want == 0 {
 		return nil
+	}
+	found := make([]*Vector, len(t.by))
+	for i, nd := range t.by {
+		found[i], t.rows[i].Kind = &nd.out, nd.out.Kind
 	}
 	limit := -1
 	if len(t.ids) >= t.want {
 		limit = t.want - 1 // the last of the rows that are wanted, in order since cut
 	}
 	for _, row := range rows {
-		if limit >= 0 && t.before(&t.rows, limit, v, int(row)) {
+		if limit >= 0 && t.compare(limit, found, int(row)) < 0 {
 			continue
 		}
-		t.rows.Null, t.ids = append(t.rows.Null, v.Null[row]), append(t.ids, ids.Ints[row])
-		switch v.Kind {
-		case Float:
-			t.rows.Floats = append(t.rows.Floats, v.Floats[row])
-		case Text:
-			s := ""
-			if !v.Null[row] {
-				s = v.text(int(row))
-			}
-			t.rows.Ints, t.rows.Dict = append(t.rows.Ints, int64(len(t.rows.Dict))), append(t.rows.Dict, s)
-		default:
-			t.rows.Ints = append(t.rows.Ints, v.Ints[row])
+		t.ids = append(t.ids, ids.Ints[row])
+		for i, v := range found {
+			t.rows[i].push(v, row)
 		}
 	}
 	t.cut()
@@ -85,10 +84,34 @@ func (t *top) add(rows []int32, ids *Vector) error {
 	return nil
 }
 
-// before reports whether a comes before b by a clear difference.
-func (t *top) before(v *Vector, a int, w *Vector, b int) bool {
-	c := v.compare(a, w, b)
-	return t.desc && c > 0 || !t.desc && c < 0
+// push appends a value of another vector. Each text gets a code of its own.
+func (v *Vector) push(from *Vector, row int32) {
+	v.Null = append(v.Null, from.Null[row])
+	switch v.Kind {
+	case Float:
+		v.Floats = append(v.Floats, from.Floats[row])
+	case Text:
+		s := ""
+		if !from.Null[row] {
+			s = from.text(int(row))
+		}
+		v.Ints, v.Dict = append(v.Ints, int64(len(v.Dict))), append(v.Dict, s)
+	default:
+		v.Ints = append(v.Ints, from.Ints[row])
+	}
+}
+
+// compare is negative where row a of those so far comes before row b of others.
+func (t *top) compare(a int, others []*Vector, b int) int {
+	for i := range t.rows {
+		if c := t.rows[i].compare(a, others[i], b); c != 0 {
+			if t.desc[i] {
+				return -c
+			}
+			return c
+		}
+	}
+	return 0
 }
 
 // cut sorts the rows and drops those after the wanted ones.
@@ -97,31 +120,32 @@ func (t *top) cut() {
 	for i := range order {
 		order[i] = int32(i)
 	}
-	slices.SortStableFunc(order, func(a, b int32) int {
-		c := t.rows.compare(int(a), &t.rows, int(b))
-		if t.desc {
-			return -c
-		}
-		return c
-	})
+	same := make([]*Vector, len(t.rows))
+	for i := range t.rows {
+		same[i] = &t.rows[i]
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return t.compare(int(a), same, int(b)) })
 	keep := min(t.want, len(order))
-	for keep < len(order) && keep > 0 && t.rows.compare(int(order[keep]), &t.rows, int(order[keep-1])) == 0 {
+	for keep < len(order) && keep > 0 && t.compare(int(order[keep]), same, int(order[keep-1])) == 0 {
 		keep++
 	}
-	var sorted Vector
-	sorted.take(&t.rows, order[:keep])
-	if sorted.Kind == Text {
-		dict := make([]string, keep)
-		for i := range dict {
-			dict[i], sorted.Ints[i] = sorted.Dict[sorted.Ints[i]], int64(i)
+	for i := range t.rows {
+		var sorted Vector
+		sorted.take(&t.rows[i], order[:keep])
+		if sorted.Kind == Text {
+			dict := make([]string, keep)
+			for i := range dict {
+				dict[i], sorted.Ints[i] = sorted.Dict[sorted.Ints[i]], int64(i)
+			}
+			sorted.Dict = dict
 		}
-		sorted.Dict = dict
+		t.rows[i] = sorted
 	}
 	ids := make([]int64, keep)
 	for i, o := range order[:keep] {
 		ids[i] = t.ids[o]
 	}
-	t.rows, t.ids = sorted, ids
+	t.ids = ids
 }
 
 func (t *top) keys() []string {

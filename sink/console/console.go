@@ -3,32 +3,31 @@
 package console
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"wattline/meter"
+	"wattline/sink/queries"
 )
 
-// Rows is the part of the store that the API reads.
+// Rows finds single rows, of which a part of the id may be given. Without one it returns nil and no error.
 type Rows interface {
-	Latest(ctx context.Context, limit int) ([]*meter.Record, error)
 	Find(ctx context.Context, id string) (*meter.Record, error)
 }
 
-// Config holds the sources of the API's answers. Every field but Metrics and Pprof is required.
+// Config holds the sources of the API's answers. A nil function means that there is no live traffic here, only rows.
 type Config struct {
-	Rows Rows
-	// Flush makes rows that have ended visible to Rows; bounded by its context.
+	Rows   Rows
+	Engine *queries.Engine // the rows, for everything but single ones
+	// Flush makes rows that have ended visible; bounded by its context.
 	Flush func(context.Context) error
 	// Inflight lists the live requests as JSON-encodable objects.
 	Inflight func() []any
@@ -38,6 +37,10 @@ type Config struct {
 	Status func() any
 	// Energy returns the devices' energy between two moments.
 	Energy func(ctx context.Context, from, to time.Time) (*Energy, error)
+	// Hello says who we are.
+	Hello Hello
+	// Runs lists what replay wrote; nil: there is none.
+	Runs Runs
 	// Metrics answers /metrics; nil: there is none.
 	Metrics fasthttp.RequestHandler
 	// Pprof answers /debug/pprof/; nil: there is none.
@@ -45,6 +48,30 @@ type Config struct {
 	// Guard says who may ask; its zero value lets everybody who reaches the listener.
 	Guard Guard
 	Log   *slog.Logger
+}
+
+// Hello is the answer of /api/hello, but for what only the server knows.
+type Hello struct {
+	Version          string           `json:"version"`
+	Instance         string           `json:"instance"`
+	Rows             string           `json:"rows"` // the store's file, or ClickHouse's address without its password
+	Currency         string           `json:"currency"`
+	PricePerKWhMicro func() meter.Int `json:"-"`
+	GCO2PerKWhMilli  func() meter.Int `json:"-"`
+	Routes           []HelloRoute     `json:"routes"`
+}
+
+// HelloRoute is a listener for clients.
+type HelloRoute struct {
+	Route    string `json:"route"`
+	URL      string `json:"url"`
+	Upstream string `json:"upstream"`
+}
+
+// Runs are folders that replay --out wrote. Values are JSON-encodable.
+type Runs interface {
+	List(ctx context.Context) (any, error)
+	Read(ctx context.Context, name string) (any, error) // nil without an error: there is none
 }
 
 // Server is the admin listener.
@@ -79,9 +106,6 @@ func (s *Server) Serve(ln net.Listener) error {
 // Shutdown stops the listener and waits for open requests until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.ShutdownWithContext(ctx) }
 
-// maxRows bounds one answer of /api/requests.
-const maxRows = 10000
-
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if !s.admit(ctx) {
 		return
@@ -92,37 +116,147 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetBodyString("ok\n")
 	case "/readyz":
 		s.ready(ctx)
-	case "/api/inflight":
-		s.reply(ctx, s.cfg.Inflight())
-	case "/api/status":
-		s.reply(ctx, s.cfg.Status())
-	case "/api/requests":
-		s.requests(ctx)
-	case "/api/energy":
-		s.energy(ctx)
 	case "/metrics":
 		if s.cfg.Metrics == nil {
-			fail(ctx, 404, "metrics are off (--metrics off)")
+			fail(ctx, fasthttp.StatusNotFound, "metrics are off (--metrics off)")
 			return
 		}
 		s.cfg.Metrics(ctx)
 	default:
-		if s.cfg.Pprof != nil && bytes.HasPrefix(ctx.Path(), []byte("/debug/pprof/")) {
+		switch {
+		case strings.HasPrefix(path, "/api/"):
+			s.api(ctx, strings.TrimPrefix(path, "/api/"))
+		case s.cfg.Pprof != nil && strings.HasPrefix(path, "/debug/pprof/"):
 			s.cfg.Pprof(ctx)
-			return
+		case !page(ctx, path):
+			fail(ctx, fasthttp.StatusNotFound, "there is nothing at this path: sink/console/API.md lists what is, and / is the console")
 		}
-		if id, ok := bytes.CutPrefix(ctx.Path(), []byte("/api/requests/")); ok && len(id) > 0 {
-			s.request(ctx, string(id))
-			return
-		}
-		if page(ctx, path) {
-			return
-		}
-		fail(ctx, 404, "there is nothing at this path: sink/console/API.md lists what is, and / is the console")
 	}
 }
 
+// handler answers one path of the API. c ends at its deadline.
+type handler func(c context.Context, ctx *fasthttp.RequestCtx) (any, error)
+
+// api answers a path below /api/.
+func (s *Server) api(ctx *fasthttp.RequestCtx, path string) {
+	limit, flush := maxReading, true
+	var answer handler
+	switch path {
+	case "hello":
+		answer, flush = func(context.Context, *fasthttp.RequestCtx) (any, error) { return s.hello(), nil }, false
+	case "inflight":
+		answer, flush = s.live(func() any { return s.cfg.Inflight() }, s.cfg.Inflight != nil), false
+	case "status":
+		answer, flush = s.live(func() any { return s.cfg.Status() }, s.cfg.Status != nil), false
+	case "requests":
+		answer = s.requests
+	case "sum":
+		answer = s.sum
+	case "sessions":
+		answer = s.sessions
+	case "usage":
+		answer, limit = s.usage, queryTimeout
+	case "energy":
+		answer = s.energy
+	case "query":
+		answer, limit = s.query, queryTimeout
+	case "runs":
+		answer, flush = s.runs, false
+	default:
+		if id, ok := strings.CutPrefix(path, "requests/"); ok && id != "" {
+			answer, flush = func(c context.Context, ctx *fasthttp.RequestCtx) (any, error) { return s.request(c, ctx, id) }, false
+		} else if name, ok := strings.CutPrefix(path, "runs/"); ok && name != "" {
+			answer, flush = func(c context.Context, _ *fasthttp.RequestCtx) (any, error) { return s.run(c, name) }, false
+		} else {
+			fail(ctx, fasthttp.StatusNotFound, "there is nothing at this path: sink/console/API.md lists what is")
+			return
+		}
+	}
+	if flush {
+		s.catchUp()
+	}
+	c, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	v, err := answer(c, ctx)
+	if err != nil {
+		status, text := s.explain(err, limit)
+		fail(ctx, status, text)
+		return
+	}
+	s.reply(ctx, v)
+}
+
+// live is a handler for what only a serve has.
+func (s *Server) live(answer func() any, there bool) handler {
+	return func(context.Context, *fasthttp.RequestCtx) (any, error) {
+		if !there {
+			return nil, errRowsOnly
+		}
+		return answer(), nil
+	}
+}
+
+var errRowsOnly = &failure{fasthttp.StatusNotFound, "there is no live traffic here: `wattline console` shows rows alone, serve shows requests in flight on its own console"}
+
+// hello is the answer of /api/hello.
+func (s *Server) hello() any {
+	type hello struct {
+		Live bool `json:"live"`
+		Hello
+		Engine           string    `json:"engine"`
+		Now              time.Time `json:"now"`
+		PricePerKWhMicro meter.Int `json:"price_per_kwh_micro"`
+		GCO2PerKWhMilli  meter.Int `json:"gco2_per_kwh_milli"`
+		Runs             bool      `json:"runs"`
+		Filters          []string  `json:"filters"`
+		Sorts            []string  `json:"sorts"`
+		SumsBy           []string  `json:"sums_by"`
+		UsageBy          []string  `json:"usage_by"`
+	}
+	h := hello{
+		Live: s.cfg.Inflight != nil, Hello: s.cfg.Hello, Now: time.Now().UTC(), Runs: s.cfg.Runs != nil,
+		Filters: filterParams(), Sorts: queries.SortColumns(), SumsBy: queries.SumKeys(), UsageBy: queries.UsageKeys(),
+	}
+	if h.Routes == nil {
+		h.Routes = []HelloRoute{}
+	}
+	if s.cfg.Engine != nil {
+		h.Engine = strings.ToLower(s.cfg.Engine.Dialect.String())
+	}
+	if f := s.cfg.Hello.PricePerKWhMicro; f != nil {
+		h.PricePerKWhMicro = f()
+	}
+	if f := s.cfg.Hello.GCO2PerKWhMilli; f != nil {
+		h.GCO2PerKWhMilli = f()
+	}
+	return h
+}
+
+func (s *Server) runs(c context.Context, _ *fasthttp.RequestCtx) (any, error) {
+	if s.cfg.Runs == nil {
+		return nil, errNoRuns
+	}
+	return s.cfg.Runs.List(c)
+}
+
+func (s *Server) run(c context.Context, name string) (any, error) {
+	if s.cfg.Runs == nil {
+		return nil, errNoRuns
+	}
+	v, err := s.cfg.Runs.Read(c, name)
+	if err == nil && v == nil {
+		return nil, &failure{fasthttp.StatusNotFound, "no run has this name: /api/runs lists them"}
+	}
+	return v, err
+}
+
+var errNoRuns = &failure{fasthttp.StatusNotFound, "no folder of runs is named: give --runs DIR, below which `wattline replay --out DIR/NAME` wrote"}
+
 func (s *Server) ready(ctx *fasthttp.RequestCtx) {
+	if s.cfg.Ready == nil {
+		ctx.SetBodyString("ok\n")
+		return
+	}
 	c, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := s.cfg.Ready(c); err != nil {
@@ -132,90 +266,6 @@ func (s *Server) ready(ctx *fasthttp.RequestCtx) {
 	ctx.SetBodyString("ok\n")
 }
 
-// requests answers with the latest rows, newest first: ?limit=N (100), ?id=A&id=B for these alone.
-func (s *Server) requests(ctx *fasthttp.RequestCtx) {
-	args, err := url.ParseQuery(string(ctx.QueryArgs().QueryString()))
-	if err != nil {
-		fail(ctx, 400, "the query is malformed")
-		return
-	}
-	s.catchUp()
-	c, cancel := context.WithTimeout(context.Background(), maxReading)
-	defer cancel()
-	if ids := args["id"]; len(ids) > 0 {
-		rows := make([]*meter.Record, 0, len(ids))
-		for _, id := range ids {
-			rec, err := s.cfg.Rows.Find(c, id)
-			if err != nil {
-				notFound(ctx, err)
-				return
-			}
-			if rec != nil {
-				rows = append(rows, rec)
-			}
-		}
-		s.reply(ctx, rows)
-		return
-	}
-	limit := 100
-	if l := args.Get("limit"); l != "" {
-		if limit, err = strconv.Atoi(l); err != nil || limit < 1 || limit > maxRows {
-			fail(ctx, 400, fmt.Sprintf("limit must be a number from 1 to %d", maxRows))
-			return
-		}
-	}
-	rows, err := s.cfg.Rows.Latest(c, limit)
-	if err != nil {
-		fail(ctx, 500, err.Error())
-		return
-	}
-	s.reply(ctx, rows)
-}
-
-func (s *Server) request(ctx *fasthttp.RequestCtx, id string) {
-	rec, late, err := s.find(id)
-	switch {
-	case err != nil:
-		notFound(ctx, err)
-	case rec != nil:
-		s.reply(ctx, rec)
-	case late:
-		fail(ctx, 503, "no stored request has this id, and rows are waiting to be stored: ask again later, /api/status says what keeps them")
-	default:
-		fail(ctx, 404, "no request has this id")
-	}
-}
-
-// notFound answers a failed lookup: 400 where several rows match the id, else 500.
-func notFound(ctx *fasthttp.RequestCtx, err error) {
-	status := 500
-	if a, ok := errors.AsType[interface {
-		error
-		Ambiguous() bool
-	}](err); ok && a.Ambiguous() {
-		status = 400
-	}
-	fail(ctx, status, err.Error())
-}
-
-// find looks a row up. A client that has just read the last byte of its reply may ask before the row is handed over, so a
-// whole unknown id is looked up again for half a second, unless rows are late.
-func (s *Server) find(id string) (rec *meter.Record, late bool, err error) {
-	for try := 0; ; try++ {
-		late = s.catchUp()
-		ctx, cancel := context.WithTimeout(context.Background(), maxReading)
-		rec, err = s.cfg.Rows.Find(ctx, id)
-		cancel()
-		if rec != nil || err != nil || late || try == 50 || len(id) < idLength {
-			return rec, late, err
-		}
-		<-time.After(10 * time.Millisecond)
-	}
-}
-
-// idLength is the length of a whole id.
-const idLength = 36
-
 const (
 	maxCatchUp = 10 * time.Second // for rows that wait to be written
 	maxReading = 10 * time.Second // for reading; separate, since rows can be read while none can be written
@@ -223,6 +273,9 @@ const (
 
 // catchUp waits for the rows that are on their way to the store and says whether any are late.
 func (s *Server) catchUp() (late bool) {
+	if s.cfg.Flush == nil {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), maxCatchUp)
 	defer cancel()
 	err := s.cfg.Flush(ctx)

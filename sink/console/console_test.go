@@ -24,10 +24,6 @@ const (
 // shelf has one row, and another from the third lookup on.
 type shelf struct{ looks atomic.Int64 }
 
-func (s *shelf) Latest(context.Context, int) ([]*meter.Record, error) {
-	return []*meter.Record{{ID: there}}, nil
-}
-
 func (s *shelf) Find(_ context.Context, id string) (*meter.Record, error) {
 	switch looks := s.looks.Add(1); {
 	case id == there, id == coming && looks >= 3:
@@ -58,6 +54,7 @@ func TestMissingRows(t *testing.T) {
 		{"/api/requests?id=" + never, nil, 200, "[]\n", 1},
 		{"/api/requests?id=" + never + "&id=nix&id=", errors.New("rows wait"), 200, "[]\n", 3},
 		{"/api/requests?id=" + there + "&id=broken", nil, 500, `{"error":"the disk fails"}`, 2},
+		{"/api/requests?id=" + there + "&limit=3", nil, 400, `{"error":"id stands alone`, 0},
 		{"/api/requests?id=01a2", nil, 400, `{"error":"several requests match"}`, 1},
 		{"/api/requests/" + there, nil, 200, `{"id":"` + there, 1},
 		{"/api/requests/" + there, errors.New("rows wait"), 200, `{"id":"` + there, 1},

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"net/url"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -43,40 +42,32 @@ type Curve struct {
 const maxEnergySpan = 6 * time.Hour
 
 // energy answers ?from=&to= (RFC 3339; default: the last minute).
-func (s *Server) energy(ctx *fasthttp.RequestCtx) {
-	args, err := url.ParseQuery(string(ctx.QueryArgs().QueryString()))
+func (s *Server) energy(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
+	p, err := parseParams(ctx, "from", "to")
 	if err != nil {
-		fail(ctx, 400, "the query is malformed")
-		return
+		return nil, err
 	}
-	to, ok := moment(args.Get("to"), time.Now())
-	from, alsoOK := moment(args.Get("from"), to.Add(-time.Minute))
+	to := p.moment("to")
+	if to.IsZero() {
+		to = time.Now()
+	}
+	from := p.moment("from")
+	if from.IsZero() {
+		from = to.Add(-time.Minute)
+	}
 	switch {
-	case !ok || !alsoOK:
-		fail(ctx, 400, "from and to are times like 2026-02-07T10:00:00Z")
-		return
+	case p.err != nil:
+		return nil, p.err
 	case !from.Before(to) || to.Sub(from) > maxEnergySpan:
-		fail(ctx, 400, "from must lie before to, by at most "+maxEnergySpan.String())
-		return
+		return nil, badRequest("from must lie before to, by at most %v", maxEnergySpan)
+	case s.cfg.Energy == nil:
+		return nil, errRowsOnly
 	}
-	s.catchUp()
-	c, cancel := context.WithTimeout(context.Background(), maxReading)
-	defer cancel()
 	e, err := s.cfg.Energy(c, from, to)
 	if err != nil {
-		fail(ctx, 500, err.Error())
-		return
+		return nil, err
 	}
-	s.reply(ctx, e.answer())
-}
-
-// moment reads a time; an empty one is the default.
-func moment(text string, otherwise time.Time) (time.Time, bool) {
-	if text == "" {
-		return otherwise, true
-	}
-	at, err := time.Parse(time.RFC3339Nano, text)
-	return at, err == nil
+	return e.answer(), nil
 }
 
 // answer is the JSON object: rows with the columns of their tables.

@@ -30,17 +30,17 @@ func TestWhoMayAsk(t *testing.T) {
 		method                                       string
 		status                                       int
 	}{
-		{"no password", "/api/requests", "", "", "", "", "", "GET", 401},
-		{"a wrong one", "/api/requests", "", "correct horse ", "", "", "", "GET", 401},
-		{"the beginning of it", "/api/requests", "", "correct", "", "", "", "GET", 401},
-		{"the right one", "/api/requests", "", password, "", "", "", "GET", 200},
+		{"no password", "/api/inflight", "", "", "", "", "", "GET", 401},
+		{"a wrong one", "/api/inflight", "", "correct horse ", "", "", "", "GET", 401},
+		{"the beginning of it", "/api/inflight", "", "correct", "", "", "", "GET", 401},
+		{"the right one", "/api/inflight", "", password, "", "", "", "GET", 200},
 		{"unknown paths ask too", "/nothing", "", "", "", "", "", "GET", 401},
 		{"profiles ask too", "/debug/pprof/heap", "", "", "", "", "", "GET", 401},
 		{"a probe", "/healthz", "", "", "", "", "", "GET", 200},
 		{"another", "/readyz", "", "", "", "", "", "HEAD", 200},
 		{"Prometheus; metrics are off", "/metrics", "", "", "", "", "", "GET", 404},
 		{"a path that only looks open", "/healthz/", "", "", "", "", "", "GET", 401},
-		{"writing", "/api/requests", "", password, "", "", "", "POST", 405},
+		{"writing", "/api/inflight", "", password, "", "", "", "POST", 405},
 		{"a named host", "/metrics", "gpu1.example.com:11435", "", "", "", "", "GET", 404},
 		{"in other letters", "/metrics", "GPU1.Example.com.", "", "", "", "", "GET", 404},
 		{"below a named host", "/readyz", "wattline.monitoring.svc", "", "", "", "", "GET", 200},
@@ -48,10 +48,10 @@ func TestWhoMayAsk(t *testing.T) {
 		{"another host", "/readyz", "evil.example", "", "", "", "", "GET", 403},
 		{"one that ends alike", "/readyz", "evilgpu1.example.com", "", "", "", "", "GET", 403},
 		{"an address", "/readyz", "[::1]:11435", "", "", "", "", "GET", 200},
-		{"a page of another site loads", "/api/requests", "", password, "cross-site", "cors", "empty", "GET", 403},
-		{"frames", "/api/requests", "", password, "cross-site", "navigate", "iframe", "GET", 403},
-		{"links", "/api/requests", "", password, "cross-site", "navigate", "document", "GET", 200},
-		{"its own page loads", "/api/requests", "", password, "same-origin", "cors", "empty", "GET", 200},
+		{"a page of another site loads", "/api/inflight", "", password, "cross-site", "cors", "empty", "GET", 403},
+		{"frames", "/api/inflight", "", password, "cross-site", "navigate", "iframe", "GET", 403},
+		{"links", "/api/inflight", "", password, "cross-site", "navigate", "document", "GET", 200},
+		{"its own page loads", "/api/inflight", "", password, "same-origin", "cors", "empty", "GET", 200},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, guarded(t, console.Guard{Hosts: hosts, Password: password})+c.path, nil)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,14 @@ import (
 
 // UsageKeys lists the keys that Usage can group by.
 func UsageKeys() []string { return []string{"agent", "session", "model", "user", "label", "day"} }
+
+// CheckUsage returns an error for a key that Usage cannot group by.
+func CheckUsage(by string) error {
+	if !slices.Contains(UsageKeys(), by) {
+		return fmt.Errorf("usage can be told by %s, not by %q", strings.Join(UsageKeys(), ", "), by)
+	}
+	return nil
+}
 
 // UsageGroup is the use of one group of requests. A null was not obtained for any request of the group.
 type UsageGroup struct {
@@ -64,7 +73,7 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 	keys := map[string]string{"label": "usage_label", "day": d.day("started_at"), "agent": "agent", "session": "session", "model": "model", "user": `"user"`}
 	key, ok := keys[by]
 	if !ok {
-		return nil, fmt.Errorf("usage can be told by %s, not by %q", strings.Join(UsageKeys(), ", "), by)
+		return nil, CheckUsage(by)
 	}
 	u := &Usage{By: by, Since: since}
 	data := struct{ Key, By, Since string }{key, by, literal(since)}

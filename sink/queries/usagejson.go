@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// UsageLine is one line of WriteJSON. Kind is group, all, idle or residual.
+// UsageLine is one line of `wattline usage --json` and one object of /api/usage. Kind is group, all, idle or residual.
 type UsageLine struct {
 	Kind         string   `json:"kind"`
 	By           string   `json:"by"`
@@ -24,8 +24,8 @@ type UsageLine struct {
 	Simulated    *int64   `json:"requests_simulated"`
 }
 
-// WriteJSON writes one JSON object a line: the groups, all of them together, idle and residual.
-func (u *Usage) WriteJSON(w io.Writer) error {
+// Lines are the groups, all of them together, idle and residual.
+func (u *Usage) Lines() []UsageLine {
 	line := func(kind string, g UsageGroup) UsageLine {
 		return UsageLine{
 			kind, u.By, pointer(g.Key), &g.Requests, pointer(g.InTokens), pointer(g.CachedTokens), pointer(g.OutTokens), &g.Measured,
@@ -39,8 +39,13 @@ func (u *Usage) WriteJSON(w io.Writer) error {
 	lines = append(lines, line("all", u.Total),
 		UsageLine{Kind: "idle", By: u.By, EnergyKWh: pointer(u.IdleKWh), SigmaKWh: pointer(u.IdleSigmaKWh)},
 		UsageLine{Kind: "residual", By: u.By, EnergyKWh: pointer(u.ResidualKWh)})
+	return lines
+}
+
+// WriteJSON writes one JSON object a line.
+func (u *Usage) WriteJSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
-	for _, l := range lines {
+	for _, l := range u.Lines() {
 		if err := enc.Encode(l); err != nil {
 			return err
 		}

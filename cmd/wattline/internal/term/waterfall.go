@@ -13,58 +13,6 @@ import (
 	"wattline/sink"
 )
 
-// phase is one row of the waterfall. Times are in microseconds after P0.
-type phase struct {
-	name, formula string
-	from, to      int64
-	length        meter.Int // as stored
-	placed        bool      // from and to are known
-}
-
-// phases places a request's phases on the time since P0. The row has durations, from which the marks are computed:
-// P1 = ttft - upstream_ttft, S = P1 + load + queue, T1 = ttft; for a request that was not streamed,
-// S = duration - decode - prefill.
-func phases(r *meter.Record) []phase {
-	load := phase{name: "load", formula: "as told", length: r.LoadUs}
-	queue := phase{name: "queue", formula: "S - P1", length: r.QueueUs}
-	if load.length.Valid {
-		queue.formula = "S - P1 - load"
-	}
-	prefill := phase{name: "prefill", formula: "server's prompt_ms", length: r.PrefillUs}
-	decode := phase{name: "decode", formula: "Tn - T1", length: r.DecodeUs}
-	if r.Stream.Valid && r.Stream.V == 0 {
-		decode.formula = "server's predicted_ms"
-		decode.place(meter.Some(r.DurationUs.V-r.DecodeUs.V), r.DurationUs.Valid && r.DecodeUs.Valid)
-		prefill.place(meter.Some(decode.from-r.PrefillUs.V), decode.placed)
-		queue.place(meter.Some(prefill.from-r.QueueUs.V), prefill.placed)
-		load.place(meter.Some(queue.from-r.LoadUs.V), queue.placed)
-		return withLoad(load, queue, prefill, decode)
-	}
-	sent := meter.Int{V: r.TTFTUs.V - r.UpstreamTTFTUs.V, Valid: r.TTFTUs.Valid && r.UpstreamTTFTUs.Valid}
-	load.place(sent, sent.Valid)
-	sent.V += r.LoadUs.V
-	queue.place(sent, sent.Valid)
-	prefill.place(meter.Some(queue.to), queue.placed)
-	decode.place(r.TTFTUs, r.TTFTUs.Valid)
-	return withLoad(load, queue, prefill, decode)
-}
-
-// withLoad leaves out a load that there was none of.
-func withLoad(load phase, others ...phase) []phase {
-	if !load.length.Valid {
-		return others
-	}
-	return append([]phase{load}, others...)
-}
-
-// place sets from and to if both the start and the length are known.
-func (s *phase) place(from meter.Int, known bool) {
-	if !known || !from.Valid || !s.length.Valid {
-		return
-	}
-	s.from, s.to, s.placed = from.V, from.V+s.length.V, true
-}
-
 // waterfallWidth is the width of the whole request in characters.
 const waterfallWidth = 60
 
@@ -102,18 +50,16 @@ func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	}
 	fmt.Fprintln(w)
 	t := table.New(w, "mark or phase", "formula", "length", "0 "+strings.Repeat("-", waterfallWidth-4-len(ms(rec.DurationUs)))+" "+ms(rec.DurationUs))
-	row := func(s phase) {
+	row := func(name, formula string, length, from, to meter.Int) {
 		drawn := ""
-		if s.placed {
-			drawn = bar(s.from, s.to, rec.DurationUs.V)
+		if from.Valid {
+			drawn = bar(from.V, to.V, rec.DurationUs.V)
 		}
-		t.Row(s.name, s.formula, ms(s.length), drawn)
+		t.Row(name, formula, ms(length), drawn)
 	}
-	mark := func(name, formula string, at meter.Int) {
-		row(phase{name: name, formula: formula, from: at.V, to: at.V, length: at, placed: at.Valid})
-	}
-	for _, s := range phases(rec) {
-		row(s)
+	mark := func(name, formula string, at meter.Int) { row(name, formula, at, at, at) }
+	for _, s := range rec.Spans() {
+		row(s.Name, s.Formula, s.Length, s.From, s.To())
 	}
 	mark("head (ttfb)", "H - P0", rec.TTFBUs)
 	mark("first token (ttft)", "W1 - P0", rec.TTFTUs)

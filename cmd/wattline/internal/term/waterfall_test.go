@@ -8,34 +8,6 @@ import (
 	"wattline/meter"
 )
 
-func TestStreamedPhases(t *testing.T) {
-	s := meter.Some
-	got := phases(&meter.Record{
-		Stream: s(1), TTFTUs: s(352_000), UpstreamTTFTUs: s(350_000), DurationUs: s(1_360_000),
-		QueueUs: s(10_000), PrefillUs: s(340_000), DecodeUs: s(1_000_000),
-	})
-	want := []struct{ from, to int64 }{{2_000, 12_000}, {12_000, 352_000}, {352_000, 1_352_000}}
-	for i, w := range want {
-		if p := got[i]; !p.placed || p.from != w.from || p.to != w.to {
-			t.Errorf("%s: %d to %d, placed %t; want %d to %d", p.name, p.from, p.to, p.placed, w.from, w.to)
-		}
-	}
-}
-
-func TestUnstreamedPhases(t *testing.T) {
-	s := meter.Some
-	got := phases(&meter.Record{Stream: s(0), DurationUs: s(1_000), QueueUs: s(100), PrefillUs: s(300), DecodeUs: s(500)})
-	want := []struct{ from, to int64 }{{100, 200}, {200, 500}, {500, 1_000}}
-	for i, w := range want {
-		if p := got[i]; !p.placed || p.from != w.from || p.to != w.to {
-			t.Errorf("%s: %d to %d, placed %t; want %d to %d", p.name, p.from, p.to, p.placed, w.from, w.to)
-		}
-	}
-	if p := phases(&meter.Record{Stream: s(0), DurationUs: s(1_000), QueueUs: s(100), PrefillUs: s(300)}); p[0].placed || p[1].placed || p[2].placed {
-		t.Error("a phase is placed although the length of decode is not known")
-	}
-}
-
 func TestBar(t *testing.T) {
 	for _, c := range []struct {
 		from, to, total int64

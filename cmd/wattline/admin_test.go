@@ -102,7 +102,10 @@ func TestAdminListener(t *testing.T) {
 		{"GET", "/api/requests?limit=0", "", 400, "limit must be a number"},
 		{"GET", "/api/requests?limit=x", "", 400, "limit must be a number"},
 		{"POST", "/api/requests", "", 405, "only GET"},
-		{"GET", "/nothing", "", 404, "/api/inflight"},
+		{"GET", "/nothing", "", 404, "API.md"},
+		{"GET", "/", "", 200, "<!doctype html>"},
+		{"GET", "/api/sum", "", 200, `"requests":3,`},
+		{"GET", "/api/hello", "", 200, `"live":true`},
 		{"GET", "/api/requests", "evil.example", 403, "addresses, local names and --admin-hosts only"}, // DNS rebinding
 	} {
 		if status, body := get(t, c.method, w.admin+c.path, c.host); status != c.status || !strings.Contains(body, c.want) {

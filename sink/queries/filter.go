@@ -99,7 +99,7 @@ type columnKind byte
 const (
 	plainColumn columnKind = iota // number or text
 	timeColumn
-	jsonColumn // a list or an object, held as JSON text or as the engine's own
+	jsonColumn // a list or a map, held as JSON text or as the engine's own
 )
 
 // rowColumn is a column that a list of requests may have.
@@ -127,7 +127,7 @@ func kindOf(field any) columnKind {
 	switch field.(type) {
 	case *time.Time:
 		return timeColumn
-	case *map[string]string, *[]string, *[]int64, *[]uint32, **meter.Details:
+	case *map[string]string, *[]string, *[]int64, *[]uint32:
 		return jsonColumn
 	}
 	return plainColumn

@@ -117,6 +117,8 @@ type Record struct {
 	GPUUj            Int
 	GPUActiveUj      Int
 	GPUIdleUj        Int
+	GPUIdleHeldUj    Int
+	GPUIdleWaitingUj Int
 	GPUPrefillUj     Int
 	GPUDecodeUj      Int
 	GPUEstimateUj    Int
@@ -128,6 +130,7 @@ type Record struct {
 	EnergyMethod     string
 	EnergySource     string
 	CPUUj            Int
+	CPUSigmaUj       Int
 	GPUMeanMw        Int
 	GPUDevices       []string
 	GPUUjByDevice    []int64
@@ -218,6 +221,8 @@ var columns = [...]Column{
 	{1, "gpu_uj", "uJ", "gpu_active_uj + gpu_idle_uj", func(r *Record) any { return &r.GPUUj }},
 	{1, "gpu_active_uj", "uJ", "gpu_prefill_uj + gpu_decode_uj", func(r *Record) any { return &r.GPUActiveUj }},
 	{1, "gpu_idle_uj", "uJ", "share of the loaded-idle draw", func(r *Record) any { return &r.GPUIdleUj }},
+	{2, "gpu_idle_held_uj", "uJ", "the part of gpu_idle_uj from the time in which it held a slot", func(r *Record) any { return &r.GPUIdleHeldUj }},
+	{2, "gpu_idle_waiting_uj", "uJ", "the part of gpu_idle_uj from the time in which it waited and nobody held a slot", func(r *Record) any { return &r.GPUIdleWaitingUj }},
 	{1, "gpu_prefill_uj", "uJ", "active joules of the prompt", func(r *Record) any { return &r.GPUPrefillUj }},
 	{1, "gpu_decode_uj", "uJ", "active joules of the generation", func(r *Record) any { return &r.GPUDecodeUj }},
 	{1, "gpu_estimate_uj", "uJ", "the estimate where gpu_uj is below resolution", func(r *Record) any { return &r.GPUEstimateUj }},
@@ -229,6 +234,7 @@ var columns = [...]Column{
 	{1, "energy_method", "", "rule that gave gpu_uj", func(r *Record) any { return &r.EnergyMethod }},
 	{1, "energy_source", "", "power source behind it", func(r *Record) any { return &r.EnergySource }},
 	{1, "cpu_uj", "uJ", "CPU package and DRAM joules by the server's CPU share", func(r *Record) any { return &r.CPUUj }},
+	{2, "cpu_sigma_uj", "uJ", "standard error of cpu_uj", func(r *Record) any { return &r.CPUSigmaUj }},
 	{1, "gpu_mean_mw", "mW", "mean board power while it held a slot", func(r *Record) any { return &r.GPUMeanMw }},
 	{1, "gpu_devices", "", "devices that served it", func(r *Record) any { return &r.GPUDevices }},
 	{1, "gpu_uj_by_device", "uJ", "gpu_uj per entry of gpu_devices", func(r *Record) any { return &r.GPUUjByDevice }},
@@ -271,6 +277,54 @@ func (r *Record) EnergyUj() Int {
 		return r.CPUUj
 	}
 	return r.GPUUj
+}
+
+// EnergySigmaUj is the standard error of EnergyUj, in uJ.
+func (r *Record) EnergySigmaUj() Int {
+	if strings.HasPrefix(r.EnergySource, "rapl/") {
+		return r.CPUSigmaUj
+	}
+	return r.GPUSigmaUj
+}
+
+// SlotUj is EnergyUj without the idle draw that the request shared while it waited, in uJ: the joules of its slot. Where
+// that part is not known it is EnergyUj.
+func (r *Record) SlotUj() Int {
+	uj := r.EnergyUj()
+	if uj.Valid && uj == r.GPUUj && r.GPUIdleWaitingUj.Valid {
+		uj.V -= r.GPUIdleWaitingUj.V
+	}
+	return uj
+}
+
+// The grades of a request's joules, by their standard error: EnergyGrade.
+const (
+	GradeA = "A" // sigma is at most 3 % of the value
+	GradeB = "B" // at most 10 %
+	GradeC = "C" // more, or the value is below resolution
+)
+
+// EnergyGrade grades a request's joules by their relative standard error; "" where there are none.
+func (r *Record) EnergyGrade() string {
+	uj, sigma := r.EnergyUj(), r.EnergySigmaUj()
+	switch {
+	case !sigma.Valid || !uj.Valid && !r.GPUEstimateUj.Valid:
+		return ""
+	case !uj.Valid:
+		return GradeC
+	}
+	return GradeOf(float64(uj.V), float64(sigma.V))
+}
+
+// GradeOf grades a value by its standard error.
+func GradeOf(value, sigma float64) string {
+	switch {
+	case sigma <= 0.03*value:
+		return GradeA
+	case sigma <= 0.1*value:
+		return GradeB
+	}
+	return GradeC
 }
 
 // BeforeSlotUs is S - P1: what the request waited for the model to load and for a slot.

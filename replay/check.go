@@ -60,7 +60,7 @@ var checks = []check{
 	{"errors", "more than 1 % of the requests failed; the most frequent errors stand beside it", (*Run).checkErrors},
 	{"throttling", "the card slowed down by itself; cool it, or lower its power limit and say so", (*Run).checkThrottle},
 	{"Little's law", "requests that the proxy saw and the client did not, or the other way round", (*Run).checkLittle},
-	{"stalls", "kernels were compiled during the run (run it again), or the server hung", (*Run).checkStall},
+	{"stalls", "the server did something else first: compiled kernels (run it again), saved or loaded a prompt (`--cache-ram 0` on the server stops that) or a model, or it hung", (*Run).checkStall},
 	{"energy", "the requests were charged more than the card drew: a bug, please report it with the folder", (*Run).checkEnergy},
 	{"other GPU users", "another process computed on the card; end it and run again", (*Run).checkContended},
 	{"other traffic", "another client used the server meanwhile; only wattline in line can know", (*Run).checkOtherTraffic},

@@ -75,7 +75,7 @@ func (r *Run) checkStall([]*Exchange) (State, string) {
 		}
 	}
 	if found > 0 {
-		return failed("%d requests waited at idle power (below %s W), up to %s s: kernels were compiled, or the server hung; run it again", found, short(idle.V*idleBand), short(worst))
+		return failed("%d requests waited at idle power (below %s W), up to %s s: the server compiled kernels, saved or loaded a prompt or a model, or hung; run it again", found, short(idle.V*idleBand), short(worst))
 	}
 	return passed("no request waited %s s or more at idle power", short(stallSeconds))
 }
@@ -88,13 +88,10 @@ func (r *Run) curveCovers() bool {
 	return len(r.Spans) > 0 && !c.From.After(r.Spans[0].From.Add(edge)) && !end.Before(r.Spans[len(r.Spans)-1].To.Add(-edge))
 }
 
-// stalled is the longest stretch, in seconds, within the request's time in its slot in which all devices
-// together drew less than limit watts.
+// stalled is the longest stretch, in seconds, within the request's time in which all devices together drew less than limit
+// watts. Where it waits for another request's slot they draw more.
 func (r *Run) stalled(e *Exchange, limit float64) float64 {
 	from, to := e.StartedAt, e.StartedAt.Add(time.Duration(e.LastUs.V)*time.Microsecond)
-	if e.InLine != nil && e.InLine.BeforeSlotUs().Valid { // waiting for a slot is no stall
-		from = from.Add(time.Duration(e.InLine.BeforeSlotUs().V) * time.Microsecond)
-	}
 	c := r.Power.Curves[0]
 	step := time.Duration(c.StepUs) * time.Microsecond
 	longest, current := 0.0, 0.0

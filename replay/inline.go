@@ -18,12 +18,26 @@ func HeldUs(r *meter.Record) Num {
 // GPUJoules is the request's energy: active and idle share.
 func GPUJoules(r *meter.Record) Num { return num(r.GPUUj).Times(1e-6) }
 
-// TokensPerJoule is output tokens ÷ GPU joules (= tokens/s/W).
-func TokensPerJoule(r *meter.Record) Num { return Ratio(num(r.OutputTokens), GPUJoules(r)) }
+// SlotJoules is what of it belongs to the time in which the request held its slot: all but the idle draw while it waited.
+// The ratios to tokens are of these joules, so that a request that waited compares with one that did not.
+func SlotJoules(r *meter.Record) Num {
+	if !r.GPUUj.Valid {
+		return Num{}
+	}
+	return num(r.SlotUj()).Times(1e-6)
+}
 
-// TokensPerWatt is the guide's figure: output tokens ÷ mean attributed power, which is GPU joules ÷ (E - S).
+// TokensPerJoule is output tokens ÷ joules of the slot (= tokens/s/W).
+func TokensPerJoule(r *meter.Record) Num { return Ratio(num(r.OutputTokens), SlotJoules(r)) }
+
+// TokensPerWatt is the guide's figure: output tokens ÷ mean attributed power, which is the slot's joules ÷ (E - S). Where
+// the idle draw while the request waited is not known apart, both are of the whole request.
 func TokensPerWatt(r *meter.Record) Num {
-	return Ratio(num(r.OutputTokens), Ratio(GPUJoules(r), HeldUs(r).Times(1e-6)))
+	span := HeldUs(r)
+	if !r.GPUIdleWaitingUj.Valid {
+		span = num(r.DurationUs)
+	}
+	return Ratio(num(r.OutputTokens), Ratio(SlotJoules(r), span.Times(1e-6)))
 }
 
 // PrefillJoulesPerToken is prefill joules ÷ prompt tokens that were not reused.

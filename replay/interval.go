@@ -31,7 +31,7 @@ func (r *Run) intervals(ok []*Exchange) Intervals {
 	one := func(*Exchange) Num { return Some(1) }
 	return Intervals{
 		TokensPerSecond: intervalOf(ok, (*Exchange).TokensPerSecond, one),
-		TokensPerJoule:  intervalOf(ok, outputTokens, func(e *Exchange) Num { return e.inLine(GPUJoules) }),
+		TokensPerJoule:  intervalOf(ok, outputTokens, func(e *Exchange) Num { return e.inLine(SlotJoules) }),
 		FirstTokenMs:    intervalOf(ok, ttftMs, one),
 	}
 }

@@ -65,6 +65,8 @@ type Energy struct {
 	GPUAttributedWh       Num            `json:"gpu_attributed_wh"`
 	GPUActiveWh           Num            `json:"gpu_active_wh"`
 	GPUIdleWh             Num            `json:"gpu_idle_wh"`
+	GPUWaitingWh          Num            `json:"gpu_idle_waiting_wh"`
+	GPUAttributedSigmaWh  Num            `json:"gpu_attributed_sigma_wh"`
 	Source                string         `json:"source"`  // of gpu_energy_wh; empty: not measured
 	Quality               map[string]int `json:"quality"` // rows by energy_quality
 	// Simulated: the joules are a simulated card's; nothing was measured.
@@ -111,11 +113,21 @@ type CellResult struct {
 	PrefillJ        Stat      `json:"gpu_prefill_j"`
 	DecodeJ         Stat      `json:"gpu_decode_j"`
 	IdleJ           Stat      `json:"gpu_idle_j"`
+	WaitingJ        Stat      `json:"gpu_idle_waiting_j"`
+	JoulesSigma     Num       `json:"gpu_sigma_j"` // of the mean of Joules
 	Waterfall       Waterfall `json:"waterfall"`
 	TTFTTrials      Spread    `json:"ttft_ms_trials"`
 	TPSTrials       Spread    `json:"tokens_per_second_trials"`
 	DecodeTrials    Spread    `json:"decode_tps_trials"`
 	TPJTrials       Spread    `json:"tokens_per_joule_trials"`
+}
+
+// HeldJ is the mean idle draw while a request held its slot; all of the idle share where the rest is not known apart.
+func (c *CellResult) HeldJ() Num {
+	if !c.IdleJ.Mean.Valid || !c.WaitingJ.Mean.Valid {
+		return c.IdleJ.Mean
+	}
+	return Some(c.IdleJ.Mean.V - c.WaitingJ.Mean.V)
 }
 
 // Workload describes what was run.
@@ -151,11 +163,12 @@ func Definitions() map[string]string {
 		"requests_per_second":       "requests answered / the time in which cells ran",
 		"time_to_first_token_ms":    "first event with generated output - start of the request, client, mean",
 		"generation_time_ms":        "last output - start of the request, client, mean",
-		"tokens_per_watt":           "output tokens / (attributed GPU joules / (end - slot start)), mean over requests",
-		"tokens_per_joule":          "sum of output tokens / sum of attributed GPU joules (= tokens/s/W)",
+		"tokens_per_watt":           "output tokens / (slot joules / (end - slot start)), mean over requests; slot joules: attributed GPU joules without the idle draw while the request waited",
+		"tokens_per_joule":          "sum of output tokens / sum of slot joules (= tokens/s/W)",
 		"gpu_energy_wh":             "the energy counter's advance while cells ran and 0.5 s behind each, idle draw included",
 		"gpu_attributed_wh":         "what the ledger charged to the measured requests, active and idle share",
 		"gpu_idle_wh":               "of the attributed energy, the share of the draw at rest",
+		"gpu_idle_waiting_wh":       "of the idle share, what was drawn while a request waited and nobody held a slot",
 		"output_tokens":             "the server's own count",
 		"goodput":                   "requests that kept every objective / the time in which cells ran; one that failed kept none",
 		"intervals":                 "quantiles: order statistics, 95 %, null where n allows none; means over trials: 95 % t from five trials on, else min-max",

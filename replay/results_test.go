@@ -501,3 +501,36 @@ func TestSeveralGPUs(t *testing.T) {
 		t.Errorf("a card without a curve: stalls is %s", s)
 	}
 }
+
+// TestWaitingLeavesRatios: a request that waited at idle power for its slot has more joules and the same ratios to tokens;
+// the wait is a stall.
+func TestWaitingLeavesRatios(t *testing.T) {
+	run := quick(func(s *replay.Spec) { s.Cells = s.Cells[:1] })
+	before := run.Results()
+	const waited = 6_800_000
+	for _, e := range run.Exchanges {
+		r := e.InLine
+		r.GPUIdleHeldUj, r.GPUIdleWaitingUj = r.GPUIdleUj, meter.Some(waited*replaytest.IdleW)
+		r.GPUIdleUj.V += r.GPUIdleWaitingUj.V
+		r.GPUUj.V += r.GPUIdleWaitingUj.V
+		r.GPUSigmaUj = meter.Some(3_000_000)
+	}
+	r := run.Results()
+	near(t, "tokens/W", r.Energy.MeanTokensPerWatt, before.Energy.MeanTokensPerWatt.V, 1e-9)
+	near(t, "tokens/J", r.Energy.TokensPerJoule, before.Energy.TokensPerJoule.V, 1e-9)
+	near(t, "J/token", r.Energy.JoulesPerToken, before.Energy.JoulesPerToken.V, 1e-9)
+	near(t, "waiting Wh", r.Energy.GPUWaitingWh, 3*6.8*replaytest.IdleW/3600, 1e-9)
+	near(t, "attributed Wh", r.Energy.GPUAttributedWh, before.Energy.GPUAttributedWh.V+3*6.8*replaytest.IdleW/3600, 1e-9)
+	near(t, "sigma Wh", r.Energy.GPUAttributedSigmaWh, 3*math.Sqrt(3)/3600, 1e-9)
+	near(t, "sigma of the mean J", r.Cells[0].JoulesSigma, math.Sqrt(3), 1e-9)
+
+	e := run.Exchanges[1]
+	e.InLine.QueueUs = meter.Some(400_000)
+	from := int(e.StartedAt.Sub(run.Power.Curves[0].From) / (20 * time.Millisecond))
+	for i := range 20 {
+		run.Power.Curves[0].MilliWatts[from+1+i] = replaytest.IdleW * 1000
+	}
+	if s := stateOf(t, run.Results(), "stalls"); s != replay.Failed {
+		t.Errorf("a request waited 0.4 s at idle power for its slot, and the check of stalls is %s", s)
+	}
+}

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -165,7 +166,7 @@ func (r *Run) energy(ok []*Exchange) Energy {
 	wh := func(f func(*meter.Record) Num) Num {
 		return sum(each(ok, func(e *Exchange) Num { return e.inLine(f) })).Times(1.0 / 3600)
 	}
-	joules := sum(each(counted, func(e *Exchange) Num { return e.inLine(GPUJoules) }))
+	joules := sum(each(counted, func(e *Exchange) Num { return e.inLine(SlotJoules) }))
 	tokens := sum(each(counted, outputTokens))
 	tpw := StatOf(each(ok, func(e *Exchange) Num { return e.inLine(TokensPerWatt) })).Mean
 	prompt := func(e *Exchange) Num { return e.inLine(newPromptTokens) }
@@ -175,7 +176,8 @@ func (r *Run) energy(ok []*Exchange) Energy {
 		TokensPerWatt: tpw, MeanTokensPerWatt: tpw, CPUEnergyWh: wh(cpuJoules),
 		TokensPerJoule: Ratio(tokens, joules), JoulesPerToken: Ratio(joules, tokens),
 		PrefillJoulesPerToken: Ratio(prefilled, sum(each(counted, prompt))), DecodeJoulesPerToken: Ratio(decoded, tokens),
-		GPUAttributedWh: wh(GPUJoules), GPUActiveWh: wh(activeJoules), GPUIdleWh: wh(idleJoules), Quality: quality, Simulated: simulated,
+		GPUAttributedWh: wh(GPUJoules), GPUActiveWh: wh(activeJoules), GPUIdleWh: wh(idleJoules), GPUWaitingWh: wh(waitingJoules),
+		GPUAttributedSigmaWh: sigmaOf(counted).Times(1.0 / 3600), Quality: quality, Simulated: simulated,
 	}
 	out.GPUEnergyWh, out.Source = r.gross()
 	return out
@@ -185,7 +187,25 @@ func prefillJoules(r *meter.Record) Num { return num(r.GPUPrefillUj).Times(1e-6)
 func decodeJoules(r *meter.Record) Num  { return num(r.GPUDecodeUj).Times(1e-6) }
 func activeJoules(r *meter.Record) Num  { return num(r.GPUActiveUj).Times(1e-6) }
 func idleJoules(r *meter.Record) Num    { return num(r.GPUIdleUj).Times(1e-6) }
-func cpuJoules(r *meter.Record) Num     { return num(r.CPUUj).Times(1e-6) }
+func waitingJoules(r *meter.Record) Num { return num(r.GPUIdleWaitingUj).Times(1e-6) }
+
+// sigmaOf is the standard error of the joules of all requests together, taken as independent.
+func sigmaOf(list []*Exchange) Num {
+	v := sum(each(list, func(e *Exchange) Num {
+		return e.inLine(func(r *meter.Record) Num {
+			if !r.GPUUj.Valid || !r.GPUSigmaUj.Valid {
+				return Num{}
+			}
+			return Some(float64(r.GPUSigmaUj.V) * float64(r.GPUSigmaUj.V) * 1e-12)
+		})
+	}))
+	if !v.Valid {
+		return Num{}
+	}
+	return Some(math.Sqrt(v.V))
+}
+
+func cpuJoules(r *meter.Record) Num { return num(r.CPUUj).Times(1e-6) }
 func newPromptTokens(r *meter.Record) Num {
 	if !r.PromptTokens.Valid {
 		return Num{}
@@ -235,23 +255,25 @@ func (r *Run) outcome(c Cell, all []*Exchange) CellResult {
 	row := func(f func(*meter.Record) Num) Stat {
 		return StatOf(each(ok, func(e *Exchange) Num { return e.inLine(f) }))
 	}
+	joules := row(GPUJoules)
 	return CellResult{
+		JoulesSigma: Ratio(sigmaOf(ok), Some(float64(joules.N))), WaitingJ: row(waitingJoules),
 		Cell: c, Requests: len(all), Errors: len(all) - len(ok),
 		TTFTMs: StatOf(each(ok, ttftMs)), GenerationMs: StatOf(each(ok, generationMs)),
 		TokensPerSecond: StatOf(each(ok, (*Exchange).TokensPerSecond)), DecodeTPS: StatOf(each(ok, (*Exchange).DecodeTPS)),
 		PrefillTPS: StatOf(each(ok, r.prefillTPS)), TPOTMs: StatOf(each(ok, tpotMs)), ITLMs: itl(ok),
-		TokensPerWatt: row(TokensPerWatt), TokensPerJoule: tokensPerJoule(ok), Joules: row(GPUJoules),
+		TokensPerWatt: row(TokensPerWatt), TokensPerJoule: tokensPerJoule(ok), Joules: joules,
 		PrefillJ: row(prefillJoules), DecodeJ: row(decodeJoules), IdleJ: row(idleJoules), Waterfall: WaterfallOf(ok),
 		TTFTTrials: trials(mean(ttftMs)), TPSTrials: trials(mean((*Exchange).TokensPerSecond)),
 		DecodeTrials: trials(mean((*Exchange).DecodeTPS)), TPJTrials: trials(tokensPerJoule),
 	}
 }
 
-// tokensPerJoule is Σ tokens ÷ Σ joules of the requests that have joules.
+// tokensPerJoule is Σ tokens ÷ Σ joules of their slots, of the requests that have joules.
 func tokensPerJoule(list []*Exchange) Num {
 	var tokens, joules []Num
 	for _, e := range list {
-		if j := e.inLine(GPUJoules); j.Valid {
+		if j := e.inLine(SlotJoules); j.Valid {
 			tokens, joules = append(tokens, outputTokens(e)), append(joules, j)
 		}
 	}

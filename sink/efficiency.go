@@ -30,8 +30,13 @@ const (
 	sqlNewPromptTokens = `(prompt_tokens - coalesce(cached_tokens, 0))` //nolint:gosec // SQL, no secret
 	// A request's joules: the GPUs'. Where a server has none the processor's are all there is, and
 	// energy_source says so.
-	sqlUj  = `CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END`
-	sqlKWh = `((` + sqlUj + `) / 3.6e12)`
+	sqlUj      = `CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END`
+	sqlSigmaUj = `CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_sigma_uj ELSE gpu_sigma_uj END`
+	// The joules and the time of its slot, for the ratios. Where what it waited cannot be told apart (the processor's
+	// joules, an idle draw not learnt yet, rows older than schema version 2): those of the whole request.
+	sqlSlotUj = `CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj - coalesce(gpu_idle_waiting_uj, 0) END`
+	sqlSlotUs = `CASE WHEN gpu_idle_waiting_uj IS NULL THEN duration_us ELSE ` + sqlHeldSlotUs + ` END`
+	sqlKWh    = `((` + sqlUj + `) / 3.6e12)`
 )
 
 // EfficiencyColumns returns the computed columns of view efficiency in their canonical order: the same
@@ -57,20 +62,23 @@ func EfficiencyColumns() []Derived {
 	)
 	for _, c := range []struct{ name, doc string }{
 		{"gpu", "active + idle share"}, {"gpu_sigma", "standard error of gpu_j"}, {"gpu_active", "prefill + decode"}, {"gpu_idle", "share of the loaded-idle draw"},
+		{"gpu_idle_held", "the part of gpu_idle_j while it held a slot"}, {"gpu_idle_waiting", "the part of gpu_idle_j while it waited and nobody held a slot"},
 		{"gpu_prefill", "active joules of the prompt"}, {"gpu_decode", "active joules of the generation"}, {"gpu_estimate", "estimate where gpu_j is below resolution"},
-		{"cpu", "CPU package and DRAM by the server's CPU share"},
+		{"cpu", "CPU package and DRAM by the server's CPU share"}, {"cpu_sigma", "standard error of cpu_j"},
 	} {
 		cols = append(cols, Derived{c.name + "_j", "J", c.doc, c.name + "_uj / 1e6"})
 	}
 	return append(cols,
 		Derived{"gpu_wh", "Wh", "gpu_j / 3600", `gpu_uj / 3.6e9`},
 		Derived{"gpu_mean_w", "W", "mean board power while it held a slot", `gpu_mean_mw / 1e3`},
-		Derived{"joules_per_token", "J", "gpu joules (of a server without a GPU: cpu joules) / output tokens", `(` + sqlUj + `) / 1e6 / nullif(output_tokens, 0)`},
-		Derived{"tokens_per_joule", "1/J", "output tokens / gpu joules (of a server without a GPU: cpu joules) = tokens/s/W", `output_tokens * 1e6 / nullif(` + sqlUj + `, 0)`},
+		Derived{"relative_sigma", "", "standard error of the joules (gpu_j, or of a server without a GPU cpu_j) / the joules", `(` + sqlSigmaUj + `) * 1e0 / nullif(` + sqlUj + `, 0)`},
+		Derived{"slot_j", "J", "joules of its slot: gpu_j - gpu_idle_waiting_j (of a server without a GPU: cpu_j)", `(` + sqlSlotUj + `) / 1e6`},
+		Derived{"joules_per_token", "J", "slot_j / output tokens", `(` + sqlSlotUj + `) / 1e6 / nullif(output_tokens, 0)`},
+		Derived{"tokens_per_joule", "1/J", "output tokens / slot_j = tokens/s/W", `output_tokens * 1e6 / nullif(` + sqlSlotUj + `, 0)`},
 		Derived{"prefill_j_per_token", "J", "prefill joules / (prompt - cached)", `gpu_prefill_uj / 1e6 / nullif(` + sqlNewPromptTokens + `, 0)`},
 		Derived{"decode_j_per_token", "J", "decode joules / output tokens", `gpu_decode_uj / 1e6 / nullif(output_tokens, 0)`},
-		Derived{"tokens_per_watt", "1/W", "output tokens / (gpu joules / (E - S)); grows with reply length, see tokens_per_joule",
-			`output_tokens * 1e0 / nullif(` + sqlUj + `, 0) * (` + sqlHeldSlotUs + `)`},
+		Derived{"tokens_per_watt", "1/W", "output tokens / (slot_j / (E - S)); grows with reply length, see tokens_per_joule",
+			`output_tokens * 1e0 / nullif(` + sqlSlotUj + `, 0) * (` + sqlSlotUs + `)`},
 		Derived{"cost", "currency", "kWh x price", sqlKWh + ` * (price_per_kwh_micro / 1e6)`},
 		Derived{"gco2e", "g", "kWh x carbon intensity", sqlKWh + ` * (gco2_per_kwh_milli / 1e3)`},
 	)

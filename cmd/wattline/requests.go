@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type requestsCmd struct {
 	Model      string        `help:"List only requests to this model." placeholder:"NAME"`
 	Outcome    string        `help:"List only requests that ended so: ${outcomes}."`
 	SlowerThan time.Duration `help:"List only requests that took longer, such as 10s." placeholder:"DURATION"`
+	WorseThan  float64       `help:"List only requests whose joules have a standard error above this percentage, such as 10, and those below resolution." placeholder:"PERCENT"`
 	Follow     bool          `help:"Go on to list requests when they are complete, their energy included, until interrupted." short:"f"`
 	JSON       bool          `help:"Print one JSON object per line, with the columns of the store as keys." name:"json"`
 }
@@ -71,12 +73,14 @@ func (c *requestsCmd) Run(a *app) (err error) {
 
 // filter reads the flags.
 func (c *requestsCmd) filter() (f store.Filter, err error) {
-	f = store.Filter{Agent: c.Agent, Session: c.Session, Model: c.Model, Outcome: meter.Outcome(c.Outcome), SlowerThan: c.SlowerThan}
+	f = store.Filter{Agent: c.Agent, Session: c.Session, Model: c.Model, Outcome: meter.Outcome(c.Outcome), SlowerThan: c.SlowerThan, WorseThan: c.WorseThan / 100}
 	switch {
 	case c.Limit < 1:
 		return f, usageError("--limit must be at least 1, not %d", c.Limit)
 	case c.SlowerThan < 0:
 		return f, usageError("--slower-than must be a duration such as 10s, not %v", c.SlowerThan)
+	case c.WorseThan < 0 || math.IsNaN(c.WorseThan):
+		return f, usageError("--worse-than must be a percentage such as 10, not %g", c.WorseThan)
 	case c.Outcome != "" && !slices.Contains(outcomes(), c.Outcome):
 		return f, usageError("--outcome must be one of %s, not %q", strings.Join(outcomes(), ", "), c.Outcome)
 	case c.ID != "" && (c.Follow || f != store.Filter{} || c.Since != ""):

@@ -4,7 +4,8 @@ package grafana
 const (
 	joules      = `coalesce(gpu_j, gpu_estimate_j)`
 	knownTokens = `sum(CASE WHEN ` + joules + ` IS NOT NULL THEN output_tokens END)`
-	jPerToken   = `sum(CASE WHEN output_tokens IS NOT NULL THEN ` + joules + ` END) / nullif(` + knownTokens + `, 0)`
+	slotJoules  = `coalesce(gpu_j - coalesce(gpu_idle_waiting_j, 0), gpu_estimate_j)` // without what was drawn while it waited
+	jPerToken   = `sum(CASE WHEN output_tokens IS NOT NULL THEN ` + slotJoules + ` END) / nullif(` + knownTokens + `, 0)`
 )
 
 func efficiency() Dashboard {
@@ -25,7 +26,7 @@ FROM efficiency WHERE {{within "started_at"}} AND concurrency IS NOT NULL AND ou
 		},
 		{
 			Question: "What does a token cost?", Kind: Lines, Unit: "joule",
-			Doc: "Joules of all requests of an interval over their output tokens.",
+			Doc: "Joules of all requests of an interval, while they held a slot, over their output tokens.",
 			SQL: []string{`
 SELECT {{bucket "started_at"}} AS time, ` + jPerToken + ` AS j_per_token
 FROM efficiency WHERE {{within "started_at"}} AND output_tokens > 0 GROUP BY time ORDER BY time`},

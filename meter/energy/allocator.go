@@ -149,6 +149,7 @@ func (l *Ledger) drawWaiting(r *request) {
 	alloc := &l.allocator
 	uj := alloc.waitingIdle.take(alloc.waitingIdle.share - r.snapshot.waitingIdle)
 	r.idleUJ += uj
+	r.waitingUJ += uj
 	alloc.charged.idle += uj
 	r.timeUJ += alloc.waitingTime.take(alloc.waitingTime.share - r.snapshot.waitingTime)
 	r.snapshot.waitingIdle, r.snapshot.waitingTime = alloc.waitingIdle.share, alloc.waitingTime.share

@@ -53,6 +53,7 @@ type request struct {
 	ownsLeftover   bool        // it has ended, and others still read its cells
 
 	idleUJ, prefillUJ, decodeUJ int64
+	waitingUJ                   int64 // the part of idleUJ from before it had a slot
 	timeUJ, tokenUJ             int64
 	aloneUJ                     int64                       // decode energy of windows in which no other request worked
 	contested                   float64                     // uJ of prefill that others could have caused

@@ -28,7 +28,8 @@ type Result struct {
 	TotalUJ   int64
 	Split     bool
 	ActiveUJ  int64 // PrefillUJ + DecodeUJ
-	IdleUJ    int64
+	IdleUJ    int64 // while it held a slot, and WaitingUJ
+	WaitingUJ int64 // the part of IdleUJ from before it had a slot
 	PrefillUJ int64
 	DecodeUJ  int64
 
@@ -52,7 +53,7 @@ func (l *Ledger) result(r *request) Result {
 	alloc := &l.allocator
 	res := Result{
 		Request: r.key, Source: l.cfg.Shape.String(), Split: alloc.idle.learnt(),
-		PrefillUJ: r.prefillUJ, DecodeUJ: r.decodeUJ, IdleUJ: r.idleUJ,
+		PrefillUJ: r.prefillUJ, DecodeUJ: r.decodeUJ, IdleUJ: r.idleUJ, WaitingUJ: r.waitingUJ,
 		TimeUJ: r.timeUJ, TokenUJ: r.tokenUJ, Abandoned: r.orphaned, SlotNS: r.slotNS, MeanMW: r.meanMW,
 	}
 	res.ActiveUJ = res.PrefillUJ + res.DecodeUJ

@@ -99,6 +99,7 @@ func exchange(p *replay.Plan, k replay.Key, at time.Time) *replay.Exchange {
 		PrefillUs: prefill, DecodeUs: meter.Some(decode), ProxyOverheadUs: meter.Some(OverheadUs),
 		PromptTokens: e.PromptN, CachedTokens: e.CacheN, OutputTokens: e.OutputTokens, OutputEvents: meter.Some(int64(e.Events)), MeanConcurrency: meter.Some(1000),
 		GPUPrefillUj: meter.Some(prefillUj), GPUDecodeUj: meter.Some(decodeUj), GPUActiveUj: meter.Some(prefillUj + decodeUj), GPUIdleUj: meter.Some(held * IdleW),
+		GPUIdleHeldUj: meter.Some(held * IdleW), GPUIdleWaitingUj: meter.Some(0), GPUSigmaUj: meter.Some(3_000_000),
 		GPUUj: meter.Some(prefillUj + decodeUj + held*IdleW), EnergyQuality: meter.EnergyMeasured, CPUUj: meter.Some(held * 20),
 		VRAMBytes: meter.Some(VRAMBytes), RAMBytes: meter.Some(2_000_000_000), GPUTempC: meter.Some(61),
 	}

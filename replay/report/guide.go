@@ -25,7 +25,7 @@ type figureFacts struct {
 //nolint:gochecknoglobals // a constant table
 var figures = map[Figure]figureFacts{
 	Throughput: {"Throughput", "tokens/s", "output tokens / (last output - start)", false},
-	Efficiency: {"Energy efficiency", "tokens/W", "output tokens / (attributed GPU joules / (end - slot start))", false},
+	Efficiency: {"Energy efficiency", "tokens/W", "output tokens / (slot joules / (end - slot start))", false},
 	Latency:    {"Latency", "ms", "first output - start", true},
 	VRAM:       {"VRAM", "GB", "highest device memory in use, 1 GB = 10^9 bytes", true},
 }

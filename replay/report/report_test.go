@@ -118,6 +118,13 @@ func TestGrades(t *testing.T) {
 			}
 		}
 	}
+	waited := labelled("a", nil)
+	for _, e := range waited.Run.Exchanges { // 7 s at idle power before each had its slot
+		e.InLine.GPUUj.V, e.InLine.GPUIdleUj.V, e.InLine.GPUIdleWaitingUj = e.InLine.GPUUj.V+840e6, e.InLine.GPUIdleUj.V+840e6, meter.Some(840e6)
+	}
+	if g, w := gradeOf(t, r, Efficiency), gradeOf(t, waited.Run.Results(), Efficiency); g.Band != w.Band || math.Abs(g.Value.V/w.Value.V-1) > 1e-9 {
+		t.Errorf("tokens/W: %+v, after a wait %+v", g, w)
+	}
 	short := labelled("a", func(s *replay.Spec) { s.Cells = s.Cells[:1] }).Results // 1k x 256: long enough but for tokens/W
 	if gradeOf(t, short, Efficiency).Why == "" || gradeOf(t, short, Throughput).Why != "" || gradeOf(t, short, Latency).Why != "" {
 		t.Errorf("%+v", Grades(short))
@@ -377,7 +384,7 @@ func TestTerminal(t *testing.T) {
 	good := labelled("a", func(s *replay.Spec) { s.Trials = 5 })
 	Terminal(&out, good)
 	for _, want := range []string{
-		"coding 100k x 256", "95 % t interval", "Measured twice: 90 requests", "prefill J", "output tokens / (last output - start of the request)", "By the guide:",
+		"coding 100k x 256", "95 % t interval", "Measured twice: 90 requests", "prefill J", "waited J", " ± 0.775", " A ", "output tokens / (last output - start of the request)", "By the guide:",
 		"Latency: 206 ms: Acceptable response time, target Good (first output - start; coding 1k x 1024)",
 		fmt.Sprintf("valid: %d checks passed\n", len(good.Results.Checks)), // all of them
 	} {

@@ -106,8 +106,9 @@ func headline(w io.Writer, r *replay.Results) {
 	row("efficiency", r.Energy.MeanTokensPerWatt, "tokens/W", "tokens_per_watt")
 	row("", r.Energy.TokensPerJoule, "tokens/J", "tokens_per_joule")
 	row("GPU energy, all", r.Energy.GPUEnergyWh, "Wh", "gpu_energy_wh")
-	row("GPU energy, attributed", r.Energy.GPUAttributedWh, "Wh", "gpu_attributed_wh")
+	t.Row("GPU energy, attributed", withSigma(r.Energy.GPUAttributedWh, r.Energy.GPUAttributedSigmaWh), "Wh", "", r.Definitions["gpu_attributed_wh"])
 	row("  of it idle draw", r.Energy.GPUIdleWh, "Wh", "gpu_idle_wh")
+	row("    of it waiting", r.Energy.GPUWaitingWh, "Wh", "gpu_idle_waiting_wh")
 	t.AlignRight(2)
 	t.Render()
 	if g := r.Goodput; g != nil {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"wattline/meter"
 	"wattline/replay"
 	"wattline/replay/table"
 )
@@ -65,7 +66,7 @@ func Tiles(run LabelledRun) []Tile {
 		{"Time to first token", table.Num(r.Latency.TimeToFirstTokenMs), "ms", verdicts[Latency], r.Definitions["time_to_first_token_ms"]},
 		{"Energy efficiency", table.Num(r.Energy.MeanTokensPerWatt), "tokens/W", verdicts[Efficiency], r.Definitions["tokens_per_watt"]},
 		{"Energy efficiency", table.Num(r.Energy.TokensPerJoule), "tokens/J", "", r.Definitions["tokens_per_joule"]},
-		{"GPU energy", table.Num(r.Energy.GPUEnergyWh), "Wh", "attributed " + withUnit(r.Energy.GPUAttributedWh, "Wh"), r.Definitions["gpu_energy_wh"]},
+		{"GPU energy", table.Num(r.Energy.GPUEnergyWh), "Wh", "attributed " + withSigma(r.Energy.GPUAttributedWh, r.Energy.GPUAttributedSigmaWh) + " Wh", r.Definitions["gpu_energy_wh"]},
 		{"VRAM", table.Num(vramGB(r)), "GB", verdicts[VRAM], figures[VRAM].formula},
 	}
 }
@@ -117,13 +118,31 @@ func quantile(q replay.Quantile) string {
 }
 
 func energyTable(r *replay.Results) Table {
-	t := Table{Title: "Energy", Note: "GPU joules that wattline attributed to the requests, means.", Head: []string{"task, prompt x output", "J/request", "prefill J", "decode J", "idle J", "tokens/J", "tokens/W"}}
+	t := Table{Title: "Energy", Note: "GPU joules that wattline attributed to the requests, means with the standard error of the whole. Waited: the idle draw before a request had a slot; the ratios leave it out.",
+		Head: []string{"task, prompt x output", "J/request", "grade", "prefill J", "decode J", "idle J", "waited J", "tokens/J", "tokens/W"}}
 	for _, c := range r.Cells {
 		t.Rows = append(t.Rows, []string{
-			c.String(), table.Num(c.Joules.Mean), table.Num(c.PrefillJ.Mean), table.Num(c.DecodeJ.Mean), table.Num(c.IdleJ.Mean), spread(c.TPJTrials), table.Num(c.TokensPerWatt.Mean),
+			c.String(), withSigma(c.Joules.Mean, c.JoulesSigma), sigmaGrade(c.Joules.Mean, c.JoulesSigma), table.Num(c.PrefillJ.Mean), table.Num(c.DecodeJ.Mean),
+			table.Num(c.HeldJ()), table.Num(c.WaitingJ.Mean), spread(c.TPJTrials), table.Num(c.TokensPerWatt.Mean),
 		})
 	}
 	return t
+}
+
+// withSigma prints a value with its standard error.
+func withSigma(v, sigma replay.Num) string {
+	if !v.Valid || !sigma.Valid {
+		return table.Num(v)
+	}
+	return table.Num(v) + " ± " + table.Num(sigma)
+}
+
+// sigmaGrade grades joules by their standard error.
+func sigmaGrade(v, sigma replay.Num) string {
+	if !v.Valid || !sigma.Valid {
+		return table.Absent
+	}
+	return meter.GradeOf(v.V, sigma.V)
 }
 
 func seriesTable(r *replay.Results) Table {

@@ -38,7 +38,7 @@ func energyColumns() []meter.Column {
 	var out []meter.Column
 	for _, c := range all {
 		switch c.Name {
-		case "gpu_uj", "gpu_active_uj", "gpu_idle_uj", "gpu_prefill_uj", "gpu_decode_uj", "gpu_estimate_uj",
+		case "gpu_uj", "gpu_active_uj", "gpu_idle_uj", "gpu_idle_held_uj", "gpu_idle_waiting_uj", "gpu_prefill_uj", "gpu_decode_uj", "gpu_estimate_uj",
 			"gpu_sigma_uj", "gpu_active_sigma_uj", "gpu_time_uj", "gpu_token_uj",
 			"energy_quality", "energy_method", "energy_source", "gpu_mean_mw":
 			out = append(out, c)

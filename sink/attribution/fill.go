@@ -94,7 +94,7 @@ func (s *settler) fillCPU(rec *meter.Record, results []energy.Result, alone bool
 		rec.EnergyMethod, rec.EnergySource = method, CPUSource+"/"+sum.Source
 	}
 	if sum.Quality != energy.BelowResolution {
-		rec.CPUUj = meter.Some(sum.TotalUJ)
+		rec.CPUUj, rec.CPUSigmaUj = meter.Some(sum.TotalUJ), meter.Some(sum.SigmaUJ)
 	}
 }
 
@@ -133,6 +133,7 @@ func sumResults(results []energy.Result) energy.Result {
 		total.TotalUJ += r.TotalUJ
 		total.ActiveUJ += r.ActiveUJ
 		total.IdleUJ += r.IdleUJ
+		total.WaitingUJ += r.WaitingUJ
 		total.PrefillUJ += r.PrefillUJ
 		total.DecodeUJ += r.DecodeUJ
 		total.TimeUJ += r.TimeUJ
@@ -178,6 +179,7 @@ func fillResult(rec *meter.Record, r *energy.Result, method, source string) {
 	rec.GPUUj = meter.Some(r.TotalUJ)
 	if r.Split {
 		rec.GPUActiveUj, rec.GPUIdleUj = meter.Some(r.ActiveUJ), meter.Some(r.IdleUJ)
+		rec.GPUIdleHeldUj, rec.GPUIdleWaitingUj = meter.Some(r.IdleUJ-r.WaitingUJ), meter.Some(r.WaitingUJ)
 		rec.GPUPrefillUj, rec.GPUDecodeUj = meter.Some(r.PrefillUJ), meter.Some(r.DecodeUJ)
 		rec.GPUActiveSigmaUj = meter.Some(r.ActiveSigmaUJ)
 	}

@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -258,5 +259,42 @@ func TestDeviceOrder(t *testing.T) {
 	r := k.settled["a"]
 	if r == nil || r.GPUDevices[0] != "GPU-1" || r.GPUUjByDevice[0] >= r.GPUUjByDevice[1] {
 		t.Errorf("row %+v", r)
+	}
+}
+
+// TestWaitingIdle: of two equal requests one waits 6.8 s for its slot while nobody works. It shares more of the idle draw,
+// which stands apart; the joules of the slots are alike.
+func TestWaitingIdle(t *testing.T) {
+	run := func(arrive float64) *meter.Record {
+		k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
+			p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+			p.feed(s, 0, sec(0.02), sec(20))
+			u := s.ledgers(0, 0)
+			u.Observe(energy.Event{Kind: energy.Arrive, Request: 7, At: sec(arrive)})
+			u.Observe(energy.Event{Kind: energy.SlotStart, Request: 7, At: sec(10), Slot: -1})
+			u.Observe(energy.Event{Kind: energy.FirstToken, Request: 7, At: sec(10.5)})
+			for i := range 50 {
+				u.Observe(energy.Event{Kind: energy.Decode, Request: 7, At: sec(10.5 + 0.05*float64(i)), Tokens: 1})
+			}
+			u.Done(&meter.Record{ID: "a"}, energy.Event{Kind: energy.End, Request: 7, At: sec(13), Counts: energy.Counts{Known: true, PromptTokens: 100, OutputTokens: 50}})
+			time.Sleep(25 * time.Second)
+		})
+		balances(t, k.ledger)
+		return k.settled["a"]
+	}
+	direct, waited := run(10), run(3.2)
+	for _, r := range []*meter.Record{direct, waited} {
+		if r.GPUIdleUj.V != r.GPUIdleHeldUj.V+r.GPUIdleWaitingUj.V || !r.GPUIdleHeldUj.Valid {
+			t.Errorf("idle %+v is not held %+v + waiting %+v", r.GPUIdleUj, r.GPUIdleHeldUj, r.GPUIdleWaitingUj)
+		}
+		if off := float64(r.SlotUj().V)/900e6 - 1; math.Abs(off) > 0.02 {
+			t.Errorf("the slot's joules are %.1f J, the device drew 900", float64(r.SlotUj().V)/1e6)
+		}
+		if span := 3 * float64(r.GPUMeanMw.V) * 1e3; math.Abs(float64(r.SlotUj().V)/span-1) > 0.02 {
+			t.Errorf("the slot's joules are %.1f J, its mean power says %.1f", float64(r.SlotUj().V)/1e6, span/1e6)
+		}
+	}
+	if w := float64(waited.GPUIdleWaitingUj.V) / 1e6; math.Abs(w/680-1) > 0.02 || direct.GPUIdleWaitingUj.V != 0 {
+		t.Errorf("waited %.1f J, of 680; the other %.1f J", w, float64(direct.GPUIdleWaitingUj.V)/1e6)
 	}
 }

@@ -77,7 +77,7 @@ func Definitions() []Definition {
 		{semconv.MetricSettled, Counter, "{request}", "Rows that have become final, by the quality of their energy.", []string{semconv.Route, semconv.Quality}, nil},
 		{semconv.MetricEnergy, Counter, "J", "GPU joules given to requests: prefill and decode (active), idle (their share of the loaded-idle draw), and undivided where only the total is known. Columns gpu_prefill_uj, gpu_decode_uj, gpu_idle_uj, gpu_uj.", with(request, semconv.Phase), nil},
 		{semconv.MetricDeviceShare, Counter, "J", "The same joules by device. Column gpu_uj_by_device.", device, nil},
-		{semconv.MetricEnergyPerToken, Histogram, "J", "gpu_uj (of a server without a GPU: cpu_uj) / output_tokens of a request.", request, jouleBounds()},
+		{semconv.MetricEnergyPerToken, Histogram, "J", "gpu_uj - gpu_idle_waiting_uj (of a server without a GPU: cpu_uj) / output_tokens of a request.", request, jouleBounds()},
 		{semconv.MetricHWEnergy, ObservedCounter, "J", "What the device drew since wattline started, whoever used it. Table power.", device, nil},
 		{semconv.MetricHWPower, ObservedGauge, "W", "Mean power in the last second.", device, nil},
 		{semconv.MetricPowerLimit, ObservedGauge, "W", "Enforced power limit.", device, nil},

@@ -173,7 +173,7 @@ func (m *Metrics) recordFinal(rec *meter.Record) {
 	}
 	s := m.seriesCache.of(rec, false)
 	if rec.OutputTokens.V > 0 {
-		m.row.jPerTok.Record(ctx, float64(rec.EnergyUj().V)/1e6/float64(rec.OutputTokens.V), s.plain.record...)
+		m.row.jPerTok.Record(ctx, float64(rec.SlotUj().V)/1e6/float64(rec.OutputTokens.V), s.plain.record...)
 	}
 	if !rec.GPUUj.Valid {
 		return

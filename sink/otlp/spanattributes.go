@@ -182,11 +182,13 @@ func energyAttributes(a *attributes, rec *meter.Record) {
 	a.parts(semconv.EnergySigmaJ, rec.GPUSigmaUj, 1e6)
 	a.parts(semconv.EnergyActiveJ, rec.GPUActiveUj, 1e6)
 	a.parts(semconv.EnergyIdleJ, rec.GPUIdleUj, 1e6)
+	a.parts(semconv.EnergyIdleWaitingJ, rec.GPUIdleWaitingUj, 1e6)
 	a.parts(semconv.EnergyPrefillJ, rec.GPUPrefillUj, 1e6)
 	a.parts(semconv.EnergyDecodeJ, rec.GPUDecodeUj, 1e6)
 	a.parts(semconv.EnergyEstimateJ, rec.GPUEstimateUj, 1e6)
 	a.parts(semconv.EnergyCPUJ, rec.CPUUj, 1e6)
-	if uj := rec.EnergyUj(); uj.Valid && rec.OutputTokens.V > 0 {
+	a.parts(semconv.EnergyCPUSigmaJ, rec.CPUSigmaUj, 1e6)
+	if uj := rec.SlotUj(); uj.Valid && rec.OutputTokens.V > 0 {
 		a.parts(semconv.EnergyPerTokenJ, uj, 1e6*float64(rec.OutputTokens.V))
 	}
 	a.parts(semconv.EnergyMeanPowerW, rec.GPUMeanMw, 1e3)

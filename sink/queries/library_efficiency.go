@@ -4,11 +4,15 @@ package queries
 // say nothing, their sum does.
 const energyJ = `coalesce(gpu_j, gpu_estimate_j)`
 
+// slotJ is the same without the idle draw while the request waited, for ratios to tokens.
+const slotJ = `coalesce(gpu_j - coalesce(gpu_idle_waiting_j, 0), gpu_estimate_j)`
+
 // figures are the efficiency of a group of requests. Joules and tokens are those of requests with an energy that
 // is known: a run's value is their sum's quotient, except tokens per watt, which is a mean.
 const figures = `count(*) AS n_requests, sum(output_tokens) AS tokens_out, sum(` + energyJ + `) AS joules,
-	sum(` + energyJ + `) / nullif(sum(CASE WHEN ` + energyJ + ` IS NOT NULL THEN output_tokens END), 0) AS j_per_token,
-	sum(CASE WHEN ` + energyJ + ` IS NOT NULL THEN output_tokens END) / nullif(sum(` + energyJ + `), 0) AS tokens_per_j,
+	sqrt(sum(gpu_sigma_j * gpu_sigma_j)) AS joules_sigma,
+	sum(` + slotJ + `) / nullif(sum(CASE WHEN ` + slotJ + ` IS NOT NULL THEN output_tokens END), 0) AS j_per_token,
+	sum(CASE WHEN ` + slotJ + ` IS NOT NULL THEN output_tokens END) / nullif(sum(` + slotJ + `), 0) AS tokens_per_j,
 	avg(tokens_per_watt) AS mean_tokens_per_watt, {{quantile "0.5" "tokens_per_second"}} AS tokens_per_s_p50,
 	{{quantile "0.5" "ttft_ms"}} AS ttft_ms_p50, sum(cost) AS cost_sum, sum(gco2e) AS gco2e_sum`
 
@@ -67,4 +71,4 @@ FROM efficiency WHERE started_at >= {{.Since}} AND {{label .Label}} IS NOT NULL 
 // stability holds the columns that query stability compares.
 const stability = `count(*) AS n_requests, {{quantile "0.5" "tokens_per_second"}} AS tokens_per_s_p50, {{quantile "0.5" "decode_tps"}} AS decode_tps_p50,
 	{{quantile "0.5" "ttft_ms"}} AS ttft_ms_p50, {{quantile "0.95" "ttft_ms"}} AS ttft_ms_p95, avg(gpu_temp_c) AS mean_temp_c, max(gpu_temp_c) AS max_temp_c,
-	sum(` + energyJ + `) / nullif(sum(CASE WHEN ` + energyJ + ` IS NOT NULL THEN output_tokens END), 0) AS j_per_token`
+	sum(` + slotJ + `) / nullif(sum(CASE WHEN ` + slotJ + ` IS NOT NULL THEN output_tokens END), 0) AS j_per_token`

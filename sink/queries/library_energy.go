@@ -2,8 +2,8 @@ package queries
 
 func energyQueries() []Query {
 	return []Query{
-		{"energy-by-phase", "Where do the joules go: prompt, generation, or the idle draw that a request holds?", `
-SELECT coalesce(model, '-') AS model_name, count(gpu_prefill_j) AS n_measured, sum(gpu_prefill_j) AS prefill_j, sum(gpu_decode_j) AS decode_j, sum(gpu_idle_j) AS idle_j,
+		{"energy-by-phase", "Where do the joules go: prompt, generation, or the idle draw that a request holds or waits through?", `
+SELECT coalesce(model, '-') AS model_name, count(gpu_prefill_j) AS n_measured, sum(gpu_prefill_j) AS prefill_j, sum(gpu_decode_j) AS decode_j, sum(gpu_idle_j) AS idle_j, sum(gpu_idle_waiting_j) AS waiting_j,
 	sum(gpu_prefill_j) / nullif(sum(gpu_prefill_j + gpu_decode_j + gpu_idle_j), 0) AS prefill_share,
 	sum(gpu_decode_j) / nullif(sum(gpu_prefill_j + gpu_decode_j + gpu_idle_j), 0) AS decode_share,
 	sum(gpu_idle_j) / nullif(sum(gpu_prefill_j + gpu_decode_j + gpu_idle_j), 0) AS idle_share,
@@ -26,13 +26,13 @@ SELECT device AS device_name, count(*) AS windows, sum(counter_uj) AS drawn_uj,
 FROM ledger WHERE at >= {{.Since}} GROUP BY device_name ORDER BY device_name`},
 
 		{"energy-quality", "How far can the joules be trusted?", `
-SELECT coalesce(energy_quality, '-') AS quality, count(*) AS n_requests, sum(output_tokens) AS tokens_out, sum(` + energyJ + `) AS joules,
+SELECT coalesce(energy_quality, '-') AS quality, CASE WHEN gpu_sigma_j <= 0.03 * gpu_j THEN 'A' WHEN gpu_sigma_j <= 0.1 * gpu_j THEN 'B' WHEN gpu_sigma_j IS NOT NULL THEN 'C' ELSE '-' END AS grade, count(*) AS n_requests, sum(output_tokens) AS tokens_out, sum(` + energyJ + `) AS joules,
 	sqrt(sum(gpu_sigma_j * gpu_sigma_j)) AS sigma_j, {{quantile "0.5" "gpu_sigma_j / nullif(gpu_j, 0)"}} AS relative_sigma_p50
-FROM efficiency WHERE started_at >= {{.Since}} GROUP BY quality ORDER BY n_requests DESC, quality`},
+FROM efficiency WHERE started_at >= {{.Since}} GROUP BY quality, grade ORDER BY n_requests DESC, quality, grade`},
 
 		{"most-expensive", "Which requests cost the most energy?", `
 SELECT id AS request, started_at AS began, model AS model_name, agent AS client, prompt_tokens AS n_prompt, cached_tokens AS n_cached, output_tokens AS n_out,
-	gpu_j AS joules, gpu_sigma_j AS sigma_j, gpu_prefill_j AS prefill_j, gpu_decode_j AS decode_j, gpu_idle_j AS idle_j, cost AS money, energy_quality AS quality
+	gpu_j AS joules, gpu_sigma_j AS sigma_j, gpu_prefill_j AS prefill_j, gpu_decode_j AS decode_j, gpu_idle_j AS idle_j, gpu_idle_waiting_j AS waiting_j, cost AS money, energy_quality AS quality
 FROM efficiency WHERE started_at >= {{.Since}} AND gpu_j IS NOT NULL ORDER BY joules DESC, request LIMIT 20`},
 
 		{"throttled", "When did a device hold its clocks down, and why (hours, UTC)?", `

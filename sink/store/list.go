@@ -14,6 +14,7 @@ type Filter struct {
 	Agent, Session, Model string
 	Outcome               meter.Outcome
 	SlowerThan            time.Duration // total duration above it
+	WorseThan             float64       // standard error of the joules above this part of them, or no value beside it; 0: all
 }
 
 // where is the condition on requests, and its parameters.
@@ -30,6 +31,10 @@ func (f *Filter) where() (text string, args []any) {
 	}
 	if f.SlowerThan > 0 {
 		conditions, args = append(conditions, "duration_us > ?"), append(args, f.SlowerThan.Microseconds())
+	}
+	if f.WorseThan > 0 {
+		conditions = append(conditions, `(gpu_sigma_uj > ? * gpu_uj OR gpu_estimate_uj IS NOT NULL OR energy_source LIKE 'rapl/%' AND cpu_sigma_uj > ? * cpu_uj)`)
+		args = append(args, f.WorseThan, f.WorseThan)
 	}
 	return strings.Join(conditions, " AND "), args
 }

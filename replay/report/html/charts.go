@@ -38,7 +38,8 @@ type chartCell struct {
 	JPerToken    replay.Num       `json:"j_per_token"`
 	PrefillJ     replay.Num       `json:"prefill_j"`
 	DecodeJ      replay.Num       `json:"decode_j"`
-	IdleJ        replay.Num       `json:"idle_j"`
+	IdleJ        replay.Num       `json:"idle_j"` // while it held a slot
+	WaitedJ      replay.Num       `json:"waited_j"`
 	Waterfall    replay.Waterfall `json:"waterfall"`
 }
 
@@ -73,7 +74,7 @@ func chartRunOf(run report.LabelledRun) chartRun {
 		out.Cells = append(out.Cells, chartCell{
 			Name: o.String(), Task: o.Task, PromptTokens: o.PromptTokens, OutputTokens: o.OutputTokens,
 			TTFTMean: o.TTFTMs.Mean, TPS: o.TokensPerSecond.Mean, JPerToken: replay.Ratio(replay.Some(1), o.TokensPerJoule),
-			PrefillJ: o.PrefillJ.Mean, DecodeJ: o.DecodeJ.Mean, IdleJ: o.IdleJ.Mean, Waterfall: o.Waterfall,
+			PrefillJ: o.PrefillJ.Mean, DecodeJ: o.DecodeJ.Mean, IdleJ: o.HeldJ(), WaitedJ: o.WaitingJ.Mean, Waterfall: o.Waterfall,
 		})
 	}
 	if run.Run == nil || len(run.Run.Exchanges) == 0 {

@@ -187,7 +187,7 @@ const charts = [
   { title: "Distribution of the time to first token", note: "Share of requests whose first token came within so many ms. In parentheses how many there were.", none: noAnswer, draw: () => distribution("ttft_ms") },
   { title: "Throughput against energy", note: "Tokens a second against attributed GPU joules a token; up and left is better.", none: noEnergy, draw: efficiency },
   { title: "Distribution of the time per output token", note: "Share of requests whose tokens, behind the first, took so many ms each. In parentheses how many there were.", none: noAnswer, draw: () => distribution("tpot_ms") },
-  { title: "Energy by phase", note: "Mean attributed GPU joules a request.", none: noEnergy, draw: () => stacked(["prefill", "decode", "idle"], joules, "J") },
+  { title: "Energy by phase", note: "Mean attributed GPU joules a request; waited: the idle draw before it had a slot.", none: noEnergy, draw: () => stacked(["prefill", "decode", "idle", "waited"], joules, "J") },
   { title: "Where the time to the first token goes", note: "Medians of requests measured twice, by the client and in line.", none: noRows, draw: () => stacked(["network", "upload", "proxy", "queue", "prefill", "server"], waterfall, "ms") },
   { title: "Network and proxy overhead", note: "The same without the server's own phases: what network, upload and wattline add.", none: noRows, draw: () => stacked(["network", "upload", "proxy"], waterfall, "ms") },
   { title: "Requests and power", note: "Each request is one bar: pale until its first token.", none: "No request was measured.", perRun: true, draw: lanes },

@@ -198,6 +198,18 @@ ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXIS
 
 ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `load_us` Nullable(Int64) COMMENT 'us; time in which the upstream loaded the model for this request, as it or a gateway before it told' CODEC(T64, ZSTD(1)) AFTER `duration_us`;
 
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `gpu_idle_held_uj` Nullable(Int64) COMMENT 'uJ; the part of gpu_idle_uj from the time in which it held a slot' CODEC(T64, ZSTD(1)) AFTER `gpu_idle_uj`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `gpu_idle_held_uj` Nullable(Int64) COMMENT 'uJ; the part of gpu_idle_uj from the time in which it held a slot' CODEC(T64, ZSTD(1)) AFTER `gpu_idle_uj`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `gpu_idle_waiting_uj` Nullable(Int64) COMMENT 'uJ; the part of gpu_idle_uj from the time in which it waited and nobody held a slot' CODEC(T64, ZSTD(1)) AFTER `gpu_idle_held_uj`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `gpu_idle_waiting_uj` Nullable(Int64) COMMENT 'uJ; the part of gpu_idle_uj from the time in which it waited and nobody held a slot' CODEC(T64, ZSTD(1)) AFTER `gpu_idle_held_uj`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cpu_sigma_uj` Nullable(Int64) COMMENT 'uJ; standard error of cpu_uj' CODEC(T64, ZSTD(1)) AFTER `cpu_uj`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cpu_sigma_uj` Nullable(Int64) COMMENT 'uJ; standard error of cpu_uj' CODEC(T64, ZSTD(1)) AFTER `cpu_uj`;
+
 ALTER TABLE `wattline`.`power_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `error_uj` Nullable(Int64) COMMENT 'uJ; bound on how far energy_uj may be off' CODEC(T64, ZSTD(1)) AFTER `energy_uj`;
 
 ALTER TABLE `wattline`.`power` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `error_uj` Nullable(Int64) COMMENT 'uJ; bound on how far energy_uj may be off' CODEC(T64, ZSTD(1)) AFTER `energy_uj`;
@@ -290,17 +302,22 @@ SELECT
 	gpu_sigma_uj / 1e6 AS `gpu_sigma_j`,
 	gpu_active_uj / 1e6 AS `gpu_active_j`,
 	gpu_idle_uj / 1e6 AS `gpu_idle_j`,
+	gpu_idle_held_uj / 1e6 AS `gpu_idle_held_j`,
+	gpu_idle_waiting_uj / 1e6 AS `gpu_idle_waiting_j`,
 	gpu_prefill_uj / 1e6 AS `gpu_prefill_j`,
 	gpu_decode_uj / 1e6 AS `gpu_decode_j`,
 	gpu_estimate_uj / 1e6 AS `gpu_estimate_j`,
 	cpu_uj / 1e6 AS `cpu_j`,
+	cpu_sigma_uj / 1e6 AS `cpu_sigma_j`,
 	gpu_uj / 3.6e9 AS `gpu_wh`,
 	gpu_mean_mw / 1e3 AS `gpu_mean_w`,
-	(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 1e6 / nullif(output_tokens, 0) AS `joules_per_token`,
-	output_tokens * 1e6 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) AS `tokens_per_joule`,
+	(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_sigma_uj ELSE gpu_sigma_uj END) * 1e0 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) AS `relative_sigma`,
+	(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj - coalesce(gpu_idle_waiting_uj, 0) END) / 1e6 AS `slot_j`,
+	(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj - coalesce(gpu_idle_waiting_uj, 0) END) / 1e6 / nullif(output_tokens, 0) AS `joules_per_token`,
+	output_tokens * 1e6 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj - coalesce(gpu_idle_waiting_uj, 0) END, 0) AS `tokens_per_joule`,
 	gpu_prefill_uj / 1e6 / nullif((prompt_tokens - coalesce(cached_tokens, 0)), 0) AS `prefill_j_per_token`,
 	gpu_decode_uj / 1e6 / nullif(output_tokens, 0) AS `decode_j_per_token`,
-	output_tokens * 1e0 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END, 0) * (CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us - coalesce(load_us, 0) ELSE prefill_us + decode_us END) AS `tokens_per_watt`,
+	output_tokens * 1e0 / nullif(CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj - coalesce(gpu_idle_waiting_uj, 0) END, 0) * (CASE WHEN gpu_idle_waiting_uj IS NULL THEN duration_us ELSE CASE WHEN stream = 1 THEN duration_us - (ttft_us - upstream_ttft_us) - queue_us - coalesce(load_us, 0) ELSE prefill_us + decode_us END END) AS `tokens_per_watt`,
 	((CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 3.6e12) * (price_per_kwh_micro / 1e6) AS `cost`,
 	((CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj ELSE gpu_uj END) / 3.6e12) * (gco2_per_kwh_milli / 1e3) AS `gco2e`
 FROM `wattline`.`requests`;

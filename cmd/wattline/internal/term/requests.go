@@ -43,17 +43,18 @@ func outcome(r *meter.Record) string {
 	return fmt.Sprintf("%s %d", r.Outcome, r.Status.V)
 }
 
-// energyOf returns a request's joules with their standard error, or the energy quality if there are none.
+// energyOf returns a request's joules with their standard error and grade, or the energy quality if there are none.
 func energyOf(r *meter.Record) string {
-	if !r.GPUUj.Valid {
-		if uj := r.EnergyUj(); uj.Valid {
-			return table.InUnit(uj, 1e6, "J CPU")
-		}
+	uj, sigma := r.EnergyUj(), r.EnergySigmaUj()
+	if !uj.Valid {
 		return table.OrAbsent(r.EnergyQuality)
 	}
-	text := table.InUnit(r.GPUUj, 1e6, "J")
-	if r.GPUSigmaUj.Valid {
-		text = table.InUnit(r.GPUUj, 1e6, "") + "± " + table.InUnit(r.GPUSigmaUj, 1e6, "J")
+	text := table.InUnit(uj, 1e6, "J")
+	if sigma.Valid {
+		text = table.InUnit(uj, 1e6, "") + "± " + table.InUnit(sigma, 1e6, "J") + " " + r.EnergyGrade()
+	}
+	if !r.GPUUj.Valid {
+		text += " CPU"
 	}
 	if strings.HasPrefix(r.EnergySource, "sim/") {
 		text += " simulated"

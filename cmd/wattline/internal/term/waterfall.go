@@ -101,10 +101,15 @@ func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	} {
 		t.Row(c.name, table.Count(c.n), "", c.doc)
 	}
-	drawn := []string{"ttfb_ms", "ttft_ms", "ttfo_ms", "duration_ms", "queue_ms", "prefill_ms", "decode_ms"}
+	drawn := []string{"ttfb_ms", "ttft_ms", "ttfo_ms", "duration_ms", "queue_ms", "prefill_ms", "decode_ms", "gpu_sigma_j", "cpu_sigma_j", "relative_sigma"}
+	sigmas := map[string]meter.Int{"gpu_j": rec.GPUSigmaUj, "gpu_active_j": rec.GPUActiveSigmaUj, "gpu_estimate_j": rec.GPUSigmaUj, "cpu_j": rec.CPUSigmaUj}
 	for _, c := range sink.EfficiencyColumns() {
 		if v, ok := derived[c.Name]; ok && !slices.Contains(drawn, c.Name) {
-			t.Row(c.Name, table.Number(v), c.Unit, c.Doc)
+			value := table.Number(v)
+			if s := sigmas[c.Name]; s.Valid {
+				value += " ± " + table.Number(float64(s.V)/1e6)
+			}
+			t.Row(c.Name, value, c.Unit, c.Doc)
 		}
 	}
 	from := strings.TrimSpace(rec.EnergyMethod + " " + rec.EnergySource)
@@ -112,6 +117,9 @@ func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
 		from += ", simulated"
 	}
 	t.Row("energy quality", table.OrAbsent(rec.EnergyQuality), "", from)
+	if g := rec.EnergyGrade(); g != "" {
+		t.Row("energy grade", g, "", "by the standard error: A up to 3 %, B up to 10 %, C above")
+	}
 	t.AlignRight(2)
 	t.Render()
 }

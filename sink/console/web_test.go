@@ -86,8 +86,15 @@ func TestFirstPageIsSmall(t *testing.T) {
 	seen := map[string]bool{"web/index.html": true, "web/style.css": true, "web/icon.svg": true, "web/vendor/uplot.css": true}
 	modules(t, "web/app.js", seen)
 	modules(t, "web/pages/live.js", seen)
+	index, err := os.ReadFile("web/index.html")
+	if err != nil {
+		t.Fatal(err)
+	}
 	sum := 0
 	for name := range seen {
+		if path.Ext(name) == ".js" && !strings.Contains(string(index), `<link rel="modulepreload" href="/`+name+`">`) {
+			t.Errorf("index.html does not preload %s: the browser learns of it only from another script", name)
+		}
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,6 @@
 // The shell: navigation, state of the connection, theme, keyboard. A page is a module, loaded when it is first opened.
 import { html, render, useEffect, useState } from "./lib/html.js";
-import { change, go, href, links, useRoute } from "./lib/route.js";
+import { change, go, href, links, parse, useRoute } from "./lib/route.js";
 import { applyTheme, nextTheme, themeChoice } from "./lib/colour.js";
 import { live, watch } from "./lib/live.js";
 import { ask } from "./lib/api.js";
@@ -68,6 +68,7 @@ function Page({ page, route, hello }) {
 
 function State({ hello, problem }) {
   if (!hello) return html`<span class="state"><span class="dot waiting"></span>${problem ? "not connected" : "connecting"}</span>`;
+  if (hello.live && !live.hello) return html`<span class="state"><span class="dot waiting"></span>${live.state === "lost" ? "connection lost" : "connecting"}</span>`;
   if (!hello.live) return html`<span class="state"><span class="dot waiting"></span>stored rows · ${hello.rows || hello.engine}</span>`;
   const config = live.configs.findLast((c) => c.current) || live.configs.at(-1);
   const slots = Object.values(live.hello?.slots || {}).reduce((a, b) => a + b, 0);
@@ -110,4 +111,5 @@ function keyboard(theme) {
 
 applyTheme();
 links();
+pages.find(([p]) => p === parse(location).page)?.[2](); // while /api/hello is asked
 render(html`<${App} />`, document.getElementById("app"));

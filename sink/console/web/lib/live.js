@@ -154,8 +154,9 @@ export function bars(from, to) {
 }
 
 export function slotOf(row) {
-  if (row.details && row.details.slot !== undefined && row.details.slot !== null) return row.details.slot;
-  return row.seen ? row.seen.slot : null;
+  let details = row.details;
+  if (typeof details === "string") { try { details = JSON.parse(details); } catch { details = null; } }
+  return details?.slot ?? row.seen?.slot ?? null;
 }
 
 // power sums the devices step by step over [from, to]: each step has mw, idle, residual, parts and settled. A step that one

@@ -37,5 +37,8 @@ export const Choice = ({ label, options, value, onChange }) => html`<span class=
 
 export const Legend = ({ items }) => html`<ul class="legend">${items.map(([fill, text, kind]) => html`<li key=${text}><span class=${"chip " + (kind || "")} style=${kind ? null : { background: fill }}></span>${text}</li>`)}</ul>`;
 
+// Model is a model's name: of a file, its last part.
+export const Model = ({ name }) => (name ? html`<span title=${name}>${name.split("/").at(-1)}</span>` : "–");
+
 // short is the beginning of a long id.
 export const short = (text) => (text && text.length > 14 ? text.slice(0, 12) + "…" : text);

@@ -62,7 +62,7 @@ function Answer({ e, by, device, shares, marks, hello, asked, since }) {
       <${Stat} name="Residual" note=${share(sum.residual_uj, sum.counter_uj)} title="draw that no request caused: other programs, cool-down, what the model of work cannot explain">${quantity(uj(sum.residual_uj), "J")}<//>
       ${sum.cost !== null && html`<${Stat} name="Cost">${money(sum.cost, hello.currency)}<//>`}
       ${sum.gco2 !== null && html`<${Stat} name="CO₂e">${quantity(sum.gco2, "g")}<//>`}
-      <${Stat} name="Mean power" note=${sum.covered_us < sum.span_us * 0.99 ? `${share(sum.covered_us, sum.span_us)} measured` : ""}>${sum.covered_us ? watts((sum.counter_uj / sum.covered_us) * 1000) : none}<//>
+      <${Stat} name="Mean power" note=${sum.covered_us < sum.span_us * 0.99 ? `${Math.round((100 * sum.covered_us) / sum.span_us)} % measured` : ""}>${sum.covered_us ? watts((sum.counter_uj / sum.covered_us) * 1000) : none}<//>
     </div>
     <${Section} title=${`Energy by ${by.replace("label:", "label ")}`} note=${`a bar is ${{ minute: "a minute", "5m": "5 minutes", hour: "an hour", day: "a day", month: "a month" }[asked.bucket] || asked.bucket} · drag to look closer`}
       tools=${html`<span>${(e.devices || []).length > 1 || device ? html`<select aria-label="device" value=${device} onChange=${(ev) => change({ device: ev.target.value })}><option value="">all devices</option>

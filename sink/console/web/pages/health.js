@@ -15,7 +15,7 @@ export default function Health({ hello }) {
       <${Section} title="Now"><${Loaded} of=${status}>${(s) => html`<${Verdicts} s=${s} />`}<//><//>
       <${Section} title="Power sources"><${Sources} /><//>
     </div>
-    <${Section} title="Counters" note="since the start of wattline" tools=${html`<${Copy} command="wattline health" name="status" table=${() => ({ columns: ["name", "value"], rows: flat(status.data || {}) })} />`}>
+    <${Section} title="Counters" note="since the start of wattline" tools=${html`<${Copy} command=${`curl -s ${location.origin}/api/status`} name="status" table=${() => ({ columns: ["name", "value"], rows: flat(status.data || {}) })} />`}>
       <${Loaded} of=${status}>${(s) => html`<div class="columns small">${groups(s).map(([name, rows]) => html`<div key=${name}><h3>${name}</h3><dl>${rows.map(([k, v]) => html`<dt key=${k}>${k}</dt><dd class=${alarming(k, v) ? "bad-text" : ""}>${word(v)}</dd>`)}</dl></div>`)}</div>`}<//><//>
     <${Section} title="Configurations" note="the newest first; each change is a vertical mark on every time axis"
       tools=${html`<${Copy} command=${'wattline query "SELECT * FROM configs ORDER BY at DESC"'} name="configs" table=${() => configTable(configs.data || [])} />`}>

@@ -7,7 +7,7 @@ import { arrange, barAt, drawLanes, drawStack, laneHeight } from "../lib/lanes.j
 import { colour, ink } from "../lib/colour.js";
 import { at, span, timeOfDay, watts, zone } from "../lib/format.js";
 import { marksOf } from "../lib/configs.js";
-import { Choice, Legend, Section } from "../lib/parts.js";
+import { Choice, Late, Legend, Model, Section } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 import { Figures } from "./livefigures.js";
 import { LiveTable } from "./livetable.js";
@@ -51,7 +51,10 @@ export default function Live({ route, hello }) {
   };
   const url = live.hello?.routes?.[0]?.url || hello.routes?.[0]?.url || "wattline";
 
-  return html`<h1 class="unseen">Live</h1><div class=${live.state === "lost" || !live.hello ? "stale" : ""}>
+  // Before the first answer nothing is claimed.
+  if (!live.hello) return html`<h1 class="unseen">Live</h1>${live.state === "lost" ? null : html`<${Late}><p class="soft">connecting…</p><//>`}`;
+
+  return html`<h1 class="unseen">Live</h1><div class=${live.state === "lost" ? "stale" : ""}>
     <${Figures} hello=${hello} device=${device} limit=${limit} />
     ${selected && html`<${Selection} from=${selected[0]} to=${selected[1]} steps=${power(selected[0], selected[1], device)} by=${by} />`}
     <${Section} title="Slots" note=${html`last ${seconds >= 60 ? `${seconds / 60} min` : `${seconds} s`} · <${Phases} />`}
@@ -66,7 +69,7 @@ export default function Live({ route, hello }) {
     <${Section} title="Power by request" note=${powerNote(steps, step, selected)}
       tools=${html`<span>${(live.hello?.devices || []).length > 1 && html`<select aria-label="device" value=${device} onChange=${(e) => change({ device: e.target.value }, true)}>
           <option value="">all devices</option>${live.hello.devices.map((d) => html`<option key=${d.device} value=${d.device}>${d.name} · ${d.device}</option>`)}</select>`}
-        <${Copy} command="wattline top" table=${() => powerTable(steps, info, by)} name="power" /></span>`}>
+        <${Copy} command="wattline gpu --watch" table=${() => powerTable(steps, info, by)} name="power" /></span>`}>
       ${steps.length || gaps.length ? html`<${TimeChart} ...${shared} gaps=${gaps} height=${260} max=${niceMax(Math.max(limit ? limit / 3 : 0, ...steps.map(top), 1000))} size=${1000}
           unit=${watts} draw=${drawStack(steps, step, info)} label=${powerWords(steps, names)} hover=${(t) => powerTip(steps, step, t, info, by)} />
         <${Legend} items=${[[ink("idle"), "idle"], ...names.slice(0, 12).map((n) => [colour(n), n || "unnamed"]), ...(steps.some((s) => s.residual > 0) ? [[ink("residual"), "residual: no request's"]] : [])]} />`
@@ -91,7 +94,7 @@ function powerNote(steps, step, selected) {
 function barTip(bar, by) {
   if (!bar) return null;
   const w = bar.who;
-  return html`<b>${w[by] || w.agent || "unnamed"}</b> ${w.model || ""}<table><tbody>
+  return html`<b>${w[by] || w.agent || "unnamed"}</b> <${Model} name=${w.model} /><table><tbody>
     ${bar.phases.map((p) => html`<tr key=${p.phase}><td>${p.phase === "queue" ? "waiting" : p.phase}</td><td class="r">${span((p.to - p.from) * 1000)}</td></tr>`)}</tbody></table>
     ${bar.open ? "still running" : bar.outcome && bar.outcome !== "ok" ? bar.outcome : null}`;
 }

@@ -3,7 +3,7 @@ import { html, useRef, useState } from "../lib/html.js";
 import { go, href } from "../lib/route.js";
 import { live, now } from "../lib/live.js";
 import { Energy, at, costOf, count, digits, exactly, joules, money, none, span } from "../lib/format.js";
-import { Outcome, Section, Who, short } from "../lib/parts.js";
+import { Model, Outcome, Section, Who, short } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 
 const shown = 40;
@@ -41,7 +41,7 @@ function Row({ row, open, by, priced, spent }) {
   return html`<tr class=${running ? "now" : row && row.outcome !== "ok" ? "bad" : ""} data-id=${r.id} data-phase=${row ? "row" : open.done ? "done" : open.phase}
       title=${exactly(r.started_at)} onClick=${to ? (e) => { if (!e.target.closest("a")) go(to); } : null}>
     <td>${to ? html`<a href=${to}><${Who} name=${short(r[by])} of=${r[by]} /></a>` : html`<${Who} name=${short(r[by])} of=${r[by]} />`}</td>
-    <td class="wide">${short(by === "session" ? r.agent : r.session) || none}</td><td class="wide">${r.model || none}</td>
+    <td class="wide">${short(by === "session" ? r.agent : r.session) || none}</td><td class="wide"><${Model} name=${r.model} /></td>
     <td class="r wide">${cells.in}</td><td class="r wide">${cells.cached}</td><td class="r">${cells.out}</td><td class="r">${cells.first}</td><td class="r wide">${cells.rate}</td>
     <td class="r">${cells.energy}</td>${priced !== false && html`<td class="r wide">${row ? money(costOf(row), priced) : none}</td>`}
     <td>${cells.tag}</td></tr>`;

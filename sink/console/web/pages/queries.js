@@ -51,8 +51,7 @@ function Answer({ answer, title, sql, name, since, label }) {
     ${d.rows.length ? html`<div class="scroll tall" tabindex="0" role="region" aria-label="result"><table><thead><tr>${d.columns.map((c, i) => html`<th key=${i} class=${numeric[i] ? "r" : ""} aria-sort=${sort === i + 1 ? "ascending" : sort === -i - 1 ? "descending" : null}>
       <button type="button" onClick=${() => setSort(sort === -i - 1 ? i + 1 : -i - 1)}>${c}${sort === i + 1 ? " ↑" : sort === -i - 1 ? " ↓" : ""}</button></th>`)}</tr></thead>
       <tbody>${rows.slice(0, 1000).map((r, k) => html`<tr key=${k}>${r.map((v, i) => html`<td key=${i} class=${numeric[i] ? "r" : ""} title=${v === null ? "null" : String(typeof v === "object" ? JSON.stringify(v) : v)}>${shown(v)}</td>`)}</tr>`)}</tbody></table></div>
-      ${rows.length > 1000 ? html`<p class="soft">The first 1000 rows are shown; CSV has all ${rows.length}.</p>` : null}` : html`<p class="soft">No rows.</p>`}</div>
-    ${d.sql && !sql && html`<details><summary class="soft">the SQL</summary><pre>${d.sql.trim()}</pre><p><a href=${href("queries", "", { sql: d.sql.trim() })}>change it</a></p></details>`}<//>`;
+      ${rows.length > 1000 ? html`<p class="soft">The first 1000 rows are shown; CSV has all ${rows.length}.</p>` : null}` : html`<p class="soft">No rows.</p>`}</div><//>`;
 }
 
 const shown = (v) => (v === null || v === undefined ? html`<span class="pm">${none}</span>` : typeof v === "number" ? (Number.isInteger(v) && Math.abs(v) < 1e15 ? String(v).replace(/\B(?=(\d{3})+$)/g, Math.abs(v) > 9999 ? "\u2009" : "") : digits(v)) : typeof v === "object" ? JSON.stringify(v) : String(v));

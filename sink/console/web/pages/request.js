@@ -7,7 +7,7 @@ import { phasesOf } from "../lib/live.js";
 import { Energy, PlusMinus, at, costOf, count, digits, energyOf, exactly, joules, money, none, qualities, span, when } from "../lib/format.js";
 import { ink } from "../lib/colour.js";
 import { Bars, Gantt, Parts } from "../lib/gantt.js";
-import { Loaded, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
+import { Loaded, Model, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 
 export default function Request({ id, hello }) {
@@ -22,7 +22,7 @@ export default function Request({ id, hello }) {
 function Detail({ c, hello }) {
   const r = c.request;
   const priced = costOf(r);
-  return html`<h1><${Who} name=${r.agent} /> ${r.model || r.path} <small>${when(r.started_at)} · ${r.route} · <span title="id">${r.id}</span></small> <${Outcome} row=${r} /></h1>
+  return html`<h1><${Who} name=${r.agent} /> <${Model} name=${r.model || r.path} /> <small>${when(r.started_at)} · ${r.route} · <span title="id">${r.id}</span></small> <${Outcome} row=${r} /></h1>
     ${r.error && html`<p class="problem">${r.error}</p>`}
     <div class="figures">
       <${Stat} name="First token" title=${c.formulas?.ttft_us}>${span(r.ttft_us)}<//>
@@ -40,7 +40,7 @@ function Detail({ c, hello }) {
     <//>
     ${c.gaps_us && c.gaps_us.length > 0 && html`<${Section} title="Between tokens" note=${`${c.gaps_us.length} gaps, median ${span(median(c.gaps_us))}, longest ${span(Math.max(...c.gaps_us))}`}><${Gaps} gaps=${c.gaps_us} /><//>`}
     <${EnergyOf} r=${r} c=${c} />
-    ${c.overlapping.length > 0 && html`<${Section} title="Beside it" note=${`${c.overlapping.length + (c.overlapping_more || 0)} requests ran while it did`}><${Neighbours} r=${r} others=${c.overlapping} />
+    ${c.overlapping.length > 0 && html`<${Section} title="Beside it" note="requests that ran while it did"><${Neighbours} r=${r} others=${c.overlapping} />
       ${c.overlapping_more > 0 && html`<p class="soft">and ${c.overlapping_more} more</p>`}<//>`}
     ${r.session && html`<${Section} title="Its session" note=${html`<a href=${href("sessions", r.session)}>${short(r.session)}</a>`}><${Siblings} r=${r} rows=${c.siblings} /><//>`}
     <details><summary class="soft">all columns of the row</summary><${Columns} r=${r} formulas=${c.formulas || {}} efficiency=${c.efficiency || {}} /></details>`;
@@ -67,13 +67,13 @@ function Gaps({ gaps }) {
 function EnergyOf({ r, c }) {
   const parts = [["prefill", r.gpu_prefill_uj, ink("prefill")], ["decode", r.gpu_decode_uj, ink("decode")], ["its share of the idle draw", r.gpu_idle_uj, ink("idle")]].filter((p) => p[1] > 0);
   const rules = [["by time (for comparison)", r.gpu_time_uj], ["by tokens (for comparison)", r.gpu_token_uj], ["processor", r.cpu_uj]].filter((p) => p[1] !== null && p[1] !== undefined);
+  const rest = html`${rules.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${joules(value)}</dd>`)}
+    ${r.energy_source && html`<dt>source</dt><dd>${r.energy_source}${r.gpu_devices ? ` · ${[].concat(r.gpu_devices).join(", ")}` : ""}</dd>`}
+    ${c.efficiency?.gco2e ? html`<dt>CO₂e</dt><dd>${digits(c.efficiency.gco2e)} g</dd>` : null}`;
   return html`<${Section} title="Energy" note=${qualities[r.energy_quality] || r.energy_quality || "no energy was obtained"}>
-    ${parts.length ? html`<${Parts} name=${`energy: ${parts.map((p) => `${p[0]} ${joules(p[1])}`).join(", ")}`} sigma=${r.gpu_sigma_uj} parts=${parts.map(([name, value, fill]) => ({ name, value, fill, text: joules(value) }))} />
-      <dl>${parts.map(([name, value, fill]) => html`<dt key=${name}><span class="chip" style=${{ background: fill }}></span>${name}</dt><dd title=${value + " µJ"}>${joules(value)}</dd>`)}
-        <dt>sum</dt><dd><${Energy} row=${r} /></dd></dl>` : html`<p><${Energy} row=${r} /></p>`}
-    <dl>${rules.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${joules(value)}</dd>`)}
-      ${r.energy_source && html`<dt>source</dt><dd>${r.energy_source}${r.gpu_devices ? ` · ${[].concat(r.gpu_devices).join(", ")}` : ""}</dd>`}
-      ${c.efficiency?.gco2e ? html`<dt>gCO₂e</dt><dd>${digits(c.efficiency.gco2e)} g</dd>` : null}</dl><//>`;
+    ${parts.length > 0 && html`<${Parts} name=${`energy: ${parts.map((p) => `${p[0]} ${joules(p[1])}`).join(", ")}`} sigma=${r.gpu_sigma_uj} parts=${parts.map(([name, value, fill]) => ({ name, value, fill, text: joules(value) }))} />`}
+    <dl>${parts.map(([name, value, fill]) => html`<dt key=${name}><span class="chip" style=${{ background: fill }}></span>${name}</dt><dd title=${value + " µJ"}>${joules(value)}</dd>`)}
+      <dt>sum</dt><dd><${Energy} row=${r} /></dd>${rest}</dl><//>`;
 }
 
 function Neighbours({ r, others }) {

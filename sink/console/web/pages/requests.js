@@ -3,7 +3,7 @@ import { html, useRef } from "../lib/html.js";
 import { go, href } from "../lib/route.js";
 import { useAsk } from "../lib/api.js";
 import { Energy, PlusMinus, costOf, count, digits, exactly, money, none, span, when, zone } from "../lib/format.js";
-import { Outcome, Section, Who, short } from "../lib/parts.js";
+import { Model, Outcome, Section, Who, short } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 import { Table } from "../lib/table.js";
 import { Filters, chosen, command } from "../lib/filters.js";
@@ -18,7 +18,7 @@ export function columnsFor(hello) {
     { key: "started_at", name: "time", sort: "started_at", cell: (r) => html`<span title=${exactly(r.started_at)}>${when(r.started_at)}</span>` },
     { key: "agent", name: "agent", sort: "agent", cell: (r) => html`<${Who} name=${r.agent} />` },
     { key: "session", name: "session", sort: "session", wide: true, cell: (r) => (r.session ? html`<a href=${href("sessions", r.session)}>${short(r.session)}</a>` : none) },
-    { key: "model", name: "model", sort: "model", wide: true, cell: (r) => r.model || none },
+    { key: "model", name: "model", sort: "model", wide: true, cell: (r) => html`<${Model} name=${r.model} />` },
     { key: "prompt_tokens", name: "in", sort: "prompt_tokens", right: true, wide: true, cell: (r) => count(r.prompt_tokens) },
     { key: "cached_tokens", name: "cached", sort: "cached_tokens", right: true, wide: true, cell: (r) => count(r.cached_tokens) },
     { key: "output_tokens", name: "out", sort: "output_tokens", right: true, cell: (r) => count(r.output_tokens) },

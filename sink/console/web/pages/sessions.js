@@ -5,7 +5,7 @@ import { useAsk } from "../lib/api.js";
 import { Energy, PlusMinus, at, costOf, count, energyOf, exactly, joules, money, none, permille, span, when, zone } from "../lib/format.js";
 import { Bars } from "../lib/gantt.js";
 import { ink } from "../lib/colour.js";
-import { Legend, Loaded, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
+import { Legend, Loaded, Model, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 import { Table } from "../lib/table.js";
 import { Filters, chosen } from "../lib/filters.js";
@@ -23,7 +23,7 @@ function List({ route, hello }) {
     { key: "last_at", name: "last request", cell: (s) => html`<span title=${exactly(s.last_at)}>${when(s.last_at)}</span>` },
     { key: "key", name: "session", cell: (s) => (s.key ? html`<a href=${href("sessions", s.key)}>${short(s.key)}</a>` : html`<a class="pm" href=${href("requests", "", { session: null })}>none told</a>`) },
     { key: "agent", name: "agent", cell: (s) => html`<${Who} name=${s.agent} />` },
-    { key: "model", name: "model", wide: true, cell: (s) => s.model || none },
+    { key: "model", name: "model", wide: true, cell: (s) => html`<${Model} name=${s.model} />` },
     { key: "requests", name: "turns", right: true, cell: (s) => html`${count(s.requests)}${s.failed ? html` <span class="bad-text" title="not ok">${count(s.failed)} failed</span>` : null}` },
     { key: "prompt_tokens", name: "in", right: true, wide: true, cell: (s) => count(s.prompt_tokens) },
     { key: "cached_tokens", name: "cached", right: true, wide: true, title: "share of the prompt tokens that were reused", cell: (s) => permille(s.cached_tokens, s.prompt_tokens) },
@@ -53,10 +53,10 @@ function Turns({ rows, id, sum, more, hello }) {
   const open = (r) => go(href("requests", r.id));
   const number = (r, i) => (rows.length <= 20 || i % 5 === 4 ? i + 1 : "");
   const cached = (r) => Math.min(r.cached_tokens || 0, r.prompt_tokens || 0);
-  return html`<h1><${Who} name=${first.agent} /> session ${short(id)} <small>${first.model || ""} · ${when(first.started_at)} to ${when(last.started_at)} · <span title="whole name">${id}</span></small></h1>
+  return html`<h1><${Who} name=${first.agent} /> session ${short(id)} <small><${Model} name=${first.model} /> · ${when(first.started_at)} to ${when(last.started_at)} · <span title="whole name">${id}</span></small></h1>
     <div class="figures">
       <${Stat} name="Turns" note=${sum?.failed ? `${sum.failed} failed` : ""}>${count(sum?.requests ?? rows.length)}<//>
-      <${Stat} name="Prompts" note=${sum ? `tokens, ${permille(sum.cached_tokens, sum.prompt_tokens)} cached` : "tokens"}>${count(sum?.prompt_tokens)}<//>
+      <${Stat} name="Prompts" note=${sum ? `${permille(sum.cached_tokens, sum.prompt_tokens)} cached` : ""} title="tokens of the prompts">${count(sum?.prompt_tokens)}<//>
       <${Stat} name="Output" note="tokens">${count(sum?.output_tokens)}<//>
       <${Stat} name="Energy"><${PlusMinus} value=${sum?.requests_with_energy ? sum.energy_uj / 1e6 : null} sigma=${(sum?.sigma_uj || 0) / 1e6} /><//>
       <${Stat} name="Cost">${money(sum?.cost, hello.currency)}<//>

@@ -122,8 +122,9 @@ func (c change) torn(r *rand.Rand) change {
 	return c
 }
 
-func apply(b []byte, changes []change) []byte {
-	b = slices.Clone(b)
+func apply(b []byte, changes []change) []byte { return applyTo(slices.Clone(b), changes) }
+
+func applyTo(b []byte, changes []change) []byte {
 	for _, c := range changes {
 		if c.data == nil {
 			b = append(b, make([]byte, max(0, int(c.at)-len(b)))...)[:c.at]
@@ -184,7 +185,7 @@ func (d *Disk) synced(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f := d.files[name]; f != nil {
-		f.synced, f.since = apply(f.synced, f.since), nil
+		f.synced, f.since = applyTo(f.synced, f.since), nil // no copy shares its memory
 	}
 }
 

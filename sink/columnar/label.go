@@ -23,9 +23,12 @@ func pairsOf(labels string) (pairs map[string]string) {
 }
 
 // spread makes a row of each pair of each row's labels, and one row without a pair of a row that has none: rows says which of
-// the n rows each comes from.
-func spread(labels *Vector, n int, key, value *Vector) (rows []int32) {
-	*key, *value = Vector{Kind: Text, Dict: key.Dict[:0]}, Vector{Kind: Text, Dict: value.Dict[:0]}
+// the n rows each comes from; it is appended to room.
+func spread(labels *Vector, n int, key, value *Vector, room []int32) (rows []int32) {
+	rows = room
+	for _, v := range []*Vector{key, value} {
+		*v = Vector{Kind: Text, Dict: v.Dict[:0], Null: v.Null[:0], Ints: v.Ints[:0]}
+	}
 	pairs := make([][]int64, len(labels.Dict)) // for each text of labels, indices of the dictionaries
 	for code, text := range labels.Dict {
 		found := pairsOf(text)

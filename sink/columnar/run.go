@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -38,6 +39,9 @@ type Source interface {
 	Scan(ctx context.Context, t *Table, columns []string, from, to int64, reverse bool, f func(*Block) error) error
 }
 
+// ErrFault is a panic within Run, with its stack.
+var ErrFault = errors.New("columnar: a fault in wattline")
+
 // Key is a column that every table has: it names a row, but for the few rows where it is null.
 const Key = "ship_seq"
 
@@ -51,8 +55,8 @@ type Answer struct {
 	SQL     string // not "": the caller is to run it instead, with the same parameters
 }
 
-// Run answers one statement. For a statement that it does not know the error is ErrUnsupported. Parameters are nil, int64,
-// float64 or string.
+// Run answers one statement. For a statement that it does not know the error is ErrUnsupported, for a fault of this package
+// ErrFault. Parameters are nil, int64, float64 or string.
 func Run(ctx context.Context, src Source, statement string, args []any) (a *Answer, err error) {
 	sel, err := parse(statement, args)
 	if err != nil {
@@ -62,7 +66,7 @@ func Run(ctx context.Context, src Source, statement string, args []any) (a *Answ
 		if r := recover(); r != nil {
 			e, ok := r.(error)
 			if !ok || !errors.Is(e, ErrUnsupported) {
-				panic(r)
+				e = fmt.Errorf("%w: %v\n%s", ErrFault, r, debug.Stack())
 			}
 			a, err = nil, e
 		}
@@ -228,7 +232,7 @@ func (s *scan) bounds(e *expr) {
 
 // each calls f with the rows of each block that the condition chooses, if any, when every expression is computed.
 func (r *run) each(s *scan, f func(rows []int32) error) error {
-	var rows []int32
+	var rows, from []int32
 	spare := make([]Vector, len(s.inputs))
 	if len(s.names) == 0 {
 		s.input(Key) // a block has as many rows as its columns
@@ -242,7 +246,7 @@ func (r *run) each(s *scan, f func(rows []int32) error) error {
 			s.inputs[i].out = b.Columns[i]
 		}
 		if s.pairs != nil {
-			from := spread(&s.pairs.out, n, &s.key.out, &s.value.out)
+			from = spread(&s.pairs.out, n, &s.key.out, &s.value.out, from[:0])
 			n = len(from)
 			for i, in := range s.inputs {
 				spare[i].take(&in.out, from)

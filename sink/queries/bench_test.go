@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/clickhouse/chtest"
@@ -52,6 +54,9 @@ func BenchmarkMillionRows(b *testing.B) {
 func report(b *testing.B, out io.Writer, n int) {
 	ctx := context.Background()
 	s, r := newStore(b)
+	if _, err := s.Pack(ctx); err != nil { // Write makes blocks from now on
+		b.Fatal(err)
+	}
 	rows, wrote := 0, time.Duration(0)
 	workstation(n, func(part *sink.Rows) {
 		t0 := time.Now()
@@ -61,17 +66,11 @@ func report(b *testing.B, out io.Writer, n int) {
 		wrote += time.Since(t0)
 		rows += part.Len()
 	})
-	t0 := time.Now()
-	packed, err := s.Pack(ctx)
-	if err != nil {
-		b.Fatal(err)
-	}
-	packing := time.Since(t0)
 	size, err := s.Size(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}
-	t0 = time.Now()
+	t0 := time.Now()
 	w := shipped(b, s)
 	took := time.Since(t0)
 	var lite string
@@ -85,8 +84,7 @@ func report(b *testing.B, out io.Writer, n int) {
 	fmt.Fprintf(out, "\n# wattline: %d requests in the store and in ClickHouse\n\n%s, %s, load %s. SQLite %s, ClickHouse %s (chdb, over HTTP on loopback).\n", n,
 		time.Now().UTC().Format(time.DateOnly), machine(), load(), lite, strings.TrimSpace(shared.Engine(b).MustQuery(b, "SELECT version()")))
 	fmt.Fprintf(out, "With the requests come power, ledger and raw gaps: %d rows in all.\n\n## Inserts\n\n| into | rows/s | what is timed |\n|---|---:|---|\n", rows)
-	fmt.Fprintf(out, "| store | %.0f | transactions of 1,000 requests and what comes with them |\n", float64(rows)/wrote.Seconds())
-	fmt.Fprintf(out, "| blocks of the store | %.0f | rows copied to columns, beside: %.0f %% of the time above |\n", float64(packed)/packing.Seconds(), 100*packing.Seconds()/wrote.Seconds())
+	fmt.Fprintf(out, "| store | %.0f | transactions of 1,000 requests and what comes with them, blocks included |\n", float64(rows)/wrote.Seconds())
 	fmt.Fprintf(out, "| ClickHouse | %.0f | the inserts, each answered when its rows are on the disk |\n", float64(rows)/w.inserting.Seconds())
 	fmt.Fprintf(out, "| ClickHouse | %.0f | shipping: read from the store, insert, confirm |\n", float64(rows)/took.Seconds())
 	fmt.Fprintf(out, "\n## Bytes a row, by column of requests\n\n| column | store | ClickHouse |\n|---|---:|---:|\n%s", columnSizes(b, r, w, n))
@@ -107,7 +105,8 @@ func reportQueries(b *testing.B, out io.Writer, lite, house *sql.DB) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	fmt.Fprintf(out, "\n## Milliseconds a query\n\nMedians of %d runs, those from the rows alone once (a condition that only SQLite knows keeps blocks out; ClickHouse as shipped).\n\n", timedRuns)
+	fmt.Fprintf(out, "\n## Milliseconds a query\n\nMedians of %d runs, those from the rows alone once (a comment, which blocks do not know, leaves a query to SQLite; ClickHouse as shipped).\n"+
+		"In brackets milliseconds of CPU, which other work on the machine disturbs less. The last 24 h have %d requests.\n\n", timedRuns, requestsSince(b, lite, at.Add(-24*time.Hour)))
 	fmt.Fprint(out, "| query | store, from the rows alone | store | ClickHouse | last 24 h: store | ClickHouse |\n|---|---:|---:|---:|---:|---:|\n")
 	type question func(db *sql.DB, d queries.Dialect, since time.Time)
 	line := func(name string, f question, rows func()) {
@@ -115,10 +114,13 @@ func reportQueries(b *testing.B, out io.Writer, lite, house *sql.DB) {
 		if rows == nil {
 			fmt.Fprint(out, " |")
 		} else {
-			fmt.Fprintf(out, " %.0f |", timed(1, rows))
+			ms, used := timed(1, rows)
+			fmt.Fprintf(out, " %.0f (%.0f) |", ms, used)
 		}
 		for _, since := range []time.Time{{}, at.Add(-24 * time.Hour)} {
-			fmt.Fprintf(out, " %.0f | %.0f |", timed(timedRuns, func() { f(lite, queries.SQLite, since) }), timed(timedRuns, func() { f(house, queries.ClickHouse, since) }))
+			ms, used := timed(timedRuns, func() { f(lite, queries.SQLite, since) })
+			theirs, _ := timed(timedRuns, func() { f(house, queries.ClickHouse, since) }) // the engine is another process
+			fmt.Fprintf(out, " %.0f (%.0f) | %.0f |", ms, used, theirs)
 		}
 		fmt.Fprintln(out)
 	}
@@ -139,16 +141,31 @@ func reportQueries(b *testing.B, out io.Writer, lite, house *sql.DB) {
 // timedRuns is how often a query is timed.
 const timedRuns = 5
 
-// timed is the median time of n runs, in ms.
-func timed(n int, f func()) float64 {
-	took := make([]float64, n)
+// timed is the median time of n runs and the median CPU time of this process meanwhile, in ms.
+func timed(n int, f func()) (ms, cpu float64) {
+	took, used := make([]float64, n), make([]float64, n)
 	for i := range took {
-		t0 := time.Now()
+		t0, c0 := time.Now(), processTime()
 		f()
-		took[i] = time.Since(t0).Seconds() * 1e3
+		took[i], used[i] = time.Since(t0).Seconds()*1e3, (processTime()-c0).Seconds()*1e3
 	}
 	slices.Sort(took)
-	return took[n/2]
+	slices.Sort(used)
+	return took[n/2], used[n/2]
+}
+
+// processTime is the CPU time of this process so far.
+func processTime() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func requestsSince(b *testing.B, lite *sql.DB, since time.Time) (n int) {
+	if err := lite.QueryRowContext(context.Background(), "SELECT count(*) FROM requests WHERE started_at >= ?", since.Format(store.TimeLayout)).Scan(&n); err != nil {
+		b.Fatal(err)
+	}
+	return n
 }
 
 // askRows runs a query on the rows: a comment, which blocks do not know, leaves it to SQLite.
@@ -169,25 +186,32 @@ func askRows(b *testing.B, db *sql.DB, q queries.Query) {
 	}
 }
 
-// reportShell times SQLite's own shell, where there is one, on the same file: by-model without its percentiles, which it lacks.
+// reportShell times shells on the same file, for scale: requests, tokens, joules and cost by model, without percentiles, which
+// SQLite's lacks. DuckDB reads the file by its extension sqlite.
 func reportShell(b *testing.B, out io.Writer, path string) {
-	shell, err := exec.LookPath("sqlite3")
-	if err != nil {
-		fmt.Fprintln(out, "\nNo sqlite3 on PATH to compare with (Debian: apt-get install sqlite3).")
-		return
-	}
-	const query = "SELECT coalesce(model, '-') AS m, count(*), sum(output_tokens), sum(gpu_j), sum(cost) FROM efficiency GROUP BY m"
-	var failed error
-	took := timed(timedRuns, func() {
-		if text, err := exec.CommandContext(context.Background(), shell, "-readonly", path, query).CombinedOutput(); err != nil {
-			failed = fmt.Errorf("%w: %s", err, text)
+	const query = "SELECT coalesce(model, '-') AS m, count(*), sum(output_tokens), sum(gpu_uj), sum(gpu_uj * 1e0 * price_per_kwh_micro) FROM %srequests GROUP BY m"
+	fmt.Fprint(out, "\n| for scale: requests, tokens, joules and cost by model, no percentile | ms |\n|---|---:|\n")
+	for _, shell := range [][]string{
+		{"sqlite3", "-readonly", path, fmt.Sprintf(query, "")},
+		{"duckdb", "-c", fmt.Sprintf("INSTALL sqlite; LOAD sqlite; ATTACH '%s' AS s (TYPE sqlite, READ_ONLY); ", path) + fmt.Sprintf(query, "s.")},
+	} {
+		program, err := exec.LookPath(shell[0])
+		if err != nil {
+			fmt.Fprintf(out, "| %s | not on PATH |\n", shell[0])
+			continue
 		}
-	})
-	if failed != nil {
-		fmt.Fprintf(out, "\nThe sqlite3 shell cannot read the file: %v\n", failed)
-		return
+		var failed error
+		took, _ := timed(timedRuns, func() {
+			if text, err := exec.CommandContext(context.Background(), program, shell[1:]...).CombinedOutput(); err != nil {
+				failed = fmt.Errorf("%w: %.200s", err, text)
+			}
+		})
+		if failed != nil {
+			fmt.Fprintf(out, "| %s | it cannot read the file: %v |\n", shell[0], failed)
+			continue
+		}
+		fmt.Fprintf(out, "| %s, the process included | %.0f |\n", shell[0], took)
 	}
-	fmt.Fprintf(out, "\nThe sqlite3 shell (C), for scale: %.0f ms for requests, tokens, joules and cost by model, without a percentile, on the same file.\n", took)
 }
 
 // workstation makes n requests of five busy days, 400 ms apart, with the seconds of power and ledger of two

@@ -65,8 +65,8 @@ FROM {{if eq .By "label"}}{{by_label "requests"}}{{else}}requests{{end}}
 WHERE started_at >= {{.Since}}
 GROUP BY usage_key ORDER BY {{if eq .By "day"}}1{{else}}7 DESC, 5 DESC, 1{{end}}`
 
-const usagePools = `SELECT sum(idle_uj) / 3.6e12, sum(idle_sigma_uj) / 3.6e12, sum(residual_uj) / 3.6e12 
-FROM ledger WHERE at >= {{.Since}} AND (source <> 'rapl' OR (SELECT count(*) FROM ledger WHERE at >= {{.Since}} AND source <> 'rapl') = 0)`
+const usagePools = `SELECT source AS of_source, sum(idle_uj) / 3.6e12, sum(idle_sigma_uj) / 3.6e12, sum(residual_uj) / 3.6e12
+FROM ledger WHERE at >= {{.Since}} GROUP BY of_source`
 
 // ReadUsage runs the usage queries on db.
 func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time.Time) (*Usage, error) {
@@ -88,9 +88,7 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 	var wg sync.WaitGroup // one after the other they take twice as long
 	wg.Go(func() { u.Groups, errs[0] = readUsageGroups(ctx, db, d, data) })
 	wg.Go(func() { total, errs[1] = readUsageGroups(ctx, db, d, all) })
-	wg.Go(func() {
-		errs[2] = db.QueryRowContext(ctx, pools).Scan(&u.IdleKWh, &u.IdleSigmaKWh, &u.ResidualKWh)
-	})
+	wg.Go(func() { errs[2] = u.readPools(ctx, db, pools) })
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {
@@ -102,6 +100,39 @@ func ReadUsage(ctx context.Context, db *sql.DB, d Dialect, by string, since time
 		u.Total.Key = sql.Null[string]{}
 	}
 	return u, nil
+}
+
+// readPools adds up what no request is charged for: of the GPUs, or of the processor where there is nothing else.
+func (u *Usage) readPools(ctx context.Context, db *sql.DB, text string) (err error) {
+	rows, err := db.QueryContext(ctx, text)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var all, gpus [3]sql.Null[float64]
+	hasGPU := false
+	for rows.Next() {
+		var source sql.Null[string]
+		var sums [3]sql.Null[float64]
+		if err := rows.Scan(&source, &sums[0], &sums[1], &sums[2]); err != nil {
+			return err
+		}
+		isGPU := source.Valid && source.V != "rapl"
+		hasGPU = hasGPU || isGPU
+		for i, s := range sums {
+			if s.Valid {
+				all[i].V, all[i].Valid = all[i].V+s.V, true
+			}
+			if s.Valid && isGPU {
+				gpus[i].V, gpus[i].Valid = gpus[i].V+s.V, true
+			}
+		}
+	}
+	if hasGPU {
+		all = gpus
+	}
+	u.IdleKWh, u.IdleSigmaKWh, u.ResidualKWh = all[0], all[1], all[2]
+	return rows.Err()
 }
 
 func readUsageGroups(ctx context.Context, db *sql.DB, d Dialect, data any) (groups []UsageGroup, err error) {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"wattline/sink/columnar"
@@ -30,6 +32,7 @@ type sqliteConn interface {
 type blockConn struct {
 	sqliteConn
 	tables blockTables
+	fault  *sync.Once // of the pool: the first one is logged
 }
 
 // QueryContext runs one statement. Its answer from blocks is read within one short transaction and kept in memory.
@@ -40,6 +43,11 @@ func (c *blockConn) QueryContext(ctx context.Context, query string, args []drive
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+	if errors.Is(err, columnar.ErrFault) {
+		c.fault.Do(func() {
+			slog.Error("a query could not be answered from blocks and is answered from the rows, which is slower; please report this", "query", query, "error", err)
+		})
 	}
 	return c.sqliteConn.QueryContext(ctx, query, args) // its error is the one to show
 }

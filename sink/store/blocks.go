@@ -360,11 +360,15 @@ func (w *writer) writeBlock(t *blockTable, c *blockBuilder, after, last int64) e
 	})
 }
 
-// dropOldBlocks deletes the blocks that lack a column of this version. Pack makes them again.
+// dropOldBlocks deletes the blocks that lack a column of this version, a few in a transaction. Pack makes them again.
 func (s *Store) dropOldBlocks(ctx context.Context) error {
 	for _, name := range []string{TableRequests, TablePower, TableLedger} {
-		if _, err := s.conn.ExecContext(ctx, "DELETE FROM blocks WHERE of_table = ? AND layout <> ?", name, s.blocks[name].layout); err != nil {
-			return err
+		for n := int64(1); n > 0; {
+			var err error
+			n, err = affected(s.conn.ExecContext(ctx, "DELETE FROM blocks WHERE id IN (SELECT id FROM blocks WHERE of_table = ? AND layout <> ? LIMIT 20)", name, s.blocks[name].layout))
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

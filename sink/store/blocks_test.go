@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -340,6 +341,36 @@ func TestBlocksOfAnotherLayout(t *testing.T) {
 		t.Errorf("%d rows are in new blocks, not 400", n)
 	}
 	same()
+}
+
+// TestFaultInBlocks: a panic while blocks are read is logged once, and the rows answer.
+func TestFaultInBlocks(t *testing.T) {
+	_, r := blocked(t)
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(before)
+	conn, err := r.db.Conn(t.Context())
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.Raw(func(c any) error {
+		b := c.(*blockConn)
+		wrong := *b.tables[TableRequests]
+		wrong.Base = "a table that is not there"
+		b.tables = blockTables{TableRequests: &wrong}
+		return nil
+	}))
+	for range 2 {
+		var n int
+		if must(t, conn.QueryRowContext(t.Context(), "SELECT count(*) FROM requests").Scan(&n)); n != 331 {
+			t.Errorf("%d rows, not 331", n)
+		}
+	}
+	if n := strings.Count(log.String(), "please report"); n != 1 || !strings.Contains(log.String(), "SELECT count(*)") || !strings.Contains(log.String(), "blockreader.go") {
+		t.Errorf("%d complaints: %s", n, log.String())
+	}
+	_, err = conn.ExecContext(t.Context(), "BEGIN; COMMIT") // the fault left no transaction open
+	must(t, err)
 }
 
 // TestCancelledBegin: a statement that ends with its context may have begun a transaction all the same. It must not stay

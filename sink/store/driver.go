@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync"
 
 	"modernc.org/sqlite"
 )
@@ -17,6 +18,7 @@ type connector struct {
 	driver *sqlite.Driver
 	dsn    func() string // called for each new connection
 	blocks blockTables   // nil: queries read the tables alone
+	fault  sync.Once
 }
 
 // Connect implements driver.Connector.
@@ -29,7 +31,7 @@ func (c *connector) Connect(context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(errors.New("store: this SQLite driver lacks a method of database/sql"), conn.Close())
 	}
-	return &blockConn{sqlite, c.blocks}, nil
+	return &blockConn{sqlite, c.blocks, &c.fault}, nil
 }
 
 // Driver implements driver.Connector.

@@ -12,7 +12,8 @@ type Retention struct {
 	Requests time.Duration // requests and minutes of power and ledger; default 400 days
 	Samples  time.Duration // seconds of power and ledger, which then become minutes; default 14 days
 	Gaps     time.Duration // raw gaps; default 7 days
-	// MaxBytes is the limit of the size of all rows (default 2 GiB). Above it the oldest are deleted, shipped or not.
+	// MaxBytes is the limit of the size of all rows, with their indices and blocks (default 2 GiB). Above it the oldest are
+	// deleted, shipped or not.
 	MaxBytes int64
 	// Shipping keeps rows that were not shipped until MaxBytes forces them out; those are counted as lost.
 	Shipping bool

@@ -327,3 +327,126 @@ func TestDownsamplePowerColumns(t *testing.T) {
 		t.Errorf("%v %s", into, d)
 	}
 }
+
+// downsampleRules says of each column what becomes of its values: of 4, 8, 2 and 6 in seconds of 1, 1, 2 and 4.
+var downsampleRules = map[string]string{ //nolint:gochecknoglobals // a table
+	"power.at": "minute", "power.instance": "key", "power.device": "key", "power.span_us": "sum", "power.energy_uj": "sum", "power.error_uj": "sum",
+	"power.mean_mw": "mean", "power.min_mw": "min", "power.max_mw": "max", "power.temp_c": "max", "power.mem_temp_c": "max", "power.util_permille": "mean",
+	"power.mem_util_permille": "mean", "power.vram_bytes": "max", "power.upstream_vram_bytes": "max", "power.sm_clock_mhz": "mean", "power.mem_clock_mhz": "mean",
+	"power.limit_mw": "last", "power.throttled_us": "sum", "power.throttle": "union", "power.contended": "max", "power.source": "first", "power.channel": "last",
+	"power.marked": "marks", "power.simulated": "max",
+	"ledger.at": "minute", "ledger.instance": "key", "ledger.device": "key", "ledger.span_us": "sum", "ledger.counter_uj": "sum", "ledger.requests_active_uj": "sum",
+	"ledger.requests_idle_uj": "sum", "ledger.pools_uj": "sum", "ledger.idle_uj": "sum", "ledger.residual_uj": "sum", "ledger.idle_sigma_uj": "sum", "ledger.source": "first",
+}
+
+// TestDownsampleEveryColumn: each column of old seconds follows its rule, for each of two GPUs by itself, through the store. A
+// new column must say its rule.
+func TestDownsampleEveryColumn(t *testing.T) {
+	s := tempStore(t)
+	var rows sink.Rows
+	at := epoch.Truncate(time.Minute)
+	for gpu := range int64(2) {
+		for i := range downsampleSpans {
+			p, l := &sink.Power{}, &sink.Ledger{}
+			fillSecond(t, "power", sink.PowerColumns(), p, i, gpu)
+			fillSecond(t, "ledger", sink.LedgerColumns(), l, i, gpu)
+			p.At = at.Add(time.Duration(i)*time.Second + time.Duration(gpu))
+			l.At = p.At
+			rows.Power, rows.Ledger = append(rows.Power, p), append(rows.Ledger, l)
+		}
+	}
+	must(t, s.Write(t.Context(), &rows))
+	done, err := s.EnforceRetention(t.Context(), at.Add(48*time.Hour), Retention{Samples: 24 * time.Hour})
+	must(t, err)
+	if done.Downsampled != 16 {
+		t.Errorf("%d rows were merged, not 16", done.Downsampled)
+	}
+	checkMinutes(t, s, "power", sink.PowerColumns(), at)
+	checkMinutes(t, s, "ledger", sink.LedgerColumns(), at)
+}
+
+var (
+	downsampleSpans  = []int64{1, 1, 2, 4}                                                               //nolint:gochecknoglobals // the seconds of the test
+	downsampleValues = []int64{4, 8, 2, 6}                                                               //nolint:gochecknoglobals // likewise
+	downsampled      = map[string]int64{"sum": 20, "mean": 5, "min": 2, "max": 8, "first": 4, "last": 6} //nolint:gochecknoglobals // likewise
+)
+
+// fillSecond gives every column its value of second i. Of the second GPU all values are greater by 100 (their sum by 400).
+func fillSecond[T any](t *testing.T, table string, columns []sink.Column[T], row *T, i int, gpu int64) {
+	t.Helper()
+	for _, c := range columns {
+		rule := downsampleRules[table+"."+c.Name]
+		switch p := c.Ptr(row).(type) {
+		case *meter.Int:
+			if *p = meter.Some(downsampleValues[i] + 100*gpu); c.Name == "span_us" {
+				*p = meter.Some(downsampleSpans[i])
+			}
+		case *string:
+			if *p = fmt.Sprint(c.Name, downsampleValues[i], gpu); rule == "key" {
+				*p = fmt.Sprint(c.Name, gpu)
+			} else if rule == "marks" && i == 3 {
+				*p = fmt.Sprint(c.Name, downsampleValues[1], gpu) // again
+			}
+		case *[]string:
+			*p = []string{fmt.Sprint("reason", downsampleValues[i], gpu), "same"}
+		case *time.Time:
+		default:
+			t.Fatalf("%s.%s has a type that this test does not know", table, c.Name)
+		}
+		if rule == "" {
+			t.Errorf("%s.%s has no rule: say in downsample.go and in this test what becomes of it", table, c.Name)
+		}
+	}
+}
+
+// checkMinutes compares the rows of a table with the rules.
+func checkMinutes[T any](t *testing.T, s *Store, name string, columns []sink.Column[T], at time.Time) {
+	t.Helper()
+	of := newTables()
+	var of1 any = of.power
+	if name == "ledger" {
+		of1 = of.ledger
+	}
+	tab, ok := of1.(table[T])
+	if !ok {
+		t.Fatalf("%s is no table of these rows", name)
+	}
+	rows, _, err := tab.read(t.Context(), s.reads, "ship_seq", "ORDER BY device")
+	must(t, err)
+	if len(rows) != 2 {
+		t.Fatalf("%d rows of %s, not one for each GPU", len(rows), name)
+	}
+	for gpu, row := range rows {
+		for _, c := range columns {
+			rule := downsampleRules[name+"."+c.Name]
+			want := ""
+			switch c.Ptr(row).(type) {
+			case *meter.Int:
+				n := downsampled[rule] + 100*int64(gpu)
+				if rule == "sum" {
+					n = downsampled[rule] + 400*int64(gpu)
+				}
+				if c.Name == "span_us" {
+					n = 8
+				}
+				want = fmt.Sprint(n)
+			case *string:
+				want = fmt.Sprint(c.Name, downsampled[rule], gpu)
+				if rule == "key" {
+					want = fmt.Sprint(c.Name, gpu)
+				} else if rule == "marks" {
+					want = fmt.Sprintf("%[1]s4 %[2]d; %[1]s8 %[2]d; %[1]s2 %[2]d", c.Name, gpu)
+				}
+			case *[]string:
+				want = fmt.Sprintf(`["reason4 %[1]d","same","reason8 %[1]d","reason2 %[1]d","reason6 %[1]d"]`, gpu)
+			case *time.Time:
+				want = literal(at)
+			}
+			got, err := FieldText(c.Ptr(row))
+			must(t, err)
+			if got != want {
+				t.Errorf("%s.%s of GPU %d (%s): %s, expected %s", name, c.Name, gpu, rule, got, want)
+			}
+		}
+	}
+}

@@ -19,19 +19,29 @@ type adminFlags struct {
 	AdminOpen         bool     `help:"Allow an --admin that other machines can reach without a password: who reaches it reads all rows."`
 }
 
+// guard reads who may ask.
+func (f *adminFlags) guard() (g console.Guard, err error) {
+	g.Hosts = f.AdminHosts
+	if err := g.Check(); err != nil {
+		return g, usageError("%w", err)
+	}
+	if g.Password, err = console.ReadPassword(f.AdminPasswordFile); err != nil {
+		return g, usageError("%w", err)
+	}
+	return g, nil
+}
+
 // listenAdmin opens the admin listener, which must be the loopback's, a unix socket, have a password, or be said to be open.
 func (s *service) listenAdmin(a *app) (err error) {
 	c := s.cmd
 	if c.Admin == "off" {
 		return nil
 	}
-	guard := console.Guard{Hosts: c.AdminHosts}
-	if err := guard.Check(); err != nil {
-		return usageError("%w", err)
+	guard, err := c.guard()
+	if err != nil {
+		return err
 	}
-	if guard.Password, err = console.ReadPassword(c.AdminPasswordFile); err != nil {
-		return usageError("%w", err)
-	}
+	s.guarded = guard.Password != ""
 	if s.adminLn, err = listen(s.listeners, "admin", c.Admin, "--admin"); err != nil {
 		return err
 	}

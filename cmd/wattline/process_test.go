@@ -62,7 +62,7 @@ type wattlineProcess struct {
 
 var (
 	routeLine = regexp.MustCompile(`^wattline \S+: (https?://\S+) -> `)
-	adminLine = regexp.MustCompile(`^wattline: admin (http://\S+); rows in (\S+);`)
+	adminLine = regexp.MustCompile(`^wattline: admin (https?://\S+); rows in (\S+);`)
 )
 
 // command returns a wattline process to be started, with its own home folder.

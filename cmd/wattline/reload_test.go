@@ -175,3 +175,74 @@ func TestReload(t *testing.T) {
 		}
 	}
 }
+
+// TestAdminOverTLS: with a certificate and a password the admin API is served over TLS to who has both, and to `wattline
+// health`. SIGHUP changes the password; a file without one changes nothing.
+func TestAdminOverTLS(t *testing.T) {
+	t.Parallel()
+	upstream, next := pausedUpstream(t)
+	close(next)
+	dir := t.TempDir()
+	config, password := settings(t, dir, 1, 0.25, "info"), filepath.Join(dir, "password")
+	change := func(to string) {
+		if err := os.WriteFile(password, []byte(to+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("correct horse")
+	w := serve(t, upstream, "--config", config, "--gpu", "none", "--admin-password-file", password)
+	if !strings.HasPrefix(w.admin, "https://") {
+		t.Fatalf("the admin API is served at %s", w.admin)
+	}
+	pool := x509.NewCertPool()
+	if text, err := os.ReadFile(filepath.Join(dir, "cert.pem")); err != nil || !pool.AppendCertsFromPEM(text) {
+		t.Fatalf("no certificate: %v", err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	ask := func(path, password string) int {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.admin+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password != "" {
+			req.SetBasicAuth("anybody", password)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, c := range []struct {
+		path, password string
+		want           int
+	}{{"/healthz", "", 200}, {"/api/requests", "", 401}, {"/api/requests", "wrong horse", 401}, {"/api/requests", "correct horse", 200}} {
+		if got := ask(c.path, c.password); got != c.want {
+			t.Errorf("%s with %q: %d, want %d", c.path, c.password, got, c.want)
+		}
+	}
+	if resp, err := http.Get("http" + strings.TrimPrefix(w.admin, "https") + "/api/requests"); err == nil {
+		if resp.Body.Close(); resp.StatusCode == 200 {
+			t.Error("the rows are served without TLS")
+		}
+	}
+	address := strings.TrimPrefix(w.admin, "https://")
+	out, _ := output(t, exitOK, "health", "--live", "--admin", address, "--tls-cert", filepath.Join(dir, "cert.pem"), "--admin-password-file", password)
+	if out != "ok\n" {
+		t.Errorf("health prints %q", out)
+	}
+
+	change("battery staple")
+	w.hangup(t, "the new password is not asked for", func() bool { return ask("/api/requests", "battery staple") == 200 })
+	if got := ask("/api/requests", "correct horse"); got != 401 {
+		t.Errorf("the old password: %d", got)
+	}
+	change("short")
+	w.hangup(t, "a password that is too short is not logged", func() bool { return strings.Contains(w.said(), "at least 8") })
+	if got := ask("/api/requests", "battery staple"); got != 200 {
+		t.Errorf("after a wrong reload: %d", got)
+	}
+	w.stop(t)
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,8 +76,10 @@ func TestReplayDataset(t *testing.T) {
 			`12 [{"role":"user","content":"What is \u003ca\u003e slot?"}]`, `4 [{"role":"system","content":"Be brief."},{"role":"user","content":"What is a KV cache?"}]`,
 			`8 [{"role":"user","content":"Name three GPUs."}]`,
 		}
-		if name == "open" {
+		if name == "open" { // on a busy machine a request overtakes another
 			want = append(want, want[0])
+			slices.Sort(want)
+			slices.Sort(sent)
 		}
 		if strings.Join(sent, "\n") != strings.Join(want, "\n") {
 			t.Errorf("%s: sent\n%s\nwant\n%s", name, strings.Join(sent, "\n"), strings.Join(want, "\n"))

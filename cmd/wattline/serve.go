@@ -91,6 +91,7 @@ type service struct {
 	admin   *console.Server
 	adminLn net.Listener
 	scheme  string // of the admin listener
+	guarded bool   // the admin listener asks for a password
 	rows    *rowSink
 	energy  *energyPipeline
 

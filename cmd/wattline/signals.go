@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"wattline/sink/console"
 )
 
 // successorTimeout bounds the start of the new process of an upgrade.
@@ -94,12 +96,19 @@ func (s *service) yield(ctx context.Context) error {
 	return err
 }
 
-// reload reads the settings again and applies those that can change while requests are in flight: certificates, prices
-// and the log level. Other settings need a new process (SIGUSR2). If a setting is wrong, nothing changes.
+// reload reads the settings again and applies those that can change while requests are in flight: certificates, prices,
+// the admin API's password and hosts, and the log level. Other settings need a new process (SIGUSR2). If a setting is wrong, nothing changes.
 func (s *service) reload(a *app) {
 	next, err := a.parse()
 	if err == nil {
 		err = next.Serve.checkPrices()
+	}
+	var guard console.Guard
+	if err == nil {
+		guard, err = next.Serve.guard()
+	}
+	if err == nil && s.admin != nil && s.guarded != (guard.Password != "") {
+		err = errors.New("whether the admin API asks for a password is settled at the start: restart, or upgrade with SIGUSR2")
 	}
 	if err == nil {
 		err = s.loadCertificate(&next.Serve)
@@ -109,8 +118,11 @@ func (s *service) reload(a *app) {
 		return
 	}
 	s.rows.prices.Store(next.Serve.prices())
+	if s.admin != nil {
+		s.admin.SetGuard(guard)
+	}
 	a.level.Set(next.level())
-	a.log.Info("reloaded certificates, prices and log level; other settings need a restart or SIGUSR2")
+	a.log.Info("reloaded certificates, prices, the admin API's password and hosts, and the log level; other settings need a restart or SIGUSR2")
 }
 
 // loadCertificate reads the certificate and key for TLS, if they are configured.

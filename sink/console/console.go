@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -45,7 +46,7 @@ type Config struct {
 	Metrics fasthttp.RequestHandler
 	// Pprof answers /debug/pprof/; nil: there is none.
 	Pprof fasthttp.RequestHandler
-	// Guard says who may ask; its zero value lets everybody who reaches the listener.
+	// Guard says who may ask, until SetGuard; its zero value lets everybody who reaches the listener.
 	Guard Guard
 	Log   *slog.Logger
 }
@@ -76,13 +77,15 @@ type Runs interface {
 
 // Server is the admin listener.
 type Server struct {
-	cfg  Config
-	http *fasthttp.Server
+	cfg   Config
+	guard atomic.Pointer[Guard]
+	http  *fasthttp.Server
 }
 
 // New makes a Server that is not listening yet.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg}
+	s.SetGuard(cfg.Guard)
 	s.http = &fasthttp.Server{
 		Handler: s.handle, Name: "wattline", Concurrency: 256, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxRequestBodySize: 64 << 10, ReadBufferSize: 64 << 10, // a statement comes in the URL

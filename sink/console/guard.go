@@ -69,9 +69,12 @@ func Reachable(at net.Addr) bool {
 	return ok && !tcp.IP.IsLoopback()
 }
 
+// SetGuard says who may ask from now on.
+func (s *Server) SetGuard(g Guard) { s.guard.Store(&g) }
+
 // admit answers a request that may not be made here; ok is false then.
 func (s *Server) admit(ctx *fasthttp.RequestCtx) (ok bool) {
-	h := &ctx.Response.Header
+	h, guard := &ctx.Response.Header, s.guard.Load()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Content-Security-Policy", contentSecurity)
@@ -79,13 +82,13 @@ func (s *Server) admit(ctx *fasthttp.RequestCtx) (ok bool) {
 	switch {
 	// A page elsewhere may make a browser send requests here, but only under its own host's name (DNS rebinding); an
 	// address, a plain local name or a configured one is never that.
-	case !localName(string(ctx.Host())) && !s.cfg.Guard.names(string(ctx.Host())):
+	case !localName(string(ctx.Host())) && !guard.names(string(ctx.Host())):
 		fail(ctx, 403, fmt.Sprintf("the admin listener answers to addresses, local names and --admin-hosts only; to be asked as %s, name it there", hostOf(string(ctx.Host()))))
 	case !ctx.IsGet() && !ctx.IsHead():
 		fail(ctx, 405, "only GET")
 	case crossSite(ctx):
 		fail(ctx, 403, "a page of another site may link here, but not load from here")
-	case !open(ctx.Path()) && !s.cfg.Guard.passes(ctx.Request.Header.Peek("Authorization")):
+	case !open(ctx.Path()) && !guard.passes(ctx.Request.Header.Peek("Authorization")):
 		h.Set("WWW-Authenticate", `Basic realm="wattline", charset="UTF-8"`)
 		fail(ctx, 401, "a password is needed (--admin-password-file), with any user name")
 	default:

@@ -16,7 +16,7 @@ func Config(app *kong.Application, set map[string]string) string {
 	var b strings.Builder
 	b.WriteString("# wattline's settings. Copy this file to /etc/wattline/config.yaml or ~/.config/wattline/config.yaml and uncomment\n" +
 		"# what you change. A flag on the command line wins over the environment variable, which wins over this file.\n" +
-		"# SIGHUP reloads certificates, prices and the log level. SIGUSR2 starts a new process with all settings reloaded.\n")
+		"# SIGHUP reloads certificates, prices, the admin password and hosts, and the log level. SIGUSR2 starts a new\n# process with all settings reloaded.\n")
 	document := func(flags []*kong.Flag) {
 		for _, f := range flags {
 			if f.Hidden || f.Name == "help" || f.Name == "config" {

@@ -96,6 +96,9 @@ func TestRefusedAndQueuedEnergy(t *testing.T) {
 			continue
 		case none[id] != "" || rec.Outcome == meter.Cancelled && !rec.TTFTUs.Valid:
 			left++
+			if none[id] != "" && (rec.GPUUj.V != 0 || rec.EnergyQuality == meter.EnergyMeasured) {
+				t.Errorf("%s was refused and is charged %+v, %s", none[id], rec.GPUUj, rec.EnergyQuality)
+			}
 			if rec.GPUActiveUj.V != 0 || rec.GPUDecodeUj.V != 0 || offline[id] != nil && offline[id].GPUActiveUj.V != 0 {
 				t.Errorf("%s%s has active joules: %+v", none[id], rec.Outcome, rec.GPUActiveUj)
 			}

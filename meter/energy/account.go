@@ -47,7 +47,8 @@ type runningSums struct {
 // simpleRules are the shares that do not depend on the kind of work: the idle draw, and the two simple
 // rules kept for comparison.
 //
-//   - idle: equally by time among requests that hold a slot; if none does, among those in flight.
+//   - idle: equally by time among requests that hold a slot; if none does, among those in flight. What falls to a request
+//     that the server refuses is nobody's.
 //   - time: everything drawn, divided like the idle draw.
 //   - token: everything drawn while requests are in flight goes into one account. At its end a request
 //     draws the fraction that its tokens are of all tokens that requests in flight have processed.

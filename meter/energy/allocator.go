@@ -255,6 +255,11 @@ func (l *Ledger) finish(i int32, now int64) {
 	switch r.phase {
 	case meter.PhaseWaiting:
 		l.drawWaiting(r)
+		if r.counts.Refused { // nobody was served: the draw is the device's own
+			alloc.idleUJ += r.idleUJ
+			alloc.charged.idle -= r.idleUJ
+			r.idleUJ, r.timeUJ = 0, 0
+		}
 		l.leaveOrphans(i)
 		alloc.inFlight--
 		l.closeRequest(i, now)

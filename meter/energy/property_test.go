@@ -106,6 +106,9 @@ func TestRequestWithoutWork(t *testing.T) {
 						t.Fatalf("seed %d: a request that never had a slot is charged %+v", seed, got[key])
 					}
 				}
+				if g := got[refused]; g.TotalUJ != 0 || g.TimeUJ != 0 || g.Quality == Measured {
+					t.Fatalf("seed %d: a refused request is charged %+v", seed, g)
+				}
 			}
 		})
 	}

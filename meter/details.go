@@ -19,7 +19,8 @@ type Details struct {
 	Inputs          Int // texts to embed or tokenise, questions to decide, or items of a Responses input
 	Documents       Int // to rerank
 	Images, Audios  Int
-	IncludeUsage    Int // stream_options.include_usage, 0 or 1
+	SessionSource   string // SessionInferred, or ""
+	IncludeUsage    Int    // stream_options.include_usage, 0 or 1
 	TimingsPerToken Int
 	ReturnProgress  Int
 	CachePrompt     Int
@@ -32,7 +33,7 @@ type Details struct {
 	Tokens      Int    // tokens that /tokenize returned
 	Counted     Int    // prompt tokens that a counting route returned
 	Covered     Int    // completions that the counts cover, where fewer than the exchange had: no sum exists
-	AtLeast     Int    // output tokens reported by a stream before it was cut
+	AtLeast     Int    // output tokens at least, where their number is not known
 
 	// Where each phase came from: SourceHead, SourceServer, SourceProgress or SourceMarks; "" where it is null.
 	QueueSource   string
@@ -98,6 +99,7 @@ var detailTable = [...]detail{
 	{"documents", func(d *Details) any { return &d.Documents }},
 	{"images", func(d *Details) any { return &d.Images }},
 	{"audios", func(d *Details) any { return &d.Audios }},
+	{"session_from", func(d *Details) any { return &d.SessionSource }},
 	{"include_usage", func(d *Details) any { return &d.IncludeUsage }},
 	{"timings_per_token", func(d *Details) any { return &d.TimingsPerToken }},
 	{"return_progress", func(d *Details) any { return &d.ReturnProgress }},
@@ -224,6 +226,15 @@ func (r *Record) Disputed() []string {
 		return nil
 	}
 	return strings.Split(r.Details.Disputed, ",")
+}
+
+// OutputAtLeast is a lower bound of the output tokens where their number is not known: what a stream had told or shown
+// when it was cut, or the tokens of one completion of several.
+func (r *Record) OutputAtLeast() Int {
+	if r.Details == nil || r.OutputTokens.Valid {
+		return Int{}
+	}
+	return r.Details.AtLeast
 }
 
 // disputedCounts names the token counts that differ between two sources.

@@ -10,7 +10,7 @@ func chatDialect() dialect {
 			return last == "completions" && parent == "chat"
 		},
 		request: []member{
-			{"messages", list(reqMessages, object(none, member{"content", contentParts()}))},
+			{"messages", list(reqMessages, object(reqMessage, member{"content", contentParts()}))},
 			{"stream_options", object(none, member{"include_usage", leaf(reqIncludeUsage)})},
 		},
 		reply: []member{{"choices", list(repChoices, choiceNode())}},

@@ -6,8 +6,7 @@ const DialectMessages = "messages"
 func messagesDialect() dialect {
 	return dialect{
 		name: DialectMessages, operation: operationChat, generates: true, computes: true,
-		match:   lastSegment("messages"),
-		request: []member{{"metadata", object(none, member{"user_id", leaf(reqMetadataUser)})}},
+		match: lastSegment("messages"),
 		reply: []member{
 			{"content_block", object(none, append(reasoning(), member{"type", leaf(repItemType)}, member{"text", leaf(repAnswer)})...)},
 			{"message", messageNode()},

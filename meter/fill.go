@@ -43,8 +43,8 @@ func (m *Meter) fillRequest(rec *Record) {
 	if m.dialect.generates && q.seen {
 		rec.Stream = Some(q.stream.V)
 	}
-	if rec.User == "" && m.identify != nil {
-		rec.User = m.identify.person(q.person())
+	if m.identify != nil {
+		m.fillClient(rec)
 	}
 	d.RequestedModel = rec.Model
 	d.Temperature, d.Seed, d.Completions, d.Prompts = q.temp, q.seed, q.n, q.prompts
@@ -52,6 +52,25 @@ func (m *Meter) fillRequest(rec *Record) {
 	d.IncludeUsage, d.TimingsPerToken, d.ReturnProgress, d.CachePrompt = q.usage, q.perTok, q.progr, q.cache
 	d.RequestedSlot = q.slot
 	m.observations.RequestSkipped = q.off
+}
+
+// fillClient sets user and session where the head named none: from the body, or inferred from its messages.
+func (m *Meter) fillClient(rec *Record) {
+	if rec.User != "" && rec.Session != "" {
+		return
+	}
+	user, session := m.request.who()
+	if rec.User == "" {
+		rec.User = m.identify.person(user)
+	}
+	if rec.Session == "" {
+		rec.Session = m.identify.keep("session", session)
+	}
+	if rec.Session == "" && session == "" && m.dialect.generates {
+		if rec.Session = m.identify.inferred(rec, &m.request.messages); rec.Session != "" {
+			m.details.SessionSource = SessionInferred
+		}
+	}
 }
 
 func (m *Meter) fillReply(rec *Record, clean bool) {
@@ -129,6 +148,7 @@ func (m *Meter) fillCounts(rec *Record, clean bool) {
 		rec.OutputEvents = Some(r.time.events)
 		if !rec.OutputTokens.Valid && r.time.events > 0 {
 			rec.TokenSource = TokensFromEvents
+			d.AtLeast = Some(max(r.time.events, d.AtLeast.V)) // an output takes a token or more
 		}
 	}
 	for i := range r.tallies {
@@ -162,9 +182,7 @@ func (m *Meter) dropPartialCounts(rec *Record, clean bool) {
 		return
 	}
 	d.Covered = Some(covered)
-	if r.inEvents() {
-		d.AtLeast = rec.OutputTokens
-	}
+	d.AtLeast = rec.OutputTokens // of one completion or some
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens = Int{}, Int{}, Int{}
 	rec.ReasoningTokens, rec.DraftTokens, rec.DraftAcceptedTokens = Int{}, Int{}, Int{}
 	rec.TokenSource = ""

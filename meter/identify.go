@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"hash"
 	"slices"
 	"strings"
@@ -27,15 +28,67 @@ type Identify struct {
 	Mode           string
 	Key            []byte   // per-install secret
 	SessionHeaders []string // the first of these in a request names its session; nil: DefaultSessionHeaders
+	Agents         []AgentRule
 
-	macs sync.Pool // of hash.Hash under Key
+	schema *node // of request bodies, with members that name a session; nil: the usual ones
+	chains chains
+	macs   sync.Pool // of hash.Hash under Key
+}
+
+// sessionField marks a member of the body among session headers.
+const sessionField = "body:"
+
+// Name is NameSessions with the rules of ParseAgentRules.
+func (id *Identify) Name(sessions []string, agents map[string]string) (err error) {
+	if err := id.NameSessions(sessions); err != nil {
+		return fmt.Errorf("--session-headers: %w", err)
+	}
+	if id.Agents, err = ParseAgentRules(agents); err != nil {
+		return fmt.Errorf("--agents: %w", err)
+	}
+	return nil
+}
+
+// NameSessions adds headers ("X-Chat-Id") and members of the body ("body:metadata.chat") that name a session; they come
+// before the known ones. "only" in the first place leaves the known headers out. Call it before use.
+func (id *Identify) NameSessions(names []string) error {
+	known := defaultSessionHeaders[:]
+	if len(names) > 0 && names[0] == "only" {
+		names, known = names[1:], nil
+	}
+	id.SessionHeaders = []string{}
+	var fields [][]string
+	for _, name := range names {
+		path, body := strings.CutPrefix(name, sessionField)
+		switch parts := strings.Split(path, "."); {
+		case path == "" || strings.ContainsAny(path, " :,") || body && (slices.Contains(parts, "") || len(parts) > maxSchemaDepth-1):
+			return fmt.Errorf("%q names no session: write a header's name, or body: and a member such as body:metadata.chat", name)
+		case body:
+			fields = append(fields, parts)
+		default:
+			id.SessionHeaders = append(id.SessionHeaders, name)
+		}
+	}
+	id.SessionHeaders = append(id.SessionHeaders, known...)
+	if len(fields) > 0 {
+		id.schema = requestSchemaWith(fields)
+	}
+	return nil
+}
+
+// inferred returns the session of a request of which no client named one, "" where nothing is kept of clients.
+func (id *Identify) inferred(rec *Record, messages *chain) string {
+	if id.Mode == IdentifyNone {
+		return ""
+	}
+	return id.chains.session(rec.Agent+"\x00"+rec.APIKeyID+"\x00"+rec.ClientAddr, messages)
 }
 
 // DefaultSessionHeaders returns the session headers of known clients.
 func DefaultSessionHeaders() []string { return slices.Clone(defaultSessionHeaders[:]) }
 
 //nolint:gochecknoglobals // a constant
-var defaultSessionHeaders = [...]string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id", "X-Session-Id"}
+var defaultSessionHeaders = [...]string{"X-Wattline-Session", "X-Claude-Code-Session-Id", "X-Session-Affinity", "X-OpenWebUI-Chat-Id", "X-Session-Id", "Session-Id", "Session_id", "Thread-Id", "X-Conversation-Id"}
 
 // Limits of the texts taken from one request's headers.
 const (
@@ -57,8 +110,8 @@ func (id *Identify) Fill(rec *Record, header func(string) []byte, clientAddr str
 func (id *Identify) FillCached(rec *Record, header func(string) []byte, clientAddr string, known *ConnIdentity) {
 	rec.ClientRequestID = clip(header("X-Request-Id"), identityBytes)
 	rec.TraceID = traceID(header("Traceparent"))
-	if v := header("User-Agent"); !known.agent.is(v) {
-		known.agent.set(v, product(v))
+	if rec.Agent = known.name(header); rec.Agent == "Bun" && rec.Method == "HEAD" && rec.Path == "/" {
+		rec.Agent = "claude-code" // its first question
 	}
 	if l := labels(header("X-Wattline-Labels")); len(l) > 0 {
 		rec.Labels = l
@@ -75,21 +128,39 @@ func (id *Identify) FillCached(rec *Record, header func(string) []byte, clientAd
 	if known.from != clientAddr {
 		known.from, known.addr = clientAddr, id.keep("addr", host(clientAddr))
 	}
-	rec.Agent, rec.Session, rec.User = known.agent.kept, known.session.kept, known.user.kept
+	rec.Session, rec.User = known.session.kept, known.user.kept
 	rec.APIKeyID, rec.ClientAddr = known.key.kept, known.addr
+	for i := range id.Agents {
+		if r := &id.Agents[i]; r.holds(rec, header, known.key.kept, clientAddr) {
+			rec.Agent = r.name
+			break
+		}
+	}
 }
 
 // ConnIdentity caches the identifying headers of a connection's last request and the values derived from them. It belongs
 // to one Identify and one connection.
 type ConnIdentity struct {
-	agent, session, user, key cachedHeader
-	from, addr                string
+	agent, title, session, user, key cachedHeader
+	sessioned                        bool // one of the headers that agentName looks at was there
+	from, addr                       string
 }
 
 // cachedHeader is a header's value and the column's value derived from it.
 type cachedHeader struct {
 	value []byte
 	kept  string
+}
+
+// name returns agentName of the headers, for which it looks again where one of them differs from the last request's.
+func (c *ConnIdentity) name(header func(string) []byte) string {
+	agent, title := header("User-Agent"), header("X-Title")
+	if same := nonEmpty(header("Session_id")) || nonEmpty(header("Session-Id")); !c.agent.is(agent) || !c.title.is(title) || c.sessioned != same {
+		c.sessioned = same
+		c.title.set(title, "")
+		c.agent.set(agent, agentName(header))
+	}
+	return c.agent.kept
 }
 
 func (s *cachedHeader) is(v []byte) bool { return bytes.Equal(s.value, v) }

@@ -37,7 +37,7 @@ func TestIdentifyHash(t *testing.T) {
 	if a.ClientAddr != b.ClientAddr || a.Session != b.Session || a.User != b.User || a.APIKeyID != b.APIKeyID {
 		t.Error("the same person gives two hashes")
 	}
-	if a.Agent != "claude-cli" || a.ClientRequestID != "req-1" || a.TraceID != "4bf92f3577b34da6a3ce929d0e0e4736" || fmt.Sprint(a.Labels) != "map[env:prod team:blue]" {
+	if a.Agent != "claude-code" || a.ClientRequestID != "req-1" || a.TraceID != "4bf92f3577b34da6a3ce929d0e0e4736" || fmt.Sprint(a.Labels) != "map[env:prod team:blue]" {
 		t.Errorf("agent %q, request %q, trace %q, labels %v", a.Agent, a.ClientRequestID, a.TraceID, a.Labels)
 	}
 	seen := map[string]bool{}
@@ -186,7 +186,7 @@ func TestEqualValuesHashDifferently(t *testing.T) {
 func TestDefaultSessionHeaders(t *testing.T) {
 	id := meter.Identify{Mode: meter.IdentifyPlain}
 	names := meter.DefaultSessionHeaders()
-	if len(names) != 5 {
+	if len(names) != 9 {
 		t.Errorf("default headers: %v", names)
 	}
 	for i := range names {

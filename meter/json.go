@@ -28,6 +28,7 @@ type scanner struct {
 	quoted bool // skipping: inside a string
 	lit    byte // first byte of the literal being read
 	litN   int8
+	at     int   // in the piece being read
 	skip   int   // skipping: open brackets
 	size   int64 // bytes of the token being read, between its quotes
 	depth  int
@@ -102,6 +103,7 @@ func (s *scanner) idle() bool { return s.state == wantDocument }
 func (s *scanner) feed(p []byte) {
 	for i := 0; i < len(p); {
 		c := p[i]
+		s.at = i
 		switch s.state {
 		case inString:
 			i += s.str(p[i:])

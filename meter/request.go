@@ -9,6 +9,9 @@ type request struct {
 	model text
 	user  text
 	owner text // metadata.user_id
+	named text // a member that names a session, the best so far by rank
+
+	messages chain
 
 	// completions is how many the request asks for, from when its body was read to the end; 0 before. The
 	// reply's side reads it.
@@ -22,8 +25,9 @@ type requestState struct {
 	off     string // why the body is not read, "" if it is
 	unread  string // an Unread constant; "" if it was read
 	opening opening
-	seen    bool // a document began
-	done    bool // and ended: what follows is not looked at
+	rank    sessionRank // of named; 0: none
+	seen    bool        // a document began
+	done    bool        // and ended: what follows is not looked at
 	stream  Int
 	limit   Int // max_tokens
 	temp    Float
@@ -42,9 +46,10 @@ type requestState struct {
 	cache   Int // cache_prompt
 	slot    Int // id_slot
 
-	bytes    int64 // of the body
-	samples  int64 // of its text
-	monotone int64 // of them, those of one repeated character
+	piece    []byte // of the body, while it is read
+	bytes    int64  // of the body
+	samples  int64  // of its text
+	monotone int64  // of them, those of one repeated character
 
 	promptTexts   int64 // elements of prompt that are prompts: strings and token lists
 	promptNumbers bool  // prompt is one list of token numbers
@@ -54,6 +59,9 @@ type requestState struct {
 func (r *request) begin(h RequestHead) {
 	r.forget()
 	r.scan.root, r.scan.to = requestSchema, r
+	if h.Identify != nil && h.Identify.schema != nil {
+		r.scan.root = h.Identify.schema
+	}
 	if e := h.header("Content-Encoding"); !h.Inflated && len(e) > 0 && !equalFold(e, "identity") {
 		r.off, r.unread = "request body is compressed", UnreadEncoding
 	} else if hasPrefixFold(h.header("Content-Type"), "multipart/") {
@@ -65,6 +73,8 @@ func (r *request) forget() {
 	r.model.wipe()
 	r.user.wipe()
 	r.owner.wipe()
+	r.named.wipe()
+	r.messages.reset()
 	r.scan.wipe()
 	r.completions.Store(0)
 	r.requestState = requestState{}
@@ -77,7 +87,10 @@ func (r *request) body(p []byte) {
 	r.bytes += int64(len(p))
 	r.monotony(p)
 	if r.off == "" && !r.done {
+		r.piece = p
 		r.scan.feed(p)
+		r.messages.rest(p)
+		r.piece = nil
 	}
 }
 
@@ -85,6 +98,8 @@ func (r *request) open(f field) {
 	switch f {
 	case reqDoc:
 		r.seen = true
+	case reqMessage:
+		r.messages.begin(r.scan.at)
 	case reqPromptElem:
 		r.promptTexts++
 	}
@@ -95,6 +110,8 @@ func (r *request) close(f field, n int64) {
 	case reqDoc:
 		r.done = true
 		r.completions.Store(r.asks())
+	case reqMessage:
+		r.messages.end(r.piece[:r.scan.at])
 	case reqMessages:
 		r.msgs = Some(n)
 	case reqTools:
@@ -119,6 +136,12 @@ func (r *request) scalar(f field, v value) {
 		r.user.set(v)
 	case reqMetadataUser:
 		r.owner.set(v)
+	case reqSessionNamed:
+		r.session(rankNamed, v)
+	case reqSession:
+		r.session(rankSession, v)
+	case reqCacheKey:
+		r.session(rankCacheKey, v)
 	case reqStream:
 		r.stream = v.toBool()
 	case reqMaxTokens:
@@ -167,10 +190,23 @@ func (r *request) part(v value) {
 	}
 }
 
-// person returns the user that the body names: OpenAI's user, else Anthropic's metadata.user_id.
-func (r *request) person() string {
-	if len(r.user.b) > 0 {
-		return r.user.String()
+// session keeps a member that names a session, unless a better one was seen.
+func (r *request) session(rank sessionRank, v value) {
+	if v.nonEmpty() && (r.rank == 0 || rank < r.rank) {
+		r.named.set(v)
+		r.rank = rank
 	}
-	return r.owner.String()
+}
+
+// who returns the user and the session that the body names: OpenAI's user, else Anthropic's metadata.user_id, which may
+// have a session in it.
+func (r *request) who() (user, session string) {
+	user, session = splitUser(r.owner.String())
+	if len(r.user.b) > 0 {
+		user = r.user.String()
+	}
+	if r.rank > 0 && (session == "" || r.rank < rankUser) {
+		session = r.named.String()
+	}
+	return user, session
 }

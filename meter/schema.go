@@ -89,6 +89,10 @@ const (
 	reqSeed
 	reqN
 	reqMessages
+	reqMessage
+	reqSessionNamed
+	reqSession
+	reqCacheKey
 	reqTools
 	reqPrompt
 	reqPromptElem
@@ -167,7 +171,13 @@ const (
 // Sources: llama.cpp's tools/server/README.md, the OpenAI and Anthropic API references.
 //
 //nolint:gochecknoglobals // constant tables; Go has no constant pointers
-var requestSchema = object(reqDoc, append(requestMembers(), dialectMembers(func(d *dialect) []member { return d.request })...)...)
+var requestSchema = requestSchemaWith(nil)
+
+// requestSchemaWith is requestSchema with further members that name a session.
+func requestSchemaWith(sessions [][]string) *node {
+	members := append(requestMembers(), dialectMembers(func(d *dialect) []member { return d.request })...)
+	return object(reqDoc, withSessionFields(members, sessions)...)
+}
 
 // requestMembers are the members common to several dialects.
 func requestMembers() []member {
@@ -184,13 +194,40 @@ func requestMembers() []member {
 		{"n", leaf(reqN)},
 		{"n_cmpl", leaf(reqN)}, // llama-server's own name, accepted on every route
 		{"prompt", list(reqPrompt, leaf(reqPromptElem))},
-		{"input", list(reqInput, object(none, member{"content", contentParts()}))},
+		{"input", list(reqInput, object(reqMessage, member{"content", contentParts()}))},
 		{"user", leaf(reqUser)},
+		{"metadata", object(none, member{"user_id", leaf(reqMetadataUser)}, member{"session_id", leaf(reqSession)})},
+		{"client_metadata", object(none, member{"session_id", leaf(reqSession)})},
+		{"session_id", leaf(reqSession)},
+		{"prompt_cache_key", leaf(reqCacheKey)},
 		{"timings_per_token", leaf(reqTimingsPerToken)},
 		{"return_progress", leaf(reqReturnProgress)},
 		{"cache_prompt", leaf(reqCachePrompt)},
 		{"id_slot", leaf(reqSlot)},
 	}
+}
+
+// withSessionFields returns members with further ones that name a session, by their paths in the document.
+func withSessionFields(members []member, paths [][]string) []member {
+	members = slices.Clone(members)
+	for _, path := range paths {
+		i := slices.IndexFunc(members, func(m member) bool { return m.name == path[0] })
+		if i < 0 {
+			i = len(members)
+			members = append(members, member{path[0], object(none)})
+		}
+		if len(path) == 1 {
+			members[i].node = leaf(reqSessionNamed)
+			continue
+		}
+		old := members[i].node
+		var inner []member
+		for k, name := range old.names {
+			inner = append(inner, member{name, old.nodes[k]})
+		}
+		members[i].node = object(old.field, withSessionFields(inner, [][]string{path[1:]})...).with(old.elem)
+	}
+	return members
 }
 
 // contentParts is a message's content when it is a list of parts: their types tell images and audio.

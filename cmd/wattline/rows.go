@@ -63,7 +63,10 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	if err != nil {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}
-	r.identify = meter.Identify{Mode: c.Identify, Key: key, SessionHeaders: c.SessionHeaders}
+	r.identify.Mode, r.identify.Key = c.Identify, key
+	if err := r.identify.Name(c.SessionHeaders, c.Agents); err != nil {
+		return nil, errors.Join(usageError("%w", err), r.reader.Close(), r.store.Close())
+	}
 	if r.retention, err = startRetention(a, r, &c.retentionFlags, ship); err != nil {
 		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
 	}

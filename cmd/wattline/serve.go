@@ -34,7 +34,8 @@ type serveCmd struct {
 	TLSKey   string `name:"tls-key" help:"Private key file (PEM) of the certificate." placeholder:"FILE"`
 
 	Identify       string            `help:"How user, session and client address are stored: ${enum}. hash uses a secret key of this installation. API keys are hashed, or with none left out." enum:"hash,plain,none" default:"hash"`
-	SessionHeaders []string          `help:"Request headers that identify a session; the first one present is used." default:"${session_headers}"`
+	SessionHeaders []string          `help:"Further request headers that name a session, and members of the body (body:metadata.chat); the first one present is used. They come before the known ones (${session_headers}), or replace them behind the word only." placeholder:"NAME,..."`
+	Agents         map[string]string `help:"Names for clients: NAME=key:ID (column api_key_id), NAME=header:NAME=VALUE, NAME=address:NETWORK, NAME=user-agent:PREFIX or NAME=route:NAME." placeholder:"NAME=FACT;..."`
 	Labels         map[string]string `help:"Labels for requests without an X-Wattline-Labels header: k=v;k=v." placeholder:"K=V"`
 	PricePerKWh    *float64          `name:"price-per-kwh" help:"Price of one kWh, stored in each row. Default: none; no cost is shown."`
 	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e per kWh, stored in each row. Default: none."`

@@ -3,10 +3,10 @@ package queries
 func outcomeQueries() []Query {
 	return []Query{
 		{"errors", "What went wrong or was given up, and what did that cost?", `
-SELECT coalesce(outcome, '-') AS ended, coalesce(status, 0) AS http_status, count(*) AS n_requests,
+SELECT coalesce(outcome, '-') AS ended, status AS http_status, count(*) AS n_requests,
 	count(*) * 1e0 / (SELECT count(*) FROM requests WHERE started_at >= {{.Since}}) AS share,
 	{{quantile "0.5" "duration_ms"}} AS duration_ms_p50, sum(output_tokens) AS tokens_out, sum(` + energyJ + `) AS joules, max(started_at) AS last_at
-FROM efficiency WHERE started_at >= {{.Since}} GROUP BY ended, http_status ORDER BY n_requests DESC, ended, http_status`},
+FROM efficiency WHERE started_at >= {{.Since}} GROUP BY ended, http_status ORDER BY n_requests DESC, ended, coalesce(http_status, 0)`},
 
 		{"finish-reasons", "Why did generation end?", `
 SELECT coalesce(model, '-') AS model_name, coalesce(finish_reason, '-') AS reason, count(*) AS n_requests, avg(output_tokens) AS mean_out, sum(reasoning_tokens) AS reasoning_out

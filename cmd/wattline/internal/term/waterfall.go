@@ -87,19 +87,28 @@ func client(r *meter.Record) string {
 	return strings.Join(parts, ", ")
 }
 
+// outputTokens is the number of output tokens, or the lower bound that is known.
+func outputTokens(r *meter.Record) string {
+	if least := r.OutputAtLeast(); least.Valid {
+		return "≥" + table.Count(least)
+	}
+	return table.Count(r.OutputTokens)
+}
+
 // figures prints the token counts and the derived columns with their formulas, without those that are drawn as bars or
 // null.
 func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	t := table.New(w, "figure", "value", "unit", "formula")
-	for _, c := range []struct {
-		name, doc string
-		n         meter.Int
-	}{
-		{"prompt tokens", "cached ones included", rec.PromptTokens},
-		{"cached tokens", "reused from the cache", rec.CachedTokens},
-		{"output tokens", "counted by: " + table.OrAbsent(rec.TokenSource), rec.OutputTokens},
+	counted := "counted by: " + table.OrAbsent(rec.TokenSource)
+	if rec.OutputAtLeast().Valid {
+		counted = "a lower bound: the server never told the count"
+	}
+	for _, row := range [][3]string{
+		{"prompt tokens", "cached ones included", table.Count(rec.PromptTokens)},
+		{"cached tokens", "reused from the cache", table.Count(rec.CachedTokens)},
+		{"output tokens", counted, outputTokens(rec)},
 	} {
-		t.Row(c.name, table.Count(c.n), "", c.doc)
+		t.Row(row[0], row[2], "", row[1])
 	}
 	drawn := []string{"ttfb_ms", "ttft_ms", "ttfo_ms", "duration_ms", "queue_ms", "prefill_ms", "decode_ms", "gpu_sigma_j", "cpu_sigma_j", "relative_sigma"}
 	sigmas := map[string]meter.Int{"gpu_j": rec.GPUSigmaUj, "gpu_active_j": rec.GPUActiveSigmaUj, "gpu_estimate_j": rec.GPUSigmaUj, "cpu_j": rec.CPUSigmaUj}

@@ -4,32 +4,39 @@ import { colour, hatch, ink } from "./colour.js";
 
 export const laneHeight = 30;
 
-// arrange gives each bar a lane; slots: {route: number}. The lanes are [{name, route}].
+const mostWaiting = 4; // lanes for requests that still wait; further ones share the last
+
+// arrange gives each bar a lane; slots: {route: number}. A bar whose slot is not told stands where there was room while it
+// computed; what only waits stands below. The lanes are [{name}], placed is [[bar, lane]].
 export function arrange(bars, slots) {
   const routes = [...new Set([...Object.keys(slots || {}), ...bars.map((b) => b.route)])];
   const lanes = [], placed = [];
   for (const route of routes) {
-    const prefix = routes.length > 1 ? route + " " : "";
-    const mine = bars.filter((b) => b.route === route);
-    const known = slots?.[route] || 0;
-    const base = lanes.length;
-    for (let i = 0; i < known; i++) lanes.push({ name: `${prefix}slot ${i}`, route });
-    const ends = []; // of the lanes for bars without a slot
-    for (const b of mine) {
-      if (b.slot !== null && b.slot !== undefined && b.slot >= 0) {
-        while (lanes.length - base <= b.slot && lanes.length - base < 256) lanes.push({ name: `${prefix}slot ${lanes.length - base}`, route });
-        placed.push([b, base + b.slot]);
-        continue;
-      }
-      let free = ends.findIndex((end) => end <= b.start);
-      if (free < 0) free = ends.push(0) - 1;
-      ends[free] = b.end;
-      placed.push([b, -1 - free]);
+    const prefix = routes.length > 1 ? route + " " : "", known = slots?.[route] || 0, mine = [];
+    const lane = (i) => {
+      while (mine.length <= i) mine.push({ name: prefix + (mine.length < known ? `slot ${mine.length}` : known ? "no slot" : `${mine.length + 1}`), taken: [] });
+      return mine[i];
+    };
+    if (known) lane(known - 1);
+    const put = (b, begin, i) => { lane(i).taken.push([begin, b.end]); placed.push([b, lanes.length + i]); };
+    const computing = bars.filter((b) => b.route === route).map((b) => [b, b.phases.find((p) => p.phase !== "queue")?.from]);
+    for (const [b, begin] of computing) if (begin !== undefined && b.slot >= 0 && b.slot < 256 && b.slot !== null) put(b, begin, b.slot);
+    for (const [b, begin] of computing) {
+      if (begin === undefined || (b.slot !== null && b.slot >= 0)) continue;
+      let i = mine.findIndex((l) => l.taken.every(([from, to]) => to <= begin + 1 || from >= b.end - 1));
+      if (i < 0) i = mine.length;
+      put(b, begin, i);
     }
-    // Bars without a slot come below the slots: they wait, or nobody tells where they are.
-    const below = lanes.length;
-    ends.forEach((_, i) => lanes.push({ name: prefix + (known || below > base ? (i ? "" : "no slot") : `${i + 1}`), route, loose: true }));
-    for (const p of placed) if (p[1] < 0 && p[0].route === route) p[1] = below - 1 - p[1];
+    lanes.push(...mine);
+    const waits = [];
+    for (const [b, begin] of computing) {
+      if (begin !== undefined) continue;
+      let i = waits.findIndex((end) => end <= b.start);
+      if (i < 0) i = Math.min(waits.length, mostWaiting - 1);
+      waits[i] = b.end;
+      placed.push([b, lanes.length + i]);
+    }
+    waits.forEach((_, i) => lanes.push({ name: i ? "" : prefix + "waiting" }));
   }
   return { lanes, placed };
 }
@@ -48,19 +55,23 @@ export function drawLanes({ lanes, placed }, by) {
       ctx.lineTo(box.left + box.width, y);
     }
     ctx.stroke();
+    const bar = (p, b, top, thin) => {
+      const left = x(p.from), width = Math.max(1, x(p.to) - left);
+      if (left > box.left + box.width || left + width < box.left) return;
+      ctx.fillStyle = ink(p.phase);
+      ctx.globalAlpha = p.phase === "queue" ? 0.6 : 1;
+      ctx.beginPath();
+      ctx.roundRect(left, thin ? top + 7 : top, width, thin ? 4 : h - 13, Math.min(2, width / 2));
+      ctx.fill();
+    };
+    // The wait of a request that computed later is a thin line below the others: its slot may have been another's then.
+    const waited = (p, b) => p.phase === "queue" && b.phases.length > 1;
+    for (const [b, lane] of placed) for (const p of b.phases) if (waited(p, b)) bar(p, b, box.top + lane * h + 4, true);
     for (const [b, lane] of placed) {
       const top = box.top + lane * h + 4;
-      for (const p of b.phases) {
-        const left = x(p.from), width = Math.max(1, x(p.to) - left);
-        if (left > box.left + box.width || left + width < box.left) continue;
-        ctx.fillStyle = ink(p.phase);
-        ctx.globalAlpha = p.phase === "queue" ? 0.6 : 1;
-        ctx.beginPath();
-        ctx.roundRect(left, top, width, h - 13, Math.min(2, width / 2));
-        ctx.fill();
-      }
+      for (const p of b.phases) if (!waited(p, b)) bar(p, b, top, false);
       ctx.globalAlpha = 1;
-      const [left, right] = [x(b.start), x(b.end)];
+      const [left, right] = [x(b.phases.find((p) => p.phase !== "queue")?.from ?? b.start), x(b.end)];
       if (b.outcome && b.outcome !== "ok") { // where it broke off
         ctx.fillStyle = ink("bad");
         ctx.fillRect(right - 2, top - 1, 2, h - 11);
@@ -72,7 +83,7 @@ export function drawLanes({ lanes, placed }, by) {
   };
 }
 
-// laneNames are drawn beside the lanes as text of the page.
+// barAt is the bar below the pointer.
 export const barAt = ({ placed, lanes }, t, fraction) => {
   const lane = Math.floor(fraction * lanes.length);
   return placed.findLast(([b, l]) => l === lane && t >= b.start && t <= b.end)?.[0] || null;

@@ -10,7 +10,7 @@ export function Figures({ hello, device, limit }) {
   const waiting = open.filter((r) => r.phase === "queue" || r.phase === "sending");
   const rate = open.reduce((n, r) => n + (r.phase === "decode" ? r.events_per_second || 0 : 0), 0);
   const devices = [...live.devices].filter(([d]) => !device || d === device).map(([, s]) => s);
-  const fresh = devices.length > 0 && devices.every((s) => s.last * s.step > now() - 3000 && s.at.has(s.last));
+  const fresh = devices.length > 0 && devices.every((s) => s.last * s.step > now() - 10000 && s.at.has(s.last));
   const watt = fresh ? devices.reduce((n, s) => n + s.at.get(s.last).mw, 0) : null;
   const slots = Object.values(live.hello?.slots || {}).reduce((a, b) => a + b, 0);
   const token = perToken();
@@ -21,7 +21,7 @@ export function Figures({ hello, device, limit }) {
   const sum = today.data?.[0];
   return html`<div class="figures">
     <${Stat} name="Output" note="tokens/s" title="events with output a second, over the requests in decode">${digits(rate)}<//>
-    <${Stat} name="Power" note=${limit ? `W of ${digits(limit / 1000)}` : "W"} title=${fresh ? `newest step of the device: ${watts(watt)}` : "no reading in the last 3 s"}>${watt === null ? none : digits(watt / 1000)}<//>
+    <${Stat} name="Power" note=${limit ? `W of ${digits(limit / 1000)}` : "W"} title=${fresh ? `newest step of the device: ${watts(watt)}` : "no reading in the last 10 s"}>${watt === null ? none : digits(watt / 1000)}<//>
     <${Stat} name="Energy per token" title="requests of the last 2 minutes that have settled: joules / output tokens">${token ? html`<${PlusMinus} value=${token.j} sigma=${token.sigma} />` : none}<//>
     <${Stat} name="In flight" note=${slots ? `of ${slots} slots` : ""}>${open.length - waiting.length}<//>
     <${Stat} name="Waiting" note=${waiting.length ? `longest ${span(Math.max(0, longest) * 1000)}` : ""}>${waiting.length}<//>

@@ -35,6 +35,7 @@ export default function EnergyPage({ route, hello }) {
   const energy = useAsk("/api/energy", asked);
   const shares = useAsk("/api/sum", { from: asked.from, to: asked.to, by });
   const configs = useAsk("/api/configs", { from: asked.from, to: asked.to });
+  const command = `wattline usage --by ${/^(agent|session|model|user)$/.test(by) ? by : by.startsWith("label:") ? "label" : "agent"} --since ${since || asked.from.slice(0, 10)}`;
   const label = by.startsWith("label:") ? by.slice(6) : "";
   return html`<h1>Energy <small>${when(from)} to ${when(to)}, ${zone}</small></h1>
     <div class="filters">
@@ -43,17 +44,19 @@ export default function EnergyPage({ route, hello }) {
       <${Choice} label="divided by" options=${groups.map((g) => [g, g])} value=${by} onChange=${(v) => change({ by: v === "agent" ? "" : v })} />
       <label>label<input name="label" value=${label} placeholder="name" onChange=${(e) => change({ by: e.target.value.trim() ? "label:" + e.target.value.trim() : "" })} /></label>
     </div>
-    <${Loaded} of=${energy}>${(e) => html`<${Answer} e=${e} by=${by} device=${device} shares=${shares} marks=${marksOf(configs.data)} hello=${hello} asked=${asked} since=${since} />`}<//>`;
+    <${Loaded} of=${energy}>${(e) => html`<${Answer} e=${e} by=${by} device=${device} marks=${marksOf(configs.data)} hello=${hello} asked=${asked} command=${command} />`}<//>
+    <${Section} title=${`Who drew it, by ${by.replace("label:", "label ")}`} note="requests that began in this time, with their share of the idle draw"
+      tools=${html`<${Copy} command=${command} name="usage" table=${() => shareTable(shares.data || [])} />`}>
+      <${Loaded} of=${shares} empty="No requests in this time.">${(rows) => html`<${Shares} rows=${rows} by=${by} asked=${asked} hello=${hello} />`}<//><//>`;
 }
 
 const total = (list, key) => list.reduce((n, b) => (b[key] === null || b[key] === undefined ? n : (n ?? 0) + b[key]), null);
 
-function Answer({ e, by, device, shares, marks, hello, asked, since }) {
+function Answer({ e, by, device, marks, hello, asked, command }) {
   const b = e.buckets || [];
   if (!b.length) return html`<${Section} title="Energy"><p class="soft">No power was measured in this time. wattline gpu says which sources this machine has.</p><//>`;
   const sum = Object.fromEntries(["counter_uj", "requests_active_uj", "requests_idle_uj", "pools_uj", "idle_uj", "residual_uj", "difference_uj", "cost", "gco2", "covered_us", "span_us", "throttled_us"].map((k) => [k, total(b, k)]));
   const requests = (sum.requests_active_uj || 0) + (sum.requests_idle_uj || 0) + (sum.pools_uj || 0);
-  const command = `wattline usage --by ${/^(agent|session|model|user)$/.test(by) ? by : by.startsWith("label:") ? "label" : "agent"} --since ${since || asked.from.slice(0, 10)}`;
   return html`
     <div class="figures">
       <${Stat} name="Devices">${quantity(uj(sum.counter_uj), "J")}<//>
@@ -73,10 +76,7 @@ function Answer({ e, by, device, shares, marks, hello, asked, since }) {
       <p class="soft" data-difference=${sum.difference_uj}>Counter ${joules(sum.counter_uj)} = requests ${joules(requests)} + idle ${joules(sum.idle_uj)} + residual ${joules(sum.residual_uj)};
         difference ${sum.difference_uj === 0 ? html`<b>0 µJ</b>` : html`<b class="bad-text">${thousands(sum.difference_uj)} µJ: the ledger does not add up; wattline query --name ledger shows where</b>`}</p>
     <//>
-    <${Gauges} buckets=${b} marks=${marks} from=${at(asked.from)} to=${at(asked.to)} />
-    <${Section} title=${`Who drew it, by ${by.replace("label:", "label ")}`} note="requests that began in this time, with their share of the idle draw"
-      tools=${html`<${Copy} command=${command} name="usage" table=${() => shareTable(shares.data || [])} />`}>
-      <${Loaded} of=${shares} empty="No requests in this time.">${(rows) => html`<${Shares} rows=${rows} by=${by} asked=${asked} hello=${hello} />`}<//><//>`;
+    <${Gauges} buckets=${b} marks=${marks} from=${at(asked.from)} to=${at(asked.to)} />`;
 }
 
 const uj = (v) => (v === null || v === undefined ? null : v / 1e6);

@@ -50,7 +50,7 @@ function List({ route, hello }) {
   const known = fetched.split(",");
   return html`<h1>Requests <small>times are ${zone}</small></h1>
     <${Filters} params=${route.params} />
-    <${Section} title="Requests" note=${html`<${Sum} filters=${filters} hello=${hello} />`}
+    <${Section} title="Chosen rows" note=${html`<${Sum} filters=${filters} hello=${hello} />`}
       tools=${html`<${Copy} command=${command(route.params)} name="requests" table=${() => ({ columns: known, rows: loaded.current().map((r) => known.map((c) => r[c])) })} />`}>
       <${Table} path="/api/requests" params=${params} columns=${columns} sort=${sort} label="requests" onRows=${(f) => { loaded.current = f; }}
         to=${(r) => href("requests", r.id)} onOpen=${(r) => go(href("requests", r.id))}

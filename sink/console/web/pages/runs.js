@@ -11,7 +11,7 @@ export default function Runs({ route, hello }) {
   const chosen = route.id ? [route.id] : route.params.getAll("run");
   if (!hello.runs) return html`<h1>Runs</h1><p class="soft">No folder of runs is configured: start with --runs DIR, the folder in which wattline replay --out DIR/NAME writes.</p>`;
   const toggle = (name) => change({ run: chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name] });
-  return html`<h1>Runs</h1><${Section} title="Runs" note="choose some to see them side by side" tools=${html`<${Copy} name="runs" command=${"wattline report " + (chosen.length ? chosen.map(quoted).join(" ") : "DIR...")} table=${() => listTable(runs.data || [])} />`}>
+  return html`<h1>Runs</h1><${Section} title="Recorded runs" note="choose some to see them side by side" tools=${html`<${Copy} name="runs" command=${"wattline report " + (chosen.length ? chosen.map(quoted).join(" ") : "DIR...")} table=${() => listTable(runs.data || [])} />`}>
     <${Loaded} of=${runs} empty="No runs in the folder yet: wattline replay --out DIR/NAME writes one.">${(rows) => html`<div class="scroll" tabindex="0" role="region" aria-label="runs"><table>
       <thead><tr><th><span class="unseen">compare</span></th><th>run</th><th>time</th><th>verdict</th>${extra(rows).map((k) => html`<th key=${k}>${k.replaceAll("_", " ")}</th>`)}</tr></thead>
       <tbody>${rows.map((r) => html`<tr key=${r.run} class=${chosen.includes(r.run) ? "on" : ""}><td><input type="checkbox" aria-label=${"compare " + r.run} checked=${chosen.includes(r.run)} onChange=${() => toggle(r.run)} /></td>

@@ -33,7 +33,7 @@ function List({ route, hello }) {
   ].filter((c) => c.key !== "cost" || (hello.price_per_kwh_micro ?? null) !== null);
   return html`<h1>Sessions <small>times are ${zone}</small></h1>
     <${Filters} params=${route.params} />
-    <${Section} title="Sessions" note="the newest first" tools=${html`<${Copy} command=${`wattline usage --by session --since ${route.params.get("since") || "7d"}`} name="sessions"
+    <${Section} title="Newest first" note="times of their last requests" tools=${html`<${Copy} command=${`wattline usage --by session --since ${route.params.get("since") || "7d"}`} name="sessions"
         table=${() => ({ columns: shown, rows: loaded.current().map((s) => shown.map((c) => s[c])) })} />`}>
       <${Table} path="/api/sessions" params=${filters} columns=${columns} sortable=${false} label="sessions" onRows=${(f) => { loaded.current = f; }}
         onOpen=${(s) => s.key && go(href("sessions", s.key))} empty="No sessions: clients tell theirs in a header, such as X-Wattline-Session." /><//>`;

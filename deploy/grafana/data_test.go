@@ -17,7 +17,14 @@ const interval = 300
 func from() time.Time { return time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC) }
 
 // expand replaces what Grafana and its ClickHouse plugin replace before a query is sent.
-func expand(query string) string {
+func expand(query string, chosen map[string][]string) string {
+	query = regexp.MustCompile(`\$\{(\w+):sqlstring\}`).ReplaceAllStringFunc(query, func(v string) string {
+		values := chosen[v[2:strings.Index(v, ":")]]
+		for i := range values {
+			values[i] = "'" + strings.ReplaceAll(strings.Trim(values[i], "'"), "'", "''") + "'"
+		}
+		return strings.Join(values, ",")
+	})
 	first, last := from(), from().Add(time.Hour)
 	query = regexp.MustCompile(`\$__timeFilter\((\w+)\)`).ReplaceAllString(query, fmt.Sprintf("$1 >= toDateTime(%d) AND $1 <= toDateTime(%d)", first.Unix(), last.Unix()))
 	query = regexp.MustCompile(`\$__timeInterval\((\w+)\)`).ReplaceAllString(query, fmt.Sprintf("toStartOfInterval(toDateTime($1), INTERVAL %d second)", interval))
@@ -25,6 +32,13 @@ func expand(query string) string {
 		"$__interval_s", strconv.Itoa(interval), "$__interval_ms", strconv.Itoa(interval*1000),
 		"$__from", strconv.FormatInt(first.UnixMilli(), 10), "$__to", strconv.FormatInt(last.UnixMilli(), 10),
 	).Replace(query)
+}
+
+// allChosen are the values of the variables in knownRows.
+func allChosen() map[string][]string {
+	return map[string][]string{
+		"instance": {"host"}, "route": {"-"}, "model": {"large", "small"}, "agent": {"chat", "coder", "curl"}, "device": {"GPU-0"},
+	}
 }
 
 // knownRows are few enough to answer every panel's question by hand.
@@ -99,24 +113,32 @@ func knownDevice() (power []*sink.Power, ledger []*sink.Ledger) {
 // sqlAnswers are the right answers on knownRows.
 func sqlAnswers() map[string][]string {
 	return map[string][]string{
-		"How long is the wait for the first token?":      {"10:00:00 | 230 | 243.5", "10:10:00 | 520 | 529"},
-		"Where does the time of a request go?":           {"10:00:00 | 10 | 200 | 990", "10:10:00 | 100 | 400 | 3980", "10:20:00 | null | 5 | 3"},
-		"Do tokens come evenly?":                         {"10:00:00 | 10 | 12", "10:10:00 | 20 | 40"},
-		"What does a long prompt cost the first token?":  {"1: under 1k | 4 | 0 | 230 | 245", "2: 1k to 8k | 2 | 0.75 | 520 | 530"},
-		"Which model answers fastest?":                   {"large | 4 | 230 | 100", "small | 3 | 520 | 50"},
-		"Which agent burns the power?":                   {"coder | 0.222222", "chat | 0.0638889", "curl | 0.000138889"}, // 800, 230, 0.5 J
-		"Does batching pay?":                             {"1 | 5 | 1.99626 | 100", "2 | 2 | 0.5 | 50"},                  // 800.5 J for 401 tokens, 200 J for 400
-		"What does a token cost?":                        {"10:00:00 | 2", "10:10:00 | 0.5", "10:20:00 | 0.5"},
-		"Which model gives the most tokens for a joule?": {"small | 3 | 401 | 2", "large | 4 | 400 | 0.5"},
-		"Does more power give more tokens?":              {"10:00:00 | 2", "10:10:00 | 2.66667"},
-		"Does more power give more tokens? (2)":          {"10:00:00 | 1.33333", "10:10:00 | 1.33333", "10:20:00 | 0.00333333"},
-		"How much is drawn for nobody?":                  {"10:00:00 | 0.15", "10:10:00 | 0.7"},
-		"Where does every joule go?":                     {"10:00:00 | 600 | 200 | 0 | 150 | 50", "10:10:00 | 100 | 50 | 0 | 350 | 0"},
-		"What did it cost?":                              {"0.000286111 | 8.58333e-05 | 0.114444"}, // 1030 J
-		"How far can the joules be trusted?":             {"measured | 4 | 800 | 6", "shared | 2 | 200 | 5.65685", "below_resolution | 1 | 0.5 | 2", "estimated | 1 | 30 | 1", "unavailable | 1 | null | null"},
-		"Is the card throttling?":                        {"10:00:00 | GPU-0 | 0", "10:10:00 | GPU-0 | 0.5"},
-		"What went wrong or was given up?":               {"cancelled | 200 | - | 1 | 30", "upstream_error | 500 | out of memory | 1 | null"},
-		"Which sessions are the heaviest?":               {"s1 | coder | 4 | 4000 | 400 | 0.222222", "s2 | chat | 2 | 8000 | 400 | 0.0555556", "- | curl | 1 | 10 | 1 | 0.000138889"},
+		"How many joules does a token take?":                 {"1.24906"},   // 1000.5 J for 801 tokens
+		"How much energy went into requests?":                {"0.28625"},   // 1030.5 J
+		"What share was drawn for nobody?":                   {"0.333333"},  // 500 of 1500 J
+		"What share went into requests given up?":            {"0.0291121"}, // 30 of 1030.5 J
+		"How long do 95 % wait for the first token at most?": {"525"},
+		"How fast does a reply come?":                        {"83.3333"},  // 4 of 100, 2 of 50
+		"What share of the prompts came from the cache?":     {"0.499584"}, // 6000 of 12010
+		"What share of the requests was not ok?":             {"0.222222"}, // 2 of 9
+		"How long is the wait for the first token?":          {"10:00:00 | 230 | 243.5", "10:10:00 | 520 | 529"},
+		"Where does the time of a request go?":               {"10:00:00 | 10 | 200 | 990", "10:10:00 | 100 | 400 | 3980", "10:20:00 | null | 5 | 3"},
+		"Do tokens come evenly?":                             {"10:00:00 | 10 | 12", "10:10:00 | 20 | 40"},
+		"What does a long prompt cost the first token?":      {"1: under 1k | 4 | 0 | 230 | 245", "2: 1k to 8k | 2 | 0.75 | 520 | 530"},
+		"Which model answers fastest?":                       {"large | 4 | 230 | 100", "small | 3 | 520 | 50"},
+		"Which agent burns the power?":                       {"coder | 0.222222", "chat | 0.0638889", "curl | 0.000138889"}, // 800, 230, 0.5 J
+		"Does batching pay?":                                 {"1 | 5 | 1.99626 | 100", "2 | 2 | 0.5 | 50"},                  // 800.5 J for 401 tokens, 200 J for 400
+		"What does a token cost?":                            {"10:00:00 | 2", "10:10:00 | 0.5", "10:20:00 | 0.5"},
+		"Which model gives the most tokens for a joule?":     {"small | 3 | 401 | 2", "large | 4 | 400 | 0.5"},
+		"Does more power give more tokens?":                  {"10:00:00 | 2", "10:10:00 | 2.66667"},
+		"Does more power give more tokens? (2)":              {"10:00:00 | 1.33333", "10:10:00 | 1.33333", "10:20:00 | 0.00333333"},
+		"How much is drawn for nobody?":                      {"10:00:00 | 0.15", "10:10:00 | 0.7"},
+		"Where does every joule go?":                         {"10:00:00 | 600 | 200 | 0 | 150 | 50", "10:10:00 | 100 | 50 | 0 | 350 | 0"},
+		"What did it cost?":                                  {"0.000286111 | 8.58333e-05 | 0.114444"}, // 1030 J
+		"How far can the joules be trusted?":                 {"measured | 4 | 800 | 6", "shared | 2 | 200 | 5.65685", "below_resolution | 1 | 0.5 | 2", "estimated | 1 | 30 | 1", "unavailable | 1 | null | null"},
+		"Is the card throttling?":                            {"10:00:00 | GPU-0 | 0", "10:10:00 | GPU-0 | 0.5"},
+		"What went wrong or was given up?":                   {"cancelled | 200 | - | 1 | 30", "upstream_error | 500 | out of memory | 1 | null"},
+		"Which sessions are the heaviest?":                   {"s1 | coder | 4 | 4000 | 400 | 0.222222", "s2 | chat | 2 | 8000 | 400 | 0.0555556", "- | curl | 1 | 10 | 1 | 0.000138889"},
 		"Which requests cost the most energy?": {
 			"10:00:00 | large | coder | 1000 | 0 | 100 | 200 | 3 | measured | coder-0 | trace-of-coder-0", "10:00:10 | large | coder | 1000 | 0 | 100 | 200 | 3 | measured | coder-1 | trace-of-coder-1",
 			"10:00:20 | large | coder | 1000 | 0 | 100 | 200 | 3 | measured | coder-2 | trace-of-coder-2", "10:00:30 | large | coder | 1000 | 0 | 100 | 200 | 3 | measured | coder-3 | trace-of-coder-3",

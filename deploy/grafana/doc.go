@@ -1,5 +1,6 @@
 // Package grafana defines wattline's dashboards. Each panel is one question, answered from the rows by SQL or
-// from the metrics by PromQL (latency.go, efficiency.go, operations.go, requests.go).
+// from the metrics by PromQL (latency.go, efficiency.go, operations.go, requests.go). variable.go has the lists of instances,
+// models and so on from which a person chooses.
 //
 // Write encodes them as Grafana's JSON: dashboards/ for ClickHouse and Prometheus, dashboards-sqlite/ for panels
 // that the SQLite store can answer. The JSON is committed; a test compares it with this code and rewrites it with

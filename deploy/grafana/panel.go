@@ -2,6 +2,7 @@ package grafana
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -29,8 +30,13 @@ const (
 // Dashboard is one page of panels.
 type Dashboard struct {
 	Name, Title string // Name is the file's name and, after "wattline-", the uid
+	Variables   []Variable
+	Key         []Panel // key figures, in a row above the others
 	Panels      []Panel
 }
+
+// All are the dashboard's panels, its key figures first.
+func (d *Dashboard) All() []Panel { return slices.Concat(d.Key, d.Panels) }
 
 // Panel is one question. It is answered by SQL, a template with the functions of an Engine, or by PromQL.
 type Panel struct {
@@ -39,6 +45,8 @@ type Panel struct {
 	Kind     Kind
 	Unit     string // Grafana's name of the unit
 	Stacked  bool
+	Warn     float64 // with Bad, from where on a Stat is orange and red; 0: it has no colour
+	Bad      float64
 	Axes     []Axis // of fields with units of their own, which one axis could not show
 	SQL      []string
 	PromQL   []Series
@@ -77,11 +85,13 @@ func Render(sql string, e Engine) (string, error) {
 }
 
 // funcs are the template functions, which differ between the engines: within limits a time column to the
-// dashboard's range, bucket is the start of its interval, seconds the length of that interval.
+// dashboard's range, bucket is the start of its interval, seconds the length of that interval, chosen limits columns to
+// what is chosen of the variables of these names.
 func (e Engine) funcs() template.FuncMap {
 	if e == ClickHouse {
 		return template.FuncMap{
 			"within":   func(col string) string { return "$__timeFilter(" + col + ")" },
+			"chosen":   chosen,
 			"bucket":   func(col string) string { return "$__timeInterval(" + col + ")" },
 			"seconds":  func() string { return "$__interval_s" },
 			"quantile": func(p, x string) string { return "quantileExactInclusive(" + p + ")(" + x + ")" },
@@ -89,6 +99,7 @@ func (e Engine) funcs() template.FuncMap {
 	}
 	const seconds = "max(1, $__interval_ms / 1000)"
 	return template.FuncMap{
+		"chosen": chosen,
 		"within": func(col string) string {
 			at := func(v string) string { return "strftime('%Y-%m-%d %H:%M:%f', " + v + " / 1000.0, 'unixepoch')" }
 			return col + " >= " + at("$__from") + " AND " + col + " <= " + at("$__to")

@@ -49,13 +49,13 @@ func TestPanelsPromQL(t *testing.T) {
 
 	answers := promAnswers()
 	for _, d := range grafana.Dashboards() {
-		for _, p := range d.Panels {
+		for _, p := range d.All() {
 			if len(p.PromQL) == 0 {
 				continue
 			}
 			var got []string
 			for _, s := range p.PromQL {
-				expr := strings.ReplaceAll(s.Expr, "$__rate_interval", "1m")
+				expr := strings.NewReplacer("$__rate_interval", "1m", "$instance", "(desk|other)", "$route", "default", "$device", "(GPU-0)").Replace(s.Expr)
 				got = append(got, server.ask(t, expr, s.Legend, end)...)
 			}
 			if diff := cmp.Diff(answers[p.Question], got); diff != "" {
@@ -67,6 +67,17 @@ func TestPanelsPromQL(t *testing.T) {
 	for key := range answers {
 		t.Errorf("no panel asks %q", key)
 	}
+	for _, d := range grafana.Dashboards() {
+		for _, v := range d.Variables {
+			if v.PromQL == "" {
+				continue
+			}
+			got, want := server.labelValues(t, v.PromQL, end), map[string]string{"instance": "desk", "route": "default", "device": "GPU-0"}[v.Name]
+			if !slices.Equal(got, []string{want}) {
+				t.Errorf("%s of %s is one of %q, not %s", v.Name, d.Name, got, want)
+			}
+		}
+	}
 	server.await(t, `up{job="wattline"} == 1 and on (instance) wattline_requests_in_flight`) // scraped, with what it was scraped for
 	server.awaitExemplar(t, `gen_ai_server_time_to_first_token_seconds_bucket`, sampled().TraceID().String())
 }
@@ -74,22 +85,27 @@ func TestPanelsPromQL(t *testing.T) {
 // promAnswers are the right answers for the pages of page.step; a step is 15 s.
 func promAnswers() map[string][]string {
 	return map[string][]string{
-		"How long is the wait right now?":                {"p95 desk = 0.2425"}, // all 200 ms, so 95 % of the way from 100 to 250
-		"How many watts does each card draw?":            {"desk GPU-0 = 300", "limit desk GPU-0 = 400"},
-		"How many requests fail?":                        {"cancelled = 0.0666667", "ok = 0.2"},
-		"How many clients give up?":                      {"desk = 0.25"},
-		"How many requests are in flight?":               {"desk default = 2"},
-		"How near are cards to their limits?":            {"desk GPU-0 = 0.75"},
-		"How hot are the cards?":                         {"desk GPU-0 = 60"},
-		"Is anything dropped?":                           {"desk store full = 8", "desk requests = 4", "desk samples = 0", "desk settled = 0"},
-		"Does ClickHouse keep up?":                       {"desk configs = 0", "desk itl_gaps = 8", "desk ledger = 7", "desk power = 6", "desk requests = 5"},
-		"How long have rows waited?":                     {"desk = 0"},
-		"Do traces arrive?":                              {"metrics failed = 0", "metrics sent = 0.0666667", "spans refused = 0", "traces dropped = 0", "traces failed = 0", "traces sent = 0.2"},
-		"What does wattline add before the first token?": {"p50 desk = 0.000175", "p99 desk = 0.0002485"}, // all 120 us, so within 100 to 250
-		"What does wattline itself need of the CPU?":     {"desk = a number"},
-		"How much memory does wattline take?":            {"desk = a number"},
-		"Does the ledger balance?":                       {"desk GPU-0 = 0"},
-		"Are there requests that could not be read?":     {"desk = 4"},
+		"How long is the wait right now?":                  {"p95 desk = 0.2425"}, // all 200 ms, so 95 % of the way from 100 to 250
+		"What share of the requests fails now?":            {"failing = 0"},
+		"Were rows lost in the last day?":                  {"rows = 123"}, // 41 steps of 1 and 2
+		"How long does the oldest row wait to be shipped?": {"oldest = 0"},
+		"How hot is the hottest card?":                     {"hottest = 60"},
+		"How near is a card to its limit?":                 {"nearest = 0.75"},
+		"How many watts does each card draw?":              {"desk GPU-0 = 300", "limit desk GPU-0 = 400"},
+		"How many requests fail?":                          {"cancelled = 0.0666667", "ok = 0.2"},
+		"How many clients give up?":                        {"desk = 0.25"},
+		"How many requests are in flight?":                 {"desk default = 2"},
+		"How near are cards to their limits?":              {"desk GPU-0 = 0.75"},
+		"How hot are the cards?":                           {"desk GPU-0 = 60"},
+		"Is anything dropped?":                             {"desk store full = 8", "desk requests = 4", "desk samples = 0", "desk settled = 0"},
+		"Does ClickHouse keep up?":                         {"desk configs = 0", "desk itl_gaps = 8", "desk ledger = 7", "desk power = 6", "desk requests = 5"},
+		"How long have rows waited?":                       {"desk = 0"},
+		"Do traces arrive?":                                {"metrics failed = 0", "metrics sent = 0.0666667", "spans refused = 0", "traces dropped = 0", "traces failed = 0", "traces sent = 0.2"},
+		"What does wattline add before the first token?":   {"p50 desk = 0.000175", "p99 desk = 0.0002485"}, // all 120 us, so within 100 to 250
+		"What does wattline itself need of the CPU?":       {"desk = a number"},
+		"How much memory does wattline take?":              {"desk = a number"},
+		"Does the ledger balance?":                         {"desk GPU-0 = 0"},
+		"Are there requests that could not be read?":       {"desk = 4"},
 	}
 }
 
@@ -289,6 +305,21 @@ func (p *prometheus) query(t *testing.T, expr string, at time.Time) []promSample
 		t.Errorf("%s: %v %s", expr, err, text)
 	}
 	return answer.Data.Result
+}
+
+// labelValues runs label_values(series, label) as Grafana does, up to a moment.
+func (p *prometheus) labelValues(t *testing.T, call string, at time.Time) []string {
+	t.Helper()
+	m := regexp.MustCompile(`^label_values\((\w+), (\w+)\)$`).FindStringSubmatch(call)
+	if m == nil {
+		t.Fatalf("%s is no call of label_values", call)
+	}
+	form := url.Values{"match[]": {m[1]}, "start": {strconv.FormatInt(at.Add(-time.Hour).Unix(), 10)}, "end": {strconv.FormatInt(at.Unix(), 10)}}
+	var answer struct{ Data []string }
+	if err := json.Unmarshal([]byte(get(t, p.url+"/api/v1/label/"+m[2]+"/values?"+form.Encode())), &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer.Data
 }
 
 type promSample struct {

@@ -59,7 +59,7 @@ func TestDashboardFiles(t *testing.T) {
 func TestTitles(t *testing.T) {
 	seen := map[string]bool{}
 	for _, d := range grafana.Dashboards() {
-		for _, p := range d.Panels {
+		for _, p := range d.All() {
 			if strings.Count(p.Question, "?") != 1 || !strings.HasSuffix(p.Question, "?") || seen[p.Question] {
 				t.Errorf("%s: %q is not one question, asked once", d.Name, p.Question)
 			}
@@ -82,7 +82,7 @@ func TestPanelsSQL(t *testing.T) {
 	house := shipped(t, s)
 	answers := sqlAnswers()
 	for _, d := range grafana.Dashboards() {
-		for _, p := range d.Panels {
+		for _, p := range d.All() {
 			for i, text := range p.SQL {
 				key := p.Question
 				if i > 0 {
@@ -108,18 +108,61 @@ func TestPanelsSQL(t *testing.T) {
 	for key := range answers {
 		t.Errorf("no panel asks %q", key)
 	}
+	checkVariables(t, map[grafana.Engine]*sql.DB{grafana.ClickHouse: house, grafana.SQLite: plain})
+}
+
+// checkVariables asks for the values of each variable, and asks panels about some of them.
+func checkVariables(t *testing.T, engines map[grafana.Engine]*sql.DB) {
+	t.Helper()
+	wattHours := grafana.Dashboards()[1].Panels[0].SQL[0]
+	joules := grafana.Dashboards()[1].Panels[6].SQL[0]
+	for engine, db := range engines {
+		for _, d := range grafana.Dashboards() {
+			for _, v := range d.Variables {
+				if v.SQL == "" {
+					continue
+				}
+				if diff := cmp.Diff(allChosen()[v.Name], ask(t, db, v.SQL, engine)); diff != "" {
+					t.Errorf("%s of %s, engine %d: expected (-), got (+):\n%s", v.Name, d.Name, engine, diff)
+				}
+			}
+		}
+		for _, c := range []struct {
+			name, value, sql string
+			want             []string
+		}{
+			{"agent", "chat", wattHours, []string{"chat | 0.0638889"}},
+			{"model", "large", wattHours, []string{"coder | 0.222222"}},
+			{"model", "o'brien", wattHours, nil}, // a quote is no end of the text
+			{"instance", "other", wattHours, nil},
+			{"route", "other", wattHours, nil},
+			{"device", "GPU-1", joules, nil},
+		} {
+			chosen := allChosen()
+			chosen[c.name] = []string{c.value}
+			if diff := cmp.Diff(c.want, askAbout(t, db, c.sql, engine, chosen)); diff != "" {
+				t.Errorf("%s=%s, engine %d: expected (-), got (+):\n%s", c.name, c.value, engine, diff)
+			}
+		}
+	}
 }
 
 // ask runs a panel's SQL as Grafana would and returns its rows as text.
 func ask(t *testing.T, db *sql.DB, text string, engine grafana.Engine) []string {
 	t.Helper()
+	return askAbout(t, db, text, engine, allChosen())
+}
+
+// askAbout is ask with these values chosen of the variables.
+func askAbout(t *testing.T, db *sql.DB, text string, engine grafana.Engine, chosen map[string][]string) []string {
+	t.Helper()
 	query, err := grafana.Render(text, engine)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := db.QueryContext(t.Context(), expand(query))
+	rows, err := db.QueryContext(t.Context(), expand(query, chosen))
 	if err != nil {
-		t.Errorf("%v\n%s", err, expand(query))
+		t.Errorf("%v\n%s", err, expand(query, chosen))
 		return nil
 	}
 	defer rows.Close()
@@ -143,7 +186,7 @@ func ask(t *testing.T, db *sql.DB, text string, engine grafana.Engine) []string 
 		out = append(out, strings.Join(cells, " | "))
 	}
 	if err := rows.Err(); err != nil {
-		t.Errorf("%v\n%s", err, expand(query))
+		t.Errorf("%v\n%s", err, expand(query, chosen))
 	}
 	return out
 }

@@ -19,12 +19,17 @@ func Dashboards() []Dashboard { return []Dashboard{latency(), efficiency(), oper
 // object is a JSON object.
 type object = map[string]any
 
+// The grid of a dashboard.
+const (
+	columns   = 24
+	keyHeight = 4
+)
+
 // Write is the dashboard as Grafana's JSON. For SQLite it has only the panels that its plugin can
 // answer; a dashboard that has none of these is nil.
 func (d *Dashboard) Write(e Engine) ([]byte, error) {
-	var panels []object
-	for i := range d.Panels {
-		p := &d.Panels[i]
+	var key, panels []object
+	for i, p := range d.All() {
 		if e == SQLite && !p.Portable() {
 			continue
 		}
@@ -32,12 +37,37 @@ func (d *Dashboard) Write(e Engine) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", d.Name, p.Question, err)
 		}
-		at := len(panels)
-		o["id"], o["gridPos"] = at+1, object{"h": 8, "w": 12, "x": at % 2 * 12, "y": at / 2 * 8}
-		panels = append(panels, o)
+		if i < len(d.Key) {
+			key = append(key, o)
+		} else {
+			panels = append(panels, o)
+		}
+	}
+	top := 0
+	for i, o := range key {
+		top = keyHeight
+		w := columns / len(key)
+		o["gridPos"] = object{"h": keyHeight, "w": w, "x": i * w, "y": 0}
+	}
+	for i, o := range panels {
+		o["gridPos"] = object{"h": 8, "w": columns / 2, "x": i % 2 * columns / 2, "y": top + i/2*8}
+	}
+	panels = append(key, panels...)
+	for i, o := range panels {
+		o["id"] = i + 1
 	}
 	if len(panels) == 0 {
 		return nil, nil
+	}
+	variables := []object{}
+	for i := range d.Variables {
+		o, err := d.Variables[i].object(e)
+		if err != nil {
+			return nil, fmt.Errorf("%s: variable %s: %w", d.Name, d.Variables[i].Name, err)
+		}
+		if o != nil {
+			variables = append(variables, o)
+		}
 	}
 	uid := "wattline-" + d.Name
 	if e == SQLite {
@@ -55,7 +85,7 @@ func (d *Dashboard) Write(e Engine) ([]byte, error) {
 			"type": "dashboards", "tags": []string{"wattline"}, "title": "wattline", "icon": "external link", "tooltip": "",
 			"asDropdown": true, "targetBlank": false, "includeVars": true, "keepTime": true,
 		}},
-		"templating": object{"list": []object{address("jaeger", "Jaeger", "http://localhost:16686"), address("wattline", "wattline's admin API", "http://localhost:11435")}},
+		"templating": object{"list": append(variables, address("jaeger", "Jaeger", "http://localhost:16686"), address("wattline", "wattline's console", "http://localhost:11435"))},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("grafana: %w", err)
@@ -87,9 +117,16 @@ func (p *Panel) object(e Engine) (object, error) {
 	if p.Stacked {
 		custom = object{"fillOpacity": 40, "stacking": object{"mode": "normal"}}
 	}
+	defaults := object{"unit": p.Unit, "custom": custom}
+	if p.Bad != 0 {
+		defaults["color"] = object{"mode": "thresholds"}
+		defaults["thresholds"] = object{"mode": "absolute", "steps": []object{
+			{"color": "green", "value": nil}, {"color": "orange", "value": p.Warn}, {"color": "red", "value": p.Bad},
+		}}
+	}
 	o := object{
 		"type": string(p.Kind), "title": p.Question, "datasource": source, "targets": targets,
-		"fieldConfig": object{"defaults": object{"unit": p.Unit, "custom": custom}, "overrides": append(links(), p.axes()...)},
+		"fieldConfig": object{"defaults": defaults, "overrides": append(links(), p.axes()...)},
 	}
 	if p.Doc != "" {
 		o["description"] = p.Doc
@@ -128,7 +165,7 @@ func address(name, label, otherwise string) object {
 func links() (out []object) {
 	for _, l := range []struct{ column, title, url string }{
 		{"trace", "Trace in Jaeger", "${jaeger:raw}/trace/${__value.raw}"},
-		{"request", "Request in wattline", "${wattline:raw}/api/requests/${__value.raw}"},
+		{"request", "Request in wattline", "${wattline:raw}/requests/${__value.raw}"},
 	} {
 		out = append(out, override(l.column, object{"id": "links", "value": []object{{"title": l.title, "targetBlank": true, "url": l.url}}}))
 	}

@@ -15,9 +15,9 @@ import (
 // TestServeClickHouse: rows of real requests arrive in a real engine once, and a query has the same result in both
 // engines. wattline does not print the password anywhere.
 func TestServeClickHouse(t *testing.T) {
-	engine := chtest.StartEngine(t, nil)
+	e := engine.Engine(t)
 	const password = "swordfish-4711"
-	srv := chtest.NewServer(t, engine, chtest.Options{Users: map[string]string{"wattline": password}})
+	srv := chtest.NewServer(t, e, chtest.Options{Users: map[string]string{"wattline": password}})
 	t.Setenv("WATTLINE_CLICKHOUSE", "http://wattline@"+srv.HTTPAddr()+"/wattline")
 	t.Setenv("WATTLINE_CLICKHOUSE_PASSWORD", password)
 	w := serve(t, llamatest.Start(t).URL(), "--keep-gaps", "24h", "--pprof")
@@ -38,7 +38,7 @@ func TestServeClickHouse(t *testing.T) {
 	question := "SELECT path, count(*) AS n, sum(output_tokens) AS tokens FROM requests GROUP BY path ORDER BY path"
 	deadline := time.Now().Add(patience)
 	for {
-		got, err := engine.Query(context.Background(), "SELECT (SELECT count() FROM wattline.requests), (SELECT count() FROM wattline.itl_gaps)")
+		got, err := e.Query(context.Background(), "SELECT (SELECT count() FROM wattline.requests), (SELECT count() FROM wattline.itl_gaps)")
 		if err == nil && strings.TrimSpace(got) == "13\t1" {
 			break
 		}
@@ -51,7 +51,7 @@ func TestServeClickHouse(t *testing.T) {
 	if here != there || !strings.Contains(here, "/completion,9,64") {
 		t.Errorf("the store says\n%s\nClickHouse says\n%s", here, there)
 	}
-	gaps, err := engine.Query(t.Context(), "SELECT g.id, length(g.gaps_us) = r.output_events - 1, round(arraySum(g.gaps_us) / 1000) - round(r.decode_us / 1000) BETWEEN -1 AND 1 "+
+	gaps, err := e.Query(t.Context(), "SELECT g.id, length(g.gaps_us) = r.output_events - 1, round(arraySum(g.gaps_us) / 1000) - round(r.decode_us / 1000) BETWEEN -1 AND 1 "+
 		"FROM wattline.itl_gaps AS g JOIN wattline.requests AS r ON r.id = g.id")
 	if err != nil || strings.TrimSpace(gaps) != stream.id+"\t1\t1" {
 		t.Errorf("the stream's raw gaps do not sum to its decode time: %q, %v", gaps, err)

@@ -78,7 +78,7 @@ func TestDDLErrors(t *testing.T) {
 
 func TestDDLAppliesAndVerifies(t *testing.T) {
 	t.Parallel()
-	e := chtest.StartEngine(t, nil)
+	e := engine.Engine(t)
 	srv := chtest.NewServer(t, e, chtest.Options{Users: map[string]string{"ops": "s3cret"}})
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {

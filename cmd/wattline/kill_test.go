@@ -67,13 +67,13 @@ type killed struct {
 
 func newKilled(t *testing.T) *killed {
 	t.Helper()
-	engine := chtest.StartEngine(t, nil)
-	srv := chtest.NewServer(t, engine, chtest.Options{})
-	k := &killed{engine: engine, srv: srv, upstream: fastUpstream(t), path: filepath.Join(t.TempDir(), "wattline.db")}
+	e := engine.Engine(t)
+	srv := chtest.NewServer(t, e, chtest.Options{})
+	k := &killed{engine: e, srv: srv, upstream: fastUpstream(t), path: filepath.Join(t.TempDir(), "wattline.db")}
 	srv.Plan(func(int) chtest.Fault { // with these faults a kill leaves batches with an unknown fate
 		return chtest.Fault{Kind: []chtest.FaultKind{chtest.None, chtest.None, chtest.HangAfter, chtest.HangBefore, chtest.CutAfter, chtest.Late}[rand.IntN(6)], After: rand.N(300 * time.Millisecond)}
 	})
-	k.args = []string{"--store", k.path, "--gpu", "sim", "--keep-gaps", "1h", "--clickhouse", srv.DSN("wattline")}
+	k.args = []string{"--store", k.path, "--gpu", "sim", "--keep-gaps", "1h", "--clickhouse", srv.DSN("killed")}
 	return k
 }
 
@@ -172,7 +172,7 @@ func (k *killed) compare(t *testing.T) {
 		if c.table == "requests" {
 			before = all
 		}
-		found, err := k.engine.Query(t.Context(), "SELECT "+c.there+" FROM wattline."+c.table)
+		found, err := k.engine.Query(t.Context(), "SELECT "+c.there+" FROM killed."+c.table)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"wattline/meter"
+	"wattline/sink/clickhouse/chtest"
 )
 
 // TestMain makes the test binary run as wattline for scripts and for tests that need a real process. Most of these wait
@@ -32,8 +33,16 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
-	testscript.Main(m, map[string]func(){"wattline": main, "flooded": flooded})
+	testscript.Main(withEngine{m}, map[string]func(){"wattline": main, "flooded": flooded})
 }
+
+// engine is the one ClickHouse of all tests; each has a database of its own in it.
+var engine chtest.Shared
+
+// withEngine ends the engine after the tests.
+type withEngine struct{ tests *testing.M }
+
+func (w withEngine) Run() int { return engine.Run(w.tests) }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

@@ -352,7 +352,9 @@ func TestReplayBadInput(t *testing.T) {
 		{[]string{"--endpoint", srv.URL(), "--admin", "http://127.0.0.1:1", "--prompt-sizes", "50", "--output-tokens", "4"}, exitFailed, "--admin"},
 		{[]string{"--endpoint", srv.URL(), "--prompt-sizes", "5", "--output-tokens", "4"}, exitFailed, "too small"},
 	} {
-		got := wattline(t, append([]string{"replay", "--json-out", file}, c.args...)...)
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append([]string{"--config", os.DevNull, "replay", "--json-out", file}, c.args...), &out, &errs)
+		got := ended{code, out.String(), errs.String()}
 		if got.code != c.code || !strings.Contains(got.stderr, c.says) || strings.Contains(got.stderr, "goroutine") || got.stdout != "" && c.code == exitFailed {
 			t.Errorf("%v: exit %d, want %d and %q\n%s\n%s", c.args, got.code, c.code, c.says, got.stdout, got.stderr)
 		}
@@ -391,14 +393,15 @@ func TestReportCommand(t *testing.T) {
 	srv := llamatest.Start(t)
 	w := serve(t, srv.URL())
 	dir := t.TempDir()
-	for _, name := range []string{"a", "b"} {
-		if got := wattline(t, "replay", "--endpoint", w.url, "--prompt-sizes", "100", "--output-tokens", "8", "--out", filepath.Join(dir, name)); got.code != exitOK {
-			t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
-		}
-	}
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	if got := wattline(t, "replay", "--endpoint", w.url, "--prompt-sizes", "100", "--output-tokens", "8", "--out", a); got.code != exitOK {
+		t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
+	}
+	if err := os.CopyFS(b, os.DirFS(a)); err != nil {
+		t.Fatal(err)
+	}
 	page := filepath.Join(dir, "report.html")
-	for format, want := range map[string]string{"terminal": "=== b", "markdown": "| Configuration | Tokens/sec | tokens/W | Latency | VRAM |", "llama-bench": "pp100"} {
+	for format, want := range map[string]string{"terminal": "=== b", "markdown": "| Configuration | Tokens/sec | tokens/W | tokens/J | Latency | VRAM |", "llama-bench": "pp100"} {
 		got := wattline(t, "report", a, b, "--format", format, "--html", page)
 		if got.code != exitOK || !strings.Contains(got.stdout, want) {
 			t.Errorf("%s: exit %d\n%s\n%s", format, got.code, got.stdout, got.stderr)

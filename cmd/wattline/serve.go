@@ -72,7 +72,6 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	adaptiveGOGC()
 	target, err := c.target(kctx)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func (s *Shared) Engine(t testing.TB) *Engine {
 }
 
 // Run runs the tests and ends the engine after them. Call it from TestMain.
-func (s *Shared) Run(m *testing.M) int {
+func (s *Shared) Run(m interface{ Run() int }) int {
 	code := m.Run()
 	if s.engine != nil {
 		if err := s.engine.Close(); err != nil {

@@ -32,6 +32,9 @@ type learner struct {
 	energyCost time.Duration
 
 	demoted   map[Channel]string // reason
+	suspended Channel            // the channel that retryAt is about
+	retryAt   int64              // when a channel whose integral did not follow the counter gets another chance; 0: none waits
+	retryGap  int64              // how long the last one waited
 	demotions int
 	disputed  bool
 	agreement meter.Int
@@ -284,6 +287,11 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 	if l.probeAgain != 0 && now > l.probeAgain {
 		l.beginProbe()
 	}
+	if l.retryAt != 0 && now > l.retryAt { // a pause of the whole machine looks like a channel that errs
+		l.retryAt = 0
+		delete(l.demoted, l.suspended)
+		l.choose()
+	}
 	if note = l.frozen(t); note != "" || now < l.nextAttempt {
 		return note
 	}
@@ -354,6 +362,19 @@ func (l *learner) frozen(t *Trace) string {
 	return l.demote(ChannelCounter, fmt.Sprintf("it has not moved for %.0f s while power flows", float64(still)/1e9))
 }
 
+// How long a channel whose integral did not follow the counter is left out, at first and at most.
+const (
+	retryFirstNs = 300e9
+	retryMostNs  = 3600e9
+)
+
+// suspend demotes the profile's channel for some minutes, each time longer.
+func (l *learner) suspend() string {
+	l.suspended, l.retryGap = l.profile, min(max(2*l.retryGap, retryFirstNs), retryMostNs)
+	l.retryAt = l.nextAttempt + l.retryGap
+	return l.demote(l.profile, "its integral does not follow the energy counter")
+}
+
 // demote stops using a channel.
 func (l *learner) demote(c Channel, why string) string {
 	if l.demoted[c] != "" {
@@ -371,22 +392,23 @@ func (l *learner) compare(t *Trace) string {
 	if !t.hasProfile() || l.demoted[ChannelCounter] != "" {
 		return ""
 	}
-	slope, rms, ok := counterFit(t.steps, &t.c)
+	steps := t.sinceGap()
+	slope, rms, ok := counterFit(steps, &t.c)
 	if !ok {
 		return ""
 	}
-	first, last := t.steps[0], t.steps[len(t.steps)-1]
+	first, last := steps[0], steps[len(steps)-1]
 	seconds := float64(last.mid()-first.mid()) / 1e9
 	total := float64(last.uj - first.uj)
 	if seconds < 5 || total < 20*rms {
 		if seconds > 15 && total > 0 && rms > agreeRmsS*total/seconds {
-			return l.demote(l.profile, "its integral does not follow the energy counter")
+			return l.suspend()
 		}
 		return ""
 	}
 	l.agreement = meter.Some(int64(math.Round(slope * 1e6)))
 	if rms > agreeRmsS*total/seconds {
-		return l.demote(l.profile, "its integral does not follow the energy counter")
+		return l.suspend()
 	}
 	disputed := math.Abs(slope-1) > agreeWithin
 	note := ""

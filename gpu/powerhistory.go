@@ -12,6 +12,7 @@ type powerHistory struct {
 
 	gapNs int64 // a longer distance between samples is a gap
 	gaps  int   // gaps seen since the curve was made
+	since int64 // the end of the last gap
 }
 
 // add appends samples; those not after the last one are dropped.
@@ -30,6 +31,7 @@ func (c *powerHistory) add(samples ...Sample) {
 		if c.gapNs > 0 && dt > c.gapNs {
 			held = float64(s.Mw+c.mw[n-1]) / 2 // nothing is known of a gap but its two ends
 			c.gaps++
+			c.since = s.At
 		}
 		c.at, c.mw = append(c.at, s.At), append(c.mw, s.Mw)
 		c.cum = append(c.cum, c.cum[n-1]+held*float64(dt)/1e6)
@@ -94,6 +96,12 @@ func (c *powerHistory) extremes(from, to int64) (low, high int64) {
 		}
 	}
 	return low, high
+}
+
+// inGap reports whether t lies between two samples so far apart that nothing is known of the power there.
+func (c *powerHistory) inGap(t int64) bool {
+	i := c.index(t)
+	return c.gapNs > 0 && i > 0 && i < len(c.at) && c.at[i] != t && c.at[i]-c.at[i-1] > c.gapNs
 }
 
 // gapIn reports whether a gap touches [from, to].

@@ -34,6 +34,9 @@ func (m *rowMaker) make(rows []Row, now int64, r *runner) []Row {
 		if !e.OK && m.next >= max(r.began, r.trace.since()) && now < m.next+secondNs+rowPatienceNs {
 			return rows
 		}
+		if e.OK && r.counts() && e.Channel != ChannelCounter && now < m.next+secondNs+rowPatienceNs {
+			return rows // the next read of the counter says how much it was
+		}
 		row := m.blank(r.info, r.epoch)
 		row.Contention, row.UpstreamMemB, row.Status = r.contention, r.upstreamMem, r.latest.Status
 		if e.OK {
@@ -76,6 +79,9 @@ func (m *rowMaker) blank(info Info, epoch int) Row {
 // Extremes returns the lowest and highest power of the load in [from, to], as its channel shows it,
 // scaled to the counter like the energy.
 func (t *Trace) Extremes(from, to int64) (low, high meter.Int) {
+	if t.hasProfile() && t.c.gapIn(from+t.profileLag, to+t.profileLag) {
+		return low, high
+	}
 	if t.hasProfile() && t.c.covers(from+t.profileLag) && t.c.covers(to+t.profileLag) {
 		l, h := t.c.extremes(from+t.profileLag, to+t.profileLag)
 		gain := 1.0

@@ -344,6 +344,11 @@ func (r *runner) paceInputs(busy bool) paceInputs {
 	return f
 }
 
+// counts reports whether the device has an energy counter that is used.
+func (r *runner) counts() bool {
+	return r.info.Supported&MetricEnergy != 0 && r.learn.demoted[ChannelCounter] == ""
+}
+
 // setCondition publishes a change at once.
 func (r *runner) setCondition(c Condition, why string) {
 	r.condition, r.why = c, why

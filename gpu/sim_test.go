@@ -212,7 +212,7 @@ func TestNeverSilentlyWrong(t *testing.T) {
 	}
 }
 
-// TestScoresOfCards prints the figures of random cards that TestAblation compares: energies and rows outside their
+// TestScoresOfCards prints the figures of random cards that TestSoakAblation compares: energies and rows outside their
 // bounds, the mean bound in percent, and the rows of a card with a frozen counter that are outside their bounds.
 func TestScoresOfCards(t *testing.T) {
 	tallies := map[string]*tally{}

@@ -20,6 +20,7 @@ type Estimate struct {
 // Reasons why a bound cannot be promised.
 const (
 	MarkNoCounter = "no energy counter: the power reading's gain and coverage are unverified"
+	MarkCounter   = "energy counter not seen to move since: the power reading's gain is unverified"
 	MarkDisputed  = "energy counter and integrated power disagree"
 	MarkLag       = "lag not learnt yet"
 	MarkGap       = "samples missed"
@@ -198,6 +199,13 @@ func (t *Trace) forget() {
 	}
 }
 
+// sinceGap are the counter's steps behind the last gap of the samples.
+func (t *Trace) sinceGap() []counterStep {
+	const reach = 400e6 // of counterFit's shifts
+	i := sort.Search(len(t.steps), func(i int) bool { return t.steps[i].mid()-reach >= t.c.since })
+	return t.steps[i:]
+}
+
 // hasProfile reports whether there are samples of another channel than the counter. Samples made from its own
 // steps serve for learning its lag only.
 func (t *Trace) hasProfile() bool { return t.profile != "" && t.profile != ChannelCounter }
@@ -241,7 +249,11 @@ func (t *Trace) Energy(from, to int64) Estimate {
 	if past := t.pastCounter(from, to); past > 0 {
 		e.Channel = t.profile
 		bound += gainErr * past * math.Abs(b.uj-a.uj)
-		marks = append(marks, MarkNoCounter)
+		if len(t.steps) > 0 {
+			marks = append(marks, MarkCounter)
+		} else {
+			marks = append(marks, MarkNoCounter)
+		}
 	}
 	if t.disputed {
 		bound += math.Abs(b.profile - a.profile - (b.uj - a.uj))
@@ -250,7 +262,7 @@ func (t *Trace) Energy(from, to int64) Estimate {
 	if len(t.steps) < 2 && !t.learnt && (t.moves(from) || t.moves(to)) {
 		marks = append(marks, MarkLag)
 	}
-	if len(t.steps) < 2 && t.c.gapIn(from+t.profileLag, to+t.profileLag) {
+	if t.c.gapIn(from+t.profileLag, to+t.profileLag) {
 		marks = append(marks, MarkGap)
 	}
 	e.ErrorUj = int64(math.Ceil(bound))
@@ -274,7 +286,7 @@ type point struct{ uj, bound, profile, mw float64 }
 
 // upTo returns the energy up to load time at.
 func (t *Trace) upTo(at int64) (point, bool) {
-	shaped := t.hasProfile() && t.c.covers(at+t.profileLag)
+	shaped := t.hasProfile() && t.c.covers(at+t.profileLag) && !t.c.inGap(at+t.profileLag)
 	if len(t.steps) < 2 {
 		if !shaped {
 			return point{}, false
@@ -291,7 +303,10 @@ func (t *Trace) upTo(at int64) (point, bool) {
 	}
 	uj, ok2 := t.scaled(at)
 	if !ok2 {
-		return point{}, false
+		if !ok {
+			return point{}, false
+		}
+		return t.between(at, low, high), true
 	}
 	p := point{uj, t.profileBound(at), t.c.energy(at + t.profileLag), t.powerAt(at)}
 	if ok {
@@ -340,6 +355,9 @@ func (t *Trace) scaled(at int64) (float64, bool) {
 		return 0, false
 	}
 	a, b := t.steps[prev], t.steps[next]
+	if t.c.gapIn(min(t.profileTime(a), at+t.profileLag), max(t.profileTime(b), at+t.profileLag)) {
+		return 0, false // the profile does not tell what lay in the gap
+	}
 	s, sa, sb := t.c.energy(at+t.profileLag), t.c.energy(t.profileTime(a)), t.c.energy(t.profileTime(b))
 	if sb <= sa {
 		return t.between(at, a, b).uj, true
@@ -407,7 +425,7 @@ func (t *Trace) residual() (rms float64, n int) {
 		if !k.anchor || !t.c.covers(t.profileTime(k)) {
 			continue
 		}
-		if a.hi != 0 {
+		if a.hi != 0 && !t.c.gapIn(t.profileTime(a), t.profileTime(k)) {
 			sa, sb, sk := t.c.energy(t.profileTime(a)), t.c.energy(t.profileTime(b)), t.c.energy(t.profileTime(k))
 			if sk > sa {
 				off := float64(b.uj-a.uj) - (sb-sa)*float64(k.uj-a.uj)/(sk-sa)

@@ -4,7 +4,7 @@
 // packages, are not added.
 //
 // The counters wrap (a package's at 262 kJ, 22 minutes at 200 W); this is taken care of as long as they
-// are read more often than that.
+// are read more often than that; after a longer pause the device counts as lost and opened anew.
 package rapl
 
 import (
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"wattline/gpu"
@@ -145,9 +146,18 @@ func (z *zone) read() error {
 
 // device is all zones together.
 type device struct {
-	s     *Source
-	info  gpu.Info
-	zones []*zone
+	s      *Source
+	info   gpu.Info
+	zones  []*zone
+	readAt int64
+}
+
+// mostWatts is more than any package draws.
+const mostWatts = 1000
+
+// wrapped reports whether a zone may have wrapped more than once since it was read, seconds ago.
+func (d *device) wrapped(seconds float64) bool {
+	return slices.ContainsFunc(d.zones, func(z *zone) bool { return seconds*mostWatts*1e6 > float64(z.wrap) })
 }
 
 func (d *device) Info() gpu.Info { return d.info }
@@ -168,6 +178,10 @@ func (d *device) Read(w gpu.Metrics, r *gpu.Reading) error {
 	if w&gpu.MetricEnergy == 0 {
 		return nil
 	}
+	if pause := float64(r.Before-d.readAt) / 1e9; d.readAt > 0 && d.wrapped(pause) {
+		return fmt.Errorf("rapl: %w: not read for %.0f s, in which a counter may have wrapped more than once", gpu.ErrLost, pause)
+	}
+	d.readAt = r.Before
 	t := gpu.Tick{Before: r.Before, OK: true}
 	for _, z := range d.zones {
 		if err := z.read(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/tools/txtar"
 
@@ -130,4 +132,27 @@ func TestReadDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("a read allocates %g times", n)
 	}
+}
+
+// TestLongPause: a counter that may have wrapped more than once since it was read does not go on: the device counts as lost.
+func TestLongPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := unpack(t, "two-sockets.txtar")
+		d, err := New(gpu.NewClock(), root).Open(UUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		var r gpu.Reading
+		for _, pause := range []time.Duration{time.Second, 60 * time.Second, 60 * time.Second} {
+			time.Sleep(pause)
+			if err := d.Read(gpu.MetricEnergy, &r); err != nil {
+				t.Errorf("after %v: %v", pause, err)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		if err := d.Read(gpu.MetricEnergy, &r); !errors.Is(err, gpu.ErrLost) {
+			t.Errorf("after 10 minutes: %v, %+v", err, r.Energy)
+		}
+	})
 }

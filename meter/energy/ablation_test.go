@@ -23,7 +23,7 @@ type mechanism struct {
 
 type edit struct{ file, old, new string }
 
-// switchSource is compiled into package energy for TestAblation only.
+// switchSource is compiled into package energy for TestSoakAblation only.
 const switchSource = `package energy
 
 import "os"
@@ -33,10 +33,21 @@ var switchedOff = os.Getenv("ENERGY_OFF")
 func off(name string) bool { return name == switchedOff }
 `
 
-// TestAblation switches each mechanism of the ledger off alone and scores it on real recordings and on simulated
+// TestAblationEdits: each edit of the list finds its place in the code as it is now.
+func TestAblationEdits(t *testing.T) {
+	all := readMechanisms(t)
+	if switchable(t, all); len(all) < 20 {
+		t.Errorf("only %d mechanisms are listed", len(all))
+	}
+}
+
+// TestSoakAblation switches each mechanism of the ledger off alone and scores it on real recordings and on simulated
 // cards. A mechanism that can be missing without a worse figure is to be deleted. -v prints the table of all figures;
 // without it only those that are checked are computed.
-func TestAblation(t *testing.T) {
+func TestSoakAblation(t *testing.T) {
+	if os.Getenv("WATTLINE_SOAK") == "" {
+		t.Skip("only in make soak")
+	}
 	all := readMechanisms(t)
 	binaries := buildSwitchable(t, all)
 	figures := map[string]bool{}
@@ -103,9 +114,8 @@ func readMechanisms(t *testing.T) []mechanism {
 	return all
 }
 
-// buildSwitchable compiles the tests of this package and of recording with every edit applied, and returns the
-// binaries' paths by directory.
-func buildSwitchable(t *testing.T, all []mechanism) map[string]string {
+// switchable returns the sources with every edit applied, by name.
+func switchable(t *testing.T, all []mechanism) map[string]string {
 	t.Helper()
 	sources := map[string]string{"switch.go": switchSource}
 	for _, m := range all {
@@ -124,6 +134,14 @@ func buildSwitchable(t *testing.T, all []mechanism) map[string]string {
 			sources[e.file] = strings.Replace(sources[e.file], was, becomes, 1)
 		}
 	}
+	return sources
+}
+
+// buildSwitchable compiles the tests of this package and of recording with every edit applied, and returns the
+// binaries' paths by directory.
+func buildSwitchable(t *testing.T, all []mechanism) map[string]string {
+	t.Helper()
+	sources := switchable(t, all)
 	dir := t.TempDir()
 	here, err := os.Getwd()
 	if err != nil {

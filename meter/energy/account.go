@@ -40,6 +40,8 @@ type runningSums struct {
 	shared                   int64   // ns during which several held a slot
 	metered                  int64   // ns for which energy was measured
 	lost                     int     // windows without energy, and losses of the device
+	unseenUJ                 float64 // of the whole device, as modelled, while its energy was not known
+	shapelessUJ              float64 // of the whole device, while only the sum of a longer time was known
 	edgeVar                  float64 // uJ^2 of edges of prefills, a decoder
 	duringPrefill            float64 // uJ of modelled decoding while a request prefilled, a decoder
 }

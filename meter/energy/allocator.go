@@ -350,6 +350,8 @@ func (l *Ledger) closeRequest(i int32, now int64) {
 	alloc.drawTokens(r, tokens)
 	r.phase, r.end = meter.PhaseDone, now
 	r.partial = r.partial || alloc.sums.lost > r.snapshot.lost
+	r.unseenUJ = alloc.sums.unseenUJ - r.snapshot.unseenUJ
+	r.shapelessUJ = alloc.sums.shapelessUJ - r.snapshot.shapelessUJ
 	r.unmetered = now > r.arrived && alloc.sums.metered == r.snapshot.metered
 	r.contended = alloc.sums.contended > r.snapshot.contended
 	r.estimated = r.estimated || alloc.sums.gap > r.snapshot.gap ||

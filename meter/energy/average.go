@@ -53,8 +53,16 @@ func (s *source) deconvolve(l *Ledger) bool {
 		return false
 	}
 	a.waiting.pop()
+	restart := a.restarts(p)
+	if restart { // what was drawn in between is not known
+		for a.n > 0 {
+			s.release()
+		}
+		s.emitLost(p.t0, p.t1-a.length)
+		p.t0 = p.t1 - a.length
+	}
 	mean := float64(p.mw) * float64(p.t1-p.t0) * 1e-6
-	if a.n == 0 {
+	if a.n == 0 && !restart {
 		a.begin(p)
 	}
 	uj, sd := mean, mean
@@ -71,6 +79,9 @@ func (s *source) deconvolve(l *Ledger) bool {
 	}
 	return true
 }
+
+// restarts reports whether a reading comes so late that it does not reach back to the one before it.
+func (a *average) restarts(p sample) bool { return p.gap && p.t1-p.t0 > max(a.length, longGap) }
 
 // begin makes one cell of the time before the first reading that later readings still cover.
 func (a *average) begin(p sample) {

@@ -10,7 +10,9 @@ func (l *Ledger) settleWindow(w *window) {
 	ns := w.t1 - w.t0
 	mw := float64(w.uj) / float64(ns) * 1e6
 	working := alloc.prefilling+alloc.decoding > 0
-	alloc.idle.window(mw, float64(ns)*1e-9, working)
+	if w.lost == 0 {
+		alloc.idle.window(mw, float64(ns)*1e-9, working)
+	}
 	l.countWindow(w, ns)
 	l.learnLag(w)
 
@@ -47,6 +49,10 @@ func (l *Ledger) countWindow(w *window, ns int64) {
 	if w.covered*2 < ns {
 		s.lost++
 	}
+	if w.lost > 0 {
+		s.unseenUJ += (l.expectedMW(w) + l.allocator.idle.mw()) * float64(w.lost) * 1e-6
+	}
+	s.shapelessUJ += w.shapeless
 	if l.allocator.slotHolders > 1 {
 		s.shared += ns
 	}
@@ -97,6 +103,7 @@ func (l *Ledger) settleBusyWindow(w *window, idle int64) {
 		decode := l.decodeDuringPrefill(w, active, cost)
 		p := &alloc.pools[alloc.pool]
 		p.decodeCost += cost
+		p.guessed = p.guessed || w.lost > 0 || w.shapeless > 0
 		if alloc.decoding > 0 {
 			alloc.sums.duringPrefill += cost / float64(alloc.decoding)
 		}
@@ -112,7 +119,7 @@ func (l *Ledger) settleBusyWindow(w *window, idle int64) {
 	}
 	active = l.boundDecoding(active, ns)
 	l.chargeDecoders(active, cost)
-	if !l.cfg.Frozen {
+	if !l.cfg.Frozen && !w.estimated {
 		one := float64(active) / float64(ns) * 1e6 / decodersPower(alloc.decoding)
 		alloc.usualDecodeMW = approach(alloc.usualDecodeMW, one, min(1, float64(ns)/1e9))
 	}

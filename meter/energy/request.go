@@ -67,6 +67,7 @@ type request struct {
 	doubt                       bool // whether it decodes is not known
 	doubtSnapshot               doubtSums
 	doubtUJ                     float64 // uJ that hang on whether it, or a neighbour, decoded
+	unseenUJ, shapelessUJ       float64 // uJ of the whole device while its energy, or its course, was not known
 	takenUJ                     float64 // uJ that it was charged because nobody else explains them
 	tookAt                      int64   // end of the last window of which it took some
 	mayOwnTail                  bool    // may still be charged with the tail

@@ -90,6 +90,7 @@ func quality(r *request, res *Result) Quality {
 // Energy of a request counts as such from the moment its window is settled, whether it has a result or not.
 // Only the energy of overlapping prefills waits in Pools.
 type Balance struct {
+	Opened  int64 // stamp in ns: when the account opened
 	Settled int64 // stamp in ns: everything drawn before it has been divided; 0 before the first window
 
 	Counter        int64 // the counter's delta since the account opened
@@ -108,7 +109,7 @@ type Balance struct {
 func (l *Ledger) Balance() Balance {
 	alloc := &l.allocator
 	v := Balance{
-		Settled: alloc.settled, Counter: l.src.total,
+		Opened: l.src.begin, Settled: alloc.settled, Counter: l.src.total,
 		RequestsActive: alloc.charged.active,
 		RequestsIdle:   alloc.charged.idle + alloc.waitingIdle.balance + alloc.slotIdle.balance,
 		Idle:           alloc.idleUJ, Residual: alloc.residualUJ,

@@ -9,10 +9,12 @@ import (
 
 // window is a span of time in which no request changed its phase.
 type window struct {
-	t0, t1  int64
-	events  uint64 // position in the queue after its last event
-	uj      int64  // energy received so far
-	covered int64  // ns for which energy was received
+	t0, t1    int64
+	events    uint64  // position in the queue after its last event
+	uj        int64   // energy received so far
+	covered   int64   // ns for which energy was received
+	lost      int64   // ns for which none is known
+	shapeless float64 // uJ received in long slices without a shape
 
 	inFlight, prefills, decoders int32                 // requests in each state
 	complete                     bool                  // it has received all its energy

@@ -31,6 +31,7 @@ func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
 		model += r.sampleVar
 	}
 	model += square(doubtRel*r.doubtUJ) + square(takenRel*r.takenUJ) + l.unseenVariance(r)
+	model += square(r.unseenUJ) + square(shapelessRel*min(r.shapelessUJ, float64(res.TotalUJ)))
 	active = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.ActiveUJ)))))
 	if !r.shared {
 		quiet = 0 // a lone request is charged with both, so the sum does not depend on their division
@@ -38,6 +39,10 @@ func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
 	total = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.TotalUJ)))))
 	return active, total
 }
+
+// shapelessRel is the standard deviation of a request's joules of which only the device's sum over seconds was measured,
+// relative to them.
+const shapelessRel = 0.25
 
 const (
 	doubtRel = 0.65 // standard deviation of what hangs on whether somebody decoded, relative to it

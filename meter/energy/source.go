@@ -10,6 +10,7 @@ type energySlice struct {
 	t0, t1 int64
 	uj     int64
 	gap    bool // its shape in time is not known from samples
+	lost   bool // nothing is known of the energy: uj is 0
 }
 
 // sample is a mean power over (t0, t1].
@@ -51,6 +52,8 @@ type source struct {
 	opening  int64 // energy between the first reading and the first tick: its time is not known
 	fraction float64
 	lost     int64 // stamp of a counter reset that the ledger has not taken yet
+	lostFrom int64 // since when the energy is not known, after such a reset; 0: it is known
+	begin    int64 // when the account opened
 	filter   edgeFilter
 	excluded int64 // part of total that is never emitted
 	average  average
@@ -71,6 +74,7 @@ const (
 	maxSamples = 1 << 13
 	standstill = 8 * int64(time.Second) // a counter that has not changed for so long is not waited for
 	silence    = 5 * int64(time.Second) // a source so far behind the other is taken as lost
+	longGap    = int64(time.Second)     // of a longer gap without a counter nothing is known
 )
 
 // usualLag is how far the shape trails the load, in ns, where nothing else is known.
@@ -95,6 +99,9 @@ func (s *source) power(at, mw int64) bool {
 	}
 	s.lastAt, s.lastMW = at, mw
 	if prev == 0 {
+		if s.cfg.NoCounter || s.cfg.Shape == ShapeAverage {
+			s.begin = at
+		}
 		return false
 	}
 	d := at - prev
@@ -105,6 +112,9 @@ func (s *source) power(at, mw int64) bool {
 	s.typical += (d - s.typical) / 16
 	switch {
 	case s.cfg.Shape == ShapeAverage:
+		if s.average.restarts(p) {
+			d = s.average.length
+		}
 		s.total += int64(math.Round(float64(mw) * float64(d) * 1e-6))
 		s.average.waiting.push(p)
 	case s.cfg.NoCounter:
@@ -121,6 +131,10 @@ func (s *source) power(at, mw int64) bool {
 
 // integrate takes a sample where there is no counter.
 func (s *source) integrate(p sample) {
+	if p.gap && p.t1-p.t0 > longGap {
+		s.emitLost(p.t0, p.t1)
+		return
+	}
 	e := float64(p.mw)*float64(p.t1-p.t0)*1e-6 + s.fraction // mW ns to uJ
 	uj := int64(math.Floor(e))
 	s.fraction = e - float64(uj)
@@ -130,7 +144,14 @@ func (s *source) integrate(p sample) {
 
 func (s *source) emit(t0, t1, uj int64, gap bool) {
 	s.emitted += uj
-	s.ready.push(energySlice{t0, t1, uj, gap})
+	s.ready.push(energySlice{t0: t0, t1: t1, uj: uj, gap: gap})
+}
+
+// emitLost says that nothing is known of the energy from t0 to t1.
+func (s *source) emitLost(t0, t1 int64) {
+	if t1 > t0 {
+		s.ready.push(energySlice{t0: t0, t1: t1, gap: true, lost: true})
+	}
 }
 
 // counter takes a reading. Its last step lies in (lo, hi], or between the readings if both are 0.
@@ -139,7 +160,10 @@ func (s *source) counter(before, after, lo, hi, uj int64) bool {
 		return false
 	}
 	if !s.first {
-		s.first, s.latest, s.polled = true, uj, after
+		s.first, s.latest, s.polled, s.begin = true, uj, after, before
+		if lo > 0 && hi > lo {
+			s.begin = lo + (hi-lo)/2
+		}
 		return false
 	}
 	d := uj - s.latest
@@ -153,6 +177,9 @@ func (s *source) counter(before, after, lo, hi, uj int64) bool {
 	switch {
 	case d < 0: // a reset: what was drawn since the last reading is unknown
 		s.flush()
+		if s.opened && s.lostFrom == 0 {
+			s.lostFrom = s.anchor.at
+		}
 		s.opened, s.lost = false, at
 		s.anchor = tick{at: at, uj: uj}
 		return true
@@ -165,6 +192,10 @@ func (s *source) counter(before, after, lo, hi, uj int64) bool {
 	t := tick{at, uj, int64(float64(wide) / math.Sqrt(12))}
 	if !s.opened {
 		s.opened, s.anchor = true, t
+		if s.lostFrom != 0 {
+			s.emitLost(s.lostFrom, t.at)
+			s.lostFrom = 0
+		}
 		s.opening += d
 		s.excluded = s.total - s.emitted
 		return false
@@ -244,7 +275,7 @@ func (s *source) block(i int) {
 	case whole <= 0:
 		s.emit(a, b, max(owed, 0), true)
 	case covered*10 < (b-a)*9: // too many samples are missing to compare the two
-		s.scaled(a, b, max(owed, 0), whole)
+		s.aroundGaps(a, b, max(owed, 0), whole, b-a-covered)
 	default:
 		s.scaled(a, b, s.filter.correct(whole*1e-6, float64(owed), s.tickError(&end)), whole)
 	}
@@ -260,6 +291,34 @@ func (s *source) forget(before int64) {
 	for s.samples.len() > 0 && s.samples.at(0).t1 <= before-2*flatSpan {
 		s.samples.pop()
 	}
+}
+
+// aroundGaps emits the samples of a block with their usual scale; the rest of its energy lies in its gaps.
+func (s *source) aroundGaps(a, b, owed int64, whole float64, missing int64) {
+	scale := s.filter.scale
+	if scale == 0 {
+		scale = 1
+	}
+	scale *= min(1, float64(owed)/max(1, scale*whole*1e-6))
+	inGaps := max(0, float64(owed)-scale*whole*1e-6) / float64(missing)
+	sum, given, last := 0.0, int64(0), a
+	piece := func(t1 int64, uj float64, gap bool) {
+		if t1 <= last {
+			return
+		}
+		sum += uj
+		upTo := max(given, min(int64(sum), owed))
+		s.emit(last, t1, upTo-given, gap)
+		given, last = upTo, t1
+	}
+	for k := range s.samples.len() {
+		p := s.samples.at(k)
+		if t0, t1 := max(p.t0, a), min(p.t1, b); t1 > t0 && !p.gap {
+			piece(t0, inGaps*float64(t0-last), true)
+			piece(t1, scale*float64(p.mw)*float64(t1-t0)*1e-6, false)
+		}
+	}
+	piece(b, inGaps*float64(b-last), true)
 }
 
 func (s *source) scaled(a, b, delta int64, whole float64) {

@@ -41,12 +41,19 @@ func (l *Ledger) distribute(p energySlice) {
 		}
 		w.uj += upTo - given
 		l.allocator.distributed += upTo - given
-		given = upTo
-		w.covered += int64(ov)
+		if p.lost {
+			w.lost += int64(ov)
+		} else {
+			w.covered += int64(ov)
+		}
+		if p.t1-p.t0 > longGap && p.gap {
+			w.shapeless += float64(upTo - given)
+		}
 		w.estimated = w.estimated || p.gap
 		if w.t1 <= p.t1 {
 			w.complete = true
 		}
+		given = upTo
 	}
 	if last == seg.complete { // no window has begun yet
 		l.allocator.residual(p.uj)

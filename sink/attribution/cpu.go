@@ -15,6 +15,7 @@ type cpuShare struct {
 	cpuTime   func(pids []int) (theirs, all float64, ok bool)
 
 	split       energy.CPUSplit
+	epoch       int   // of the sampler
 	lastUJ      int64 // the energy counter
 	at          int64
 	theirs, all float64 // CPU seconds so far
@@ -38,6 +39,9 @@ func (p *Pipeline) divideCPU(b *gpu.Batch) {
 func (c *cpuShare) divide(b *gpu.Batch, t gpu.Tick) *reading {
 	pids, _ := c.processes.PIDs() // none while nothing listens there: everything is the machine's then
 	theirs, all, ok := c.cpuTime(pids)
+	if b.Epoch != c.epoch { // what was drawn in between is not known, and a counter that begins anew says so
+		c.split, c.at, c.epoch = energy.CPUSplit{}, 0, b.Epoch
+	}
 	if c.at > 0 && ok && t.Uj >= c.lastUJ {
 		c.split.Add(t.Uj-c.lastUJ, theirs-c.theirs, all-c.all)
 	}

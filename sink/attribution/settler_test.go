@@ -298,3 +298,27 @@ func TestWaitingIdle(t *testing.T) {
 		t.Errorf("waited %.1f J, of 680; the other %.1f J", w, float64(direct.GPUIdleWaitingUj.V)/1e6)
 	}
 }
+
+// TestFirstLedgerRow: the first row says when its energy was drawn: no row has more power than the device, and the spans join.
+func TestFirstLedgerRow(t *testing.T) {
+	k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
+		p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
+		p.feed(s, 0, sec(0.02), sec(20))
+		request(s.ledgers(0, 0), 7, "a", 10, 10.5, 13)
+		time.Sleep(25 * time.Second)
+	})
+	begin := k.ledger[0].At.Add(-20 * time.Millisecond) // the plant's first sample
+	for i, l := range k.ledger {
+		from := l.At.Sub(begin).Seconds()
+		span := float64(l.SpanUs.V) / 1e6
+		truth := 100*span + 200*max(0, min(from+span, 13)-max(from, 10))
+		if have := float64(l.CounterUj.V) / 1e6; math.Abs(have-truth) > 0.01*truth+20 {
+			t.Errorf("row %d: %.1f J in %.3f s, the device drew %.1f", i, have, span, truth)
+		}
+		if i > 0 {
+			if end := k.ledger[i-1].At.Add(time.Duration(k.ledger[i-1].SpanUs.V) * time.Microsecond); l.At.Sub(end).Abs() > time.Millisecond {
+				t.Errorf("row %d begins at %v, the one before ends at %v", i, l.At, end)
+			}
+		}
+	}
+}

@@ -207,7 +207,7 @@ func (s *settler) writeLedger(d *deviceLedger, now int64) {
 	}
 	from := p.Settled
 	if from == 0 {
-		from = b.Settled - ledgerRowEvery
+		from = b.Opened
 	}
 	row := &sink.Ledger{
 		At: s.cfg.Wall(from).UTC(), Instance: s.cfg.Instance, Device: d.name, Source: d.source,

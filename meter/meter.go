@@ -11,6 +11,8 @@ type RequestHead struct {
 	Identify *Identify
 	// Slots is shared by the exchanges of one upstream; nil: each exchange judges for itself.
 	Slots *SlotClock
+	// Loads is shared by the exchanges of one upstream; nil: only loads that the reply tells are known.
+	Loads *LoadClock
 	// Inflated: RequestBody is shown the body with its content codings removed.
 	Inflated bool
 	// Prompts is shared by the exchanges of one upstream; nil: no prompt is judged.
@@ -71,6 +73,7 @@ type Meter struct {
 	dialect  dialect
 	identify *Identify
 	slots    *SlotClock
+	loads    *LoadClock
 	prompts  *PromptRatios
 	status   int
 	sends    bool // the method sends something to work on
@@ -90,7 +93,7 @@ type Meter struct {
 
 // Reset forgets the exchange and keeps the buffers.
 func (m *Meter) Reset() {
-	m.dialect, m.identify, m.slots, m.prompts, m.status, m.sends = dialect{}, nil, nil, nil, 0, false
+	m.dialect, m.identify, m.slots, m.loads, m.prompts, m.status, m.sends = dialect{}, nil, nil, nil, nil, 0, false
 	m.request.forget()
 	m.reply.forget()
 	m.details, m.observations = Details{}, Observations{}
@@ -100,7 +103,7 @@ func (m *Meter) Reset() {
 func (m *Meter) BeginRequest(h RequestHead) {
 	m.Reset()
 	m.dialect = dialectOf(h.Method, h.Path)
-	m.identify, m.slots, m.prompts = h.Identify, h.Slots, h.Prompts
+	m.identify, m.slots, m.loads, m.prompts = h.Identify, h.Slots, h.Loads, h.Prompts
 	m.sends = h.Method == "POST" || h.Method == "PUT" || h.Method == "PATCH"
 	m.reply.time.keep = h.KeepStamps
 	m.request.begin(h)
@@ -117,6 +120,9 @@ func (m *Meter) BeginReply(h ReplyHead) {
 	m.status = h.Status
 	m.reply.asked = &m.request.completions
 	m.reply.begin(h, m.dialect.name)
+	if m.reply.inEvents() && m.reply.llama && h.Status == 200 {
+		m.loads.served(h.At)
+	}
 }
 
 // ReplyBody is shown the reply's body, transfer framing removed, in pieces of any size, after they were

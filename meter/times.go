@@ -79,6 +79,9 @@ func (m *Meter) fillPhases(rec *Record, k Marks) {
 	if !rec.PrefillUs.Valid && t.events > 0 {
 		rec.PrefillUs, d.PrefillSource = between(start, t.first), SourceMarks
 	}
+	if !rec.LoadUs.Valid {
+		rec.LoadUs = m.loads.load(&m.request.model, k.P1, start)
+	}
 	if rec.QueueUs = between(k.P1, start); !rec.QueueUs.Valid {
 		d.NegativeQueue, d.QueueSource = Some(1), ""
 	}

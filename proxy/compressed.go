@@ -19,7 +19,7 @@ func (x *exchange) beginRequest() {
 		in, known = inflate.New(codings, x.showInflatedRequest, x.requestInflated)
 	}
 	x.meter.BeginRequest(meter.RequestHead{
-		Method: x.rec.Method, Path: x.rec.Path, Header: x.c.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots, Prompts: &x.srv.prompts,
+		Method: x.rec.Method, Path: x.rec.Path, Header: x.c.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots, Loads: &x.srv.loads, Prompts: &x.srv.prompts,
 		Inflated: known, KeepStamps: x.srv.cfg.KeepGaps,
 	})
 	if x.meter.ReadsRequest() {

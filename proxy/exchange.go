@@ -272,6 +272,9 @@ func (x *exchange) sent(at int64) {
 func (x *exchange) reportSent(at int64, work meter.Work) {
 	x.earlyMu.Lock()
 	defer x.earlyMu.Unlock()
+	if work.Computes {
+		x.srv.loads.Sent(at)
+	}
 	observe := x.srv.cfg.Observer.Observe
 	observe(Event{Seq: x.seq, Step: RequestSent, At: at, Work: work, Bytes: x.inBytes.Load()})
 	for _, e := range x.early {

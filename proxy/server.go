@@ -42,9 +42,10 @@ type Config struct {
 
 	Unmetered bool // rows have times and sizes only; for measuring the cost of metering
 
-	Observer Observer        // nil: NopObserver
-	Tracer   Tracer          // nil: off
-	Identify *meter.Identify // which personal data rows keep; nil: none
+	Loads    func(ctx context.Context) (meter.LoadState, error) // asks the upstream whether it sleeps or loads a model; nil: never
+	Observer Observer                                           // nil: NopObserver
+	Tracer   Tracer                                             // nil: off
+	Identify *meter.Identify                                    // which personal data rows keep; nil: none
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Log      *slog.Logger
 }
@@ -88,6 +89,8 @@ type Server struct {
 	pool    pool
 	watcher *rawconn.Watcher
 	slots   meter.SlotClock // when this upstream's slots start, learnt from its streams
+	loads   meter.LoadClock // when it loaded a model
+	looks   loadLooks
 	prompts meter.PromptRatios
 	epoch   time.Time
 	conns   atomic.Int64 // of clients, including those above the limit
@@ -115,6 +118,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, watcher: w, epoch: time.Now(), live: map[uint64]*exchange{}, clients: map[*clientConn]struct{}{}, rejectSlots: make(chan struct{}, 64)}
+	s.looks = loadLooks{ask: cfg.Loads, srv: s}
 	s.pool = pool{up: cfg.Upstream, dial: cfg.Dial, idle: cfg.PoolIdle}
 	s.http = &fasthttp.Server{
 		Handler:         s.handle,
@@ -150,6 +154,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	s.mu.Lock()
 	s.listeners = append(s.listeners, l)
 	s.mu.Unlock()
+	s.looks.idle()
 	err := s.http.Serve(l)
 	if err != nil && !s.stop.Load() {
 		return fmt.Errorf("proxy: serve %s: %w", ln.Addr(), err)
@@ -179,6 +184,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	} else {
 		err = awaitZero(ctx, &s.rows) // rows of compressed bodies come a little after their exchanges
 	}
+	s.looks.stop()
 	s.pool.close()
 	s.watcher.Close()
 	if err != nil {
@@ -291,6 +297,9 @@ func (s *Server) enter(x *exchange) (live int) {
 	s.seq++
 	x.seq, x.integralBefore, x.entered = s.seq, s.liveIntegral, s.integratedTo
 	s.live[x.seq] = x
+	if len(s.live) == 1 {
+		s.looks.busy()
+	}
 	return len(s.live)
 }
 
@@ -300,6 +309,9 @@ func (s *Server) leave(x *exchange) int64 {
 	defer s.mu.Unlock()
 	s.advance(s.now())
 	delete(s.live, x.seq)
+	if len(s.live) == 0 {
+		s.looks.idle()
+	}
 	if s.integratedTo <= x.entered {
 		return 1000
 	}

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/signal"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -51,21 +55,35 @@ func onCommandLine(kctx *kong.Context, flag string) bool {
 	return false
 }
 
+// errNotStopped is why a command that only reads ends when it is to be stopped.
+var errNotStopped = errors.New("ended, not stopped: a stopped reader would keep the store's write-ahead log from being folded back; run it again")
+
 // endSoon makes a signal end a command that only reads within a second, also where it waits for someone to read its output.
-// The result ends that.
+// Ctrl-Z ends it too. The result ends that.
 func (a *app) endSoon() (stop func()) {
+	ctx, cancel := context.WithCancelCause(a.ctx)
+	a.ctx = ctx
+	stopped := make(chan os.Signal, 1)
+	signal.Notify(stopped, stopSignals()...)
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-a.ctx.Done():
+		case <-stopped:
+			cancel(errNotStopped)
+		case <-ctx.Done():
 		case <-done:
 			return
 		}
 		select {
 		case <-time.After(time.Second):
+			fmt.Fprintln(a.stderr, "wattline:", context.Cause(ctx))
 			os.Exit(exitFailed)
 		case <-done:
 		}
 	}()
-	return func() { close(done) }
+	return func() {
+		signal.Stop(stopped)
+		cancel(nil)
+		close(done)
+	}
 }

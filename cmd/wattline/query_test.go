@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,27 +90,32 @@ func TestNamedQueries(t *testing.T) {
 	}
 }
 
-// TestSignalEndsABlockedQuery: SIGTERM ends a query that is blocked because its output is not read.
+// TestSignalEndsABlockedQuery: SIGTERM and Ctrl-Z end a query that is blocked because its output is not read.
 func TestSignalEndsABlockedQuery(t *testing.T) {
 	t.Parallel()
-	cmd := command(t, "query", "--format", "csv", "--store", storeOf(t, sink.Rows{}), "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT 10000000")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := out.Read(make([]byte, 1)); err != nil { // it prints; from now on nobody reads
-		t.Fatal(err)
-	}
-	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	defer kill.Stop()
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait() // it fails, as it should
-	if cmd.ProcessState.ExitCode() != exitFailed {
-		t.Errorf("after SIGTERM: %v", cmd.ProcessState)
+	path := storeOf(t, sink.Rows{})
+	for sig, says := range map[syscall.Signal]string{syscall.SIGTERM: "", syscall.SIGTSTP: "ended, not stopped"} {
+		cmd := command(t, "query", "--format", "csv", "--store", path, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT 10000000")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Read(make([]byte, 1)); err != nil { // it prints; from now on nobody reads
+			t.Fatal(err)
+		}
+		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		defer kill.Stop()
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it fails, as it should
+		if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(stderr.String(), says) {
+			t.Errorf("after %v: %v, %q", sig, cmd.ProcessState, stderr.String())
+		}
 	}
 }

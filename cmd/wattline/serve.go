@@ -173,7 +173,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsPerRoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
 		KeepAliveIdle: c.KeepAliveIdle, HeaderIdle: c.HeaderIdle, BodyIdle: c.BodyIdle, WriteIdle: c.WriteIdle,
-		UpstreamIdle: c.UpstreamIdle, Observer: observer, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
+		UpstreamIdle: c.UpstreamIdle, Loads: r.client.Loads, Observer: observer, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
 	}
 	if s.adminLn != nil {
 		cfg.Admin = s.adminURL()

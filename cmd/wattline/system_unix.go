@@ -11,6 +11,9 @@ import (
 // serveSignals reload settings (SIGHUP) or start a new process with all settings reloaded (SIGUSR2).
 func serveSignals() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGUSR2} }
 
+// stopSignals stop a process until it is continued, where it does not catch them: Ctrl-Z.
+func stopSignals() []os.Signal { return []os.Signal{syscall.SIGTSTP} }
+
 // openFilesLimit returns how many files this process may open, or false if that is unknown or unlimited.
 func openFilesLimit() (int, bool) {
 	var l syscall.Rlimit

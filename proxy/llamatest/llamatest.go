@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -36,7 +37,30 @@ const findTimeout = 5 * time.Minute
 // lines are logged.
 func Start(t testing.TB, args ...string) *llama.Server {
 	t.Helper()
-	srv, err := start(t.Context(), args)
+	return stopped(t, func(bin llama.Binary, model string) (*llama.Server, error) {
+		return llama.Start(t.Context(), bin, slices.Concat([]string{"-m", model}, defaultArgs, args)...)
+	})
+}
+
+// StartRouter is Start for a llama-server in router mode, which has loaded no model. It serves the small model as "tiny".
+func StartRouter(t testing.TB, args ...string) *llama.Server {
+	t.Helper()
+	return stopped(t, func(bin llama.Binary, model string) (*llama.Server, error) {
+		folder := t.TempDir()
+		if err := os.Link(model, filepath.Join(folder, "tiny.gguf")); err != nil {
+			text, err := os.ReadFile(model) //nolint:gosec // the cache's
+			if err = errors.Join(err, os.WriteFile(filepath.Join(folder, "tiny.gguf"), text, 0o600)); err != nil {
+				return nil, err
+			}
+		}
+		return llama.Start(t.Context(), bin, slices.Concat([]string{"--models-dir", folder}, defaultArgs, args)...)
+	})
+}
+
+// stopped starts a server and stops it at the test's end.
+func stopped(t testing.TB, start func(bin llama.Binary, model string) (*llama.Server, error)) *llama.Server {
+	t.Helper()
+	srv, err := found(t.Context(), start)
 	if err != nil {
 		t.Fatalf("this test needs a real llama-server: %v", err)
 	}
@@ -49,7 +73,8 @@ func Start(t testing.TB, args ...string) *llama.Server {
 	return srv
 }
 
-func start(ctx context.Context, args []string) (*llama.Server, error) {
+// found calls start with a llama-server and the small model.
+func found(ctx context.Context, start func(bin llama.Binary, model string) (*llama.Server, error)) (*llama.Server, error) {
 	find, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	bin, err := llama.Find(find, nil)
@@ -60,7 +85,7 @@ func start(ctx context.Context, args []string) (*llama.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return llama.Start(ctx, bin, slices.Concat([]string{"-m", model}, defaultArgs, args)...)
+	return start(bin, model)
 }
 
 // logIfFailed logs the server's last lines if the test failed.
@@ -95,7 +120,9 @@ func (s *Shared) Server(t testing.TB) *llama.Server {
 	defer s.mu.Unlock()
 	if s.srv == nil && s.err == nil {
 		// Not the test's context: the server outlives the test that asked first.
-		s.srv, s.err = start(context.Background(), s.Args)
+		s.srv, s.err = found(context.Background(), func(bin llama.Binary, model string) (*llama.Server, error) {
+			return llama.Start(context.Background(), bin, slices.Concat([]string{"-m", model}, defaultArgs, s.Args)...)
+		})
 	}
 	if s.err != nil {
 		t.Fatalf("this test needs a real llama-server: %v", s.err)

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -40,16 +42,40 @@ func logSize(path string) int64 {
 	return info.Size()
 }
 
-// keepLogSmall calls truncateLog and says, at most once an hour, who keeps the log.
+// logReader is a process that reads a snapshot of the store.
+type logReader struct {
+	pid     int
+	program string
+}
+
+// logReaders names readers by pid and program.
+func logReaders(found []logReader) string {
+	var names []string
+	for _, r := range found {
+		names = append(names, strings.TrimSpace(fmt.Sprint(r.pid, " ", r.program)))
+	}
+	return cmp.Or(strings.Join(names, ", "), "unknown")
+}
+
+// keepLogSmall calls truncateLog, wakes readers that were stopped, and says, at most once an hour, who keeps the log.
 func (s *Store) keepLogSmall(ctx context.Context, toldAt *time.Time) {
 	kept, err := s.truncateLog(ctx)
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("the write-ahead log cannot be folded back", "error", err)
 	}
-	if kept == 0 || time.Since(*toldAt) < time.Hour {
+	if kept == 0 {
+		return
+	}
+	found := findReaders(s.path)
+	for _, r := range found {
+		if r.wake() {
+			s.log.Warn("a stopped command kept the store's write-ahead log: it was told to go on, and ends when its time is over", "pid", r.pid)
+		}
+	}
+	if time.Since(*toldAt) < time.Hour {
 		return
 	}
 	*toldAt = time.Now()
 	s.log.Warn("the store's write-ahead log grows because a program still reads an old state of it: let it finish, or end it",
-		"bytes", kept, "path", s.path+"-wal", "readers", logReaders(s.path))
+		"bytes", kept, "path", s.path+"-wal", "readers", logReaders(found))
 }

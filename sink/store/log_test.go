@@ -37,7 +37,7 @@ func TestLogIsTruncated(t *testing.T) {
 	if kept <= walLimit {
 		t.Errorf("a reader keeps the log, but %d bytes are told", kept)
 	}
-	if who := logReaders(s.Path()); !strings.HasPrefix(who, strconv.Itoa(reader.Process.Pid)+" ") {
+	if who := logReaders(findReaders(s.Path())); !strings.HasPrefix(who, strconv.Itoa(reader.Process.Pid)+" ") {
 		t.Errorf("the reader is %d, not %q", reader.Process.Pid, who)
 	}
 	must(t, reader.Process.Kill())

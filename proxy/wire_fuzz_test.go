@@ -72,6 +72,13 @@ func wireReply(r metertest.Reply, seed uint64, codings string, framing int) (wir
 	return wire, coded
 }
 
+// wireAnswer is what the upstream writes, in writes of a size.
+type wireAnswer struct {
+	wire   []byte
+	pieces int
+	closes bool
+}
+
 // wireRows hands on each row.
 type wireRows struct {
 	NopObserver
@@ -86,14 +93,21 @@ func FuzzWire(f *testing.F) {
 	for seed := range uint64(60) {
 		f.Add(seed, byte(seed%14), byte(seed), byte(seed/3), byte(37*seed))
 	}
-	var answer atomic.Pointer[func(w io.Writer)]
+	var answer atomic.Pointer[wireAnswer]
 	url := rawUpstream(f, func(nc *net.TCPConn, br *bufio.Reader) {
-		req, err := http.ReadRequest(br)
-		if err != nil {
-			return
-		}
-		if _, err := io.Copy(io.Discard, req.Body); err == nil {
-			(*answer.Load())(nc)
+		for closes := false; !closes; {
+			req, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			if _, err := io.Copy(io.Discard, req.Body); err != nil {
+				return
+			}
+			a := answer.Load()
+			for piece := range slices.Chunk(a.wire, a.pieces) {
+				_, _ = nc.Write(piece)
+			}
+			closes = a.closes
 		}
 	})
 	seen := wireRows{rows: make(chan *meter.Record, 4)}
@@ -106,12 +120,7 @@ func FuzzWire(f *testing.F) {
 		r := metertest.Generate(seed, int(events%40))
 		codings := wireCodings[int(coding)%len(wireCodings)]
 		wire, coded := wireReply(r, seed, codings, int(framing)%wireFramings)
-		write := func(w io.Writer) {
-			for piece := range slices.Chunk(wire, 1+int(cut)*16) {
-				_, _ = w.Write(piece)
-			}
-		}
-		answer.Store(&write)
+		answer.Store(&wireAnswer{wire, 1 + int(cut)*16, int(framing)%wireFramings >= wireUntilClose})
 		want := metertest.Reference(r)
 		want.First, want.Answer, want.Last = 0, 0, 0
 
@@ -122,8 +131,8 @@ func FuzzWire(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, coded) {
-			t.Fatalf("%s, framing %d: %d of %d bytes came, %v", codings, framing%wireFramings, len(got), len(coded), err)
+		if got, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !bytes.Equal(got, coded) {
+			t.Fatalf("%s, framing %d: %s, %d of %d bytes came, %v", codings, framing%wireFramings, resp.Status, len(got), len(coded), err)
 		}
 		if got := rowFacts(<-seen.rows); got != want {
 			t.Errorf("%s %q, %s, framing %d\nthe row:       %+v\nthe reference: %+v", r.Path, r.Body, codings, framing%wireFramings, got, want)

@@ -78,8 +78,25 @@ func TestPanelsPromQL(t *testing.T) {
 			}
 		}
 	}
+	server.checkHealth(t)
 	server.await(t, `up{job="wattline"} == 1 and on (instance) wattline_requests_in_flight`) // scraped, with what it was scraped for
 	server.awaitExemplar(t, `gen_ai_server_time_to_first_token_seconds_bucket`, sampled().TraceID().String())
+}
+
+// checkHealth asks what compose.yaml's health check of Prometheus asks.
+func (p *prometheus) checkHealth(t *testing.T) {
+	t.Helper()
+	compose, err := os.ReadFile("../compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`test: \[CMD, wget, -qO-, "http://127\.0\.0\.1:9090(/[^"]+)"\]`).FindSubmatch(compose)
+	if m == nil {
+		t.Fatal("compose.yaml has no health check of Prometheus")
+	}
+	if said := get(t, p.url+string(m[1])); !strings.Contains(said, "is Ready") {
+		t.Errorf("%s says %q", m[1], said)
+	}
 }
 
 // promAnswers are the right answers for the pages of page.step; a step is 15 s.

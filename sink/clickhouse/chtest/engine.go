@@ -223,9 +223,6 @@ func (e *Engine) CPUTime() time.Duration {
 	return (user + system) * 10 * time.Millisecond
 }
 
-// DataDir is the engine's data directory.
-func (e *Engine) DataDir() string { return e.data }
-
 // stage puts an INSERT's data into a file beside the socket.
 func (e *Engine) stage(data []byte) (path string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(e.socket), "insert-")

@@ -79,6 +79,7 @@ type exchange struct {
 
 	// Read by Inflight.
 	headedAt, firstAt, events atomic.Int64
+	streams, computes         atomic.Bool
 
 	integralBefore float64 // the Server's liveIntegral at enter
 	entered        int64
@@ -270,6 +271,8 @@ func (x *exchange) sent(at int64) {
 }
 
 func (x *exchange) reportSent(at int64, work meter.Work) {
+	x.streams.Store(work.Streams)
+	x.computes.Store(work.Computes)
 	x.earlyMu.Lock()
 	defer x.earlyMu.Unlock()
 	if work.Computes {

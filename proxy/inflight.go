@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,10 +14,16 @@ type Inflight struct {
 	Method    string    `json:"method"`
 	Path      string    `json:"path"`
 	Agent     string    `json:"agent,omitempty"`
+	Session   string    `json:"session,omitempty"`
 	Phase     string    `json:"phase"` // sending, waiting, headed or producing
 	AgeUs     int64     `json:"age_us"`
 	TTFTUs    *int64    `json:"ttft_us"` // arrival of the first output - P0
 	Events    int64     `json:"output_events"`
+
+	Seq               uint64    `json:"-"` // as in Event
+	SentAt, HeadedAt  time.Time `json:"-"` // P1 and H; zero before
+	FirstAt           time.Time `json:"-"` // T1; zero before
+	Streams, Computes bool      `json:"-"` // as in meter.Work; false before P1
 }
 
 // Inflight lists the live requests, oldest first.
@@ -35,7 +42,8 @@ func (s *Server) Inflight() []Inflight {
 func (x *exchange) snapshot() Inflight {
 	f := Inflight{
 		ID: x.id, Route: x.srv.cfg.Name, StartedAt: x.rec.StartedAt, Method: x.rec.Method, Path: x.rec.Path,
-		Agent: x.rec.Agent, Events: x.events.Load(), Phase: "sending",
+		Agent: x.rec.Agent, Session: x.rec.Session, Events: x.events.Load(), Phase: "sending",
+		Seq: x.seq, SentAt: x.wall(&x.sentAt), HeadedAt: x.wall(&x.headedAt), FirstAt: x.wall(&x.firstAt), Streams: x.streams.Load(), Computes: x.computes.Load(),
 	}
 	switch first := x.firstAt.Load(); {
 	case first > 0:
@@ -48,4 +56,12 @@ func (x *exchange) snapshot() Inflight {
 	}
 	f.AgeUs = (x.srv.now() - x.marks.P0) / 1000 // computed last, so that it is not below ttft_us
 	return f
+}
+
+// wall is the time of a mark; zero before it.
+func (x *exchange) wall(mark *atomic.Int64) (at time.Time) {
+	if ns := mark.Load(); ns > 0 {
+		at = x.rec.StartedAt.Add(time.Duration(ns - x.marks.P0))
+	}
+	return at
 }

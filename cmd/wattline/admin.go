@@ -16,6 +16,7 @@ import (
 type adminFlags struct {
 	AdminHosts        []string `help:"Host names by which the admin API may be addressed, besides addresses and names without a dot: gpu1.example.com, or *.example.com for all below it." placeholder:"NAME,..."`
 	AdminPasswordFile string   `help:"File whose first line is the password of the admin API (HTTP basic, any user name); /healthz, /readyz and /metrics need none. With --tls-cert the admin API is then served over TLS. Default: the systemd credential admin-password." placeholder:"FILE"`
+	Runs              string   `help:"Folder below which replay --out wrote runs, for the page Runs of the console." type:"existingdir" placeholder:"DIR"`
 	AdminOpen         bool     `help:"Allow an --admin that other machines can reach without a password: who reaches it reads all rows."`
 }
 
@@ -60,9 +61,10 @@ func (s *service) listenAdmin(a *app) (err error) {
 	if c.Pprof {
 		profiles = pprofhandler.PprofHandler
 	}
+	s.followLive(a)
 	s.admin = console.New(console.Config{
 		Rows: s.rows.reader, Engine: storeEngine(s.rows.reader), Flush: s.rows.queue.Flush, Inflight: s.inflight, Ready: s.ready, Guard: guard,
-		Status: s.status, Energy: s.energyAnswer, Hello: s.hello(), Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
+		Status: s.status, Energy: s.energyAnswer, Hello: s.hello(), Live: s.rows.live, Runs: runsIn(c.Runs), Metrics: s.rows.telemetry.Page(), Pprof: profiles, Log: a.log,
 	})
 	return nil
 }

@@ -28,6 +28,7 @@ const (
 	defaultUpstream = "http://127.0.0.1:8080" // llama-server's own default
 	defaultListen   = "127.0.0.1:11433"
 	defaultAdmin    = "127.0.0.1:11435"
+	defaultConsole  = "127.0.0.1:11436"
 )
 
 // flagDefaults are the values of ${...} in the tags of flags. Each default is defined once, here or in the package that
@@ -37,7 +38,7 @@ func flagDefaults() kong.Vars {
 	limits.SetDefaults()
 	kept := store.Retention{}.WithDefaults()
 	return kong.Vars{
-		"upstream": defaultUpstream, "listen": defaultListen, "admin": defaultAdmin, "endpoint": "http://" + defaultListen,
+		"upstream": defaultUpstream, "listen": defaultListen, "admin": defaultAdmin, "console": defaultConsole, "endpoint": "http://" + defaultListen,
 		"store":               "$STATE_DIRECTORY/wattline.db, else $XDG_STATE_HOME/wattline/wattline.db",
 		"clickhouse_password": "$WATTLINE_CLICKHOUSE_PASSWORD, else the systemd credential clickhouse-password",
 		"session_headers":     strings.Join(meter.DefaultSessionHeaders(), ","),

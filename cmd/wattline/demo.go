@@ -61,6 +61,7 @@ func (c *demoCmd) run(a *app) error {
 	}
 	if err == nil && !c.Exit {
 		c.printHints(a, s, srv.URL())
+		go demo.KeepOn(ctx, s.routes[0].url()) // ends with ctx
 		select {
 		case <-a.ctx.Done():
 		case <-srv.Done():
@@ -149,6 +150,7 @@ const demoRequests = 2
 func (c *demoCmd) printHints(a *app, s *service, upstream string) {
 	admin := s.adminURL()
 	fmt.Fprintf(a.stdout, `
+Open %s/ in a browser: requests are sent slowly, so that there is something to see.
 wattline runs until Ctrl-C. Try in another terminal:
   curl %s/v1/chat/completions -d '{"messages":[{"role":"user","content":"hello"}],"stream":true,"max_tokens":32}'
   curl %s/api/requests?limit=1        the rows as JSON; /api/inflight has the requests in flight
@@ -156,5 +158,5 @@ wattline runs until Ctrl-C. Try in another terminal:
   wattline usage --store %s --by agent
   wattline query --store %s "SELECT path, count(*), median(ttft_us) FROM requests GROUP BY path"
 llama-server is at %s; point your own client at %s.
-`, s.routes[0].url(), admin, c.Store, c.Store, c.Store, upstream, s.routes[0].url())
+`, admin, s.routes[0].url(), admin, c.Store, c.Store, c.Store, upstream, s.routes[0].url())
 }

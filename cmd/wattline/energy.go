@@ -92,7 +92,7 @@ func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *ene
 		p.routes = append(p.routes, &routeObserver{
 			RouteObserver: p.Observer(i), rows: r, rss: discover.PollRSS(host, processes[i]),
 			config: serverconfig.Start(serverconfig.Config{
-				Client: route.client, Instance: r.instance, Version: version(), Offer: r.queue.OfferConfig,
+				Client: route.client, Instance: r.instance, Version: version(), Offer: r.offerConfig,
 				Devices: func() []gpu.State { return p.RouteStates(i) }, Host: host, Processes: processes[i], Log: a.log,
 			}),
 		})

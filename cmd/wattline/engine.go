@@ -37,12 +37,12 @@ func (f *engineFlags) open(a *app, kctx *kong.Context) (*queries.Engine, error) 
 		return nil, err
 	}
 	db := target.DB()
-	return &queries.Engine{DB: db, Dialect: queries.ClickHouse, Explain: func(err error) error { return target.Explain("query", err) }, Closer: db.Close}, nil
+	return &queries.Engine{DB: db, Dialect: queries.ClickHouse, Where: target.String(), Explain: func(err error) error { return target.Explain("query", err) }, Closer: db.Close}, nil
 }
 
 // storeEngine is a store as an engine.
 func storeEngine(r *store.Reader) *queries.Engine {
-	return &queries.Engine{DB: r.DB(), Dialect: queries.SQLite, Path: r.Path(), Explain: r.Explain, Closer: r.Close}
+	return &queries.Engine{DB: r.DB(), Dialect: queries.SQLite, Where: r.Path(), Explain: r.Explain, Closer: r.Close}
 }
 
 // onCommandLine reports whether a flag is on the command line, not only in the environment or the configuration file.

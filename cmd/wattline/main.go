@@ -42,6 +42,7 @@ type cli struct {
 	Check     checkCmd     `cmd:"" help:"Check quickly that an endpoint works: one line for each check, exit code 1 if one fails."`
 	Report    reportCmd    `cmd:"" help:"Print tables of folders that replay --out wrote, or write a page with charts."`
 	Usage     usageCmd     `cmd:"" help:"Show tokens, energy and cost by agent, session, model, user, label or day."`
+	Console   consoleCmd   `cmd:"" help:"Show the rows of a store or of ClickHouse in a browser; serve has the same console, live, on its --admin."`
 	Query     queryCmd     `cmd:"" help:"Run an SQL query on the measured rows."`
 	Export    exportCmd    `cmd:"" help:"Write the rows of all requests as CSV or JSON lines."`
 	GPU       gpuCmd       `cmd:"" name:"gpu" help:"Show the devices whose power can be read here, how well, and their live readings."`

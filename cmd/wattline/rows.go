@@ -14,6 +14,7 @@ import (
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/clickhouse"
+	"wattline/sink/console"
 	"wattline/sink/store"
 	"wattline/sink/telemetry"
 )
@@ -27,6 +28,7 @@ type rowSink struct {
 	identify  meter.Identify
 	instance  string
 	telemetry *telemetry.Telemetry
+	live      *console.Live
 	prices    atomic.Pointer[prices]
 }
 
@@ -73,7 +75,8 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	if r.telemetry, err = c.telemetryFlags.open(a, r.instance); err != nil {
 		return nil, errors.Join(err, r.retention.stop(), r.reader.Close(), r.store.Close())
 	}
-	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.telemetry, Log: a.log})
+	r.live = console.NewLive()
+	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.live.Observer(r.telemetry), Log: a.log})
 	return r, nil
 }
 
@@ -147,4 +150,10 @@ func (r *rowSink) close(ctx context.Context) error {
 	err := r.queue.Stop(ctx)
 	r.telemetry.Close(ctx)
 	return errors.Join(err, r.retention.stop(), r.reader.Close(), r.store.Close())
+}
+
+// offerConfig queues a row of table configs, and tells the live page.
+func (r *rowSink) offerConfig(c *sink.ServerConfig) bool {
+	r.live.Config(c)
+	return r.queue.OfferConfig(c)
 }

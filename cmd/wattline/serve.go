@@ -240,6 +240,9 @@ func (s *service) printStartup(a *app) {
 		admin = s.adminURL()
 	}
 	fmt.Fprintf(a.stderr, "wattline: admin %s; rows in %s; energy: %s\n", admin, s.rows.store.Path(), s.energy.Summary())
+	if s.adminLn != nil && s.adminLn.Addr().Network() != "unix" {
+		fmt.Fprintf(a.stderr, "wattline: open the console at %s/\n", admin)
+	}
 	if to := s.rows.telemetry.Collector(); to != "" {
 		fmt.Fprintf(a.stderr, "wattline: traces and metrics to %s\n", to)
 	}

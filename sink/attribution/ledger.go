@@ -23,6 +23,7 @@ type deviceLedger struct {
 	lastAt    int64                        // when that was written
 	dropped   atomic.Int64                 // events that did not fit into the settler's buffer
 	stats     atomic.Pointer[energy.Stats] // the ledger's, after the last pass; nil before
+	idleMw    atomic.Int64                 // the loaded-idle draw, after the last pass; 0: nothing is known
 
 	tempC, memB, limitMw meter.Int
 	others               bool // another process computes there
@@ -141,6 +142,13 @@ func (d *deviceLedger) setGauges(r *reading) {
 // publishStats makes the ledger's counters visible to /metrics, and logs the first time that a limit was reached. Late and
 // unknown events are only counted: a busy machine has some.
 func (d *deviceLedger) publishStats() {
+	if b := d.ledger.Baseline(); b.Windows > 0 {
+		warmer := 0.0
+		if d.tempC.Valid {
+			warmer = float64(d.tempC.V) - b.RefC
+		}
+		d.idleMw.Store(max(0, int64(b.BaseMW+b.SlopeMW*warmer)))
+	}
 	now := d.ledger.Stats()
 	was := d.stats.Load()
 	if was == nil {

@@ -139,7 +139,9 @@ func (o *RouteObserver) Observe(e proxy.Event) {
 			q.trace.headers = step.At
 			step.Kind, step.Slot, step.SlotKnown = energy.SlotStart, int(q.work.Slot.V), asksForSlot(q.work)
 			if step.SlotKnown {
+				o.mu.Lock()
 				q.trace.slot, q.trace.slotAt = q.work.Slot, 0
+				o.mu.Unlock()
 			}
 			q.on.ledgers.Observe(step)
 			if q.slot != nil {

@@ -62,7 +62,7 @@ func filled(t testing.TB, n int) (*store.Store, *store.Reader) {
 }
 
 func engineOf(r *store.Reader) *queries.Engine {
-	return &queries.Engine{DB: r.DB(), Dialect: queries.SQLite, Path: r.Path(), Explain: r.Explain}
+	return &queries.Engine{DB: r.DB(), Dialect: queries.SQLite, Where: r.Path(), Explain: r.Explain}
 }
 
 func rowsOnly(t *testing.T, n int) (url string) {
@@ -130,6 +130,14 @@ func TestAnswers(t *testing.T) {
 		{"/api/query?name=nix", 400, []string{"there is no query named"}},
 		{"/api/query?name=by-model&since=1d&show=1", 200, []string{`"sql":"SELECT`, `"rows":[]`}},
 		{"/api/query?sql=" + q("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT i FROM n"), 200, []string{`"truncated":true`, "[10000]"}},
+		{"/api/energy?bucket=day&by=agent&since=1", 400, []string{"there is no parameter"}},
+		{"/api/energy?bucket=day&by=agent&tz=Europe/Berlin&from=" + began.Format(time.RFC3339), 200, []string{`"bucket":"day","by":"agent","devices":[],"keys":["`, `"difference_uj":0`}},
+		{"/api/energy?bucket=day&tz=Nowhere", 400, []string{"time zone"}},
+		{"/api/energy?bucket=second", 400, []string{"bucket must be one of"}},
+		{"/api/energy", 200, []string{`"curves":[]`, `"power":[]`}},
+		{"/api/energy?from=2026-01-01T00:00:00Z", 400, []string{"at most 6h"}},
+		{"/api/configs", 200, []string{"[]"}},
+		{"/api/live", 404, []string{"there is no live traffic here"}},
 		{"/api/inflight", 404, []string{"there is no live traffic here"}},
 		{"/api/runs", 404, []string{"--runs DIR"}},
 		{"/api/nix", 404, []string{"nothing at this path"}},

@@ -40,6 +40,8 @@ type Config struct {
 	Energy func(ctx context.Context, from, to time.Time) (*Energy, error)
 	// Hello says who we are.
 	Hello Hello
+	// Live follows the traffic; nil: there is none.
+	Live *Live
 	// Runs lists what replay wrote; nil: there is none.
 	Runs Runs
 	// Metrics answers /metrics; nil: there is none.
@@ -86,6 +88,9 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg}
 	s.SetGuard(cfg.Guard)
+	if cfg.Live != nil {
+		cfg.Live.hello = s.hello
+	}
 	s.http = &fasthttp.Server{
 		Handler: s.handle, Name: "wattline", Concurrency: 256, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxRequestBodySize: 64 << 10, ReadBufferSize: 64 << 10, // a statement comes in the URL
@@ -106,8 +111,13 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Shutdown stops the listener and waits for open requests until ctx ends.
-func (s *Server) Shutdown(ctx context.Context) error { return s.http.ShutdownWithContext(ctx) }
+// Shutdown stops the listener, ends the live pages and waits for open requests until ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if s.cfg.Live != nil {
+		s.cfg.Live.Stop("wattline stops or a new process takes over")
+	}
+	return s.http.ShutdownWithContext(ctx)
+}
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if !s.admit(ctx) {
@@ -145,6 +155,9 @@ func (s *Server) api(ctx *fasthttp.RequestCtx, path string) {
 	limit, flush := maxReading, true
 	var answer handler
 	switch path {
+	case "live":
+		s.stream(ctx)
+		return
 	case "hello":
 		answer, flush = func(context.Context, *fasthttp.RequestCtx) (any, error) { return s.hello(), nil }, false
 	case "inflight":
@@ -163,6 +176,8 @@ func (s *Server) api(ctx *fasthttp.RequestCtx, path string) {
 		answer = s.energy
 	case "query":
 		answer, limit = s.query, queryTimeout
+	case "configs":
+		answer = s.configs
 	case "runs":
 		answer, flush = s.runs, false
 	default:
@@ -201,23 +216,24 @@ func (s *Server) live(answer func() any, there bool) handler {
 
 var errRowsOnly = &failure{fasthttp.StatusNotFound, "there is no live traffic here: `wattline console` shows rows alone, serve shows requests in flight on its own console"}
 
-// hello is the answer of /api/hello.
-func (s *Server) hello() any {
-	type hello struct {
-		Live bool `json:"live"`
-		Hello
-		Engine           string    `json:"engine"`
-		Now              time.Time `json:"now"`
-		PricePerKWhMicro meter.Int `json:"price_per_kwh_micro"`
-		GCO2PerKWhMilli  meter.Int `json:"gco2_per_kwh_milli"`
-		Runs             bool      `json:"runs"`
-		Filters          []string  `json:"filters"`
-		Sorts            []string  `json:"sorts"`
-		SumsBy           []string  `json:"sums_by"`
-		UsageBy          []string  `json:"usage_by"`
-	}
-	h := hello{
-		Live: s.cfg.Inflight != nil, Hello: s.cfg.Hello, Now: time.Now().UTC(), Runs: s.cfg.Runs != nil,
+// greeting is the answer of /api/hello.
+type greeting struct {
+	Live bool `json:"live"`
+	Hello
+	Engine           string    `json:"engine"`
+	Now              time.Time `json:"now"`
+	PricePerKWhMicro meter.Int `json:"price_per_kwh_micro"`
+	GCO2PerKWhMilli  meter.Int `json:"gco2_per_kwh_milli"`
+	Runs             bool      `json:"runs"`
+	Filters          []string  `json:"filters"`
+	Sorts            []string  `json:"sorts"`
+	SumsBy           []string  `json:"sums_by"`
+	UsageBy          []string  `json:"usage_by"`
+}
+
+func (s *Server) hello() greeting {
+	h := greeting{
+		Live: s.cfg.Live != nil, Hello: s.cfg.Hello, Now: time.Now().UTC(), Runs: s.cfg.Runs != nil,
 		Filters: filterParams(), Sorts: queries.SortColumns(), SumsBy: queries.SumKeys(), UsageBy: queries.UsageKeys(),
 	}
 	if h.Routes == nil {

@@ -8,6 +8,7 @@ import (
 
 	"wattline/meter"
 	"wattline/sink"
+	"wattline/sink/queries"
 )
 
 // Energy is the answer of /api/energy: what the devices drew between two moments. Everything is empty
@@ -43,9 +44,12 @@ const maxEnergySpan = 6 * time.Hour
 
 // energy answers ?from=&to= (RFC 3339; default: the last minute).
 func (s *Server) energy(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
-	p, err := parseParams(ctx, "from", "to")
+	p, err := parseParams(ctx, "from", "to", "bucket", "by", "tz")
 	if err != nil {
 		return nil, err
+	}
+	if p.values.Has("bucket") {
+		return s.series(c, p)
 	}
 	to := p.moment("to")
 	if to.IsZero() {
@@ -61,13 +65,40 @@ func (s *Server) energy(c context.Context, ctx *fasthttp.RequestCtx) (any, error
 	case !from.Before(to) || to.Sub(from) > maxEnergySpan:
 		return nil, badRequest("from must lie before to, by at most %v", maxEnergySpan)
 	case s.cfg.Energy == nil:
-		return nil, errRowsOnly
+		e := &Energy{}
+		if e.Power, err = s.cfg.Engine.Power(c, from, to); err == nil {
+			e.Ledger, err = s.cfg.Engine.Ledger(c, from, to)
+		}
+		return e.answer(), err
 	}
 	e, err := s.cfg.Energy(c, from, to)
 	if err != nil {
 		return nil, err
 	}
 	return e.answer(), nil
+}
+
+// series answers energy in buckets.
+func (s *Server) series(c context.Context, p *params) (any, error) {
+	q := queries.Series{From: p.moment("from"), To: p.moment("to"), Bucket: p.text("bucket"), By: p.text("by")}
+	var err error
+	if q.Zone, err = time.LoadLocation(p.text("tz")); err != nil {
+		p.fail("tz must be a time zone such as Europe/Berlin, not %q", p.text("tz"))
+		q.Zone = time.UTC
+	}
+	if q.To.IsZero() {
+		q.To = time.Now()
+	}
+	if q.From.IsZero() {
+		q.From = q.To.Add(-24 * time.Hour)
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	if err := q.Check(); err != nil {
+		return nil, badRequest("%v", err)
+	}
+	return q.Read(c, s.cfg.Engine)
 }
 
 // answer is the JSON object: rows with the columns of their tables.

@@ -145,9 +145,34 @@ func (s *Server) usage(c context.Context, ctx *fasthttp.RequestCtx) (any, error)
 }
 
 // inOrder is a JSON object with its keys in a fixed order.
-type inOrder []struct {
+type inOrder []field
+
+type field struct {
 	key   string
 	value any
+}
+
+// nullable makes nil of an empty text, list or map, given by pointer as in a column's Ptr: they are null.
+func nullable(ptr any) any {
+	switch p := ptr.(type) {
+	case *string:
+		if *p == "" {
+			return nil
+		}
+	case *[]string:
+		if *p == nil {
+			return nil
+		}
+	}
+	return ptr
+}
+
+func text(ptr any) string {
+	b, err := json.Marshal(ptr)
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }
 
 // MarshalJSON writes it.

@@ -238,3 +238,61 @@ func TestSums(t *testing.T) {
 		}
 	}
 }
+
+// TestSeries: the buckets add up to what the tables hold, the ledger's parts to its counter, in both engines alike, whatever
+// the bucket and the zone.
+func TestSeries(t *testing.T) {
+	s, r := storeOf(t, rowsOf(300))
+	w := shipped(t, s)
+	lite := &queries.Engine{DB: r.DB(), Dialect: queries.SQLite}
+	house := &queries.Engine{DB: w.db, Dialect: queries.ClickHouse}
+	var counter, uj int64
+	if err := r.DB().QueryRow("SELECT (SELECT sum(counter_uj) FROM ledger), (SELECT sum(coalesce(gpu_uj, gpu_estimate_uj)) FROM requests)").Scan(&counter, &uj); err != nil { //nolint:noctx // a test
+		t.Fatal(err)
+	}
+	kathmandu, err := time.LoadLocation("Asia/Kathmandu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bucket := range queries.Buckets() {
+		for _, zone := range []*time.Location{time.UTC, kathmandu} {
+			q := queries.Series{From: began, To: began.Add(7 * time.Hour), Bucket: bucket, By: "agent", Zone: zone}
+			a, err := q.Read(t.Context(), lite)
+			if err != nil {
+				t.Fatal(bucket, err)
+			}
+			var counters, keys int64
+			for i, b := range a.Buckets {
+				counters += b.CounterUj
+				for _, v := range b.ByKey {
+					keys += v
+				}
+				if b.DifferenceUj != 0 || i > 0 && !a.Buckets[i-1].At.Add(time.Duration(a.Buckets[i-1].SpanUs)*time.Microsecond).Equal(b.At) {
+					t.Errorf("%s in %v: bucket %d: difference %d, at %v", bucket, zone, i, b.DifferenceUj, b.At)
+				}
+				b.Cost, b.GCO2, b.ByKeySigma = nil, nil, nil
+			}
+			if counters != counter || keys != uj || len(a.Keys) != 4 || len(a.Devices) != 2 {
+				t.Errorf("%s in %v: counter %d of %d, requests %d of %d, %d keys", bucket, zone, counters, counter, keys, uj, len(a.Keys))
+			}
+			other, err := q.Read(t.Context(), house)
+			if err != nil {
+				t.Fatal(bucket, err)
+			}
+			for _, b := range other.Buckets {
+				b.Cost, b.GCO2, b.ByKeySigma = nil, nil, nil
+			}
+			if x, y := asText(t, a), asText(t, other); x != y {
+				t.Errorf("%s in %v: the engines differ:\n%.1500s\n%.1500s", bucket, zone, x, y)
+			}
+		}
+	}
+	for _, q := range []queries.Series{
+		{Bucket: "second", From: began, To: began.Add(time.Hour), Zone: time.UTC}, {Bucket: "minute", From: began, To: began.Add(48 * time.Hour), Zone: time.UTC},
+		{Bucket: "day", From: began, To: began, Zone: time.UTC}, {Bucket: "day", By: "x", From: began, To: began.Add(time.Hour), Zone: time.UTC},
+	} {
+		if q.Check() == nil {
+			t.Errorf("%+v may be asked", q)
+		}
+	}
+}

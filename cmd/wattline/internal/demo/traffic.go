@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,11 +25,13 @@ type request struct {
 	words       int // of the prompt; each is one token for the small model
 	tokens      int // of the reply
 	concurrency int // copies sent at the same time
+
+	agent, session string // "": the demo's own, none
 }
 
 // Send sends the demo's requests to the proxy at base and returns the ids of their rows.
 func Send(ctx context.Context, base string) (all []string, err error) {
-	for _, r := range []request{{20, 16, 1}, {20, 128, 1}, {300, 64, 1}, {1000, 64, 1}, {300, 128, 4}} {
+	for _, r := range []request{{words: 20, tokens: 16, concurrency: 1}, {words: 20, tokens: 128, concurrency: 1}, {words: 300, tokens: 64, concurrency: 1}, {words: 1000, tokens: 64, concurrency: 1}, {words: 300, tokens: 128, concurrency: 4}} {
 		ids, err := r.send(ctx, base)
 		if err != nil {
 			return nil, err
@@ -72,7 +75,10 @@ func (r request) one(ctx context.Context, base string, nth int) (id string, err 
 		return "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "wattline-demo")
+	req.Header.Set("User-Agent", cmp.Or(r.agent, "wattline-demo"))
+	if r.session != "" {
+		req.Header.Set("X-Session-Id", r.session)
+	}
 	req.Header.Set("X-Wattline-Echo", "1")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -87,6 +93,28 @@ func (r request) one(ctx context.Context, base string, nth int) (id string, err 
 		return "", fmt.Errorf("%s: %s", resp.Status, text)
 	}
 	return resp.Header.Get("X-Wattline-Id"), nil
+}
+
+// KeepOn sends requests of three clients, slowly enough to be watched in the console, until ctx ends. A request that fails
+// stands in the rows.
+func KeepOn(ctx context.Context, base string) {
+	var wg sync.WaitGroup
+	for i, agent := range []string{"demo-editor", "demo-chat", "demo-agent"} {
+		wg.Go(func() {
+			for turn := 0; ; turn++ {
+				r := request{
+					words: 50 + 150*(turn%5)*(i+1), tokens: 200 + 300*((turn+i)%4), agent: agent, session: fmt.Sprintf("%s-%d", agent, turn/5),
+				}
+				_, _ = r.one(ctx, base, i)
+				select {
+				case <-time.After(time.Duration(1+(turn*7+i*3)%4) * time.Second):
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // AwaitRows waits until the rows of these requests can be read. A row is stored a moment after the client has its reply.

@@ -1,0 +1,95 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"wattline/replay"
+)
+
+// Runs is a folder below which runs were written, for the web console.
+type Runs struct{ Dir string }
+
+// runLine is a run in a list. A null figure was not measured.
+type runLine struct {
+	Run             string     `json:"run"`
+	At              time.Time  `json:"at"`
+	Verdict         string     `json:"verdict"` // VALID or INVALID; "" with an error
+	Error           string     `json:"error,omitempty"`
+	Model           string     `json:"model"`
+	Requests        int        `json:"requests"`
+	Errors          int        `json:"errors"`
+	TokensPerSecond replay.Num `json:"tokens_per_second"`
+}
+
+// maxRuns is how many runs are listed.
+const maxRuns = 1000
+
+// List lists the runs, the latest first. A folder without a run is left out.
+func (r Runs) List(ctx context.Context) (any, error) {
+	root, err := os.OpenRoot(r.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("the folder of runs cannot be read: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // only read
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return nil, fmt.Errorf("the folder of runs cannot be read: %w", err)
+	}
+	list := []runLine{}
+	for _, e := range entries {
+		if ctx.Err() != nil || len(list) == maxRuns {
+			break
+		}
+		text, err := fs.ReadFile(root.FS(), e.Name()+"/"+ResultsFile)
+		if err != nil {
+			continue
+		}
+		line, res := runLine{Run: e.Name()}, &replay.Results{}
+		if err := json.Unmarshal(text, res); err != nil {
+			line.Error = fmt.Sprintf("%s cannot be read: %v", ResultsFile, err)
+		} else {
+			line.At, line.Model, line.Requests, line.Errors, line.TokensPerSecond = res.Timestamp, res.Model, res.PromptsTested, res.Errors, res.Throughput.TokensPerSecond
+			line.Verdict = "INVALID"
+			if res.Valid {
+				line.Verdict = "VALID"
+			}
+		}
+		list = append(list, line)
+	}
+	slices.SortStableFunc(list, func(a, b runLine) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Run, b.Run)) })
+	return list, nil
+}
+
+// Read reads the results and the manifest of one run; nil without an error where there is none.
+func (r Runs) Read(_ context.Context, name string) (any, error) {
+	root, err := os.OpenRoot(r.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("the folder of runs cannot be read: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // only read
+	if !fs.ValidPath(name) {
+		return nil, nil //nolint:nilnil // as documented
+	}
+	out := map[string]any{"run": name}
+	for key, file := range map[string]string{"results": ResultsFile, "manifest": ManifestFile} {
+		text, err := fs.ReadFile(root.FS(), name+"/"+file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && file == ResultsFile:
+			return nil, nil //nolint:nilnil // as documented
+		case err != nil:
+			return nil, fmt.Errorf("run %s: %w", name, err)
+		case !json.Valid(text):
+			return nil, fmt.Errorf("run %s: %s is no JSON", name, file)
+		}
+		out[key] = json.RawMessage(text)
+	}
+	return out, nil
+}

@@ -1,0 +1,44 @@
+package attribution
+
+import (
+	"wattline/gpu"
+	"wattline/meter"
+)
+
+// IdleMw is the loaded-idle draw that a device's ledger has learnt, at the last temperature; null before.
+func (p *Pipeline) IdleMw(device string) meter.Int {
+	for _, d := range p.settler.devices {
+		if mw := d.idleMw.Load(); d.name == device && mw > 0 {
+			return meter.Some(mw)
+		}
+	}
+	return meter.Int{}
+}
+
+// RouteDevices names the GPUs that a route's requests compute on now.
+func (p *Pipeline) RouteDevices(route int) []string {
+	if set := p.routes[route].current.Load(); set != nil {
+		return set.ledgers.names
+	}
+	return nil
+}
+
+// GPUStates tells what is known of the GPUs that are sampled.
+func (p *Pipeline) GPUStates() (out []gpu.State) {
+	for _, d := range p.devices {
+		if d.target.Info.Kind != gpu.KindCPU && d.sampler.Load() != nil {
+			out = append(out, d.state())
+		}
+	}
+	return out
+}
+
+// Slot is the slot of a request in flight, by its proxy.Event's Seq; null where it is not known.
+func (o *RouteObserver) Slot(seq uint64) meter.Int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if q := o.live[seq]; q != nil {
+		return q.trace.slot
+	}
+	return meter.Int{}
+}

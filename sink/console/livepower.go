@@ -1,0 +1,345 @@
+package console
+
+import (
+	"slices"
+	"time"
+
+	"wattline/meter"
+)
+
+// Steps of the live power are on a grid of absolute times.
+const (
+	liveStep   = 100 * time.Millisecond
+	liveWindow = 3 * time.Minute // how much of the past a page gets
+	maxPieces  = 100             // steps of one power event
+)
+
+// interval is a phase in which a request computes, in Unix nanoseconds; to is the present while it goes on.
+type interval struct{ from, to int64 }
+
+// overlap is how much of step b lies in the interval, in ns.
+func (i interval) overlap(b int64) int64 {
+	return max(0, min(i.to, (b+1)*int64(liveStep))-max(i.from, b*int64(liveStep)))
+}
+
+// liveShare is a request's claim on the power of devices.
+type liveShare struct {
+	id      string
+	phases  [2]interval          // prefill and decode
+	devices map[string]*onDevice // by device
+	done    bool                 // its row came: the phases stand
+	final   bool                 // its joules will not change
+}
+
+// onDevice is a final request's energy on a device.
+type onDevice struct {
+	uj      [2]float64 // of the phases; active joules
+	ready   bool       // factor is computed
+	factor  [2]float64 // mW of a step for each ns of the phase in it, times the step's active mW
+	nothing bool       // no joules were obtained: its share is residual
+}
+
+// end is when its last phase ends.
+func (r *liveShare) end() int64 { return max(r.phases[0].to, r.phases[1].to) }
+
+// begin is when its first phase began.
+func (r *liveShare) begin() int64 {
+	if r.phases[0].from > 0 {
+		return r.phases[0].from
+	}
+	return r.phases[1].from
+}
+
+func (r *liveShare) in(b int64) bool { return r.phases[0].overlap(b)+r.phases[1].overlap(b) > 0 }
+
+// deviceBins is a device's power by step.
+type deviceBins struct {
+	base    int64       // the first step
+	mw      []meter.Int // null: not told
+	idles   []int64     // loaded-idle draw that was known then, mW
+	sent    int         // of mw, those that were sent
+	settled int         // of mw, those that were sent as settled, or never will be
+	idle    int64       // mW: loaded-idle draw; 0: not known yet
+	weight  [2]float64  // mW that a request drew in each phase lately, for the provisional division
+}
+
+// division divides the devices' power among requests. Its owner serialises the calls.
+type division struct {
+	devices map[string]*deviceBins
+	shares  []*liveShare // by begin, more or less
+}
+
+func (d *division) device(name string) *deviceBins {
+	if d.devices == nil {
+		d.devices = map[string]*deviceBins{}
+	}
+	v := d.devices[name]
+	if v == nil {
+		v = &deviceBins{weight: [2]float64{1, 1}}
+		d.devices[name] = v
+	}
+	return v
+}
+
+// add notes the power of step b. Steps come in order; one that is there already stays.
+func (v *deviceBins) add(b int64, mw meter.Int) {
+	if len(v.mw) == 0 {
+		v.base = b
+	}
+	if b < v.next() {
+		return
+	}
+	for v.next() < b {
+		v.mw, v.idles = append(v.mw, meter.Int{}), append(v.idles, 0)
+		if len(v.mw) > int(2*liveWindow/liveStep) {
+			v.trim(b)
+		}
+	}
+	v.mw, v.idles = append(v.mw, mw), append(v.idles, v.idle)
+}
+
+// next is the step behind the last.
+func (v *deviceBins) next() int64 { return v.base + int64(len(v.mw)) }
+
+// trim forgets steps before the window that ends at step b.
+func (v *deviceBins) trim(b int64) {
+	n := int(min(int64(len(v.mw)), b-int64(liveWindow/liveStep)-v.base))
+	if n <= 0 {
+		return
+	}
+	v.mw, v.idles = slices.Clone(v.mw[n:]), slices.Clone(v.idles[n:])
+	v.base, v.sent, v.settled = v.base+int64(n), max(0, v.sent-n), max(0, v.settled-n)
+}
+
+// active is the power above idle.
+func (v *deviceBins) active(i int) int64 { return max(0, v.mw[i].V-v.idleOf(i)) }
+
+func (v *deviceBins) idleOf(i int) int64 { return min(v.mw[i].V, v.idles[i]) }
+
+// share finds or makes a request's claim.
+func (d *division) share(id string) *liveShare {
+	for i := len(d.shares) - 1; i >= 0; i-- {
+		if d.shares[i].id == id {
+			return d.shares[i]
+		}
+	}
+	r := &liveShare{id: id, devices: map[string]*onDevice{}}
+	d.shares = append(d.shares, r)
+	return r
+}
+
+// trim forgets what is older than the window.
+func (d *division) trim(now int64) {
+	for _, v := range d.devices {
+		if len(v.mw) > int(3*liveWindow/liveStep/2) {
+			v.trim(now / int64(liveStep))
+		}
+	}
+	d.shares = slices.DeleteFunc(d.shares, func(r *liveShare) bool {
+		return (r.done || r.begin() == 0) && r.end() < now-int64(liveWindow+time.Minute)
+	})
+}
+
+// finish takes a finished row: its phases stand, and where its joules are final their place in time is known.
+func (d *division) finish(rec *meter.Record, devices []string) {
+	r := d.share(rec.ID)
+	r.done, r.phases = true, phasesOf(rec)
+	r.final = rec.EnergyQuality != meter.EnergyPending
+	if len(rec.GPUDevices) > 0 {
+		devices = rec.GPUDevices
+	}
+	for _, name := range devices {
+		if r.devices[name] == nil {
+			r.devices[name] = &onDevice{}
+		}
+	}
+	if !r.final {
+		return
+	}
+	for name, on := range r.devices {
+		on.settle(rec, name)
+		v := d.device(name)
+		for p, us := range []int64{rec.PrefillUs.V, rec.DecodeUs.V} {
+			if us > 0 && on.uj[p] > 0 && !on.nothing {
+				v.weight[p] += (on.uj[p]/float64(us)*1e3 - v.weight[p]) / 4
+			}
+		}
+	}
+}
+
+// settle sets a row's active joules on one device.
+func (on *onDevice) settle(rec *meter.Record, name string) {
+	part := 1.0
+	if i := slices.Index(rec.GPUDevices, name); i >= 0 && i < len(rec.GPUUjByDevice) && rec.GPUUj.V > 0 {
+		part = float64(rec.GPUUjByDevice[i]) / float64(rec.GPUUj.V)
+	} else if i < 0 {
+		part = 0
+	}
+	*on = onDevice{nothing: true}
+	switch {
+	case rec.GPUPrefillUj.Valid && rec.GPUDecodeUj.Valid:
+		on.uj, on.nothing = [2]float64{part * float64(rec.GPUPrefillUj.V), part * float64(rec.GPUDecodeUj.V)}, false
+	case rec.GPUActiveUj.Valid:
+		on.uj, on.nothing = [2]float64{0, part * float64(rec.GPUActiveUj.V)}, false
+	}
+}
+
+// phasesOf are the phases in which a row's request computed. Where their places are not known, it is its whole time.
+func phasesOf(rec *meter.Record) (out [2]interval) {
+	p0 := rec.StartedAt.UnixNano()
+	for _, sp := range rec.Spans() {
+		if i := slices.Index([]string{"prefill", "decode"}, sp.Name); i >= 0 && sp.From.Valid {
+			out[i] = interval{p0 + sp.From.V*1000, p0 + sp.To().V*1000}
+		}
+	}
+	if out[0].to == 0 && out[1].to == 0 {
+		out[1] = interval{p0, p0 + rec.DurationUs.V*1000}
+	}
+	return out
+}
+
+// powerPiece is a power event.
+type powerPiece struct {
+	Device     string             `json:"device"`
+	From       time.Time          `json:"from"`
+	StepUs     int64              `json:"step_us"`
+	Settled    bool               `json:"settled"`
+	MilliWatts []int64            `json:"mw"`
+	Idle       []int64            `json:"idle_mw"`
+	Residual   []int64            `json:"residual_mw"`
+	Requests   map[string][]int64 `json:"requests"`
+}
+
+// pieces are the steps that a page has not seen: new ones, provisional, and those that have become settled. all: every step.
+func (d *division) pieces(all bool) (out []*powerPiece) {
+	for name, v := range d.devices {
+		settled := d.settledUpTo(name, v)
+		if all {
+			out = d.cut(out, name, v, 0, settled, true)
+			out = d.cut(out, name, v, settled, len(v.mw), false)
+		} else {
+			out = d.cut(out, name, v, v.settled, settled, true)
+			out = d.cut(out, name, v, max(v.sent, settled), len(v.mw), false)
+		}
+		if !all {
+			v.settled, v.sent = settled, len(v.mw)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *powerPiece) int { return a.From.Compare(b.From) })
+	return out
+}
+
+// settledUpTo is the first step that is not settled: a request in it has no final joules yet.
+func (d *division) settledUpTo(name string, v *deviceBins) int {
+	var open []*liveShare
+	for _, r := range d.shares {
+		on := r.devices[name]
+		if on == nil {
+			continue
+		}
+		if !r.final || r.end() > v.next()*int64(liveStep) || !on.prepare(r, v) {
+			open = append(open, r)
+		}
+	}
+	i := v.settled
+	for ; i < len(v.mw); i++ {
+		b := v.base + int64(i)
+		if slices.ContainsFunc(open, func(r *liveShare) bool { return r.begin() > 0 && r.begin() < (b+1)*int64(liveStep) }) {
+			break
+		}
+	}
+	// A row may come a moment after its last step.
+	return max(v.settled, min(i, len(v.mw)-int(2*time.Second/liveStep)))
+}
+
+// prepare computes where in time a final request's joules lie: in proportion to the device's active power in its phase.
+func (on *onDevice) prepare(r *liveShare, v *deviceBins) bool {
+	if on.ready || on.nothing {
+		return true
+	}
+	for p, phase := range r.phases {
+		sum := 0.0 // ns x mW
+		for b := phase.from / int64(liveStep); b <= phase.to/int64(liveStep); b++ {
+			if i := b - v.base; i >= 0 && i < int64(len(v.mw)) && v.mw[i].Valid {
+				sum += float64(phase.overlap(b)) * float64(v.active(int(i))+1)
+			}
+		}
+		if sum > 0 {
+			on.factor[p] = on.uj[p] / 1e3 / liveStep.Seconds() / sum
+		}
+	}
+	on.ready = true
+	return true
+}
+
+// cut appends the events of steps [from, to), which leave out what the device did not tell.
+func (d *division) cut(out []*powerPiece, name string, v *deviceBins, from, to int, settled bool) []*powerPiece {
+	var p *powerPiece
+	for i := from; i < to; i++ {
+		if !v.mw[i].Valid {
+			p = nil
+			continue
+		}
+		b := v.base + int64(i)
+		if p == nil || len(p.MilliWatts) == maxPieces {
+			p = &powerPiece{Device: name, From: time.Unix(0, b*int64(liveStep)).UTC(), StepUs: liveStep.Microseconds(), Settled: settled, Requests: map[string][]int64{}}
+			out = append(out, p)
+		}
+		p.step(d, name, v, i, b)
+	}
+	return out
+}
+
+// step appends one step, divided.
+func (p *powerPiece) step(d *division, name string, v *deviceBins, i int, b int64) {
+	idle, active := v.idleOf(i), v.active(i)
+	rest := v.mw[i].V - idle
+	n := len(p.MilliWatts)
+	give := func(id string, mw int64) {
+		if mw == 0 {
+			return
+		}
+		list := p.Requests[id]
+		for len(list) < n {
+			list = append(list, 0)
+		}
+		p.Requests[id] = append(list, mw)
+		rest -= mw
+	}
+	total := 0.0
+	for _, r := range d.shares {
+		if r.devices[name] != nil {
+			total += r.weightIn(v, b)
+		}
+	}
+	for _, r := range d.shares {
+		on := r.devices[name]
+		switch {
+		case on == nil || !r.in(b):
+		case p.Settled && on.nothing:
+		case p.Settled:
+			mw := 0.0
+			for k, phase := range r.phases {
+				mw += on.factor[k] * float64(phase.overlap(b)) * float64(active+1)
+			}
+			give(r.id, int64(mw+0.5))
+		case total > 0:
+			give(r.id, int64(float64(active)*r.weightIn(v, b)/total))
+		}
+	}
+	p.MilliWatts, p.Idle, p.Residual = append(p.MilliWatts, v.mw[i].V), append(p.Idle, idle), append(p.Residual, rest)
+	for id, list := range p.Requests {
+		for len(list) <= n {
+			list = append(list, 0)
+		}
+		p.Requests[id] = list
+	}
+}
+
+// weightIn is a request's claim on a step, as long as its joules are not known.
+func (r *liveShare) weightIn(v *deviceBins, b int64) (w float64) {
+	for p, phase := range r.phases {
+		w += v.weight[p] * float64(phase.overlap(b))
+	}
+	return w
+}

@@ -297,3 +297,59 @@ func tableSizes(b *testing.B, w house) string {
 	}
 	return out.String()
 }
+
+// BenchmarkFirstPage times the first page of the console's requests, sessions and sums. One op is all of them, once.
+func BenchmarkFirstPage(b *testing.B) {
+	ctx, n := context.Background(), benchRows(b)
+	s, r := newStore(b)
+	workstation(n, func(part *sink.Rows) {
+		if err := s.Write(ctx, part); err != nil {
+			b.Fatal(err)
+		}
+	})
+	if _, err := s.Pack(ctx); err != nil {
+		b.Fatal(err)
+	}
+	var agent, session string
+	if err := r.DB().QueryRowContext(ctx, "SELECT max(agent), max(session) FROM requests").Scan(&agent, &session); err != nil {
+		b.Fatal(err)
+	}
+	list := func(l queries.List) func() error {
+		return func() error {
+			l.Limit, l.Columns = 100, []string{"id", "started_at", "agent", "session", "model", "ttft_us", "duration_us", "prompt_tokens", "output_tokens", "gpu_uj", "energy_quality", "outcome"}
+			_, err := l.Read(ctx, r.DB(), queries.SQLite)
+			return err
+		}
+	}
+	equal := func(column, value string) queries.Filter {
+		return queries.Filter{Equal: map[string][]string{column: {value}}}
+	}
+	for b.Loop() {
+		for _, c := range []struct {
+			name string
+			ask  func() error
+		}{
+			{"all", list(queries.List{})}, {"agent", list(queries.List{Filter: equal("agent", agent)})}, {"no such agent", list(queries.List{Filter: equal("agent", "nobody")})},
+			{"session", list(queries.List{Filter: equal("session", session)})}, {"label", list(queries.List{Filter: queries.Filter{Labels: map[string]string{"variant": "x"}}})},
+			{"slower than 1 h", list(queries.List{Filter: queries.Filter{SlowerUs: 3_600_000_000}})}, {"dearer than 1 MJ", list(queries.List{Filter: queries.Filter{DearerUj: 1_000_000_000_000}})},
+			{"by duration", list(queries.List{Sort: "-duration_us"})}, {"by joules", list(queries.List{Sort: "-gpu_uj"})}, {"by model", list(queries.List{Sort: "model"})},
+			{"by tokens/s", list(queries.List{Sort: "-tokens_per_second"})}, {"by error (not in blocks)", list(queries.List{Sort: "error"})},
+			{"sum", func() error { _, err := queries.Sums(ctx, r.DB(), queries.SQLite, queries.Filter{}, ""); return err }},
+			{"sum by agent", func() error {
+				_, err := queries.Sums(ctx, r.DB(), queries.SQLite, queries.Filter{}, "agent")
+				return err
+			}},
+			{"sessions", func() error {
+				_, _, err := queries.Sessions(ctx, r.DB(), queries.SQLite, queries.Filter{}, 100, "")
+				return err
+			}},
+		} {
+			took, cpu := timed(3, func() {
+				if err := c.ask(); err != nil {
+					b.Fatal(c.name, err)
+				}
+			})
+			fmt.Printf("| %s | %.0f | %.0f |\n", c.name, took, cpu)
+		}
+	}
+}

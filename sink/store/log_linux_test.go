@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,6 +68,9 @@ func TestHoldStopped(t *testing.T) {
 	rows, err := r.DB().QueryContext(context.Background(), "SELECT id FROM requests")
 	must(t, err)
 	rows.Next()
+	woken := make(chan os.Signal, 1)
+	signal.Notify(woken, syscall.SIGCONT)
 	must(t, syscall.Kill(os.Getpid(), syscall.SIGSTOP))
+	<-woken // this thread may run on for a moment before it stops
 	must(t, rows.Close())
 }

@@ -167,6 +167,9 @@ func (s *cachedHeader) is(v []byte) bool { return bytes.Equal(s.value, v) }
 
 func (s *cachedHeader) set(v []byte, kept string) { s.value, s.kept = append(s.value[:0], v...), kept }
 
+// HashSession returns column session, in mode hash, for a session as its client names it.
+func (id *Identify) HashSession(name string) string { return id.hash("session", name) }
+
 // person returns column user for a user's name.
 func (id *Identify) person(name string) string { return id.keep("user", name) }
 

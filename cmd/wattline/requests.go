@@ -25,6 +25,7 @@ type requestsCmd struct {
 	Outcome    string        `help:"List only requests that ended so: ${outcomes}."`
 	SlowerThan time.Duration `help:"List only requests that took longer, such as 10s." placeholder:"DURATION"`
 	WorseThan  float64       `help:"List only requests whose joules have a standard error above this percentage, such as 10, and those below resolution." placeholder:"PERCENT"`
+	All        bool          `help:"List housekeeping (health, models, counting tokens) and replay's own requests too, as --json and --agent do."`
 	Follow     bool          `help:"Go on to list requests when they are complete, their energy included, until interrupted." short:"f"`
 	JSON       bool          `help:"Print one JSON object per line, with the columns of the store as keys." name:"json"`
 }
@@ -60,11 +61,11 @@ func (c *requestsCmd) Run(a *app) (err error) {
 		return writeJSONLines(a.stdout, recs)
 	}
 	if len(recs) == 0 {
-		if filter != (store.Filter{}) {
+		if filter != (store.Filter{Work: filter.Work}) {
 			_, err = fmt.Fprintf(a.stderr, "No request in %s is of that kind.\n", r.Path())
 			return err
 		}
-		_, err = fmt.Fprintf(a.stderr, "No request has been measured yet in %s.\n", r.Path())
+		_, err = fmt.Fprintf(a.stderr, "No request has been measured yet in %s (--all lists housekeeping and replay's own too).\n", r.Path())
 		return err
 	}
 	term.Requests(a.stdout, recs)
@@ -73,7 +74,7 @@ func (c *requestsCmd) Run(a *app) (err error) {
 
 // filter reads the flags.
 func (c *requestsCmd) filter() (f store.Filter, err error) {
-	f = store.Filter{Agent: c.Agent, Session: c.Session, Model: c.Model, Outcome: meter.Outcome(c.Outcome), SlowerThan: c.SlowerThan, WorseThan: c.WorseThan / 100}
+	f = store.Filter{Work: !c.All && !c.JSON && c.ID == "" && c.Agent == "", Agent: c.Agent, Session: c.Session, Model: c.Model, Outcome: meter.Outcome(c.Outcome), SlowerThan: c.SlowerThan, WorseThan: c.WorseThan / 100}
 	switch {
 	case c.Limit < 1:
 		return f, usageError("--limit must be at least 1, not %d", c.Limit)
@@ -83,7 +84,7 @@ func (c *requestsCmd) filter() (f store.Filter, err error) {
 		return f, usageError("--worse-than must be a percentage such as 10, not %g", c.WorseThan)
 	case c.Outcome != "" && !slices.Contains(outcomes(), c.Outcome):
 		return f, usageError("--outcome must be one of %s, not %q", strings.Join(outcomes(), ", "), c.Outcome)
-	case c.ID != "" && (c.Follow || f != store.Filter{} || c.Since != ""):
+	case c.ID != "" && (c.Follow || c.All || f != store.Filter{} || c.Since != ""):
 		return f, usageError("give either a request's id or flags that choose requests")
 	}
 	if c.Since != "" {
@@ -140,7 +141,11 @@ func (c *requestsCmd) one(a *app, r *store.Reader) error {
 	if err != nil {
 		return err
 	}
-	term.Waterfall(a.stdout, rec, derived)
+	why, err := r.Why(a.ctx, rec)
+	if err != nil {
+		return err
+	}
+	term.Waterfall(a.stdout, rec, derived, why)
 	return nil
 }
 

@@ -89,7 +89,10 @@ func TestRequestsJSON(t *testing.T) {
 func TestRequestsTable(t *testing.T) {
 	at := time.Now()
 	db := storeOf(t, sink.Rows{Requests: []*meter.Record{measured("0199-aaaa", at.Add(-time.Minute)), unmetered("0199-bbbb", at)}})
-	out, _ := output(t, 0, "requests", "--store", db)
+	if out, _ := output(t, 0, "requests", "--store", db); strings.Contains(out, "bbbb") || !strings.Contains(out, "aaaa") {
+		t.Errorf("housekeeping is listed:\n%s", out)
+	}
+	out, _ := output(t, 0, "requests", "--all", "--store", db)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 3 {
 		t.Fatalf("want a heading and two rows:\n%s", out)

@@ -12,10 +12,14 @@ import (
 
 type usageCmd struct {
 	engineFlags
-	By       string `help:"Group by: ${enum}." enum:"${usage_keys}" default:"agent"`
-	Since    string `help:"How far back: 90m, 24h, 7d, or a date (2026-11-01)." default:"7d"`
-	Currency string `help:"Currency of the price that serve was given, for the heading." placeholder:"NAME"`
-	JSON     bool   `help:"Print one JSON object per line." name:"json"`
+	By        []string `help:"Group by one or more of: ${usage_keys}." default:"agent" placeholder:"KEY,..."`
+	Since     string   `help:"How far back: 90m, 24h, 7d, today, yesterday, or a date (2026-11-01)." default:"7d"`
+	Until     string   `help:"The end of the period, as --since. Default: now." placeholder:"TIME"`
+	Yesterday bool     `help:"The whole of yesterday."`
+	UTC       bool     `name:"utc" help:"Days in UTC instead of this machine's time zone."`
+	All       bool     `help:"Include housekeeping (health, models, counting tokens) and replay's own requests."`
+	Currency  string   `help:"Currency of the price that serve was given, for the heading." placeholder:"NAME"`
+	JSON      bool     `help:"Print one JSON object per line." name:"json"`
 }
 
 // usageTimeout bounds the query, which reads every row of the period.
@@ -24,9 +28,13 @@ const usageTimeout = time.Minute
 // Run prints the usage of each group.
 func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	defer a.endSoon()()
-	since, err := parseSince(c.Since, time.Now())
+	o, err := queries.UsagePeriod(time.Now(), c.Since, c.Until, c.Yesterday, c.UTC)
 	if err != nil {
-		return err
+		return usageError("%w", err)
+	}
+	o.By, o.All = c.By, c.All
+	if err := queries.CheckUsage(c.By...); err != nil {
+		return usageError("--by: %w", err)
 	}
 	e, err := c.open(a, kctx)
 	if err != nil {
@@ -35,7 +43,7 @@ func (c *usageCmd) Run(a *app, kctx *kong.Context) (err error) {
 	defer deferClose(e, &err)
 	ctx, cancel := context.WithTimeout(a.ctx, usageTimeout)
 	defer cancel()
-	u, err := queries.ReadUsage(ctx, e.DB, e.Dialect, c.By, since)
+	u, err := queries.ReadUsage(ctx, e.DB, e.Dialect, o)
 	if err != nil {
 		return e.Explain(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -134,10 +135,11 @@ func (s *Server) usage(c context.Context, ctx *fasthttp.RequestCtx) (any, error)
 	if err != nil {
 		return nil, badRequest("since %v", err)
 	}
-	if err := queries.CheckUsage(by); err != nil {
+	keys := strings.Split(by, ",")
+	if err := queries.CheckUsage(keys...); err != nil {
 		return nil, badRequest("%v", err)
 	}
-	u, err := queries.ReadUsage(c, s.cfg.Engine.DB, s.cfg.Engine.Dialect, by, from)
+	u, err := queries.ReadUsage(c, s.cfg.Engine.DB, s.cfg.Engine.Dialect, queries.UsageOptions{By: keys, Since: from, All: true})
 	if err != nil {
 		return nil, err
 	}

@@ -131,7 +131,7 @@ func reportQueries(b *testing.B, out io.Writer, lite, house *sql.DB) {
 	}
 	for _, by := range queries.UsageKeys() {
 		line("usage by "+by, func(db *sql.DB, d queries.Dialect, since time.Time) {
-			if _, err := queries.ReadUsage(context.Background(), db, d, by, since); err != nil {
+			if _, err := queries.ReadUsage(context.Background(), db, d, queries.UsageOptions{By: []string{by}, Since: since, All: true}); err != nil {
 				b.Fatal(err)
 			}
 		}, nil)

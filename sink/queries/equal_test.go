@@ -137,11 +137,11 @@ func TestEnginesAgree(t *testing.T) {
 		}
 	}
 	for _, by := range queries.UsageKeys() {
-		lite, err := queries.ReadUsage(t.Context(), r.DB(), queries.SQLite, by, began.Add(time.Hour))
+		lite, err := queries.ReadUsage(t.Context(), r.DB(), queries.SQLite, queries.UsageOptions{By: []string{by}, Since: began.Add(time.Hour), All: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		house, err := queries.ReadUsage(t.Context(), ch.db, queries.ClickHouse, by, began.Add(time.Hour))
+		house, err := queries.ReadUsage(t.Context(), ch.db, queries.ClickHouse, queries.UsageOptions{By: []string{by}, Since: began.Add(time.Hour), All: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestEnginesAgree(t *testing.T) {
 			t.Errorf("usage by %s: SQLite (-) and ClickHouse (+) differ:\n%s", by, d)
 		}
 	}
-	if u, err := queries.ReadUsage(t.Context(), ch.db, queries.ClickHouse, "model", time.Unix(0, 0)); err != nil || u.Total.Requests != n {
+	if u, err := queries.ReadUsage(t.Context(), ch.db, queries.ClickHouse, queries.UsageOptions{By: []string{"model"}, Since: time.Unix(0, 0), All: true}); err != nil || u.Total.Requests != n {
 		t.Errorf("ClickHouse has %d of %d requests: %v", u.Total.Requests, n, err)
 	}
 }

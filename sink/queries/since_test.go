@@ -16,7 +16,7 @@ func TestSince(t *testing.T) {
 			t.Errorf("%s is %v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"", "d", "-1d", "-1h", "yesterday", "7 d"} {
+	for _, in := range []string{"", "d", "-1d", "-1h", "tomorrow", "7 d"} {
 		if got, err := ParseSince(in, now); err == nil {
 			t.Errorf("%q is taken as %v", in, got)
 		}

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"io"
+	"strings"
 )
 
 // UsageLine is one line of `wattline usage --json` and one object of /api/usage. Kind is group, all, idle or residual.
@@ -26,9 +27,10 @@ type UsageLine struct {
 
 // Lines are the groups, all of them together, idle and residual.
 func (u *Usage) Lines() []UsageLine {
+	by := strings.Join(u.By, ",")
 	line := func(kind string, g UsageGroup) UsageLine {
 		return UsageLine{
-			kind, u.By, pointer(g.Key), &g.Requests, pointer(g.InTokens), pointer(g.CachedTokens), pointer(g.OutTokens), &g.Measured,
+			kind, by, pointer(g.Key), &g.Requests, pointer(g.InTokens), pointer(g.CachedTokens), pointer(g.OutTokens), &g.Measured,
 			pointer(g.EnergyKWh), pointer(g.SigmaKWh), pointer(g.IdleKWh), pointer(g.Cost), pointer(g.TTFTms), pointer(g.Simulated),
 		}
 	}
@@ -37,8 +39,8 @@ func (u *Usage) Lines() []UsageLine {
 		lines = append(lines, line("group", g))
 	}
 	lines = append(lines, line("all", u.Total),
-		UsageLine{Kind: "idle", By: u.By, EnergyKWh: pointer(u.IdleKWh), SigmaKWh: pointer(u.IdleSigmaKWh)},
-		UsageLine{Kind: "residual", By: u.By, EnergyKWh: pointer(u.ResidualKWh)})
+		UsageLine{Kind: "idle", By: by, EnergyKWh: pointer(u.IdleKWh), SigmaKWh: pointer(u.IdleSigmaKWh)},
+		UsageLine{Kind: "residual", By: by, EnergyKWh: pointer(u.ResidualKWh)})
 	return lines
 }
 

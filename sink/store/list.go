@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"wattline/meter"
+	"wattline/sink"
 )
 
 // Filter chooses requests. Zero values choose all.
 type Filter struct {
-	Since                 time.Time
+	Since, Until          time.Time
 	Agent, Session, Model string
 	Outcome               meter.Outcome
+	Work                  bool          // no housekeeping, and none of replay's own requests
 	SlowerThan            time.Duration // total duration above it
 	WorseThan             float64       // standard error of the joules above this part of them, or no value beside it; 0: all
 }
@@ -24,10 +26,16 @@ func (f *Filter) where() (text string, args []any) {
 	if f.Since.Unix() > 0 {
 		args[0] = literal(f.Since)
 	}
+	if !f.Until.IsZero() {
+		conditions, args = append(conditions, "started_at < ?"), append(args, literal(f.Until))
+	}
 	for _, c := range []struct{ column, value string }{{"agent", f.Agent}, {"session", f.Session}, {"model", f.Model}, {"outcome", string(f.Outcome)}} {
 		if c.value != "" {
 			conditions, args = append(conditions, c.column+" = ?"), append(args, c.value)
 		}
+	}
+	if f.Work {
+		conditions = append(conditions, sink.Work)
 	}
 	if f.SlowerThan > 0 {
 		conditions, args = append(conditions, "duration_us > ?"), append(args, f.SlowerThan.Microseconds())

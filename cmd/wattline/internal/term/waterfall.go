@@ -33,8 +33,8 @@ func bar(from, to, total int64) string {
 }
 
 // Waterfall prints one request: its phases as bars, and its figures with their formulas. derived has the columns of the
-// view efficiency for this request, by name.
-func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
+// view efficiency for this request, by name; why says where the time to the first token went, "" where that is not known.
+func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64, why string) {
 	fmt.Fprintf(w, "request %s\n", table.Printable(rec.ID))
 	for _, line := range [][2]string{
 		{"started", rec.StartedAt.Local().Format(time.RFC3339Nano)},
@@ -69,6 +69,9 @@ func Waterfall(w io.Writer, rec *meter.Record, derived map[string]float64) {
 	mark("end (duration)", "E - P0", rec.DurationUs)
 	t.AlignRight(3)
 	t.Render()
+	if why != "" {
+		fmt.Fprintf(w, "\n%s\n", table.Printable(why))
+	}
 	fmt.Fprintln(w)
 	figures(w, rec, derived)
 }

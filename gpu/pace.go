@@ -9,8 +9,11 @@ const (
 	maxBufferPoll = 1e9
 	statusBusyNs  = 1e9
 	statusIdleNs  = 2e9
-	procsBusyNs   = 10e9
-	procsIdleNs   = 30e9
+	procsBusyNs   = 500e6
+	procsIdleNs   = 2e9
+	procsDearBusy = 10e9 // the same where a list is dear
+	procsDearIdle = 30e9
+	procsPart     = 5000 // lists may take one part in so many of the time
 	startNs       = 15e9 // of an epoch, in which the samples are proved against the counter
 	idleReadNs    = 4e9  // of the counter; below rowPatienceNs and counterSpeaksNs
 
@@ -27,6 +30,7 @@ type paceInputs struct {
 	bufferSpan   int64         // ns, how much of the past the buffer holds
 	tickPeriod   int64         // ns, 0 where the counter moves all the time
 	energyCost   time.Duration // CPU time of one read of the counter
+	procsCost    int64         // ns that one list of the processes takes
 	budget       float64       // share of one core that reads may cost
 	extra        extraReads    // which reads sooner than the regular pace can be paid for
 	starting     bool          // the epoch is young: reads that prove the samples come every second whatever they cost
@@ -74,7 +78,8 @@ func (f paceInputs) interval(w Metrics) int64 {
 	case MetricStatus:
 		return pick(statusBusyNs, statusIdleNs)
 	case MetricProcesses:
-		return pick(procsBusyNs, procsIdleNs)
+		paid := f.procsCost * procsPart
+		return pick(min(max(procsBusyNs, paid), procsDearBusy), min(max(procsIdleNs, paid), procsDearIdle))
 	}
 	return 0
 }
@@ -131,10 +136,9 @@ func (p *pacer) done(w Metrics, now int64, f paceInputs, edges *edgeTracker) {
 // bringForward brings forward what is due later than the pace of f allows: a request came in.
 func (p *pacer) bringForward(now int64, f paceInputs) {
 	p.supported.groups(func(i int, g Metrics) {
-		if g == MetricProcesses {
-			return
+		if p.due[i] = min(p.due[i], now+f.interval(g)); g == MetricProcesses && f.interval(g) == procsBusyNs {
+			p.due[i] = now // another process may have begun meanwhile
 		}
-		p.due[i] = min(p.due[i], now+f.interval(g))
 		if g == MetricPower && f.profile != ChannelBuffer {
 			p.due[i] = now
 		}

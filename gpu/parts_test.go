@@ -73,6 +73,8 @@ func TestIntervals(t *testing.T) {
 	cpu := paceInputs{busy: true, profile: ChannelCounter, energyCost: 10 * time.Microsecond, budget: 0.003}
 	coarse := busy
 	coarse.profile, coarse.energyCost = ChannelAverage, 100*time.Microsecond
+	slowList, slowerList := busy, busy
+	slowList.procsCost, slowerList.procsCost = 200e3, 60e6
 	polled := paceInputs{busy: true, profile: ChannelInstant, profileStep: 100e6, budget: 0.003}
 	for _, x := range []struct {
 		name string
@@ -89,7 +91,10 @@ func TestIntervals(t *testing.T) {
 		{"idle", h100, MetricEnergy, 4e9},
 		{"polled power four times a step", polled, MetricPower, 25e6},
 		{"power that is only shown", busy, MetricPower, 1e9},
-		{"processes seldom", busy, MetricProcesses, 10e9},
+		{"processes twice a second where a list costs nothing", busy, MetricProcesses, 500e6},
+		{"and every 2 s when idle", h100, MetricProcesses, 2e9},
+		{"less often where a list takes time", slowList, MetricProcesses, 1e9},
+		{"seldom where it takes long", slowerList, MetricProcesses, 10e9},
 	} {
 		if got := x.f.interval(x.w); got != x.want {
 			t.Errorf("%s: every %.0f ms, want %.0f", x.name, float64(got)/1e6, float64(x.want)/1e6)

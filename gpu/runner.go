@@ -3,6 +3,7 @@ package gpu
 import (
 	"errors"
 	"log/slog"
+	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -338,6 +339,7 @@ func (r *runner) read(want Metrics) (err error) {
 func (r *runner) paceInputs(busy bool) paceInputs {
 	f := r.learn.paceInputs()
 	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
+	f.procsCost = r.calls[bits.TrailingZeros8(uint8(MetricProcesses))].quantile(0.5)
 	f.extra = r.learn.extraReads(r.cfg.Clock.Now())
 	f.needsCounter = r.trace.needsCounter()
 	f.starting = r.cfg.Clock.Now()-r.began < startNs

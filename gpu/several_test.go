@@ -110,3 +110,50 @@ func BenchmarkSimulated(b *testing.B) {
 		}
 	}
 }
+
+// TestNeighbourIsSeenSoon: another process that computes for a while is seen within half a second while a request is in
+// flight, and at once when one comes.
+func TestNeighbourIsSeenSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, sim.Config{})
+		ours, other := gpu.Process{PID: 1}, gpu.Process{PID: 2}
+		w.source.SetProcs(ours)
+		time.Sleep(20 * time.Second)
+		seen := func(from int64) time.Duration { // how long after from the other process was seen; an hour: never
+			synctest.Wait()
+			for _, b := range w.batches {
+				if b.At >= from && b.Contention == gpu.ContentionOther {
+					return time.Duration(b.At - from)
+				}
+			}
+			return time.Hour
+		}
+		for k := range 5 {
+			for _, seconds := range []int{1, 2, 5, 16} {
+				request := gpu.Event{At: w.clock.Now(), Request: uint64(k + 1), Phase: meter.PhaseDecode}
+				w.sampler.Observe(request)
+				time.Sleep(time.Duration(k) * 153 * time.Millisecond)
+				began := w.clock.Now()
+				w.source.SetProcs(ours, other)
+				time.Sleep(time.Duration(seconds) * time.Second)
+				w.source.SetProcs(ours)
+				if late := seen(began); late > 510*time.Millisecond {
+					t.Errorf("a neighbour of %d s was seen after %v", seconds, late)
+				}
+				request.At, request.Phase = w.clock.Now(), meter.PhaseDone
+				w.sampler.Observe(request)
+				time.Sleep(time.Duration(k) * 700 * time.Millisecond)
+			}
+		}
+		time.Sleep(10*time.Second + 777*time.Millisecond) // nothing is in flight
+		w.source.SetProcs(ours, other)
+		time.Sleep(100 * time.Millisecond)
+		began := w.clock.Now()
+		w.sampler.Observe(gpu.Event{At: began, Request: 99, Phase: meter.PhasePrefill})
+		time.Sleep(100 * time.Millisecond)
+		if late := seen(began); late > 10*time.Millisecond {
+			t.Errorf("a request came, and its neighbour was seen %v later", late)
+		}
+		w.sampler.Stop()
+	})
+}

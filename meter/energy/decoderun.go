@@ -12,6 +12,7 @@ type decodeRun struct {
 	x               [sharings][unknowns]float64 // regressors, under every assumption about sharing
 	distinguishable bool                        // the assumptions can be compared: one request decodes, or all slots are known
 	uj              float64
+	charged         float64 // of uj, what the decoders were charged
 	ns              int64
 	steps           float64
 }
@@ -21,8 +22,8 @@ const (
 	minRunSteps = 8 // of fewer steps, too large a part may lie across an end of the run
 )
 
-// addToRun adds a window to the run of the only group that decodes.
-func (l *Ledger) addToRun(w *window, active int64) {
+// addToRun adds a window to the run of the only group that decodes. Its decoders are charged with charged uJ of what was drawn.
+func (l *Ledger) addToRun(w *window, drawn, charged int64) {
 	alloc := &l.allocator
 	var g *decodeGroup
 	for _, o := range l.busyGroups {
@@ -46,7 +47,8 @@ func (l *Ledger) addToRun(w *window, active int64) {
 		}
 	}
 	n.distinguishable = g.members == 1 || g.allSlotsKnown()
-	n.uj += float64(active)
+	n.uj += float64(drawn)
+	n.charged += float64(charged)
 	n.ns += w.t1 - w.t0
 	n.steps += g.windowSteps
 	if n.ns >= maxRun {
@@ -72,8 +74,24 @@ func (l *Ledger) learnRun(g *decodeGroup) {
 	}
 	edge := l.src.edgeError() * l.allocator.prefillMW() * 1e-6
 	rel := math.Hypot(0.7/n.steps, edge/n.uj)
+	if fit := &g.model.decode; fit.learnt() {
+		cost := dot(n.x[g.model.assumed], fit.coef)
+		g.doubtDraw(n.charged-cost, math.Hypot(fit.relError()*cost, rel*n.uj))
+	}
 	g.model.learn(g, &n, rel)
 	g.model.stepTime = approach(g.model.stepTime, float64(n.ns)/n.steps, 0.1)
+}
+
+// strange is how many standard deviations measured and modelled joules differ by where the difference may be another process's
+// work, or another model's.
+const strange = 3
+
+// doubtDraw doubts what the members were charged beyond, or below, their modelled cost, unless chance explains it.
+func (g *decodeGroup) doubtDraw(off, sd float64) {
+	if off = math.Abs(off); off > strange*sd && g.members > 0 {
+		g.doubt.own += off / float64(g.members)
+		g.doubt.other += off / float64(g.members)
+	}
 }
 
 func (l *Ledger) resetRuns() {

@@ -66,7 +66,7 @@ func (l *Ledger) settleIdleWindow(w *window, idle int64, mw float64) {
 		more -= l.chargeOrphan(w, float64(more))
 	}
 	switch {
-	case w.tail && more > 0:
+	case w.tail && more > 0 && !alloc.contended:
 		more = l.chargeTail(more)
 	case alloc.idle.learnt() && mw > alloc.idle.mw()*1.05+3*alloc.idle.SigmaMW:
 		// another process's work, or cool-down
@@ -112,12 +112,13 @@ func (l *Ledger) settleBusyWindow(w *window, idle int64) {
 		l.resetRuns()
 		return
 	}
-	l.addToRun(w, active)
+	drawn := active
 	if len(alloc.orphans) > 0 && l.decodeLearnt() {
 		noise := 2 * l.src.edgeError() * alloc.prefillMW() * 1e-6
 		active -= l.chargeOrphan(w, float64(active)-orphanExcess*cost-noise)
 	}
 	active = l.boundDecoding(active, ns)
+	l.addToRun(w, drawn, active)
 	l.chargeDecoders(active, cost)
 	if !l.cfg.Frozen && !w.estimated {
 		one := float64(active) / float64(ns) * 1e6 / decodersPower(alloc.decoding)
@@ -190,11 +191,11 @@ const (
 )
 
 // boundDecoding moves draw that decoding cannot explain to the residual: more than band times the modelled cost,
-// or 1.1 times while another process is known to compute.
+// or any beyond it while another process is known to compute.
 func (l *Ledger) boundDecoding(active, ns int64) int64 {
 	times := band
 	if l.allocator.contended {
-		times = 1.1
+		times = 1
 	}
 	var most float64
 	for _, g := range l.busyGroups {

@@ -37,6 +37,9 @@ type baselineLearner struct {
 	sawWork   bool    // some work of ours has been seen
 	imported  bool    // the baseline came from outside
 
+	risenMW    float64 // by how much the baseline rose when it was learnt anew
+	risenUntil int     // windows after which that is believed
+
 	busyTempC, busyMW float64 // temperature and power when work last went on; 0 once the rise was learnt from them
 }
 
@@ -97,6 +100,14 @@ func (i *baselineLearner) mw() float64 {
 	return i.BaseMW + i.SlopeMW*(rest-i.RefC)
 }
 
+// doubt is the part of the idle draw that may be another process's.
+func (i *baselineLearner) doubt() float64 {
+	if i.Windows >= i.risenUntil || i.BaseMW <= 0 {
+		return 0
+	}
+	return i.risenMW / i.BaseMW
+}
+
 // window takes every settled window's mean power, quiet or not.
 func (i *baselineLearner) window(mw, seconds float64, working bool) {
 	i.lowestMW = min(i.lowestMW, mw)
@@ -154,6 +165,9 @@ func (i *baselineLearner) relearn(mw, e float64, soon bool) bool {
 		lowestMW: i.outlierMW, powerMW: i.powerMW, n: minQuiet, sW: minQuiet * i.outlierMW,
 	}
 	i.RefC = i.tempC
+	if e > 0 { // it may be another process's draw that lasts
+		i.risenMW, i.risenUntil = e, i.Windows+outliersAbove
+	}
 	return true
 }
 

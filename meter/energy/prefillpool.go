@@ -186,6 +186,7 @@ func (l *Ledger) dividePool(n int) {
 		p.uj = most
 	}
 	left := p.uj
+	doubt := l.poolDoubt(p, whole)
 	for _, m := range p.members {
 		r := l.req(m.req)
 		if whole > 0 {
@@ -197,9 +198,7 @@ func (l *Ledger) dividePool(n int) {
 			r.contested += float64(uj)*(1-part) + min(float64(uj), float64(p.decodeUJ)*part)
 			r.edgeVar += p.edgeVar * part * part
 			r.modelVar += l.divisionVariance(m, p, part, whole, sum)
-			if p.unseen {
-				r.doubtUJ += max(0, float64(p.uj)-whole) * part
-			}
+			r.doubtUJ += doubt * part
 		}
 		r.estimated = r.estimated || !r.known || p.guessed
 		r.forget(n)
@@ -249,6 +248,21 @@ func (l *Ledger) boundPool(p *pool, whole float64) int64 {
 		return int64(whole * band)
 	}
 	return math.MaxInt64
+}
+
+// poolDoubt is how many uJ of a pool, with modelled work whole, may be somebody else's.
+func (l *Ledger) poolDoubt(p *pool, whole float64) float64 {
+	off := float64(p.uj) - whole
+	if p.unseen {
+		return max(0, off)
+	}
+	g := l.req(p.members[0].req).group
+	edge := l.allocator.prefillMW() * l.src.edgeError() * 1e-6
+	sd := math.Hypot(edge, g.model.prefill.relError()*whole+g.model.decode.relError()*p.decodeCost)
+	if off = math.Abs(off); off <= strange*sd || !g.model.prefill.learnt() {
+		return 0
+	}
+	return off
 }
 
 // forget takes a divided pool off the request's list.

@@ -30,6 +30,10 @@ func (l *Ledger) standardErrors(r *request, res *Result) (active, total int64) {
 	if !r.shared {
 		model += r.sampleVar
 	}
+	model += square(doubtRel * idle.doubt() * float64(res.IdleUJ))
+	if r.contended {
+		model += square(contendedRel * float64(res.ActiveUJ))
+	}
 	model += square(doubtRel*r.doubtUJ) + square(takenRel*r.takenUJ) + l.unseenVariance(r)
 	model += square(r.unseenUJ) + square(shapelessRel*min(r.shapelessUJ, float64(res.TotalUJ)))
 	active = int64(math.Ceil(math.Sqrt(model + square(quiet) + square(accuracy*float64(res.ActiveUJ)))))
@@ -47,6 +51,8 @@ const shapelessRel = 0.25
 const (
 	doubtRel = 0.65 // standard deviation of what hangs on whether somebody decoded, relative to it
 	takenRel = 0.3  // the same of joules that nobody else explains
+
+	contendedRel = 0.1 // of what is charged beside another process, which is the modelled cost
 )
 
 // unseenVariance is the variance of what a request may have cost that was not seen at work: its client left before it had

@@ -47,9 +47,10 @@ type server struct {
 	follow   bool    // every half second a look at the slots tells what nothing else tells
 	lookedAt float64 // when it last did
 
-	upstream int
-	foreignW float64 // drawn by another process
-	foreignJ float64
+	upstream               int
+	foreignW               float64 // drawn by another process
+	foreignFrom, foreignTo float64 // only then; 0, 0: all the time
+	foreignJ               float64
 
 	events []energy.Event
 	power  []float64 // W, one value a millisecond from 0 on
@@ -221,8 +222,12 @@ func (s *server) iterate(live []*job, parts []part, share []float64, seconds flo
 func (s *server) draw(activeW, seconds float64) {
 	end := s.now + seconds
 	for t := float64(len(s.power)) / 1000; t < end; t += 0.001 {
-		s.power = append(s.power, s.p.idleW+s.p.leak*s.board+activeW+s.foreignW)
-		s.foreignJ += s.foreignW * 0.001
+		foreign := s.foreignW
+		if s.foreignTo > 0 && (t < s.foreignFrom || t > s.foreignTo) {
+			foreign = 0
+		}
+		s.power = append(s.power, s.p.idleW+s.p.leak*s.board+activeW+foreign)
+		s.foreignJ += foreign * 0.001
 		if len(s.power)%250 == 0 {
 			c := math.Round(ambientC + s.board + s.p.rise*s.load)
 			s.tell(energy.Event{Kind: energy.Temperature, MilliC: int64(c) * 1000}, t)

@@ -39,6 +39,7 @@ type followState struct {
 	first   bool  // FirstToken is
 	tokens  int64 // generated tokens that are
 	lastAt  int64 // the last look, or the client's departure
+	waited  int64 // the last look at which it had no slot
 	left    int64 // when its client left
 	orphan  bool  // its client has left
 	overdue bool  // the phases are needed before its end
@@ -63,8 +64,16 @@ func (l *Ledger) addLook(e Event, i int32) {
 	if e.At < f.told {
 		return
 	}
-	f.looks = append(f.looks, look{at: e.At, working: e.Kind == Working, tokens: e.Tokens, slot: int32(e.Slot)}) //nolint:gosec // a slot
+	o := look{at: e.At, working: e.Kind == Working, tokens: e.Tokens, slot: int32(e.Slot)} //nolint:gosec // a slot
 	f.lastAt = max(f.lastAt, e.At)
+	if !o.working {
+		f.waited = max(f.waited, e.At)
+	}
+	if n := len(f.looks); n > 0 && !o.working && !f.looks[n-1].working {
+		f.looks[n-1] = o // it has waited on
+	} else {
+		f.looks = append(f.looks, o)
+	}
 	if len(f.looks) > maxLooks { // every second one is enough
 		n := 0
 		for k := 1; k < len(f.looks); k += 2 {
@@ -97,14 +106,21 @@ func (l *Ledger) tellLook(i int32, o look) {
 		return
 	}
 	if f.slot = o.slot; !f.begun {
-		start := f.told // a prefill that only holds its slot is not charged
+		start, first := f.told, int64(0) // a prefill that only holds its slot is not charged
 		if o.tokens > 0 {
-			first := max(f.told, o.at-int64(float64(o.tokens)*m.stepTime))
-			start = max(f.told, first-int64(m.prefillTime(int64(float64(r.hint)*m.tokensPerHint()))))
+			decode, prefill := float64(o.tokens)*m.stepTime, float64(m.prefillTime(int64(float64(r.hint)*m.tokensPerHint())))
+			if most := float64(o.at - f.told); decode+prefill > most { // both were shorter
+				decode, prefill = decode*most/(decode+prefill), prefill*most/(decode+prefill)
+			}
+			first = o.at - int64(decode)
+			start = max(f.told, first-int64(prefill))
 		}
 		f.begun = true
 		l.enqueue(Event{Kind: SlotStart, Request: r.key, At: start, Slot: int(o.slot), SlotKnown: o.slot >= 0}, i)
-		f.told = start
+		if f.told = start; o.tokens > 0 {
+			f.first, f.tokens, f.told = true, 1, max(first, start+1)
+			l.enqueue(Event{Kind: FirstToken, Request: r.key, At: f.told}, i)
+		}
 	}
 	if o.tokens > 0 && !f.first {
 		first := max(f.told+1, o.at-int64(float64(o.tokens)*m.stepTime))
@@ -175,15 +191,21 @@ func (l *Ledger) endFollowed(i int32, at int64) {
 	l.enqueue(Event{Kind: orphanEnd, Request: r.key, At: at}, i)
 }
 
-// lateWait is how long windows wait for the end of request i, which tells its phases exactly.
-func (l *Ledger) lateWait(i int32) int64 {
-	if l.req(i).followable {
-		return min(int64(l.cfg.SettleMax), followWait)
+// lateUntil is until when windows wait for the end of request i, which tells its phases exactly.
+func (l *Ledger) lateUntil(i int32) int64 {
+	r := l.req(i)
+	most := r.arrived + int64(l.cfg.SettleMax)
+	if !r.followable {
+		return most
 	}
-	return int64(l.cfg.SettleMax)
+	from := r.arrived
+	if r.follow != nil {
+		from = max(from, r.follow.waited)
+	}
+	return min(most, from+followWait)
 }
 
-// followWait is the longest wait for the end of a request whose phases looks tell too, less exactly.
+// followWait is the longest wait for the end of a request that has a slot, and whose phases looks tell too, less exactly.
 const followWait = 8 * int64(time.Second)
 
 // overdue takes a request whose phases were not told in time.
@@ -191,7 +213,7 @@ func (l *Ledger) overdue(o lateRequest) {
 	r := l.req(o.req)
 	f := l.followOf(r)
 	f.overdue = true
-	f.lastAt = max(f.lastAt, o.arrived+l.lateWait(o.req))
+	f.lastAt = max(f.lastAt, l.lateUntil(o.req))
 	if r.followable || len(f.looks) > 0 {
 		l.segmenter.followed = append(l.segmenter.followed, followed{r.key, o.req})
 		l.tellLooks(o.req)

@@ -174,7 +174,7 @@ func (l *Ledger) segment() {
 		if r := l.req(o.req); r.key != o.key || !r.late {
 			continue // it has ended
 		}
-		if l.now-o.arrived <= l.lateWait(o.req) && !seg.closing {
+		if l.now <= l.lateUntil(o.req) && !seg.closing {
 			limit = min(limit, o.arrived)
 			break
 		}

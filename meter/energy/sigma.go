@@ -69,7 +69,8 @@ func (l *Ledger) unseenVariance(r *request) float64 {
 		uj += float64(r.counts.MaxTokens) * (m.decode.coef[coefStep] + m.decode.coef[coefDecoded])
 		rel = doubtRel
 	}
-	return rel * rel * uj * uj
+	e := max(rel*uj, doubtRel*(uj-r.takenUJ))
+	return e * e
 }
 
 const (

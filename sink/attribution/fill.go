@@ -1,8 +1,6 @@
 package attribution
 
 import (
-	"math"
-
 	"wattline/meter"
 	"wattline/meter/energy"
 )
@@ -119,17 +117,14 @@ func (s *settler) fillGauges(w *waitingRow) {
 	w.rec.GPUTempC = w.maxTemp
 }
 
-// sumResults adds one request's results of several devices. Joules add; so do variances, since the devices' errors are
-// independent. What is not known of one device is not known of the sum.
+// sumResults adds one request's results of several devices. Joules add, and so do standard errors: the same model divides
+// all devices' joules, from the same phases, so their errors go together. What is not known of one device is not known of
+// the sum.
 func sumResults(results []energy.Result) energy.Result {
 	total := results[0]
-	var v, va float64
-	for i, r := range results {
-		v += float64(r.SigmaUJ) * float64(r.SigmaUJ)
-		va += float64(r.ActiveSigmaUJ) * float64(r.ActiveSigmaUJ)
-		if i == 0 {
-			continue
-		}
+	for _, r := range results[1:] {
+		total.SigmaUJ += r.SigmaUJ
+		total.ActiveSigmaUJ += r.ActiveSigmaUJ
 		total.TotalUJ += r.TotalUJ
 		total.ActiveUJ += r.ActiveUJ
 		total.IdleUJ += r.IdleUJ
@@ -141,7 +136,6 @@ func sumResults(results []energy.Result) energy.Result {
 		total.MeanMW += r.MeanMW
 		total.Split = total.Split && r.Split
 	}
-	total.SigmaUJ, total.ActiveSigmaUJ = int64(math.Ceil(math.Sqrt(v))), int64(math.Ceil(math.Sqrt(va)))
 	total.Quality = quality(results, &total)
 	return total
 }

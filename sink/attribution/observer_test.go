@@ -22,13 +22,13 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestSumOfErrors: the devices' errors are independent.
+// TestSumOfErrors: the devices' errors go together.
 func TestSumOfErrors(t *testing.T) {
 	sum := sumResults([]energy.Result{
 		{TotalUJ: 100, SigmaUJ: 3, ActiveSigmaUJ: 6, Quality: energy.Measured, Split: true},
 		{TotalUJ: 200, SigmaUJ: 4, ActiveSigmaUJ: 8, Quality: energy.Partial, Split: true},
 	})
-	if sum.TotalUJ != 300 || sum.SigmaUJ != 5 || sum.ActiveSigmaUJ != 10 || sum.Quality != energy.Partial || !sum.Split {
+	if sum.TotalUJ != 300 || sum.SigmaUJ != 7 || sum.ActiveSigmaUJ != 14 || sum.Quality != energy.Partial || !sum.Split {
 		t.Errorf("%+v", sum)
 	}
 }

@@ -16,6 +16,7 @@ import re
 import statistics
 import sys
 
+BATCH, SHARED, FASTEST = 4096, 301, 7500  # llama-server's -b, tokens that agents.py's sessions share, prompt tokens a second
 DURING_PREFILL = 0.03  # rate of steps while somebody prefills, relative to the rate while nobody does
 
 
@@ -161,6 +162,10 @@ def as_run(q, out, task, offset, steps):
                           'predicted_n': n, 'predicted_ms': task['predicted_ms']}
     elif q.get('t_event1'):  # its client left while it decoded
         first, n = q['t_event1'], max(1, q['events'] - 1)
+    else:  # its client had left before: it ended after a batch of the prompt
+        fresh = min(BATCH, max(1, task['n_tokens'] - SHARED), int((task['release'] - task['launch']) * FASTEST) + 32)
+        run['timings'] = {'cache_n': max(0, task['n_tokens'] - fresh), 'prompt_n': fresh, 'prompt_ms': 1e3 * (task['release'] - task['launch']),
+                          'predicted_n': 0, 'predicted_ms': 0}
     if first:
         run.update(t_event0=first, t_event1=first, t_last=end, events=n + 1, outputs=n,
                    event_dt_us=[0] + steps.gaps(first, end, n - 1, (launch, first)))

@@ -61,7 +61,8 @@ var errNotStopped = errors.New("ended, not stopped: a stopped reader would keep 
 // endSoon makes a signal end a command that only reads within a second, also where it waits for someone to read its output.
 // Ctrl-Z ends it too. The result ends that.
 func (a *app) endSoon() (stop func()) {
-	ctx, cancel := context.WithCancelCause(a.ctx)
+	before := a.ctx
+	ctx, cancel := context.WithCancelCause(before)
 	a.ctx = ctx
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, stopSignals()...)
@@ -85,5 +86,6 @@ func (a *app) endSoon() (stop func()) {
 		signal.Stop(stopped)
 		cancel(nil)
 		close(done)
+		a.ctx = before // the demo goes on after it has listed its requests
 	}
 }

@@ -88,6 +88,7 @@ func (f paceInputs) interval(w Metrics) int64 {
 type pacer struct {
 	supported Metrics
 	due       [5]int64 // by bit of Metrics
+	listed    int64    // when the processes were last listed
 	early     bool     // the next read of the counter is sooner than its pace has it
 }
 
@@ -125,6 +126,9 @@ func (p *pacer) take(groups Metrics, now int64) (w Metrics, next int64) {
 func (p *pacer) done(w Metrics, now int64, f paceInputs, edges *edgeTracker) {
 	w.groups(func(i int, g Metrics) {
 		p.due[i] = now + f.interval(g)
+		if g == MetricProcesses {
+			p.listed = now
+		}
 		if g == MetricEnergy && !f.recording {
 			regular := p.due[i]
 			p.due[i] = edges.next(now, regular, f.extra)
@@ -137,7 +141,7 @@ func (p *pacer) done(w Metrics, now int64, f paceInputs, edges *edgeTracker) {
 func (p *pacer) bringForward(now int64, f paceInputs) {
 	p.supported.groups(func(i int, g Metrics) {
 		if p.due[i] = min(p.due[i], now+f.interval(g)); g == MetricProcesses && f.interval(g) == procsBusyNs {
-			p.due[i] = now // another process may have begun meanwhile
+			p.due[i] = min(p.due[i], max(now, p.listed+procsBusyNs)) // another process may have begun meanwhile
 		}
 		if g == MetricPower && f.profile != ChannelBuffer {
 			p.due[i] = now

@@ -210,3 +210,28 @@ func TestPowerAlone(t *testing.T) {
 		t.Errorf("of an epoch that has ended: %+v", e)
 	}
 }
+
+// TestListsAtARequest: a request has the processes listed at once, and many short ones at most twice a second.
+func TestListsAtARequest(t *testing.T) {
+	var p pacer
+	p.start(MetricProcesses, 0)
+	f := paceInputs{profile: ChannelBuffer}
+	p.done(MetricProcesses, 0, f, nil)
+	busy := f
+	busy.busy = true
+	p.bringForward(1e9, busy)
+	if w, _ := p.take(MetricProcesses, 1e9); w != MetricProcesses {
+		t.Error("a request after a pause: no list")
+	}
+	lists := 0
+	for now := int64(1e9); now < 3e9; now += 5e6 { // 200 requests a second
+		p.bringForward(now, busy)
+		if w, _ := p.take(MetricProcesses, now); w != 0 {
+			lists++
+			p.done(w, now, f, nil)
+		}
+	}
+	if lists != 4 {
+		t.Errorf("%d lists in 2 s of short requests", lists)
+	}
+}

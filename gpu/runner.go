@@ -3,7 +3,6 @@ package gpu
 import (
 	"errors"
 	"log/slog"
-	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -44,6 +43,7 @@ type runner struct {
 	began       int64
 	lastTick    Tick
 	lastSample  int64
+	procsCost   int64    // what a list of the processes takes lately, ns
 	ownSamples  []Sample // made from polled values
 	ownTick     [1]Tick
 	contention  Contention
@@ -328,6 +328,9 @@ func (r *runner) read(want Metrics) (err error) {
 			began = r.reading.Before
 		}
 		r.calls[i].add(r.reading.After - r.reading.Before)
+		if g == MetricProcesses { // a mean that fades: the list grows dear when processes come
+			r.procsCost += (r.reading.After - r.reading.Before - r.procsCost) / 8
+		}
 		if g == MetricEnergy {
 			r.learn.costs(r.cfg.cpu()-cpu, r.learn.probing || r.pace.early)
 		}
@@ -339,7 +342,7 @@ func (r *runner) read(want Metrics) (err error) {
 func (r *runner) paceInputs(busy bool) paceInputs {
 	f := r.learn.paceInputs()
 	f.busy, f.budget, f.recording = busy, r.cfg.Budget, r.rec != nil
-	f.procsCost = r.calls[bits.TrailingZeros8(uint8(MetricProcesses))].quantile(0.5)
+	f.procsCost = r.procsCost
 	f.extra = r.learn.extraReads(r.cfg.Clock.Now())
 	f.needsCounter = r.trace.needsCounter()
 	f.starting = r.cfg.Clock.Now()-r.began < startNs

@@ -66,7 +66,7 @@ func (m *Meter) fillClient(rec *Record) {
 	if rec.Session == "" {
 		rec.Session = m.identify.keep("session", session)
 	}
-	if rec.Session == "" && session == "" && m.dialect.generates {
+	if rec.Session == "" && session == "" && m.dialect.generates && m.request.done {
 		if rec.Session = m.identify.inferred(rec, &m.request.messages); rec.Session != "" {
 			m.details.SessionSource = SessionInferred
 		}

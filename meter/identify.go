@@ -155,7 +155,7 @@ type cachedHeader struct {
 // name returns agentName of the headers, for which it looks again where one of them differs from the last request's.
 func (c *ConnIdentity) name(header func(string) []byte) string {
 	agent, title := header("User-Agent"), header("X-Title")
-	if same := nonEmpty(header("Session_id")) || nonEmpty(header("Session-Id")); !c.agent.is(agent) || !c.title.is(title) || c.sessioned != same {
+	if same := nonEmpty(header("Session_id")) || nonEmpty(header("Session-Id")) || nonEmpty(header("X-Claude-Code-Session-Id")); !c.agent.is(agent) || !c.title.is(title) || c.sessioned != same {
 		c.sessioned = same
 		c.title.set(title, "")
 		c.agent.set(agent, agentName(header))

@@ -13,6 +13,7 @@ import (
 const (
 	idleLook    = 1200 * time.Millisecond
 	maxIdleLook = time.Minute
+	silentLook  = 10 * time.Minute // after an upstream gave no answer
 	waitLook    = 150 * time.Millisecond
 	loadTimeout = 5 * time.Second
 )
@@ -27,6 +28,7 @@ type loadLooks struct {
 	timer   *time.Timer
 	pause   time.Duration
 	router  bool
+	silent  time.Time // until when it is not asked: it gave no answer
 	stopped bool
 }
 
@@ -38,7 +40,7 @@ func (l *loadLooks) idle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pause = idleLook
-	l.arm(l.pause)
+	l.arm(max(l.pause, time.Until(l.silent)))
 }
 
 // busy ends that, and with a router begins to look at what waits.
@@ -97,13 +99,16 @@ func (l *loadLooks) look() {
 		return // until the next request has ended
 	}
 	l.mu.Lock()
+	if err != nil {
+		l.silent = time.Now().Add(silentLook)
+		l.mu.Unlock()
+		return
+	}
 	l.router = state.Router
 	l.pause = min(2*l.pause, maxIdleLook)
 	pause := l.pause
 	l.mu.Unlock()
-	if err == nil {
-		l.again(0, pause)
-	}
+	l.again(0, pause)
 }
 
 // again looks again later, if it is still as it was.

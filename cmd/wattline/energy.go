@@ -23,7 +23,7 @@ type energyFlags struct {
 	GPU     string   `name:"gpu" help:"Source of power readings: ${enum}. sim is a simulated GPU, on any machine." enum:"${gpu_sources}" default:"auto" group:"Energy"`
 	GPUs    []string `name:"gpus" help:"GPUs of the upstream: indices, UUIDs or PCI addresses, or all. Default: those that its processes use." placeholder:"GPU" group:"Energy"`
 	Wake    bool     `help:"Also read GPUs that are powered down. This wakes them up." group:"Energy"`
-	Slots   string   `help:"Poll the upstream's GET /slots to learn which slot serves a request, at most twice a second: ${enum}. auto polls while requests overlap and the upstream's power is read; on also polls for a single request." enum:"auto,on,off" default:"auto" group:"Energy"`
+	Slots   string   `help:"Poll the upstream's GET /slots to learn which slot serves a request, at most five times a second: ${enum}. auto polls while requests overlap and the upstream's power is read; on also polls for a single request." enum:"auto,on,off" default:"auto" group:"Energy"`
 	SysRoot string   `hidden:"" default:"/sys" help:"Root of sysfs."`
 	Record  string   `help:"Write a recording of power and requests to this empty folder, for wattline attribute." placeholder:"DIR" group:"Energy"`
 }

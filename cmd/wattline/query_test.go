@@ -85,7 +85,7 @@ func TestNamedQueries(t *testing.T) {
 		}
 	}
 	out, _ := output(t, 0, "query", "--name", "ab", "--label", "team", "--since", "1d", "--format", "csv", "--store", db)
-	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.HasPrefix(lines[1], "blue,1,101,202,2,") {
+	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.HasPrefix(lines[1], "blue,1,101,202,3,2,0.5,") {
 		t.Errorf("ab by team:\n%s", out)
 	}
 }

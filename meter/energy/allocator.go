@@ -258,7 +258,7 @@ func (l *Ledger) finish(i int32, now int64) {
 		if r.counts.Refused { // nobody was served: the draw is the device's own
 			alloc.idleUJ += r.idleUJ
 			alloc.charged.idle -= r.idleUJ
-			r.idleUJ, r.timeUJ = 0, 0
+			r.idleUJ, r.waitingUJ, r.timeUJ = 0, 0, 0
 		}
 		l.leaveOrphans(i)
 		alloc.inFlight--

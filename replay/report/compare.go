@@ -185,21 +185,26 @@ func (c column) winner(runs []LabelledRun) string {
 		return runs[known[0]].Label + " (the only one measured)"
 	}
 	best := known[0]
-	var alike []string
+	var alike []int
 	unknown := false
 	for _, i := range known[1:] {
 		switch {
 		case v(i) == v(best):
-			alike = append(alike, runs[i].Label)
+			alike = append(alike, i)
 		case c.interval == nil:
 		case !c.interval(runs[i].Results).Low.Valid, !c.interval(runs[best].Results).Low.Valid:
 			unknown = true
 		case !c.interval(runs[best].Results).Apart(c.interval(runs[i].Results)):
-			alike = append(alike, runs[i].Label)
+			alike = append(alike, i)
 		}
 	}
 	if len(alike) > 0 {
-		return fmt.Sprintf("%s and %s are not told apart (%s, %s)", runs[best].Label, strings.Join(alike, ", "), c.cell(runs[best]), c.cell(runs[known[1]]))
+		var names, cells strings.Builder
+		for _, i := range alike {
+			names.WriteString(", " + runs[i].Label)
+			cells.WriteString(", " + c.cell(runs[i]))
+		}
+		return fmt.Sprintf("%s and %s are not told apart (%s%s)", runs[best].Label, names.String()[2:], c.cell(runs[best]), cells.String())
 	}
 	if unknown {
 		return fmt.Sprintf("not told: %s has %s, %s %s, and with one request a cell no interval is known", runs[best].Label, c.cell(runs[best]), runs[known[1]].Label, c.cell(runs[known[1]]))

@@ -337,6 +337,8 @@ func TestComparison(t *testing.T) {
 		"- **Best Energy**: Default (2.73 (2.68..2.78), next Optimized with 1.94 (1.9..1.98))", "tokens/W divides by the mean power alone",
 		"- **Best Latency**: Optimized (189ms (185..193), next Default with 234ms (229..239))", "- **Best VRAM Usage**: Low|VRAM (8GB, next Default with 10GB)", `| Low\|VRAM | 167 |`)
 	a.Results.Energy.TokensPerJoule, a.Results.Intervals.TokensPerJoule = replay.Some(1.98), around(1.98)
+	c.Results.Energy.TokensPerJoule, c.Results.Intervals.TokensPerJoule = replay.Some(1.9), replay.Interval{Low: replay.Some(1.8), High: replay.Some(2)}
+	compared([]LabelledRun{a, b, c}, "**Best Energy**: Default and Optimized, Low|VRAM are not told apart (1.98 (1.94..2.02), 1.94 (1.9..1.98), 1.9 (1.8..2))")
 	c.Results.Energy.TokensPerJoule = replay.Num{}
 	a.Results.Latency.TimeToFirstTokenMs, a.Results.Intervals.FirstTokenMs = replay.Some(189), around(189)
 	b.Results.Intervals.TokensPerSecond = replay.Interval{}

@@ -93,6 +93,7 @@ type input struct {
 	to      *ledgerSet // of event
 	event   energy.Event
 	rec     *meter.Record // with energy.End: the row
+	first   bool          // no other row waited
 }
 
 // maxBuffer bounds the buffer. It is taken over at wakeNowSize; the rest is for a goroutine that is not scheduled in time.
@@ -105,6 +106,7 @@ type waitingRow struct {
 	results []energy.Result // by device; valid where got is set
 	got     []bool
 	missing int   // results that have not come
+	unheard bool  // a device had no ledger when it arrived: no result will come
 	until   int64 // when to give up
 	maxTemp meter.Int
 }
@@ -219,9 +221,9 @@ func (u *ledgerSet) Done(rec *meter.Record, end energy.Event) {
 	rec.EnergyQuality = meter.EnergyPending
 	settled := *rec
 	u.s.cfg.Rows.Offer(rec)
-	u.s.open.Add(1)
+	open := u.s.open.Add(1)
 	end.Upstream = u.index
-	u.s.push(&input{to: u, event: end, rec: &settled})
+	u.s.push(&input{to: u, event: end, rec: &settled, first: open == 1})
 }
 
 // push appends to the buffer. Ends and readings always find room: a flood of events costs accuracy, which is counted, and
@@ -237,7 +239,7 @@ func (s *settler) push(in *input) {
 		return
 	}
 	s.buffer = append(s.buffer, *in)
-	if size := len(s.buffer); in.wakes(size, s.open.Load()) {
+	if size := len(s.buffer); in.wakes(size) {
 		s.signal(size)
 	}
 }

@@ -77,6 +77,7 @@ func (s *settler) take(in *input, now int64) {
 	switch {
 	case in.event.Kind == energy.Arrive:
 		w := s.wait(in.event.Request, in.to)
+		w.unheard = !s.haveLedgers(w)
 		for _, i := range in.to.devices {
 			if t := s.devices[i].tempC; t.Valid && t.V > w.maxTemp.V {
 				w.maxTemp = t
@@ -94,7 +95,7 @@ func (s *settler) take(in *input, now int64) {
 		} else {
 			s.ended.push(in.event.Request)
 		}
-		if w.missing == 0 || !s.haveLedgers(w) {
+		if w.missing == 0 || w.unheard || !s.haveLedgers(w) {
 			s.ready = append(s.ready, in.event.Request)
 		}
 	}
@@ -134,7 +135,7 @@ func (s *settler) collect(d *deviceLedger) {
 // expire settles rows that will get no joules: their device was never read, or has stopped.
 func (s *settler) expire(now int64) {
 	for _, key := range s.ready {
-		if w := s.waiting[key]; w != nil && (w.missing == 0 || !s.haveLedgers(w)) {
+		if w := s.waiting[key]; w != nil && (w.missing == 0 || w.unheard || !s.haveLedgers(w)) {
 			s.settle(key, w)
 		}
 	}

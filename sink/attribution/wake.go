@@ -10,9 +10,9 @@ const (
 	maxPassGap  = time.Second            // between two passes while a row waits for its joules
 )
 
-// wakes reports whether an input wakes the goroutine; size is the buffer's with it, open is how many rows wait.
-func (in *input) wakes(size int, open int64) bool {
-	return in.reading != nil || size == wakeNowSize || in.rec != nil && open <= 1
+// wakes reports whether an input wakes the goroutine; size is the buffer's with it.
+func (in *input) wakes(size int) bool {
+	return in.reading != nil || size == wakeNowSize || in.first
 }
 
 // signal wakes the goroutine, at once if the buffer is large.

@@ -34,12 +34,17 @@ func previous() schema {
 	s := current()
 	s.version--
 	s.tables = slices.DeleteFunc(s.tables, func(t table) bool { return t.since() > s.version })
-	for i := range s.tables {
-		s.tables[i].columns = slices.DeleteFunc(s.tables[i].columns, func(c column) bool { return c.since > s.version })
-	}
 	s.derived = slices.Clone(s.derived)
-	for i := range s.derived {
-		s.derived[i].Expr = strings.ReplaceAll(s.derived[i].Expr, " - coalesce(load_us, 0)", "") // came with this version
+	for i := range s.tables {
+		s.tables[i].columns = slices.DeleteFunc(s.tables[i].columns, func(c column) bool {
+			if c.since <= s.version {
+				return false
+			}
+			for j := range s.derived {
+				s.derived[j].Expr = regexp.MustCompile(`\b`+c.name+`\b`).ReplaceAllString(s.derived[j].Expr, "NULL")
+			}
+			return true
+		})
 	}
 	return s
 }

@@ -117,6 +117,8 @@ func energy(r *rand.Rand, rec *meter.Record) {
 		rec.GPUPrefillUj, rec.GPUDecodeUj, rec.GPUIdleUj = some(r.Int64N(50_000_000)), some(r.Int64N(90_000_000)), some(r.Int64N(20_000_000))
 		rec.GPUActiveUj = some(rec.GPUPrefillUj.V + rec.GPUDecodeUj.V)
 		rec.GPUUj = some(rec.GPUActiveUj.V + rec.GPUIdleUj.V)
+		rec.GPUIdleWaitingUj = some(rec.GPUIdleUj.V / 3)
+		rec.GPUIdleHeldUj = some(rec.GPUIdleUj.V - rec.GPUIdleWaitingUj.V)
 		rec.GPUTempC = some(40 + r.Int64N(40))
 	}
 }

@@ -88,7 +88,7 @@ func quantileOf(p float64, values []float64) float64 {
 func TestFigures(t *testing.T) {
 	rows := rowsOf(3000)
 	_, r := storeOf(t, rows)
-	var joules, tokens, perWatt, perWattN, cost float64
+	var joules, slots, tokens, perWatt, perWattN, cost float64
 	var ttft []float64
 	requests := int64(0)
 	for _, rec := range rows.Requests {
@@ -101,6 +101,7 @@ func TestFigures(t *testing.T) {
 		}
 		if e.Valid {
 			joules += float64(e.V) / 1e6
+			slots += float64(e.V-rec.GPUIdleWaitingUj.V) / 1e6
 			tokens += float64(rec.OutputTokens.V)
 		}
 		if rec.GPUUj.Valid && rec.GPUUj.V > 0 {
@@ -108,7 +109,7 @@ func TestFigures(t *testing.T) {
 			if rec.Stream.V == 1 {
 				held = rec.DurationUs.V - (rec.TTFTUs.V - rec.UpstreamTTFTUs.V) - rec.QueueUs.V
 			}
-			perWatt += float64(rec.OutputTokens.V) / (float64(rec.GPUUj.V) / float64(held))
+			perWatt += float64(rec.OutputTokens.V) / (float64(rec.GPUUj.V-rec.GPUIdleWaitingUj.V) / float64(held))
 			perWattN++
 			cost += float64(rec.GPUUj.V) / 3.6e12 * 0.3
 		}
@@ -119,7 +120,7 @@ func TestFigures(t *testing.T) {
 	}
 	a := ask(t, r.DB(), queries.SQLite, "by-model", queries.Params{})
 	for column, want := range map[string]float64{
-		"joules": joules, "j_per_token": joules / tokens, "tokens_per_j": tokens / joules, "mean_tokens_per_watt": perWatt / perWattN,
+		"joules": joules, "j_per_token": slots / tokens, "tokens_per_j": tokens / slots, "mean_tokens_per_watt": perWatt / perWattN,
 		"ttft_ms_p50": quantileOf(0.5, ttft), "cost_sum": cost,
 	} {
 		if got := a.cell(t, "small", column); !near(got, want) {

@@ -39,7 +39,7 @@ type SeriesPoint struct {
 	PoolsUj          int64     `json:"pools_uj"`
 	IdleUj           int64     `json:"idle_uj"`
 	ResidualUj       int64     `json:"residual_uj"`
-	IdleSigmaUj      int64     `json:"idle_sigma_uj"`
+	IdleSigmaUj      *int64    `json:"idle_sigma_uj"`
 	DifferenceUj     int64     `json:"difference_uj"` // counter less all parts: 0
 	ByKey            []int64   `json:"by_key"`        // joules of the requests that began in it, uJ
 	ByKeySigma       []int64   `json:"by_key_sigma_uj"`
@@ -86,9 +86,9 @@ func (s Series) begin(at time.Time) time.Time {
 		shift := time.Duration(offset%3600) * time.Second
 		return at.Add(shift).Truncate(time.Hour).Add(-shift)
 	case "day":
-		return time.Date(y, m, d, 0, 0, 0, 0, s.Zone)
+		return dayStart(y, m, d, s.Zone)
 	}
-	return time.Date(y, m, 1, 0, 0, 0, 0, s.Zone)
+	return dayStart(y, m, 1, s.Zone)
 }
 
 // end is the end of the bucket that begins at a time.
@@ -101,9 +101,24 @@ func (s Series) end(begin time.Time) time.Time {
 	case "hour":
 		return begin.Add(time.Hour)
 	case "day":
-		return begin.AddDate(0, 0, 1)
+		y, m, d := begin.Date()
+		return dayStart(y, m, d+1, s.Zone)
 	}
-	return begin.AddDate(0, 1, 0)
+	y, m, _ := begin.Date()
+	return dayStart(y, m+1, 1, s.Zone)
+}
+
+// dayStart is the first moment of a local day. In some zones a day does not begin at 00:00 when the clocks change.
+func dayStart(y int, m time.Month, d int, zone *time.Location) time.Time {
+	day := time.Date(y, m, d, 12, 0, 0, 0, zone).Day()
+	t := time.Date(y, m, d, 0, 0, 0, 0, zone)
+	if t.Day() != day { // there is no 00:00, and Date chose 23:00 of the day before
+		t = t.Add(time.Hour)
+	}
+	if before := t.Add(-time.Hour); before.Day() == day { // 00:00 is there twice
+		return before
+	}
+	return t
 }
 
 // Check returns an error for a series that cannot be asked for.
@@ -213,7 +228,10 @@ FROM ledger WHERE %s GROUP BY unit_of_time, device`, unit, r.gpusOnly("ledger"))
 		p.PoolsUj += orZero(n[4])
 		p.IdleUj += orZero(n[5])
 		p.ResidualUj += orZero(n[6])
-		p.IdleSigmaUj += orZero(n[7])
+		if n[7] != nil {
+			sum := orZero(p.IdleSigmaUj) + *n[7]
+			p.IdleSigmaUj = &sum
+		}
 	})
 }
 

@@ -101,9 +101,13 @@ func localDay(d Dialect, o UsageOptions, now time.Time) (string, error) {
 	}
 	var b strings.Builder
 	b.WriteString("CASE")
-	day := time.Date(from.Year(), from.Month(), from.Day(), 0, 0, 0, 0, o.Local)
-	for ; day.Before(until); day = day.AddDate(0, 0, 1) {
-		fmt.Fprintf(&b, " WHEN started_at < %s THEN '%s'", literal(day.AddDate(0, 0, 1)), day.Format(time.DateOnly))
+	y, m, nth := from.Date()
+	day := dayStart(y, m, nth, o.Local)
+	for day.Before(until) {
+		nth++
+		next := dayStart(y, m, nth, o.Local)
+		fmt.Fprintf(&b, " WHEN started_at < %s THEN '%s'", literal(next), day.Format(time.DateOnly))
+		day = next
 	}
 	fmt.Fprintf(&b, " ELSE '%s' END", day.Format(time.DateOnly))
 	return b.String(), nil

@@ -300,6 +300,9 @@ func (s *Store) packBlock(ctx context.Context, t *blockTable, after, upTo int64)
 	if last, err = s.write.readRows(ctx, t, c, after, upTo, s.blockRows); err != nil {
 		return 0, err
 	}
+	if c.rows == 0 { // a batch that must be sent again has taken them meanwhile
+		return 0, nil
+	}
 	return last, s.write.writeBlock(t, c, after, last)
 }
 

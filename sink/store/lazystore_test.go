@@ -177,3 +177,24 @@ func TestYieldBeforeOpen(t *testing.T) {
 	}
 	must(t, s.Close())
 }
+
+// TestAbandonedRowsWait: a row of a client that has left stays open for ten minutes and more: the server may go on with it.
+func TestAbandonedRowsWait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	s, err := Open(t.Context(), Config{Path: path, Log: quiet()})
+	must(t, err)
+	defer s.Close() //nolint:errcheck // the test is over
+	left := pending(1)
+	left.Outcome = meter.Cancelled
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{left}}))
+	for range abandonedCalls {
+		must(t, s.closeAbandoned(t.Context()))
+		if q := qualities(t, path)[left.ID]; q != meter.EnergyPending {
+			t.Fatal(q)
+		}
+	}
+	must(t, s.closeAbandoned(t.Context()))
+	if q := qualities(t, path)[left.ID]; q != meter.EnergyPartial {
+		t.Error(q)
+	}
+}

@@ -48,7 +48,7 @@ type Store struct {
 	lock     *os.File   // nil after Yield
 	conn     *sql.Conn
 	write    *writer
-	seenUpTo int64 // the highest rowid of requests at the last closeAbandoned
+	seenUpTo [abandonedCalls]int64 // the highest rowid of requests at the last calls of closeAbandoned, the latest first
 }
 
 var _ sink.Store = (*Store)(nil)
@@ -93,7 +93,7 @@ func open(ctx context.Context, cfg Config, steps []string) (*Store, error) {
 		if err := s.dropOldBlocks(ctx); err != nil || cfg.Successor {
 			return err
 		}
-		return s.closePending(ctx, math.MaxInt64)
+		return s.closePending(ctx, math.MaxInt64, math.MaxInt64)
 	})
 }
 

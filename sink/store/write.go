@@ -183,14 +183,14 @@ func affected(res sql.Result, err error) (int64, error) {
 }
 
 // closePending makes pending rows final, with quality partial: the process that would have settled them has ended, and
-// their samples are lost. It leaves rows above upTo, a rowid, alone.
-func (s *Store) closePending(ctx context.Context, upTo int64) error {
+// their samples are lost. It leaves rows above upTo, a rowid, alone, and cancelled ones above cancelledUpTo.
+func (s *Store) closePending(ctx context.Context, upTo, cancelledUpTo int64) error {
 	return transact(ctx, s.conn, func() error {
 		n, err := affected(s.conn.ExecContext(ctx, `
 			UPDATE requests SET ship_seq = nth + (SELECT value FROM counters WHERE name = 'ship_seq'),
 				energy_quality = CASE energy_quality WHEN 'pending' THEN 'partial' ELSE energy_quality END
-			FROM (SELECT rowid AS open, row_number() OVER (ORDER BY rowid) AS nth FROM requests WHERE ship_seq IS NULL AND rowid <= ?)
-			WHERE requests.rowid = open`, upTo))
+			FROM (SELECT rowid AS open, row_number() OVER (ORDER BY rowid) AS nth FROM requests WHERE ship_seq IS NULL AND rowid <= ? AND (outcome IS NOT ? OR rowid <= ?))
+			WHERE requests.rowid = open`, upTo, string(meter.Cancelled), cancelledUpTo))
 		if err != nil || n == 0 {
 			return err
 		}
@@ -200,14 +200,20 @@ func (s *Store) closePending(ctx context.Context, upTo int64) error {
 	})
 }
 
-// closeAbandoned closes the rows that were pending at its last call already. Call it at intervals that are longer than
-// any process waits for a row's energy: a predecessor settles its rows itself, unless it is killed.
+// abandonedCalls is for how many calls of closeAbandoned a cancelled request may stay pending: its server may go on with it
+// for ten minutes.
+const abandonedCalls = 12
+
+// closeAbandoned closes the rows that were pending at its last call already, and cancelled ones that were at twelve calls
+// before. Call it at intervals that are longer than any process waits for a row's energy: a predecessor settles its rows
+// itself, unless it is killed.
 func (s *Store) closeAbandoned(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.closePending(ctx, s.seenUpTo)
+	err := s.closePending(ctx, s.seenUpTo[0], s.seenUpTo[abandonedCalls-1])
 	if err == nil {
-		err = s.conn.QueryRowContext(ctx, "SELECT coalesce(max(rowid), 0) FROM requests").Scan(&s.seenUpTo)
+		copy(s.seenUpTo[1:], s.seenUpTo[:])
+		err = s.conn.QueryRowContext(ctx, "SELECT coalesce(max(rowid), 0) FROM requests").Scan(&s.seenUpTo[0])
 	}
 	return explain("close rows in", s.path, err)
 }

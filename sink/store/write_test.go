@@ -237,14 +237,17 @@ func TestEfficiency(t *testing.T) {
 	streamed := &meter.Record{
 		ID: "streamed", StartedAt: epoch, Stream: some(1), TTFTUs: some(352_000), UpstreamTTFTUs: some(350_000), DurationUs: some(1_360_000),
 		QueueUs: some(10_000), PrefillUs: some(340_000), DecodeUs: some(1_000_000), PromptTokens: some(1000), CachedTokens: some(200), OutputTokens: some(101),
-		MeanConcurrency: some(1000), GPUUj: some(202_000_000), GPUPrefillUj: some(40_000_000), GPUDecodeUj: some(110_000_000),
+		MeanConcurrency: some(1000), GPUUj: some(202_000_000), GPUIdleWaitingUj: some(0), GPUPrefillUj: some(40_000_000), GPUDecodeUj: some(110_000_000),
 		PricePerKWhMicro: some(300_000), GCO2PerKWhMilli: some(400_000),
 	}
 	whole := *streamed
 	whole.ID, whole.Stream, whole.TTFTUs, whole.UpstreamTTFTUs, whole.MeanConcurrency = "whole", some(0), meter.Int{}, meter.Int{}, some(1500)
 	one := *streamed
 	one.ID, one.OutputTokens, one.DecodeUs, one.CachedTokens = "one", some(1), some(0), meter.Int{}
-	must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{streamed, &whole, &one, {ID: "null", StartedAt: epoch}}}))
+	waited, old := *streamed, *streamed
+	waited.ID, waited.GPUIdleWaitingUj = "waited", some(20_200_000)
+	old.ID, old.GPUIdleWaitingUj = "old", meter.Int{}
+	must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{streamed, &whole, &one, &waited, &old, {ID: "null", StartedAt: epoch}}}))
 	r := tempReader(t, s)
 	near := func(want map[string]any, id string) {
 		t.Helper()
@@ -270,6 +273,8 @@ func TestEfficiency(t *testing.T) {
 		"ttft_ms": nil, "tokens_per_second": 101 / 1.36, "prefill_tps": nil, "concurrency": 1.5, "decode_tps": 100.0,
 		"tokens_per_watt": 101 / (202 / 1.34), // S = E - predicted_ms - prompt_ms
 	}, "whole")
+	near(map[string]any{"gpu_j": 202.0, "slot_j": 181.8, "joules_per_token": 1.8, "tokens_per_watt": 101 / (181.8 / 1.348), "cost": 202 / 3.6e6 * 0.3}, "waited")
+	near(map[string]any{"slot_j": 202.0, "tokens_per_watt": 101 / (202 / 1.36)}, "old") // of the whole request
 	near(map[string]any{"tpot_ms": nil, "decode_tps": nil, "prefill_j_per_token": 0.04}, "one")
 	if got, err := r.Efficiency(t.Context(), "null"); err != nil || len(got) != 0 {
 		t.Errorf("of a row without numbers: %v, %v", got, err)

@@ -223,6 +223,7 @@ func (g *generator) energy(rec *meter.Record) {
 	}
 	rec.EnergyQuality = []string{meter.EnergyMeasured, meter.EnergyShared, meter.EnergyShared, meter.EnergyEstimated}[g.r.IntN(4)]
 	rec.GPUUj, rec.GPUActiveUj, rec.GPUIdleUj = meter.Some(total), meter.Some(prefill+decode), meter.Some(idle)
+	rec.GPUIdleHeldUj, rec.GPUIdleWaitingUj = meter.Some(idle-idle/4), meter.Some(idle/4)
 	rec.GPUPrefillUj, rec.GPUDecodeUj = meter.Some(prefill), meter.Some(decode)
 	rec.GPUMeanMw = meter.Some(total * 1000 / max(1, rec.DurationUs.V))
 	rec.GPUUjByDevice = []int64{total}

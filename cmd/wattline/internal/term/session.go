@@ -40,7 +40,7 @@ func Session(w io.Writer, recs []*meter.Record, currency string) {
 		}
 		if j := r.EnergyUj(); j.Valid {
 			measured++
-			uj, variance = uj+float64(j.V), variance+float64(r.GPUSigmaUj.V)*float64(r.GPUSigmaUj.V)
+			uj, variance = uj+float64(j.V), variance+float64(r.EnergySigmaUj().V)*float64(r.EnergySigmaUj().V)
 			simulated = simulated || strings.HasPrefix(r.EnergySource, "sim/")
 			if p := r.PricePerKWhMicro; p.Valid {
 				priced++

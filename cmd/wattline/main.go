@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // a machine or an image may have no time zones
 
 	"github.com/alecthomas/kong"
 

@@ -94,6 +94,7 @@ type service struct {
 	guarded bool   // the admin listener asks for a password
 	rows    *rowSink
 	energy  *energyPipeline
+	ships   bool // rows go to ClickHouse too
 
 	listeners *handover.Listeners
 	cert      atomic.Pointer[tls.Certificate] // nil without TLS; SIGHUP replaces it
@@ -154,7 +155,8 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 			return nil, err
 		}
 	}
-	s.rows.telemetry.SetSources(s.metricSources(ship != nil))
+	s.ships = ship != nil
+	s.rows.telemetry.SetSources(s.metricSources())
 	return s, nil
 }
 

@@ -47,9 +47,9 @@ func (f *telemetryFlags) open(a *app, instance string) (*telemetry.Telemetry, er
 }
 
 // metricSources are the functions from which metrics read the state of the service.
-func (s *service) metricSources(shipping bool) metrics.Sources {
+func (s *service) metricSources() metrics.Sources {
 	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.energy.deviceMetrics, Slots: s.energy.slotMetrics, Lost: s.rows.lost}
-	if shipping {
+	if s.ships {
 		src.Outbox = s.rows.outbox
 	}
 	return src
@@ -89,10 +89,25 @@ func countIn[T any](s *store.LazyStore, count func(*store.Store, context.Context
 	return n, err == nil
 }
 
-// status is the answer of /api/status: the counters of the queue and of the export to a collector.
+// status is the answer of /api/status: the counters of the queue, of the rows that wait to be shipped, of the readers of
+// power and slots, and of the export to a collector.
 func (s *service) status() any {
-	return struct {
+	out := struct {
 		sink.Stats
-		OTLP *telemetry.Status `json:",omitempty"`
-	}{s.rows.queue.Stats(), s.rows.telemetry.Status()}
+		OTLP         *telemetry.Status `json:",omitempty"`
+		Outbox       *metrics.Outbox   `json:",omitempty"` // absent: nothing is shipped, or it is not known
+		OutboxLost   *int64            `json:",omitempty"`
+		PowerSources []metrics.Device  `json:",omitempty"`
+		SlotsReader  []metrics.Slots   `json:",omitempty"`
+	}{Stats: s.rows.queue.Stats(), OTLP: s.rows.telemetry.Status(), PowerSources: s.energy.deviceMetrics(), SlotsReader: s.energy.slotMetrics()}
+	if !s.ships {
+		return out
+	}
+	if o, ok := s.rows.outbox(); ok {
+		out.Outbox = &o
+	}
+	if n, ok := s.rows.lost(); ok {
+		out.OutboxLost = &n
+	}
+	return out
 }

@@ -124,6 +124,8 @@ func TestAnswers(t *testing.T) {
 		{"/api/query?sql=" + q("DELETE FROM requests"), 400, []string{"this connection only reads: use SELECT"}},
 		{"/api/query?sql=" + q("ATTACH '/tmp/x' AS x"), 400, []string{"error"}},
 		{"/api/query?sql=" + q("PRAGMA journal_mode=DELETE"), 400, []string{"error"}},
+		{"/api/query?sql=" + q("SELECT length(zeroblob(33000000))"), 200, []string{"33000000"}},
+		{"/api/query?sql=" + q("SELECT hex(zeroblob(33000000)) AS x"), 400, []string{"too big"}},
 		{"/api/query?sql=" + q("SELEC 1"), 400, []string{"syntax error", "tables: requests"}},
 		{"/api/query?sql=", 400, []string{"give either sql"}},
 		{"/api/query?sql=x&name=y", 400, []string{"give either sql"}},

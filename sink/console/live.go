@@ -76,13 +76,15 @@ type Live struct {
 	hello func() greeting
 	open  atomic.Int32 // pages
 
-	mu       sync.Mutex // guards what follows
+	inbox   sync.Mutex // guards waiting, seconds, changed; nothing is read or encoded under it
+	waiting []*meter.Record
+	seconds []*sink.Power
+	changed []*sink.ServerConfig
+
+	mu       sync.Mutex // guards what follows; held while the past is read and events are encoded
 	pages    map[*livePage]bool
 	stopped  bool
 	quit     chan struct{} // ends the ticker; nil: it does not run
-	waiting  []*meter.Record
-	seconds  []*sink.Power
-	changed  []*sink.ServerConfig
 	ticks    int
 	silent   int
 	division division
@@ -142,11 +144,11 @@ func (o liveObserver) Settled(rec *meter.Record) {
 func (o liveObserver) Power(p *sink.Power) {
 	o.Observer.Power(p)
 	if l := o.live; l.open.Load() > 0 {
-		l.mu.Lock()
+		l.inbox.Lock()
 		if len(l.seconds) < maxTickRows {
 			l.seconds = append(l.seconds, p)
 		}
-		l.mu.Unlock()
+		l.inbox.Unlock()
 	}
 }
 
@@ -154,11 +156,11 @@ func (l *Live) row(rec *meter.Record) {
 	if l.open.Load() == 0 {
 		return
 	}
-	l.mu.Lock()
+	l.inbox.Lock()
 	if len(l.waiting) < maxTickRows { // else the page misses it; the table has it
 		l.waiting = append(l.waiting, rec)
 	}
-	l.mu.Unlock()
+	l.inbox.Unlock()
 }
 
 // Config tells of a change of the server's configuration.
@@ -166,9 +168,18 @@ func (l *Live) Config(c *sink.ServerConfig) {
 	if l.open.Load() == 0 {
 		return
 	}
-	l.mu.Lock()
+	l.inbox.Lock()
 	l.changed = append(l.changed, c)
-	l.mu.Unlock()
+	l.inbox.Unlock()
+}
+
+// take empties the inbox.
+func (l *Live) take() (rows []*meter.Record, seconds []*sink.Power, changed []*sink.ServerConfig) {
+	l.inbox.Lock()
+	defer l.inbox.Unlock()
+	rows, seconds, changed = l.waiting, l.seconds, l.changed
+	l.waiting, l.seconds, l.changed = nil, nil, nil
+	return rows, seconds, changed
 }
 
 // Pages is how many pages are open.
@@ -198,7 +209,8 @@ func (l *Live) endTicks() {
 		return
 	}
 	close(l.quit)
-	l.quit, l.waiting, l.seconds, l.changed, l.division, l.rows, l.rowIDs, l.configs, l.inflight = nil, nil, nil, nil, division{}, nil, nil, nil, nil
+	l.quit, l.division, l.rows, l.rowIDs, l.configs, l.inflight = nil, division{}, nil, nil, nil, nil
+	l.take()
 }
 
 // enter adds a page, which gets the past first; nil where there are too many, or Live has stopped.
@@ -210,6 +222,7 @@ func (l *Live) enter() *livePage {
 	}
 	p := &livePage{chunks: make(chan []byte, pageBacklog)}
 	if len(l.pages) == 0 {
+		l.take() // what came between the last page's end and now: the past has it
 		l.open.Store(1)
 		l.begin()
 	}
@@ -243,9 +256,8 @@ func (l *Live) begin() {
 		l.cfg.Log.Warn("the live page begins without the last minutes", "error", err)
 		past = &Past{}
 	}
-	l.seconds = append(past.Power, l.seconds...)
 	l.configs = past.Configs
-	l.measure(now)
+	l.measure(now, past.Power)
 	var skip bytes.Buffer
 	for _, rec := range past.Rows {
 		l.finish(&skip, rec)
@@ -277,22 +289,21 @@ func (l *Live) run(quit chan struct{}) {
 // tick tells all pages what is new, each event encoded once.
 func (l *Live) tick(now time.Time) {
 	l.ticks++
+	waiting, seconds, changed := l.take()
 	var b bytes.Buffer
 	if l.ticks%devicesEvery == 0 {
 		for _, g := range l.look(now) {
 			b.Write(event(nil, "gap", g))
 		}
 	}
-	for _, c := range l.changed {
+	for _, c := range changed {
 		b.Write(l.config(c))
 	}
-	l.changed = nil
 	l.follow(&b, now)
-	for _, rec := range l.waiting {
+	for _, rec := range waiting {
 		l.finish(&b, rec)
 	}
-	l.waiting = nil
-	l.measure(now)
+	l.measure(now, seconds)
 	for _, p := range l.division.pieces(false) {
 		b.Write(event(nil, "power", p))
 	}
@@ -449,14 +460,14 @@ func (l *Live) follow(b *bytes.Buffer, now time.Time) {
 	}
 }
 
-// measure takes the power that has been read since the last look.
-func (l *Live) measure(now time.Time) {
+// measure takes the power that has been read since the last look, and seconds for devices without a curve.
+func (l *Live) measure(now time.Time, seconds []*sink.Power) {
 	fine := map[string]bool{}
 	for _, c := range l.cfg.Power(l.powerTo, now) {
 		fine[c.Device] = len(c.MilliWatts) > 0 || fine[c.Device]
 		l.curve(c)
 	}
-	for _, p := range l.seconds {
+	for _, p := range seconds {
 		if fine[p.Device] || !p.MeanMw.Valid || !l.shown(p.Device) {
 			continue
 		}
@@ -465,7 +476,6 @@ func (l *Live) measure(now time.Time) {
 			v.add(b, p.MeanMw)
 		}
 	}
-	l.seconds = nil
 	// What comes late is asked for again: a source delivers seconds at a time.
 	l.powerTo = now.Add(-5 * time.Second).Truncate(liveStep)
 }

@@ -208,6 +208,7 @@ type powerPiece struct {
 	Idle       []int64            `json:"idle_mw"`
 	Residual   []int64            `json:"residual_mw"`
 	Requests   map[string][]int64 `json:"requests"`
+	near       []*liveShare       // those that can have a part in its steps
 }
 
 // pieces are the steps that a page has not seen: new ones, provisional, and those that have become settled. all: every step.
@@ -283,15 +284,30 @@ func (d *division) cut(out []*powerPiece, name string, v *deviceBins, from, to i
 		b := v.base + int64(i)
 		if p == nil || len(p.MilliWatts) == maxPieces {
 			p = &powerPiece{Device: name, From: time.Unix(0, b*int64(liveStep)).UTC(), StepUs: liveStep.Microseconds(), Settled: settled, Requests: map[string][]int64{}}
+			p.near = d.near(name, b, min(b+maxPieces, v.base+int64(to)))
 			out = append(out, p)
 		}
-		p.step(d, name, v, i, b)
+		p.step(name, v, i, b)
+	}
+	return out
+}
+
+// near are the shares with a phase in steps [from, to) of a device.
+func (d *division) near(name string, from, to int64) (out []*liveShare) {
+	begin, end := from*int64(liveStep), to*int64(liveStep)
+	for _, r := range d.shares {
+		if r.devices[name] == nil {
+			continue
+		}
+		if slices.ContainsFunc(r.phases[:], func(i interval) bool { return i.from < end && i.to > begin }) {
+			out = append(out, r)
+		}
 	}
 	return out
 }
 
 // step appends one step, divided.
-func (p *powerPiece) step(d *division, name string, v *deviceBins, i int, b int64) {
+func (p *powerPiece) step(name string, v *deviceBins, i int, b int64) {
 	idle, active := v.idleOf(i), v.active(i)
 	rest := v.mw[i].V - idle
 	n := len(p.MilliWatts)
@@ -307,15 +323,13 @@ func (p *powerPiece) step(d *division, name string, v *deviceBins, i int, b int6
 		rest -= mw
 	}
 	total := 0.0
-	for _, r := range d.shares {
-		if r.devices[name] != nil {
-			total += r.weightIn(v, b)
-		}
+	for _, r := range p.near {
+		total += r.weightIn(v, b)
 	}
-	for _, r := range d.shares {
+	for _, r := range p.near {
 		on := r.devices[name]
 		switch {
-		case on == nil || !r.in(b):
+		case !r.in(b):
 		case p.Settled && on.nothing:
 		case p.Settled:
 			mw := 0.0

@@ -2,11 +2,13 @@ package console
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"modernc.org/sqlite"
 
 	"wattline/sink/queries"
 )
@@ -85,7 +87,19 @@ func namedQuery(p *params, d queries.Dialect) (string, error) {
 }
 
 func (a *queryAnswer) run(ctx context.Context, e *queries.Engine) (err error) {
-	rows, err := e.DB.QueryContext(ctx, a.SQL)
+	conn, err := e.DB.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if e.Dialect == queries.SQLite {
+		before, limitErr := sqlite.Limit(conn, limitLength, maxQueryBytes)
+		if limitErr != nil {
+			return limitErr
+		}
+		defer func() { err = errors.Join(err, unlimit(conn, before)) }()
+	}
+	rows, err := conn.QueryContext(ctx, a.SQL)
 	if err != nil {
 		return err
 	}
@@ -124,6 +138,14 @@ func (a *queryAnswer) run(ctx context.Context, e *queries.Engine) (err error) {
 		return nil // what follows is not read
 	}
 	return rows.Err()
+}
+
+// limitLength is SQLite's limit of a text, a blob and a row, in bytes (SQLITE_LIMIT_LENGTH). It is 1 GB by itself.
+const limitLength = 0
+
+func unlimit(conn *sql.Conn, before int) error {
+	_, err := sqlite.Limit(conn, limitLength, before)
+	return err
 }
 
 // jsonable makes null of numbers that JSON does not have.

@@ -60,7 +60,11 @@ type SeriesPoint struct {
 	keys             map[string]int64
 	byDevice         map[string]int64
 	coveredBy        map[string]int64
+	greatest         map[string]*deviceGreatest
 }
+
+// deviceGreatest are a device's greatest values in a bucket.
+type deviceGreatest struct{ maxMw, vramBytes, limitMw *int64 }
 
 const (
 	maxBuckets = 2000
@@ -159,7 +163,7 @@ func (s Series) unit(d Dialect, column string) (expr, layout string) {
 func (s Series) Read(ctx context.Context, e *Engine) (*SeriesAnswer, error) {
 	r := &seriesReader{Series: s, e: e, points: map[int64]*SeriesPoint{}, totals: map[string]int64{}, devices: map[string]bool{}}
 	for at := s.begin(s.From); at.Before(s.To); at = s.end(at) {
-		p := &SeriesPoint{At: at.UTC(), next: s.end(at), keys: map[string]int64{}, variances: map[string]float64{}, byDevice: map[string]int64{}, coveredBy: map[string]int64{}}
+		p := &SeriesPoint{At: at.UTC(), next: s.end(at), keys: map[string]int64{}, variances: map[string]float64{}, byDevice: map[string]int64{}, coveredBy: map[string]int64{}, greatest: map[string]*deviceGreatest{}}
 		p.SpanUs = p.next.Sub(at).Microseconds()
 		r.points[at.Unix()], r.list = p, append(r.list, p)
 	}
@@ -237,12 +241,19 @@ FROM ledger WHERE %s GROUP BY unit_of_time, device`, unit, r.gpusOnly("ledger"))
 
 func (r *seriesReader) power(ctx context.Context) error {
 	unit, layout := r.unit(r.e.Dialect, "at")
+	var device string
 	var n [7]*int64
 	var clock *float64
-	return r.each(ctx, fmt.Sprintf(`SELECT %s AS unit_of_time, sum(energy_uj), sum(CASE WHEN energy_uj IS NOT NULL THEN span_us END), max(max_mw), max(temp_c), max(vram_bytes), sum(throttled_us), max(limit_mw), avg(sm_clock_mhz)
-FROM power WHERE %s GROUP BY unit_of_time, device`, unit, r.gpusOnly("power")), layout, []any{&n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &clock}, func(p *SeriesPoint) {
+	return r.each(ctx, fmt.Sprintf(`SELECT %s AS unit_of_time, device, sum(energy_uj), sum(CASE WHEN energy_uj IS NOT NULL THEN span_us END), max(max_mw), max(temp_c), max(vram_bytes), sum(throttled_us), max(limit_mw), avg(sm_clock_mhz)
+FROM power WHERE %s GROUP BY unit_of_time, device`, unit, r.gpusOnly("power")), layout, []any{&device, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &clock}, func(p *SeriesPoint) {
 		p.energyUj, p.spanUs = p.energyUj+orZero(n[0]), p.spanUs+orZero(n[1])
-		p.MaxMw, p.TempC, p.VRAMBytes, p.LimitMw = greater(p.MaxMw, n[2]), greater(p.TempC, n[3]), greater(p.VRAMBytes, n[4]), greater(p.LimitMw, n[6])
+		p.TempC = greater(p.TempC, n[3])
+		of := p.greatest[device]
+		if of == nil {
+			of = &deviceGreatest{}
+			p.greatest[device] = of
+		}
+		of.maxMw, of.vramBytes, of.limitMw = greater(of.maxMw, n[2]), greater(of.vramBytes, n[4]), greater(of.limitMw, n[6])
 		if n[5] != nil {
 			sum := orZero(p.ThrottledUs) + *n[5]
 			p.ThrottledUs = &sum
@@ -329,6 +340,9 @@ func (p *SeriesPoint) finish(a *SeriesAnswer, place map[string]int) {
 	}
 	p.DifferenceUj = p.CounterUj - p.RequestsActiveUj - p.RequestsIdleUj - p.PoolsUj - p.IdleUj - p.ResidualUj
 	p.EdgesUj = p.RequestsActiveUj + p.RequestsIdleUj + p.PoolsUj - rows
+	for _, of := range p.greatest {
+		p.MaxMw, p.VRAMBytes, p.LimitMw = sum(p.MaxMw, of.maxMw), sum(p.VRAMBytes, of.vramBytes), sum(p.LimitMw, of.limitMw)
+	}
 	if p.spanUs > 0 {
 		mean := p.energyUj * int64(max(1, len(a.Devices))) / (p.spanUs / 1000)
 		p.MeanMw = &mean
@@ -348,6 +362,15 @@ func greater(a, b *int64) *int64 {
 		return a
 	}
 	v := *b
+	return &v
+}
+
+// sum is of two of which a null is not obtained.
+func sum(a, b *int64) *int64 {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	v := *a + *b
 	return &v
 }
 

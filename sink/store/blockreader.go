@@ -35,6 +35,9 @@ type blockConn struct {
 	fault  *sync.Once // of the pool: the first one is logged
 }
 
+// Unwrap is the connection of the SQLite driver, for what database/sql does not know.
+func (c *blockConn) Unwrap() driver.Conn { return c.sqliteConn }
+
 // QueryContext runs one statement. Its answer from blocks is read within one short transaction and kept in memory.
 func (c *blockConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.fromBlocks(ctx, query, args)

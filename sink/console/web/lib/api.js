@@ -39,23 +39,25 @@ export function useAsk(path, params, everyMs) {
   useEffect(() => {
     if (key === null) return undefined;
     const stop = new AbortController();
-    let timer;
+    let timer, answered = false;
     const load = async () => {
       clearTimeout(timer);
       if (!document.hidden) {
         try {
           const { data, next } = await ask(path, params, stop.signal);
+          answered = true;
           set({ data, next, error: null, key });
         } catch (e) {
           if (e.name === "AbortError") return;
+          answered = true;
           set((old) => ({ ...old, error: e, key }));
         }
       }
       if (everyMs && !stop.signal.aborted) timer = setTimeout(load, everyMs);
     };
-    const visible = () => { if (!document.hidden) load(); };
+    const visible = () => { if (!document.hidden && (everyMs || !answered)) load(); }; // a tab opened in the background asks once it is seen
     load();
-    if (everyMs) document.addEventListener("visibilitychange", visible);
+    document.addEventListener("visibilitychange", visible);
     return () => { stop.abort(); clearTimeout(timer); document.removeEventListener("visibilitychange", visible); };
   }, [key, everyMs]);
   return { ...state, stale: state.key !== key };

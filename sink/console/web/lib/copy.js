@@ -2,7 +2,7 @@
 import { html, useState } from "./html.js";
 
 // quoted writes a word so that a shell takes it as it is.
-export const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${String(word).replaceAll("'", `'\\''`)}'`);
+export const quoted = (word) => (/^[\w@%+:,./][\w@%+=:,./-]*$/.test(word) ? word : `'${String(word).replaceAll("'", `'\\''`)}'`);
 
 const cell = (v) => (v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : String(v));
 

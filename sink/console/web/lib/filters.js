@@ -2,7 +2,7 @@
 import { html } from "./html.js";
 import { change } from "./route.js";
 import { quoted } from "./copy.js";
-import { exactly, when } from "./format.js";
+import { exactly, sqlTime, when } from "./format.js";
 
 export const names = ["from", "to", "since", "model", "agent", "session", "user", "route", "outcome", "dialect", "path", "status", "config_id", "energy_quality", "instance", "label", "slower_than", "first_token_after", "dearer_than", "cache_verdict"];
 
@@ -47,8 +47,8 @@ export function command(params) {
   for (const [n, v] of all) groups.set(n, [...(groups.get(n) || []), v]);
   const where = [];
   for (const [n, values] of groups) {
-    if (n === "from" || n === "since") where.push(`started_at >= ${sqlText(n === "since" ? sinceDate(values[0]) : values[0])}`);
-    else if (n === "to") where.push(`started_at < ${sqlText(values[0])}`);
+    if (n === "from" || n === "since") where.push(`started_at >= ${sqlText(sqlTime(n === "since" ? sinceDate(values[0]) : values[0]))}`);
+    else if (n === "to") where.push(`started_at < ${sqlText(sqlTime(values[0]))}`);
     else if (n === "slower_than") where.push(`duration_ms > ${duration(values[0])}`);
     else if (n === "first_token_after") where.push(`ttft_ms > ${duration(values[0])}`);
     else if (n === "dearer_than") where.push(`gpu_j > ${energy(values[0])}`);

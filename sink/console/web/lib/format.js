@@ -125,9 +125,16 @@ export const at = (iso) => new Date(iso).getTime();
 export function when(iso, now = Date.now()) {
   if (!iso) return none;
   const d = new Date(iso);
+  if (Number.isNaN(d.getTime())) return String(iso);
   return (d.toDateString() === new Date(now).toDateString() ? clock : dayClock).format(d);
 }
-export const exactly = (iso) => (iso ? `${long.format(new Date(iso))} ${zone} (${iso})` : none);
+export const exactly = (iso) => (!iso ? none : Number.isNaN(at(iso)) ? String(iso) : `${long.format(new Date(iso))} ${zone} (${iso})`);
+
+// sqlTime is a time as the store has it: it compares texts.
+export function sqlTime(t) {
+  const d = new Date(t);
+  return Number.isNaN(d.getTime()) ? String(t) : d.toISOString().slice(0, 23).replace("T", " ");
+}
 export const timeOfDay = (ms) => clock.format(new Date(ms));
 
 // ago is how long ago a moment was, in the coarsest unit that says it.

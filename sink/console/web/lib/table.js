@@ -90,7 +90,7 @@ export function Table({ path, params, columns, to, onOpen, sort, empty, label, o
     addEventListener("scroll", scrolled, { passive: true });
     addEventListener("resize", scrolled);
     return () => { b?.removeEventListener("scroll", scrolled); removeEventListener("scroll", scrolled); removeEventListener("resize", scrolled); };
-  }, []);
+  }, [!pages.error]);
 
   const total = pages.count, last = Math.min(view[1], total), first = Math.min(view[0], last);
   useEffect(() => { if (pages.started) pages.need(view[0], view[1] + pageSize); });

@@ -17,8 +17,8 @@ const groups = ["agent", "model", "session", "user", "route"];
 
 // spanOf reads the time from the address: from and to, or a length that ends now.
 export function spanOf(params, now) {
-  if (params.get("from") && params.get("to")) {
-    const [from, to] = [at(params.get("from")), at(params.get("to"))];
+  const [from, to] = [at(params.get("from") || NaN), at(params.get("to") || NaN)];
+  if (from < to) {
     return { from, to, bucket: params.get("bucket") || spans.find((s) => to - from <= s[2])?.[3] || "month", fixed: true };
   }
   const chosen = spans.find(([v]) => v === (params.get("since") || "24h")) || spans[2];
@@ -29,9 +29,8 @@ export default function EnergyPage({ route, hello }) {
   const p = route.params;
   const [now] = useState(() => Math.ceil(Date.now() / 60000) * 60000);
   const { from, to, bucket, since } = spanOf(p, now);
-  const by = p.get("by") || "agent", device = p.get("device") || "";
+  const by = p.get("by") || "agent";
   const asked = { from: new Date(from).toISOString(), to: new Date(to).toISOString(), bucket, by, tz: zone };
-  if (device) asked.device = device;
   const energy = useAsk("/api/energy", asked);
   const shares = useAsk("/api/sum", { from: asked.from, to: asked.to, by });
   const configs = useAsk("/api/configs", { from: asked.from, to: asked.to });
@@ -44,7 +43,7 @@ export default function EnergyPage({ route, hello }) {
       <${Choice} label="divided by" options=${groups.map((g) => [g, g])} value=${by} onChange=${(v) => change({ by: v === "agent" ? "" : v })} />
       <label>label<input name="label" value=${label} placeholder="name" onChange=${(e) => change({ by: e.target.value.trim() ? "label:" + e.target.value.trim() : "" })} /></label>
     </div>
-    <${Loaded} of=${energy}>${(e) => html`<${Answer} e=${e} by=${by} device=${device} marks=${marksOf(configs.data)} hello=${hello} asked=${asked} command=${command} />`}<//>
+    <${Loaded} of=${energy}>${(e) => html`<${Answer} e=${e} by=${by} marks=${marksOf(configs.data)} hello=${hello} asked=${asked} command=${command} />`}<//>
     <${Section} title=${`Who drew it, by ${by.replace("label:", "label ")}`} note="requests that began in this time, with their share of the idle draw"
       tools=${html`<${Copy} command=${command} name="usage" table=${() => shareTable(shares.data || [])} />`}>
       <${Loaded} of=${shares} empty="No requests in this time.">${(rows) => html`<${Shares} rows=${rows} by=${by} asked=${asked} hello=${hello} />`}<//><//>`;
@@ -52,10 +51,11 @@ export default function EnergyPage({ route, hello }) {
 
 const total = (list, key) => list.reduce((n, b) => (b[key] === null || b[key] === undefined ? n : (n ?? 0) + b[key]), null);
 
-function Answer({ e, by, device, marks, hello, asked, command }) {
+function Answer({ e, by, marks, hello, asked, command }) {
   const b = e.buckets || [];
-  if (!b.length) return html`<${Section} title="Energy"><p class="soft">No power was measured in this time. wattline gpu says which sources this machine has.</p><//>`;
+  if (!b.some((x) => x.covered_us || x.mean_mw !== null)) return html`<${Section} title="Energy"><p class="soft">No power was measured in this time. wattline gpu says which sources this machine has.</p><//>`;
   const sum = Object.fromEntries(["counter_uj", "requests_active_uj", "requests_idle_uj", "pools_uj", "idle_uj", "residual_uj", "difference_uj", "cost", "gco2", "covered_us", "span_us", "throttled_us"].map((k) => [k, total(b, k)]));
+  const expected = b.reduce((n, x) => n + due(x, asked), 0);
   const requests = (sum.requests_active_uj || 0) + (sum.requests_idle_uj || 0) + (sum.pools_uj || 0);
   return html`
     <div class="figures">
@@ -65,18 +65,22 @@ function Answer({ e, by, device, marks, hello, asked, command }) {
       <${Stat} name="Residual" note=${share(sum.residual_uj, sum.counter_uj)} title="draw that no request caused: other programs, cool-down, what the model of work cannot explain">${quantity(uj(sum.residual_uj), "J")}<//>
       ${sum.cost !== null && html`<${Stat} name="Cost">${money(sum.cost, hello.currency)}<//>`}
       ${sum.gco2 !== null && html`<${Stat} name="CO₂e">${quantity(sum.gco2, "g")}<//>`}
-      <${Stat} name="Mean power" note=${sum.covered_us < sum.span_us * 0.99 ? `${Math.round((100 * sum.covered_us) / sum.span_us)} % measured` : ""}>${sum.covered_us ? watts((sum.counter_uj / sum.covered_us) * 1000) : none}<//>
+      <${Stat} name="Mean power" note=${sum.covered_us < expected * 0.99 ? `${Math.round((100 * sum.covered_us) / expected)} % measured` : ""}>${sum.covered_us ? watts((sum.counter_uj / sum.covered_us) * 1000) : none}<//>
     </div>
     <${Section} title=${`Energy by ${by.replace("label:", "label ")}`} note=${`a bar is ${{ minute: "a minute", "5m": "5 minutes", hour: "an hour", day: "a day", month: "a month" }[asked.bucket] || asked.bucket} · drag to look closer`}
-      tools=${html`<span>${(e.devices || []).length > 1 || device ? html`<select aria-label="device" value=${device} onChange=${(ev) => change({ device: ev.target.value })}><option value="">all devices</option>
-        ${(e.devices || []).map((d) => html`<option key=${d} value=${d}>${d}</option>`)}</select>` : null}
-        <${Copy} command=${command} name="energy" table=${() => bucketTable(e)} /></span>`}>
+      tools=${html`<${Copy} command=${command} name="energy" table=${() => bucketTable(e)} />`}>
       <${BarChart} e=${e} marks=${marks} asked=${asked} />
       <${Legend} items=${[[ink("idle"), "idle, no request"], ...e.keys.map((k) => [tint(k), named(k)]), [ink("other"), "requests across an edge"], [ink("residual"), "residual"], [ink("gap"), "not measured", "hatched"]]} />
       <p class="soft" data-difference=${sum.difference_uj}>Counter ${joules(sum.counter_uj)} = requests ${joules(requests)} + idle ${joules(sum.idle_uj)} + residual ${joules(sum.residual_uj)};
         difference ${sum.difference_uj === 0 ? html`<b>0 µJ</b>` : html`<b class="bad-text">${thousands(sum.difference_uj)} µJ: the ledger does not add up; wattline query --name ledger shows where</b>`}</p>
     <//>
     <${Gauges} buckets=${b} marks=${marks} from=${at(asked.from)} to=${at(asked.to)} />`;
+}
+
+// due is how much of a bucket can have readings, in us: what was asked for, up to the present less what settles late.
+function due(x, asked) {
+  const begin = at(x.at), from = Math.max(begin, at(asked.from)), to = Math.min(begin + x.span_us / 1000, at(asked.to), Date.now() - 120000);
+  return Math.max(0, to - from) * 1000;
 }
 
 const uj = (v) => (v === null || v === undefined ? null : v / 1e6);
@@ -87,11 +91,13 @@ const tint = (k) => (k === "…" ? ink("other") : colour(k));
 function BarChart({ e, marks, asked }) {
   const b = e.buckets.map((x) => ({ ...x, from: at(x.at), to: at(x.at) + x.span_us / 1000 }));
   const from = Math.min(at(asked.from), b[0].from), to = Math.max(at(asked.to), b.at(-1).to);
-  const stack = (x) => [[ink("idle"), x.idle_uj, "idle, no request"], ...x.by_key.map((v, i) => [tint(e.keys[i]), v, named(e.keys[i])]), [ink("other"), x.edges_uj, "across an edge"], [ink("residual"), x.residual_uj, "residual"]].filter((p) => p[1] > 0);
+  // Rows that drew part of their energy in a later bucket are cut to what this bucket's ledger has.
+  const part = (x) => (x.edges_uj < 0 ? Math.max(0, 1 + x.edges_uj / x.by_key.reduce((n, v) => n + v, 0)) : 1);
+  const stack = (x) => [[ink("idle"), x.idle_uj, "idle, no request"], ...x.by_key.map((v, i) => [tint(e.keys[i]), v * part(x), named(e.keys[i])]), [ink("other"), x.edges_uj, "across an edge"], [ink("residual"), x.residual_uj, "residual"]].filter((p) => p[1] > 0);
   const most = Math.max(...b.map((x) => stack(x).reduce((n, p) => n + p[1], 0)), 1);
   const size = scaled(most / 1e6, "J")[0] * 1e6, top = niceMax(most / size) * size;
-  const gaps = b.filter((x) => x.covered_us !== null && x.covered_us < x.span_us * 0.99 && x.from < Date.now() - 120000)
-    .map((x) => ({ from: x.from, to: x.to, reason: `only ${digits((100 * x.covered_us) / x.span_us)} % of this time has power readings (wattline off, or the device not readable)` }));
+  const gaps = b.filter((x) => x.covered_us !== null && x.covered_us < due(x, asked) * 0.99)
+    .map((x) => ({ from: x.from, to: x.to, reason: `only ${digits((100 * x.covered_us) / due(x, asked))} % of this time has power readings (wattline off, or the device not readable)` }));
   const find = (t) => b.find((x) => t >= x.from && t < x.to);
   const draw = (ctx, x, y) => {
     for (const one of b) {

@@ -18,8 +18,9 @@ const identities = [["agent", "agent"], ["session", "session"], ["model", "model
 
 export default function Live({ route, hello }) {
   const p = route.params;
-  const seconds = Number(p.get("w")) || 60, by = p.get("by") || "agent", device = p.get("device") || "";
-  const selected = Number(p.get("z")) > Number(p.get("a")) ? [Number(p.get("a")), Number(p.get("z"))] : null;
+  const seconds = Math.max(1, Math.min(Number(p.get("w")) || 60, 600)), by = p.get("by") || "agent", device = p.get("device") || "";
+  const a = Number(p.get("a")), z = Number(p.get("z"));
+  const selected = z > a && z - a < 864e5 && z < 864e13 && a >= 0 ? [a, z] : null;
   const held = useRef(null); // while a span is selected, time stands still
   const [, tick] = useState(0);
   useEffect(() => {

@@ -36,12 +36,12 @@ function Detail({ c, hello }) {
       <${Waterfall} c=${c} />
       <details><summary class="soft">marks and formulas</summary><div class="scroll" tabindex="0" role="region" aria-label="marks and formulas"><table><thead><tr><th>mark</th><th class="r">at</th><th>means</th></tr></thead>
         <tbody>${c.marks.map((m) => html`<tr key=${m.mark}><td>${m.mark}</td><td class="r" title=${`${m.at_us} µs`}>${span(m.at_us)}</td><td class="wrap">${m.means}</td></tr>`)}
-        ${c.phases.map((p) => html`<tr key=${"p" + p.phase}><td>${p.phase}</td><td class="r" title=${`${p.to_us - p.from_us} µs`}>${span(p.to_us - p.from_us)}</td><td class="wrap">${p.formula}${p.source ? ` (from ${p.source})` : ""}</td></tr>`)}</tbody></table></div></details>
+        ${c.phases.map((p) => html`<tr key=${"p" + p.phase}><td>${p.phase}</td><td class="r" title=${p.length_us === null ? "" : `${p.length_us} µs`}>${span(p.length_us)}</td><td class="wrap">${p.formula}${p.source ? ` (from ${p.source})` : ""}</td></tr>`)}</tbody></table></div></details>
     <//>
     ${c.gaps_us && c.gaps_us.length > 0 && html`<${Section} title="Between tokens" note=${`${c.gaps_us.length} gaps, median ${span(median(c.gaps_us))}, longest ${span(Math.max(...c.gaps_us))}`}><${Gaps} gaps=${c.gaps_us} /><//>`}
     <${EnergyOf} r=${r} c=${c} />
     ${c.overlapping.length > 0 && html`<${Section} title="Beside it" note="requests that ran while it did"><${Neighbours} r=${r} others=${c.overlapping} />
-      ${c.overlapping_more > 0 && html`<p class="soft">and ${c.overlapping_more} more</p>`}<//>`}
+      ${c.overlapping_more && html`<p class="soft">and more</p>`}<//>`}
     ${r.session && html`<${Section} title="Its session" note=${html`<a href=${href("sessions", r.session)}>${short(r.session)}</a>`}><${Siblings} r=${r} rows=${c.siblings} /><//>`}
     <details><summary class="soft">all columns of the row</summary><${Columns} r=${r} formulas=${c.formulas || {}} efficiency=${c.efficiency || {}} /></details>`;
 }
@@ -49,9 +49,9 @@ function Detail({ c, hello }) {
 function Waterfall({ c }) {
   const end = Math.max(c.request.duration_us || 0, ...c.phases.map((p) => p.to_us), ...c.marks.map((m) => m.at_us), 1);
   const words = { queue: "waiting", prefill: "prefill", decode: "decode" };
-  return html`<div class="waterfall"><ol class="marked" aria-hidden="true">${c.phases.map((p) => html`<li key=${p.phase}>${words[p.phase] || p.phase} <span class="pm">${span(p.to_us - p.from_us)}</span></li>`)}</ol>
-    <${Gantt} name=${`waterfall: ${c.phases.map((p) => `${p.phase} ${span(p.to_us - p.from_us)}`).join(", ")}`} from=${0} to=${end} label=${(v) => (v ? span(v) : "0")} marks=${c.marks}
-      lines=${c.phases.map((p) => ({ spans: [{ phase: p.phase in words ? p.phase : "other", from: p.from_us, to: p.to_us, title: `${p.phase}: ${span(p.to_us - p.from_us)} = ${p.formula || ""}` }] }))} /></div>`;
+  return html`<div class="waterfall"><ol class="marked" aria-hidden="true">${c.phases.map((p) => html`<li key=${p.phase}>${words[p.phase] || p.phase} <span class="pm">${span(p.length_us)}</span></li>`)}</ol>
+    <${Gantt} name=${`waterfall: ${c.phases.map((p) => `${p.phase} ${span(p.length_us)}`).join(", ")}`} from=${0} to=${end} label=${(v) => (v ? span(v) : "0")} marks=${c.marks}
+      lines=${c.phases.map((p) => ({ spans: p.from_us === null || p.to_us === null ? [] : [{ phase: p.phase in words ? p.phase : "other", from: p.from_us, to: p.to_us, title: `${p.phase}: ${span(p.length_us)} = ${p.formula || ""}` }] }))} /></div>`;
 }
 
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];

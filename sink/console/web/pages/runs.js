@@ -1,6 +1,6 @@
 // Runs: what replay --out wrote below the configured folder, side by side.
 import { html } from "../lib/html.js";
-import { change, href } from "../lib/route.js";
+import { go, href } from "../lib/route.js";
 import { useAsk } from "../lib/api.js";
 import { digits, none, when } from "../lib/format.js";
 import { Loaded, Section } from "../lib/parts.js";
@@ -10,7 +10,7 @@ export default function Runs({ route, hello }) {
   const runs = useAsk(hello.runs ? "/api/runs" : null);
   const chosen = route.id ? [route.id] : route.params.getAll("run");
   if (!hello.runs) return html`<h1>Runs</h1><p class="soft">No folder of runs is configured: start with --runs DIR, the folder in which wattline replay --out DIR/NAME writes.</p>`;
-  const toggle = (name) => change({ run: chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name] });
+  const toggle = (name) => go(href("runs", "", { run: chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name] }));
   return html`<h1>Runs</h1><${Section} title="Recorded runs" note="choose some to see them side by side" tools=${html`<${Copy} name="runs" command=${"wattline report " + (chosen.length ? chosen.map(quoted).join(" ") : "DIR...")} table=${() => listTable(runs.data || [])} />`}>
     <${Loaded} of=${runs} empty="No runs in the folder yet: wattline replay --out DIR/NAME writes one.">${(rows) => html`<div class="scroll" tabindex="0" role="region" aria-label="runs"><table>
       <thead><tr><th><span class="unseen">compare</span></th><th>run</th><th>time</th><th>verdict</th>${extra(rows).map((k) => html`<th key=${k}>${k.replaceAll("_", " ")}</th>`)}</tr></thead>

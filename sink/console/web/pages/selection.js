@@ -3,7 +3,7 @@ import { html } from "../lib/html.js";
 import { change, href } from "../lib/route.js";
 import { bars } from "../lib/live.js";
 import { sumSpan } from "../lib/lanes.js";
-import { PlusMinus, count, energyOf, joules, none, span, timeOfDay, watts } from "../lib/format.js";
+import { PlusMinus, count, energyOf, joules, none, span, sqlTime, timeOfDay, watts } from "../lib/format.js";
 import { Section, Stat, Who } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 
@@ -39,7 +39,7 @@ export function Selection({ from, to, steps, by }) {
   const rows = [...groups].sort((a, b) => b[1].uj - a[1].uj);
   return html`<${Section} title="Selected span" note=${`${timeOfDay(from)} to ${timeOfDay(to)}, ${span((to - from) * 1000)}`}
     tools=${html`<span><a href=${href("requests", "", { from: iso[0], to: iso[1] })}>its requests</a>
-      <${Copy} command=${`wattline query "SELECT * FROM efficiency WHERE started_at >= '${iso[0]}' AND started_at < '${iso[1]}'"`} table=${() => spanTable(m, by)} name="span" />
+      <${Copy} command=${`wattline query "SELECT * FROM efficiency WHERE started_at >= '${sqlTime(from)}' AND started_at < '${sqlTime(to)}'"`} table=${() => spanTable(m, by)} name="span" />
       ${" "}<button type="button" onClick=${() => change({ a: undefined, z: undefined })}>clear</button></span>`}>
     <div class="figures inner" data-active-uj=${m.active} data-uj=${m.uj}>
       <${Stat} name="Requests">${count(m.bars.length)}<//>

@@ -6,7 +6,7 @@ import { Energy, PlusMinus, at, costOf, count, energyOf, exactly, joules, money,
 import { Bars } from "../lib/gantt.js";
 import { ink } from "../lib/colour.js";
 import { Legend, Loaded, Model, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
-import { Copy } from "../lib/copy.js";
+import { Copy, quoted } from "../lib/copy.js";
 import { Table } from "../lib/table.js";
 import { Filters, chosen } from "../lib/filters.js";
 
@@ -33,7 +33,7 @@ function List({ route, hello }) {
   ].filter((c) => c.key !== "cost" || (hello.price_per_kwh_micro ?? null) !== null);
   return html`<h1>Sessions <small>times are ${zone}</small></h1>
     <${Filters} params=${route.params} />
-    <${Section} title="Newest first" note="times of their last requests" tools=${html`<${Copy} command=${`wattline usage --by session --since ${route.params.get("since") || "7d"}`} name="sessions"
+    <${Section} title="Newest first" note="times of their last requests" tools=${html`<${Copy} command=${`wattline usage --by session --since ${quoted(route.params.get("since") || "7d")}`} name="sessions"
         table=${() => ({ columns: shown, rows: loaded.current().map((s) => shown.map((c) => s[c])) })} />`}>
       <${Table} path="/api/sessions" params=${filters} columns=${columns} sortable=${false} label="sessions" onRows=${(f) => { loaded.current = f; }}
         onOpen=${(s) => s.key && go(href("sessions", s.key))} empty="No sessions: clients tell theirs in a header, such as X-Wattline-Session." /><//>`;
@@ -63,7 +63,7 @@ function Turns({ rows, id, sum, more, hello }) {
       <${Stat} name="Time" note="in requests">${span(sum?.duration_us)}<//>
     </div>
     ${more && html`<p class="warn">The first ${most} turns are shown; <a href=${href("requests", "", { session: id })}>the table of requests</a> has all.</p>`}
-    <${Section} title="Context by turn" note="a bar is a turn; click opens it" tools=${html`<${Copy} command=${`wattline requests --session ${id}`} name="session" table=${() => turnTable(rows)} />`}>
+    <${Section} title="Context by turn" note="a bar is a turn; click opens it" tools=${html`<${Copy} command=${`wattline requests --session ${quoted(id)}`} name="session" table=${() => turnTable(rows)} />`}>
       <${Bars} name="context by turn" items=${rows} unit=${(v) => (v ? count(v) : "0")} onClick=${open} text=${number}
         parts=${(r) => [[ink("idle"), cached(r), `reused from the cache: ${count(r.cached_tokens)} tokens`], ["phase-prefill", (r.prompt_tokens || 0) - cached(r), `computed: ${count((r.prompt_tokens || 0) - cached(r))} tokens`], ["phase-decode", r.output_tokens || 0, `generated: ${count(r.output_tokens)} tokens`]]} />
       <${Legend} items=${[[ink("idle"), "reused from the cache"], [ink("prefill"), "computed"], [ink("decode"), "generated"]]} /><//>

@@ -39,7 +39,7 @@ function timeLabel(t, u, props) {
 // hover(time, yValue) -> template or null; onClick(time, yFraction); live; label (for screen readers).
 export function TimeChart(props) {
   const box = useRef(null), chart = useRef(null), latest = useRef(props);
-  const [tip, setTip] = useState(null);
+  const [pointer, setPointer] = useState(null);
   latest.current = props;
 
   useEffect(() => {
@@ -65,7 +65,8 @@ export function TimeChart(props) {
           self.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
           p().onSelect?.(a, b);
         }],
-        setCursor: [(self) => setTip(tipAt(self, p()))],
+        // uPlot tells of the cursor after each drawing too: only a pointer that moved may draw again, else the page never rests.
+        setCursor: [({ cursor: { left, top } }) => setPointer((old) => (old?.left === left && old?.top === top ? old : { left, top }))],
       },
     }, [[p().from, p().to], [0, 0]], box.current);
     chart.current = u;
@@ -88,6 +89,7 @@ export function TimeChart(props) {
     u.setData([[props.from, props.to], [0, 0]]);
   });
 
+  const tip = pointer && chart.current && tipAt(chart.current, props);
   return html`<div class="chart" role="img" aria-label=${props.label} data-selecting=${props.onSelect ? "span" : null}>
     <div ref=${box}></div>
     ${tip && html`<div class="tip" style=${{ left: tip.left, right: tip.right, top: 8 }}>${tip.body}</div>`}

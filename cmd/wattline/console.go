@@ -19,9 +19,9 @@ type consoleCmd struct {
 	Listen            string   `help:"Address to listen on for the browser." default:"${console}" placeholder:"ADDR"`
 	Runs              string   `help:"Folder below which replay --out wrote runs, for the page Runs." type:"existingdir" placeholder:"DIR"`
 	Currency          string   `help:"Currency of the price that serve was given, for display." default:"EUR"`
-	AdminHosts        []string `help:"As for serve." placeholder:"NAME,..."`
-	AdminPasswordFile string   `help:"As for serve." placeholder:"FILE"`
-	AdminOpen         bool     `help:"As for serve."`
+	AdminHosts        []string `help:"Further host names by which the console may be reached." placeholder:"NAME,..."`
+	AdminPasswordFile string   `help:"File with the password that the console asks for; needed on an address that others can reach." placeholder:"FILE"`
+	AdminOpen         bool     `help:"Serve without a password on an address that others can reach."`
 }
 
 // Run serves the console until a signal.

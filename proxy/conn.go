@@ -248,9 +248,9 @@ func (c *clientConn) awaitRequest(limit int) error {
 	idle := c.srv.cfg.KeepAliveIdle
 	stopping := c.srv.stop.Load()
 	if stopping {
-		idle = drainTime
+		idle = c.srv.drainFor
 	}
-	c.setIdle(!stopping)
+	c.setIdle(!stopping || idle > drainTime)
 	err := c.receive(idle, limit)
 	c.setIdle(false)
 	if errors.Is(err, os.ErrDeadlineExceeded) {

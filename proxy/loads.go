@@ -15,6 +15,7 @@ const (
 	maxIdleLook = time.Minute
 	silentLook  = 10 * time.Minute // after an upstream gave no answer
 	waitLook    = 150 * time.Millisecond
+	maxWaitLook = time.Second // what waits was seen not to wait for a load
 	loadTimeout = 5 * time.Second
 )
 
@@ -30,6 +31,8 @@ type loadLooks struct {
 	router  bool
 	silent  time.Time // until when it is not asked: it gave no answer
 	stopped bool
+	waitFor time.Duration // the pause between looks at what waits
+	seen    uint64        // the last request at the latest of these looks
 }
 
 // idle begins to ask: the last live request has ended.
@@ -51,9 +54,23 @@ func (l *loadLooks) busy() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.router {
+		l.waitFor = 0
 		l.arm(waitLook)
 	} else if l.timer != nil {
 		l.timer.Stop()
+	}
+}
+
+// entered looks sooner, where the pause has become long: a request came while others are live.
+func (l *loadLooks) entered() {
+	if l.ask == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.router && l.waitFor > meter.LoadLookNs {
+		l.waitFor = 0
+		l.arm(waitLook)
 	}
 }
 
@@ -92,7 +109,7 @@ func (l *loadLooks) look() {
 		for _, model := range state.Loading {
 			l.srv.loads.Loading(model, asked)
 		}
-		l.again(live, meter.LoadLookNs)
+		l.again(live, l.waitPause(seq, len(state.Loading) > 0))
 		return
 	}
 	if state.Asleep && l.srv.stillIdle(seq) {
@@ -109,6 +126,19 @@ func (l *loadLooks) look() {
 	pause := l.pause
 	l.mu.Unlock()
 	l.again(0, pause)
+}
+
+// waitPause is how long until the next look at what waits: ever longer while it waits for no load. A router begins a load when
+// the request comes, so a new request is looked at soon.
+func (l *loadLooks) waitPause(seq uint64, loading bool) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if loading || l.seen != seq {
+		l.waitFor, l.seen = meter.LoadLookNs, seq
+	} else {
+		l.waitFor = min(2*l.waitFor, maxWaitLook)
+	}
+	return l.waitFor
 }
 
 // again looks again later, if it is still as it was.

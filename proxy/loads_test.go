@@ -23,10 +23,11 @@ func TestLoads(t *testing.T) {
 		err         error
 		loads, asks int64 // us; in the ten minutes before the request, and then
 	}{
-		"sleeps":        {meter.LoadState{Asleep: true}, nil, load.Microseconds(), 1},
-		"awake":         {meter.LoadState{}, nil, 0, 15},
-		"does not tell": {meter.LoadState{}, errors.New("404"), 0, 1},
-		"router":        {meter.LoadState{Router: true, Loading: []string{"asked"}}, nil, load.Microseconds(), 15 + 32},
+		"sleeps":         {meter.LoadState{Asleep: true}, nil, load.Microseconds(), 1},
+		"awake":          {meter.LoadState{}, nil, 0, 15},
+		"does not tell":  {meter.LoadState{}, errors.New("404"), 0, 1},
+		"router, loaded": {meter.LoadState{Router: true}, nil, 0, 15 + 10},
+		"router":         {meter.LoadState{Router: true, Loading: []string{"asked"}}, nil, load.Microseconds(), 15 + 32},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var asks atomic.Int64
@@ -51,4 +52,31 @@ func TestLoads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRouterLooksAtNewRequests: a router that makes one request wait for no load is looked at seldom, and soon when another
+// request comes.
+func TestRouterLooksAtNewRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asks atomic.Int64
+		up := stub.New(stub.Config{HeaderDelay: 20 * time.Second, FirstToken: 21 * time.Second, PingInterval: -1})
+		_, dial := bubbleFront(t, stubOn(t, up), func(cfg *Config) {
+			cfg.Loads = func(context.Context) (meter.LoadState, error) {
+				asks.Add(1)
+				return meter.LoadState{Router: true}, nil
+			}
+		})
+		time.Sleep(time.Minute)
+		for i, id := range []string{"first", "second"} {
+			nc := dial()
+			defer nc.Close()
+			send(t, nc, postOf("/v1/chat/completions", id, `{"model":"asked","messages":[],"stream":true,"max_tokens":2}`))
+			before := asks.Load()
+			time.Sleep(waitLook + 10*time.Millisecond)
+			if got := asks.Load() - before; got != 1 {
+				t.Errorf("%d looks when request %d had waited, want 1", got, i+1)
+			}
+			time.Sleep(5500*time.Millisecond - waitLook)
+		}
+	})
 }

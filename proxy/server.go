@@ -100,6 +100,7 @@ type Server struct {
 
 	rows        atomic.Int64 // rows not yet handed to the Observer
 	stop        atomic.Bool
+	drainFor    time.Duration // how long idle connections stay open then; set before stop
 	rejectSlots chan struct{} // bounds the connections above the limit that are being answered
 
 	mu           sync.Mutex // guards what follows
@@ -165,8 +166,19 @@ func (s *Server) Serve(ln net.Listener) error {
 // Shutdown stops accepting, waits for live exchanges until ctx ends, and then aborts the rest. When it
 // returns, all rows have been handed to the Observer.
 func (s *Server) Shutdown(ctx context.Context) error {
+	return s.shutdown(ctx, drainTime, ctx)
+}
+
+// Retire is Shutdown for a server that another process has succeeded: idle connections stay open for their usual time, until
+// hurry ends, so that no client meets a close that it would not have met anyway. Each ends after its next reply, which says so.
+func (s *Server) Retire(ctx, hurry context.Context) error { //nolint:revive // two contexts: one aborts, the other hurries
+	return s.shutdown(ctx, s.cfg.KeepAliveIdle, hurry)
+}
+
+func (s *Server) shutdown(ctx context.Context, idle time.Duration, hurry context.Context) error { //nolint:revive // as Retire
+	s.drainFor = idle
 	s.stop.Store(true)
-	s.drainConns(ctx)
+	s.drainConns(ctx, hurry)
 	err := s.awaitConns(ctx)
 	if err == nil {
 		err = s.http.ShutdownWithContext(ctx) // a stream that goes on without its client
@@ -197,15 +209,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // then answered, with Connection: close, instead of meeting a closed socket.
 const drainTime = 500 * time.Millisecond
 
-// drainConns stops accepting and waits until every connection has ended, at most drainTime.
-func (s *Server) drainConns(ctx context.Context) {
+// drainConns stops accepting and waits until every connection has ended, at most drainFor.
+func (s *Server) drainConns(ctx, hurry context.Context) {
 	s.mu.Lock()
 	for _, ln := range s.listeners {
 		_ = ln.Close() // connections that were accepted are still served
 	}
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	ctx, cancel := context.WithTimeout(ctx, s.drainFor)
 	defer cancel()
+	defer context.AfterFunc(hurry, cancel)()
 	_ = awaitZero(ctx, &s.conns)
 }
 
@@ -299,6 +312,8 @@ func (s *Server) enter(x *exchange) (live int) {
 	s.live[x.seq] = x
 	if len(s.live) == 1 {
 		s.looks.busy()
+	} else {
+		s.looks.entered()
 	}
 	return len(s.live)
 }

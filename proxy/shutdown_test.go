@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -111,4 +112,47 @@ func TestShutdownSlowHead(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestRetire: after a handover an idle connection stays open for its usual time. Its next request is answered, and the reply
+// says that it closes. The end of hurry closes idle connections at once.
+func TestRetire(t *testing.T) {
+	for _, hurried := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, dial := bubbleFront(t, func(ln net.Listener) { startScripted(t, ln) })
+			conns := [3]net.Conn{dial(), dial(), dial()}
+			readers := [3]*bufio.Reader{}
+			for i, nc := range conns {
+				readers[i] = bufio.NewReader(nc)
+				send(t, nc, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+				readReply(t, readers[i], "GET")
+			}
+			hurry, end := context.WithCancel(t.Context())
+			defer end()
+			began := time.Now()
+			ended := make(chan error, 1)
+			go func() { ended <- f.Retire(t.Context(), hurry) }()
+			for i := range 2 {
+				time.Sleep(30 * time.Second)
+				send(t, conns[i], "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+				if resp, _ := readReply(t, readers[i], "GET"); resp.StatusCode != 200 || !resp.Close {
+					t.Errorf("%s, close %v", resp.Status, resp.Close)
+				}
+			}
+			want := f.cfg.KeepAliveIdle
+			if hurried {
+				end()
+				want = time.Minute
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took < want || took > want+time.Second {
+				t.Errorf("hurried %v: Retire took %v, want %v", hurried, took, want)
+			}
+			if _, err := readers[2].ReadByte(); !errors.Is(err, io.EOF) {
+				t.Errorf("the idle connection: %v", err)
+			}
+		})
+	}
 }

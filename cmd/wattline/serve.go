@@ -281,7 +281,13 @@ func (s *service) stop(a *app) error {
 	go s.limitDrain(ctx, a, abort) // ends with ctx
 	done := make(chan error, len(s.routes)+1)
 	for _, r := range s.routes {
-		go func() { done <- r.proxy.Shutdown(ctx) }() // bounded by ctx
+		go func() { // bounded by ctx
+			if s.successor != 0 {
+				done <- r.proxy.Retire(ctx, a.ctx) // SIGTERM ends a.ctx
+			} else {
+				done <- r.proxy.Shutdown(ctx)
+			}
+		}()
 	}
 	go func() { done <- s.yield(ctx) }()
 	var err error

@@ -85,8 +85,7 @@ func open(t *testing.T, nc net.Conn) (open bool) {
 }
 
 // TestIdleClientsSoak: clients with kept connections send their next request at some moment around a handover, again and
-// again. Next to none meets the end of its connection: one that is sent in the moment of the close may cross it, so one in a
-// thousand may. With WATTLINE_SOAK, 8,000 requests.
+// again. None meets the end of its connection. With WATTLINE_SOAK, 8,000 requests.
 func TestIdleClientsSoak(t *testing.T) {
 	handovers, clients := 2, 50
 	if os.Getenv("WATTLINE_SOAK") != "" {
@@ -114,7 +113,7 @@ func TestIdleClientsSoak(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := awaitSuccessor(t, w)
-		for _, c := range all { // an idle connection is closed half a second from now
+		for _, c := range all {
 			wg.Go(func() {
 				<-time.After(rand.N(time.Second))
 				c.request(t)
@@ -130,7 +129,7 @@ func TestIdleClientsSoak(t *testing.T) {
 	}
 	awaitEnd(t, pid)
 	t.Logf("%d handovers, %d requests, %d of them on kept connections: %d met the end of their connection", handovers, handovers*clients, sent, met.Load())
-	if met.Load() > max(1, sent/1000) || sent < int64(handovers*clients/4) {
-		t.Errorf("%d requests met the end of their connection", met.Load())
+	if met.Load() > 0 || sent < int64(handovers*clients*9/10) {
+		t.Errorf("%d requests of %d on kept connections met the end of their connection", met.Load(), sent)
 	}
 }

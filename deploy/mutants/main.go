@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -81,25 +82,21 @@ func run(ctx context.Context, only string, parallel int) error {
 	}
 	fmt.Printf("the tests of %d mutants pass on the code as it is, in %.0f s\n", len(chosen), time.Since(start).Seconds())
 	start = time.Now()
-	verdicts := make([]error, len(chosen))
+	var bad atomic.Int64
 	each(parallel, len(chosen), func(i int) {
-		began, at := time.Now(), filepath.Join(dir, fmt.Sprint(i))
-		verdicts[i] = chosen[i].kill(ctx, at)
+		m, began, at := chosen[i], time.Now(), filepath.Join(dir, fmt.Sprint(i))
+		if err := m.kill(ctx, at); err != nil {
+			bad.Add(1)
+			fmt.Printf("%s: %s: %v\n", m.from, m.file, err)
+		}
 		_ = os.RemoveAll(at)
 		if took := time.Since(began); took > slow {
-			fmt.Printf("%s: slow: %.0f s for go test %s\n", chosen[i].from, took.Seconds(), chosen[i].test())
+			fmt.Printf("%s: slow: %.0f s for go test %s\n", m.from, took.Seconds(), m.test())
 		}
 	})
-	bad := 0
-	for i, m := range chosen {
-		if verdicts[i] != nil {
-			bad++
-			fmt.Printf("%s: %s: %v\n", m.from, m.file, verdicts[i])
-		}
-	}
-	fmt.Printf("%d mutants, %d killed, %d not, in %.0f s\n", len(chosen), len(chosen)-bad, bad, time.Since(start).Seconds())
-	if bad > 0 {
-		return fmt.Errorf("%d mutants were not killed: each needs a test that fails on it, or a mended list", bad)
+	fmt.Printf("%d mutants, %d killed, %d not, in %.0f s\n", len(chosen), len(chosen)-int(bad.Load()), bad.Load(), time.Since(start).Seconds())
+	if n := bad.Load(); n > 0 {
+		return fmt.Errorf("%d mutants were not killed: each needs a test that fails on it, or a mended list", n)
 	}
 	return nil
 }

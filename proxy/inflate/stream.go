@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"wattline/meter"
+	"wattline/proxy/rawconn"
 )
 
 // Limits of one Stream. A body counts as a bomb above both bombBytes and bombRatio times its compressed size.
@@ -79,7 +80,42 @@ type Stream struct {
 // piece is a part of the body, and when it was read and written.
 type piece struct {
 	b             []byte
+	pooled        *[]byte // holds b, or nil
 	read, written int64
+}
+
+// size is what a piece takes while it waits.
+func (p *piece) size() int64 {
+	if p.pooled != nil {
+		return int64(len(*p.pooled)) + pieceBytes
+	}
+	return int64(len(p.b)) + pieceBytes
+}
+
+// copyOf copies p. A large piece takes a buffer that was used before: new memory would delay the bytes that follow.
+func copyOf(p []byte, read, written int64) piece {
+	var room *[]byte
+	switch {
+	case len(p) < rawconn.SmallSize/2 || len(p) > rawconn.LargeSize:
+		return piece{append([]byte(nil), p...), nil, read, written}
+	case len(p) <= rawconn.SmallSize:
+		room = rawconn.SmallBuffer()
+	default:
+		room = rawconn.LargeBuffer()
+	}
+	return piece{(*room)[:copy(*room, p)], room, read, written}
+}
+
+// joins says whether next, a small piece with the same stamps, is appended to p.
+func (p *piece) joins(next *piece) bool {
+	return p.pooled == nil && next.pooled == nil && p.read == next.read && p.written == next.written && len(p.b) < joinBytes
+}
+
+func (p *piece) release() {
+	if p.pooled != nil {
+		rawconn.PutBuffer(p.pooled)
+	}
+	*p = piece{}
 }
 
 // New makes a Stream for a body whose Content-Encoding, and Transfer-Encoding if that has codings, are in header. It is nil
@@ -103,21 +139,22 @@ func New(header []byte, show func(p []byte, read, written int64), ended func()) 
 func (s *Stream) Write(p []byte, read, written int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	size := int64(len(p)) + pieceBytes
 	if s.stopped || s.lost || s.closed || len(p) == 0 {
 		return
 	}
-	if s.held+size > s.limit {
+	added := copyOf(p, read, written)
+	if s.held+added.size() > s.limit {
+		added.release()
 		s.lost = true
 		return
 	}
-	if n := len(s.waiting); n > 0 && s.waiting[n-1].read == read && s.waiting[n-1].written == written && len(s.waiting[n-1].b) < joinBytes {
+	if n := len(s.waiting); n > 0 && s.waiting[n-1].joins(&added) {
 		last := &s.waiting[n-1]
 		last.b = append(last.b, p...)
 		s.held += int64(len(p))
 	} else {
-		s.waiting = append(s.waiting, piece{append([]byte(nil), p...), read, written})
-		s.held += size
+		s.waiting = append(s.waiting, added)
+		s.held += added.size()
 	}
 	if !s.started && (s.Live || s.held > startBytes) {
 		s.started = true
@@ -181,10 +218,11 @@ func (s *Stream) next() error {
 	if len(s.waiting) == 0 {
 		return io.EOF
 	}
+	s.piece.release()
 	s.piece = s.waiting[0]
 	s.waiting[0] = piece{}
 	s.waiting = s.waiting[1:]
-	s.held -= int64(len(s.piece.b)) + pieceBytes
+	s.held -= s.piece.size()
 	return nil
 }
 
@@ -193,7 +231,11 @@ func (s *Stream) run() {
 	err := s.inflate()
 	shared.Add(-s.reserved)
 	s.mu.Lock()
-	s.stopped, s.waiting, s.piece = true, nil, piece{}
+	s.piece.release()
+	for i := range s.waiting {
+		s.waiting[i].release()
+	}
+	s.stopped, s.waiting = true, nil
 	for !s.closed { // whether the body is whole is known then
 		s.changed.Wait()
 	}

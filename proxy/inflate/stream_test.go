@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -400,4 +401,31 @@ func BenchmarkDocument(b *testing.B) {
 			b.ReportMetric(float64(writing.Nanoseconds())/float64(b.N), "write-ns/op")
 		})
 	}
+}
+
+// TestReusedBuffers: what is shown does not change when the caller uses its buffer again, nor when several Streams share the
+// pools; pieces of every size.
+func TestReusedBuffers(t *testing.T) {
+	body := compress(t, compressors["gzip"], document(300_000))
+	want, _ := read(t, "gzip", body, len(body), true)
+	var wg sync.WaitGroup
+	for _, size := range []int{100, 2048, 4096, 5000, 32 << 10, 40_000} {
+		wg.Go(func() {
+			var got []byte
+			s, _ := New([]byte("gzip"), func(p []byte, _, _ int64) { got = append(got, p...) }, nil)
+			s.Live = true
+			buf := make([]byte, size)
+			for rest := body; len(rest) > 0; {
+				n := copy(buf, rest)
+				rest = rest[n:]
+				s.Write(buf[:n], 1, 2)
+				clear(buf)
+			}
+			s.Close(true)
+			if why := s.Wait(); why != "" || !bytes.Equal(got, want) {
+				t.Errorf("pieces of %d bytes: %d of %d bytes, %q", size, len(got), len(want), why)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -136,6 +136,7 @@ func randomLedger(r *rand.Rand, device string, at time.Time) *sink.Ledger {
 		At: at, Instance: "host", Device: device, SpanUs: meter.Some(1_000_000), RequestsActiveUj: meter.Some(r.Int64N(500_000_000)),
 		RequestsIdleUj: meter.Some(r.Int64N(100_000_000)), PoolsUj: meter.Some(r.Int64N(1_000_000) - 500_000), IdleUj: meter.Some(r.Int64N(100_000_000)),
 		ResidualUj: meter.Some(r.Int64N(1000) - 500), IdleSigmaUj: meter.Some(r.Int64N(1_000_000)),
+		Source: "nvml",
 	}
 	l.CounterUj = meter.Some(l.RequestsActiveUj.V + l.RequestsIdleUj.V + l.PoolsUj.V + l.IdleUj.V + l.ResidualUj.V)
 	return l

@@ -5,7 +5,7 @@ package queries
 const energyJ = `coalesce(gpu_j, gpu_estimate_j)`
 
 // slotJ is the same without the idle draw while the request waited, for ratios to tokens.
-const slotJ = `coalesce(gpu_j - coalesce(gpu_idle_waiting_j, 0), gpu_estimate_j)`
+const slotJ = `coalesce(gpu_j - coalesce(gpu_idle_waiting_j, 0e0), gpu_estimate_j)`
 
 // figures are the efficiency of a group of requests. Joules and tokens are those of requests with an energy that
 // is known: a run's value is their sum's quotient, except tokens per watt, which is a mean.

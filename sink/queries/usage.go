@@ -200,12 +200,13 @@ func (u *Usage) readPools(ctx context.Context, db *sql.DB, text string) (err err
 	var all, gpus [3]sql.Null[float64]
 	hasGPU := false
 	for rows.Next() {
-		var source sql.Null[string]
+		var source any
 		var sums [3]sql.Null[float64]
 		if err := rows.Scan(&source, &sums[0], &sums[1], &sums[2]); err != nil {
 			return err
 		}
-		isGPU := source.Valid && source.V != "rapl"
+		name, known := NormalizeValue(source).(string) // ClickHouse's driver gives a pointer
+		isGPU := known && name != "rapl"
 		hasGPU = hasGPU || isGPU
 		for i, s := range sums {
 			if s.Valid {

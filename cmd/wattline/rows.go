@@ -136,7 +136,7 @@ func (r *rowSink) offerGaps(rec *meter.Record) {
 	if len(rec.GapsUs) == 0 {
 		return
 	}
-	r.queue.OfferGaps(&sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, GapsUs: rec.GapsUs})
+	r.queue.OfferGaps(&sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, Model: rec.Model, GapsUs: rec.GapsUs})
 	rec.GapsUs = nil
 }
 

@@ -77,7 +77,10 @@ func randomRequest(r *rand.Rand, i int, at time.Time) *meter.Record {
 }
 
 func randomGaps(r *rand.Rand, rec *meter.Record) *sink.Gaps {
-	g := &sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance}
+	g := &sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, Model: rec.Model}
+	if r.IntN(8) == 0 {
+		g.Model = "" // a row of schema version 1
+	}
 	for range 1 + r.IntN(50) {
 		g.GapsUs = append(g.GapsUs, uint32(r.IntN(3)*r.IntN(20_000)))
 	}

@@ -110,15 +110,15 @@ func (d Dialect) union(lists string) string {
 // n_requests, n_gaps, zeros, and max_us, p50_us, p90_us, p99_us of its gaps. Neither engine makes a row of
 // each gap: at a million requests there are ten million.
 func (d Dialect) gapStats(since string) string {
-	from := " FROM itl_gaps AS g LEFT JOIN requests AS q ON q.id = g.id WHERE g.started_at >= " + since
 	if d == ClickHouse {
-		return "(SELECT coalesce(q.model, '-') AS model_name, count(*) AS n_requests, sum(length(gaps_us)) AS n_gaps, sum(countEqual(gaps_us, 0)) AS zeros, max(arrayMax(gaps_us)) AS max_us," +
+		return "(SELECT coalesce(g.model, q.model, '-') AS model_name, count(*) AS n_requests, sum(length(gaps_us)) AS n_gaps, sum(countEqual(gaps_us, 0)) AS zeros, max(arrayMax(gaps_us)) AS max_us," +
 			" quantilesExactInclusiveArray(0.5, 0.9, 0.99)(gaps_us) AS of_gaps, of_gaps[1] AS p50_us, of_gaps[2] AS p90_us, of_gaps[3] AS p99_us" +
-			from + " AND notEmpty(gaps_us) GROUP BY model_name)"
+			" FROM itl_gaps AS g LEFT JOIN requests AS q ON q.id = g.id WHERE g.started_at >= " + since + " AND notEmpty(gaps_us) GROUP BY model_name)"
 	}
 	return "(SELECT key AS model_name, value ->> 'requests' AS n_requests, value ->> 'n' AS n_gaps, value ->> 'zeros' AS zeros, value ->> 'max' AS max_us," +
 		" value ->> 'p50' AS p50_us, value ->> 'p90' AS p90_us, value ->> 'p99' AS p99_us" +
-		" FROM json_each((SELECT list_stats_by(coalesce(q.model, '-'), gaps_us)" + from + " AND gaps_us <> '[]')))"
+		" FROM json_each((SELECT list_stats_by(coalesce(model, (SELECT model FROM requests WHERE requests.id = g.id), '-'), gaps_us)" +
+		" FROM itl_gaps AS g WHERE started_at >= " + since + " AND gaps_us <> '[]')))"
 }
 
 // text is a string literal.

@@ -193,7 +193,7 @@ func (g *generator) measure(rec *meter.Record) {
 
 // gaps are the first of a stream's raw ones, as serve keeps them where it is asked to.
 func (g *generator) gaps(rec *meter.Record) *sink.Gaps {
-	out := &sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance}
+	out := &sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, Model: rec.Model}
 	for range min(rec.OutputTokens.V-1, 100) {
 		out.GapsUs = append(out.GapsUs, uint32(float64(rec.ITLP50Us.V)*g.lognormal(1, 0.2)))
 	}

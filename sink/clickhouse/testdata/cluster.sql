@@ -250,6 +250,10 @@ ALTER TABLE `wattline`.`power_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS 
 
 ALTER TABLE `wattline`.`power` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `simulated` Nullable(Int64) COMMENT '1: a simulated device, 0: a real one' CODEC(T64, ZSTD(1)) AFTER `marked`;
 
+ALTER TABLE `wattline`.`itl_gaps_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `model` LowCardinality(Nullable(String)) COMMENT 'the request\'s model; null in rows of schema version 1' CODEC(ZSTD(1)) AFTER `gaps_us`;
+
+ALTER TABLE `wattline`.`itl_gaps` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `model` LowCardinality(Nullable(String)) COMMENT 'the request\'s model; null in rows of schema version 1' CODEC(ZSTD(1)) AFTER `gaps_us`;
+
 CREATE OR REPLACE VIEW `wattline`.`efficiency` ON CLUSTER 'gpus' AS
 SELECT
 	`id`,

@@ -204,6 +204,8 @@ ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `marked` LowCardinality(
 
 ALTER TABLE `wattline`.`power` ADD COLUMN IF NOT EXISTS `simulated` Nullable(Int64) COMMENT '1: a simulated device, 0: a real one' CODEC(T64, ZSTD(1)) AFTER `marked`;
 
+ALTER TABLE `wattline`.`itl_gaps` ADD COLUMN IF NOT EXISTS `model` LowCardinality(Nullable(String)) COMMENT 'the request\'s model; null in rows of schema version 1' CODEC(ZSTD(1)) AFTER `gaps_us`;
+
 CREATE OR REPLACE VIEW `wattline`.`efficiency` AS
 SELECT
 	`id`,

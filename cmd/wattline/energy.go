@@ -57,7 +57,7 @@ func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *ene
 	p := &energyPipeline{}
 	cfg := attribution.Config{
 		Rows: r.queue, Clock: gpu.NewClock(), Instance: r.instance, SysRoot: c.SysRoot, Wake: c.Wake,
-		Slots: c.Slots, Record: c.Record, StateDir: filepath.Dir(r.store.Path()), Log: a.log,
+		Slots: c.Slots, Watched: func() bool { return r.live.Pages() > 0 }, Record: c.Record, StateDir: filepath.Dir(r.store.Path()), Log: a.log,
 	}
 	if p.sources, err = sources.Open(c.GPU, sources.Config{Clock: cfg.Clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot}); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ type SlotTrackerConfig struct {
 	Now     func() int64          // the clock of all times, ns
 	Observe func(SlotObservation) // called for each slot that was learnt, on the SlotTracker's goroutine
 	Always  bool                  // poll also for a single request, and warn if the upstream does not list its slots
+	Watched func() bool           // somebody looks on: poll also for a single request; nil: nobody ever
 	Log     *slog.Logger
 }
 
@@ -96,7 +97,16 @@ type TrackedRequest struct {
 
 	// Guarded by the SlotTracker's mu.
 	request
-	cancelledAt int64 // when its client left while the server might still work for it; 0: not cancelled
+	cancelledAt int64     // when its client left while the server might still work for it; 0: not cancelled
+	prompt      meter.Int // tokens of its prompt
+}
+
+// Prompt is how many tokens its prompt has; null until its slot has shown it with a token generated. It may be one too many:
+// a slot counts the token that it is at among those of the prompt.
+func (q *TrackedRequest) Prompt() meter.Int {
+	q.t.mu.Lock()
+	defer q.t.mu.Unlock()
+	return q.prompt
 }
 
 // NewSlotTracker starts a SlotTracker. It polls only when a request needs it.
@@ -151,10 +161,16 @@ func (q *TrackedRequest) SlotStarted(at int64) {
 	q.t.changed()
 }
 
-// OutputReceived counts output events. It is called for each read of a stream, so it takes no lock.
+// OutputReceived counts output events. It is called for each read of a stream, so it takes no lock but
+// for the first.
 func (q *TrackedRequest) OutputReceived(at int64, n int) {
-	q.outputs.Add(int64(n))
+	first := q.outputs.Add(int64(n)) == int64(n)
 	q.shownAt.Store(at)
+	if first && q.t.watched() { // its slot shows now how long the prompt was
+		q.t.mu.Lock()
+		defer q.t.mu.Unlock()
+		q.t.changed()
+	}
 }
 
 // Ended ends the request. cancelled: its client has left, and the request is followed until the server has finished with it.
@@ -188,17 +204,20 @@ func (t *SlotTracker) changed() {
 }
 
 // needsPoll reports whether a slot is unknown that the ledger needs. A single request shares no batch, so its
-// slot is needed only once there is a second one. The caller holds mu.
+// slot is needed only once there is a second one. Somebody who looks on wants each slot, and the prompts' lengths. The caller
+// holds mu.
 func (t *SlotTracker) needsPoll() bool {
-	unknown := false
+	unknown, watched := false, t.watched()
 	for _, q := range t.reqs {
-		unknown = unknown || q.slot < 0
+		unknown = unknown || q.slot < 0 || watched && q.outputs.Load() > 0 && !q.prompt.Valid
 		if q.followed(t.cfg.Now(), len(t.reqs)) {
 			return true
 		}
 	}
-	return unknown && (t.cfg.Always || len(t.reqs) > 1)
+	return unknown && (t.cfg.Always || len(t.reqs) > 1 || watched)
 }
+
+func (t *SlotTracker) watched() bool { return t.cfg.Watched != nil && t.cfg.Watched() }
 
 // followed reports whether the request, one of n, must be looked at since nothing else tells its state: its client has
 // left, or it is not streamed or silent and others need to know. The caller holds mu.
@@ -393,6 +412,9 @@ func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (new
 				t.stats.Found++
 				news = append(news, SlotObservation{Request: r.key, Of: q.of, At: answered, Slot: r.slot})
 			}
+		}
+		if s := byID[r.slot]; r.slot >= 0 && r.task >= 0 && !r.presumed && s.Task == meter.Some(r.task) && s.Prompt.V > s.Decoded && s.Decoded > 0 {
+			q.prompt = meter.Some(s.Prompt.V - s.Decoded) // the server's count grows with each token
 		}
 		if o, ok := t.look(q, r, byID, reqs, answered); ok {
 			news = append(news, o)

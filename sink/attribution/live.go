@@ -33,12 +33,22 @@ func (p *Pipeline) GPUStates() (out []gpu.State) {
 	return out
 }
 
-// Slot is the slot of a request in flight, by its proxy.Event's Seq; null where it is not known.
-func (o *RouteObserver) Slot(seq uint64) meter.Int {
+// Slot is the slot of a request in flight, by its proxy.Event's Seq, and the tokens of its prompt; null where not known.
+func (o *RouteObserver) Slot(seq uint64) (slot, prompt meter.Int) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if q := o.live[seq]; q != nil {
-		return q.trace.slot
+	q := o.live[seq]
+	if q != nil {
+		slot = q.trace.slot
 	}
-	return meter.Int{}
+	o.mu.Unlock()
+	if q == nil {
+		return slot, prompt
+	}
+	if n := q.promptTokens.Load(); n > 0 {
+		return slot, meter.Some(n)
+	}
+	if q.slot != nil {
+		prompt = q.slot.Prompt()
+	}
+	return slot, prompt
 }

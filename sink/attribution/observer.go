@@ -3,6 +3,7 @@ package attribution
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wattline/gpu"
@@ -35,6 +36,8 @@ type liveRequest struct {
 	slot  *llama.TrackedRequest // nil: slots are not asked for
 
 	followed bool // its client has left, and the server may go on
+
+	promptTokens atomic.Int64 // as the reply tells them while it runs; 0: it does not
 }
 
 // newObserver makes the observer of a route.
@@ -45,7 +48,7 @@ func newObserver(p *Pipeline, index int) *RouteObserver {
 	}
 	if len(p.devices) > 0 && p.cfg.Slots != "off" {
 		o.slots = llama.NewSlotTracker(llama.SlotTrackerConfig{
-			Client: p.cfg.Routes[index].Client, Now: p.cfg.Clock.Now, Observe: o.slotSeen, Always: p.cfg.Slots == "on", Log: p.cfg.Log,
+			Client: p.cfg.Routes[index].Client, Now: p.cfg.Clock.Now, Observe: o.slotSeen, Always: p.cfg.Slots == "on", Watched: p.cfg.Watched, Log: p.cfg.Log,
 		})
 	}
 	return o
@@ -170,6 +173,7 @@ func (q *liveRequest) progress(step energy.Event, p meter.Progress) {
 		q.on.ledgers.Observe(step)
 		if q.trace.prompt == 0 {
 			q.trace.prompt, q.trace.promptAt = p.PrefillTotal, step.At
+			q.promptTokens.Store(p.PrefillTotal)
 		}
 	}
 	if p.Outputs == 0 {

@@ -53,9 +53,10 @@ type Config struct {
 	// CPUTime returns the CPU seconds that processes and that the whole machine have used so far. It is needed with CPU.
 	CPUTime func(pids []int) (theirs, all float64, ok bool)
 
-	Slots    string // whether upstreams are asked for their slots: "auto", "on" or "off"
-	Record   string // an empty folder for a recording; "": nothing is recorded
-	StateDir string // the folder of MemoryFile; "": nothing is remembered
+	Slots    string      // whether upstreams are asked for their slots: "auto", "on" or "off"
+	Watched  func() bool // somebody looks at the requests in flight; nil: nobody ever
+	Record   string      // an empty folder for a recording; "": nothing is recorded
+	StateDir string      // the folder of MemoryFile; "": nothing is remembered
 	Log      *slog.Logger
 }
 

@@ -1,11 +1,16 @@
 package console_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,5 +166,39 @@ func TestProbe(t *testing.T) {
 	}
 	if got := console.AdminURL("[::]:1", true); got != "https://[::1]:1" {
 		t.Error(got)
+	}
+}
+
+// TestProbePassword: the password goes to a server with a valid certificate, or with the one that serve was given, and to no
+// other.
+func TestProbePassword(t *testing.T) {
+	var got string
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, got, _ = r.BasicAuth() }))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	write := func(der []byte) string {
+		path := filepath.Join(t.TempDir(), "cert.pem")
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	own, other := write(srv.Certificate().Raw), write(append(bytes.Clone(srv.Certificate().Raw), 0))
+	admin := strings.TrimPrefix(srv.URL, "https://")
+	for _, c := range []struct{ cert, password, want, sent string }{
+		{"", "", "", ""}, {own, "correct horse", "", "correct horse"},
+		{other, "correct horse", "so the password is not sent", ""},
+		{"", "correct horse", "certificate", ""},
+		{own + "x", "correct horse", "no such file", ""},
+	} {
+		got = ""
+		err := console.Probe{Admin: admin, Path: "/x", TLS: true, CertFile: c.cert, Password: c.password, Timeout: 2 * time.Minute}.Run(t.Context())
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) || got != c.sent {
+			t.Errorf("%+v: %v, sent %q", c, err, got)
+		}
+	}
+	if err := (console.Probe{Admin: guarded(t, console.Guard{Password: "correct horse"}), Path: "/api/status", Password: "battery staple", Timeout: 2 * time.Minute}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "refuses the password") {
+		t.Error(err)
 	}
 }

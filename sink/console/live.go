@@ -39,7 +39,7 @@ type Past struct {
 // LiveRequest is a request in flight. A zero time has not come.
 type LiveRequest struct {
 	ID, Route, Agent, Session, Model, Method, Path string
-	Slot                                           meter.Int
+	Slot, Prompt                                   meter.Int // Prompt: its tokens
 	StartedAt, SentAt, HeadedAt, FirstAt           time.Time
 	Streams, Computes                              bool
 	Events                                         int64
@@ -436,7 +436,7 @@ func (l *Live) follow(b *bytes.Buffer, now time.Time) {
 			l.inflight[r.ID] = st
 		}
 		phase := r.phase()
-		tell := st.phase != phase || st.request.Slot != r.Slot || r.Events != st.told && l.ticks%tokensEvery == 0
+		tell := st.phase != phase || st.request.Slot != r.Slot || st.request.Prompt != r.Prompt || r.Events != st.told && l.ticks%tokensEvery == 0
 		st.request, st.phase, st.here = r, phase, true
 		if tell {
 			b.Write(event(nil, "request", st.tell(false)))

@@ -59,6 +59,7 @@ type requestEvent struct {
 	Computes  bool         `json:"computes"`
 	Stream    bool         `json:"stream"`
 	Slot      meter.Int    `json:"slot"`
+	Prompt    meter.Int    `json:"prompt_tokens"`
 	Phase     string       `json:"phase"`
 	StartedAt time.Time    `json:"started_at"`
 	Phases    []phaseBegin `json:"phases"`
@@ -72,7 +73,7 @@ func (st *liveState) tell(done bool) *requestEvent {
 	r := &st.request
 	e := &requestEvent{
 		ID: r.ID, Route: r.Route, Agent: orNull(r.Agent), Session: orNull(r.Session), Model: orNull(r.Model), Method: r.Method, Path: r.Path,
-		Computes: r.Computes, Stream: r.Streams, Slot: r.Slot, Phase: r.phase(), StartedAt: r.StartedAt.UTC(), Phases: []phaseBegin{}, Events: r.Events, Done: done,
+		Computes: r.Computes, Stream: r.Streams, Slot: r.Slot, Prompt: r.Prompt, Phase: r.phase(), StartedAt: r.StartedAt.UTC(), Phases: []phaseBegin{}, Events: r.Events, Done: done,
 	}
 	add := func(phase string, at time.Time) {
 		if !at.IsZero() {

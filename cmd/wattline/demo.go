@@ -19,6 +19,7 @@ type demoCmd struct {
 	Model string `help:"GGUF model to serve. Default: a 0.9 MB model with random weights." type:"existingfile" placeholder:"FILE"`
 	Exit  bool   `help:"Exit after the report instead of staying up."`
 	Store string `help:"SQLite file for the demo's rows. Default: demo.db beside the ordinary store." placeholder:"FILE"`
+	GPU   string `name:"gpu" help:"Source of power readings: ${enum}. Where auto finds no energy that can be read, a simulated GPU is used, and each line with joules says so." enum:"${gpu_sources}" default:"auto"`
 
 	// For tests:
 	listen, admin string // "": the default addresses if they are free
@@ -80,9 +81,14 @@ func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
 	if c.listen == "" {
 		c.listen, c.admin = demo.FreeAddress(defaultListen), demo.FreeAddress(defaultAdmin)
 	}
+	if chosen := c.GPU; chosen != demo.Simulated {
+		if c.GPU = demo.PowerSource(chosen); c.GPU == demo.Simulated {
+			fmt.Fprintln(a.stdout, "No energy can be read here (wattline gpu says why): the joules are those of a simulated GPU.")
+		}
+	}
 	cmd := &serveCmd{
 		Upstream: upstream, Store: c.Store, Instance: "demo", Identify: "hash", StopTimeout: 5 * time.Second,
-		Listen: c.listen, Admin: c.admin, energyFlags: energyFlags{GPU: "auto"},
+		Listen: c.listen, Admin: c.admin, energyFlags: energyFlags{GPU: c.GPU},
 	}
 	withoutRoutes := *a
 	withoutRoutes.routes = nil
@@ -150,13 +156,14 @@ const demoRequests = 2
 func (c *demoCmd) printHints(a *app, s *service, upstream string) {
 	admin := s.adminURL()
 	fmt.Fprintf(a.stdout, `
-Open %s/ in a browser: requests are sent slowly, so that there is something to see.
-wattline runs until Ctrl-C. Try in another terminal:
+wattline runs until Ctrl-C. Requests are sent slowly, so that there is something to see. Try in another terminal:
+  wattline top --admin %s
   curl %s/v1/chat/completions -d '{"messages":[{"role":"user","content":"hello"}],"stream":true,"max_tokens":32}'
   curl %s/api/requests?limit=1        the rows as JSON; /api/inflight has the requests in flight
   wattline requests --store %s
   wattline usage --store %s --by agent
   wattline query --store %s "SELECT path, count(*), median(ttft_us) FROM requests GROUP BY path"
 llama-server is at %s; point your own client at %s.
-`, admin, s.routes[0].url(), admin, c.Store, c.Store, c.Store, upstream, s.routes[0].url())
+The console, in a browser: %s/
+`, admin, s.routes[0].url(), admin, c.Store, c.Store, c.Store, upstream, s.routes[0].url(), admin)
 }

@@ -40,7 +40,8 @@ func runDemo(t *testing.T, ctx context.Context, c demoCmd) (out, errs *screen, e
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("STATE_DIRECTORY", "")
-	t.Setenv("LLAMA_ARG_THREADS", "1")                                 // several threads wait for each other at every step, for seconds on a busy machine
+	t.Setenv("LLAMA_ARG_THREADS", "1") // several threads wait for each other at every step, for seconds on a busy machine
+	c.GPU = "auto"
 	c.listen, c.admin, c.rowsOnly = "127.0.0.1:0", "127.0.0.1:0", true // TestDemo is about the benchmark and --exit
 	out, errs = new(screen), new(screen)
 	done := make(chan error, 1)
@@ -96,7 +97,7 @@ func TestDemoWithYourModel(t *testing.T) {
 	defer interrupt()
 	out, errs, ended := runDemo(t, ctx, demoCmd{Model: model})
 	const stays = "wattline runs until Ctrl-C"
-	for until := time.Now().Add(patience); !strings.Contains(out.String(), "point your own client at"); {
+	for until := time.Now().Add(patience); !strings.Contains(out.String(), "The console, in a browser: http://"); {
 		select {
 		case err := <-ended:
 			t.Fatalf("it ended with %v\n%s%s", err, out, errs)

@@ -95,6 +95,10 @@ func headline(w io.Writer, r *replay.Results) {
 	row := func(name string, v replay.Num, unit, key string) {
 		t.Row(name, table.Num(v), unit, "", r.Definitions[key])
 	}
+	simulated := ""
+	if r.Energy.Simulated {
+		simulated = " SIMULATED"
+	}
 	row("throughput", r.Throughput.MeanTokensPerSecond, "tokens/s", "tokens_per_second")
 	row("  of the whole system", r.Throughput.SystemTokensPerSecond, "tokens/s", "system_tokens_per_second")
 	row("requests", r.Latency.RequestsPerSecond, "requests/s", "requests_per_second")
@@ -103,12 +107,12 @@ func headline(w io.Writer, r *replay.Results) {
 	}
 	row("latency", r.Latency.TimeToFirstTokenMs, "ms", "time_to_first_token_ms")
 	row("generation time", r.Latency.GenerationTimeMs, "ms", "generation_time_ms")
-	row("efficiency", r.Energy.MeanTokensPerWatt, "tokens/W", "tokens_per_watt")
-	row("", r.Energy.TokensPerJoule, "tokens/J", "tokens_per_joule")
-	row("GPU energy, all", r.Energy.GPUEnergyWh, "Wh", "gpu_energy_wh")
-	t.Row("GPU energy, attributed", withSigma(r.Energy.GPUAttributedWh, r.Energy.GPUAttributedSigmaWh), "Wh", "", r.Definitions["gpu_attributed_wh"])
-	row("  of it idle draw", r.Energy.GPUIdleWh, "Wh", "gpu_idle_wh")
-	row("    of it waiting", r.Energy.GPUWaitingWh, "Wh", "gpu_idle_waiting_wh")
+	row("efficiency", r.Energy.MeanTokensPerWatt, "tokens/W"+simulated, "tokens_per_watt")
+	row("", r.Energy.TokensPerJoule, "tokens/J"+simulated, "tokens_per_joule")
+	row("GPU energy, all", r.Energy.GPUEnergyWh, "Wh"+simulated, "gpu_energy_wh")
+	t.Row("GPU energy, attributed", withSigma(r.Energy.GPUAttributedWh, r.Energy.GPUAttributedSigmaWh), "Wh"+simulated, "", r.Definitions["gpu_attributed_wh"])
+	row("  of it idle draw", r.Energy.GPUIdleWh, "Wh"+simulated, "gpu_idle_wh")
+	row("    of it waiting", r.Energy.GPUWaitingWh, "Wh"+simulated, "gpu_idle_waiting_wh")
 	t.AlignRight(2)
 	t.Render()
 	if g := r.Goodput; g != nil {
@@ -122,8 +126,12 @@ func headline(w io.Writer, r *replay.Results) {
 // overTheRun prints device, memory and stability in three lines.
 func overTheRun(w io.Writer, r *replay.Results) {
 	if d := r.Device; len(d.Devices) > 0 {
-		fmt.Fprintf(w, "Device: %s at rest, %s on average, %s at most; %s to %s; core clock %s to %s; throttled %s; VRAM %s\n",
-			withUnit(d.IdleBeforeW, "W"), withUnit(d.MeanPowerW, "W"), withUnit(d.MaxPowerW, "W"), withUnit(d.TempStartC, "°C"), withUnit(d.TempMaxC, "°C"),
+		simulated := ""
+		if r.Energy.Simulated {
+			simulated = " (SIMULATED)"
+		}
+		fmt.Fprintf(w, "Device%s: %s at rest, %s on average, %s at most; %s to %s; core clock %s to %s; throttled %s; VRAM %s\n",
+			simulated, withUnit(d.IdleBeforeW, "W"), withUnit(d.MeanPowerW, "W"), withUnit(d.MaxPowerW, "W"), withUnit(d.TempStartC, "°C"), withUnit(d.TempMaxC, "°C"),
 			withUnit(d.ClockMinMHz, "MHz"), withUnit(d.ClockMaxMHz, "MHz"), withUnit(d.ThrottledS, "s"), withUnit(vramGB(r), "GB"))
 	}
 	fmt.Fprintf(w, "Server: RAM %s, CPU energy %s; client: CPU time %s\n",

@@ -47,6 +47,9 @@ const (
 func Tips(m Measured) []Tip {
 	var out []Tip
 	for _, r := range rules {
+		if r.section == sectionEnergy && m.Results.Energy.Simulated { // no advice from joules that nothing drew
+			continue
+		}
 		because := r.fires(&m)
 		if because == "" {
 			continue

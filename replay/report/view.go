@@ -117,16 +117,31 @@ func quantile(q replay.Quantile) string {
 	return fmt.Sprintf("%s (%s..%s)", table.Num(q.Value), table.Num(q.Low), table.Num(q.High))
 }
 
+// saySimulated marks each row of a table that has joules where no device measured them.
+func (t Table) saySimulated(r *replay.Results) Table {
+	if r.Energy.Simulated {
+		t.Head = append(t.Head, "energy")
+		for i := range t.Rows {
+			t.Rows[i] = append(t.Rows[i], "SIMULATED")
+		}
+	}
+	return t
+}
+
 func energyTable(r *replay.Results) Table {
 	t := Table{Title: "Energy", Note: "GPU joules that wattline attributed to the requests, means with the standard error of the whole. Waited: the idle draw before a request had a slot; the ratios leave it out.",
 		Head: []string{"task, prompt x output", "J/request", "grade", "prefill J", "decode J", "idle J", "waited J", "tokens/J", "tokens/W"}}
 	for _, c := range r.Cells {
+		grade := sigmaGrade(c.Joules.Mean, c.JoulesSigma)
+		if r.Energy.Simulated {
+			grade = table.Absent
+		}
 		t.Rows = append(t.Rows, []string{
-			c.String(), withSigma(c.Joules.Mean, c.JoulesSigma), sigmaGrade(c.Joules.Mean, c.JoulesSigma), table.Num(c.PrefillJ.Mean), table.Num(c.DecodeJ.Mean),
+			c.String(), withSigma(c.Joules.Mean, c.JoulesSigma), grade, table.Num(c.PrefillJ.Mean), table.Num(c.DecodeJ.Mean),
 			table.Num(c.HeldJ()), table.Num(c.WaitingJ.Mean), spread(c.TPJTrials), table.Num(c.TokensPerWatt.Mean),
 		})
 	}
-	return t
+	return t.saySimulated(r)
 }
 
 // withSigma prints a value with its standard error.
@@ -152,7 +167,7 @@ func seriesTable(r *replay.Results) Table {
 			s.Name, strconv.Itoa(s.Requests), table.Num(s.TTFTMs), table.Num(s.TokensPerSecond), table.Num(s.DecodeTPS), table.Num(s.TokensPerJoule), table.Num(s.TokensPerWatt),
 		})
 	}
-	return t
+	return t.saySimulated(r)
 }
 
 func waterfallTable(r *replay.Results) Table {

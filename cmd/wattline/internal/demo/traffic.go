@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/store"
 )
@@ -117,7 +118,8 @@ func KeepOn(ctx context.Context, base string) {
 	wg.Wait()
 }
 
-// AwaitRows waits until the rows of these requests can be read. A row is stored a moment after the client has its reply.
+// AwaitRows waits until the rows of these requests can be read, their joules included. A row is stored a moment after the
+// client has its reply, its joules settle in seconds.
 func AwaitRows(ctx context.Context, queue *sink.Queue, reader *store.Reader, ids []string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the rows of the requests did not reach the store in time"))
 	defer cancel()
@@ -131,7 +133,7 @@ func AwaitRows(ctx context.Context, queue *sink.Queue, reader *store.Reader, ids
 		if err != nil {
 			return err
 		}
-		if rec != nil {
+		if rec != nil && rec.EnergyQuality != meter.EnergyPending {
 			ids = ids[1:]
 			continue
 		}

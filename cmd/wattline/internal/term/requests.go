@@ -3,7 +3,6 @@ package term
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"wattline/meter"
 	"wattline/replay/table"
@@ -51,12 +50,15 @@ func energyOf(r *meter.Record) string {
 	}
 	text := table.InUnit(uj, 1e6, "J")
 	if sigma.Valid {
-		text = table.InUnit(uj, 1e6, "") + "± " + table.InUnit(sigma, 1e6, "J") + " " + r.EnergyGrade()
+		text = table.InUnit(uj, 1e6, "") + "± " + table.InUnit(sigma, 1e6, "J")
+		if !isSimulated(r) {
+			text += " " + r.EnergyGrade()
+		}
 	}
 	if !r.GPUUj.Valid {
 		text += " CPU"
 	}
-	if strings.HasPrefix(r.EnergySource, "sim/") {
+	if isSimulated(r) {
 		text += " simulated"
 	}
 	return text

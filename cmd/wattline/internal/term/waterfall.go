@@ -98,6 +98,14 @@ func outputTokens(r *meter.Record) string {
 	return table.Count(r.OutputTokens)
 }
 
+// isSimulated reports whether the joules are a simulated device's.
+func isSimulated(rec *meter.Record) bool { return strings.HasPrefix(rec.EnergySource, "sim/") }
+
+// isOfEnergy reports whether a derived column follows from joules: its unit has joules, watts, money or CO2e.
+func isOfEnergy(c sink.Derived) bool {
+	return strings.Contains(c.Expr, "_uj") || strings.Contains(c.Expr, "_mw")
+}
+
 // figures prints the token counts and the derived columns with their formulas, without those that are drawn as bars or
 // null.
 func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
@@ -121,15 +129,19 @@ func figures(w io.Writer, rec *meter.Record, derived map[string]float64) {
 			if s := sigmas[c.Name]; s.Valid {
 				value += " ± " + table.Number(float64(s.V)/1e6)
 			}
-			t.Row(c.Name, value, c.Unit, c.Doc)
+			unit := c.Unit
+			if isSimulated(rec) && isOfEnergy(c) {
+				unit += " simulated"
+			}
+			t.Row(c.Name, value, unit, c.Doc)
 		}
 	}
 	from := strings.TrimSpace(rec.EnergyMethod + " " + rec.EnergySource)
-	if strings.HasPrefix(rec.EnergySource, "sim/") {
+	if isSimulated(rec) {
 		from += ", simulated"
 	}
 	t.Row("energy quality", table.OrAbsent(rec.EnergyQuality), "", from)
-	if g := rec.EnergyGrade(); g != "" {
+	if g := rec.EnergyGrade(); g != "" && !isSimulated(rec) {
 		t.Row("energy grade", g, "", "by the standard error: A up to 3 %, B up to 10 %, C above")
 	}
 	t.AlignRight(2)

@@ -31,12 +31,12 @@ func TestBar(t *testing.T) {
 func TestEnergyText(t *testing.T) {
 	s := meter.Some
 	for want, r := range map[string]*meter.Record{
-		"202 J":               {GPUUj: s(202_000_000)},
-		"202 ± 3 J A":         {GPUUj: s(202_000_000), GPUSigmaUj: s(3_000_000)},
-		"20 ± 0.5 J A CPU":    {CPUUj: s(20_000_000), CPUSigmaUj: s(500_000), EnergySource: "rapl/counter"},
-		"5 ± 1 J C simulated": {GPUUj: s(5_000_000), GPUSigmaUj: s(1_000_000), EnergySource: "sim/ring"},
-		meter.EnergyPending:   {EnergyQuality: meter.EnergyPending},
-		"-":                   {},
+		"202 J":             {GPUUj: s(202_000_000)},
+		"202 ± 3 J A":       {GPUUj: s(202_000_000), GPUSigmaUj: s(3_000_000)},
+		"20 ± 0.5 J A CPU":  {CPUUj: s(20_000_000), CPUSigmaUj: s(500_000), EnergySource: "rapl/counter"},
+		"5 ± 1 J simulated": {GPUUj: s(5_000_000), GPUSigmaUj: s(1_000_000), EnergySource: "sim/ring"},
+		meter.EnergyPending: {EnergyQuality: meter.EnergyPending},
+		"-":                 {},
 	} {
 		if got := energyOf(r); got != want {
 			t.Errorf("energyOf = %q, want %q", got, want)

@@ -46,7 +46,7 @@ Made from sink/metrics/definitions.go by a test; edit that, then run
   same metrics and numbers. OTLP's names stand left of the arrow, Prometheus's right of it.
 - **What.** Metrics of requests are recorded from the rows: each equals the sum over the named
   column of the store's rows since wattline started. Nulls are not recorded; a zero was measured.
-- **Attributes.** The first 32 models that a server accepted, and the first 32 values of each label
+- **Attributes.** The first 32 models and agents that a server accepted, and 32 values of each label
   that `+"`--metric-labels`"+` names, are told apart; further ones are `+"`%s`"+`. A label k is the
   attribute `+"`wattline.label.k`"+`. One metric has at most %d series. In Prometheus an attribute's
   dots are underscores.

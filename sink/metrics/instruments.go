@@ -56,14 +56,15 @@ func (in *instruments) all() []metric.Observable {
 
 // perRequest are the instruments that rows are recorded with, looked up once.
 type perRequest struct {
-	requests, stalls, tokens, failures, disputed, unread, settled, energy, deviceShare metric.Float64Counter
-	duration, ttft, tpot, itl, phase, usage, overhead, jPerTok                         metric.Float64Histogram
+	requests, stalls, tokens, failures, disputed, unread, settled, energy, deviceShare, agentRequests, agentTokens, agentEnergy metric.Float64Counter
+	duration, ttft, tpot, itl, phase, usage, overhead, jPerTok, agentTTFT                                                       metric.Float64Histogram
 }
 
 func (in *instruments) perRequest() perRequest {
 	c, h := in.counters, in.histograms
 	return perRequest{
 		requests: c[semconv.MetricRequests], stalls: c[semconv.MetricStalls], tokens: c[semconv.MetricTokens], failures: c[semconv.MetricMeterFailures],
+		agentRequests: c[semconv.MetricAgentRequests], agentTokens: c[semconv.MetricAgentTokens], agentEnergy: c[semconv.MetricAgentEnergy], agentTTFT: h[semconv.MetricAgentTTFT],
 		disputed: c[semconv.MetricDisputed], unread: c[semconv.MetricUnread], settled: c[semconv.MetricSettled], energy: c[semconv.MetricEnergy], deviceShare: c[semconv.MetricDeviceShare],
 		duration: h[semconv.MetricRequestDuration], ttft: h[semconv.MetricTTFT], tpot: h[semconv.MetricTPOT], itl: h[semconv.MetricITL],
 		phase: h[semconv.MetricPhase], usage: h[semconv.MetricTokenUsage], overhead: h[semconv.MetricOverhead], jPerTok: h[semconv.MetricEnergyPerToken],

@@ -26,7 +26,7 @@ type Config struct {
 	Instance, Version string
 	// Labels are the keys of column labels that become attributes; at most four.
 	Labels []string
-	// MaxValues is how many models, and values of each label, are told apart (default 32).
+	// MaxValues is how many models, agents, and values of each label, are told apart (default 32).
 	MaxValues int
 }
 
@@ -48,7 +48,7 @@ type Metrics struct {
 	fixed   map[fixedKey]*options
 }
 
-// fixedKey names a set of attributes that no client can choose: two values, of two attributes.
+// fixedKey names a set of attributes with few values: two values, of two attributes.
 type fixedKey struct{ nameA, a, nameB, b string }
 
 // New makes Metrics and starts the goroutine that records rows; Shutdown ends it.
@@ -116,7 +116,7 @@ func (m *Metrics) record(w waiting) {
 }
 
 func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
-	s := m.seriesCache.of(rec, true)
+	s, agent := m.seriesCache.of(rec, true)
 	ctx := context.Background()
 	if span.IsSampled() {
 		ctx = trace.ContextWithSpanContext(ctx, span)
@@ -143,6 +143,7 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	seconds(ctx, m.row.itl, rec.ITLP50Us, s.values[statP50])
 	seconds(ctx, m.row.itl, rec.ITLP99Us, s.values[statP99])
 	seconds(ctx, m.row.itl, rec.ITLMaxUs, s.values[statMax])
+	seconds(ctx, m.row.phase, rec.LoadUs, s.values[phaseLoad])
 	seconds(ctx, m.row.phase, rec.QueueUs, s.values[phaseQueue])
 	seconds(ctx, m.row.phase, rec.PrefillUs, s.values[phasePrefill])
 	seconds(ctx, m.row.phase, rec.DecodeUs, s.values[phaseDecode])
@@ -157,6 +158,11 @@ func (m *Metrics) recordEnded(rec *meter.Record, span trace.SpanContext) {
 	count(ctx, m.row.tokens, rec.CachedTokens, 1, s.values[tokensCached])
 	count(ctx, m.row.tokens, rec.OutputTokens, 1, s.values[tokensOutput])
 	count(ctx, m.row.tokens, rec.ReasoningTokens, 1, s.values[tokensThought])
+	m.row.agentRequests.Add(ctx, 1, m.static(semconv.Agent, agent, semconv.Outcome, string(rec.Outcome)).add...)
+	seconds(ctx, m.row.agentTTFT, rec.TTFTUs, m.static(semconv.Agent, agent, "", ""))
+	count(ctx, m.row.agentTokens, rec.PromptTokens, 1, m.static(semconv.Agent, agent, semconv.TokenKind, tokensPrompt))
+	count(ctx, m.row.agentTokens, rec.CachedTokens, 1, m.static(semconv.Agent, agent, semconv.TokenKind, tokensCached))
+	count(ctx, m.row.agentTokens, rec.OutputTokens, 1, m.static(semconv.Agent, agent, semconv.TokenKind, tokensOutput))
 }
 
 // unread reports whether an answered request on a metered path could not be metered: the row then has
@@ -171,7 +177,10 @@ func (m *Metrics) recordFinal(rec *meter.Record) {
 	if !rec.EnergyUj().Valid {
 		return
 	}
-	s := m.seriesCache.of(rec, false)
+	s, agent := m.seriesCache.of(rec, false)
+	if rec.Dialect != "" {
+		count(ctx, m.row.agentEnergy, rec.EnergyUj(), 1e6, m.static(semconv.Agent, agent, "", ""))
+	}
 	if rec.OutputTokens.V > 0 {
 		m.row.jPerTok.Record(ctx, float64(rec.SlotUj().V)/1e6/float64(rec.OutputTokens.V), s.plain.record...)
 	}
@@ -192,7 +201,7 @@ func (m *Metrics) recordFinal(rec *meter.Record) {
 	}
 }
 
-// static returns the attributes that no client can choose, so that they need no cap.
+// static returns attributes that have few values: those that no client can choose, and agents as they are counted.
 func (m *Metrics) static(nameA, a, nameB, b string) *options {
 	k := fixedKey{nameA, a, nameB, b}
 	m.mu.Lock()

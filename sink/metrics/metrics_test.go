@@ -182,6 +182,10 @@ func storeSums() []storeSum {
 		{semconv.MetricEnergyPerToken, false, nil, "(SELECT sum(joules_per_token) FROM efficiency)"},
 		{semconv.MetricEnergyPerToken, true, nil, "(SELECT count(joules_per_token) FROM efficiency)"},
 		{semconv.MetricEnergy, false, nil, "(SELECT sum(gpu_uj) / 1e6 FROM requests)"},
+		{semconv.MetricAgentEnergy, false, []string{semconv.Agent, "pi"}, "(SELECT sum(gpu_uj) / 1e6 FROM requests WHERE agent = 'pi')"},
+		{semconv.MetricAgentTTFT, true, []string{semconv.Agent, "pi"}, "(SELECT count(ttft_us) FROM requests WHERE agent = 'pi')"},
+		{semconv.MetricAgentTokens, false, []string{semconv.Agent, "codex", semconv.TokenKind, tokensCached}, "(SELECT sum(cached_tokens) FROM requests WHERE agent = 'codex')"},
+		{semconv.MetricAgentRequests, false, []string{semconv.Agent, "codex", semconv.Outcome, string(meter.Cancelled)}, "(SELECT count(*) FROM requests WHERE agent = 'codex' AND outcome = 'cancelled')"},
 		{semconv.MetricDeviceShare, false, nil, "(SELECT sum(gpu_uj) / 1e6 FROM requests)"},
 		{semconv.MetricMeterFailures, false, nil, "(SELECT count(*)" + metered + " AND outcome = 'ok' AND error IS NOT NULL)"},
 		{semconv.MetricDisputed, false, []string{semconv.TokenKind, tokensPrompt}, "(SELECT count(*)" + metered + " AND details->>'disputed' = 'prompt,output')"},
@@ -207,7 +211,7 @@ func storeSums() []storeSum {
 	for phase, column := range map[string]string{phasePrefill: "gpu_prefill_uj", phaseDecode: "gpu_decode_uj", phaseIdle: "gpu_idle_uj"} {
 		all = append(all, storeSum{semconv.MetricEnergy, false, []string{semconv.Phase, phase}, "(SELECT sum(" + column + ") / 1e6 FROM requests)"})
 	}
-	for phase, column := range map[string]string{phaseQueue: "queue_us", phasePrefill: "prefill_us", phaseDecode: "decode_us"} {
+	for phase, column := range map[string]string{phaseLoad: "load_us", phaseQueue: "queue_us", phasePrefill: "prefill_us", phaseDecode: "decode_us"} {
 		all = append(all, storeSum{semconv.MetricPhase, false, []string{semconv.Phase, phase}, "(SELECT sum(" + column + ") / 1e6 FROM requests)"})
 	}
 	for stat, column := range map[string]string{statP50: "itl_p50_us", statP99: "itl_p99_us", statMax: "itl_max_us"} {
@@ -350,7 +354,7 @@ func TestCardinalityIsBounded(t *testing.T) {
 	const n = 50_000
 	row := func(i int) *meter.Record {
 		return &meter.Record{
-			Route: "default", Dialect: meter.DialectChat, Model: fmt.Sprint("made-up-", i), Labels: map[string]string{"team": fmt.Sprint("t", i), "other": fmt.Sprint(i)},
+			Route: "default", Dialect: meter.DialectChat, Model: fmt.Sprint("made-up-", i), Agent: fmt.Sprint("agent-", i), Labels: map[string]string{"team": fmt.Sprint("t", i), "other": fmt.Sprint(i)},
 			Outcome: meter.OK, Status: meter.Some(200), TTFBUs: meter.Some(1), DurationUs: meter.Some(1000), PromptTokens: meter.Some(1),
 		}
 	}
@@ -378,6 +382,12 @@ func TestCardinalityIsBounded(t *testing.T) {
 	}
 	if v, _ := sum(got[semconv.MetricRequests], semconv.GenAIResponseModel, semconv.Other); v != n+500-20 {
 		t.Errorf("%g requests are under %q", v, semconv.Other)
+	}
+	if k := len(got[semconv.MetricAgentRequests]); k != 11 {
+		t.Errorf("%d series for ten agents and the others", k)
+	}
+	if v, _ := sum(got[semconv.MetricAgentRequests], semconv.Agent, semconv.Other); v != n+500-20 {
+		t.Errorf("%g requests are of agent %q", v, semconv.Other)
 	}
 	if v, _ := sum(got[semconv.MetricCapped]); v != n+500-20 {
 		t.Errorf("%s is %g", semconv.MetricCapped, v)

@@ -62,6 +62,10 @@ func randomRow(r *rand.Rand, i int) *meter.Record {
 		rec.Model = ""
 		return rec
 	}
+	rec.Agent = []string{"codex", "pi", ""}[i%3]
+	if i%7 == 0 {
+		rec.LoadUs = meter.Some(int64(1000 + i))
+	}
 	rec.TTFTUs, rec.QueueUs, rec.PrefillUs, rec.DecodeUs = maybe(r, 5_000_000), maybe(r, 3_000_000), maybe(r, 4_000_000), maybe(r, 50_000_000)
 	rec.ITLP50Us, rec.ITLP99Us, rec.ITLMaxUs, rec.Stalls = maybe(r, 20_000), maybe(r, 90_000), maybe(r, 900_000), maybe(r, 4)
 	rec.PromptTokens, rec.CachedTokens, rec.OutputTokens, rec.ReasoningTokens = maybe(r, 60_000), maybe(r, 9_000), maybe(r, 2_000), maybe(r, 500)

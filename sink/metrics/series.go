@@ -34,7 +34,7 @@ type series struct {
 // Fixed values of attributes, beside a request's own.
 const (
 	statP50, statP99, statMax                               = "p50", "p99", "max"
-	phaseQueue, phasePrefill, phaseDecode                   = "queue", "prefill", "decode"
+	phaseLoad, phaseQueue, phasePrefill, phaseDecode        = "load", "queue", "prefill", "decode"
 	phaseIdle, phaseUndivided                               = "idle", "undivided"
 	tokensPrompt, tokensCached, tokensOutput, tokensThought = "prompt", "cached", "output", "reasoning"
 )
@@ -43,7 +43,7 @@ const (
 func fixed() map[string]string {
 	return map[string]string{
 		statP50: semconv.Statistic, statP99: semconv.Statistic, statMax: semconv.Statistic,
-		phaseQueue: semconv.Phase, phasePrefill: semconv.Phase, phaseDecode: semconv.Phase, phaseIdle: semconv.Phase, phaseUndivided: semconv.Phase,
+		phaseLoad: semconv.Phase, phaseQueue: semconv.Phase, phasePrefill: semconv.Phase, phaseDecode: semconv.Phase, phaseIdle: semconv.Phase, phaseUndivided: semconv.Phase,
 		tokensPrompt: semconv.TokenKind, tokensCached: semconv.TokenKind, tokensOutput: semconv.TokenKind, tokensThought: semconv.TokenKind,
 	}
 }
@@ -97,6 +97,7 @@ type seriesCache struct {
 	mu     sync.Mutex // guards what follows
 	max    int
 	models map[string]bool
+	agents map[string]bool
 	values [MaxLabels]map[string]bool
 
 	byKey map[key]*series // at most maxSeries, and few of "other" for each route and operation
@@ -108,16 +109,16 @@ type seriesCache struct {
 }
 
 func newSeriesCache(labels []string, maxValues int) *seriesCache {
-	c := &seriesCache{labels: labels, max: maxValues, models: map[string]bool{}, byKey: map[key]*series{}}
+	c := &seriesCache{labels: labels, max: maxValues, models: map[string]bool{}, agents: map[string]bool{}, byKey: map[key]*series{}}
 	for i := range c.values {
 		c.values[i] = map[string]bool{}
 	}
 	return c
 }
 
-// of returns the series of a row. first says that the row is seen for the first time, so that a row counted under "other"
+// of returns the series of a row and its agent as it is counted. first says that the row is seen for the first time, so that a row counted under "other"
 // is counted once.
-func (c *seriesCache) of(rec *meter.Record, first bool) *series {
+func (c *seriesCache) of(rec *meter.Record, first bool) (s *series, agent string) {
 	k := key{route: rec.Route, operation: meter.Operation(rec.Dialect)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,6 +126,7 @@ func (c *seriesCache) of(rec *meter.Record, first bool) *series {
 	over := false
 	if k.operation != "" {
 		k.model = c.admit(c.models, rec.Model, admit, &over)
+		agent = c.admit(c.agents, rec.Agent, admit, &over)
 	}
 	for i, l := range c.labels {
 		k.labels[i] = c.admit(c.values[i], rec.Labels[l], admit, &over)
@@ -143,7 +145,7 @@ func (c *seriesCache) of(rec *meter.Record, first bool) *series {
 	if over && first {
 		c.capped.Add(1)
 	}
-	return c.lastSeries
+	return c.lastSeries, agent
 }
 
 // folded is the key under which combinations beyond maxSeries are counted. Each part of a key has few values,

@@ -42,21 +42,22 @@ func (i interval) nanoseconds(outer interval) nanoInterval {
 // layout holds where a request's spans lie. The row's columns are differences between marks; P1 - P0, which is not a
 // column, places them after P0.
 type layout struct {
-	server, client         interval
-	queue, prefill, decode interval
-	first                  int64 // T1
-	hasClient              bool
-	hasQueue               bool
-	hasPrefill             bool
-	hasDecode              bool
-	hasFirst               bool
+	server, client               interval
+	load, queue, prefill, decode interval
+	first                        int64 // T1
+	hasClient                    bool
+	hasLoad                      bool
+	hasQueue                     bool
+	hasPrefill                   bool
+	hasDecode                    bool
+	hasFirst                     bool
 }
 
 // layoutOf places the spans of a row on the time since P0. p1 is P1 - P0.
 //
 // Streamed: S = P1 + load + queue, T1 = P1 + upstream_ttft; prefill starts at S, or, where S is not known, ends
 // at T1. Not streamed: decode ends at E, prefill where decode starts, queue where prefill starts, as S
-// is defined there.
+// is defined there, and load where queue starts.
 func layoutOf(rec *meter.Record, p1 meter.Int) layout {
 	var p layout
 	end := rec.DurationUs.V
@@ -73,12 +74,15 @@ func layoutOf(rec *meter.Record, p1 meter.Int) layout {
 	} else if p1.Valid {
 		p.layForward(rec, p1.V)
 	}
-	p.queue, p.prefill, p.decode = p.queue.within(p.client), p.prefill.within(p.client), p.decode.within(p.client)
+	p.load, p.queue, p.prefill, p.decode = p.load.within(p.client), p.queue.within(p.client), p.prefill.within(p.client), p.decode.within(p.client)
 	p.first = min(max(p.first, 0), end)
 	return p
 }
 
 func (p *layout) layForward(rec *meter.Record, p1 int64) {
+	if p.hasLoad = rec.LoadUs.Valid; p.hasLoad {
+		p.load = interval{p1, p1 + rec.LoadUs.V}
+	}
 	if p.hasQueue = rec.QueueUs.Valid; p.hasQueue {
 		p.queue = interval{p1 + rec.LoadUs.V, p1 + rec.BeforeSlotUs().V}
 	}
@@ -107,6 +111,9 @@ func (p *layout) layBackward(rec *meter.Record, end int64) {
 	p.prefill = interval{p.decode.from - rec.PrefillUs.V, p.decode.from}
 	if p.hasQueue = rec.QueueUs.Valid; p.hasQueue {
 		p.queue = interval{p.prefill.from - rec.QueueUs.V, p.prefill.from}
+		if p.hasLoad = rec.LoadUs.Valid; p.hasLoad {
+			p.load = interval{p.queue.from - rec.LoadUs.V, p.queue.from}
+		}
 	}
 }
 
@@ -167,6 +174,7 @@ func buildSpans(n *traceState, rec *meter.Record) []*tracepb.Span {
 		at   interval
 		say  func(*meter.Record, *meter.Details) attributes
 	}{
+		{semconv.SpanLoad, at.hasLoad, at.load, loadAttributes},
 		{semconv.SpanQueue, at.hasQueue, at.queue, queueAttributes},
 		{semconv.SpanPrefill, at.hasPrefill, at.prefill, prefillAttributes},
 		{semconv.SpanDecode, at.hasDecode, at.decode, decodeAttributes},

@@ -56,6 +56,30 @@ func FuzzChildrenLieWithinTheirParents(f *testing.F) {
 	})
 }
 
+// A load lies before the queue, in either direction.
+func TestLoadComesBeforeTheQueue(t *testing.T) {
+	rec := &meter.Record{
+		Outcome: meter.OK, Stream: meter.Some(1), DurationUs: meter.Some(1000), LoadUs: meter.Some(400), QueueUs: meter.Some(100), UpstreamTTFTUs: meter.Some(700),
+		PrefillUs: meter.Some(200), DecodeUs: meter.Some(200),
+	}
+	at := layoutOf(rec, meter.Some(50))
+	if !at.hasLoad || at.load != (interval{50, 450}) || at.queue != (interval{450, 550}) {
+		t.Errorf("streamed: load %v, queue %v", at.load, at.queue)
+	}
+	rec.Stream = meter.Some(0)
+	at = layoutOf(rec, meter.Some(50))
+	if !at.hasLoad || at.load != (interval{100, 500}) || at.queue != (interval{500, 600}) {
+		t.Errorf("not streamed: load %v, queue %v", at.load, at.queue)
+	}
+	names := ""
+	for _, s := range buildSpans(&traceState{trace: newTraceID(), server: newSpanID(), client: newSpanID(), p1Us: meter.Some(50)}, rec)[2:] {
+		names += s.GetName() + " "
+	}
+	if names != "load queue prefill decode " {
+		t.Errorf("spans %s", names)
+	}
+}
+
 // A phase that the server reports as longer than the exchange is cut to the exchange.
 func TestChildrenStayInTheirParent(t *testing.T) {
 	rec := &meter.Record{

@@ -195,6 +195,8 @@ func energyAttributes(a *attributes, rec *meter.Record) {
 	a.parts(semconv.EnergyPowerLimitW, rec.GPUPowerLimitMw, 1e3)
 }
 
+func loadAttributes(*meter.Record, *meter.Details) attributes { return nil }
+
 func queueAttributes(_ *meter.Record, d *meter.Details) (a attributes) {
 	a.text(semconv.PhaseFrom, d.QueueSource)
 	return a

@@ -126,6 +126,7 @@ const (
 
 // Span names that are not made of a method or an operation, and the event at the first token.
 const (
+	SpanLoad    = "load"
 	SpanQueue   = "queue"
 	SpanPrefill = "prefill"
 	SpanDecode  = "decode"
@@ -170,6 +171,10 @@ const (
 	MetricITL            = "wattline.request.inter_token"
 	MetricStalls         = "wattline.request.stalls"
 	MetricTokens         = "wattline.tokens"
+	MetricAgentRequests  = "wattline.agent.requests"
+	MetricAgentTTFT      = "wattline.agent.time_to_first_token"
+	MetricAgentTokens    = "wattline.agent.tokens" //nolint:gosec // a name, no secret
+	MetricAgentEnergy    = "wattline.agent.energy"
 	MetricOverhead       = "wattline.proxy.overhead"
 	MetricMeterFailures  = "wattline.meter.failures"
 	MetricDisputed       = "wattline.meter.disputed"

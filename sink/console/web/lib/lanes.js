@@ -4,6 +4,8 @@ import { colour, hatch, ink } from "./colour.js";
 
 export const laneHeight = 30;
 
+const before = (p) => p.phase === "queue" || p.phase === "load"; // it has no slot yet
+
 const mostWaiting = 4; // lanes for requests that still wait; further ones share the last
 
 // arrange gives each bar a lane; slots: {route: number}. A bar whose slot is not told stands where there was room while it
@@ -19,7 +21,7 @@ export function arrange(bars, slots) {
     };
     if (known) lane(known - 1);
     const put = (b, begin, i) => { lane(i).taken.push([begin, b.end]); placed.push([b, lanes.length + i]); };
-    const computing = bars.filter((b) => b.route === route).map((b) => [b, b.phases.find((p) => p.phase !== "queue")?.from]);
+    const computing = bars.filter((b) => b.route === route).map((b) => [b, b.phases.find((p) => !before(p))?.from]);
     for (const [b, begin] of computing) if (begin !== undefined && b.slot >= 0 && b.slot < 256 && b.slot !== null) put(b, begin, b.slot);
     for (const [b, begin] of computing) {
       if (begin === undefined || (b.slot !== null && b.slot >= 0)) continue;
@@ -59,19 +61,19 @@ export function drawLanes({ lanes, placed }, by) {
       const left = x(p.from), width = Math.max(1, x(p.to) - left);
       if (left > box.left + box.width || left + width < box.left) return;
       ctx.fillStyle = ink(p.phase);
-      ctx.globalAlpha = p.phase === "queue" ? 0.6 : 1;
+      ctx.globalAlpha = before(p) ? 0.6 : 1;
       ctx.beginPath();
       ctx.roundRect(left, thin ? top + 7 : top, width, thin ? 4 : h - 13, Math.min(2, width / 2));
       ctx.fill();
     };
     // The wait of a request that computed later is a thin line below the others: its slot may have been another's then.
-    const waited = (p, b) => p.phase === "queue" && b.phases.length > 1;
+    const waited = (p, b) => before(p) && b.phases.length > 1;
     for (const [b, lane] of placed) for (const p of b.phases) if (waited(p, b)) bar(p, b, box.top + lane * h + 4, true);
     for (const [b, lane] of placed) {
       const top = box.top + lane * h + 4;
       for (const p of b.phases) if (!waited(p, b)) bar(p, b, top, false);
       ctx.globalAlpha = 1;
-      const [left, right] = [x(b.phases.find((p) => p.phase !== "queue")?.from ?? b.start), x(b.end)];
+      const [left, right] = [x(b.phases.find((p) => !before(p))?.from ?? b.start), x(b.end)];
       if (b.outcome && b.outcome !== "ok") { // where it broke off
         ctx.fillStyle = ink("bad");
         ctx.fillRect(right - 2, top - 1, 2, h - 11);

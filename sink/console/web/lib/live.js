@@ -128,6 +128,8 @@ export function phasesOf(row) {
   const decodeStart = row.ttft_us !== null ? start + ms(row.ttft_us) : row.decode_us === null ? end : end - ms(row.decode_us);
   const prefillStart = row.prefill_us === null ? decodeStart : Math.max(start, decodeStart - ms(row.prefill_us));
   const queueStart = row.queue_us === null ? prefillStart : Math.max(start, prefillStart - ms(row.queue_us));
+  const loadStart = Math.max(start, queueStart - ms(row.load_us || 0));
+  if (queueStart > loadStart) out.push({ phase: "load", from: loadStart, to: queueStart });
   if (prefillStart > queueStart) out.push({ phase: "queue", from: queueStart, to: prefillStart });
   if (decodeStart > prefillStart) out.push({ phase: "prefill", from: prefillStart, to: decodeStart });
   if (row.decode_us !== null && decodeEnd > decodeStart) out.push({ phase: "decode", from: decodeStart, to: Math.min(decodeEnd, end) || decodeEnd });

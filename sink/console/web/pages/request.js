@@ -48,7 +48,7 @@ function Detail({ c, hello }) {
 
 function Waterfall({ c }) {
   const end = Math.max(c.request.duration_us || 0, ...c.phases.map((p) => p.to_us), ...c.marks.map((m) => m.at_us), 1);
-  const words = { queue: "waiting", prefill: "prefill", decode: "decode" };
+  const words = { load: "loading the model", queue: "waiting", prefill: "prefill", decode: "decode" };
   return html`<div class="waterfall"><ol class="marked" aria-hidden="true">${c.phases.map((p) => html`<li key=${p.phase}>${words[p.phase] || p.phase} <span class="pm">${span(p.length_us)}</span></li>`)}</ol>
     <${Gantt} name=${`waterfall: ${c.phases.map((p) => `${p.phase} ${span(p.length_us)}`).join(", ")}`} from=${0} to=${end} label=${(v) => (v ? span(v) : "0")} marks=${c.marks}
       lines=${c.phases.map((p) => ({ spans: p.from_us === null || p.to_us === null ? [] : [{ phase: p.phase in words ? p.phase : "other", from: p.from_us, to: p.to_us, title: `${p.phase}: ${span(p.length_us)} = ${p.formula || ""}` }] }))} /></div>`;

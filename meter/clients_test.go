@@ -111,7 +111,7 @@ func TestSessionInBody(t *testing.T) {
 
 // TestNamedSessions: headers and members that the configuration names, beside the known ones and instead of them.
 func TestNamedSessions(t *testing.T) {
-	body := `{"metadata":{"chat":{"id":"m"},"user_id":"ann"},"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`
+	body := `{"metadata":{"chat":{"id":"m"},"user_id":"ann"},"user":"ann","seed":7,"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`
 	for _, c := range []struct {
 		names   []string
 		headers map[string]string
@@ -123,6 +123,8 @@ func TestNamedSessions(t *testing.T) {
 		{[]string{"only", "X-Mine"}, map[string]string{"X-Session-Id": "known"}, "inferred"},
 		{[]string{"body:metadata.chat.id"}, nil, "m"},
 		{[]string{"body:metadata.user_id"}, nil, "ann"},
+		{[]string{"body:user"}, nil, "ann"},
+		{[]string{"body:messages", "body:seed", "body:user"}, nil, "ann"},
 		{[]string{"body:metadata.chat.id"}, map[string]string{"X-Session-Id": "known"}, "known"},
 	} {
 		id := &meter.Identify{Mode: meter.IdentifyPlain}
@@ -130,7 +132,7 @@ func TestNamedSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 		rec := row(t, id, "POST", "/v1/chat/completions", c.headers, body)
-		if got := firstOf(from(rec), rec.Session); got != c.session || rec.Details.Images.V != 1 || rec.Messages.V != 1 {
+		if got := firstOf(from(rec), rec.Session); got != c.session || rec.User != "ann" || rec.Details.Seed.V != 7 || rec.Details.Images.V != 1 || rec.Messages.V != 1 {
 			t.Errorf("%v, %v: session %q, want %q; %+v", c.names, c.headers, got, c.session, rec.Details)
 		}
 	}

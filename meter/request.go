@@ -95,7 +95,7 @@ func (r *request) body(p []byte) {
 }
 
 func (r *request) open(f field) {
-	switch f {
+	switch f &^ namesSession {
 	case reqDoc:
 		r.seen = true
 	case reqMessage:
@@ -106,7 +106,7 @@ func (r *request) open(f field) {
 }
 
 func (r *request) close(f field, n int64) {
-	switch f {
+	switch f &^ namesSession {
 	case reqDoc:
 		r.done = true
 		r.completions.Store(r.asks())
@@ -129,15 +129,16 @@ func (r *request) close(f field, n int64) {
 }
 
 func (r *request) scalar(f field, v value) {
-	switch f {
+	if f&namesSession != 0 {
+		r.session(rankNamed, v)
+	}
+	switch f &^ namesSession {
 	case reqModel:
 		r.model.set(v)
 	case reqUser:
 		r.user.set(v)
 	case reqMetadataUser:
 		r.owner.set(v)
-	case reqSessionNamed:
-		r.session(rankNamed, v)
 	case reqSession:
 		r.session(rankSession, v)
 	case reqCacheKey:

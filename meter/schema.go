@@ -90,7 +90,6 @@ const (
 	reqN
 	reqMessages
 	reqMessage
-	reqSessionNamed
 	reqSession
 	reqCacheKey
 	reqTools
@@ -167,6 +166,11 @@ const (
 	fields // how many there are
 )
 
+// namesSession is set in a field beside its own meaning: the configuration says that the member names a session.
+const namesSession field = 1 << 7
+
+var _ = [namesSession - fields]struct{}{} // no field has that bit
+
 // requestSchema is the schema of request bodies of all dialects: their names do not collide.
 // Sources: llama.cpp's tools/server/README.md, the OpenAI and Anthropic API references.
 //
@@ -217,7 +221,9 @@ func withSessionFields(members []member, paths [][]string) []member {
 			members = append(members, member{path[0], object(none)})
 		}
 		if len(path) == 1 {
-			members[i].node = leaf(reqSessionNamed)
+			n := *members[i].node
+			n.field |= namesSession
+			members[i].node = &n
 			continue
 		}
 		old := members[i].node

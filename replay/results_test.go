@@ -72,6 +72,15 @@ func TestResults(t *testing.T) {
 	}
 }
 
+// TestRatiosCountWhatHasBoth: a request whose joules are not split counts in neither part of a ratio of the split.
+func TestRatiosCountWhatHasBoth(t *testing.T) {
+	run := quick(func(s *replay.Spec) { s.Cells = s.Cells[:1] })
+	run.Exchanges[0].InLine.GPUDecodeUj, run.Exchanges[0].InLine.GPUPrefillUj = meter.Int{}, meter.Int{}
+	r := run.Results()
+	near(t, "decode J/token", r.Energy.DecodeJoulesPerToken, 2.55*95*(1+1.02)/2/256, 1e-2)
+	near(t, "prefill J/token", r.Energy.PrefillJoulesPerToken, 0.2*470*(1+1.02)/2/1000, 1e-2)
+}
+
 // The card's own joules are the counter's, while cells ran and in the tail behind them.
 func TestGrossEnergy(t *testing.T) {
 	run := quick(func(s *replay.Spec) { s.Cells = s.Cells[:2] })

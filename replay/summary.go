@@ -166,21 +166,25 @@ func (r *Run) energy(ok []*Exchange) Energy {
 	wh := func(f func(*meter.Record) Num) Num {
 		return sum(each(ok, func(e *Exchange) Num { return e.inLine(f) })).Times(1.0 / 3600)
 	}
-	joules := sum(each(counted, func(e *Exchange) Num { return e.inLine(SlotJoules) }))
-	tokens := sum(each(counted, outputTokens))
+	of := func(f func(*meter.Record) Num) func(*Exchange) Num {
+		return func(e *Exchange) Num { return e.inLine(f) }
+	}
 	tpw := StatOf(each(ok, func(e *Exchange) Num { return e.inLine(TokensPerWatt) })).Mean
-	prompt := func(e *Exchange) Num { return e.inLine(newPromptTokens) }
-	prefilled := sum(each(counted, func(e *Exchange) Num { return e.inLine(prefillJoules) }))
-	decoded := sum(each(counted, func(e *Exchange) Num { return e.inLine(decodeJoules) }))
 	out := Energy{
 		TokensPerWatt: tpw, MeanTokensPerWatt: tpw, CPUEnergyWh: wh(cpuJoules),
-		TokensPerJoule: Ratio(tokens, joules), JoulesPerToken: Ratio(joules, tokens),
-		PrefillJoulesPerToken: Ratio(prefilled, sum(each(counted, prompt))), DecodeJoulesPerToken: Ratio(decoded, tokens),
+		TokensPerJoule: ratioOf(counted, outputTokens, of(SlotJoules)), JoulesPerToken: ratioOf(counted, of(SlotJoules), outputTokens),
+		PrefillJoulesPerToken: ratioOf(counted, of(prefillJoules), of(newPromptTokens)), DecodeJoulesPerToken: ratioOf(counted, of(decodeJoules), outputTokens),
 		GPUAttributedWh: wh(GPUJoules), GPUActiveWh: wh(activeJoules), GPUIdleWh: wh(idleJoules), GPUWaitingWh: wh(waitingJoules),
 		GPUAttributedSigmaWh: sigmaOf(counted).Times(1.0 / 3600), Quality: quality, Simulated: simulated,
 	}
 	out.GPUEnergyWh, out.Source = r.gross()
 	return out
+}
+
+// ratioOf is the quotient of two sums over the exchanges that have both: one without a split of its joules counts in neither.
+func ratioOf(list []*Exchange, of, by func(*Exchange) Num) Num {
+	both := slices.DeleteFunc(slices.Clone(list), func(e *Exchange) bool { return !of(e).Valid || !by(e).Valid })
+	return Ratio(sum(each(both, of)), sum(each(both, by)))
 }
 
 func prefillJoules(r *meter.Record) Num { return num(r.GPUPrefillUj).Times(1e-6) }

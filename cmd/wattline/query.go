@@ -20,6 +20,7 @@ type queryCmd struct {
 	List    bool          `help:"List the ready-made queries."`
 	Since   string        `help:"With --name, how far back: 90m, 24h, 7d, or a date (2026-11-01). Default: all rows."`
 	Label   string        `help:"With --name ab, compare the values of this label." default:"${query_label}"`
+	All     bool          `help:"With --name, count housekeeping (health, models, counting tokens) and replay's own requests too."`
 	Show    bool          `help:"With --name, print the SQL instead of running it."`
 	Format  string        `help:"Format of the result: ${enum}." enum:"table,json,csv" default:"table"`
 	Timeout time.Duration `help:"Cancel the query after this time: while it reads, the store's write-ahead log grows." default:"1m"`
@@ -59,7 +60,7 @@ func (c *queryCmd) statement(d queries.Dialect) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p := queries.Params{Label: c.Label}
+	p := queries.Params{Label: c.Label, All: c.All}
 	if c.Since != "" {
 		if p.Since, err = parseSince(c.Since, time.Now()); err != nil {
 			return "", err

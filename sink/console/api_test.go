@@ -116,7 +116,8 @@ func TestAnswers(t *testing.T) {
 		{"/api/sum?agent=nobody", 200, []string{`"requests":0`, `"energy_uj":null`, `"first_at":null`}},
 		{"/api/sessions?limit=1", 200, []string{`[{"key":"s3","agent":"curl","model":"m","requests":10`}},
 		{"/api/sessions?cursor=x", 400, []string{"cursor is not one"}},
-		{"/api/usage?by=model&since=2d", 200, []string{`[{"kind":"group","by":"model","key":"m","requests":40,`, `{"kind":"all"`, `{"kind":"residual"`}},
+		{"/api/usage?by=model&since=2d", 200, []string{`[{"kind":"all","by":"model","key":null,"requests":0,`}}, // housekeeping
+		{"/api/usage?by=model&since=2d&all=1", 200, []string{`[{"kind":"group","by":"model","key":"m","requests":40,`, `{"kind":"all"`, `{"kind":"residual"`}},
 		{"/api/usage?by=nix", 400, []string{"usage can be told by"}},
 		{"/api/query", 200, []string{`{"name":"`, `"question":"`}},
 		{"/api/query?sql=" + q("SELECT count(*) AS n, max(model) FROM requests"), 200, []string{`"columns":["n","max(model)"],"rows":[[40,"m"]],"truncated":false`}},

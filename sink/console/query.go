@@ -32,7 +32,7 @@ type queryAnswer struct {
 
 // query runs a named query or one SELECT; without parameters it lists the named ones.
 func (s *Server) query(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
-	p, err := parseParams(ctx, "name", "since", "label", "sql", "show")
+	p, err := parseParams(ctx, "name", "since", "label", "all", "sql", "show")
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func namedQuery(p *params, d queries.Dialect) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	with := queries.Params{Label: p.text("label")}
+	with := queries.Params{Label: p.text("label"), All: p.values.Has("all")}
 	if since := p.text("since"); since != "" {
 		if with.Since, err = queries.ParseSince(since, time.Now()); err != nil {
 			return "", fmt.Errorf("since %w", err)

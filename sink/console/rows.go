@@ -120,7 +120,7 @@ func cursorFailure(err error) error {
 
 // usage answers as `wattline usage --json` does.
 func (s *Server) usage(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
-	p, err := parseParams(ctx, "by", "since")
+	p, err := parseParams(ctx, "by", "since", "all")
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (s *Server) usage(c context.Context, ctx *fasthttp.RequestCtx) (any, error)
 	if err := queries.CheckUsage(keys...); err != nil {
 		return nil, badRequest("%v", err)
 	}
-	u, err := queries.ReadUsage(c, s.cfg.Engine.DB, s.cfg.Engine.Dialect, queries.UsageOptions{By: keys, Since: from, All: true})
+	u, err := queries.ReadUsage(c, s.cfg.Engine.DB, s.cfg.Engine.Dialect, queries.UsageOptions{By: keys, Since: from, All: p.values.Has("all")})
 	if err != nil {
 		return nil, err
 	}

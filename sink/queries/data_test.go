@@ -53,7 +53,7 @@ func generate(n, piece int, f func(*sink.Rows)) {
 func randomRequest(r *rand.Rand, i int, at time.Time) *meter.Record {
 	pick := func(options ...string) string { return options[r.IntN(len(options))] }
 	rec := &meter.Record{
-		ID: fmt.Sprintf("0199%08x-%012x", i, r.Uint64()>>16), StartedAt: at, Instance: "host", Method: "POST", Path: "/v1/chat/completions",
+		ID: fmt.Sprintf("0199%08x-%012x", i, r.Uint64()>>16), StartedAt: at, Instance: "host", Method: "POST", Path: "/v1/chat/completions", Dialect: meter.DialectChat,
 		Session: fmt.Sprint(i / 9), Agent: pick("curl", "opencode", "", "it's\\odd"), Model: pick("small", "large", "large"), ConfigID: pick("c1", "c2"), User: pick("u1", "u2", ""),
 		Outcome: meter.OK, Status: meter.Some(200), EnergyQuality: meter.EnergyUnavailable,
 		DurationUs: meter.Some(1000 + r.Int64N(5_000_000)), MeanConcurrency: meter.Some(1000 + 50*r.Int64N(60)),
@@ -68,7 +68,7 @@ func randomRequest(r *rand.Rand, i int, at time.Time) *meter.Record {
 	case 1:
 		rec.Outcome = meter.Cancelled
 	case 2:
-		rec.Model, rec.Path = "", "/health"
+		rec.Model, rec.Path, rec.Dialect = "", "/health", ""
 		return rec
 	}
 	tokens(r, rec)

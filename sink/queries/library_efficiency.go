@@ -20,27 +20,27 @@ func efficiencyQueries() []Query {
 	return []Query{
 		{"by-model", "Which model gives how many tokens for its joules?", `
 SELECT coalesce(model, '-') AS model_name, ` + figures + `
-FROM efficiency WHERE started_at >= {{.Since}} GROUP BY model_name ORDER BY n_requests DESC, model_name`},
+FROM efficiency WHERE {{.Requests}} GROUP BY model_name ORDER BY n_requests DESC, model_name`},
 
 		{"by-label", "Which label does? A request counts once for each of its labels.", `
 SELECT coalesce(usage_label, '-') AS label_name, ` + figures + `
-FROM {{by_label "efficiency"}} WHERE started_at >= {{.Since}} GROUP BY label_name ORDER BY n_requests DESC, label_name`},
+FROM {{by_label "efficiency"}} WHERE {{.Requests}} GROUP BY label_name ORDER BY n_requests DESC, label_name`},
 
 		{"by-client", "Which client does, by the first product of its User-Agent?", `
 SELECT coalesce(agent, '-') AS client, ` + figures + `
-FROM efficiency WHERE started_at >= {{.Since}} GROUP BY client ORDER BY n_requests DESC, client`},
+FROM efficiency WHERE {{.Requests}} GROUP BY client ORDER BY n_requests DESC, client`},
 
 		{"by-hour", "How did efficiency go, hour by hour (UTC)?", `
 SELECT {{hour "started_at"}} AS hour_utc, ` + figures + `
-FROM efficiency WHERE started_at >= {{.Since}} GROUP BY hour_utc ORDER BY hour_utc`},
+FROM efficiency WHERE {{.Requests}} GROUP BY hour_utc ORDER BY hour_utc`},
 
 		{"by-config", "What did a change of the server, its flags or its power limit do?", `
 SELECT coalesce(config_id, '-') AS config, ` + figures + `
-FROM efficiency WHERE started_at >= {{.Since}} GROUP BY config ORDER BY n_requests DESC, config`},
+FROM efficiency WHERE {{.Requests}} GROUP BY config ORDER BY n_requests DESC, config`},
 
 		{"concurrency", "How does concurrency affect energy per token and speed?", `
 SELECT floor(concurrency + 0.5) AS in_flight, ` + figures + `, {{quantile "0.5" "decode_tps"}} AS decode_tps_p50
-FROM efficiency WHERE started_at >= {{.Since}} AND concurrency IS NOT NULL GROUP BY in_flight ORDER BY in_flight`},
+FROM efficiency WHERE {{.Requests}} AND concurrency IS NOT NULL GROUP BY in_flight ORDER BY in_flight`},
 
 		{"cache", "What do reused prompt tokens save?", `
 SELECT CASE WHEN cached_tokens = 0 THEN '1: nothing cached' WHEN cached_tokens * 2 < prompt_tokens THEN '2: under half'
@@ -48,23 +48,23 @@ SELECT CASE WHEN cached_tokens = 0 THEN '1: nothing cached' WHEN cached_tokens *
 	count(*) AS n_requests, avg(prompt_tokens) AS mean_prompt, avg(cached_tokens) AS mean_cached, {{quantile "0.5" "ttft_ms"}} AS ttft_ms_p50,
 	{{quantile "0.5" "prefill_ms"}} AS prefill_ms_p50, avg(gpu_prefill_j) AS mean_prefill_j,
 	sum(gpu_prefill_j) / nullif(sum(CASE WHEN gpu_prefill_j IS NOT NULL THEN prompt_tokens END), 0) AS j_per_prompt_token
-FROM efficiency WHERE started_at >= {{.Since}} AND prompt_tokens IS NOT NULL AND cached_tokens IS NOT NULL GROUP BY prompt_cached ORDER BY prompt_cached`},
+FROM efficiency WHERE {{.Requests}} AND prompt_tokens IS NOT NULL AND cached_tokens IS NOT NULL GROUP BY prompt_cached ORDER BY prompt_cached`},
 
 		{"stability", "Is the last hour as fast and as cool as the first?", `
-WITH bounds AS (SELECT (SELECT min(started_at) FROM requests WHERE started_at >= {{.Since}}) AS first_at, (SELECT max(started_at) FROM requests WHERE started_at >= {{.Since}}) AS last_at)
+WITH bounds AS (SELECT (SELECT min(started_at) FROM requests WHERE {{.Requests}}) AS first_at, (SELECT max(started_at) FROM requests WHERE {{.Requests}}) AS last_at)
 SELECT * FROM (
 SELECT '1: first hour' AS part, ` + stability + `
-FROM efficiency WHERE started_at >= {{.Since}} AND started_at < (SELECT {{an_hour "+" "first_at"}} FROM bounds)
+FROM efficiency WHERE {{.Requests}} AND started_at < (SELECT {{an_hour "+" "first_at"}} FROM bounds)
 UNION ALL
 SELECT '2: last hour' AS part, ` + stability + `
-FROM efficiency WHERE started_at >= {{.Since}} AND started_at > (SELECT {{an_hour "-" "last_at"}} FROM bounds)
+FROM efficiency WHERE {{.Requests}} AND started_at > (SELECT {{an_hour "-" "last_at"}} FROM bounds)
 ) ORDER BY part`},
 
 		{"ab", "Which variant is better? Compares the values of one label (--label, else variant).", `
 SELECT {{label .Label}} AS variant, ` + figures + `, avg(` + energyJ + `) AS mean_j,
 	{{stddev "` + energyJ + `"}} / sqrt(nullif(count(` + energyJ + `), 0)) AS mean_j_stderr, {{quantile "0.95" "ttft_ms"}} AS ttft_ms_p95,
 	sum(CASE WHEN outcome = 'ok' THEN 1e0 ELSE 0e0 END) / count(*) AS ok_share
-FROM efficiency WHERE started_at >= {{.Since}} AND {{label .Label}} IS NOT NULL GROUP BY variant ORDER BY variant`},
+FROM efficiency WHERE {{.Requests}} AND {{label .Label}} IS NOT NULL GROUP BY variant ORDER BY variant`},
 	}
 }
 

@@ -176,7 +176,7 @@ func TestConservationQuery(t *testing.T) {
 
 func TestStabilityQuery(t *testing.T) {
 	_, r := storeOf(t, rowsOf(3600)) // one every 6 s
-	a := ask(t, r.DB(), queries.SQLite, "stability", queries.Params{})
+	a := ask(t, r.DB(), queries.SQLite, "stability", queries.Params{All: true})
 	for _, part := range []string{"1: first hour", "2: last hour"} {
 		if n := a.cell(t, part, "n_requests"); n != int64(600) {
 			t.Errorf("%s has %v requests of 600", part, n)

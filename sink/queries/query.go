@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"wattline/sink"
 )
 
 // Query is a question that both engines answer with the same columns and rows.
@@ -18,6 +20,7 @@ type Query struct {
 type Params struct {
 	Since time.Time
 	Label string // query ab compares the values of this label; "" is DefaultLabel
+	All   bool   // housekeeping and replay's own requests too
 }
 
 // DefaultLabel is the label that query ab compares unless told otherwise.
@@ -28,7 +31,14 @@ func (q Query) SQL(d Dialect, p Params) (string, error) {
 	if p.Label == "" {
 		p.Label = DefaultLabel
 	}
-	return render(d, q.Name, q.source, struct{ Since, Label string }{literal(p.Since), p.Label})
+	with := struct{ Since, Label, Requests, Failed string }{Since: literal(p.Since), Label: p.Label}
+	with.Requests = "started_at >= " + with.Since
+	with.Failed = with.Requests
+	if !p.All {
+		with.Requests += " AND " + sink.Work
+		with.Failed += " AND (" + sink.Work + " OR outcome <> 'ok' AND (agent IS NULL OR agent <> '" + sink.ReplayAgent + "'))"
+	}
+	return render(d, q.Name, q.source, with)
 }
 
 // Find returns the query of that name; the error lists all names.

@@ -278,8 +278,8 @@ func (r *seriesReader) requests(ctx context.Context) error {
 	var name any
 	var uj *int64
 	var variance, cost, gco2 *float64
-	return r.each(ctx, fmt.Sprintf(`SELECT %s AS unit_of_time, %s AS key_of_row, sum(%[3]s), sum(1e0 * gpu_sigma_uj * gpu_sigma_uj), sum(%[3]s / 3.6e12 * price_per_kwh_micro / 1e6), sum(%[3]s / 3.6e12 * gco2_per_kwh_milli / 1e3)
-FROM requests WHERE started_at >= %[4]s AND started_at < %[5]s GROUP BY unit_of_time%[6]s`, unit, key, usageUj, literal(r.From), literal(r.To), group), layout, []any{&name, &uj, &variance, &cost, &gco2}, func(p *SeriesPoint) {
+	return r.each(ctx, fmt.Sprintf(`SELECT %s AS unit_of_time, %s AS key_of_row, sum(%[3]s), sum(%[7]s), sum(%[3]s / 3.6e12 * price_per_kwh_micro / 1e6), sum(%[3]s / 3.6e12 * gco2_per_kwh_milli / 1e3)
+FROM requests WHERE started_at >= %[4]s AND started_at < %[5]s GROUP BY unit_of_time%[6]s`, unit, key, usageUj, literal(r.From), literal(r.To), group, usageVariance), layout, []any{&name, &uj, &variance, &cost, &gco2}, func(p *SeriesPoint) {
 		k := noKey
 		if t := textOf(name); t != nil {
 			k = *t

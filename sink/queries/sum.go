@@ -89,7 +89,7 @@ func CheckSum(f Filter, by string) error {
 }
 
 const sumItems = `count(*), sum(CASE WHEN outcome <> 'ok' THEN 1 ELSE 0 END), sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), count(` + usageUj + `),
-	sum(` + usageUj + `), sum(1e0 * gpu_sigma_uj * gpu_sigma_uj), sum(gpu_idle_uj), sum(gpu_prefill_uj), sum(gpu_decode_uj),
+	sum(` + usageUj + `), sum(` + usageVariance + `), sum(gpu_idle_uj), sum(gpu_prefill_uj), sum(gpu_decode_uj),
 	sum(` + usageUj + ` / 3.6e12 * price_per_kwh_micro / 1e6), sum(` + usageUj + ` / 3.6e12 * gco2_per_kwh_milli / 1e3),
 	sum(duration_us), sum(queue_us), sum(prefill_us), sum(decode_us), min(started_at), max(started_at)`
 

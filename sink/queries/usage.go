@@ -61,10 +61,13 @@ type Usage struct {
 // usageUj are a request's joules: the GPUs', or the processor's of a server without one.
 const usageUj = `coalesce(gpu_uj, gpu_estimate_uj, CASE WHEN energy_source LIKE 'rapl/%' THEN cpu_uj END)`
 
+// usageVariance is the square of their standard error.
+const usageVariance = `CASE WHEN energy_source LIKE 'rapl/%' THEN 1e0 * cpu_sigma_uj * cpu_sigma_uj ELSE 1e0 * gpu_sigma_uj * gpu_sigma_uj END`
+
 // usageSource is the query of one level of detail: Keys are the grouping expressions, or none.
 const usageSource = `
 SELECT {{range $i, $k := .Keys}}{{$k}} AS usage_key{{$i}}, {{end}}count(*), sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), count(` + usageUj + `),
-	sum(` + usageUj + `) / 3.6e12, sum(1e0 * gpu_sigma_uj * gpu_sigma_uj), sum(gpu_idle_uj) / 3.6e12,
+	sum(` + usageUj + `) / 3.6e12, sum(` + usageVariance + `), sum(gpu_idle_uj) / 3.6e12,
 	sum(` + usageUj + ` / 3.6e12 * price_per_kwh_micro / 1e6), {{quantile "0.5" "ttft_us"}} / 1e3,
 	nullif(sum(CASE WHEN energy_source LIKE 'sim/%' THEN 1 ELSE 0 END), 0)
 FROM {{if .Label}}{{by_label "requests"}}{{else}}requests{{end}}

@@ -59,7 +59,7 @@ func blockedOfRequests() (names []string) {
 	for _, c := range sink.EfficiencyColumns() {
 		words = append(words, strings.FieldsFunc(c.Expr, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9') })...)
 	}
-	rare := strings.Fields("id trace_id instance upstream token_source energy_method ttfb_us ttfo_us itl_p90_us gpu_mean_mw gpu_idle_held_uj cpu_sigma_uj")
+	rare := strings.Fields("id trace_id instance upstream token_source energy_method ttfb_us ttfo_us itl_p90_us gpu_mean_mw gpu_idle_held_uj")
 	return slices.DeleteFunc(words, func(name string) bool { return slices.Contains(rare, name) })
 }
 

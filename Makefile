@@ -14,6 +14,7 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 PEER ?=
 PEERS_FLAGS ?=
+CLIENTS_FLAGS ?=
 # NVML's header marks calls as deprecated that its Go binding wraps all the same: a wall of warnings otherwise.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
@@ -75,6 +76,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s); without the bound, making one inp
 .PHONY: peers
 peers: build ## llama.cpp's own server tests, direct and through wattline: PEER=.../llama.cpp/tools/server/tests
 	$(GO) run ./deploy/peers -peer '$(PEER)' $(PEERS_FLAGS)
+
+.PHONY: clients
+clients: build ## real clients of npm through wattline: agent, session and user of each (some GB, once)
+	$(GO) run ./deploy/clients $(CLIENTS_FLAGS)
 
 dialects: ## what llama-server says on each route, live, against what the meter reads
 	$(GO) test -count=1 -run Dialects -v ./meter/...

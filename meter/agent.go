@@ -28,7 +28,7 @@ var known = []struct {
 	{"langchain*", "", "langchain"},
 	{"Agents", "", "openai-agents"},
 	{"ai", "", "vercel-ai"},
-	{"ai-sdk", "", "vercel-ai"},
+	{"ai-sdk*", "", "vercel-ai"}, // ai-sdk-openai-compatible, ...
 	{"OpenAI", "", "openai-sdk"},
 	{"AsyncOpenAI", "", "openai-sdk"},
 	{"Anthropic", "", "anthropic-sdk"},

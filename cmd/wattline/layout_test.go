@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},
 	"deploy":                 {},
 	"deploy/peers":           {"deploy/llama"}, // the server of llama.cpp's own tests
+	"deploy/clients":         {"deploy/llama"}, // the server that npm's clients ask
 }
 
 // internals are parts of a room that cmd reaches only through the packages above them.

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package main
+
+import "os/exec"
+
+// ownGroup lets a command end with its context.
+func ownGroup(cmd *exec.Cmd) { cmd.WaitDelay = waitDelay }

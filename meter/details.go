@@ -61,6 +61,15 @@ type Details struct {
 	Abandoned         Int    // 1: the client left, and the server may have worked on for it; the joules are of all that it did
 	GapsCut           Int    // gaps that were to be kept (RequestHead.KeepStamps) and had no room
 
+	// From package cache.
+	CacheWhy           string // the evidence of the verdict, or why there is none
+	CachePredecessor   string // id of the request that it was compared with
+	CacheMatchedBytes  Int    // with which both prompts begin
+	CacheMatchedTokens Int
+	CacheExpectedSigma Int    // standard error of cache_expected_tokens
+	CacheOffset        Int    // where the first changed part differs, in bytes
+	CacheTakenBy       string // id of the request that took the slot
+
 	stored string // the text it was read from, possibly written by another version
 }
 
@@ -139,6 +148,13 @@ var detailTable = [...]detail{
 	{"untracked_outputs", func(d *Details) any { return &d.UntrackedOutputs }},
 	{"abandoned", func(d *Details) any { return &d.Abandoned }},
 	{"gaps_cut", func(d *Details) any { return &d.GapsCut }},
+	{"cache_why", func(d *Details) any { return &d.CacheWhy }},
+	{"cache_predecessor", func(d *Details) any { return &d.CachePredecessor }},
+	{"cache_matched_bytes", func(d *Details) any { return &d.CacheMatchedBytes }},
+	{"cache_matched_tokens", func(d *Details) any { return &d.CacheMatchedTokens }},
+	{"cache_expected_sigma", func(d *Details) any { return &d.CacheExpectedSigma }},
+	{"cache_offset", func(d *Details) any { return &d.CacheOffset }},
+	{"cache_taken_by", func(d *Details) any { return &d.CacheTakenBy }},
 }
 
 // AppendText appends the column's text: one JSON object without nulls.

@@ -1,5 +1,7 @@
 package meter
 
+import "io"
+
 // RequestHead is the part of a request's head that the meter needs. Header looks a header up, case
 // ignored, and returns its first value or nil; the bytes are only read during the call.
 type RequestHead struct {
@@ -17,6 +19,8 @@ type RequestHead struct {
 	Inflated bool
 	// Prompts is shared by the exchanges of one upstream; nil: no prompt is judged.
 	Prompts *PromptRatios
+	// Body is written what RequestBody is shown, where the request makes a model generate; nil: nothing. Its errors are ignored.
+	Body io.Writer
 	// KeepStamps keeps the arrival of up to so many reads that brought output, in Observations.Stamps.
 	KeepStamps int
 }
@@ -107,6 +111,9 @@ func (m *Meter) BeginRequest(h RequestHead) {
 	m.sends = h.Method == "POST" || h.Method == "PUT" || h.Method == "PATCH"
 	m.reply.time.keep = h.KeepStamps
 	m.request.begin(h)
+	if m.dialect.generates && m.sends {
+		m.request.copy = h.Body
+	}
 	if m.dialect.name == "" {
 		m.request.off = "path is not metered"
 	}

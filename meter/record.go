@@ -140,6 +140,16 @@ type Record struct {
 	GPUTempC         Int
 	PricePerKWhMicro Int
 	GCO2PerKWhMilli  Int
+
+	// Reuse of the prompt (package cache). Final with the energy.
+	CacheVerdict        string
+	CacheCause          string
+	CachePart           string
+	CacheExpectedTokens Int
+	CacheLostTokens     Int
+	CacheLostUs         Int
+	CacheLostUj         Int
+	CacheLostSigmaUj    Int
 }
 
 // Column describes one column: the schema version that brought it, its name in every engine and every JSON
@@ -244,6 +254,15 @@ var columns = [...]Column{
 	{1, "gpu_temp_c", "Cel", "highest GPU temperature meanwhile", func(r *Record) any { return &r.GPUTempC }},
 	{1, "price_per_kwh_micro", "1e-6/kWh", "configured price, in millionths of the currency unit", func(r *Record) any { return &r.PricePerKWhMicro }},
 	{1, "gco2_per_kwh_milli", "mg/kWh", "configured carbon intensity", func(r *Record) any { return &r.GCO2PerKWhMilli }},
+
+	{2, "cache_verdict", "", "hit, cold, client, server or unknown: whether the prompt was reused as far as it could be, and whose fault it was if not", func(r *Record) any { return &r.CacheVerdict }},
+	{2, "cache_cause", "", "what a client changed, or what the server did", func(r *Record) any { return &r.CacheCause }},
+	{2, "cache_part", "", "part of the prompt that a client changed first", func(r *Record) any { return &r.CachePart }},
+	{2, "cache_expected_tokens", "", "prompt tokens that could have been reused", func(r *Record) any { return &r.CacheExpectedTokens }},
+	{2, "cache_lost_tokens", "", "of them, those that were computed again; 0 for a hit", func(r *Record) any { return &r.CacheLostTokens }},
+	{2, "cache_lost_us", "us", "prefill time of the lost tokens", func(r *Record) any { return &r.CacheLostUs }},
+	{2, "cache_lost_uj", "uJ", "active joules of the lost tokens", func(r *Record) any { return &r.CacheLostUj }},
+	{2, "cache_lost_sigma_uj", "uJ", "standard error of cache_lost_uj", func(r *Record) any { return &r.CacheLostSigmaUj }},
 
 	{1, "details", "", "JSON object: what the request asked and the reply told beside the columns (temperature, seed, slot, where each phase came from, ...)", func(r *Record) any { return &r.Details }},
 }

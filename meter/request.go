@@ -1,6 +1,9 @@
 package meter
 
-import "sync/atomic"
+import (
+	"io"
+	"sync/atomic"
+)
 
 // request reads a request's body as it passes. It is touched by RequestBody alone until the exchange
 // ends, because an upload may still run when the reply begins.
@@ -25,6 +28,7 @@ type requestState struct {
 	off     string // why the body is not read, "" if it is
 	unread  string // an Unread constant; "" if it was read
 	opening opening
+	copy    io.Writer   // of the body; nil: none
 	rank    sessionRank // of named; 0: none
 	seen    bool        // a document began
 	done    bool        // and ended: what follows is not looked at
@@ -86,6 +90,9 @@ func (r *request) body(p []byte) {
 	}
 	r.bytes += int64(len(p))
 	r.monotony(p)
+	if r.copy != nil && r.off == "" {
+		_, _ = r.copy.Write(p)
+	}
 	if r.off == "" && !r.done {
 		r.piece = p
 		r.scan.feed(p)

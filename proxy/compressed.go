@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"slices"
 	"strings"
 
@@ -18,9 +19,13 @@ func (x *exchange) beginRequest() {
 	if codings := x.c.head.List("Content-Encoding"); codings != nil {
 		in, known = inflate.New(codings, x.showInflatedRequest, x.requestInflated)
 	}
+	var body io.Writer
+	if b := x.srv.cfg.Bodies; b != nil {
+		body = b(x.seq, x.c.head.Length)
+	}
 	x.meter.BeginRequest(meter.RequestHead{
 		Method: x.rec.Method, Path: x.rec.Path, Header: x.c.get, Identify: x.srv.cfg.Identify, Slots: &x.srv.slots, Loads: &x.srv.loads, Prompts: &x.srv.prompts,
-		Inflated: known, KeepStamps: x.srv.cfg.KeepGaps,
+		Inflated: known, Body: body, KeepStamps: x.srv.cfg.KeepGaps,
 	})
 	if x.meter.ReadsRequest() {
 		x.requestInflater = in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -39,6 +40,10 @@ type Config struct {
 	MaxConns       int   // 503 above; 16384
 	MaxRequests    int   // live ones, 503 above; 4096
 	KeepGaps       int   // gaps between output events kept of each stream, in its row's GapsUs; 0: none
+
+	// Bodies gives each request a copy of its body that makes a model generate, shown after it was sent; nil: none. It runs on the
+	// data path and must not block, and neither must the Writer.
+	Bodies func(seq uint64, length int64) io.Writer
 
 	Unmetered bool // rows have times and sizes only; for measuring the cost of metering
 

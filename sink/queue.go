@@ -136,6 +136,11 @@ func (q *Queue) OfferGaps(g *Gaps) bool {
 	return offer(q, &q.waiting.gaps, g, &q.stats.Samples, q.wake)
 }
 
+// OfferPrompt hands over one row of table prompts, on the same terms as Offer.
+func (q *Queue) OfferPrompt(p *Prompt) bool {
+	return offer(q, &q.waiting.prompts, p, &q.stats.Samples, q.wake)
+}
+
 func offer[T any](q *Queue, waiting *ring[T], row *T, counts *Counts, wake chan struct{}) bool {
 	q.mu.Lock()
 	counts.Offered++
@@ -335,7 +340,7 @@ func (q *Queue) finish(rows *Rows, count func(*Counts, int)) {
 	defer q.mu.Unlock()
 	count(&q.stats.Requests, len(rows.Requests))
 	count(&q.stats.Settled, len(rows.Settled))
-	count(&q.stats.Samples, len(rows.Power)+len(rows.Ledger)+len(rows.Configs)+len(rows.Gaps))
+	count(&q.stats.Samples, len(rows.Power)+len(rows.Ledger)+len(rows.Configs)+len(rows.Gaps)+len(rows.Prompts))
 	q.finished = q.taken
 	close(q.progress)
 	q.progress = make(chan struct{})

@@ -40,10 +40,12 @@ type waitingRows struct {
 	ledger            ring[Ledger]
 	configs           ring[ServerConfig]
 	gaps              ring[Gaps]
+	prompts           ring[Prompt]
 }
 
 func (w *waitingRows) len() int {
-	return len(w.requests.rows) + len(w.settled.rows) + len(w.power.rows) + len(w.ledger.rows) + len(w.configs.rows) + len(w.gaps.rows)
+	return len(w.requests.rows) + len(w.settled.rows) + len(w.power.rows) + len(w.ledger.rows) + len(w.configs.rows) + len(w.gaps.rows) +
+		len(w.prompts.rows)
 }
 
 // takeBehind moves all rows behind those of rows, see ring.take.
@@ -54,4 +56,5 @@ func (w *waitingRows) takeBehind(rows *Rows, capacity int, stats *Stats) {
 	rows.Ledger = w.ledger.take(rows.Ledger, capacity, &stats.Samples)
 	rows.Configs = w.configs.take(rows.Configs, capacity, &stats.Samples)
 	rows.Gaps = w.gaps.take(rows.Gaps, capacity, &stats.Samples)
+	rows.Prompts = w.prompts.take(rows.Prompts, capacity, &stats.Samples)
 }

@@ -16,11 +16,12 @@ type Rows struct {
 	Ledger  []*Ledger
 	Configs []*ServerConfig
 	Gaps    []*Gaps
+	Prompts []*Prompt
 }
 
 // Len counts the rows of all kinds.
 func (r *Rows) Len() int {
-	return len(r.Requests) + len(r.Settled) + len(r.Power) + len(r.Ledger) + len(r.Configs) + len(r.Gaps)
+	return len(r.Requests) + len(r.Settled) + len(r.Power) + len(r.Ledger) + len(r.Configs) + len(r.Gaps) + len(r.Prompts)
 }
 
 // Store keeps rows. Write commits all of them or none; writing the same rows again changes nothing.

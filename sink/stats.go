@@ -20,7 +20,7 @@ func (c *Counts) lost(n int)  { c.Lost += uint64(n) }
 type Stats struct {
 	Requests    Counts
 	Settled     Counts
-	Samples     Counts // power, ledger, configs and gaps
+	Samples     Counts // power, ledger, configs, gaps and prompts
 	Waiting     int    // rows in the queue now
 	StoreErrors uint64 // failed attempts to write
 	LostAtStop  uint64

@@ -15,6 +15,7 @@ import (
 	"wattline/meter"
 	"wattline/proxy"
 	"wattline/replay/prompt"
+	"wattline/sink/autopsy"
 	"wattline/sink/metrics"
 	"wattline/sink/queries"
 	"wattline/sink/store"
@@ -50,12 +51,14 @@ func flagDefaults() kong.Vars {
 		"outcomes":            strings.Join(outcomes(), ", "),
 		"usage_keys":          strings.Join(queries.UsageKeys(), ","),
 
+		"autopsy_memory": strconv.FormatInt(autopsy.DefaultMemory, 10),
+
 		"max_header_bytes": strconv.Itoa(limits.MaxHeaderBytes), "max_body_bytes": strconv.FormatInt(limits.MaxBodyBytes, 10),
 		"max_conns": strconv.Itoa(limits.MaxConns), "max_requests": strconv.Itoa(limits.MaxRequests),
 		"keep_alive_idle": shortDuration(limits.KeepAliveIdle), "header_idle": shortDuration(limits.HeaderIdle), "body_idle": shortDuration(limits.BodyIdle),
 		"write_idle": shortDuration(limits.WriteIdle), "upstream_idle": shortDuration(limits.UpstreamIdle),
 
-		"keep_requests": shortDuration(kept.Requests), "keep_samples": shortDuration(kept.Samples), "max_store_bytes": strconv.FormatInt(kept.MaxBytes, 10),
+		"keep_requests": shortDuration(kept.Requests), "keep_prompts": shortDuration(kept.Prompts), "keep_samples": shortDuration(kept.Samples), "max_store_bytes": strconv.FormatInt(kept.MaxBytes, 10),
 	}
 }
 

@@ -11,8 +11,10 @@ import (
 	"wattline/gpu/discover"
 	"wattline/gpu/sources"
 	"wattline/meter"
+	"wattline/proxy"
 	"wattline/sink"
 	"wattline/sink/attribution"
+	"wattline/sink/autopsy"
 	"wattline/sink/console"
 	"wattline/sink/metrics"
 	"wattline/sink/serverconfig"
@@ -41,6 +43,14 @@ type routeObserver struct {
 	rows   *rowSink
 	rss    *discover.RSSPoller
 	config *serverconfig.Tracker
+
+	autopsy *autopsy.Route
+}
+
+// Observe receives a step of an exchange.
+func (o *routeObserver) Observe(e proxy.Event) {
+	o.autopsy.Observe(e)
+	o.RouteObserver.Observe(e)
 }
 
 // Done receives the row of a finished request.
@@ -49,6 +59,7 @@ func (o *routeObserver) Done(seq uint64, at int64, rec *meter.Record) {
 	o.rows.offerGaps(rec)
 	rec.RAMBytes = o.rss.Bytes()
 	o.config.Stamp(rec)
+	o.autopsy.Done(seq, at, rec)
 	o.RouteObserver.Done(seq, at, rec)
 }
 
@@ -56,7 +67,7 @@ func (o *routeObserver) Done(seq uint64, at int64, rec *meter.Record) {
 func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *energyPipeline, err error) {
 	p := &energyPipeline{}
 	cfg := attribution.Config{
-		Rows: r.queue, Clock: gpu.NewClock(), Instance: r.instance, SysRoot: c.SysRoot, Wake: c.Wake,
+		Rows: r.autopsy.Rows(r.queue), Clock: gpu.NewClock(), Instance: r.instance, SysRoot: c.SysRoot, Wake: c.Wake,
 		Slots: c.Slots, Watched: func() bool { return r.live.Pages() > 0 }, Record: c.Record, StateDir: filepath.Dir(r.store.Path()), Log: a.log,
 	}
 	if p.sources, err = sources.Open(c.GPU, sources.Config{Clock: cfg.Clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot}); err != nil {
@@ -89,13 +100,15 @@ func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *ene
 		return nil, errors.Join(err, p.sources.Close())
 	}
 	for i, route := range routes {
-		p.routes = append(p.routes, &routeObserver{
+		o := &routeObserver{
 			RouteObserver: p.Observer(i), rows: r, rss: discover.PollRSS(host, processes[i]),
 			config: serverconfig.Start(serverconfig.Config{
 				Client: route.client, Instance: r.instance, Version: version(), Offer: r.offerConfig,
 				Devices: func() []gpu.State { return p.RouteStates(i) }, Host: host, Processes: processes[i], Log: a.log,
 			}),
-		})
+		}
+		o.autopsy = r.autopsy.Route(autopsyClient(c, route), serverFacts(o.config))
+		p.routes = append(p.routes, o)
 	}
 	return p, nil
 }

@@ -21,6 +21,7 @@ import (
 // means every package directly below a), and its own parents. cmd may import everything except internals.
 var mayImport = map[string][]string{
 	"meter":           {},
+	"meter/cache":     {"meter/prompt"},
 	"gpu":             {"meter"},
 	"gpu/sources":     {"meter", "gpu/*"}, // the table of power sources
 	"proxy":           {"meter", "proxy/http1", "proxy/rawconn", "proxy/inflate"},
@@ -28,12 +29,14 @@ var mayImport = map[string][]string{
 	"sink":            {"meter"},
 	// Joins the proxy's events, the devices' power and the ledger.
 	"sink/attribution": {"meter", "meter/energy", "meter/energy/recording", "gpu", "gpu/discover", "proxy", "proxy/llama"},
+	// Judges prompts with the proxy's events, and completes attribution's rows.
+	"sink/autopsy": {"meter", "meter/cache", "meter/prompt", "proxy", "proxy/llama", "sink/attribution"},
 	// A row of table configs has the upstream's answers, its process's flags and its devices.
 	"sink/serverconfig":      {"meter", "gpu", "gpu/discover", "proxy", "proxy/llama"},
 	"sink/clickhouse":        {"meter", "sink/store"},
 	"sink/store":             {"meter", "sink/columnar"},
-	"sink/clickhouse/chtest": {"meter", "deploy/debian"}, // a test kit
-	"sink/console":           {"meter", "sink/queries"},  // it answers with what the queries tell
+	"sink/clickhouse/chtest": {"meter", "deploy/debian"},               // a test kit
+	"sink/console":           {"meter", "meter/cache", "sink/queries"}, // it answers with what the queries tell
 	"sink/otlp":              {"meter", "sink/semconv"},
 	"sink/metrics":           {"meter", "sink/semconv"},
 	"sink/telemetry":         {"meter", "proxy", "sink/*"}, // the table of all export targets

@@ -38,6 +38,7 @@ type cli struct {
 
 	Serve     serveCmd     `cmd:"" help:"Run the proxy in front of a server and measure every request."`
 	Demo      demoCmd      `cmd:"" help:"Try it on this machine: a real llama-server, some requests, their rows, a benchmark."`
+	Cache     cacheCmd     `cmd:"" help:"Show why prompts were computed again: whose fault it was, what it cost, what to do."`
 	Session   sessionCmd   `cmd:"" help:"Show what a session used: turns, tokens, joules, money."`
 	Top       topCmd       `cmd:"" help:"Show live what a running serve does: who holds the slots, who waits, what draws the power."`
 	Requests  requestsCmd  `cmd:"" help:"List the latest requests, or show the waterfall of one."`

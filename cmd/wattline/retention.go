@@ -19,6 +19,7 @@ type retentionFlags struct {
 	KeepRequests           time.Duration `help:"How long to keep requests in the store." default:"${keep_requests}" group:"Rows"`
 	KeepSamples            time.Duration `help:"How long to keep power and ledger rows per second; older ones are kept per minute." default:"${keep_samples}" group:"Rows"`
 	KeepGaps               time.Duration `help:"How long to keep the gaps between the output events of each stream (table itl_gaps). ClickHouse drops them after 7 days. 0: do not record gaps." default:"0s" group:"Rows"`
+	KeepPrompts            time.Duration `help:"How long to keep the fingerprints of prompts (keyed hashes, no text), by which lost caches are explained also after a restart. They are not copied to ClickHouse. 0: none." default:"${keep_prompts}" group:"Rows"`
 	MaxStoreBytes          int64         `help:"Maximum size of the store. Above it the oldest rows are deleted; those not yet copied to ClickHouse are counted as lost." default:"${max_store_bytes}" group:"Rows"`
 }
 
@@ -32,6 +33,7 @@ func (f *retentionFlags) checkRetention() error {
 		{"--keep-requests", f.KeepRequests <= 0, "give a duration such as 720h"},
 		{"--keep-samples", f.KeepSamples <= 0, "give a duration such as 24h"},
 		{"--keep-gaps", f.KeepGaps < 0, "give a duration such as 24h, or 0 for none"},
+		{"--keep-prompts", f.KeepPrompts < 0, "give a duration such as 24h, or 0 for none"},
 		{"--max-store-bytes", f.MaxStoreBytes < minStoreBytes, fmt.Sprintf("the minimum is %d, because an empty store takes a hundred kilobytes", minStoreBytes)},
 	} {
 		if c.low {
@@ -70,7 +72,7 @@ func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Ta
 			return nil, err
 		}
 	}
-	limits := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
+	limits := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, Prompts: f.KeepPrompts, MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():

@@ -13,6 +13,7 @@ import (
 
 	"wattline/meter"
 	"wattline/sink"
+	"wattline/sink/autopsy"
 	"wattline/sink/clickhouse"
 	"wattline/sink/console"
 	"wattline/sink/store"
@@ -29,6 +30,7 @@ type rowSink struct {
 	instance  string
 	telemetry *telemetry.Telemetry
 	live      *console.Live
+	autopsy   *autopsy.Autopsy // nil: lost caches are not explained
 	prices    atomic.Pointer[prices]
 }
 
@@ -77,6 +79,7 @@ func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r
 	}
 	r.live = console.NewLive()
 	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.live.Observer(r.telemetry), Log: a.log})
+	r.autopsy = openAutopsy(a, c, r, key)
 	return r, nil
 }
 

@@ -46,6 +46,7 @@ type serveCmd struct {
 	HandoverTimeout time.Duration `help:"How long they may continue in the old process after an upgrade (SIGUSR2). 0: until they end." default:"0s"`
 	adminFlags
 	energyFlags
+	autopsyFlags
 	retentionFlags
 	telemetryFlags
 	limitFlags
@@ -175,7 +176,7 @@ func (c *serveCmd) openRoute(a *app, s *service, index int, up proxy.Upstream) (
 		Name: r.Name, Instance: s.rows.instance, Upstream: up, Labels: r.Labels,
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxBodyBytes: c.MaxBodyBytes, MaxConns: c.connsPerRoute(a, len(s.routes)), MaxRequests: c.MaxRequests,
 		KeepAliveIdle: c.KeepAliveIdle, HeaderIdle: c.HeaderIdle, BodyIdle: c.BodyIdle, WriteIdle: c.WriteIdle,
-		UpstreamIdle: c.UpstreamIdle, Loads: r.client.Loads, Observer: observer, KeepGaps: c.gapsPerRequest(), Identify: &s.rows.identify, Log: a.log,
+		UpstreamIdle: c.UpstreamIdle, Loads: r.client.Loads, Observer: observer, KeepGaps: c.gapsPerRequest(), Bodies: observer.autopsy.Bodies(), Identify: &s.rows.identify, Log: a.log,
 	}
 	if s.adminLn != nil {
 		cfg.Admin = s.adminURL()
@@ -301,6 +302,7 @@ func (s *service) stop(a *app) error {
 	settling, cancelSettling := context.WithTimeout(last, settleTime)
 	defer cancelSettling()
 	err = errors.Join(err, s.energy.stop(settling))
+	s.rows.autopsy.Stop(last)
 	if s.admin != nil && s.successor == 0 {
 		err = errors.Join(err, s.admin.Shutdown(last))
 	}

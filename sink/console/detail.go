@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wattline/meter"
+	"wattline/meter/cache"
 	"wattline/sink/queries"
 )
 
@@ -83,10 +84,11 @@ type surroundings struct {
 	Siblings        rawRows            `json:"siblings"`
 	SiblingsMore    bool               `json:"siblings_more"`
 	Formulas        map[string]string  `json:"formulas"`
+	CacheAdvice     string             `json:"cache_advice"` // what to do about cache_cause
 }
 
 func (s *Server) around(c context.Context, rec *meter.Record) (any, error) {
-	a := &surroundings{Request: rec, Marks: marks(rec), Phases: phases(rec), GapsUs: json.RawMessage("null"), Formulas: map[string]string{}, Overlapping: rawRows{}, Siblings: rawRows{}}
+	a := &surroundings{Request: rec, CacheAdvice: cache.Advice(rec.CacheCause), Marks: marks(rec), Phases: phases(rec), GapsUs: json.RawMessage("null"), Formulas: map[string]string{}, Overlapping: rawRows{}, Siblings: rawRows{}}
 	for _, col := range meter.Columns() {
 		a.Formulas[col.Name] = col.Doc
 	}

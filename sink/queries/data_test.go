@@ -73,6 +73,7 @@ func randomRequest(r *rand.Rand, i int, at time.Time) *meter.Record {
 	}
 	tokens(r, rec)
 	energy(r, rec)
+	reuse(r, rec)
 	return rec
 }
 
@@ -85,6 +86,24 @@ func randomGaps(r *rand.Rand, rec *meter.Record) *sink.Gaps {
 		g.GapsUs = append(g.GapsUs, uint32(r.IntN(3)*r.IntN(20_000)))
 	}
 	return g
+}
+
+// reuse makes one request in four one that lost its prompt's cache.
+func reuse(r *rand.Rand, rec *meter.Record) {
+	rec.CacheVerdict = []string{"hit", "cold", "client", "server"}[r.IntN(4)]
+	rec.CacheLostTokens = meter.Some(0)
+	switch rec.CacheVerdict {
+	case "client":
+		rec.CacheCause, rec.CachePart = "volatile_line", []string{"system", "message 3 (user, text)", "message 5 (user, text)"}[r.IntN(3)]
+	case "server":
+		rec.CacheCause = []string{"slot_taken", "restarted"}[r.IntN(2)]
+	default:
+		return
+	}
+	rec.CacheLostTokens, rec.CacheLostUs = meter.Some(1+r.Int64N(1000)), meter.Some(r.Int64N(1_000_000))
+	if r.IntN(3) > 0 {
+		rec.CacheLostUj, rec.CacheLostSigmaUj = meter.Some(r.Int64N(50_000_000)), meter.Some(r.Int64N(2_000_000))
+	}
 }
 
 func tokens(r *rand.Rand, rec *meter.Record) {

@@ -57,5 +57,5 @@ func Find(name string) (Query, error) {
 // All lists the queries. Their templates read the same in both engines but for the funcs of dialect.go.
 // An alias never repeats a column's name: ClickHouse would take it for the column.
 func All() []Query {
-	return slices.Concat(efficiencyQueries(), energyQueries(), latencyQueries(), outcomeQueries())
+	return slices.Concat(efficiencyQueries(), energyQueries(), latencyQueries(), outcomeQueries(), cacheQueries())
 }

@@ -48,8 +48,11 @@ type Tracker struct {
 	address string // of the upstream, as rows have it
 	current atomic.Pointer[answer]
 	wake    chan struct{} // room for one
-	cancel  context.CancelFunc
-	ended   chan struct{}
+
+	processEnds atomic.Int64 // times that the server's process was seen to have ended
+
+	cancel context.CancelFunc
+	ended  chan struct{}
 
 	// Owned by the goroutine.
 	offered string               // id of the last row that was handed over
@@ -59,8 +62,14 @@ type Tracker struct {
 
 // answer holds what a finished row needs.
 type answer struct {
-	id  string // "" while it is not known
-	old bool   // ask again behind the next request
+	id     string // "" while it is not known
+	old    bool   // ask again behind the next request
+	config *sink.ServerConfig
+}
+
+// Config returns what is known of the server now, nil if nothing is, and how often its process was seen to end.
+func (t *Tracker) Config() (c *sink.ServerConfig, ended int64) {
+	return t.current.Load().config, t.processEnds.Load()
 }
 
 // Start begins to ask. Stop ends it.
@@ -126,10 +135,13 @@ func (t *Tracker) await(ctx context.Context, pause time.Duration) bool {
 		case <-ctx.Done():
 			return false
 		case <-old.C:
-			t.current.Store(&answer{id: t.current.Load().id, old: true})
+			known := *t.current.Load()
+			known.old = true
+			t.current.Store(&known)
 		case <-ticker.C:
 			if t.pid != 0 && !t.cfg.Host.IsAlive(t.pid) {
 				t.pid = 0
+				t.processEnds.Add(1)
 				t.current.Store(&answer{old: true})
 			}
 		case <-t.wake:
@@ -151,7 +163,10 @@ func (t *Tracker) ask(ctx context.Context) error {
 	}
 	c.ServerBuild, c.Model, c.Quantisation = info.Build, info.Model, info.Quantisation
 	c.ContextTokens, c.Slots = info.ContextTokens, info.Slots
-	t.pid, c.ServerFlags = t.process()
+	before := t.pid
+	if t.pid, c.ServerFlags = t.process(); before != 0 && t.pid != 0 && t.pid != before {
+		t.processEnds.Add(1)
+	}
 	c.Identify()
 	if c.ConfigID != t.offered {
 		if !t.cfg.Offer(c) {
@@ -160,7 +175,7 @@ func (t *Tracker) ask(ctx context.Context) error {
 		}
 		t.offered = c.ConfigID
 	}
-	t.current.Store(&answer{id: c.ConfigID})
+	t.current.Store(&answer{id: c.ConfigID, config: c})
 	return nil
 }
 

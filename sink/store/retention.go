@@ -12,6 +12,7 @@ type Retention struct {
 	Requests time.Duration // requests and minutes of power and ledger; default 400 days
 	Samples  time.Duration // seconds of power and ledger, which then become minutes; default 14 days
 	Gaps     time.Duration // raw gaps; default 7 days
+	Prompts  time.Duration // fingerprints; default 7 days
 	// MaxBytes is the limit of the size of all rows, with their indices and blocks (default 2 GiB). Above it the oldest are
 	// deleted, shipped or not.
 	MaxBytes int64
@@ -29,6 +30,9 @@ func (r Retention) WithDefaults() Retention {
 	}
 	if r.Gaps <= 0 {
 		r.Gaps = 7 * 24 * time.Hour
+	}
+	if r.Prompts <= 0 {
+		r.Prompts = 7 * 24 * time.Hour
 	}
 	if r.MaxBytes <= 0 {
 		r.MaxBytes = 2 << 30
@@ -93,6 +97,9 @@ func (s *Store) EnforceRetention(ctx context.Context, now time.Time, r Retention
 	old, oldGaps := now.Add(-r.Requests), now.Add(-r.Gaps)
 	err := s.expire(ctx, r.Shipping, &done.Expired,
 		expiry{TableRequests, "started_at", old}, expiry{TablePower, "at", old}, expiry{TableLedger, "at", old}, expiry{TableGaps, "started_at", oldGaps})
+	if err == nil {
+		err = s.expirePrompts(ctx, now.Add(-r.Prompts), &done.Expired)
+	}
 	if err == nil {
 		err = downsampleTable(ctx, s, newTables().power, downsamplePower, now.Add(-r.Samples), r.Shipping, &done.Downsampled)
 	}
@@ -268,6 +275,12 @@ func (s *Store) evict(ctx context.Context, limit int64, shipping bool, done *Ret
 			return err
 		}
 		target = limit / 100 * 95
+		if n, err := s.evictPrompts(ctx); err != nil || n > 0 { // what is easiest to do without
+			if done.Evicted += n; err != nil {
+				return err
+			}
+			continue
+		}
 		var lost int64
 		n, err := s.exclusively(ctx, func() (n int64, err error) {
 			n, lost, err = evictChunk(ctx, s.conn, shipping)

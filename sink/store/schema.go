@@ -175,6 +175,9 @@ func migrate(ctx context.Context, conn *sql.Conn, path string, steps []string) e
 	if err := addColumns(ctx, conn); err != nil {
 		return explain("add columns to", path, err)
 	}
+	if _, err := conn.ExecContext(ctx, createPrompts); err != nil {
+		return explain("add table prompts to", path, err)
+	}
 	return explain("define the view in", path, defineView(ctx, conn))
 }
 

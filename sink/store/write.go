@@ -18,6 +18,7 @@ type writer struct {
 	settle, setShipSeq                     *statement // UPDATEs
 	shipSeq                                *statement // SELECT
 	insertBlock, insertColumn              *statement
+	prompt                                 *statement // INSERT
 
 	tables        *tables
 	energyColumns []sink.Column[meter.Record]
@@ -40,6 +41,7 @@ func newWriter(conn *writeConn, blocks blockTables) (*writer, error) {
 		{&w.settle, settleStatement()},
 		{&w.shipSeq, "SELECT value FROM counters WHERE name = 'ship_seq'"},
 		{&w.setShipSeq, "UPDATE counters SET value = ? WHERE name = 'ship_seq'"},
+		{&w.prompt, insertPrompt},
 		{&w.insertBlock, insertBlock},
 		{&w.insertColumn, "INSERT INTO block_columns (id, data) VALUES (?, ?)"},
 	} {
@@ -99,6 +101,7 @@ func (w *writer) writeAll(ctx context.Context, rows *sink.Rows) error {
 		insertAll(ctx, w, w.ledger, w.tables.ledger, w.tails.ledger, rows.Ledger, seq, always),
 		insertAll(ctx, w, w.configs, w.tables.configs, nil, rows.Configs, seq, always),
 		insertAll(ctx, w, w.gaps, w.tables.gaps, nil, rows.Gaps, seq, always),
+		w.insertPrompts(ctx, rows.Prompts),
 	} {
 		if err != nil {
 			return err

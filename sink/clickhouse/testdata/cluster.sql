@@ -210,6 +210,38 @@ ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXIS
 
 ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cpu_sigma_uj` Nullable(Int64) COMMENT 'uJ; standard error of cpu_uj' CODEC(T64, ZSTD(1)) AFTER `cpu_uj`;
 
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_verdict` LowCardinality(Nullable(String)) COMMENT 'hit, cold, client, server or unknown: whether the prompt was reused as far as it could be, and whose fault it was if not' CODEC(ZSTD(1)) AFTER `gco2_per_kwh_milli`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_verdict` LowCardinality(Nullable(String)) COMMENT 'hit, cold, client, server or unknown: whether the prompt was reused as far as it could be, and whose fault it was if not' CODEC(ZSTD(1)) AFTER `gco2_per_kwh_milli`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_cause` LowCardinality(Nullable(String)) COMMENT 'what a client changed, or what the server did' CODEC(ZSTD(1)) AFTER `cache_verdict`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_cause` LowCardinality(Nullable(String)) COMMENT 'what a client changed, or what the server did' CODEC(ZSTD(1)) AFTER `cache_verdict`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_part` LowCardinality(Nullable(String)) COMMENT 'part of the prompt that a client changed first' CODEC(ZSTD(1)) AFTER `cache_cause`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_part` LowCardinality(Nullable(String)) COMMENT 'part of the prompt that a client changed first' CODEC(ZSTD(1)) AFTER `cache_cause`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_expected_tokens` Nullable(Int64) COMMENT 'prompt tokens that could have been reused' CODEC(T64, ZSTD(1)) AFTER `cache_part`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_expected_tokens` Nullable(Int64) COMMENT 'prompt tokens that could have been reused' CODEC(T64, ZSTD(1)) AFTER `cache_part`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_tokens` Nullable(Int64) COMMENT 'of them, those that were computed again; 0 for a hit' CODEC(T64, ZSTD(1)) AFTER `cache_expected_tokens`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_tokens` Nullable(Int64) COMMENT 'of them, those that were computed again; 0 for a hit' CODEC(T64, ZSTD(1)) AFTER `cache_expected_tokens`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_us` Nullable(Int64) COMMENT 'us; prefill time of the lost tokens' CODEC(T64, ZSTD(1)) AFTER `cache_lost_tokens`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_us` Nullable(Int64) COMMENT 'us; prefill time of the lost tokens' CODEC(T64, ZSTD(1)) AFTER `cache_lost_tokens`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_uj` Nullable(Int64) COMMENT 'uJ; active joules of the lost tokens' CODEC(T64, ZSTD(1)) AFTER `cache_lost_us`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_uj` Nullable(Int64) COMMENT 'uJ; active joules of the lost tokens' CODEC(T64, ZSTD(1)) AFTER `cache_lost_us`;
+
+ALTER TABLE `wattline`.`requests_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_sigma_uj` Nullable(Int64) COMMENT 'uJ; standard error of cache_lost_uj' CODEC(T64, ZSTD(1)) AFTER `cache_lost_uj`;
+
+ALTER TABLE `wattline`.`requests` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `cache_lost_sigma_uj` Nullable(Int64) COMMENT 'uJ; standard error of cache_lost_uj' CODEC(T64, ZSTD(1)) AFTER `cache_lost_uj`;
+
 ALTER TABLE `wattline`.`power_local` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `error_uj` Nullable(Int64) COMMENT 'uJ; bound on how far energy_uj may be off' CODEC(T64, ZSTD(1)) AFTER `energy_uj`;
 
 ALTER TABLE `wattline`.`power` ON CLUSTER 'gpus' ADD COLUMN IF NOT EXISTS `error_uj` Nullable(Int64) COMMENT 'uJ; bound on how far energy_uj may be off' CODEC(T64, ZSTD(1)) AFTER `energy_uj`;

@@ -40,6 +40,7 @@ function Detail({ c, hello }) {
     <//>
     ${c.gaps_us && c.gaps_us.length > 0 && html`<${Section} title="Between tokens" note=${`${c.gaps_us.length} gaps, median ${span(median(c.gaps_us))}, longest ${span(Math.max(...c.gaps_us))}`}><${Gaps} gaps=${c.gaps_us} /><//>`}
     <${EnergyOf} r=${r} c=${c} />
+    ${r.cache_verdict && html`<${Reuse} r=${r} advice=${c.cache_advice} />`}
     ${c.overlapping.length > 0 && html`<${Section} title="Beside it" note="requests that ran while it did"><${Neighbours} r=${r} others=${c.overlapping} />
       ${c.overlapping_more && html`<p class="soft">and more</p>`}<//>`}
     ${r.session && html`<${Section} title="Its session" note=${html`<a href=${href("sessions", r.session)}>${short(r.session)}</a>`}><${Siblings} r=${r} rows=${c.siblings} /><//>`}
@@ -74,6 +75,20 @@ function EnergyOf({ r, c }) {
     ${parts.length > 0 && html`<${Parts} name=${`energy: ${parts.map((p) => `${p[0]} ${joules(p[1])}`).join(", ")}`} sigma=${r.gpu_sigma_uj} parts=${parts.map(([name, value, fill]) => ({ name, value, fill, text: joules(value) }))} />`}
     <dl>${parts.map(([name, value, fill]) => html`<dt key=${name}><span class="chip" style=${{ background: fill }}></span>${name}</dt><dd title=${value + " µJ"}>${joules(value)}</dd>`)}
       <dt>sum</dt><dd><${Energy} row=${r} /></dd>${rest}</dl><//>`;
+}
+
+// Reuse tells whether the prompt was reused as far as it could be, and whose fault it was if not.
+function Reuse({ r, advice }) {
+  const d = JSON.parse(r.details || "{}");
+  const other = (id) => html`<a href=${href("requests", id)}>${short(id)}</a>`;
+  return html`<${Section} title="Prompt cache" note=${[r.cache_verdict, r.cache_cause, r.cache_part].filter(Boolean).join(", ").replaceAll("_", " ")}>
+    <dl><dt>reused</dt><dd>${count(r.cached_tokens)} of ${count(r.prompt_tokens)} tokens</dd>
+      <dt>could have been</dt><dd>${count(r.cache_expected_tokens)}${d.cache_expected_sigma ? html` <span class="pm">± ${count(d.cache_expected_sigma)}</span>` : null} tokens</dd>
+      ${r.cache_lost_tokens > 0 && html`<dt>computed again</dt><dd>${count(r.cache_lost_tokens)} tokens, ${span(r.cache_lost_us)}, ${r.cache_lost_uj === null ? "joules not known" : html`<${PlusMinus} value=${r.cache_lost_uj / 1e6} sigma=${(r.cache_lost_sigma_uj || 0) / 1e6} />`}</dd>`}
+      ${d.cache_why && html`<dt>why</dt><dd>${d.cache_why}</dd>`}
+      ${d.cache_predecessor && html`<dt>compared with</dt><dd>${other(d.cache_predecessor)}: the first ${count(d.cache_matched_bytes)} bytes are the same</dd>`}
+      ${d.cache_taken_by && html`<dt>slot taken by</dt><dd>${other(d.cache_taken_by)}</dd>`}
+      ${advice && html`<dt>what to do</dt><dd>${advice}</dd>`}</dl><//>`;
 }
 
 function Neighbours({ r, others }) {

@@ -53,6 +53,8 @@ function Turns({ rows, id, sum, more, hello }) {
   const open = (r) => go(href("requests", r.id));
   const number = (r, i) => (rows.length <= 20 || i % 5 === 4 ? i + 1 : "");
   const cached = (r) => Math.min(r.cached_tokens || 0, r.prompt_tokens || 0);
+  const lost = (r) => Math.max(0, Math.min(r.cache_lost_tokens || 0, (r.prompt_tokens || 0) - cached(r)));
+  const fresh = (r) => (r.prompt_tokens || 0) - cached(r) - lost(r);
   return html`<h1><${Who} name=${first.agent} /> session ${short(id)} <small><${Model} name=${first.model} /> · ${when(first.started_at)} to ${when(last.started_at)} · <span title="whole name">${id}</span></small></h1>
     <div class="figures">
       <${Stat} name="Turns" note=${sum?.failed ? `${sum.failed} failed` : ""}>${count(sum?.requests ?? rows.length)}<//>
@@ -65,8 +67,8 @@ function Turns({ rows, id, sum, more, hello }) {
     ${more && html`<p class="warn">The first ${most} turns are shown; <a href=${href("requests", "", { session: id })}>the table of requests</a> has all.</p>`}
     <${Section} title="Context by turn" note="a bar is a turn; click opens it" tools=${html`<${Copy} command=${`wattline requests --session ${quoted(id)}`} name="session" table=${() => turnTable(rows)} />`}>
       <${Bars} name="context by turn" items=${rows} unit=${(v) => (v ? count(v) : "0")} onClick=${open} text=${number}
-        parts=${(r) => [[ink("idle"), cached(r), `reused from the cache: ${count(r.cached_tokens)} tokens`], ["phase-prefill", (r.prompt_tokens || 0) - cached(r), `computed: ${count((r.prompt_tokens || 0) - cached(r))} tokens`], ["phase-decode", r.output_tokens || 0, `generated: ${count(r.output_tokens)} tokens`]]} />
-      <${Legend} items=${[[ink("idle"), "reused from the cache"], [ink("prefill"), "computed"], [ink("decode"), "generated"]]} /><//>
+        parts=${(r) => [[ink("idle"), cached(r), `reused from the cache: ${count(r.cached_tokens)} tokens`], ["phase-prefill", fresh(r), `computed: ${count(fresh(r))} tokens`], [ink("bad"), lost(r), `computed again: ${count(lost(r))} tokens (${cause(r)})`], ["phase-decode", r.output_tokens || 0, `generated: ${count(r.output_tokens)} tokens`]]} />
+      <${Legend} items=${[[ink("idle"), "reused from the cache"], [ink("prefill"), "computed"], [ink("bad"), "computed again: it could have been reused"], [ink("decode"), "generated"]]} /><//>
     <div class="columns"><${Section} title="Time by turn"><${Bars} name="time by turn" items=${rows} unit=${(v) => (v ? span(v) : "0")} onClick=${open} text=${number}
         parts=${(r) => [["phase-queue", r.queue_us, `waiting ${span(r.queue_us)}`], ["phase-prefill", r.prefill_us, `prefill ${span(r.prefill_us)}`], ["phase-decode", r.decode_us, `decode ${span(r.decode_us)}`]]} /><//>
       <${Section} title="Energy by turn"><${Bars} name="energy by turn" items=${rows} unit=${(v) => (v ? joules(v) : "0")} onClick=${open} text=${number}
@@ -79,7 +81,9 @@ function Turns({ rows, id, sum, more, hello }) {
 
 const pause = (before, r) => { const us = (at(r.started_at) - at(before.started_at)) * 1000 - (before.duration_us || 0); return us > 0 ? span(us) : "at once"; };
 
+const cause = (r) => [r.cache_verdict, r.cache_cause, r.cache_part].filter(Boolean).join(", ").replaceAll("_", " ");
+
 function turnTable(rows) {
-  const c = ["id", "started_at", "prompt_tokens", "cached_tokens", "output_tokens", "queue_us", "prefill_us", "decode_us", "ttft_us", "gpu_prefill_uj", "gpu_decode_uj", "gpu_idle_uj", "gpu_uj", "gpu_sigma_uj", "outcome"];
+  const c = ["id", "started_at", "prompt_tokens", "cached_tokens", "output_tokens", "queue_us", "prefill_us", "decode_us", "ttft_us", "gpu_prefill_uj", "gpu_decode_uj", "gpu_idle_uj", "gpu_uj", "gpu_sigma_uj", "cache_verdict", "cache_cause", "cache_part", "cache_expected_tokens", "cache_lost_tokens", "cache_lost_us", "cache_lost_uj", "outcome"];
   return { columns: [...c, "energy_uj"], rows: rows.map((r) => [...c.map((k) => r[k]), energyOf(r) ?? null]) };
 }

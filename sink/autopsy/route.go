@@ -1,0 +1,169 @@
+package autopsy
+
+import (
+	"context"
+	"io"
+	"strings"
+	"sync"
+
+	"wattline/meter"
+	"wattline/meter/cache"
+	"wattline/proxy"
+	"wattline/proxy/llama"
+	"wattline/sink"
+)
+
+// Server tells what is known of a route's upstream now: its facts, and how often it was seen to begin anew.
+type Server func() (cache.Facts, int64)
+
+// Route judges the requests of one route. A nil Route judges none.
+type Route struct {
+	a      *Autopsy
+	client *llama.Client // nil: slots are never asked for
+	server Server        // nil: nothing is known
+
+	mu     sync.Mutex // guards what follows
+	bodies map[uint64]*body
+	downs  int64 // times that the upstream was seen to be away
+	down   bool  // the last request did not reach it
+}
+
+// Route returns the judge of a route's requests.
+func (a *Autopsy) Route(client *llama.Client, server Server) *Route {
+	if a == nil {
+		return nil
+	}
+	return &Route{a: a, client: client, server: server, bodies: map[uint64]*body{}}
+}
+
+// Bodies returns proxy.Config.Bodies for the route; nil where nothing is judged.
+func (r *Route) Bodies() func(seq uint64, length int64) io.Writer {
+	if r == nil {
+		return nil
+	}
+	return func(seq uint64, length int64) io.Writer {
+		return &lazyBody{r: r, seq: seq, length: length}
+	}
+}
+
+// lazyBody becomes a body with its first byte: most requests of some clients have none.
+type lazyBody struct {
+	r      *Route
+	seq    uint64
+	length int64
+	b      *body
+}
+
+// Write implements io.Writer.
+func (l *lazyBody) Write(p []byte) (int, error) {
+	if l.b == nil {
+		l.b = &body{a: l.r.a, length: l.length}
+		l.r.mu.Lock()
+		l.r.bodies[l.seq] = l.b
+		l.r.mu.Unlock()
+	}
+	return l.b.Write(p)
+}
+
+// Observe is called with each step of an exchange, on the data path.
+func (r *Route) Observe(e proxy.Event) {
+	if r == nil || e.Step != proxy.RequestSent {
+		return
+	}
+	r.mu.Lock()
+	b := r.bodies[e.Seq]
+	r.mu.Unlock()
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	b.sent = e.At
+	b.mu.Unlock()
+	go b.parse() // ends by itself, soon: the server works meanwhile
+}
+
+// Done fills the columns cache_* of a finished request's row, but for the joules.
+func (r *Route) Done(seq uint64, at int64, rec *meter.Record) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	b := r.bodies[seq]
+	delete(r.bodies, seq)
+	r.reached(rec)
+	generation := r.downs
+	r.mu.Unlock()
+	if b == nil {
+		return
+	}
+	p, tooLarge := b.take()
+	if !computed(rec) {
+		return
+	}
+	q := requestOf(rec, p)
+	q.Ended, q.Started = at, b.sent+1000*(rec.QueueUs.V+rec.LoadUs.V)
+	if tooLarge {
+		q.Unread = "it did not fit into --autopsy-memory"
+	}
+	for _, why := range rec.Unread() {
+		if strings.HasPrefix(why, "request_") {
+			q.Unread = strings.TrimPrefix(why, "request_")
+		}
+	}
+	q.Generation = generation
+	if r.server != nil {
+		facts, restarts := r.server()
+		q.Facts, q.Generation = facts, generation+restarts
+	}
+	r.judge(q, rec)
+}
+
+// computed reports whether the server worked on the request's prompt.
+func computed(rec *meter.Record) bool {
+	return rec.Status.V > 0 && rec.Status.V < 400 && rec.Outcome != meter.Rejected && (rec.Outcome != meter.Cancelled || rec.PromptTokens.Valid)
+}
+
+// reached notes whether the upstream answered: one that was away for a time has begun anew. The caller holds mu.
+func (r *Route) reached(rec *meter.Record) {
+	away := rec.Outcome == meter.UpstreamError && !rec.TTFBUs.Valid || rec.Status == meter.Some(503) && rec.Outcome == meter.UpstreamError
+	if away && !r.down {
+		r.downs++
+	}
+	r.down = away
+}
+
+func (r *Route) judge(q *cache.Request, rec *meter.Record) {
+	a := r.a
+	a.mu.Lock()
+	v := a.history.Judge(q)
+	if q.Prompt != nil && !q.Prompt.Broken {
+		a.history.Add(q)
+	}
+	if v.Ask && r.client != nil {
+		a.asking.Add(1)
+		pending := &ask{done: make(chan struct{}), verdict: v}
+		a.asked[rec.ID] = pending
+		go r.ask(pending, q) // bounded by askTimeout; Stop waits for it
+	}
+	a.mu.Unlock()
+	v.Fill(rec)
+	if q.Prompt != nil && a.cfg.Keep && !q.Prompt.Broken {
+		a.cfg.Offer(&sink.Prompt{ID: rec.ID, StartedAt: rec.StartedAt, Fingerprint: q.Prompt.Append(nil)})
+	}
+	if a.cfg.Text && v.Verdict == cache.Client && v.Change.Now != v.Change.Before {
+		a.cfg.Log.Info("a prompt changed, so that its cache was lost", "id", rec.ID, "part", v.Part, "cause", v.Cause, "before", v.Change.Before, "now", v.Change.Now)
+	}
+}
+
+// ask reads the server's slots for a loss that nothing else explains.
+func (r *Route) ask(pending *ask, q *cache.Request) {
+	defer r.a.asking.Done()
+	defer close(pending.done)
+	seen, err := slots(context.Background(), r.client)
+	if err != nil {
+		return
+	}
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	r.a.history.Refine(&pending.verdict, q, seen)
+}

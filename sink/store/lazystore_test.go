@@ -112,6 +112,26 @@ func TestHandoverChain(t *testing.T) {
 	}
 }
 
+// TestSuccessorLeavesPendingRows: a pending row stays so when the successor opens the store, so that nobody reads or ships it
+// before its process has settled it.
+func TestSuccessorLeavesPendingRows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wattline.db")
+	first, err := Open(t.Context(), Config{Path: path, Log: quiet()})
+	must(t, err)
+	must(t, first.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{pending(1)}}))
+	must(t, first.Yield())
+	second, err := Open(t.Context(), Config{Path: path, Successor: true, Log: quiet()})
+	must(t, err)
+	if q := qualities(t, path)[request(1).ID]; q != meter.EnergyPending {
+		t.Errorf("the row is %s", q)
+	}
+	must(t, first.Write(t.Context(), &sink.Rows{Settled: []*meter.Record{settled(1)}}))
+	must(t, errors.Join(first.Close(), second.Close()))
+	if q := qualities(t, path)[request(1).ID]; q != meter.EnergyShared {
+		t.Errorf("the settled row is %s", q)
+	}
+}
+
 // TestRowsOfKilledPredecessor: a predecessor that is killed leaves a pending row. It is closed when it was pending for a
 // whole interval; a row that came meanwhile is not.
 func TestRowsOfKilledPredecessor(t *testing.T) {

@@ -53,6 +53,8 @@ const (
 	retentionChunk = 2000
 	// retentionInterval is the time between two runs of RunRetention.
 	retentionInterval = time.Minute
+	// logInterval is the time between two looks at the log's size: 200 requests a second write a megabyte a second.
+	logInterval = 5 * time.Second
 )
 
 // RunRetention applies a retention, and closes rows of processes that were killed, once a minute until ctx ends. It logs
@@ -60,6 +62,8 @@ const (
 func (s *Store) RunRetention(ctx context.Context, r Retention) {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
+	logTick := time.NewTicker(logInterval)
+	defer logTick.Stop()
 	var loggedAt, goneAt, toldAt, unpackedAt time.Time
 	for {
 		if s.gone() && time.Since(goneAt) > time.Hour {
@@ -77,15 +81,19 @@ func (s *Store) RunRetention(ctx context.Context, r Retention) {
 			s.log.Error("retention failed", "error", err)
 			loggedAt = time.Now()
 		}
-		s.keepLogSmall(ctx, &toldAt)
 		if _, err := s.Pack(ctx); err != nil && ctx.Err() == nil && time.Since(unpackedAt) > time.Hour {
 			s.log.Warn("rows are not copied for fast queries; these read the rows themselves", "error", err)
 			unpackedAt = time.Now()
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+		for due := false; !due; {
+			select {
+			case <-tick.C:
+				due = true
+			case <-logTick.C:
+				s.keepLogSmall(ctx, &toldAt)
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }

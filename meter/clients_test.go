@@ -20,6 +20,7 @@ type clientCapture struct {
 	Agent   string            `json:"agent"`   // want
 	Session string            `json:"session"` // want: the text, "inferred", or ""
 	User    string            `json:"user"`    // want
+	Turn    int               `json:"turn"`    // of a conversation of two turns; 0: it stands alone
 }
 
 func lookUp(headers map[string]string) func(string) []byte {
@@ -68,8 +69,15 @@ func TestClients(t *testing.T) {
 		t.Fatalf("%d captures, %v", len(all), err)
 	}
 	id := &meter.Identify{Mode: meter.IdentifyPlain, Key: []byte("install")}
+	first := map[string]string{} // sessions of first turns, by client
 	for _, c := range all {
 		rec := row(t, id, c.Method, c.Path, c.Headers, string(c.Body))
+		if c.Turn == 1 {
+			first[c.Client] = rec.Session
+		}
+		if c.Turn == 2 && (rec.Session == "" || rec.Session != first[c.Client]) {
+			t.Errorf("%s: the second turn is of session %q, the first of %q", c.Client, rec.Session, first[c.Client])
+		}
 		got := rec.Session
 		if from(rec) == meter.SessionInferred {
 			got = meter.SessionInferred

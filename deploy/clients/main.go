@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -167,7 +168,7 @@ func (c *config) turn(ctx context.Context, cl *client, turn int, dir, home, url 
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
-	fill := strings.NewReplacer("{url}", url, "{home}", home, "{dir}", dir, "{work}", work)
+	fill := strings.NewReplacer("{url}", url, "{home}", home, "{dir}", dir, "{work}", work, "{platform}", platform())
 	for name, text := range cl.files {
 		path := filepath.Join(home, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -181,7 +182,7 @@ func (c *config) turn(ctx context.Context, cl *client, turn int, dir, home, url 
 	for _, word := range cl.turns[turn] {
 		argv = append(argv, fill.Replace(word))
 	}
-	if argv[0] != "node" {
+	if argv[0] != "node" && !filepath.IsAbs(argv[0]) {
 		argv[0] = filepath.Join(dir, "node_modules", ".bin", argv[0])
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("did not end within %v", c.timeout))
@@ -204,6 +205,11 @@ func (c *config) turn(ctx context.Context, cl *client, turn int, dir, home, url 
 		return fmt.Errorf("%w: %s", err, lastLine(string(text)))
 	}
 	return nil
+}
+
+// platform is the system as npm's packages name it.
+func platform() string {
+	return runtime.GOOS + "-" + strings.Replace(runtime.GOARCH, "amd64", "x64", 1)
 }
 
 // environment is that of a user who has nothing but the client.

@@ -1,7 +1,8 @@
 package main
 
 // client is a client of npm and how it is told where the server is. In commands, files and environment {url} is wattline's
-// address, {home} its home folder, {work} the folder in which it runs, and {dir} the folder of its packages.
+// address, {home} its home folder, {work} the folder in which it runs, {dir} the folder of its packages, and {platform} this
+// system as npm names it: linux-x64. A program without a folder is one of node_modules/.bin.
 type client struct {
 	name     string
 	packages []string // NAME@VERSION, the client first
@@ -20,6 +21,7 @@ func script(name string) [][]string { return [][]string{{"node", "{dir}/" + name
 
 // table lists the clients.
 func table() []*client {
+	const claude, opencode = "{dir}/node_modules/@anthropic-ai/claude-code-{platform}/claude", "{dir}/node_modules/opencode-{platform}/bin/opencode"
 	return []*client{
 		{name: "openai", packages: []string{"openai@7.59.0"}, turns: script("openai.mjs"), agent: "openai-sdk"},
 		{name: "anthropic", packages: []string{"@anthropic-ai/sdk@1.14.0"}, turns: script("anthropic.mjs"), agent: "anthropic-sdk"},
@@ -42,7 +44,7 @@ wire_api = "responses"
 		},
 		{
 			name: "claude-code", packages: []string{"@anthropic-ai/claude-code@2.1.332"}, agent: "claude-code", names: true,
-			turns: [][]string{{"claude", "-p", "say hello", "--model", "tiny"}, {"claude", "-p", "--continue", "say it again", "--model", "tiny"}},
+			turns: [][]string{{claude, "-p", "say hello", "--model", "tiny"}, {claude, "-p", "--continue", "say it again", "--model", "tiny"}},
 			env: []string{
 				"ANTHROPIC_BASE_URL={url}", "ANTHROPIC_AUTH_TOKEN=secret", "DISABLE_TELEMETRY=1", "DISABLE_AUTOUPDATER=1", "DISABLE_ERROR_REPORTING=1",
 				"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "ANTHROPIC_SMALL_FAST_MODEL=tiny",
@@ -50,8 +52,8 @@ wire_api = "responses"
 		},
 		{
 			name: "opencode", packages: []string{"opencode-ai@1.18.33"}, agent: "opencode", names: true,
-			turns: [][]string{{"opencode", "run", "--model", "wattline/tiny", "say hello"}, {"opencode", "run", "--continue", "--model", "wattline/tiny", "say it again"}},
-			env:   []string{"OPENCODE_DISABLE_AUTOUPDATE=1", "OPENCODE_DISABLE_MODELS_FETCH=1", "OPENCODE_DISABLE_LSP_DOWNLOAD=1"},
+			turns: [][]string{{opencode, "run", "--model", "wattline/tiny", "say hello"}, {opencode, "run", "--continue", "--model", "wattline/tiny", "say it again"}},
+			env:   []string{"OPENCODE_DISABLE_AUTOUPDATE=1", "OPENCODE_DISABLE_MODELS_FETCH=1", "OPENCODE_DISABLE_LSP_DOWNLOAD=1", "OPENCODE_DISABLE_DEFAULT_PLUGINS=1"},
 			files: map[string]string{".config/opencode/opencode.json": `{"provider": {"wattline": {"npm": "@ai-sdk/openai-compatible", "name": "wattline",
  "options": {"baseURL": "{url}/v1", "apiKey": "secret"}, "models": {"tiny": {"name": "tiny"}}}}}`},
 		},

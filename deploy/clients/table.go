@@ -67,7 +67,8 @@ wire_api = "responses"
 		{
 			name: "cline", packages: []string{"cline@3.0.65"}, agent: "cline",
 			turns: [][]string{
-				{"cline", "--provider", "openai", "--key", "secret", "--model", "tiny", "--yolo", "say hello"},
+				{"cline", "auth", "--provider", "openai", "--apikey", "secret", "--modelid", "tiny", "--baseurl", "{url}/v1"},
+				{"cline", "--provider", "openai", "--model", "tiny", "--timeout", "120", "say hello"},
 			},
 		},
 		{

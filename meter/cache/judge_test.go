@@ -143,6 +143,12 @@ func TestVerdicts(t *testing.T) {
 	want(t, "no checkpoint", v, Server, NotCutBack)
 
 	c = newChat()
+	c.ask(body("other", "x1"), 0, one)
+	c.ask(second, 0, one)
+	v, _ = c.ask(third, 0, one)
+	want(t, "another came before, not between", v, Server, NotCutBack)
+
+	c = newChat()
 	c.ask(second, 0)
 	v, _ = c.ask(third, 1)
 	want(t, "nothing known of slots", v, Server, Undetermined)

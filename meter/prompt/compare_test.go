@@ -172,6 +172,13 @@ func TestCleanSessions(t *testing.T) {
 			t.Errorf("%s: nothing in common", name)
 		}
 	}
+	agent, helper := session(2), newTalk()
+	remind(agent, 0)
+	helper.System = "A helper."
+	helper.ask(reminder).ask("Find a name for the talk.")
+	if d := Compare(Parse(testKey, helper.body(t), nil), Parse(testKey, agent.body(t), nil), false); d.Change.Cause != "" {
+		t.Errorf("a helper that is reminded as the agent is: %+v", d.Change)
+	}
 	a, b := other, newTalk().ask("A sub-agent's task: list all the files of the garden.")
 	if d := Compare(Parse(testKey, a.body(t), nil), Parse(testKey, b.body(t), nil), false); d.Change.Cause != "" {
 		t.Errorf("two sub-agents: %+v", d.Change)

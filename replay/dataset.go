@@ -238,7 +238,12 @@ func CompileDataset(s Spec, d *Dataset, context int) (*Plan, error) {
 		}
 		p.Dropped = []SkippedCell{{cell, fmt.Sprintf("%d of %d requests are longer than the server's context of %d tokens a slot (lines %s)", len(left), d.Records, context, lines)}}
 	}
-	return p, p.finish(strings.Join(append(slices.Clone(d.tooLong), d.SHA256), " "), []Cell{{Task: d.File}})
+	return p, p.finishDataset()
+}
+
+func (p *Plan) finishDataset() error {
+	d := p.Dataset
+	return p.finish(strings.Join(append(slices.Clone(d.tooLong), d.SHA256), " "), []Cell{{Task: d.File}})
 }
 
 // Send fills in the next request of a dataset: its messages and its own sizes.

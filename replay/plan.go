@@ -86,6 +86,16 @@ func (p *Plan) finish(corpus string, cells []Cell) error {
 	return nil
 }
 
+// Trim is the plan with another number of trials; trials that both have are the same.
+func (p *Plan) Trim(trials int) (*Plan, error) {
+	out := *p
+	out.Order, out.Spec.Trials = nil, trials
+	if p.Dataset != nil {
+		return &out, out.finishDataset()
+	}
+	return &out, out.finish(out.Corpus, out.Cells)
+}
+
 // grid is the cells that were asked for, each once, in the order of asking.
 func (s *Spec) grid() []Cell {
 	cells := s.Cells

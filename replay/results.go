@@ -29,7 +29,6 @@ type Results struct {
 	Cells     []CellResult `json:"cells"`
 	Series    []Series     `json:"series"`
 	Goodput   *Goodput     `json:"goodput"` // null without objectives
-	Intervals Intervals    `json:"intervals_95"`
 
 	Errors      int               `json:"errors"`
 	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran

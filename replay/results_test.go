@@ -346,35 +346,6 @@ func TestStability(t *testing.T) {
 	}
 }
 
-// The interval of a run's figures is that of requests within their cells: cells differ by plan.
-func TestIntervals(t *testing.T) {
-	run := quick(nil)
-	i := run.Results().Intervals.TokensPerSecond
-	mean := run.Results().Throughput.MeanTokensPerSecond.V
-	if !i.Low.Valid || i.Low.V > mean || i.High.V < mean || i.High.V-i.Low.V > 0.03*mean {
-		t.Errorf("requests that differ by 2 %% within their cells: %g in %+v", mean, i)
-	}
-	j, tpj := run.Results().Intervals.TokensPerJoule, run.Results().Energy.TokensPerJoule.V
-	if !j.Low.Valid || j.Low.V > tpj || j.High.V < tpj || j.High.V-j.Low.V > 0.03*tpj {
-		t.Errorf("tokens/J: %g in %+v", tpj, j)
-	}
-	if one := quick(func(s *replay.Spec) { s.Requests = 1 }).Results().Intervals; one.TokensPerSecond.Low.Valid {
-		t.Errorf("cells of one request each: %+v", one)
-	}
-	n := replay.Some
-	for _, c := range []struct {
-		a, b  replay.Interval
-		apart bool
-	}{
-		{replay.Interval{Low: n(1), High: n(2)}, replay.Interval{Low: n(3), High: n(4)}, true}, {replay.Interval{Low: n(3), High: n(4)}, replay.Interval{Low: n(1), High: n(2)}, true},
-		{replay.Interval{Low: n(1), High: n(3)}, replay.Interval{Low: n(2), High: n(4)}, false}, {replay.Interval{}, replay.Interval{Low: n(2), High: n(4)}, false},
-	} {
-		if c.a.Apart(c.b) != c.apart {
-			t.Errorf("%+v and %+v", c.a, c.b)
-		}
-	}
-}
-
 // Keys and nesting of the guide's sample, first and in its order.
 func TestResultsJSONShape(t *testing.T) {
 	text, err := quick(nil).Results().JSON()

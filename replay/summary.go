@@ -22,7 +22,6 @@ func (r *Run) Results() *Results {
 		},
 		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),
 		Device: r.device(), Stability: r.stability(ok), InLine: r.inLine(ok), Cells: r.outcomes(), Series: r.series(ok), Goodput: r.goodput(),
-		Intervals: r.intervals(ok),
 	}
 	out.ClientCPUS = r.clientCPU()
 	if r.Server != nil {

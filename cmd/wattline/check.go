@@ -20,7 +20,7 @@ func (c *checkCmd) Run(a *app) error {
 		Endpoint: c.Endpoint, replayAdminFlags: c.replayAdminFlags, APIKeyFile: c.APIKeyFile, Quiet: true, LoadTimeout: defaultLoadTimeout,
 		Task: []string{"coding"}, PromptSizes: []string{"200"}, OutputTokens: []string{"64"}, Requests: 3,
 	}
-	failed := session.Verify(a.ctx, func() (*session.Session, error) { return run.open(a) }, func(c session.Check) {
+	failed := session.Verify(a.ctx, func() (*session.Session, error) { s, _, err := run.open(a); return s, err }, func(c session.Check) {
 		fmt.Fprintf(a.stdout, "%-4s  %-18s%s\n", c.State, c.Name, table.PrintableLines(c.Detail))
 	})
 	if failed > 0 {

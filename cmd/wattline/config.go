@@ -14,6 +14,7 @@ import (
 	"wattline/gpu/sources"
 	"wattline/meter"
 	"wattline/proxy"
+	"wattline/replay/compare"
 	"wattline/replay/prompt"
 	"wattline/sink/autopsy"
 	"wattline/sink/metrics"
@@ -49,6 +50,7 @@ func flagDefaults() kong.Vars {
 		"query_label":         queries.DefaultLabel,
 		"load_timeout":        shortDuration(defaultLoadTimeout),
 		"outcomes":            strings.Join(outcomes(), ", "),
+		"compare_metrics":     strings.Join(compare.Metrics(), ", "),
 		"usage_keys":          strings.Join(queries.UsageKeys(), ","),
 
 		"autopsy_memory": strconv.FormatInt(autopsy.DefaultMemory, 10),

@@ -103,7 +103,8 @@ func TestGuideCodeBlocks(t *testing.T) {
 	shorter := strings.NewReplacer("--duration 120", "--duration 1", "replay --full", "replay --requests 1 --prompt-sizes 50,100 --output-tokens 4,16 --full",
 		"replay --json-out", "replay --requests 1 --prompt-sizes 50,100 --output-tokens 4,16 --json-out", `--prompt-sizes "1k,10k,100k"`, `--prompt-sizes "50,100"`,
 		`replay --prompt-sizes "$size" --max-output-tokens 128`, `replay --requests 1 --prompt-sizes 50 --max-output-tokens 16`, "replay --prompt-sizes 500", "replay --requests 1 --prompt-sizes 100",
-		`"500,1k"`, `"50,100"`, `"output_tokens": [64]`, `"output_tokens": [16]`, `"trials": 2`, `"trials": 2, "requests": 1`,
+		`"500,1k"`, `"50,100"`, `"output_tokens": [64]`, `"output_tokens": [16]`, `"tasks": ["coding"]}`, `"tasks": ["coding"], "requests": 1}`,
+		"http://127.0.0.1:11433", w.url, "http://127.0.0.1:11533", w.url, "--workload ab.json", "--workload ab.json --budget 5s", "--port 11433", "--port "+port(w.url), "--duration 60", "--duration 3", "--trials 5", "--trials 2",
 		"replay selftest", "replay selftest --tokens 4 --first-token 100ms --gap 20ms", "sleep 1", "sleep 0.1")
 	for _, b := range blocks {
 		if b.needs != "" {
@@ -125,12 +126,15 @@ func TestGuideCodeBlocks(t *testing.T) {
 		}
 		t.Logf("GUIDE.md:%d: ok after %v", b.line, time.Since(began).Round(100*time.Millisecond))
 	}
-	for _, name := range []string{"results.json", "full-1/manifest.json", "stress-1/timeseries.csv", "results_1k.json", "ab-2/requests.jsonl", "comparison_report.md", "comparison_report.html"} {
+	for _, name := range []string{"results.json", "full-1/manifest.json", "stress-1/timeseries.csv", "results_1k.json", "ab/b/requests.jsonl", "compare.html", "sweep-1/sweep.html", "monitor.jsonl", "comparison_report.md", "comparison_report.html"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
 			t.Errorf("the guide's commands left no %s (%v)", name, err)
 		}
 	}
 }
+
+// port is the port of a URL.
+func port(url string) string { return url[strings.LastIndex(url, ":")+1:] }
 
 // TestGuideScripts: the scripts with the guide's names pass all arguments to wattline.
 func TestGuideScripts(t *testing.T) {

@@ -41,7 +41,12 @@ var mayImport = map[string][]string{
 	"sink/metrics":           {"meter", "sink/semconv"},
 	"sink/telemetry":         {"meter", "proxy", "sink/*"}, // the table of all export targets
 	"replay":                 {"meter"},
-	"replay/report":          {"meter", "replay/table"},
+	"replay/report":          {"meter", "replay/table", "replay/compare"}, // "best" is compare's verdict
+	"replay/compare":         {"meter", "replay/table"},
+	"replay/compare/live":    {"meter", "replay/session"},
+	"replay/monitor":         {"meter", "replay/session"},
+	"replay/tune":            {"meter", "replay/table"},
+	"replay/sweep":           {"meter", "replay/session", "replay/table"},
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},

@@ -45,6 +45,9 @@ type cli struct {
 	Replay    replayCmd    `cmd:"" help:"Run a benchmark workload and report its results."`
 	Check     checkCmd     `cmd:"" help:"Check quickly that an endpoint works: one line for each check, exit code 1 if one fails."`
 	Report    reportCmd    `cmd:"" help:"Print tables of folders that replay --out wrote, or write a page with charts."`
+	Compare   compareCmd   `cmd:"" help:"Tell whether B is better or worse than A: two runs, stored rows, or two endpoints measured in turn."`
+	Monitor   monitorCmd   `cmd:"" help:"Look at a server again and again, and say when and with what it changed."`
+	Tune      tuneCmd      `cmd:"" help:"Search the flags with which a llama-server gives most tokens per joule, and prove what was found: tune -- llama-server ARGS."`
 	Usage     usageCmd     `cmd:"" help:"Show tokens, energy and cost by agent, session, model, user, label or day."`
 	Console   consoleCmd   `cmd:"" help:"Show the rows of a store or of ClickHouse in a browser; serve has the same console, live, on its --admin."`
 	Query     queryCmd     `cmd:"" help:"Run an SQL query on the measured rows."`

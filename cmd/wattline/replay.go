@@ -44,6 +44,7 @@ type replayRunCmd struct {
 	Seed         uint64         `help:"Seed of prompts, order and arrival times." group:"Workload" placeholder:"N"`
 	Concurrency  int            `help:"Closed loop: requests in flight." group:"Workload" placeholder:"N"`
 	Rate         float64        `help:"Open loop: requests per second, whether or not earlier ones were answered." group:"Workload" placeholder:"R"`
+	Sweep        string         `help:"Run the workload at several loads: concurrency=1,2,4,8, or rate=auto, which searches the highest rate at which 95 % of the requests keep --goodput." group:"Workload" placeholder:"LOADS"`
 	Arrival      string         `help:"Open loop, arrival times: poisson, constant or gamma." group:"Workload" placeholder:"KIND"`
 	Burstiness   float64        `help:"With gamma arrivals: below 1 is more even than poisson, above 1 burstier." group:"Workload" placeholder:"B"`
 	Pause        replay.Seconds `help:"Pause between cells." group:"Workload" placeholder:"TIME"`
@@ -59,7 +60,10 @@ type replayRunCmd struct {
 
 // Run runs the workload, writes the files and prints the report.
 func (c *replayRunCmd) Run(a *app) error {
-	s, err := c.open(a)
+	if c.Sweep != "" {
+		return c.sweep(a)
+	}
+	s, _, err := c.open(a)
 	if err != nil {
 		return err
 	}
@@ -89,7 +93,7 @@ func (c *replayRunCmd) Run(a *app) error {
 }
 
 // open connects to the server and makes the plan that the flags describe.
-func (c *replayRunCmd) open(a *app) (*session.Session, error) {
+func (c *replayRunCmd) open(a *app) (*session.Session, session.Config, error) {
 	cfg := session.Config{Budget: time.Duration(c.Budget), Rest: c.Rest}
 	err := cfg.Use(&session.Workload{
 		File: c.Workload, Full: c.Full, Stress: c.Stress, Dataset: c.Dataset, Tasks: c.Task, PromptSizes: c.PromptSizes,
@@ -100,18 +104,22 @@ func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 		},
 	})
 	if err == nil {
-		err = archive.CheckOutputs(c.Out, c.JSONOut)
+		out := c.Out
+		if c.Sweep != "" {
+			out = "" // checked by sweep
+		}
+		err = archive.CheckOutputs(out, c.JSONOut)
 	}
 	if err != nil {
-		return nil, usageError("%w", err)
+		return nil, cfg, usageError("%w", err)
 	}
 	key, err := readKey(c.APIKeyFile)
 	if err != nil {
-		return nil, err
+		return nil, cfg, err
 	}
 	password, err := console.ReadPassword(c.AdminPasswordFile)
 	if err != nil {
-		return nil, usageError("%w", err)
+		return nil, cfg, usageError("%w", err)
 	}
 	cfg.Endpoint, cfg.Admin, cfg.AdminPassword, cfg.APIKey = c.Endpoint, c.url(), password, key
 	cfg.Agent, cfg.LoadTimeout, cfg.Log = "wattline-replay/"+version(), c.LoadTimeout, a.log
@@ -123,9 +131,9 @@ func (c *replayRunCmd) open(a *app) (*session.Session, error) {
 	}
 	s, err := session.Open(a.ctx, cfg)
 	if _, ok := errors.AsType[*session.SettingError](err); ok {
-		return nil, &exitError{exitUsage, err}
+		return nil, cfg, &exitError{exitUsage, err}
 	}
-	return s, err
+	return s, cfg, err
 }
 
 func readKey(path string) (string, error) {

@@ -19,6 +19,7 @@ import (
 	"wattline/deploy/handover"
 	"wattline/proxy"
 	"wattline/proxy/llama"
+	"wattline/replay/monitor"
 	"wattline/sink/clickhouse"
 	"wattline/sink/console"
 )
@@ -41,6 +42,7 @@ type serveCmd struct {
 	GCO2PerKWh     *float64          `name:"gco2-per-kwh" help:"Grams of CO2e per kWh, stored in each row. Default: none."`
 	Currency       string            `help:"Currency of the price, for display." default:"EUR"`
 
+	Monitor         time.Duration `help:"Send a canary (three small requests) to each route this often while nobody else has a request in flight, and say when the server changed. 0: none." default:"0s"`
 	Pprof           bool          `help:"Serve Go profiles of this process at /debug/pprof/ of the admin API."`
 	StopTimeout     time.Duration `help:"How long running requests may continue after SIGTERM." default:"30s"`
 	HandoverTimeout time.Duration `help:"How long they may continue in the old process after an upgrade (SIGUSR2). 0: until they end." default:"0s"`
@@ -70,7 +72,7 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) error {
 	if err := a.rejectWithRoutes(kctx, "listen", "upstream", "labels"); err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
+	if err := errors.Join(c.check(), c.checkMonitor()); err != nil {
 		return err
 	}
 	target, err := c.target(kctx)
@@ -96,6 +98,8 @@ type service struct {
 	rows    *rowSink
 	energy  *energyPipeline
 	ships   bool // rows go to ClickHouse too
+
+	monitors monitors
 
 	listeners *handover.Listeners
 	cert      atomic.Pointer[tls.Certificate] // nil without TLS; SIGHUP replaces it
@@ -123,7 +127,7 @@ func (c *serveCmd) open(a *app, ship *clickhouse.Target) (_ *service, err error)
 			return nil, usageError("%w", err)
 		}
 	}
-	s := &service{cmd: c}
+	s := &service{cmd: c, monitors: monitors{status: map[string][]monitor.Status{}}}
 	if err := s.loadCertificate(c); err != nil {
 		return nil, err
 	}
@@ -266,7 +270,11 @@ func (s *service) run(a *app) error {
 	defer signal.Stop(signals)
 	err := s.listeners.Ready()
 	if err == nil {
+		ctx, cancel := context.WithCancel(a.ctx)
+		wait := s.monitor(ctx, a)
 		err = s.handleSignals(a, failed, signals)
+		cancel()
+		wait()
 	}
 	return errors.Join(err, s.stop(a))
 }

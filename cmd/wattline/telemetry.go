@@ -48,7 +48,7 @@ func (f *telemetryFlags) open(a *app, instance string) (*telemetry.Telemetry, er
 
 // metricSources are the functions from which metrics read the state of the service.
 func (s *service) metricSources() metrics.Sources {
-	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.energy.deviceMetrics, Slots: s.energy.slotMetrics, Lost: s.rows.lost}
+	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.energy.deviceMetrics, Slots: s.energy.slotMetrics, Lost: s.rows.lost, Monitor: s.monitors.metrics}
 	if s.ships {
 		src.Outbox = s.rows.outbox
 	}

@@ -128,6 +128,49 @@ func (a *Admin) OtherTraffic(ctx context.Context, from, to time.Time) ([]string,
 	}
 }
 
+// Recent returns the rows of others' requests that ended after a time, the newest first, at most 500. Their energy may
+// still be pending.
+func (a *Admin) Recent(ctx context.Context, since time.Time) ([]*meter.Record, error) {
+	const most = 500
+	var rows []*meter.Record
+	if err := a.c.ask(ctx, "/api/requests?limit="+strconv.Itoa(most), nil, &rows); err != nil {
+		return nil, fmt.Errorf("the rows of others: %w", err)
+	}
+	return slices.DeleteFunc(rows, func(r *meter.Record) bool {
+		end := r.StartedAt.Add(time.Duration(r.DurationUs.V) * time.Microsecond)
+		return !end.After(since) || r.Outcome != meter.OK || r.Dialect == "" || r.Labels["replay"] != ""
+	}), nil
+}
+
+// Configs returns what the upstream was, as words, by config_id.
+func (a *Admin) Configs(ctx context.Context) (map[string]string, error) {
+	var rows []map[string]any
+	if err := a.c.ask(ctx, "/api/configs", nil, &rows); err != nil {
+		return nil, fmt.Errorf("the configurations: %w", err)
+	}
+	out := map[string]string{}
+	for _, row := range rows {
+		id, _ := row["config_id"].(string)
+		var words []string
+		for _, name := range []string{"server_build", "model", "quantisation", "context_tokens", "slots", "driver", "gpu_power_limit_mw", "wattline_version"} {
+			if v, ok := row[name]; ok && v != nil {
+				words = append(words, fmt.Sprintf("%s=%v", name, v))
+			}
+		}
+		flags, _ := row["server_flags"].([]any)
+		for i, f := range flags { // a flag with its value is one word
+			text := fmt.Sprint(f)
+			if i > 0 && !strings.HasPrefix(text, "-") && len(words) > 0 {
+				words[len(words)-1] += "=" + text
+				continue
+			}
+			words = append(words, text)
+		}
+		out[id] = strings.Join(words, " ")
+	}
+	return out, nil
+}
+
 // Energy returns the energy that the devices drew. A wattline without a power source, or from before it had the
 // question, has nothing to say, which is no error.
 func (a *Admin) Energy(ctx context.Context, from, to time.Time) (replay.Power, error) {

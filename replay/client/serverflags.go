@@ -73,6 +73,17 @@ func ReadServerFlags(ctx context.Context, address string) (*ServerFlags, error) 
 	return &ServerFlags{Known: parseHelp(string(out)), Settings: settings(p.args)}, nil
 }
 
+// Help are the flags that a program's own --help names, and whether they take a value. The user named the program.
+func Help(ctx context.Context, program string) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, helpTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, "--help").Output() //nolint:gosec // the user's own command
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s --help says nothing: is it a llama-server? (%w)", program, errors.Join(ErrNoProgram, err))
+	}
+	return parseHelp(string(out)), nil
+}
+
 // serverProcess is how a process was started.
 type serverProcess struct {
 	path   string

@@ -83,12 +83,15 @@ func (r *Runner) share() time.Duration {
 // afford chooses the cells that the budget allows, in the order of the plan, and reports those it leaves out.
 func (r *Runner) afford() map[int]bool {
 	chosen := map[int]bool{}
-	trials := time.Duration(len(r.cfg.Plan.Order))
+	trials, budget := time.Duration(len(r.cfg.Plan.Order)), r.cfg.Budget
+	if r.cfg.TrialBudget > 0 {
+		trials, budget = 1, r.cfg.TrialBudget
+	}
 	total := time.Duration(0)
 	for i, c := range r.cfg.Plan.Cells {
 		takes := r.predict(c) * trials
-		if r.cfg.Budget > 0 && total+takes > r.cfg.Budget && len(chosen) > 0 {
-			r.skip(c, takes)
+		if budget > 0 && total+takes > budget && len(chosen) > 0 {
+			r.skip(c, takes, budget)
 			continue
 		}
 		total += takes
@@ -108,12 +111,12 @@ func (r *Runner) affordable(trial, cell int) bool {
 	if trial > 0 {
 		r.cfg.Say("the budget of %s ends trial %d before %s", r.cfg.Budget, trial+1, c)
 	}
-	r.skip(c, takes)
+	r.skip(c, takes, r.cfg.Budget)
 	return false
 }
 
-func (r *Runner) skip(c replay.Cell, takes time.Duration) {
-	why := "predicted to take " + round(takes) + ", beyond the budget of " + r.cfg.Budget.String()
+func (r *Runner) skip(c replay.Cell, takes, budget time.Duration) {
+	why := "predicted to take " + round(takes) + ", beyond the budget of " + round(budget)
 	r.cfg.Say("skipped: %s: %s (--budget)", c, why)
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ type Config struct {
 	NoWarmup bool
 	// Budget is how long the run may take; cells that are predicted to exceed it are left out. 0: no limit.
 	Budget time.Duration
+	// TrialBudget is the same for one trial, where it is not known beforehand how many there will be.
+	TrialBudget time.Duration
 	// Rest, if not nil, is called between cells and returns when the server's device is back at rest; it
 	// reports whether it came to that.
 	Rest func(ctx context.Context, after replay.Cell) (bool, error)
@@ -57,6 +60,7 @@ type Runner struct {
 	cfg      Config
 	cost     cost
 	began    time.Time
+	chosen   map[int]bool // cells that the budget allows
 	inFlight atomic.Int64
 	done     atomic.Int64
 
@@ -73,6 +77,22 @@ type Runner struct {
 // Run runs the plan. When ctx ends, it returns what was measured so far, with Interrupted set. An error
 // is a sentence for the user; then nothing was measured.
 func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
+	r, err := Start(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	stop := r.progress()
+	for trial := range cfg.Plan.Order {
+		if err = r.Trial(ctx, trial); err != nil {
+			break
+		}
+	}
+	stop()
+	return r.End(ctx, err)
+}
+
+// Start warms up and chooses the cells that the budget allows.
+func Start(ctx context.Context, cfg Config) (*Runner, error) {
 	if cfg.Say == nil {
 		cfg.Say = func(string, ...any) {}
 	}
@@ -87,23 +107,35 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 			return nil, err
 		}
 	}
-	cells := r.afford()
-	out := &replay.Run{Plan: cfg.Plan, StartedAt: r.began.UTC()}
-	stop := r.progress()
-	err := r.trials(ctx, cells)
-	stop()
-	out.EndedAt = time.Now().UTC()
-	out.Exchanges, out.Warmups, out.Spans, out.Skipped = r.exchanges, r.warmups, r.spans, r.skipped
-	out.NotIdle = r.notIdle
+	r.chosen = r.afford()
+	return r, nil
+}
+
+// Chosen are the cells that run; the caller may take some away between trials.
+func (r *Runner) Chosen() map[int]bool { return r.chosen }
+
+// Snapshot is what was measured so far.
+func (r *Runner) Snapshot() *replay.Run {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &replay.Run{
+		Plan: r.cfg.Plan, StartedAt: r.began.UTC(), EndedAt: time.Now().UTC(), Exchanges: slices.Clone(r.exchanges),
+		Warmups: slices.Clone(r.warmups), Spans: slices.Clone(r.spans), Skipped: slices.Clone(r.skipped), NotIdle: slices.Clone(r.notIdle),
+	}
+}
+
+// End returns what was measured until err, the error of a Trial, or nil.
+func (r *Runner) End(ctx context.Context, err error) (*replay.Run, error) {
+	out := r.Snapshot()
 	switch {
 	case ctx.Err() != nil:
 		out.Interrupted = true
-	case err != nil && len(r.exchanges) == 0:
+	case err != nil && len(out.Exchanges) == 0:
 		return nil, err
 	case err != nil:
 		out.Failure = err.Error()
 	}
-	if out.Interrupted && len(r.exchanges) == 0 {
+	if out.Interrupted && len(out.Exchanges) == 0 {
 		return nil, errInterrupted
 	}
 	return out, nil
@@ -111,25 +143,20 @@ func Run(ctx context.Context, cfg Config) (*replay.Run, error) {
 
 var errInterrupted = errors.New("interrupted before anything was measured")
 
-// trials runs every cell of every trial.
-func (r *Runner) trials(ctx context.Context, chosen map[int]bool) error {
-	for trial, order := range r.cfg.Plan.Order {
-		for _, cell := range order {
-			if !chosen[cell] {
-				continue
-			}
-			if !r.affordable(trial, cell) {
-				continue
-			}
-			if err := r.cell(ctx, trial, cell); err != nil {
-				return err
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err := r.rest(ctx, cell); err != nil {
-				return err
-			}
+// Trial runs every chosen cell once.
+func (r *Runner) Trial(ctx context.Context, trial int) error {
+	for _, cell := range r.cfg.Plan.Order[trial] {
+		if !r.chosen[cell] || !r.affordable(trial, cell) {
+			continue
+		}
+		if err := r.cell(ctx, trial, cell); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := r.rest(ctx, cell); err != nil {
+			return err
 		}
 	}
 	return nil

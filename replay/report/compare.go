@@ -3,11 +3,13 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"html/template"
 	"io"
 	"slices"
 	"strings"
 
 	"wattline/replay"
+	"wattline/replay/compare"
 	"wattline/replay/table"
 )
 
@@ -37,25 +39,16 @@ type column struct {
 	unit          string
 	lowerIsBetter bool
 	value         func(*replay.Results) replay.Num
-	interval      func(*replay.Results) replay.Interval // nil: the value is a single reading
+	metric        string // of package compare, by which the best is judged
 }
 
 //nolint:gochecknoglobals // a constant table
 var columns = []column{
-	{
-		"Tokens/sec", "Best Performance", "", false, func(r *replay.Results) replay.Num { return r.Throughput.MeanTokensPerSecond },
-		func(r *replay.Results) replay.Interval { return r.Intervals.TokensPerSecond },
-	},
-	{"tokens/W", "", "", false, func(r *replay.Results) replay.Num { return r.Energy.MeanTokensPerWatt }, nil},
-	{
-		"tokens/J", "Best Energy", "", false, func(r *replay.Results) replay.Num { return r.Energy.TokensPerJoule },
-		func(r *replay.Results) replay.Interval { return r.Intervals.TokensPerJoule },
-	},
-	{
-		"Latency", "Best Latency", "ms", true, func(r *replay.Results) replay.Num { return r.Latency.TimeToFirstTokenMs },
-		func(r *replay.Results) replay.Interval { return r.Intervals.FirstTokenMs },
-	},
-	{"VRAM", "Best VRAM Usage", "GB", true, vramGB, nil},
+	{"Tokens/sec", "Best Performance", "", false, func(r *replay.Results) replay.Num { return r.Throughput.MeanTokensPerSecond }, "e2e"},
+	{"tokens/W", "", "", false, func(r *replay.Results) replay.Num { return r.Energy.MeanTokensPerWatt }, ""},
+	{"tokens/J", "Best Energy", "", false, func(r *replay.Results) replay.Num { return r.Energy.TokensPerJoule }, "j_per_token"},
+	{"Latency", "Best Latency", "ms", true, func(r *replay.Results) replay.Num { return r.Latency.TimeToFirstTokenMs }, "ttft"},
+	{"VRAM", "Best VRAM Usage", "GB", true, vramGB, "vram"},
 }
 
 // Comparison writes the guide's comparison report in Markdown: its table, and its "Best" lines computed.
@@ -159,11 +152,23 @@ func ComparisonTable(runs []LabelledRun) *Table {
 	return t
 }
 
+// Effects is a run compared with another as a part of a page, or why they cannot be compared.
+func Effects(a, b LabelledRun) (template.HTML, error) {
+	if a.Run == nil || b.Run == nil {
+		return "", nil
+	}
+	r, err := compare.Compare(compare.FromRun(a.Label, a.Run), compare.FromRun(b.Label, b.Run), compare.Options{})
+	if err != nil {
+		return template.HTML("<p>" + template.HTMLEscapeString(b.Label+" is not compared with "+a.Label+": "+err.Error()) + "</p>"), nil //nolint:gosec // escaped
+	}
+	return r.Section()
+}
+
 // judged says how the best is found.
 const judged = "Energy is judged by tokens/J; tokens/W divides by the mean power alone, so it favours slow and long replies. " +
-	"One run is better than another where their 95 % intervals (in parentheses) do not touch."
+	"A run is the best where `wattline compare` calls it better than each other one; performance is judged by the end-to-end time."
 
-// winner names the best run of those that have the figure, if its interval is apart from those of all others.
+// winner names the best run of those that have the figure, if compare calls it better than each of the others.
 func (c column) winner(runs []LabelledRun) string {
 	v := func(i int) replay.Num { return c.value(runs[i].Results) }
 	var known []int
@@ -186,16 +191,16 @@ func (c column) winner(runs []LabelledRun) string {
 	}
 	best := known[0]
 	var alike []int
-	unknown := false
+	nearest := ""
 	for _, i := range known[1:] {
+		verdict, text := c.against(runs[best], runs[i])
 		switch {
-		case v(i) == v(best):
+		case verdict == "":
+			return fmt.Sprintf("not told: %s has %s, %s %s; %s", runs[best].Label, c.cell(runs[best]), runs[i].Label, c.cell(runs[i]), text)
+		case verdict != compare.Better:
 			alike = append(alike, i)
-		case c.interval == nil:
-		case !c.interval(runs[i].Results).Low.Valid, !c.interval(runs[best].Results).Low.Valid:
-			unknown = true
-		case !c.interval(runs[best].Results).Apart(c.interval(runs[i].Results)):
-			alike = append(alike, i)
+		case nearest == "":
+			nearest = text
 		}
 	}
 	if len(alike) > 0 {
@@ -206,22 +211,30 @@ func (c column) winner(runs []LabelledRun) string {
 		}
 		return fmt.Sprintf("%s and %s are not told apart (%s%s)", runs[best].Label, names.String()[2:], c.cell(runs[best]), cells.String())
 	}
-	if unknown {
-		return fmt.Sprintf("not told: %s has %s, %s %s, and with one request a cell no interval is known", runs[best].Label, c.cell(runs[best]), runs[known[1]].Label, c.cell(runs[known[1]]))
-	}
-	return fmt.Sprintf("%s (%s, next %s with %s)", runs[best].Label, c.cell(runs[best]), runs[known[1]].Label, c.cell(runs[known[1]]))
+	return fmt.Sprintf("%s (%s, next %s with %s; %s)", runs[best].Label, c.cell(runs[best]), runs[known[1]].Label, c.cell(runs[known[1]]), nearest)
 }
 
-// cell is a run's figure with its unit and interval.
-func (c column) cell(run LabelledRun) string {
-	text := table.Num(c.value(run.Results)) + c.unit
-	if c.interval != nil {
-		if i := c.interval(run.Results); i.Low.Valid {
-			text += fmt.Sprintf(" (%s..%s)", table.Num(i.Low), table.Num(i.High))
-		}
+// against compares a run with another. Without a verdict the text says why there is none, else what the effect is.
+func (c column) against(run, other LabelledRun) (compare.Verdict, string) {
+	if run.Run == nil || other.Run == nil {
+		return "", "their requests are not here"
 	}
-	return text
+	r, err := compare.Compare(compare.FromRun(other.Label, other.Run), compare.FromRun(run.Label, run.Run), compare.Options{Metrics: []string{c.metric}})
+	if err != nil {
+		return "", err.Error()
+	}
+	m := r.Metrics[0]
+	switch {
+	case m.Verdict == compare.NotMeasured:
+		return "", "too few of their requests have " + m.Title
+	case m.Why != "" && !m.P.Valid:
+		return "", m.Why
+	}
+	return m.Verdict, m.Title + " " + m.Effect.Range()
 }
+
+// cell is a run's figure with its unit.
+func (c column) cell(run LabelledRun) string { return table.Num(c.value(run.Results)) + c.unit }
 
 // caveats are the reasons against comparing the runs.
 func caveats(runs []LabelledRun) []string {

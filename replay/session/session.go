@@ -28,14 +28,18 @@ type Config struct {
 	AdminPassword string
 	APIKey        string
 	Agent         string // User-Agent of every request
+	RunID         string // of the run in wattline's rows; "": a new one. Sessions that run in turn share one
 	LoadTimeout   time.Duration
 
-	Spec       replay.Spec
-	Dataset    *replay.Dataset // the user's own requests, nil for generated prompts
-	Stress     bool            // the concurrency depends on the server's slots, and a steady temperature ends a cell
-	Budget     time.Duration   // cells predicted to go beyond it are skipped; 0: none
-	Rest       time.Duration   // how long a device may take to be back at rest between cells
-	Objectives []replay.Objective
+	Spec    replay.Spec
+	Dataset *replay.Dataset // the user's own requests, nil for generated prompts
+	Stress  bool            // the concurrency depends on the server's slots, and a steady temperature ends a cell
+	Budget  time.Duration   // cells predicted to go beyond it are skipped; 0: none
+	// TrialBudget is the same for one trial of a run by Steps.
+	TrialBudget time.Duration
+	NoWarmup    bool
+	Rest        time.Duration // how long a device may take to be back at rest between cells
+	Objectives  []replay.Objective
 
 	Say      func(format string, args ...any) // one line for the user
 	Progress io.Writer                        // draws one line over itself; nil: none
@@ -58,6 +62,7 @@ type Session struct {
 	Plan   *replay.Plan
 
 	cfg      Config
+	maker    *prompt.Maker
 	runID    string
 	upstream string // the server's address in wattline's rows; "" without wattline
 	asked    sync.Once
@@ -67,7 +72,10 @@ type Session struct {
 
 // Open asks the server, waiting while it loads its model, and compiles the plan for its context size.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
-	s := &Session{cfg: cfg, runID: newRunID()}
+	s := &Session{cfg: cfg, runID: cfg.RunID}
+	if s.runID == "" {
+		s.runID = NewRunID()
+	}
 	var err error
 	s.Client, err = client.New(client.Config{Endpoint: cfg.Endpoint, APIKey: cfg.APIKey, Agent: cfg.Agent, RunID: s.runID, LoadTimeout: cfg.LoadTimeout})
 	if err != nil {
@@ -114,7 +122,15 @@ func (s *Session) compile(ctx context.Context, spec replay.Spec) (*replay.Plan, 
 	return replay.CompileDataset(spec, d, s.Server.ContextTokens)
 }
 
-func newRunID() string {
+// Replan gives the session another load; its next run needs no warm-up where warm is true.
+func (s *Session) Replan(ctx context.Context, spec replay.Spec, warm bool) (err error) {
+	s.cfg.NoWarmup = warm
+	s.Plan, err = s.compile(ctx, spec)
+	return err
+}
+
+// NewRunID names a run in wattline's rows.
+func NewRunID() string {
 	var b [6]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
@@ -159,20 +175,31 @@ func (s *Session) FindAdmin(ctx context.Context) error {
 
 // Run runs the plan and asks wattline for its rows of it.
 func (s *Session) Run(ctx context.Context) (*replay.Run, error) {
-	if err := s.FindAdmin(ctx); err != nil {
+	cfg, w, err := s.prepare(ctx)
+	if err != nil {
 		return nil, err
 	}
-	cfg := s.loadConfig()
-	var w *load.Watcher
-	if s.Admin != nil {
-		w = load.Watch(ctx, s.Admin)
-		cfg.Watts = w.Watts
-		cfg.Rest = func(ctx context.Context, after replay.Cell) (bool, error) { return w.WaitIdle(ctx, after, s.cfg.Rest) }
-		if s.cfg.Stress {
-			cfg.Enough = w.Steady
-		}
-	}
 	run, err := load.Run(ctx, cfg)
+	return s.finish(ctx, w, run, err)
+}
+
+// prepare finds the admin listener, if there is one, and begins to watch the device.
+func (s *Session) prepare(ctx context.Context) (load.Config, *load.Watcher, error) {
+	cfg := s.loadConfig()
+	if err := s.FindAdmin(ctx); err != nil || s.Admin == nil {
+		return cfg, nil, err
+	}
+	w := load.Watch(ctx, s.Admin)
+	cfg.Watts = w.Watts
+	cfg.Rest = func(ctx context.Context, after replay.Cell) (bool, error) { return w.WaitIdle(ctx, after, s.cfg.Rest) }
+	if s.cfg.Stress {
+		cfg.Enough = w.Steady
+	}
+	return cfg, w, nil
+}
+
+// finish joins the run with what wattline measured.
+func (s *Session) finish(ctx context.Context, w *load.Watcher, run *replay.Run, err error) (*replay.Run, error) {
 	var gauge []replay.GaugePoint
 	if w != nil {
 		gauge = w.Stop()
@@ -193,11 +220,13 @@ func (s *Session) Run(ctx context.Context) (*replay.Run, error) {
 
 // loadConfig is the run without what the admin listener adds to it.
 func (s *Session) loadConfig() load.Config {
-	maker := &prompt.Maker{Counter: s.Client}
+	if s.maker == nil {
+		s.maker = &prompt.Maker{Counter: s.Client}
+	}
 	cfg := load.Config{
-		Plan: s.Plan, Sender: s.Client, Prompts: maker, Slots: s.Server.Slots, Budget: s.cfg.Budget,
+		Plan: s.Plan, Sender: s.Client, Prompts: s.maker, NoWarmup: s.cfg.NoWarmup, Slots: s.Server.Slots, Budget: s.cfg.Budget, TrialBudget: s.cfg.TrialBudget,
 		Offset: func(n int) {
-			maker.Offset += n
+			s.maker.Offset += n
 			if s.Plan.Dataset != nil {
 				s.Plan.Dataset.Shift(n)
 			}

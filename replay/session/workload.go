@@ -25,6 +25,17 @@ type Workload struct {
 	dataset *replay.Dataset
 }
 
+// Named is the workload quick or full, or that of a file.
+func Named(name string) *Workload {
+	switch name {
+	case "quick", "":
+		return &Workload{}
+	case "full":
+		return &Workload{Full: true}
+	}
+	return &Workload{File: name}
+}
+
 const (
 	stressDuration = 5 * time.Minute  // of a stress run without a duration
 	quickBudget    = 10 * time.Minute // of the quick grid without a budget

@@ -113,6 +113,8 @@ func Definitions() []Definition {
 		{semconv.MetricOutboxAge, ObservedGauge, "s", "Age of the oldest request that waits to be shipped; 0 when none does.", nil, nil},
 		{semconv.MetricOTLP, ObservedCounter, "{item}", "What became of traces (one a request), of spans that the collector refused, and of exports of all metrics.", []string{semconv.Signal, semconv.Result}, nil},
 		{semconv.MetricOTLPWaiting, ObservedUpDown, "{trace}", "Traces that wait for their energy or for the collector.", nil, nil},
+		{semconv.MetricMonitorRatio, ObservedGauge, "1", "The newest canary of --monitor to the median since the server last changed, by metric (ttft, decode, j_per_token).", []string{semconv.Route, semconv.Watched}, nil},
+		{semconv.MetricMonitorAlarms, ObservedCounter, "{change}", "Changes that --monitor has found.", []string{semconv.Route, semconv.Watched}, nil},
 		{semconv.MetricCapped, ObservedCounter, "{request}", "Requests counted under \"other\" because a model, an agent or a label had more values than the cap.", nil, nil},
 		{semconv.MetricCPUTime, ObservedCounter, "s", "CPU time of wattline itself.", []string{semconv.CPUMode}, nil},
 		{semconv.MetricMemory, ObservedUpDown, "By", "Resident memory of wattline itself.", nil, nil},

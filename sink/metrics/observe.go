@@ -24,6 +24,15 @@ type Sources struct {
 
 	Devices func() []Device
 	Slots   func() []Slots
+	Monitor func() []Monitored
+}
+
+// Monitored is how a metric of a route's monitor stands.
+type Monitored struct {
+	Route, Metric string
+	Ratio         float64
+	Known         bool // there is a ratio
+	Alarms        int
 }
 
 // Device is how well a device is read.
@@ -143,6 +152,15 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 	if src.Slots != nil {
 		for _, l := range src.Slots() {
 			s.slots(l)
+		}
+	}
+	if src.Monitor != nil {
+		for _, m := range src.Monitor() {
+			kv := []attribute.KeyValue{attribute.String(semconv.Route, m.Route), attribute.String(semconv.Watched, m.Metric)}
+			if m.Known {
+				s.put(semconv.MetricMonitorRatio, m.Ratio, kv...)
+			}
+			s.put(semconv.MetricMonitorAlarms, float64(m.Alarms), kv...)
 		}
 	}
 	s.exports(src)

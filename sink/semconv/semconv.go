@@ -142,6 +142,7 @@ const (
 	Unread    = "wattline.unread"
 	RowKind   = "wattline.row.kind"
 	Result    = "wattline.result"
+	Watched   = "wattline.monitor.metric"
 	Signal    = "wattline.signal"
 	Account   = "wattline.account"
 )
@@ -197,18 +198,20 @@ const (
 	MetricSlotBytes     = "wattline.slots.read"
 	MetricSlotRequests  = "wattline.slots.requests"
 
-	MetricInFlight     = "wattline.requests.in_flight"
-	MetricConnections  = "wattline.connections"
-	MetricQueueRows    = "wattline.queue.rows"
-	MetricQueueOffered = "wattline.queue.offered"
-	MetricQueueDropped = "wattline.queue.dropped"
-	MetricQueueLost    = "wattline.queue.lost"
-	MetricStoreErrors  = "wattline.store.errors"
-	MetricStoreLost    = "wattline.store.lost"
-	MetricOutboxRows   = "wattline.outbox.rows"
-	MetricOutboxAge    = "wattline.outbox.age"
-	MetricOTLP         = "wattline.otlp.items"
-	MetricOTLPWaiting  = "wattline.otlp.waiting" //nolint:gosec // a name, no secret
-	MetricCapped       = "wattline.attributes.capped"
-	MetricGoroutines   = "wattline.goroutines" // go.goroutine.count would end in a suffix that Prometheus keeps for histograms
+	MetricInFlight      = "wattline.requests.in_flight"
+	MetricConnections   = "wattline.connections"
+	MetricQueueRows     = "wattline.queue.rows"
+	MetricQueueOffered  = "wattline.queue.offered"
+	MetricQueueDropped  = "wattline.queue.dropped"
+	MetricQueueLost     = "wattline.queue.lost"
+	MetricStoreErrors   = "wattline.store.errors"
+	MetricStoreLost     = "wattline.store.lost"
+	MetricOutboxRows    = "wattline.outbox.rows"
+	MetricOutboxAge     = "wattline.outbox.age"
+	MetricOTLP          = "wattline.otlp.items"
+	MetricOTLPWaiting   = "wattline.otlp.waiting" //nolint:gosec // a name, no secret
+	MetricMonitorRatio  = "wattline.monitor.ratio"
+	MetricMonitorAlarms = "wattline.monitor.alarms"
+	MetricCapped        = "wattline.attributes.capped"
+	MetricGoroutines    = "wattline.goroutines" // go.goroutine.count would end in a suffix that Prometheus keeps for histograms
 )

@@ -27,7 +27,8 @@ var chartLibrary string
 type page struct {
 	Title      string
 	Runs       []section
-	Comparison *report.Table // nil for one run
+	Comparison *report.Table   // nil for one run
+	Effects    []template.HTML // of each further run against the first
 	Data       template.JS
 	Library    template.JS
 	Script     template.JS
@@ -64,6 +65,13 @@ func Write(w io.Writer, runs []report.LabelledRun) error {
 	}
 	if len(runs) > 1 {
 		p.Comparison = report.ComparisonTable(runs)
+		for _, run := range runs[1:] {
+			section, err := report.Effects(runs[0], run)
+			if err != nil {
+				return err
+			}
+			p.Effects = append(p.Effects, section)
+		}
 	}
 	if err := t.Execute(w, p); err != nil {
 		return fmt.Errorf("html: %w", err)

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"wattline/replay"
+	"wattline/replay/archive"
+	"wattline/replay/sweep"
+)
+
+// sweep runs the workload at several loads.
+func (c *replayRunCmd) sweep(a *app) error {
+	plan, err := sweep.Parse(c.Sweep)
+	switch {
+	case err != nil:
+		return usageError("--sweep: %w", err)
+	case c.Concurrency != 0 || c.Rate != 0 || c.Stress:
+		return usageError("--sweep sets the load: leave out --concurrency, --rate and --stress")
+	case plan.Auto && len(c.Goodput) == 0:
+		return usageError("--sweep %w", sweep.ErrNoObjectives)
+	}
+	budget := time.Duration(c.Budget)
+	if budget == 0 {
+		budget = sweep.DefaultBudget
+	}
+	out := c.Out
+	if out != "" { // each point is a folder in it
+		if err := archive.CheckOutputs(filepath.Join(out, "point"), ""); err != nil {
+			return usageError("%w", err)
+		}
+	}
+	s, cfg, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	res, failure := sweep.Run(a.ctx, sweep.Config{
+		Session: s, Plan: plan, Spec: cfg.Spec, Budget: budget, Objectives: cfg.Objectives, Say: cfg.Say,
+		Keep: func(name string, run *replay.Run) error {
+			if out == "" {
+				return nil
+			}
+			return archive.Write(filepath.Join(out, name), archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost()}, run, run.Results())
+		},
+	})
+	if len(res.Points) == 0 {
+		return failure
+	}
+	if err := c.writeSweep(res); err != nil {
+		return err
+	}
+	res.Terminal(a.stdout)
+	if failure != nil {
+		return fmt.Errorf("the sweep ended half-way, what was measured is above: %w", failure)
+	}
+	return nil
+}
+
+// writeSweep writes sweep.json, sweep.md and sweep.html to --out, and the first to --json-out.
+func (c *replayRunCmd) writeSweep(res *sweep.Result) error {
+	text, err := json.Marshal(res)
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	if c.JSONOut != "" {
+		if err := archive.ReplaceFile(c.JSONOut, text); err != nil {
+			return err
+		}
+	}
+	if c.Out == "" {
+		return nil
+	}
+	page, err := res.Page()
+	if err != nil {
+		return err
+	}
+	md, err := os.Create(filepath.Join(c.Out, "sweep.md"))
+	if err == nil {
+		err = res.Markdown(md)
+		if e := md.Close(); err == nil {
+			err = e
+		}
+	}
+	if err == nil {
+		err = archive.ReplaceFile(filepath.Join(c.Out, "sweep.html"), page)
+	}
+	if err == nil {
+		err = archive.ReplaceFile(filepath.Join(c.Out, "sweep.json"), text)
+	}
+	return err
+}

@@ -42,7 +42,8 @@ const (
 	defaultResamples = 2000
 	level            = 0.95
 	alpha            = 1 - level
-	mostShare        = 0.9 // of a cell's requests that must have a metric
+	mostShare        = 0.9  // of a cell's requests that must have a metric
+	leastShown       = 0.05 // weight of a stratum that is shown alone
 )
 
 // Interval is an effect in percent of A, with its 95 % interval.
@@ -364,6 +365,9 @@ func (p *pairing) metric(m int) (Metric, estimate) {
 	}
 	if len(cells) > 1 {
 		for i, c := range cells {
+			if p.sides[0].strata && weights[i] < leastShown {
+				continue
+			}
 			alone := p.design(m, []string{c}, []float64{1})
 			ce := alone.estimate(p.opt.Resamples/4, p.opt.Seed+1)
 			out.Cells = append(out.Cells, Cell{Name: c, Weight: replay.Some(weights[i]), A: alone.mean(0), B: alone.mean(1), Effect: ce.percent()})

@@ -242,6 +242,9 @@ func watched() Sources {
 		Devices: func() []Device {
 			return []Device{{ID: "GPU-1", Kind: semconv.HWGPU, Readable: true, AgreementPPM: meter.Some(990_000), Reopened: 1, Errors: 2, Missed: 3, Demoted: 4, CPU: time.Second, LedgerEvents: map[string]int64{"late": 5}}}
 		},
+		Monitor: func() []Monitored {
+			return []Monitored{{Route: "default", Metric: "ttft", Ratio: 1.02, Known: true, Alarms: 1}, {Route: "default", Metric: "decode"}}
+		},
 		Slots: func() []Slots {
 			return []Slots{{Route: "default", Looks: 9, Failed: 2, Bytes: 700, Found: 5, Unknown: 1, Waited: 2 * time.Second}}
 		},

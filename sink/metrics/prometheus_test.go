@@ -93,6 +93,9 @@ func record(m *metrics.Metrics) {
 		Devices: func() []metrics.Device {
 			return []metrics.Device{{ID: "GPU-1", Kind: semconv.HWGPU, Readable: true, AgreementPPM: meter.Some(990_000), Reopened: 1, Errors: 1, Missed: 1, Demoted: 1, CPU: time.Second, LedgerEvents: map[string]int64{"late": 1}}}
 		},
+		Monitor: func() []metrics.Monitored {
+			return []metrics.Monitored{{Route: "default", Metric: "ttft", Ratio: 1.02, Known: true, Alarms: 1}}
+		},
 		Slots: func() []metrics.Slots {
 			return []metrics.Slots{{Route: "default", Looks: 1, Failed: 1, Bytes: 1, Found: 1, Unknown: 1, Waited: time.Second}}
 		},

@@ -53,13 +53,13 @@ func said(r *compare.Result) string {
 // TestInterleaved: over real sockets, an upstream that is slower is worse, and the runs are those of an interleaved session.
 func TestInterleaved(t *testing.T) {
 	a, _ := upstream(t, 30*time.Millisecond, 0)
-	b, _ := upstream(t, 30*time.Millisecond, 0.3)
+	b, _ := upstream(t, 30*time.Millisecond, 1) // twice as slow, so that a busy machine does not hide it
 	r, err := Run(t.Context(), config(a, b, small(), 5*time.Second))
 	if err != nil || r.Failure != nil {
 		t.Fatal(err, r)
 	}
 	i := slices.IndexFunc(r.Compare.Metrics, func(m compare.Metric) bool { return m.Key == "ttft" })
-	if m := r.Compare.Metrics[i]; m.Verdict != compare.Worse || m.Effect.Percent.V < 20 || r.Compare.Units < compare.MinRounds || r.Compare.Design != "interleaved, A B B A" {
+	if m := r.Compare.Metrics[i]; m.Verdict != compare.Worse || m.Effect.Percent.V < 50 || r.Compare.Units < compare.MinRounds || r.Compare.Design != "interleaved, A B B A" {
 		t.Errorf("%s", said(r.Compare))
 	}
 	for s, run := range r.Runs {

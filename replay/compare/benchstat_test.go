@@ -72,6 +72,15 @@ func TestBenchstat(t *testing.T) {
 			ours = signedPercent(m.Effect.Percent)
 		}
 		t.Logf("%-15s benchstat %8s (%s), compare %8s (%s, p=%.3f): %s", name, theirs, fields[6], ours, m.Effect.Range(), m.P.V, m.Verdict)
+		p, err := strconv.ParseFloat(strings.TrimPrefix(strings.Fields(fields[6])[0], "p="), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// benchstat's test is of ranks, compare's of means: about the border of significance they may differ.
+		const border = 2.5
+		if near := p > alpha/border && p < alpha*border; near && m.P.V < 2*border*alpha {
+			continue
+		}
 		if (theirs == "~") != (ours == "~") {
 			t.Errorf("%s: benchstat says %s, compare %s", name, theirs, ours)
 			continue

@@ -184,6 +184,9 @@ func Compare(a, b *Side, opt Options) (*Result, error) {
 			r.Invalid = true
 			r.Notes = append(r.Notes, fmt.Sprintf("%s is INVALID: %s", name(s), f))
 		}
+		if side.Simulated {
+			r.Notes = append(r.Notes, fmt.Sprintf("the energy of %s is SIMULATED: no joule in it was measured", name(s)))
+		}
 		if side.Errors > 0 {
 			r.Notes = append(r.Notes, fmt.Sprintf("%s: %d of %d requests failed; the effects are of those that were answered", name(s), side.Errors, side.Errors+side.Requests))
 		}

@@ -105,6 +105,7 @@ func FromRows(label string, rows []*meter.Record) *Side {
 			}
 			o.y = append(o.y, logarithm(v))
 		}
+		s.Simulated = s.Simulated || strings.HasPrefix(r.EnergySource, "sim/")
 		if !strings.Contains(s.Model, r.Model) {
 			s.Model = strings.Trim(s.Model+", "+r.Model, ", ")
 		}

@@ -32,6 +32,8 @@ type Side struct {
 	Trials   int       `json:"trials"`
 	Requests int       `json:"requests"`
 	Errors   int       `json:"errors"`
+	// Simulated: its joules are a simulated device's; nothing was measured.
+	Simulated bool `json:"simulated,omitempty"`
 	// Failed are the validity checks that the run failed.
 	Failed []string `json:"failed_checks,omitempty"`
 
@@ -76,6 +78,7 @@ func FromRun(label string, run *replay.Run) *Side {
 			}
 			o.y = append(o.y, logarithm(v))
 		}
+		s.Simulated = s.Simulated || e.InLine != nil && strings.HasPrefix(e.InLine.EnergySource, "sim/")
 		s.observations = append(s.observations, o)
 	}
 	s.Trials = len(trials)

@@ -50,7 +50,7 @@ func (r *Result) Lines() (out []string) {
 	if r.Design != interleaved {
 		drift = "drift over each side's time is not removed"
 	}
-	return append(out, fmt.Sprintf("95 %% intervals by bootstrap over %s and requests; verdicts corrected for %d metrics (Holm); margin %.3g %%; floor: A against A, an effect inside it is none; %s",
+	return append(out, fmt.Sprintf("95 %% intervals by bootstrap over %s and requests; verdicts corrected for the number of metrics, %d (Holm); margin %.3g %%; floor: A against A, an effect inside it is none; %s",
 		r.Unit, r.tests(), r.Margin, drift))
 }
 

@@ -3,6 +3,7 @@ package sweep
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"wattline/replay"
@@ -66,6 +67,9 @@ func (r *runner) point(ctx context.Context, name string, spec replay.Spec, warm 
 	}
 	r.out.Points = append(r.out.Points, PointOf(run))
 	p := &r.out.Points[len(r.out.Points)-1]
+	if note := "the energy is SIMULATED: no joule in it was measured"; run.Results().Energy.Simulated && !slices.Contains(r.out.Notes, note) {
+		r.out.Notes = append(r.out.Notes, note)
+	}
 	if r.Keep != nil {
 		if err := r.Keep(name, run); err != nil {
 			return p, err

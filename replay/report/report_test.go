@@ -316,7 +316,7 @@ func scaled(label string, seed uint64, time, joules float64, change func(*replay
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for _, e := range l.Run.Exchanges {
 		f := math.Exp(0.003 * rng.NormFloat64())
-		for _, v := range []*meter.Int{&e.TTFTUs, &e.LastUs, &e.EndUs} {
+		for _, v := range []*meter.Int{&e.TTFTUs, &e.LastUs, &e.EndUs, &e.InLine.DurationUs} {
 			v.V = int64(float64(v.V) * f * time)
 		}
 		e.InLine.GPUUj.V = int64(float64(e.InLine.GPUUj.V) * f * joules)

@@ -5,19 +5,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
-	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"wattline/deploy/llama"
 	"wattline/meter"
-	"wattline/proxy/llamatest"
 	"wattline/replay"
 	"wattline/replay/archive"
 	"wattline/replay/compare"
@@ -126,60 +126,55 @@ func TestCompareBadInput(t *testing.T) {
 	}
 }
 
-// forwarder passes connections on to an address that may change, as a server that is started anew at the same port.
-type forwarder struct {
-	ln net.Listener
-	mu sync.Mutex // guards to
-	to string
-}
-
-func newForwarder(t *testing.T, to string) *forwarder {
+// serverAt starts a llama-server on a port, as one that is started anew has it, and returns what ends it.
+func serverAt(t *testing.T, port string, args ...string) (end func()) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	bin, err := llama.Find(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = ln.Close() })
-	f := &forwarder{ln: ln, to: to}
-	go func() { // ends with the listener
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			f.mu.Lock()
-			to := f.to
-			f.mu.Unlock()
-			go pass(c, to)
-		}
-	}()
-	return f
-}
-
-func pass(c net.Conn, to string) {
-	defer c.Close()
-	up, err := net.Dial("tcp", strings.TrimPrefix(to, "http://"))
+	model, err := llama.TinyModel(t.Context())
 	if err != nil {
-		return
+		t.Fatal(err)
 	}
-	defer up.Close()
-	go func() {
-		_, _ = io.Copy(up, c)
-		_ = up.(*net.TCPConn).CloseWrite()
-	}()
-	_, _ = io.Copy(c, up)
+	cmd := exec.CommandContext(t.Context(), bin.Path, append([]string{"--host", "127.0.0.1", "--port", port, "-m", model, "--no-webui", "-c", "8192", "--threads", "1"}, args...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	end = func() {
+		once.Do(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+	}
+	t.Cleanup(end)
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(50 * time.Millisecond) {
+		resp, err := http.Get("http://127.0.0.1:" + port + "/health")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return end
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no llama-server at port %s: %v", port, err)
+		}
+	}
 }
 
 // TestMonitorNamesTheCause: a real server that is started anew with other flags is slower; the monitor says so, with what
 // changed, and a log that was killed goes on.
 func TestMonitorNamesTheCause(t *testing.T) {
 	t.Parallel()
-	fast := llamatest.Start(t)
-	slow := llamatest.Start(t, "-np", "2", "-b", "8", "-ub", "8")
-	f := newForwarder(t, fast.URL())
-	w := serve(t, "http://"+f.ln.Addr().String(), "--store", filepath.Join(t.TempDir(), "wattline.db"))
+	address, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := serverAt(t, port(address), "-np", "4")
+	w := serve(t, "http://"+address, "--store", filepath.Join(t.TempDir(), "wattline.db"))
 	log := filepath.Join(t.TempDir(), "monitor.jsonl")
-	watching := func() (said []string) {
+	watching := func(looks int) (said []string) {
 		cmd := command(t, "monitor", "--endpoint", w.url, "--interval", "50ms", "--out", log)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -188,7 +183,6 @@ func TestMonitorNamesTheCause(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		const looks = 15
 		for scan := bufio.NewScanner(out); len(said) < looks && scan.Scan(); {
 			said = append(said, scan.Text())
 		}
@@ -196,12 +190,11 @@ func TestMonitorNamesTheCause(t *testing.T) {
 		_ = cmd.Wait()
 		return said
 	}
-	watching()
-	f.mu.Lock()
-	f.to = slow.URL()
-	f.mu.Unlock()
-	watching()
-	out := watching()
+	watching(15)
+	end()
+	serverAt(t, port(address), "-np", "2", "-b", "8", "-ub", "8")
+	watching(5)
+	out := watching(15)
 	l, lines, err := monitor.OpenLog(log)
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +208,7 @@ func TestMonitorNamesTheCause(t *testing.T) {
 			}
 		}
 	}
-	if len(lines) < 40 || alarm == nil || !strings.Contains(strings.Join(alarm.With, "; "), "slots=4 became slots=2") {
+	if len(lines) < 30 || alarm == nil || !strings.Contains(strings.Join(alarm.With, "; "), "-b=8") {
 		t.Errorf("%+v of %d lines\n%s", alarm, len(lines), strings.Join(out, "\n"))
 	}
 }

@@ -46,7 +46,7 @@ var mayImport = map[string][]string{
 	"replay/compare/live":    {"meter", "replay/session"},
 	"replay/monitor":         {"meter", "replay/session"},
 	"replay/tune":            {"meter", "replay/table"},
-	"replay/sweep":           {"meter", "replay/session", "replay/table"},
+	"replay/sweep":           {"meter", "replay/archive", "replay/session", "replay/table"},
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},

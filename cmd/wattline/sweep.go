@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,7 +49,7 @@ func (c *replayRunCmd) sweep(a *app) error {
 	if len(res.Points) == 0 {
 		return failure
 	}
-	if err := c.writeSweep(res); err != nil {
+	if err := res.Write(c.Out, c.JSONOut); err != nil {
 		return err
 	}
 	res.Terminal(a.stdout)
@@ -58,39 +57,4 @@ func (c *replayRunCmd) sweep(a *app) error {
 		return fmt.Errorf("the sweep ended half-way, what was measured is above: %w", failure)
 	}
 	return nil
-}
-
-// writeSweep writes sweep.json, sweep.md and sweep.html to --out, and the first to --json-out.
-func (c *replayRunCmd) writeSweep(res *sweep.Result) error {
-	text, err := json.Marshal(res)
-	if err != nil {
-		return err
-	}
-	text = append(text, '\n')
-	if c.JSONOut != "" {
-		if err := archive.ReplaceFile(c.JSONOut, text); err != nil {
-			return err
-		}
-	}
-	if c.Out == "" {
-		return nil
-	}
-	page, err := res.Page()
-	if err != nil {
-		return err
-	}
-	md, err := os.Create(filepath.Join(c.Out, "sweep.md"))
-	if err == nil {
-		err = res.Markdown(md)
-		if e := md.Close(); err == nil {
-			err = e
-		}
-	}
-	if err == nil {
-		err = archive.ReplaceFile(filepath.Join(c.Out, "sweep.html"), page)
-	}
-	if err == nil {
-		err = archive.ReplaceFile(filepath.Join(c.Out, "sweep.json"), text)
-	}
-	return err
 }

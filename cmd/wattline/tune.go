@@ -49,7 +49,7 @@ func (c *tuneCmd) Run(a *app) error {
 	if err != nil {
 		return usageError("%s is no program that can be run: write the server's command behind --, as in wattline tune -- llama-server -m FILE", c.Command[0])
 	}
-	given := withoutAddress(c.Command[1:])
+	given := tune.WithoutAddress(c.Command[1:])
 	known, err := client.Help(a.ctx, path)
 	if err != nil {
 		return err
@@ -160,7 +160,7 @@ func (c *tuneCmd) prove(a *app, srv *tuned, cfg session.Config, given []string, 
 		switch {
 		case m.Key != key:
 		case m.Verdict == compare.Better:
-			fmt.Fprintf(out, "\nUse (%s %s):\n\n  %s\n", m.Title, m.Effect.Range(), quoteAll(append([]string{c.Command[0]}, best...)))
+			fmt.Fprintf(out, "\nUse (%s %s):\n\n  %s\n", m.Title, m.Effect.Range(), tune.Quote(append([]string{c.Command[0]}, best...)))
 		default:
 			fmt.Fprintf(out, "\nKeep the flags as given: of %s, %s is %s (%s).\n", res.Best.Flags, m.Title, m.Verdict, m.Effect.Range())
 		}
@@ -276,27 +276,4 @@ func (t *tuned) end() {
 func (t *tuned) close() {
 	t.end()
 	_ = os.RemoveAll(t.dir)
-}
-
-// withoutAddress leaves --host and --port out: the server runs on a free port of the loopback.
-func withoutAddress(args []string) (out []string) {
-	for i := 0; i < len(args); i++ {
-		switch name, _, joined := strings.Cut(args[i], "="); {
-		case name != "--host" && name != "--port":
-			out = append(out, args[i])
-		case !joined:
-			i++
-		}
-	}
-	return out
-}
-
-// quoteAll writes a command as a shell reads it.
-func quoteAll(args []string) string {
-	for i, a := range args {
-		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$&|;<>()*?[]{}~#`!") {
-			args[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(args, " ")
 }

@@ -138,3 +138,26 @@ func same(a, b Candidate, given []string) bool {
 	slices.Sort(y)
 	return slices.Equal(x, y)
 }
+
+// WithoutAddress leaves --host and --port out: the server runs on a free port of the loopback.
+func WithoutAddress(args []string) (out []string) {
+	for i := 0; i < len(args); i++ {
+		switch name, _, joined := strings.Cut(args[i], "="); {
+		case name != "--host" && name != "--port":
+			out = append(out, args[i])
+		case !joined:
+			i++
+		}
+	}
+	return out
+}
+
+// Quote writes a command as a shell reads it.
+func Quote(args []string) string {
+	for i, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$&|;<>()*?[]{}~#`!") {
+			args[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(args, " ")
+}

@@ -65,7 +65,7 @@ wire_api = "responses"
 			},
 		},
 		{
-			name: "cline", packages: []string{"cline@3.0.65"}, agent: "cline",
+			name: "cline", packages: []string{"cline@3.0.65"}, agent: "vercel-ai", // it tells no more than the library that it uses
 			turns: [][]string{
 				{"cline", "auth", "--provider", "openai", "--apikey", "secret", "--modelid", "tiny", "--baseurl", "{url}/v1"},
 				{"cline", "--provider", "openai", "--model", "tiny", "--timeout", "120", "say hello"},

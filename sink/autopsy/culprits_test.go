@@ -39,7 +39,7 @@ func withReasoning(a *agent, body object, keep int) {
 //nolint:gochecknoglobals // a constant
 var reminder = "<system-reminder> " + syllables(9, 60) + "</system-reminder>"
 
-// compactAt is the turn in which the history is replaced by a summary.
+// compact replaces the history but for the last turns by a summary.
 func compact(a *agent, body object, turns int) {
 	m := messagesOf(body)
 	kept := m[len(m)-2*turns-1:] // the last turns, and the new question
@@ -80,12 +80,11 @@ var culprits = []culprit{
 			m[1]["content"] = reminder + "\n" + m[1]["content"].(string)
 		}},
 	{"reasoning dropped", prompt.ReasoningDropped, 3,
-		func(a *agent, body object) { withReasoning(a, body, a.turn/3*6) },
-		func(a *agent, body object) { withReasoning(a, body, 0) }},
+		func(a *agent, body object) { withReasoning(a, body, a.turn/3*6) }, nil}, // without the fault it never sends any
 	{"compaction", prompt.HistoryCompacted, 5,
 		func(a *agent, body object) {
-			if a.turn == 5 {
-				compact(a, body, 2)
+			if a.turn >= 5 {
+				compact(a, body, a.turn-3)
 			}
 		}, nil},
 	{"an edited early message", prompt.HistoryEdited, 4,

@@ -32,8 +32,8 @@ type learner struct {
 	energyCost time.Duration
 
 	demoted   map[Channel]string // reason
-	suspended Channel            // the channel that retryAt is about
-	retryAt   int64              // when a channel whose integral did not follow the counter gets another chance; 0: none waits
+	suspended []Channel          // the channels that retryAt is about
+	retryAt   int64              // when channels whose integral did not follow the counter get another chance; 0: none waits
 	retryGap  int64              // how long the last one waited
 	demotions int
 	disputed  bool
@@ -289,7 +289,10 @@ func (l *learner) improve(now int64, t *Trace, loadOf func() load) (note string)
 	}
 	if l.retryAt != 0 && now > l.retryAt { // a pause of the whole machine looks like a channel that errs
 		l.retryAt = 0
-		delete(l.demoted, l.suspended)
+		for _, c := range l.suspended {
+			delete(l.demoted, c)
+		}
+		l.suspended = l.suspended[:0]
 		l.choose()
 	}
 	if note = l.frozen(t); note != "" || now < l.nextAttempt {
@@ -370,7 +373,7 @@ const (
 
 // suspend demotes the profile's channel for some minutes, each time longer.
 func (l *learner) suspend() string {
-	l.suspended, l.retryGap = l.profile, min(max(2*l.retryGap, retryFirstNs), retryMostNs)
+	l.suspended, l.retryGap = append(l.suspended, l.profile), min(max(2*l.retryGap, retryFirstNs), retryMostNs)
 	l.retryAt = l.nextAttempt + l.retryGap
 	return l.demote(l.profile, "its integral does not follow the energy counter")
 }

@@ -235,3 +235,21 @@ func TestListsAtARequest(t *testing.T) {
 		t.Errorf("%d lists in 2 s of short requests", lists)
 	}
 }
+
+// TestTwoSuspendedChannels: both channels that were left out one after the other get another chance.
+func TestTwoSuspendedChannels(t *testing.T) {
+	var l learner
+	l.begin(Info{Supported: MetricBuffer | MetricPower, Expected: map[Channel]ChannelSpec{ChannelBuffer: {StepNs: 20e6}, ChannelInstant: {StepNs: 100e6}}})
+	l.probing = false
+	first := l.profile
+	l.suspend()
+	if second := l.profile; second == first || second == "" {
+		t.Fatalf("after %q comes %q", first, second)
+	}
+	l.suspend()
+	l.nextAttempt = 1 << 62
+	l.improve(l.retryAt+1, &Trace{}, nil)
+	if l.profile != first || len(l.demoted) != 0 {
+		t.Errorf("profile %q, left out: %v", l.profile, l.demoted)
+	}
+}

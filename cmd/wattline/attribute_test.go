@@ -88,6 +88,25 @@ func TestScore(t *testing.T) {
 	if len(best) < 12 || best["all"] == 0 {
 		t.Errorf("too few recordings were scored:\n%s", text)
 	}
+	printed := map[string]bool{}
+	for line := range strings.Lines(text) {
+		printed[strings.Join(strings.Fields(line), " ")] = true
+	}
+	for _, page := range []string{"../../README.md", "../../meter/energy/RULER.md"} {
+		quoted, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := regexp.MustCompile(`(?m)^    \S.*%$`).FindAllString(string(quoted), -1)
+		if len(lines) < 5 {
+			t.Errorf("%s quotes %d lines of the scores", page, len(lines))
+		}
+		for _, line := range lines {
+			if !printed[strings.Join(strings.Fields(line), " ")] {
+				t.Errorf("%s says what attribute --score does not print: %s", page, line)
+			}
+		}
+	}
 
 	// Another tool's answers: the measured truth, with an error.
 	truth, err := os.ReadFile("../../gpu/testdata/h100-first/truth.csv")

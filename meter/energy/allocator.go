@@ -240,7 +240,7 @@ func (l *Ledger) endOrphan(i int32, now int64) {
 		return
 	}
 	if !r.known {
-		if r.follow != nil && r.phase == meter.PhasePrefill { // the server noticed after a batch that nobody waits
+		if r.follow != nil && r.begun == 0 && r.phase == meter.PhasePrefill { // the server noticed after a batch that nobody waits
 			r.guess = min(r.guess, unseenTokens)
 		}
 		l.countsKnown(i)

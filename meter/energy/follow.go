@@ -41,6 +41,7 @@ type followState struct {
 	lastAt  int64 // the last look, or the client's departure
 	waited  int64 // the last look at which it had no slot
 	left    int64 // when its client left
+	start   int64 // SlotStart's stamp, once begun
 	orphan  bool  // its client has left
 	overdue bool  // the phases are needed before its end
 	slot    int32 // -1 unknown
@@ -66,6 +67,7 @@ func (l *Ledger) addLook(e Event, i int32) {
 	}
 	o := look{at: e.At, working: e.Kind == Working, tokens: e.Tokens, slot: int32(e.Slot)} //nolint:gosec // a slot
 	f.lastAt = max(f.lastAt, e.At)
+	l.segmenter.followedFrom = 0
 	if !o.working {
 		f.waited = max(f.waited, e.At)
 	}
@@ -106,16 +108,16 @@ func (l *Ledger) tellLook(i int32, o look) {
 		return
 	}
 	if f.slot = o.slot; !f.begun {
-		start, first := f.told, int64(0) // a prefill that only holds its slot is not charged
+		start, first := l.handedOn(i, f.told, o.at, f.told), int64(0)
 		if o.tokens > 0 {
 			decode, prefill := float64(o.tokens)*m.stepTime, float64(m.prefillTime(int64(float64(r.hint)*m.tokensPerHint())))
 			if most := float64(o.at - f.told); decode+prefill > most { // both were shorter
 				decode, prefill = decode*most/(decode+prefill), prefill*most/(decode+prefill)
 			}
 			first = o.at - int64(decode)
-			start = max(f.told, first-int64(prefill))
+			start = l.handedOn(i, f.told, first, max(f.told, first-int64(prefill)))
 		}
-		f.begun = true
+		f.begun, f.start = true, start
 		l.enqueue(Event{Kind: SlotStart, Request: r.key, At: start, Slot: int(o.slot), SlotKnown: o.slot >= 0}, i)
 		if f.told = start; o.tokens > 0 {
 			f.first, f.tokens, f.told = true, 1, max(first, start+1)
@@ -156,7 +158,10 @@ func (l *Ledger) clientLeft(e Event, i int32) {
 	r.late = false
 	f.orphan = true
 	f.lastAt, f.left = max(f.lastAt, e.At), e.At
-	l.segmenter.followed = append(l.segmenter.followed, followed{r.key, i})
+	if r.begun != 0 && !f.begun {
+		f.begun, f.start, f.told = true, r.begun, e.At
+	}
+	l.follow(i)
 	l.tellLooks(i)
 	l.enqueue(e, i)
 }
@@ -176,18 +181,92 @@ func (l *Ledger) serverEnded(e Event, i int32) {
 		return
 	}
 	at := e.At
-	if left := r.counts.MaxTokens - f.tokens; f.first && r.counts.MaxTokens > 0 {
+	switch left := r.counts.MaxTokens - f.tokens; {
+	case f.first && r.counts.MaxTokens > 0:
 		at = min(at, f.told+int64(float64(max(left, 1))*max(r.group.model.stepTime, 1e6)))
 		at = max(at, (f.told+e.At)/2)
+	case f.begun && !f.first:
+		at = l.takenOver(i, f.told, at, f.start+l.abandonedTime(r))
 	}
 	l.endFollowed(i, max(at, f.told))
 }
+
+// abandonedTime is how long the server works on a prompt that nobody waits for: to its end if it had begun when the client
+// left, else it notices after a batch.
+func (l *Ledger) abandonedTime(r *request) int64 {
+	m := &r.group.model
+	tokens := int64(float64(r.hint) * m.tokensPerHint())
+	if r.begun == 0 {
+		tokens = min(tokens, unseenTokens)
+	}
+	return int64(m.prefillTime(tokens))
+}
+
+// handedOn is when request i got a slot in (from, to]: when another one's ended, nearest to want, since all slots were busy
+// while it waited. An end is passed over if another request started right after it. Without one it is want.
+func (l *Ledger) handedOn(i int32, from, to, want int64) int64 {
+	const atOnce = 20 * int64(time.Millisecond)
+	r, q := l.req(i), &l.queue
+	best, started := int64(-1), int64(0)
+	for k := q.tail; k > q.toSegment; k-- {
+		e := q.at(k - 1)
+		if e.at <= from {
+			break
+		}
+		if e.req < 0 || e.req == i || l.req(e.req).group != r.group {
+			continue
+		}
+		switch e.kind {
+		case SlotStart:
+			started = e.at
+		case End, orphanEnd:
+			if o := l.req(e.req); e.kind == End && o.follow != nil && o.follow.orphan {
+				continue // the server goes on with it
+			}
+			if started != 0 && started-e.at <= atOnce {
+				started = 0
+				continue
+			}
+			if e.at < to && (best < 0 || abs(e.at-want) < abs(best-want)) {
+				best = e.at
+			}
+		}
+	}
+	if best < 0 {
+		return want
+	}
+	return best + 1
+}
+
+// takenOver is when request i's slot went to another one in (from, to]: just before a start, the nearest to want. Without one
+// it is want, as far as the bounds allow.
+func (l *Ledger) takenOver(i int32, from, to, want int64) int64 {
+	r, q := l.req(i), &l.queue
+	want = min(max(want, from), to)
+	best := int64(-1)
+	for k := q.tail; k > q.toSegment; k-- {
+		e := q.at(k - 1)
+		if e.at <= from {
+			break
+		}
+		if e.kind == SlotStart && e.req != i && e.at <= to && l.req(e.req).group == r.group && (best < 0 || abs(e.at-want) < abs(best-want)) {
+			best = e.at
+		}
+	}
+	if best < 0 {
+		return want
+	}
+	return best - 1
+}
+
+func abs(x int64) int64 { return max(x, -x) }
 
 // endFollowed queues the end of a followed request.
 func (l *Ledger) endFollowed(i int32, at int64) {
 	r := l.req(i)
 	at = max(at, r.follow.left)
 	r.follow.lastAt = neverAgain
+	l.segmenter.followedFrom = 0
 	l.enqueue(Event{Kind: orphanEnd, Request: r.key, At: at}, i)
 }
 
@@ -215,7 +294,7 @@ func (l *Ledger) overdue(o lateRequest) {
 	f.overdue = true
 	f.lastAt = max(f.lastAt, l.lateUntil(o.req))
 	if r.followable || len(f.looks) > 0 {
-		l.segmenter.followed = append(l.segmenter.followed, followed{r.key, o.req})
+		l.follow(o.req)
 		l.tellLooks(o.req)
 		return
 	}
@@ -232,10 +311,30 @@ type followed struct {
 	req int32
 }
 
-// followLimit is how far windows may be cut, as far as followed requests are concerned. One of which nothing was seen for
-// SettleMax has ended.
+// follow makes windows wait for what looks tell of request i.
+func (l *Ledger) follow(i int32) {
+	l.segmenter.followed = append(l.segmenter.followed, followed{l.req(i).key, i})
+	l.segmenter.followedFrom = 0
+}
+
+// followLimit is how far windows may be cut, as far as followed requests are concerned. They are gone through only when
+// something became known of one (followedFrom is 0) or the patience with one has ended.
 func (l *Ledger) followLimit(limit int64) int64 {
 	seg := &l.segmenter
+	if len(seg.followed) > 0 && (l.now >= seg.followedFrom || seg.closing) {
+		l.goThroughFollowed()
+	}
+	if len(seg.followed) > 0 {
+		limit = min(limit, seg.followedLimit)
+	}
+	return limit
+}
+
+// goThroughFollowed finds until when windows may be cut, and when that changes without news. A request of which nothing was
+// seen for SettleMax has ended.
+func (l *Ledger) goThroughFollowed() {
+	seg := &l.segmenter
+	limit, next := neverAgain, neverAgain
 	seg.followed = slices.DeleteFunc(seg.followed, func(o followed) bool {
 		r := l.req(o.req)
 		if r.key != o.key || !r.used || r.follow == nil || r.follow.lastAt == neverAgain {
@@ -243,16 +342,24 @@ func (l *Ledger) followLimit(limit int64) int64 {
 		}
 		f := r.follow
 		if f.orphan && (l.now-f.lastAt > int64(l.cfg.SettleMax) || seg.closing) {
+			at := min(f.lastAt+int64(l.cfg.SettleMax), l.now)
+			if f.begun && !f.first {
+				at = min(at, f.start+l.abandonedTime(r))
+			}
 			r.assumed = true
-			l.endFollowed(o.req, max(f.told, min(f.lastAt+int64(l.cfg.SettleMax), l.now)))
+			l.endFollowed(o.req, max(f.told, at))
 			return true
+		}
+		if f.orphan {
+			next = min(next, f.lastAt+int64(l.cfg.SettleMax)+1)
 		}
 		if l.now-f.lastAt <= patience && !seg.closing && r.followable {
 			limit = min(limit, f.told)
+			next = min(next, f.lastAt+patience+1)
 		}
 		return false
 	})
-	return limit
+	seg.followedLimit, seg.followedFrom = limit, next
 }
 
 // tellEnd queues the phases of an unstreamed request that has ended, and its end.

@@ -50,6 +50,22 @@ func TestAbandonedRequest(t *testing.T) {
 	}
 }
 
+// A client leaves in prefill, and the server computes the batch to its end: a look shows then that the slot is idle.
+func TestLeftInPrefill(t *testing.T) {
+	s := newScene(17, false)
+	s.follow = true
+	streams := []*job{s.job(0, 700, 300), s.job(0.05, 700, 400), s.job(0.1, 700, 500)}
+	gone := s.job(0.5, 6000, 200)
+	gone.leave = 0.3
+	s.play(streams[0], streams[1], streams[2], gone, s.job(0.8, 3000, 200))
+	got := s.settle(t)
+	covered(t, "who left in prefill", got[gone.key], gone)
+	near(t, "who left in prefill", got[gone.key].ActiveUJ, gone.activeJ, 0.1)
+	for _, j := range streams {
+		near(t, "a stream", got[j.key].ActiveUJ, j.activeJ, 0.05)
+	}
+}
+
 // An unstreamed reply without times that waited behind streams: it did not decode while others held every slot, and its
 // tokens are worked back from its end at its neighbours' pace.
 func TestUntimedReplyBehindStreams(t *testing.T) {
@@ -83,8 +99,10 @@ func TestUnknownReplyBehindStreams(t *testing.T) {
 	}
 	got := s.settle(t)
 	covered(t, "the unknown", got[late.key], late)
+	near(t, "the unknown", got[late.key].ActiveUJ, late.activeJ, 0.3)
 	for _, j := range streams {
 		covered(t, "a stream", got[j.key], j)
+		near(t, "a stream", got[j.key].ActiveUJ, j.activeJ, 0.06)
 	}
 }
 

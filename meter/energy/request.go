@@ -28,10 +28,12 @@ type request struct {
 	streaming     bool
 	lastStep      float64 // steps of its group at its last token
 	follow        *followState
-	followable    bool // looks will come
-	begun         bool // its slot start was told
-	hushed        bool // it is silent while its neighbours show tokens
-	assumed       bool // its phases are presumed
+	followable    bool  // looks will come
+	begun         int64 // its slot start's stamp, once that was told
+	showed        bool  // its first token was told
+	hushed        bool  // it is silent while its neighbours show tokens
+	assumed       bool  // its phases are presumed
+	unseen        bool  // it worked between two looks
 
 	// Owned by the allocator.
 	phase          meter.Phase

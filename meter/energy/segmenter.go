@@ -37,15 +37,16 @@ type segmenter struct {
 	forgotten    int64             // prefill spans overwritten while a window still referred to them
 	late         fifo[lateRequest] // requests that tell their phases only at their end, by arrival
 	followed     []followed        // requests whose phases looks tell, and are needed now
-	hushed       []followed        // streams that are silent while others are not
+	// Until followedFrom, windows may be cut up to followedLimit for their sake.
+	followedFrom, followedLimit int64
+	hushed                      []followed // streams that are silent while others are not
 }
 
 // prefillSpan is a stretch of time with requests in prefill, and the guessed work of their prompts.
 type prefillSpan struct {
-	t0, t1 int64 // t1 is 0 while it goes on
-	terms  [unknowns]float64
-	sized  bool // every prompt's size can be guessed
-	group  *decodeGroup
+	t0, t1 int64                           // t1 is 0 while it goes on
+	terms  [MaxUpstreams][unknowns]float64 // by group
+	sized  bool                            // every prompt's size can be guessed
 }
 
 const maxPrefillSpans = 64
@@ -124,10 +125,12 @@ func (l *Ledger) addEvent(e Event, i int32) {
 		l.serverEnded(e, i)
 		return
 	case SlotStart:
-		r.begun = true
+		r.begun = e.At
+	case FirstToken:
+		r.showed = true
 	case End:
 		r.ended, r.counts = true, e.Counts
-		if e.Counts.Cancelled && !e.Counts.Refused && (r.late || r.followable && !r.begun) {
+		if e.Counts.Cancelled && !e.Counts.Refused && (r.late || r.followable && !r.showed) {
 			l.clientLeft(e, i)
 			return
 		}
@@ -288,12 +291,12 @@ func (seg *segmenter) joinPrefillSpan(r *request, now int64) {
 		if seg.windows.len() > 0 && seg.windows.at(0).prefillSpan <= o.prefillSpan-maxPrefillSpans && o.prefillSpan > maxPrefillSpans {
 			seg.forgotten++
 		}
-		seg.prefillSpans[o.prefillSpan%maxPrefillSpans] = prefillSpan{t0: now, sized: true, group: r.group}
+		seg.prefillSpans[o.prefillSpan%maxPrefillSpans] = prefillSpan{t0: now, sized: true}
 	}
 	s := &seg.prefillSpans[o.prefillSpan%maxPrefillSpans]
 	t := promptTerms(r.guess, 0)
 	for i := range t {
-		s.terms[i] += t[i]
+		s.terms[r.group.index][i] += t[i]
 	}
 	s.sized = s.sized && r.hint > 0
 }

@@ -274,7 +274,7 @@ func (s *server) progress(live []*job, parts []part, free []bool) []*job {
 		j.end = s.now
 		free[j.slot] = true
 		if j.left {
-			if s.follow && j.runsOn {
+			if s.follow {
 				s.tell(energy.Event{Kind: energy.SlotIdle, Request: j.key}, s.now+0.3)
 			}
 			return true

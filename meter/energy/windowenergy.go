@@ -100,11 +100,20 @@ func (l *Ledger) expectedPrompt(w *window) (uj, sd float64) {
 	s := &l.segmenter.prefillSpans[w.prefillSpan%maxPrefillSpans]
 	ns := float64(w.t1 - w.t0)
 	peak := l.allocator.prefillMW() * ns * 1e-6
-	if s.t1 <= s.t0 || s.t1 > w.t1+maxStepSpread || !s.sized || !s.group.model.prefill.learnt() {
+	if s.t1 <= s.t0 || s.t1 > w.t1+maxStepSpread || !s.sized {
 		return peak, peak * 10
 	}
-	uj = dot(s.terms, s.group.model.prefill.coef) * ns / float64(s.t1-s.t0)
-	uj = min(uj, 1.5*peak)
+	for _, g := range l.busyGroups {
+		t := s.terms[g.index]
+		if t == [unknowns]float64{} {
+			continue
+		}
+		if !g.model.prefill.learnt() {
+			return peak, peak * 10
+		}
+		uj += dot(t, g.model.prefill.coef)
+	}
+	uj = min(uj*ns/float64(s.t1-s.t0), 1.5*peak)
 	return uj, 0.25 * uj
 }
 

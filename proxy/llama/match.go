@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"time"
 
 	"wattline/meter"
 )
@@ -22,7 +23,12 @@ type request struct {
 	cancelled bool      // its client has left
 	presumed  bool      // slot and task are only likely
 	unclear   bool      // set by match: it may have one of several slots, or share one with other requests
+	passedBy  int64     // how much later the latest request was sent that has got a slot while this one had none, ns
 }
+
+// inOrder is how much later than another a request must have been sent to be surely served after it: a server numbers tasks,
+// and gives them slots, in the order in which it gets them.
+const inOrder = 150 * int64(time.Millisecond)
 
 // hasStarted reports whether the request certainly has a slot, since its stream began.
 func (r *request) hasStarted() bool { return r.started > 0 }
@@ -63,6 +69,7 @@ func match(slots []Slot, reqs []*request, lastTask, lastAt int64) {
 // assignInOrder presumes that of requests that may still be waiting the first is served first, for slots that no request
 // with a stream can have. It serves to follow requests; no slot becomes known by it.
 func (m *matching) assignInOrder() {
+	m.presuming = true
 	var waiting []*request
 	for _, r := range m.open {
 		if r.slot >= 0 {
@@ -100,6 +107,8 @@ type matching struct {
 	open     []*request // without a slot at the beginning
 	lastTask int64
 	lastAt   int64
+
+	presuming bool // tasks are taken to be numbered in the order in which requests were sent
 }
 
 // fits reports whether request r may have slot c, from the properties of the two alone.
@@ -124,6 +133,9 @@ func (m *matching) candidates(r *request) []int {
 	var before, after []*request
 	for _, o := range m.reqs {
 		earlier, later := o.hasStarted() && o.started < r.sent, r.hasStarted() && r.started < o.sent
+		if m.presuming {
+			earlier, later = earlier || r.sent-o.sent > inOrder, later || o.sent-r.sent > inOrder
+		}
 		switch {
 		case o == r:
 		case o.slot >= 0 && o.task >= 0 && earlier:

@@ -2,6 +2,7 @@ package llama
 
 import (
 	"testing"
+	"time"
 
 	"wattline/meter"
 )
@@ -60,6 +61,40 @@ func TestMatch(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A client leaves in the queue, and its task is so short that no look shows it: it is over once a request that was sent later
+// has a slot, and until then it waits.
+func TestTaskBetweenLooks(t *testing.T) {
+	now := int64(1)
+	const ms = int64(time.Millisecond)
+	tr := &SlotTracker{wake: make(chan struct{}, 1), reqs: map[uint64]*TrackedRequest{}, cfg: SlotTrackerConfig{Now: func() int64 { return now }}}
+	send := func(key uint64, at, most int64) *TrackedRequest {
+		now = at
+		return tr.RequestSent(key, at, meter.Work{Streams: true, MaxTokens: meter.Some(most)}, 100, nil)
+	}
+	see := func(at int64, slot Slot) (of SlotObservation) {
+		now = at
+		for _, o := range tr.update([]Slot{slot}, tr.snapshot(at), at) {
+			if o.Request == 2 {
+				of = o
+			}
+		}
+		return of
+	}
+	first := send(1, 10*ms, 50)
+	first.SlotStarted(20 * ms)
+	gone := send(2, 100*ms, 60)
+	gone.Ended(150*ms, true)
+	next := send(3, 300*ms, 70)
+	if o := see(400*ms, busy(0, 7, 50, 9, 3)); !o.Look || o.Working || o.Idle {
+		t.Errorf("in the queue: %+v", o)
+	}
+	first.Ended(500*ms, false)
+	next.SlotStarted(520 * ms)
+	if o := see(600*ms, busy(0, 12, 70, 9, 0)); !o.Idle {
+		t.Errorf("passed by: %+v", o)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,7 +50,6 @@ const (
 	followGap      = 200 * time.Millisecond // between polls while a request is followed: a batch of an abandoned prompt takes 0.2 to 0.6 s
 	maxPollGap     = 2 * time.Second        // between polls that only look for slots
 	silence        = 3 * time.Second        // without output, after which a stream is followed
-	surelyLater    = 5 * time.Second        // a request sent so much later is served later
 	pollsPerChange = 3                      // the gap doubles from one to the next
 	noSlotsPause   = time.Minute            // after ErrNoSlots
 	maxCancelled   = 10 * time.Minute       // a cancelled request is forgotten after this
@@ -158,7 +156,20 @@ func (q *TrackedRequest) SlotStarted(at int64) {
 	if q.started = at; q.presumed {
 		q.slot, q.task, q.presumed = -1, -1, false
 	}
+	q.t.served(q)
 	q.t.changed()
+}
+
+// served notes that a request has got a slot: those that were sent before it had one before. The caller holds mu.
+func (t *SlotTracker) served(q *TrackedRequest) {
+	if q.slot >= 0 && q.task < 0 {
+		return // it asked for that slot, which others may not want
+	}
+	for _, r := range t.reqs {
+		if r.slot < 0 && !r.hasStarted() {
+			r.passedBy = max(r.passedBy, q.sent-r.sent)
+		}
+	}
 }
 
 // OutputReceived counts output events. It is called for each read of a stream, so it takes no lock but
@@ -408,6 +419,7 @@ func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (new
 		}
 		if q.slot < 0 && r.slot >= 0 {
 			q.slot, q.task, q.presumed = r.slot, r.task, r.presumed
+			t.served(q)
 			if !r.presumed {
 				t.stats.Found++
 				news = append(news, SlotObservation{Request: r.key, Of: q.of, At: answered, Slot: r.slot})
@@ -416,7 +428,7 @@ func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (new
 		if s := byID[r.slot]; r.slot >= 0 && r.task >= 0 && !r.presumed && s.Task == meter.Some(r.task) && s.Prompt.V > s.Decoded && s.Decoded > 0 {
 			q.prompt = meter.Some(s.Prompt.V - s.Decoded) // the server's count grows with each token
 		}
-		if o, ok := t.look(q, r, byID, reqs, answered); ok {
+		if o, ok := t.look(q, r, byID, answered); ok {
 			news = append(news, o)
 		}
 	}
@@ -424,7 +436,7 @@ func (t *SlotTracker) update(slots []Slot, reqs []*request, answered int64) (new
 }
 
 // look says what a reply told of a followed request. The caller holds mu.
-func (t *SlotTracker) look(q *TrackedRequest, r *request, slots map[int]Slot, reqs []*request, answered int64) (SlotObservation, bool) {
+func (t *SlotTracker) look(q *TrackedRequest, r *request, slots map[int]Slot, answered int64) (SlotObservation, bool) {
 	o := SlotObservation{Request: r.key, Of: q.of, At: answered, Slot: r.slot}
 	if !q.followed(answered, len(t.reqs)) {
 		return o, false
@@ -436,15 +448,13 @@ func (t *SlotTracker) look(q *TrackedRequest, r *request, slots map[int]Slot, re
 		if gone = !s.Busy || r.task >= 0 && s.Task != meter.Some(r.task); !gone {
 			o.Look, o.Working, o.Tokens = true, r.task >= 0 || r.hasStarted(), s.Decoded
 		}
-	case r.unclear:
+	case r.passedBy > inOrder || r.hasStarted():
+		gone = !r.unclear // it may have been so short that no reply showed it
+	case r.unclear || q.passedBy > 0:
 		return o, false
-	case q.cancelledAt == 0:
-		o.Look = true
 	default:
 		o.Look = true
-		gone = !anyBusy(slots) || slices.ContainsFunc(reqs, func(x *request) bool {
-			return x.sent-r.sent > int64(surelyLater) && (x.hasStarted() || x.slot >= 0 && x.task >= 0)
-		})
+		gone = q.cancelledAt > 0 && !anyBusy(slots)
 	}
 	if q.presumed {
 		o.Slot = -1

@@ -49,6 +49,10 @@ func (s *settler) fill(w *waitingRow) {
 		return
 	}
 	fillResult(rec, &sum, method, first.energySource(sum.Source))
+	if d := rec.Details; d != nil && rec.Stream.V == 1 && d.QueueSource == meter.SourceServer {
+		// The ledger took the reply's head as the slot's start, and the row knows better: the parts' spans are not the row's.
+		rec.GPUIdleHeldUj, rec.GPUIdleWaitingUj = meter.Int{}, meter.Int{}
+	}
 	if sum.Abandoned {
 		d := meter.Details{} // the row that waits in the queue keeps its own
 		if rec.Details != nil {

@@ -265,7 +265,7 @@ func TestDeviceOrder(t *testing.T) {
 // TestWaitingIdle: of two equal requests one waits 6.8 s for its slot while nobody works. It shares more of the idle draw,
 // which stands apart; the joules of the slots are alike.
 func TestWaitingIdle(t *testing.T) {
-	run := func(arrive float64) *meter.Record {
+	run := func(arrive float64, rec *meter.Record) *meter.Record {
 		k := bubble(t, []string{"GPU-0"}, func(s *settler, _ func() int64) {
 			p := plant{idle: 100_000, busy: 200_000, from: sec(10), to: sec(13)}
 			p.feed(s, 0, sec(0.02), sec(20))
@@ -276,13 +276,13 @@ func TestWaitingIdle(t *testing.T) {
 			for i := range 50 {
 				u.Observe(energy.Event{Kind: energy.Decode, Request: 7, At: sec(10.5 + 0.05*float64(i)), Tokens: 1})
 			}
-			u.Done(&meter.Record{ID: "a"}, energy.Event{Kind: energy.End, Request: 7, At: sec(13), Counts: energy.Counts{Known: true, PromptTokens: 100, OutputTokens: 50}})
+			u.Done(rec, energy.Event{Kind: energy.End, Request: 7, At: sec(13), Counts: energy.Counts{Known: true, PromptTokens: 100, OutputTokens: 50}})
 			time.Sleep(25 * time.Second)
 		})
 		balances(t, k.ledger)
 		return k.settled["a"]
 	}
-	direct, waited := run(10), run(3.2)
+	direct, waited := run(10, &meter.Record{ID: "a"}), run(3.2, &meter.Record{ID: "a"})
 	for _, r := range []*meter.Record{direct, waited} {
 		if r.GPUIdleUj.V != r.GPUIdleHeldUj.V+r.GPUIdleWaitingUj.V || !r.GPUIdleHeldUj.Valid {
 			t.Errorf("idle %+v is not held %+v + waiting %+v", r.GPUIdleUj, r.GPUIdleHeldUj, r.GPUIdleWaitingUj)
@@ -296,6 +296,11 @@ func TestWaitingIdle(t *testing.T) {
 	}
 	if w := float64(waited.GPUIdleWaitingUj.V) / 1e6; math.Abs(w/680-1) > 0.02 || direct.GPUIdleWaitingUj.V != 0 {
 		t.Errorf("waited %.1f J, of 680; the other %.1f J", w, float64(direct.GPUIdleWaitingUj.V)/1e6)
+	}
+	// The reply's head came late, and the row begins the slot earlier than the ledger did.
+	late := run(3.2, &meter.Record{ID: "a", Stream: meter.Some(1), Details: &meter.Details{QueueSource: meter.SourceServer}})
+	if late.GPUIdleHeldUj.Valid || late.GPUIdleWaitingUj.Valid || !late.GPUIdleUj.Valid {
+		t.Errorf("held %+v, waiting %+v of another span than the row's", late.GPUIdleHeldUj, late.GPUIdleWaitingUj)
 	}
 }
 

@@ -1,6 +1,6 @@
 """Agents that are interrupted: sessions of several turns, a fifth of their requests cut off in every way.
 
-Usage: agents.py CLIENT.jsonl PORT SESSIONS SECONDS [SCALE]
+Usage: agents.py CLIENT.jsonl PORT SESSIONS SECONDS [SCALE [SEED]]
 Writes a line a request as its client saw it, and marks; serverlog.py reads it. Requests are streamed or not, and cut
 while queued, in prefill, while decoding, or unstreamed, by a close or a reset. SCALE multiplies prompts, for a slow
 server. Only the standard library is needed.
@@ -15,6 +15,7 @@ import time
 
 OUT, PORT, SESSIONS, SECONDS = open(sys.argv[1], 'w'), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 SCALE = float(sys.argv[5]) if len(sys.argv) > 5 else 1.0
+SEED = int(sys.argv[6]) if len(sys.argv) > 6 else 0
 LOCK = threading.Lock()
 SYLLABLES = [c + v for c in 'bcdfghjklmnprstvwz' for v in 'aeiou']
 
@@ -37,19 +38,20 @@ class Cut(Exception):
     pass
 
 
-def request(tag, who, messages, most, stream, cut=None, reset=False, path='/v1/chat/completions'):
-    """cut: seconds after sending, or -n: after n events. Returns the text generated, None if it was cut."""
+def request(tag, who, messages, most, stream, cut=None, reset=False, path='/v1/chat/completions', head=False):
+    """cut: seconds after sending, or -n: after n events; head: the seconds count from the reply's head, which comes when the
+    prompt begins. Returns the text generated, None if it was cut."""
     body = {'messages': messages, 'stream': stream, 'max_tokens': most, 'temperature': 0.8, 'seed': 7, 'ignore_eos': True}
     body = json.dumps(body).encode()
-    head = (f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n'
-            f'X-Wattline-Labels: tag={tag},who={who}\r\nX-Wattline-Echo: 1\r\nConnection: close\r\n\r\n').encode()
+    start = (f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n'
+             f'X-Wattline-Labels: tag={tag},who={who}\r\nX-Wattline-Echo: 1\r\nConnection: close\r\n\r\n').encode()
     q = {'tag': tag, 'who': who, 'stream': stream, 'max': most, 'path': path, 'bytes': len(body), 't_header': None, 't_event0': None,
          't_event1': None, 't_last': None, 'status': None, 'err': None, 'events': 0, 'timings': None, 'event_dt_us': []}
     s = socket.create_connection(('127.0.0.1', PORT))
-    s.sendall(head + body)
+    s.sendall(start + body)
     q['t_send'] = time.time_ns()
     stamps, text, data = [], '', b''
-    deadline = time.time() + cut if cut and cut > 0 else None
+    deadline = time.time() + cut if cut and cut > 0 and not head else None
     try:
         ended = False
         while not ended:
@@ -61,6 +63,8 @@ def request(tag, who, messages, most, stream, cut=None, reset=False, path='/v1/c
             now = time.time_ns()
             if q['t_header'] is None:
                 q['t_header'] = now
+                if head:
+                    deadline = time.time() + cut
             ended = not more
             data += more
             if not stream:
@@ -105,7 +109,7 @@ def request(tag, who, messages, most, stream, cut=None, reset=False, path='/v1/c
 
 
 def session(k, until):
-    r = random.Random(k)
+    r = random.Random(SEED + k)
     time.sleep(r.uniform(0, 6))
     shared = words(int(300 * SCALE), random.Random(1))
     messages = [{'role': 'user', 'content': shared + words(int(r.uniform(100, 1200) * SCALE), r)}]
@@ -113,12 +117,12 @@ def session(k, until):
     while time.time() < until:
         who, most, stream = f's{k}t{turn}', r.randint(40, 220), r.random() < 0.75
         path = '/v1/chat/completions'
-        tag, cut, reset = 'agent:plain', None, r.random() < 0.5
+        tag, cut, reset, head = 'agent:plain', None, r.random() < 0.5, False
         if r.random() < 0.2:
             kind = r.choice(['cut_prefill', 'cut_decode', 'cut_unstreamed', 'cut_queued'])
             tag = 'agent:' + kind
             if kind == 'cut_prefill':
-                stream, cut = True, 0.25
+                stream, cut, head = True, r.uniform(0.05, 0.6), True
                 messages.append({'role': 'user', 'content': words(int(6000 * SCALE), r)})
             elif kind == 'cut_decode':
                 stream, cut = True, -r.randint(5, 60)
@@ -128,7 +132,7 @@ def session(k, until):
                 stream, cut, most = False, r.uniform(0.3, 3), r.choice([200, 250])
         elif not stream and r.random() < 0.4:
             path, tag = '/v1/messages', 'agent:messages'
-        text = request(tag, who, messages, most, stream, cut, reset, path)
+        text = request(tag, who, messages, most, stream, cut, reset, path, head)
         if tag == 'agent:cut_prefill':
             messages.pop()
         if text:

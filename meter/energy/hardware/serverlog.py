@@ -162,11 +162,18 @@ def as_run(q, out, task, offset, steps):
                           'predicted_n': n, 'predicted_ms': task['predicted_ms']}
     elif q.get('t_event1'):  # its client left while it decoded
         first, n = q['t_event1'], max(1, q['events'] - 1)
-    else:  # its client had left before: it ended after a batch of the prompt
-        fresh = min(BATCH, max(1, task['n_tokens'] - SHARED), int((task['release'] - task['launch']) * FASTEST) + 32)
+        fresh = min(max(1, task['n_tokens'] - n - SHARED), int((first - launch) / 1e9 * FASTEST) + 32)
+        run['timings'] = {'cache_n': max(0, task['n_tokens'] - n - fresh), 'prompt_n': fresh, 'prompt_ms': (first - launch) / 1e6,
+                          'predicted_n': n, 'predicted_ms': (end - first) / 1e6}
+    else:  # its client had left before, or in prefill: it ended after a batch of the prompt
+        most = task['n_tokens'] if q['t_header'] else BATCH
+        fresh = min(most, max(1, task['n_tokens'] - SHARED), int((task['release'] - task['launch']) * FASTEST) + 32)
         run['timings'] = {'cache_n': max(0, task['n_tokens'] - fresh), 'prompt_n': fresh, 'prompt_ms': 1e3 * (task['release'] - task['launch']),
                           'predicted_n': 0, 'predicted_ms': 0}
-    if first:
+    if first and q.get('event_dt_us'):  # the client kept its tokens' times
+        run.update({k: out[k] for k in ('t_event0', 't_event1', 't_last', 'events', 'event_dt_us', 'outputs')})
+        run['t_end'] = max(run['t_end'], out['t_last'])
+    elif first:
         run.update(t_event0=first, t_event1=first, t_last=end, events=n + 1, outputs=n,
                    event_dt_us=[0] + steps.gaps(first, end, n - 1, (launch, first)))
     return run
@@ -187,7 +194,8 @@ def main():
         mine = logged[-len(order):]  # those before them warmed the server up
         runs, offset = assign(requests, order, mine)
         ns = lambda s: int((s + offset) * 1e9)
-        steps = Steps([(ns(t['launch']), ns(t['release']) - int(t.get('predicted_ms', 0) * 1e6)) for t in mine if 'launch' in t and 'release' in t])
+        steps = Steps([(ns(t['launch']), requests[i].get('t_event1') or ns(t['release']) - int(t.get('predicted_ms', 0) * 1e6))
+                       for i, t in runs.items() if 'launch' in t and 'release' in t])
     with open('requests.jsonl', 'w') as seen, open('server.jsonl', 'w') if logged else open('/dev/null', 'w') as server:
         k = -1
         for q in client:

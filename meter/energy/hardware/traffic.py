@@ -1,6 +1,7 @@
 """Traffic for the measurements that need a real GPU (README.md says how to run it).
 
 Usage: traffic.py DIR PORT repeat N | coalitions SET ROUNDS | beside | table N | second N OTHERPORT
+Several, with + between them, are run one after the other.
 PORT is wattline's, or the server's own. Writes DIR/client.jsonl: one line a request as its client saw it,
 and {"mark": ...} lines that name the phases. Each request carries its tag in X-Wattline-Labels, so that
 the requests.jsonl of `wattline serve --record DIR` names it too. Only the standard library is needed.
@@ -19,6 +20,8 @@ SETS = {
     'first': {'W': (0.0, 300, 256), 'X': (0.4, 8000, 32), 'Y': (0.3, 1500, 384), 'Z': (0.8, 3000, 128)},
     'short': {'W': (0.0, 100, 64), 'X': (0.05, 600, 16), 'Y': (0.1, 2000, 40), 'Z': (0.2, 200, 200)},
     'pair': {'W': (0.0, 100, 300), 'X': (0.1, 300, 200)},
+    'third': {'A': (0.0, 600, 180), 'B': (0.3, 5000, 60), 'C': (0.15, 200, 250), 'D': (0.6, 2500, 100)},
+    'fourth': {'P': (0.0, 1800, 120), 'Q': (0.1, 1000, 160), 'R': (0.5, 9000, 24), 'S': (0.25, 100, 220)},
     'even': {'W': (0.0, 500, 300), 'X': (0.6, 1200, 200), 'Y': (0.2, 900, 250), 'Z': (1.0, 2500, 300)},
 }
 
@@ -139,7 +142,7 @@ def coalitions(t, name, rounds):
         for members in order:
             tag = f'{members}/{k}'
             t.mark(tag + ':pre')
-            time.sleep(1.6)
+            time.sleep(1.3)
             t.mark(tag)
             t.together(tag, {w: spec[w] for w in members})
             t.mark(tag + ':post')
@@ -182,14 +185,15 @@ def second(t, n, other):
 
 def main():
     t = Traffic(os.path.join(sys.argv[1], 'client.jsonl'), int(sys.argv[2]))
-    what, args = sys.argv[3], sys.argv[4:]
-    if what != 'second':
+    runs = [run.split() for run in ' '.join(sys.argv[3:]).split('+')]
+    if runs[0][0] != 'second':
         t.warm()
     t.mark('idle')
     time.sleep(4)
-    {'repeat': lambda: repeat(t, int(args[0])), 'coalitions': lambda: coalitions(t, args[0], int(args[1])),
-     'beside': lambda: beside(t), 'table': lambda: table(t, int(args[0])),
-     'second': lambda: second(t, int(args[0]), int(args[1]))}[what]()
+    for what, *args in runs:
+        {'repeat': lambda: repeat(t, int(args[0])), 'coalitions': lambda: coalitions(t, args[0], int(args[1])),
+         'beside': lambda: beside(t), 'table': lambda: table(t, int(args[0])),
+         'second': lambda: second(t, int(args[0]), int(args[1]))}[what]()
     t.mark('idle_end')
     time.sleep(2)
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wattline/meter/energy"
 )
 
 // TestScores prints how far the ledger is off on the real recordings, one line "score NAME VALUE" a figure.
@@ -29,6 +31,11 @@ func TestScores(t *testing.T) {
 			score(t, dir+in.name+"/rms", 100*RMS(shares, func(s *Share) float64 { return s.Phase }))
 			score(t, dir+in.name+"/worst", 100*worst)
 			score(t, dir+in.name+"/coverage", 100*coverage)
+		}
+	}
+	for _, dir := range []string{"agents2", "agents3"} {
+		if !skip(dir) {
+			scoreAgents(t, dir)
 		}
 	}
 	if !skip("alone-ring") || !skip("alone-counter") || !skip("alone-average") {
@@ -132,6 +139,35 @@ func scoreShares(t *testing.T, r *recording, in struct {
 		}
 	}
 	return shares, inside / n
+}
+
+// scoreAgents scores requests of agents, a fifth of which were cut off, with the looks at the server's slots.
+func scoreAgents(t *testing.T, dir string) {
+	t.Helper()
+	path := "../../../gpu/testdata/h200-" + dir
+	r := readDir(t, path)
+	l := energy.New(r.Config(Best))
+	FeedTraffic(l, l.AddUpstream(energy.Coefficients{}, false), &r.Device, r.Traffic, 0, nil)
+	got := make([]energy.Result, len(r.Requests))
+	for x, ok := l.Next(); ok; x, ok = l.Next() {
+		got[x.Request-1] = x
+	}
+	f, err := os.Open(path + "/truth.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	truth, err := ReadTruth(f, r.Traffic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ruler, err := NewRuler(&r.Device, r.Traffic, truth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ruler.Score(Methods[0], "", ruler.Answers(Methods[0], got))
+	score(t, dir+"/rms", 100*s.RMS)
+	score(t, dir+"/coverage", 100*s.Coverage)
 }
 
 // scoreLone scores requests that ran alone: their totals against the counter, by source.

@@ -75,7 +75,6 @@ func (c *queryCmd) print(a *app, e *queries.Engine, text string) (err error) {
 	defer cancel()
 	rows, err := e.DB.QueryContext(ctx, text)
 	if err == nil {
-		defer deferClose(rows, &err)
 		err = term.Rows(a.stdout, rows, func() []string { return queries.ColumnNames(ctx, e.DB, e.Dialect, text) }, c.Format)
 	}
 	if err != nil && ctx.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -36,8 +37,17 @@ func newResultWriter(format string, w io.Writer, columns []string) (resultWriter
 	return &tableResult{t: table.New(w, header...), numeric: make([]bool, len(columns))}, nil
 }
 
-// Rows prints an SQL result as table, json or csv. columnsOf returns the column names if rows has none.
+// Rows prints an SQL result as table, json or csv, and closes rows. columnsOf returns the column names if rows has none.
 func Rows(w io.Writer, rows *sql.Rows, columnsOf func() []string, format string) error {
+	out := newAhead(w)
+	err := errors.Join(readRows(out, rows, columnsOf, format), rows.Close())
+	if written := out.close(); written != nil {
+		return written
+	}
+	return err
+}
+
+func readRows(w io.Writer, rows *sql.Rows, columnsOf func() []string, format string) error {
 	columns, err := rows.Columns()
 	if err != nil {
 		return err

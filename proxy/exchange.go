@@ -79,7 +79,8 @@ type exchange struct {
 
 	// Read by Inflight.
 	headedAt, firstAt, events atomic.Int64
-	streams, computes         atomic.Bool
+	work                      meter.Work // valid once worked is set
+	worked                    atomic.Bool
 
 	integralBefore float64 // the Server's liveIntegral at enter
 	entered        int64
@@ -271,8 +272,10 @@ func (x *exchange) sent(at int64) {
 }
 
 func (x *exchange) reportSent(at int64, work meter.Work) {
-	x.streams.Store(work.Streams)
-	x.computes.Store(work.Computes)
+	if !x.worked.Load() {
+		x.work = work
+		x.worked.Store(true)
+	}
 	x.earlyMu.Lock()
 	defer x.earlyMu.Unlock()
 	if work.Computes {

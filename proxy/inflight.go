@@ -15,6 +15,7 @@ type Inflight struct {
 	Path      string    `json:"path"`
 	Agent     string    `json:"agent,omitempty"`
 	Session   string    `json:"session,omitempty"`
+	Model     string    `json:"model,omitempty"` // that it asks for, once its body was read
 	Phase     string    `json:"phase"` // sending, waiting, headed or producing
 	AgeUs     int64     `json:"age_us"`
 	TTFTUs    *int64    `json:"ttft_us"` // arrival of the first output - P0
@@ -43,7 +44,10 @@ func (x *exchange) snapshot() Inflight {
 	f := Inflight{
 		ID: x.id, Route: x.srv.cfg.Name, StartedAt: x.rec.StartedAt, Method: x.rec.Method, Path: x.rec.Path,
 		Agent: x.rec.Agent, Session: x.rec.Session, Events: x.events.Load(), Phase: "sending",
-		Seq: x.seq, SentAt: x.wall(&x.sentAt), HeadedAt: x.wall(&x.headedAt), FirstAt: x.wall(&x.firstAt), Streams: x.streams.Load(), Computes: x.computes.Load(),
+		Seq: x.seq, SentAt: x.wall(&x.sentAt), HeadedAt: x.wall(&x.headedAt), FirstAt: x.wall(&x.firstAt),
+	}
+	if x.worked.Load() {
+		f.Model, f.Streams, f.Computes = x.work.Model, x.work.Streams, x.work.Computes
 	}
 	switch first := x.firstAt.Load(); {
 	case first > 0:

@@ -153,7 +153,7 @@ func TestInflight(t *testing.T) {
 	}
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"/v1/chat/completions", strings.NewReader(`{"messages":[],"stream":true,"max_tokens":100000}`))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"/v1/chat/completions", strings.NewReader(`{"messages":[],"stream":true,"max_tokens":100000,"model":"asked-for"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestInflight(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	first := await("producing", func(l []proxy.Inflight) bool { return len(l) == 1 && l[0].Phase == "producing" && l[0].Events > 1 })[0]
-	if first.ID != resp.Header.Get("X-Wattline-Id") || first.Route != "default" || first.Path != "/v1/chat/completions" || first.Agent != "watcher" ||
+	if first.ID != resp.Header.Get("X-Wattline-Id") || first.Route != "default" || first.Path != "/v1/chat/completions" || first.Agent != "watcher" || first.Model != "asked-for" ||
 		first.TTFTUs == nil || *first.TTFTUs < 40_000 || first.AgeUs < *first.TTFTUs {
 		t.Errorf("%+v", first)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"wattline/deploy/handover"
 	"wattline/replay/archive"
+	"wattline/replay/report/html"
 	"wattline/sink/console"
 )
 
@@ -78,5 +79,5 @@ func runsIn(dir string) console.Runs {
 	if dir == "" {
 		return nil
 	}
-	return archive.Runs{Dir: dir}
+	return archive.Runs{Dir: dir, Charts: func(a *archive.Archive) any { return html.ChartsOf(labelled(a)) }}
 }

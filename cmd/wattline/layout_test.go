@@ -35,8 +35,9 @@ var mayImport = map[string][]string{
 	"sink/serverconfig":      {"meter", "gpu", "gpu/discover", "proxy", "proxy/llama"},
 	"sink/clickhouse":        {"meter", "sink/store"},
 	"sink/store":             {"meter", "sink/columnar"},
-	"sink/clickhouse/chtest": {"meter", "deploy/debian"},               // a test kit
-	"sink/console":           {"meter", "meter/cache", "sink/queries"}, // it answers with what the queries tell
+	"sink/clickhouse/chtest": {"meter", "deploy/debian"},                                   // a test kit
+	"sink/console":           {"meter", "meter/cache", "sink/queries", "sink/console/web"}, // it answers with what the queries tell
+	"sink/console/web":       {},
 	"sink/otlp":              {"meter", "sink/semconv"},
 	"sink/metrics":           {"meter", "sink/semconv"},
 	"sink/telemetry":         {"meter", "proxy", "sink/*"}, // the table of all export targets
@@ -47,6 +48,7 @@ var mayImport = map[string][]string{
 	"replay/monitor":         {"meter", "replay/session"},
 	"replay/tune":            {"meter", "replay/table"},
 	"replay/sweep":           {"meter", "replay/archive", "replay/session", "replay/table"},
+	"replay/report/html":     {"meter", "replay/compare", "replay/table", "sink/console/web"}, // the same charts as the console's
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},

@@ -30,7 +30,7 @@ func (s *service) liveRequests() (out []console.LiveRequest) {
 		for _, f := range r.proxy.Inflight() {
 			slot, prompt := s.energy.routes[i].Slot(f.Seq)
 			out = append(out, console.LiveRequest{
-				ID: f.ID, Route: f.Route, Agent: f.Agent, Session: f.Session, Method: f.Method, Path: f.Path, Slot: slot, Prompt: prompt,
+				ID: f.ID, Route: f.Route, Agent: f.Agent, Session: f.Session, Model: f.Model, Method: f.Method, Path: f.Path, Slot: slot, Prompt: prompt,
 				StartedAt: f.StartedAt, SentAt: f.SentAt, HeadedAt: f.HeadedAt, FirstAt: f.FirstAt, Streams: f.Streams, Computes: f.Computes, Events: f.Events,
 			})
 		}

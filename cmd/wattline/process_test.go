@@ -71,7 +71,7 @@ type wattlineProcess struct {
 
 var (
 	routeLine = regexp.MustCompile(`^wattline \S+: (https?://\S+) -> `)
-	adminLine = regexp.MustCompile(`^wattline: admin (https?://\S+); rows in (\S+);`)
+	adminLine = regexp.MustCompile(`^wattline: (?:admin (https?://\S+); rows in|console (https?://\S+) of the rows in) (\S+);`)
 )
 
 // command returns a wattline process to be started, with its own home folder.
@@ -127,7 +127,7 @@ func started(t testing.TB, cmd *exec.Cmd) *wattlineProcess {
 				w.url = w.urls[0]
 			}
 			if m := adminLine.FindStringSubmatch(sc.Text()); m != nil && w.admin == "" {
-				w.admin, w.store = m[1], m[2]
+				w.admin, w.store = m[1]+m[2], m[3]
 				close(announced)
 			}
 		}

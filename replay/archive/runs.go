@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,7 +16,10 @@ import (
 )
 
 // Runs is a folder below which runs were written, for the web console.
-type Runs struct{ Dir string }
+type Runs struct {
+	Dir    string
+	Charts func(*Archive) any // what a run's charts show; nil: nothing
+}
 
 // runLine is a run in a list. A null figure was not measured.
 type runLine struct {
@@ -68,7 +72,7 @@ func (r Runs) List(ctx context.Context) (any, error) {
 	return list, nil
 }
 
-// Read reads the results and the manifest of one run; nil without an error where there is none.
+// Read reads the results, the manifest and the charts of one run; nil without an error where there is none.
 func (r Runs) Read(_ context.Context, name string) (any, error) {
 	root, err := os.OpenRoot(r.Dir)
 	if err != nil {
@@ -90,6 +94,13 @@ func (r Runs) Read(_ context.Context, name string) (any, error) {
 			return nil, fmt.Errorf("run %s: %s is no JSON", name, file)
 		}
 		out[key] = json.RawMessage(text)
+	}
+	if r.Charts != nil {
+		if a, err := Read(filepath.Join(r.Dir, name)); err != nil {
+			out["no_charts"] = err.Error()
+		} else {
+			out["charts"] = r.Charts(a)
+		}
 	}
 	return out, nil
 }

@@ -134,7 +134,7 @@ func TestAnswers(t *testing.T) {
 		{"/api/query?name=by-model&since=1d&show=1", 200, []string{`"sql":"SELECT`, `"rows":[]`}},
 		{"/api/query?sql=" + q("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT i FROM n"), 200, []string{`"truncated":true`, "[10000]"}},
 		{"/api/energy?bucket=day&by=agent&since=1", 400, []string{"there is no parameter"}},
-		{"/api/energy?bucket=day&by=agent&tz=Europe/Berlin&from=" + began.Format(time.RFC3339), 200, []string{`"bucket":"day","by":"agent","devices":[],"keys":["`, `"difference_uj":0`}},
+		{"/api/energy?bucket=day&by=agent&tz=Europe/Berlin&from=" + began.Format(time.RFC3339), 200, []string{`"bucket":"day","by":"agent","devices":[],"measured_devices":[],"keys":["`, `"difference_uj":0`}},
 		{"/api/energy?bucket=day&tz=Nowhere", 400, []string{"time zone"}},
 		{"/api/energy?bucket=second", 400, []string{"bucket must be one of"}},
 		{"/api/energy", 200, []string{`"curves":[]`, `"power":[]`}},

@@ -3,6 +3,7 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -323,8 +324,14 @@ func (s *Server) reply(ctx *fasthttp.RequestCtx, v any) {
 // minGzip is the least size of an answer that is compressed.
 const minGzip = 1 << 10
 
+// fail answers with one sentence: a person who opens the address gets it as text.
 func fail(ctx *fasthttp.RequestCtx, status int, text string) {
 	ctx.SetStatusCode(status)
+	if bytes.Contains(ctx.Request.Header.Peek("Accept"), []byte("text/html")) {
+		ctx.SetContentType("text/plain; charset=utf-8")
+		ctx.SetBodyString(text + "\n")
+		return
+	}
 	ctx.SetContentType("application/json; charset=utf-8")
 	b, err := json.Marshal(map[string]string{"error": text})
 	if err != nil {

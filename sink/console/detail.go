@@ -144,7 +144,7 @@ func (s *Server) gapsOf(c context.Context, id string, a *surroundings) error {
 // columnsAround are the columns of the rows around a request.
 func columnsAround() []string {
 	return strings.Fields("id started_at agent session model route stream duration_us load_us queue_us prefill_us decode_us ttft_us upstream_ttft_us " +
-		"prompt_tokens cached_tokens output_tokens gpu_uj gpu_active_uj gpu_sigma_uj energy_quality outcome")
+		"prompt_tokens cached_tokens output_tokens gpu_uj gpu_active_uj gpu_sigma_uj gpu_estimate_uj cpu_uj energy_source energy_quality outcome")
 }
 
 // overlapping finds the rows that ran while rec did.

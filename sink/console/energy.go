@@ -44,7 +44,7 @@ const maxEnergySpan = 6 * time.Hour
 
 // energy answers ?from=&to= (RFC 3339; default: the last minute).
 func (s *Server) energy(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
-	p, err := parseParams(ctx, "from", "to", "bucket", "by", "tz")
+	p, err := parseParams(ctx, "from", "to", "bucket", "by", "tz", "device")
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (s *Server) energy(c context.Context, ctx *fasthttp.RequestCtx) (any, error
 
 // series answers energy in buckets.
 func (s *Server) series(c context.Context, p *params) (any, error) {
-	q := queries.Series{From: p.moment("from"), To: p.moment("to"), Bucket: p.text("bucket"), By: p.text("by")}
+	q := queries.Series{From: p.moment("from"), To: p.moment("to"), Bucket: p.text("bucket"), By: p.text("by"), Device: p.text("device")}
 	var err error
 	if q.Zone, err = time.LoadLocation(p.text("tz")); err != nil {
 		p.fail("tz must be a time zone such as Europe/Berlin, not %q", p.text("tz"))

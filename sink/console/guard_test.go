@@ -84,6 +84,26 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 }
 
+// A person who opens an address that is refused reads one sentence; a program gets an object.
+func TestRefusalIsASentence(t *testing.T) {
+	for accept, want := range map[string]string{"": `{"error":"a password is needed`, "application/json": `{"error":`, "text/html,application/xhtml+xml": "a password is needed (--admin-password-file), with any user name\n"} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", guarded(t, console.Guard{Password: "correct horse"})+"/live", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", accept)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if plain := resp.Header.Get("Content-Type") == "text/plain; charset=utf-8"; err != nil || resp.StatusCode != 401 || !strings.HasPrefix(string(body), want) || plain != strings.Contains(accept, "html") {
+			t.Errorf("Accept %q: %s %q, %v", accept, resp.Status, body, resp.Header)
+		}
+	}
+}
+
 func TestPasswordFile(t *testing.T) {
 	dir := t.TempDir()
 	for text, want := range map[string]string{"correct horse\n": "correct horse", "correct horse\r\nmore\n": "correct horse", " spaces  \n": " spaces  ", "": "8", "short\n": "8", "\nsecond line\n": "8"} {

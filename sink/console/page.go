@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"crypto/sha256"
-	"embed"
 	"encoding/hex"
 	"io/fs"
 	"path"
@@ -12,12 +11,9 @@ import (
 	"sync"
 
 	"github.com/valyala/fasthttp"
-)
 
-// The web console: files as they are in folder web. None of them is made by a build step.
-//
-//go:embed web
-var web embed.FS
+	"wattline/sink/console/web"
+)
 
 // contentTypes are the kinds of files that are served; others in the folder are not.
 //
@@ -43,12 +39,12 @@ type asset struct {
 //nolint:gochecknoglobals // made once, when the first page asks
 var assets = sync.OnceValue(func() map[string]*asset {
 	out := map[string]*asset{}
-	err := fs.WalkDir(web, "web", func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(web.Files, ".", func(name string, d fs.DirEntry, err error) error {
 		kind := contentTypes[path.Ext(name)]
 		if err != nil || d.IsDir() || kind == "" {
 			return err
 		}
-		text, err := web.ReadFile(name)
+		text, err := web.Files.ReadFile(name)
 		if err != nil {
 			return err
 		}
@@ -57,7 +53,7 @@ var assets = sync.OnceValue(func() map[string]*asset {
 		if z := fasthttp.AppendGzipBytesLevel(nil, text, fasthttp.CompressBestCompression); len(z) < len(text) {
 			a.gzipped = z
 		}
-		out["/"+name] = a
+		out["/web/"+name] = a
 		return nil
 	})
 	if err != nil {

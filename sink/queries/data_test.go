@@ -139,6 +139,10 @@ func energy(r *rand.Rand, rec *meter.Record) {
 		rec.GPUPrefillUj, rec.GPUDecodeUj, rec.GPUIdleUj = some(r.Int64N(50_000_000)), some(r.Int64N(90_000_000)), some(r.Int64N(20_000_000))
 		rec.GPUActiveUj = some(rec.GPUPrefillUj.V + rec.GPUDecodeUj.V)
 		rec.GPUUj = some(rec.GPUActiveUj.V + rec.GPUIdleUj.V)
+		rec.GPUDevices, rec.GPUUjByDevice = []string{"GPU-1"}, []int64{rec.GPUUj.V}
+		if third := rec.GPUUj.V / 3; third%2 == 0 {
+			rec.GPUDevices, rec.GPUUjByDevice = []string{"GPU-0", "GPU-1"}, []int64{third, rec.GPUUj.V - third}
+		}
 		rec.GPUIdleWaitingUj = some(rec.GPUIdleUj.V / 3)
 		rec.GPUIdleHeldUj = some(rec.GPUIdleUj.V - rec.GPUIdleWaitingUj.V)
 		rec.GPUTempC = some(40 + r.Int64N(40))

@@ -106,6 +106,16 @@ func (d Dialect) union(lists string) string {
 	return "list_union(" + lists + ")"
 }
 
+// deviceShare is a request's joules on one device, null where it ran on others only.
+func (d Dialect) deviceShare(device string) string {
+	name := text(d, device)
+	if d == ClickHouse {
+		return "multiIf(gpu_devices = [" + name + "], " + usageUj + ", has(gpu_devices, " + name + "), gpu_uj_by_device[indexOf(gpu_devices, " + name + ")], NULL)"
+	}
+	return "(CASE WHEN gpu_devices = json_array(" + name + ") THEN " + usageUj +
+		" ELSE (SELECT v.value FROM json_each(gpu_devices) AS d JOIN json_each(gpu_uj_by_device) AS v ON v.key = d.key WHERE d.value = " + name + ") END)"
+}
+
 // gapStats is a subquery of the raw gaps of requests that started since a time, one row a model: model_name,
 // n_requests, n_gaps, zeros, and max_us, p50_us, p90_us, p99_us of its gaps. Neither engine makes a row of
 // each gap: at a million requests there are ten million.

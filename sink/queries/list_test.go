@@ -287,6 +287,40 @@ func TestSeries(t *testing.T) {
 			}
 		}
 	}
+	var told int64
+	if err := r.DB().QueryRow("SELECT sum(gpu_uj) FROM requests").Scan(&told); err != nil { //nolint:noctx // a test
+		t.Fatal(err)
+	}
+	var ofAll, counters int64
+	for _, device := range []string{"GPU-0", "GPU-1", "GPU-2"} { // the last is none
+		q := queries.Series{From: began, To: began.Add(7 * time.Hour), Bucket: "hour", By: "agent", Zone: time.UTC, Device: device}
+		texts := map[string]bool{}
+		for _, e := range []*queries.Engine{lite, house} {
+			a, err := q.Read(t.Context(), e)
+			if err != nil {
+				t.Fatal(device, err)
+			}
+			for _, b := range a.Buckets {
+				if e == lite {
+					for _, v := range b.ByKey {
+						ofAll += v
+					}
+					counters += b.CounterUj
+				}
+				b.Cost, b.GCO2, b.ByKeySigma = nil, nil, nil
+			}
+			if len(a.All) != 2 || len(a.Devices) > 1 || device == "GPU-2" && len(a.Devices) != 0 {
+				t.Errorf("%s: %v of %v", device, a.Devices, a.All)
+			}
+			texts[asText(t, a)] = true
+		}
+		if len(texts) != 1 {
+			t.Errorf("%s: the engines differ", device)
+		}
+	}
+	if ofAll != told || counters != counter {
+		t.Errorf("by device: requests %d of %d, counter %d of %d", ofAll, told, counters, counter)
+	}
 	for _, q := range []queries.Series{
 		{Bucket: "second", From: began, To: began.Add(time.Hour), Zone: time.UTC}, {Bucket: "minute", From: began, To: began.Add(48 * time.Hour), Zone: time.UTC},
 		{Bucket: "day", From: began, To: began, Zone: time.UTC}, {Bucket: "day", By: "x", From: began, To: began.Add(time.Hour), Zone: time.UTC},

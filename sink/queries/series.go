@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type Series struct {
 	From, To time.Time
 	Bucket   string         // minute, 5m, hour, day or month
 	By       string         // a key of SumKeys, label:NAME, or "": not divided
+	Device   string         // this one alone; "": all
 	Zone     *time.Location // of days and months
 }
 
@@ -23,7 +25,8 @@ type Series struct {
 type SeriesAnswer struct {
 	Bucket  string         `json:"bucket"`
 	By      string         `json:"by"`
-	Devices []string       `json:"devices"`
+	Devices []string       `json:"devices"` // in the order of by_device
+	All     []string       `json:"measured_devices"`
 	Keys    []*string      `json:"keys"` // most energy first; null: requests that name none
 	Buckets []*SeriesPoint `json:"buckets"`
 }
@@ -161,7 +164,7 @@ func (s Series) unit(d Dialect, column string) (expr, layout string) {
 
 // Read reads the series.
 func (s Series) Read(ctx context.Context, e *Engine) (*SeriesAnswer, error) {
-	r := &seriesReader{Series: s, e: e, points: map[int64]*SeriesPoint{}, totals: map[string]int64{}, devices: map[string]bool{}}
+	r := &seriesReader{Series: s, e: e, points: map[int64]*SeriesPoint{}, totals: map[string]int64{}, devices: map[string]bool{}, all: map[string]bool{}}
 	for at := s.begin(s.From); at.Before(s.To); at = s.end(at) {
 		p := &SeriesPoint{At: at.UTC(), next: s.end(at), keys: map[string]int64{}, variances: map[string]float64{}, byDevice: map[string]int64{}, coveredBy: map[string]int64{}, greatest: map[string]*deviceGreatest{}}
 		p.SpanUs = p.next.Sub(at).Microseconds()
@@ -182,6 +185,13 @@ type seriesReader struct {
 	list    []*SeriesPoint
 	totals  map[string]int64 // by key
 	devices map[string]bool
+	all     map[string]bool
+}
+
+// chosen reports whether a device is asked for.
+func (r *seriesReader) chosen(device string) bool {
+	r.all[device] = true
+	return r.Device == "" || r.Device == device
 }
 
 // each calls f with the rows of a statement, which have a unit of time first: cells are pointers.
@@ -223,6 +233,9 @@ func (r *seriesReader) ledger(ctx context.Context) error {
 	}
 	return r.each(ctx, fmt.Sprintf(`SELECT %s AS unit_of_time, device, sum(span_us), sum(counter_uj), sum(requests_active_uj), sum(requests_idle_uj), sum(pools_uj), sum(idle_uj), sum(residual_uj), sum(idle_sigma_uj)
 FROM ledger WHERE %s GROUP BY unit_of_time, device`, unit, r.gpusOnly("ledger")), layout, cells, func(p *SeriesPoint) {
+		if !r.chosen(device) {
+			return
+		}
 		r.devices[device] = true
 		p.coveredBy[device] += orZero(n[0])
 		p.byDevice[device] += orZero(n[1])
@@ -246,6 +259,9 @@ func (r *seriesReader) power(ctx context.Context) error {
 	var clock *float64
 	return r.each(ctx, fmt.Sprintf(`SELECT %s AS unit_of_time, device, sum(energy_uj), sum(CASE WHEN energy_uj IS NOT NULL THEN span_us END), max(max_mw), max(temp_c), max(vram_bytes), sum(throttled_us), max(limit_mw), avg(sm_clock_mhz)
 FROM power WHERE %s GROUP BY unit_of_time, device`, unit, r.gpusOnly("power")), layout, []any{&device, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &clock}, func(p *SeriesPoint) {
+		if !r.chosen(device) {
+			return
+		}
 		p.energyUj, p.spanUs = p.energyUj+orZero(n[0]), p.spanUs+orZero(n[1])
 		p.TempC = greater(p.TempC, n[3])
 		of := p.greatest[device]
@@ -275,11 +291,16 @@ func (r *seriesReader) requests(ctx context.Context) error {
 		}
 		group = ", key_of_row"
 	}
+	share, sigma := usageUj, usageVariance
+	if r.Device != "" {
+		share = r.e.Dialect.deviceShare(r.Device)
+		sigma = fmt.Sprintf("(%[3]s) * (1e0 * %[1]s / nullIf(%[2]s, 0)) * (1e0 * %[1]s / nullIf(%[2]s, 0))", share, usageUj, usageVariance)
+	}
 	var name any
 	var uj *int64
 	var variance, cost, gco2 *float64
 	return r.each(ctx, fmt.Sprintf(`SELECT %s AS unit_of_time, %s AS key_of_row, sum(%[3]s), sum(%[7]s), sum(%[3]s / 3.6e12 * price_per_kwh_micro / 1e6), sum(%[3]s / 3.6e12 * gco2_per_kwh_milli / 1e3)
-FROM requests WHERE started_at >= %[4]s AND started_at < %[5]s GROUP BY unit_of_time%[6]s`, unit, key, usageUj, literal(r.From), literal(r.To), group, usageVariance), layout, []any{&name, &uj, &variance, &cost, &gco2}, func(p *SeriesPoint) {
+FROM requests WHERE started_at >= %[4]s AND started_at < %[5]s GROUP BY unit_of_time%[6]s`, unit, key, share, literal(r.From), literal(r.To), group, sigma), layout, []any{&name, &uj, &variance, &cost, &gco2}, func(p *SeriesPoint) {
 		k := noKey
 		if t := textOf(name); t != nil {
 			k = *t
@@ -295,11 +316,12 @@ FROM requests WHERE started_at >= %[4]s AND started_at < %[5]s GROUP BY unit_of_
 
 // answer puts the keys in order and adds up.
 func (r *seriesReader) answer() *SeriesAnswer {
-	a := &SeriesAnswer{Bucket: r.Bucket, By: r.By, Devices: []string{}, Keys: []*string{}, Buckets: r.list}
+	a := &SeriesAnswer{Bucket: r.Bucket, By: r.By, Devices: []string{}, All: slices.AppendSeq([]string{}, maps.Keys(r.all)), Keys: []*string{}, Buckets: r.list}
 	for d := range r.devices {
 		a.Devices = append(a.Devices, d)
 	}
 	slices.Sort(a.Devices)
+	slices.Sort(a.All)
 	var keys []string
 	for k := range r.totals {
 		keys = append(keys, k)

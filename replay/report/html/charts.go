@@ -10,7 +10,7 @@ import (
 	"wattline/replay/report"
 )
 
-// charts is the data of all charts; report.js draws it. Times are seconds after the run's first request,
+// charts is the data of all charts; runcharts.js of the console draws it. Times are seconds after the run's first request,
 // or milliseconds where the name says so. Null is "not measured".
 type charts struct {
 	Runs []chartRun `json:"runs"`
@@ -65,6 +65,9 @@ func chartsOf(runs []report.LabelledRun) charts {
 	}
 	return c
 }
+
+// ChartsOf is what the charts of one run show.
+func ChartsOf(run report.LabelledRun) any { return chartRunOf(run) }
 
 func chartRunOf(run report.LabelledRun) chartRun {
 	out := chartRun{Label: run.Label}

@@ -1,17 +1,16 @@
-// Package html writes runs of replay as one self-contained page: tables, verdicts and charts, with the
-// chart library (Apache ECharts 6.1.0, see README.md) and all data inside. It needs no network, and a
-// browser that runs no scripts still shows every table.
+// Package html writes runs of replay as one self-contained page: tables, verdicts and charts, with the console's chart code and
+// all data inside. It needs no network, and a browser that runs no scripts still shows every table.
 package html
 
 import (
-	_ "embed" // the page and its scripts
+	_ "embed" // the page and its script
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"io"
-	"strings"
 
 	"wattline/replay/report"
+	"wattline/sink/console/web"
 )
 
 //go:embed page.html
@@ -20,17 +19,15 @@ var pageText string
 //go:embed report.js
 var reportScript string
 
-//go:embed echarts.common.min.js
-var chartLibrary string
-
 // page is the template's data.
 type page struct {
 	Title      string
 	Runs       []section
 	Comparison *report.Table   // nil for one run
 	Effects    []template.HTML // of each further run against the first
-	Data       template.JS
-	Library    template.JS
+	Style      template.CSS
+	Modules    template.HTML // an import map that holds the console's modules
+	Data       template.HTML
 	Script     template.JS
 }
 
@@ -55,10 +52,18 @@ func Write(w io.Writer, runs []report.LabelledRun) error {
 	if err != nil {
 		return fmt.Errorf("html: %w", err)
 	}
+	modules, err := web.Inline("lib/html.js", "lib/colour.js", "lib/runcharts.js")
+	if err != nil {
+		return fmt.Errorf("html: %w", err)
+	}
+	style, err := web.Style()
+	if err != nil {
+		return fmt.Errorf("html: %w", err)
+	}
 	p := page{
-		Title:   runs[0].Results.Model + " performance",
-		Data:    template.JS(data), //nolint:gosec // json.Marshal escapes <, > and &
-		Library: inScript(chartLibrary), Script: inScript(reportScript),
+		Title: runs[0].Results.Model + " performance",
+		Style: template.CSS(style), Script: template.JS(reportScript), //nolint:gosec // our own files
+		Modules: script("importmap", "", modules), Data: script("application/json", "data", string(data)),
 	}
 	for _, run := range runs {
 		p.Runs = append(p.Runs, sectionOf(run))
@@ -79,9 +84,9 @@ func Write(w io.Writer, runs []report.LabelledRun) error {
 	return nil
 }
 
-// inScript makes sure that a script does not end the element that it stands in.
-func inScript(s string) template.JS {
-	return template.JS(strings.ReplaceAll(s, "</script", `<\/script`)) //nolint:gosec // our own files
+// script is an element with JSON in it, which json.Marshal has kept from ending the element.
+func script(kind, id, text string) template.HTML {
+	return template.HTML(`<script type="` + kind + `" id="` + id + `">` + text + `</script>`) //nolint:gosec // <, > and & are escaped
 }
 
 func sectionOf(run report.LabelledRun) section {

@@ -15,6 +15,7 @@ import (
 	"wattline/replay"
 	"wattline/replay/replaytest"
 	"wattline/replay/report"
+	"wattline/sink/console/web"
 )
 
 func run(label string, change func(*replay.Spec, *replay.Run)) report.LabelledRun {
@@ -52,12 +53,15 @@ func written(t *testing.T, runs ...report.LabelledRun) string {
 
 func TestPageIsSelfContained(t *testing.T) {
 	text := written(t, run("a", nil))
-	body := strings.ReplaceAll(text, string(inScript(chartLibrary)), "")
-	for _, m := range regexp.MustCompile(`(?i)(src|href|@import|url\()\s*=?\s*["']?[a-z]+:`).FindAllString(body, -1) {
+	for _, m := range regexp.MustCompile(`(?i)(src|href|@import|url\()\s*=?\s*["']?[a-z]+:`).FindAllString(text, -1) {
 		t.Errorf("the page refers to something outside: %s", m)
 	}
 	if n := strings.Count(text, "</script>"); n != 3 {
 		t.Errorf("%d scripts end, want 3", n)
+	}
+	data := regexp.MustCompile(`(?s)id="data">.*?</script>`).FindString(text)
+	if n := len(text) - len(data); data == "" || n > 200_000 {
+		t.Errorf("the page has %d bytes besides its data, 200 kB at most are wanted", n)
 	}
 	if !strings.Contains(text, "coding 100k x 256") || !strings.Contains(text, "valid") {
 		t.Error("the tables are not in the page without scripts")
@@ -77,12 +81,16 @@ func TestPageEscapesNames(t *testing.T) {
 	}
 }
 
-// chartTable reads the table of charts in report.js: how many there are, how many of them are drawn once a run, and how
-// many need energy or rows measured in line.
+// chartTable reads the table of charts: how many there are, how many of them are drawn once a run, and how many need energy
+// or rows measured in line.
 func chartTable(t *testing.T) (all, perRun, needWattline int) {
 	t.Helper()
+	text, err := web.Files.ReadFile("lib/runcharts.js")
+	if err != nil {
+		t.Fatal(err)
+	}
 	titles := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^  \{ title: "([^"]+)", note: "[^"]+", none: ("[^"]+"|\w+),(.*)\},$`).FindAllStringSubmatch(reportScript, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^  \{ title: "([^"]+)", note: "[^"]+", none: ("[^"]+"|\w+),(.*)\},$`).FindAllStringSubmatch(string(text), -1) {
 		if titles[m[1]] {
 			t.Errorf("two charts have the title %q", m[1])
 		}
@@ -94,7 +102,7 @@ func chartTable(t *testing.T) (all, perRun, needWattline int) {
 			needWattline++
 		}
 	}
-	if n := strings.Count(reportScript, "{ title: "); len(titles) != n || n < 8 {
+	if n := strings.Count(string(text), "{ title: "); len(titles) != n || n < 8 {
 		t.Fatalf("%d of %d lines of the table of charts were read: each needs title, note and none, in this order", len(titles), n)
 	}
 	return len(titles), perRun, needWattline
@@ -121,10 +129,13 @@ func TestChartsAreDrawn(t *testing.T) {
 			t.Fatal(err)
 		}
 		dom, console := render(t, browser, file)
-		if n := strings.Count(dom, "<canvas"); n != c.charts {
+		if n := strings.Count(dom, `data-chart="drawn"`); n != c.charts {
 			t.Errorf("%s: %d charts were drawn, want %d", name, n, c.charts)
 		}
-		if n := strings.Count(dom, `class="none"`); n != c.none {
+		if n := strings.Count(dom, "<canvas") + strings.Count(dom, "<svg"); n < c.charts {
+			t.Errorf("%s: %d charts have %d pictures", name, c.charts, n)
+		}
+		if n := strings.Count(dom, `data-chart="none"`); n != c.none {
 			t.Errorf("%s: %d charts say that nothing was measured, want %d", name, n, c.none)
 		}
 		if console != "" {
@@ -153,18 +164,23 @@ func TestHostileNames(t *testing.T) {
 	})
 	hostile.Results.Model = evil
 	page := written(t, hostile, run("b"+evil, nil))
-	// Every point of every chart is pointed at, and each tooltip that comes is kept.
-	page += `<script>
+	// The pointer goes over every chart; each tip that comes is counted, and so are the titles of bars.
+	page += `<script type="module">
+const rest = () => new Promise((done) => setTimeout(done, 10));
+for (let tries = 0; !document.querySelector(".u-over") && tries < 100; tries++) await rest();
+await rest();
 let shown = 0;
-for (const box of document.querySelectorAll(".chart")) {
-  const chart = echarts.getInstanceByDom(box);
-  for (const [s, series] of chart.getOption().series.entries()) for (let i = 0; i < Math.min(series.data.length, 4); i++) {
-    chart.dispatchAction({ type: "showTip", seriesIndex: s, dataIndex: i });
-    const tip = [...box.children].filter((c) => c.textContent.includes("\x3cimg")).at(-1);
-    if (tip) { shown++; document.body.append(tip.cloneNode(true)); }
+for (const over of document.querySelectorAll(".u-over")) {
+  over.scrollIntoView();
+  const box = over.getBoundingClientRect();
+  for (const down of [0.15, 0.5, 0.85]) for (let k = 0.5; k < 8; k++) {
+    over.dispatchEvent(new MouseEvent("mousemove", { bubbles: true, clientX: box.left + (box.width * k) / 8, clientY: box.top + box.height * down }));
+    await rest();
+    if (over.closest(".chart").querySelector(".tip")?.textContent.includes("\x3cimg")) shown++;
   }
 }
 document.body.dataset.shown = shown;
+document.body.dataset.titles = [...document.querySelectorAll("svg title")].filter((t) => t.textContent.includes("\x3cimg")).length;
 document.body.dataset.images = document.images.length;
 </script>`
 	file := filepath.Join(t.TempDir(), "report.html")
@@ -174,12 +190,15 @@ document.body.dataset.images = document.images.length;
 	dom, console := render(t, browser, file)
 	shown := regexp.MustCompile(`data-shown="(\d+)"`).FindStringSubmatch(dom)
 	if shown == nil || len(shown[1]) < 2 {
-		t.Errorf("%v tooltips with a hostile name were shown, want 10 or more", shown)
+		t.Errorf("%v tips with a hostile name were shown, want 10 or more", shown)
+	}
+	if strings.Contains(dom, `data-titles="0"`) {
+		t.Error("no bar has a hostile title")
 	}
 	if strings.Contains(dom, "<title>RUN") || !strings.Contains(dom, `data-images="0"`) || console != "" {
 		t.Errorf("a name became markup; the browser logs: %s", console)
 	}
-	t.Logf("tooltips shown: %v", shown)
+	t.Logf("tips shown: %v", shown)
 }
 
 // render loads the page and returns its document after the scripts, and the lines of its console.
@@ -216,31 +235,4 @@ func profile(t *testing.T) string {
 		}
 	})
 	return dir
-}
-
-// A tooltip's formatter returns HTML, and a run's label is the user's own text.
-func TestTooltipsEscapeNames(t *testing.T) {
-	formatters := 0
-	for line := range strings.Lines(reportScript) {
-		if !strings.Contains(line, `"<br>"`) {
-			continue
-		}
-		formatters++
-		if bare := regexp.MustCompile(`(\+|=>) [\w.\[\]]+\.(name|seriesName)\b`).FindString(line); bare != "" {
-			t.Errorf("%q is not escaped in %s", bare, line)
-		}
-	}
-	if formatters < 3 {
-		t.Errorf("%d formatters were found", formatters)
-	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Log("no node on this machine: escaped() itself is not run")
-		return
-	}
-	line := regexp.MustCompile(`(?m)^const escaped = .*$`).FindString(reportScript)
-	out, err := exec.CommandContext(t.Context(), node, "-e", line+`process.stdout.write(escaped('<b onmouseover="x">&'))`).CombinedOutput()
-	if err != nil || strings.ContainsAny(string(out), `<>"`) {
-		t.Errorf("%s (%v)", out, err)
-	}
 }

@@ -1,11 +1,14 @@
-// A chart on a time axis: uPlot draws axes, grid and cursor and reads the pointer; what is in it is drawn by the caller.
-// Gaps are hatched and say why, changes of the configuration are vertical marks, dragging selects a span.
+// A chart: uPlot draws axes, grid and cursor and reads the pointer; what is in it is drawn by the caller. The report of replay
+// has the same charts. On a time axis gaps are hatched and say why, changes of the configuration are vertical marks, and
+// dragging selects a span.
 import uPlot from "../vendor/uplot.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { hatch, ink } from "./colour.js";
 import { timeOfDay } from "./format.js";
 
 const font = "11px system-ui, sans-serif";
+const axis = { stroke: () => ink("soft"), ticks: { show: false }, font, filter: (_, at) => at };
+const name = (label) => (label ? { label, labelSize: 18, labelGap: 0, labelFont: font } : {});
 
 // ticks are labels of the time axis: seconds before now on a live one, else local times.
 const splits = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800, 2592000];
@@ -34,10 +37,11 @@ function timeLabel(t, u, props) {
   return to - from > 600000 ? d.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }) : timeOfDay(t);
 }
 
-// TimeChart's props: from, to (ms), height, max (of the y axis) with unit(value) -> label and size (of the unit written), or none for lanes; draw(ctx, x, y,
-// box) in CSS pixels; marks [{at, text}]; gaps [{from, to, reason}]; selection [from, to]; onSelect(from, to);
-// hover(time, yValue) -> template or null; onClick(time, yFraction); live; label (for screen readers).
-export function TimeChart(props) {
+// Chart's props: from, to (of the x axis), height, max and min (of the y axis) with unit(value) -> label and size (of the unit
+// written), or no unit for lanes; logX, logY; xTicks and yTicks (u, props) -> values; xLabel(value, u, props); xName, yName;
+// draw(ctx, x, y, box) in CSS pixels; marks [{at, text}]; gaps [{from, to, reason}]; selection [from, to]; onSelect(from, to);
+// hover(x, y, fraction of the height, u) -> template or null; live; label (for screen readers).
+export function Chart(props) {
   const box = useRef(null), chart = useRef(null), latest = useRef(props);
   const [pointer, setPointer] = useState(null);
   latest.current = props;
@@ -47,14 +51,14 @@ export function TimeChart(props) {
     const u = new uPlot({
       width: box.current.clientWidth || 600, height: p().height, pxAlign: 1, legend: { show: false },
       padding: [10, 10, 0, 0],
-      scales: { x: { time: false, range: () => [p().from, p().to] }, y: { range: () => [p().min || 0, p().max || 1] } },
-      cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false, dist: 4 } },
+      scales: { x: { time: false, distr: p().logX ? 3 : 1, range: () => [p().from, p().to] }, y: { distr: p().logY ? 3 : 1, range: () => [p().min || 0, p().max || 1] } },
+      cursor: { y: false, points: { show: false }, drag: { x: !!p().onSelect, y: false, setScale: false, dist: 4 } },
       series: [{}, { show: true, paths: () => null, points: { show: false } }],
       axes: [
-        { stroke: () => ink("soft"), grid: { show: false }, ticks: { show: false }, font, size: 22, gap: 4,
-          splits: (self) => timeAxis(self, p()), values: (self, at) => at.map((t) => timeLabel(t, self, p())) },
-        { stroke: () => ink("soft"), grid: { show: p().max !== undefined, stroke: () => ink("line"), width: 1 }, ticks: { show: false }, font,
-          size: 64, gap: 6, splits: () => levels(p()), values: (self, at) => at.map((v) => (p().unit ? trimmed(p().unit(v)) : "")) },
+        { ...axis, grid: { show: !!p().xGrid, stroke: () => ink("line"), width: 1 }, size: 22, gap: 4, ...name(p().xName),
+          splits: (self) => p().xTicks(self, p()), values: (self, at) => at.map((t) => p().xLabel(t, self, p())) },
+        { ...axis, grid: { show: p().max !== undefined, stroke: () => ink("line"), width: 1 }, size: 64, gap: 6, ...name(p().yName),
+          splits: (self) => (p().yTicks || ((_, q) => levels(q)))(self, p()), values: (self, at) => at.map((v) => (p().unit ? trimmed(p().unit(v)) : "")) },
       ],
       hooks: {
         drawAxes: [(self) => paint(self, p())],
@@ -68,17 +72,12 @@ export function TimeChart(props) {
         // uPlot tells of the cursor after each drawing too: only a pointer that moved may draw again, else the page never rests.
         setCursor: [({ cursor: { left, top } }) => setPointer((old) => (old?.left === left && old?.top === top ? old : { left, top }))],
       },
-    }, [[p().from, p().to], [0, 0]], box.current);
+    }, [[p().from, p().to], [p().min || 0, p().min || 0]], box.current);
     chart.current = u;
     const size = new ResizeObserver(() => { if (box.current?.clientWidth && box.current.clientWidth !== u.width) u.setSize({ width: box.current.clientWidth, height: p().height }); });
     size.observe(box.current);
     const redraw = () => u.redraw(false, true);
     addEventListener("themechange", redraw);
-    const click = (e) => {
-      const r = u.over.getBoundingClientRect();
-      p().onClick?.(u.posToVal(e.clientX - r.left, "x"), (e.clientY - r.top) / r.height);
-    };
-    u.over.addEventListener("click", click);
     return () => { size.disconnect(); removeEventListener("themechange", redraw); u.destroy(); };
   }, []);
 
@@ -86,7 +85,7 @@ export function TimeChart(props) {
     const u = chart.current;
     if (!u) return;
     if (u.height !== props.height) u.setSize({ width: u.width, height: props.height });
-    u.setData([[props.from, props.to], [0, 0]]);
+    u.setData([[props.from, props.to], [props.min || 0, props.min || 0]]);
   });
 
   const tip = pointer && chart.current && tipAt(chart.current, props);
@@ -96,13 +95,16 @@ export function TimeChart(props) {
   </div>`;
 }
 
+// TimeChart is a Chart whose x axis is time, in ms.
+export const TimeChart = (props) => html`<${Chart} xTicks=${timeAxis} xLabel=${timeLabel} ...${props} />`;
+
 function tipAt(u, p) {
   const { left, top } = u.cursor;
   if (left === undefined || left < 0) return null;
   const t = u.posToVal(left, "x");
   const near = (p.marks || []).find((m) => Math.abs(u.valToPos(m.at, "x") - left) < 5);
   const gap = (p.gaps || []).find((g) => t >= g.from && t <= (g.to || p.to));
-  const body = near ? html`<b>${timeOfDay(near.at)}</b> ${near.text}` : gap ? html`<b>nothing measured</b> ${gap.reason}` : p.hover?.(t, u.posToVal(top, "y"), top / u.over.clientHeight);
+  const body = near ? html`<b>${timeOfDay(near.at)}</b> ${near.text}` : gap ? html`<b>nothing measured</b> ${gap.reason}` : p.hover?.(t, u.posToVal(top, "y"), top / u.over.clientHeight, u);
   if (!body) return null;
   const over = left + u.over.offsetLeft;
   return over > u.width / 2 ? { right: u.width - over + 14, body } : { left: over + 14, body };
@@ -117,9 +119,8 @@ function paint(u, p) {
   ctx.beginPath();
   ctx.rect(b.left, b.top - 10, b.width, b.height + 12);
   ctx.clip();
-  const x = (t) => b.left + ((t - p.from) / (p.to - p.from)) * b.width;
-  const lo = p.min || 0, hi = p.max || 1;
-  const y = (v) => b.top + b.height - ((v - lo) / (hi - lo)) * b.height;
+  const [across, up] = [part(p.from, p.to, p.logX), part(p.min || 0, p.max || 1, p.logY)];
+  const x = (v) => b.left + across(v) * b.width, y = (v) => b.top + b.height - up(v) * b.height;
   for (const g of p.gaps || []) {
     const [a, z] = [x(g.from), x(g.to || p.to)];
     ctx.fillStyle = hatch(ctx, ink("gap"));
@@ -136,6 +137,9 @@ function paint(u, p) {
   paintMarks(ctx, x, b, p);
   ctx.restore();
 }
+
+// part is how far along an axis a value lies, from 0 to 1.
+const part = (lo, hi, log) => (log ? (v) => Math.log(v / lo) / Math.log(hi / lo) : (v) => (v - lo) / (hi - lo));
 
 function paintMarks(ctx, x, b, p) {
   ctx.font = font;

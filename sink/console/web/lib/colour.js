@@ -34,10 +34,16 @@ export function ink(name) {
 const choices = ["system", "dark", "light"];
 const system = matchMedia("(prefers-color-scheme: light)");
 
-export const themeChoice = () => (choices.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "system");
+// A page in a sandbox (a report among a build's artefacts) has no storage.
+const kept = (act) => { try { return act(localStorage); } catch { return null; } };
+
+export function themeChoice() {
+  const choice = kept((s) => s.getItem("theme"));
+  return choices.includes(choice) ? choice : "system";
+}
 
 export function applyTheme(choice = themeChoice()) {
-  localStorage.setItem("theme", choice);
+  kept((s) => s.setItem("theme", choice));
   document.documentElement.dataset.theme = choice === "system" ? (system.matches ? "light" : "dark") : choice;
   inks = null;
   hatches.clear();

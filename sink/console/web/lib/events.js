@@ -52,13 +52,19 @@ export function follow(path, { event, state }) {
       connect();
     }
   }
+  // A browser may keep a page that was left, with its connections, of which it has six for a host.
+  const leave = () => { clearTimeout(timer); abort?.abort(); };
+  const back = (e) => { if (e.persisted) connect(); };
   document.addEventListener("visibilitychange", visibility);
+  addEventListener("pagehide", leave);
+  addEventListener("pageshow", back);
   connect();
   return () => {
     stopped = true;
-    clearTimeout(timer);
-    abort?.abort();
+    leave();
     document.removeEventListener("visibilitychange", visibility);
+    removeEventListener("pagehide", leave);
+    removeEventListener("pageshow", back);
   };
 }
 

@@ -3,9 +3,10 @@
 import { html, useState } from "../lib/html.js";
 import { change, href } from "../lib/route.js";
 import { useAsk } from "../lib/api.js";
+import { live } from "../lib/live.js";
 import { TimeChart, niceMax } from "../lib/chart.js";
 import { colour, ink } from "../lib/colour.js";
-import { marksOf } from "../lib/configs.js";
+import { useMarks } from "../lib/configs.js";
 import { PlusMinus, at, count, digits, joules, money, none, quantity, scaled, thousands, watts, when, zone } from "../lib/format.js";
 import { Choice, Legend, Loaded, Section, Stat, Who } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
@@ -30,10 +31,12 @@ export default function EnergyPage({ route, hello }) {
   const [now] = useState(() => Math.ceil(Date.now() / 60000) * 60000);
   const { from, to, bucket, since } = spanOf(p, now);
   const by = p.get("by") || "agent";
-  const asked = { from: new Date(from).toISOString(), to: new Date(to).toISOString(), bucket, by, tz: zone };
+  const device = p.get("device") || "";
+  const asked = { from: new Date(from).toISOString(), to: new Date(to).toISOString(), bucket, by, tz: zone, ...(device && { device }) };
   const energy = useAsk("/api/energy", asked);
   const shares = useAsk("/api/sum", { from: asked.from, to: asked.to, by });
-  const configs = useAsk("/api/configs", { from: asked.from, to: asked.to });
+  const marks = useMarks(from, to);
+  const devices = [...new Set([...(energy.data?.measured_devices || []), ...(device ? [device] : [])])];
   const command = `wattline usage --by ${/^(agent|session|model|user)$/.test(by) ? by : by.startsWith("label:") ? "label" : "agent"} --since ${since || asked.from.slice(0, 10)}`;
   const label = by.startsWith("label:") ? by.slice(6) : "";
   return html`<h1>Energy <small>${when(from)} to ${when(to)}, ${zone}</small></h1>
@@ -42,13 +45,16 @@ export default function EnergyPage({ route, hello }) {
       <${Choice} label="bar" options=${buckets} value=${bucket} onChange=${(v) => change({ bucket: v })} />
       <${Choice} label="divided by" options=${groups.map((g) => [g, g])} value=${by} onChange=${(v) => change({ by: v === "agent" ? "" : v })} />
       <label>label<input name="label" value=${label} placeholder="name" onChange=${(e) => change({ by: e.target.value.trim() ? "label:" + e.target.value.trim() : "" })} /></label>
+      ${devices.length > 1 && html`<label>device<select name="device" value=${device} onChange=${(e) => change({ device: e.target.value })}><option value="">all ${devices.length}</option>
+        ${devices.map((d) => html`<option key=${d} value=${d}>${nameOf(d)}</option>`)}</select></label>`}
     </div>
-    <${Loaded} of=${energy}>${(e) => html`<${Answer} e=${e} by=${by} marks=${marksOf(configs.data)} hello=${hello} asked=${asked} command=${command} />`}<//>
-    <${Section} title=${`Who drew it, by ${by.replace("label:", "label ")}`} note="requests that began in this time, with their share of the idle draw"
+    <${Loaded} of=${energy}>${(e) => html`<${Answer} e=${e} by=${by} marks=${marks} hello=${hello} asked=${asked} command=${command} />`}<//>
+    <${Section} title=${`Who drew it, by ${by.replace("label:", "label ")}`} note=${`requests that began in this time, with their share of the idle draw${device ? "; on all devices" : ""}`}
       tools=${html`<${Copy} command=${command} name="usage" table=${() => shareTable(shares.data || [])} />`}>
       <${Loaded} of=${shares} empty="No requests in this time.">${(rows) => html`<${Shares} rows=${rows} by=${by} asked=${asked} hello=${hello} />`}<//><//>`;
 }
 
+const nameOf = (device) => { const d = live.hello?.devices?.find((one) => one.device === device); return d ? `${d.name} · ${device}` : device; };
 const total = (list, key) => list.reduce((n, b) => (b[key] === null || b[key] === undefined ? n : (n ?? 0) + b[key]), null);
 
 function Answer({ e, by, marks, hello, asked, command }) {

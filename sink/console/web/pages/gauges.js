@@ -2,7 +2,8 @@
 import { html } from "../lib/html.js";
 import { TimeChart, niceMax } from "../lib/chart.js";
 import { ink } from "../lib/colour.js";
-import { at, bytes, digits, scaled, span, watts, when } from "../lib/format.js";
+import { at, bytes, digits, scaled, span, sqlTime, watts, when } from "../lib/format.js";
+import { Copy, quoted } from "../lib/copy.js";
 import { Section } from "../lib/parts.js";
 
 const charts = [
@@ -17,7 +18,9 @@ export function Gauges({ buckets, marks, from, to }) {
   const has = (c) => buckets.some((b) => b[c.lines[0][0]] !== null && b[c.lines[0][0]] !== undefined);
   const shown = charts.filter(has).filter((c) => c.title !== "Throttled" || buckets.some((b) => b.throttled_us > 0));
   const calm = has(charts[4]) && !shown.includes(charts[4]);
-  return html`<div class="columns">${shown.map((c) => html`<${Section} key=${c.title} title=${c.title} note=${c.lines.length > 1 ? c.lines.map(([k, tint, text]) => html`<span key=${k}><span class="chip" style=${{ background: ink(tint) }}></span>${text} </span>`) : c.lines[0][2]}>
+  const copy = (c) => { const keys = c.lines.map(([k]) => k); return html`<${Copy} name=${c.title.toLowerCase()} command=${`wattline query ${quoted(`SELECT * FROM power WHERE at >= '${sqlTime(from)}' AND at < '${sqlTime(to)}'`)}`}
+    table=${() => ({ columns: ["at", ...keys], rows: buckets.map((b) => [b.at, ...keys.map((k) => b[k])]) })} />`; };
+  return html`<div class="columns">${shown.map((c) => html`<${Section} key=${c.title} title=${c.title} tools=${copy(c)} note=${c.lines.length > 1 ? c.lines.map(([k, tint, text]) => html`<span key=${k}><span class="chip" style=${{ background: ink(tint) }}></span>${text} </span>`) : c.lines[0][2]}>
     <${Line} c=${c} buckets=${buckets} marks=${marks} from=${from} to=${to} /><//>`)}</div>
     ${calm && html`<p class="soft">The clocks were never held down in this time.</p>`}`;
 }

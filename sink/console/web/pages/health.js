@@ -13,7 +13,7 @@ export default function Health({ hello }) {
   return html`<h1>Health <small>wattline ${hello.version} on ${hello.instance} · rows in ${hello.rows || hello.engine}</small></h1>
     <div class="columns">
       <${Section} title="Now"><${Loaded} of=${status}>${(s) => html`<${Verdicts} s=${s} />`}<//><//>
-      <${Section} title="Power sources"><${Sources} /><//>
+      <${Section} title="Power sources" tools=${html`<${Copy} command="wattline gpu" name="sources" table=${sourceTable} />`}><${Sources} /><//>
     </div>
     <${Section} title="Counters" note="since the start of wattline" tools=${html`<${Copy} command=${`curl -s ${location.origin}/api/status`} name="status" table=${() => ({ columns: ["name", "value"], rows: flat(status.data || {}) })} />`}>
       <${Loaded} of=${status}>${(s) => html`<div class="columns small">${groups(s).map(([name, rows]) => html`<div key=${name}><h3>${name}</h3><dl>${rows.map(([k, v]) => html`<dt key=${k}>${k}</dt><dd class=${alarming(k, v) ? "bad-text" : ""}>${word(v, k)}</dd>`)}</dl></div>`)}</div>`}<//><//>
@@ -44,6 +44,11 @@ function Sources() {
     return html`<tr key=${d.device}><td class="wrap">${d.name}${d.simulated ? " (simulated)" : ""}<br /><span class="pm">${d.device}</span></td><td>${d.source}${d.driver ? ` · driver ${d.driver}` : ""}</td><td class="r">${watts(d.power_limit_mw)}</td><td class="r">${watts(d.idle_mw)}</td>
       <td class=${age === null || age > 5000 ? "bad-text" : ""}>${age === null ? "none yet" : age > 5000 ? `${span(age * 1000)} old` : "fresh"}</td></tr>`;
   })}</tbody></table>`;
+}
+
+function sourceTable() {
+  const columns = ["device", "name", "source", "driver", "simulated", "power_limit_mw", "idle_mw"];
+  return { columns, rows: (live.hello?.devices || []).map((d) => columns.map((k) => d[k])) };
 }
 
 const shown = [["server_build", "build"], ["model", "model"], ["quantisation", "quantisation"], ["slots", "slots"], ["context_tokens", "context"], ["gpu_power_limit_mw", "limit"], ["driver", "driver"]];

@@ -60,7 +60,8 @@ export default function Live({ route, hello }) {
     ${selected && html`<${Selection} from=${selected[0]} to=${selected[1]} steps=${power(selected[0], selected[1], device)} by=${by} />`}
     <${Section} title="Slots" note=${html`last ${seconds >= 60 ? `${seconds / 60} min` : `${seconds} s`} · <${Phases} />`}
       tools=${html`<span><${Choice} label="colour by" options=${identities} value=${by} onChange=${(v) => change({ by: v === "agent" ? "" : v }, true)} />
-        ${" "}<${Choice} label="length of the time axis" options=${windows} value=${String(seconds)} onChange=${(v) => change({ w: v === "60" ? "" : v }, true)} /></span>`}>
+        ${" "}<${Choice} label="length of the time axis" options=${windows} value=${String(seconds)} onChange=${(v) => change({ w: v === "60" ? "" : v }, true)} />
+        <${Copy} command="wattline requests --follow" table=${() => laneTable(lanes)} name="slots" /></span>`}>
       ${lanes.lanes.length ? html`<div class="lanes">
         <${TimeChart} ...${shared} markText=${false} height=${lanes.lanes.length * laneHeight + 34} draw=${drawLanes(lanes, by)} label=${laneWords(lanes, all)}
           hover=${(t, _, fraction) => barTip(barAt(lanes, t, fraction), by)} />
@@ -120,6 +121,9 @@ function powerTable(steps, info, by) {
     rows: steps.map((s) => [new Date(s.at).toISOString(), s.mw, s.idle, s.residual, s.settled ? 1 : 0,
       ...names.map((n) => s.parts.reduce((sum, [id, mw]) => sum + (name(id) === n ? mw : 0), 0))]) };
 }
+
+const laneTable = ({ lanes, placed }) => ({ columns: ["lane", "id", "agent", "model", "phase", "from", "to"],
+  rows: placed.flatMap(([b, l]) => b.phases.map((p) => [lanes[l].name, b.id, b.who.agent, b.who.model, p.phase, new Date(p.from).toISOString(), new Date(p.to).toISOString()])) });
 
 const laneWords = ({ lanes }, all) => `Slot lanes: ${lanes.length} lanes, ${all.length} requests, ${all.filter((b) => b.open).length} of them running`;
 const powerWords = (steps, names) => (steps.length ? `Power now ${watts(steps.at(-1).mw)}, idle ${watts(steps.at(-1).idle)}, divided among ${names.length}: ${names.slice(0, 8).join(", ")}` : "Power: no readings");

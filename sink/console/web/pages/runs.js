@@ -5,6 +5,7 @@ import { useAsk } from "../lib/api.js";
 import { digits, none, when } from "../lib/format.js";
 import { Loaded, Section } from "../lib/parts.js";
 import { Copy, quoted } from "../lib/copy.js";
+import { RunCharts } from "../lib/runcharts.js";
 
 export default function Runs({ route, hello }) {
   const runs = useAsk(hello.runs ? "/api/runs" : null);
@@ -30,7 +31,9 @@ function Side({ names }) {
   if (answers.some((a) => !a.data)) return null;
   const flats = answers.map((a) => new Map(flat(a.data.results ?? a.data)));
   const keys = [...new Set(flats.flatMap((f) => [...f.keys()]))].filter((k) => flats.some((f) => typeof f.get(k) === "number" || names.length === 1)).slice(0, 400);
-  return html`<${Section} title=${names.length > 1 ? "Side by side" : names[0]} note=${names.length > 1 ? "whether a difference is real: wattline report names the margin" : ""}
+  const charts = answers.map((a) => a.data.charts).filter(Boolean);
+  const without = answers.map((a) => a.data.no_charts).filter(Boolean);
+  return html`${without.map((why) => html`<p class="warn" key=${why}>No charts: ${why}</p>`)}${charts.length > 0 && html`<${RunCharts} data=${{ runs: charts }} />`}<${Section} title=${names.length > 1 ? "Side by side" : names[0]} note=${names.length > 1 ? "whether a difference is real: wattline report names the margin" : ""}
       tools=${html`<${Copy} name="compare" command=${"wattline report " + names.map(quoted).join(" ")} table=${() => ({ columns: ["figure", ...names], rows: keys.map((k) => [k, ...flats.map((f) => f.get(k))]) })} />`}>
     <div class="scroll tall" tabindex="0" role="region" aria-label="figures"><table><thead><tr><th>figure</th>${names.map((n) => html`<th key=${n} class="r">${n}</th>`)}</tr></thead>
     <tbody>${keys.map((k) => html`<tr key=${k}><td title=${k}>${k}</td>${flats.map((f, i) => html`<td key=${i} class="r">${show(f.get(k))}</td>`)}</tr>`)}</tbody></table></div><//>`;

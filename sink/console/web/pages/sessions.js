@@ -7,6 +7,7 @@ import { Bars } from "../lib/gantt.js";
 import { ink } from "../lib/colour.js";
 import { Legend, Loaded, Model, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
 import { Copy, quoted } from "../lib/copy.js";
+import { breaksOf, useMarks } from "../lib/configs.js";
 import { Table } from "../lib/table.js";
 import { Filters, chosen } from "../lib/filters.js";
 
@@ -52,6 +53,8 @@ function Turns({ rows, id, sum, more, hello }) {
   const first = rows[0], last = rows.at(-1);
   const open = (r) => go(href("requests", r.id));
   const number = (r, i) => (rows.length <= 20 || i % 5 === 4 ? i + 1 : "");
+  const copy = (name) => html`<${Copy} command=${`wattline session ${quoted(id)}`} name=${name} table=${() => turnTable(rows)} />`;
+  const breaks = breaksOf(useMarks(at(first.started_at), at(last.started_at) + 1), rows.map((r) => at(r.started_at)));
   const cached = (r) => Math.min(r.cached_tokens || 0, r.prompt_tokens || 0);
   const lost = (r) => Math.max(0, Math.min(r.cache_lost_tokens || 0, (r.prompt_tokens || 0) - cached(r)));
   const fresh = (r) => (r.prompt_tokens || 0) - cached(r) - lost(r);
@@ -65,15 +68,15 @@ function Turns({ rows, id, sum, more, hello }) {
       <${Stat} name="Time" note="in requests">${span(sum?.duration_us)}<//>
     </div>
     ${more && html`<p class="warn">The first ${most} turns are shown; <a href=${href("requests", "", { session: id })}>the table of requests</a> has all.</p>`}
-    <${Section} title="Context by turn" note="a bar is a turn; click opens it" tools=${html`<${Copy} command=${`wattline requests --session ${quoted(id)}`} name="session" table=${() => turnTable(rows)} />`}>
-      <${Bars} name="context by turn" items=${rows} unit=${(v) => (v ? count(v) : "0")} onClick=${open} text=${number}
+    <${Section} title="Context by turn" note="a bar is a turn; click opens it" tools=${copy("context")}>
+      <${Bars} name="context by turn" items=${rows} unit=${(v) => (v ? count(v) : "0")} onClick=${open} text=${number} breaks=${breaks}
         parts=${(r) => [[ink("idle"), cached(r), `reused from the cache: ${count(r.cached_tokens)} tokens`], ["phase-prefill", fresh(r), `computed: ${count(fresh(r))} tokens`], [ink("bad"), lost(r), `computed again: ${count(lost(r))} tokens (${cause(r)})`], ["phase-decode", r.output_tokens || 0, `generated: ${count(r.output_tokens)} tokens`]]} />
       <${Legend} items=${[[ink("idle"), "reused from the cache"], [ink("prefill"), "computed"], [ink("bad"), "computed again: it could have been reused"], [ink("decode"), "generated"]]} /><//>
-    <div class="columns"><${Section} title="Time by turn"><${Bars} name="time by turn" items=${rows} unit=${(v) => (v ? span(v) : "0")} onClick=${open} text=${number}
+    <div class="columns"><${Section} title="Time by turn" tools=${copy("time")}><${Bars} name="time by turn" items=${rows} unit=${(v) => (v ? span(v) : "0")} onClick=${open} text=${number} breaks=${breaks}
         parts=${(r) => [["phase-queue", r.queue_us, `waiting ${span(r.queue_us)}`], ["phase-prefill", r.prefill_us, `prefill ${span(r.prefill_us)}`], ["phase-decode", r.decode_us, `decode ${span(r.decode_us)}`]]} /><//>
-      <${Section} title="Energy by turn"><${Bars} name="energy by turn" items=${rows} unit=${(v) => (v ? joules(v) : "0")} onClick=${open} text=${number}
+      <${Section} title="Energy by turn" tools=${copy("energy")}><${Bars} name="energy by turn" items=${rows} unit=${(v) => (v ? joules(v) : "0")} onClick=${open} text=${number} breaks=${breaks}
         parts=${(r) => [["phase-prefill", r.gpu_prefill_uj, `prefill ${joules(r.gpu_prefill_uj)}`], ["phase-decode", r.gpu_decode_uj, `decode ${joules(r.gpu_decode_uj)}`], [ink("idle"), r.gpu_idle_uj, `idle share ${joules(r.gpu_idle_uj)}`]]} /><//></div>
-    <${Section} title="Turns"><div class="scroll tall" tabindex="0" role="region" aria-label="turns"><table><thead><tr><th class="r">turn</th><th>time</th><th class="r wide">pause before</th><th class="r">in</th><th class="r">cached</th><th class="r">out</th><th class="r wide">first token</th><th class="r">energy</th><th class="r wide">cost</th><th>outcome</th></tr></thead>
+    <${Section} title="Turns" tools=${copy("session")}><div class="scroll tall" tabindex="0" role="region" aria-label="turns"><table><thead><tr><th class="r">turn</th><th>time</th><th class="r wide">pause before</th><th class="r">in</th><th class="r">cached</th><th class="r">out</th><th class="r wide">first token</th><th class="r">energy</th><th class="r wide">cost</th><th>outcome</th></tr></thead>
       <tbody>${rows.map((r, i) => html`<tr key=${r.id} class=${r.outcome === "ok" ? "" : "bad"} onClick=${() => open(r)}><td class="r">${i + 1}</td><td><a href=${href("requests", r.id)}>${when(r.started_at)}</a></td>
         <td class="r wide">${i ? pause(rows[i - 1], r) : none}</td><td class="r">${count(r.prompt_tokens)}</td><td class="r">${permille(r.cached_tokens, r.prompt_tokens)}</td><td class="r">${count(r.output_tokens)}</td>
         <td class="r wide">${span(r.ttft_us)}</td><td class="r"><${Energy} row=${r} /></td><td class="r wide">${money(costOf(r), hello.currency)}</td><td><${Outcome} row=${r} /></td></tr>`)}</tbody></table></div><//>`;

@@ -109,7 +109,7 @@ func newConsoleRun(t *testing.T, upstream, prompt string, tokens int) *consoleRu
 	c := &consoleRun{t: t, browser: startChromium(t), up: upstream, prompt: prompt, tokens: tokens, args: []string{"--gpu", "sim", "--price-per-kwh", "0.3", "--currency", "EUR", "--identify", "plain"}}
 	c.w = serve(t, upstream, c.args...)
 	c.w.awaitQuiet(t, 4)
-	c.live = c.browser.open(t, c.w.admin, "/live", 1600, 1000)
+	c.live = c.browser.open(t, c.w.admin, "/live?w=300", 1600, 1000)
 	c.live.until("live is connected", `import("/web/lib/live.js").then((m) => m.live.ready && m.live.state === "live")`)
 	c.live.eval(watchRows, nil)
 	c.began = time.Now()

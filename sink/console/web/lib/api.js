@@ -16,11 +16,12 @@ export async function sentence(response) {
   }
 }
 
+// A page that was opened as http://name:password@host may ask by whole addresses only.
 export async function ask(path, params, signal) {
   const query = params ? new URLSearchParams(params).toString() : "";
   let response;
   try {
-    response = await fetch(path + (query ? "?" + query : ""), { signal, headers: { Accept: "application/json" } });
+    response = await fetch(location.origin + path + (query ? "?" + query : ""), { signal, headers: { Accept: "application/json" } });
   } catch (e) {
     if (e.name === "AbortError") throw e;
     throw new Refused(0, "wattline does not answer; the page tries again when you do something or reload");

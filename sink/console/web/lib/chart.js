@@ -55,7 +55,7 @@ export function Chart(props) {
       cursor: { y: false, points: { show: false }, drag: { x: !!p().onSelect, y: false, setScale: false, dist: 4 } },
       series: [{}, { show: true, paths: () => null, points: { show: false } }],
       axes: [
-        { ...axis, grid: { show: !!p().xGrid, stroke: () => ink("line"), width: 1 }, size: 22, gap: 4, ...name(p().xName),
+        { ...axis, grid: { show: !!p().xGrid, stroke: () => ink("line"), width: 1 }, size: 24, gap: 7, ...name(p().xName),
           splits: (self) => p().xTicks(self, p()), values: (self, at) => at.map((t) => p().xLabel(t, self, p())) },
         { ...axis, grid: { show: p().max !== undefined, stroke: () => ink("line"), width: 1 }, size: 64, gap: 6, ...name(p().yName),
           splits: (self) => (p().yTicks || ((_, q) => levels(q)))(self, p()), values: (self, at) => at.map((v) => (p().unit ? trimmed(p().unit(v)) : "")) },

@@ -20,7 +20,7 @@ export function follow(path, { event, state }) {
         watchdog = setTimeout(() => { reason = "nothing came for 15 s"; mine.abort(); }, silence);
       };
       alive();
-      const response = await fetch(path, { signal: mine.signal, headers: { Accept: "text/event-stream" }, cache: "no-store" });
+      const response = await fetch(location.origin + path, { signal: mine.signal, headers: { Accept: "text/event-stream" }, cache: "no-store" });
       if (!response.ok) throw new Error(await sentence(response));
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parse = parser(event);

@@ -47,7 +47,7 @@ export function Parts({ parts, sigma, max, name }) {
 export function Bars({ items, parts, unit, height = 130, name, onClick, text, breaks = [] }) {
   const sums = items.map((i) => parts(i).reduce((n, p) => n + (p[1] || 0), 0));
   const max = niceMax(Math.max(...sums, 0)), n = items.length || 1, left = 7;
-  const w = (100 - left) / n;
+  const w = (100 - left) / Math.max(n, 10);
   return html`<svg height=${height + 20} role="img" aria-label=${name}>
     ${[0, 0.5, 1].map((t) => html`<g key=${t}><line class="grid" x1=${left + "%"} x2="100%" y1=${height - t * (height - 10)} y2=${height - t * (height - 10)} /><text x=${left - 0.6 + "%"} y=${height - t * (height - 10) + 4} text-anchor="end">${trimmed(unit(max * t))}</text></g>`)}
     ${items.map((item, i) => {

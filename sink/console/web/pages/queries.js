@@ -48,7 +48,7 @@ function Answer({ answer, title, sql, name, since, label }) {
   return html`<${Section} title=${title} note=${`${d.rows.length}${d.truncated ? " rows, cut off there" : d.rows.length === 1 ? " row" : " rows"} in ${span(d.elapsed_us)}`}
       tools=${html`<span>${since_}<${Copy} command=${words} name=${name || "query"} table=${() => ({ columns: d.columns, rows })} /></span>`}>
     <div class=${answer.stale ? "stale" : ""}><${Picture} columns=${d.columns} rows=${d.rows} numeric=${numeric} />
-    ${d.rows.length ? html`<div class="scroll tall" tabindex="0" role="region" aria-label="result"><table><thead><tr>${d.columns.map((c, i) => html`<th key=${i} class=${numeric[i] ? "r" : ""} aria-sort=${sort === i + 1 ? "ascending" : sort === -i - 1 ? "descending" : null}>
+    ${d.rows.length ? html`<div class="scroll tall" tabindex="0" role="region" aria-label="table of the result"><table><thead><tr>${d.columns.map((c, i) => html`<th key=${i} class=${numeric[i] ? "r" : ""} aria-sort=${sort === i + 1 ? "ascending" : sort === -i - 1 ? "descending" : null}>
       <button type="button" onClick=${() => setSort(sort === -i - 1 ? i + 1 : -i - 1)}>${c}${sort === i + 1 ? " ↑" : sort === -i - 1 ? " ↓" : ""}</button></th>`)}</tr></thead>
       <tbody>${rows.slice(0, 1000).map((r, k) => html`<tr key=${k}>${r.map((v, i) => html`<td key=${i} class=${numeric[i] ? "r" : ""} title=${v === null ? "null" : String(typeof v === "object" ? JSON.stringify(v) : v)}>${shown(v)}</td>`)}</tr>`)}</tbody></table></div>
       ${rows.length > 1000 ? html`<p class="soft">The first 1000 rows are shown; CSV has all ${rows.length}.</p>` : null}` : html`<p class="soft">No rows.</p>`}</div><//>`;

@@ -17,7 +17,7 @@ export default function Request({ id, hello }) {
   const pending = answer.data?.request.energy_quality === "pending";
   useEffect(() => setEvery(pending ? 2000 : 0), [pending]); // until its joules have settled
   return html`<p><a href=${href("requests")}>← requests</a></p>
-    <${Loaded} of=${answer}>${(c) => html`<${Detail} c=${c} hello=${hello} />`}<//>`;
+    ${answer.error && html`<h1>Request ${id}</h1>`}<${Loaded} of=${answer}>${(c) => html`<${Detail} c=${c} hello=${hello} />`}<//>`;
 }
 
 function Detail({ c, hello }) {

@@ -13,7 +13,7 @@ export default function Runs({ route, hello }) {
   if (!hello.runs) return html`<h1>Runs</h1><p class="soft">No folder of runs is configured: start with --runs DIR, the folder in which wattline replay --out DIR/NAME writes.</p>`;
   const toggle = (name) => go(href("runs", "", { run: chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name] }));
   return html`<h1>Runs</h1><${Section} title="Recorded runs" note="choose some to see them side by side" tools=${html`<${Copy} name="runs" command=${"wattline report " + (chosen.length ? chosen.map(quoted).join(" ") : "DIR...")} table=${() => listTable(runs.data || [])} />`}>
-    <${Loaded} of=${runs} empty="No runs in the folder yet: wattline replay --out DIR/NAME writes one.">${(rows) => html`<div class="scroll" tabindex="0" role="region" aria-label="runs"><table>
+    <${Loaded} of=${runs} empty="No runs in the folder yet: wattline replay --out DIR/NAME writes one.">${(rows) => html`<div class="scroll" tabindex="0" role="region" aria-label="table of runs"><table>
       <thead><tr><th><span class="unseen">compare</span></th><th>run</th><th>time</th><th>verdict</th>${extra(rows).map((k) => html`<th key=${k}>${k.replaceAll("_", " ")}</th>`)}</tr></thead>
       <tbody>${rows.map((r) => html`<tr key=${r.run} class=${chosen.includes(r.run) ? "on" : ""}><td><input type="checkbox" aria-label=${"compare " + r.run} checked=${chosen.includes(r.run)} onChange=${() => toggle(r.run)} /></td>
         <td><a href=${href("runs", r.run)}>${r.run}</a></td><td>${when(r.at)}</td><td><span class=${"tag" + (r.verdict === "VALID" ? "" : " bad")}>${r.verdict || none}</span></td>${extra(rows).map((k) => html`<td key=${k}>${show(r[k])}</td>`)}</tr>`)}</tbody></table></div>`}<//><//>
@@ -35,7 +35,7 @@ function Side({ names }) {
   const without = answers.map((a) => a.data.no_charts).filter(Boolean);
   return html`${without.map((why) => html`<p class="warn" key=${why}>No charts: ${why}</p>`)}${charts.length > 0 && html`<${RunCharts} data=${{ runs: charts }} />`}<${Section} title=${names.length > 1 ? "Side by side" : names[0]} note=${names.length > 1 ? "whether a difference is real: wattline report names the margin" : ""}
       tools=${html`<${Copy} name="compare" command=${"wattline report " + names.map(quoted).join(" ")} table=${() => ({ columns: ["figure", ...names], rows: keys.map((k) => [k, ...flats.map((f) => f.get(k))]) })} />`}>
-    <div class="scroll tall" tabindex="0" role="region" aria-label="figures"><table><thead><tr><th>figure</th>${names.map((n) => html`<th key=${n} class="r">${n}</th>`)}</tr></thead>
+    <div class="scroll tall" tabindex="0" role="region" aria-label="table of figures"><table><thead><tr><th>figure</th>${names.map((n) => html`<th key=${n} class="r">${n}</th>`)}</tr></thead>
     <tbody>${keys.map((k) => html`<tr key=${k}><td title=${k}>${k}</td>${flats.map((f, i) => html`<td key=${i} class="r">${show(f.get(k))}</td>`)}</tr>`)}</tbody></table></div><//>`;
 }
 

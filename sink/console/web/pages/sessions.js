@@ -45,7 +45,7 @@ const most = 500;
 function Session({ id, hello }) {
   const answer = useAsk("/api/requests", { session: id, sort: "started_at", limit: most });
   const sum = useAsk("/api/sum", { session: id });
-  return html`<p><a href=${href("sessions")}>← sessions</a></p><${Loaded} of=${answer}>${(rows) => rows.length ? html`<${Turns} rows=${rows} id=${id} sum=${sum.data?.[0]} more=${!!answer.next} hello=${hello} />`
+  return html`<p><a href=${href("sessions")}>← sessions</a></p>${answer.error && html`<h1>Session ${id}</h1>`}<${Loaded} of=${answer}>${(rows) => rows.length ? html`<${Turns} rows=${rows} id=${id} sum=${sum.data?.[0]} more=${!!answer.next} hello=${hello} />`
     : html`<h1>No session ${id}</h1><p class="soft">No stored request has it. Sessions are stored as hashes unless serve runs with --identify plain.</p>`}<//>`;
 }
 
@@ -76,7 +76,7 @@ function Turns({ rows, id, sum, more, hello }) {
         parts=${(r) => [["phase-queue", r.queue_us, `waiting ${span(r.queue_us)}`], ["phase-prefill", r.prefill_us, `prefill ${span(r.prefill_us)}`], ["phase-decode", r.decode_us, `decode ${span(r.decode_us)}`]]} /><//>
       <${Section} title="Energy by turn" tools=${copy("energy")}><${Bars} name="energy by turn" items=${rows} unit=${(v) => (v ? joules(v) : "0")} onClick=${open} text=${number} breaks=${breaks}
         parts=${(r) => [["phase-prefill", r.gpu_prefill_uj, `prefill ${joules(r.gpu_prefill_uj)}`], ["phase-decode", r.gpu_decode_uj, `decode ${joules(r.gpu_decode_uj)}`], [ink("idle"), r.gpu_idle_uj, `idle share ${joules(r.gpu_idle_uj)}`]]} /><//></div>
-    <${Section} title="Turns" tools=${copy("session")}><div class="scroll tall" tabindex="0" role="region" aria-label="turns"><table><thead><tr><th class="r">turn</th><th>time</th><th class="r wide">pause before</th><th class="r">in</th><th class="r">cached</th><th class="r">out</th><th class="r wide">first token</th><th class="r">energy</th><th class="r wide">cost</th><th>outcome</th></tr></thead>
+    <${Section} title="Turns" tools=${copy("session")}><div class="scroll tall" tabindex="0" role="region" aria-label="table of turns"><table><thead><tr><th class="r">turn</th><th>time</th><th class="r wide">pause before</th><th class="r">in</th><th class="r">cached</th><th class="r">out</th><th class="r wide">first token</th><th class="r">energy</th><th class="r wide">cost</th><th>outcome</th></tr></thead>
       <tbody>${rows.map((r, i) => html`<tr key=${r.id} class=${r.outcome === "ok" ? "" : "bad"} onClick=${() => open(r)}><td class="r">${i + 1}</td><td><a href=${href("requests", r.id)}>${when(r.started_at)}</a></td>
         <td class="r wide">${i ? pause(rows[i - 1], r) : none}</td><td class="r">${count(r.prompt_tokens)}</td><td class="r">${permille(r.cached_tokens, r.prompt_tokens)}</td><td class="r">${count(r.output_tokens)}</td>
         <td class="r wide">${span(r.ttft_us)}</td><td class="r"><${Energy} row=${r} /></td><td class="r wide">${money(costOf(r), hello.currency)}</td><td><${Outcome} row=${r} /></td></tr>`)}</tbody></table></div><//>`;

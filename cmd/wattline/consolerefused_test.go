@@ -25,12 +25,11 @@ func (c *consoleRun) refusals() {
 	dir := c.t.TempDir()
 	path := filepath.Join(dir, "wattline.db")
 	writeRows(c.t, path, 3000, time.Hour)
-	page := c.browser.open(c.t, start(c.t, "console", "--listen", "127.0.0.1:0", "--store", path).admin, "/requests", 1600, 1000)
-	page.until("rows", `document.querySelectorAll("main tbody tr[data-row]").length > 10`)
-	page.eval(`import("/web/lib/route.js").then((m) => m.go("/health"))`, nil)
+	page := c.browser.open(c.t, start(c.t, "console", "--listen", "127.0.0.1:0", "--store", path).admin, "/runs", 1600, 1000)
+	page.until("the page", `document.querySelector("main h1")?.textContent === "Runs"`)
 	page.tolerating(true)
 	damage(c.t, path)
-	page.visit("/requests?sort=-duration_us")
+	page.visit("/requests")
 	page.until("the store is damaged", `document.querySelector("main .problem")?.textContent.includes("is damaged or not a wattline store: move it")`)
 	page.clean()
 	for name, want := range map[string]string{path: "is damaged", filepath.Join(dir, "none.db"): "", filepath.Join(dir, "text.db"): "not a"} {
@@ -64,7 +63,7 @@ func (c *consoleRun) wrongPassword() {
 	page.clean()
 	named := strings.Replace(w.admin, "http://", "http://x:correct%20horse@", 1)
 	page.visitURL(named + "/live")
-	page.until("live with the password", `import("/web/lib/live.js").then((m) => m.live.ready && m.live.state === "live")`)
+	page.until("live with the password", `document.querySelector("nav .dot")?.className === "dot" && document.querySelector(".figures")`)
 	page.clean()
 }
 

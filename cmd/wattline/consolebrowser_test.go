@@ -110,6 +110,10 @@ func (p *tab) heard(event any) {
 		}
 	case *network.EventRequestWillBeSent:
 		u := e.Request.URL
+		if scheme, rest, ok := strings.Cut(u, "://"); ok { // a page may be opened with a name and a password in its address
+			host, path, _ := strings.Cut(rest, "/")
+			u = scheme + "://" + host[strings.LastIndex(host, "@")+1:] + "/" + path
+		}
 		if !strings.HasPrefix(u, p.origin+"/") && !strings.HasPrefix(u, "data:") && !strings.HasPrefix(u, "blob:") && !strings.HasPrefix(u, "about:") {
 			p.bad = append(p.bad, "a request to another origin: "+u)
 		}

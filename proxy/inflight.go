@@ -16,7 +16,7 @@ type Inflight struct {
 	Agent     string    `json:"agent,omitempty"`
 	Session   string    `json:"session,omitempty"`
 	Model     string    `json:"model,omitempty"` // that it asks for, once its body was read
-	Phase     string    `json:"phase"` // sending, waiting, headed or producing
+	Phase     string    `json:"phase"`           // sending, waiting, headed or producing
 	AgeUs     int64     `json:"age_us"`
 	TTFTUs    *int64    `json:"ttft_us"` // arrival of the first output - P0
 	Events    int64     `json:"output_events"`

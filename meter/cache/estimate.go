@@ -18,7 +18,7 @@ type ruler struct {
 }
 
 // How far the tokens of a stretch of text are off when they are estimated from the mean of a whole prompt: program text,
-// prose and JSON have different ratios. The first was measured on the agents' sessions of CACHE.md.
+// prose and JSON have different ratios. The first is an assumption.
 const (
 	ratioError = 0.08
 	flatError  = 2 // tokens, of where a template's own tokens lie

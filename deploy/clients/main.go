@@ -194,6 +194,7 @@ func (c *config) turn(ctx context.Context, cl *client, turn int, dir, home, url 
 		cmd.Env[i] = fill.Replace(e)
 	}
 	ownGroup(cmd)
+	defer endLeftovers(home)
 	text, err := cmd.CombinedOutput()
 	if c.verbose {
 		fmt.Fprintf(os.Stderr, "%s\n%s\n", strings.Join(argv, " "), text)

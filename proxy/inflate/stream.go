@@ -92,23 +92,18 @@ func (p *piece) size() int64 {
 	return int64(len(p.b)) + pieceBytes
 }
 
-// copyOf copies p. A large piece takes a buffer that was used before: new memory would delay the bytes that follow.
+// copyOf copies p, into a buffer that was used before where p fills half of one: new memory would delay the bytes that follow.
 func copyOf(p []byte, read, written int64) piece {
 	var room *[]byte
 	switch {
-	case len(p) < rawconn.SmallSize/2 || len(p) > rawconn.LargeSize:
-		return piece{append([]byte(nil), p...), nil, read, written}
-	case len(p) <= rawconn.SmallSize:
+	case len(p) >= rawconn.SmallSize/2 && len(p) <= rawconn.SmallSize:
 		room = rawconn.SmallBuffer()
-	default:
+	case len(p) >= rawconn.LargeSize/2 && len(p) <= rawconn.LargeSize:
 		room = rawconn.LargeBuffer()
+	default:
+		return piece{append([]byte(nil), p...), nil, read, written}
 	}
 	return piece{(*room)[:copy(*room, p)], room, read, written}
-}
-
-// joins says whether next, a small piece with the same stamps, is appended to p.
-func (p *piece) joins(next *piece) bool {
-	return p.pooled == nil && next.pooled == nil && p.read == next.read && p.written == next.written && len(p.b) < joinBytes
 }
 
 func (p *piece) release() {
@@ -142,17 +137,23 @@ func (s *Stream) Write(p []byte, read, written int64) {
 	if s.stopped || s.lost || s.closed || len(p) == 0 {
 		return
 	}
-	added := copyOf(p, read, written)
-	if s.held+added.size() > s.limit {
-		added.release()
-		s.lost = true
-		return
+	var last *piece
+	if n := len(s.waiting); n > 0 && s.waiting[n-1].read == read && s.waiting[n-1].written == written {
+		last = &s.waiting[n-1]
 	}
-	if n := len(s.waiting); n > 0 && s.waiting[n-1].joins(&added) {
-		last := &s.waiting[n-1]
+	switch {
+	case last != nil && last.pooled != nil && len(last.b)+len(p) <= cap(last.b):
+		last.b = append(last.b, p...) // its room is counted
+	case last != nil && last.pooled == nil && len(last.b) < joinBytes && s.held+int64(len(p)) <= s.limit:
 		last.b = append(last.b, p...)
 		s.held += int64(len(p))
-	} else {
+	default:
+		added := copyOf(p, read, written)
+		if s.held+added.size() > s.limit {
+			added.release()
+			s.lost = true
+			return
+		}
 		s.waiting = append(s.waiting, added)
 		s.held += added.size()
 	}

@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -26,6 +27,8 @@ type sampledDevice struct {
 
 	// Owned by the code that attaches routes: Start, then the search for devices, then Stop.
 	lock io.Closer // tells other wattlines that this one measures the device; nil: not held
+	late io.Closer // tells the successor, after Yield, that requests still compute for this one
+	idle bool      // at the last batch after Yield nothing was in flight
 
 	mu    sync.Mutex // guards users
 	users []*routeDevices
@@ -151,11 +154,57 @@ func (d *sampledDevice) stop() (err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.lock != nil {
-		err = d.lock.Close()
-		d.lock = nil
+	return errors.Join(release(&d.lock), release(&d.late))
+}
+
+func release(lock *io.Closer) (err error) {
+	if *lock != nil {
+		err = (*lock).Close()
+		*lock = nil
 	}
 	return err
+}
+
+// lateLock names the second lock of a device, which a process that has handed over holds while requests compute for it.
+const lateLock = "-late"
+
+// retire leaves the device to the successor, and tells it of requests that are still in flight here, until a batch after
+// their end. A kept connection may bring one long after the handover.
+func (d *sampledDevice) retire(inFlight bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.target.Info.Simulated {
+		return
+	}
+	_ = release(&d.lock)
+	if !inFlight && d.idle {
+		_ = release(&d.late)
+	} else if inFlight && d.late == nil {
+		d.late, _ = discover.AcquireAdvisoryLock(d.target.Info.UUID + lateLock) // else another old process holds it
+	}
+	d.idle = !inFlight
+}
+
+// predecessorComputes reports whether a process that has handed over still has requests in flight on the device.
+func (d *sampledDevice) predecessorComputes() bool {
+	if d.target.Info.Simulated {
+		return false
+	}
+	lock, err := discover.AcquireAdvisoryLock(d.target.Info.UUID + lateLock)
+	if err == nil {
+		_ = lock.Close()
+	}
+	return errors.Is(err, discover.ErrLocked)
+}
+
+// othersCompute reports whether another wattline's requests compute on the device.
+func (p *Pipeline) othersCompute(d *sampledDevice) bool {
+	if p.yielded.Load() {
+		inFlight := slices.ContainsFunc(p.observers, (*RouteObserver).busy)
+		d.retire(inFlight)
+		return true
+	}
+	return d.acquire() != nil || d.predecessorComputes()
 }
 
 // acquire takes the device's lock, unless it is held already. A simulated device has none.
@@ -215,7 +264,7 @@ func (p *Pipeline) handle(index int, b *gpu.Batch) {
 		TempC: b.Status.TempC, MemB: b.Status.MemUsedB, LimitMw: b.Status.LimitMw,
 		Others: contended(b.Contention),
 	}
-	if b.Info.Kind == gpu.KindGPU && (p.yielded.Load() || d.acquire() != nil) { // another wattline's requests compute on it
+	if b.Info.Kind == gpu.KindGPU && p.othersCompute(d) {
 		r.Others = meter.Some(1)
 	}
 	for _, t := range b.Ticks {

@@ -3,6 +3,7 @@ package attribution
 import (
 	"wattline/gpu"
 	"wattline/meter"
+	"wattline/proxy/llama"
 )
 
 // IdleMw is the loaded-idle draw that a device's ledger has learnt, at the last temperature; null before.
@@ -33,12 +34,20 @@ func (p *Pipeline) GPUStates() (out []gpu.State) {
 	return out
 }
 
+// busy reports whether requests are in flight.
+func (o *RouteObserver) busy() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.live) > 0
+}
+
 // Slot is the slot of a request in flight, by its proxy.Event's Seq, and the tokens of its prompt; null where not known.
 func (o *RouteObserver) Slot(seq uint64) (slot, prompt meter.Int) {
 	o.mu.Lock()
 	q := o.live[seq]
+	var tracked *llama.TrackedRequest
 	if q != nil {
-		slot = q.trace.slot
+		slot, tracked = q.trace.slot, q.slot
 	}
 	o.mu.Unlock()
 	if q == nil {
@@ -47,8 +56,8 @@ func (o *RouteObserver) Slot(seq uint64) (slot, prompt meter.Int) {
 	if n := q.promptTokens.Load(); n > 0 {
 		return slot, meter.Some(n)
 	}
-	if q.slot != nil {
-		prompt = q.slot.Prompt()
+	if tracked != nil {
+		prompt = tracked.Prompt()
 	}
 	return slot, prompt
 }

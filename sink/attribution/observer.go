@@ -130,7 +130,10 @@ func (o *RouteObserver) Observe(e proxy.Event) {
 		q.trace.followed, q.trace.slots = step.Followed, step.Slots
 		q.on.ledgers.Observe(step)
 		if o.slots != nil {
-			q.slot = o.slots.RequestSent(step.Request, step.At, q.work, e.Bytes, q)
+			tracked := o.slots.RequestSent(step.Request, step.At, q.work, e.Bytes, q)
+			o.mu.Lock()
+			q.slot = tracked // the live page reads it
+			o.mu.Unlock()
 		}
 		phase := meter.PhaseWaiting
 		if !q.work.Streams { // its phases show only at its end; the samplers should know at once that it works

@@ -52,8 +52,19 @@ func TestYield(t *testing.T) {
 		if !card.locked(t) {
 			t.Error("the card is not locked after its predecessor has ended")
 		}
+		late, err := discover.AcquireAdvisoryLock(card.uuid + lateLock) // of a predecessor that serves a last request
+		if err != nil {
+			t.Fatal(err)
+		}
+		play(4, "beside a late request", true)
+		if err := late.Close(); err != nil {
+			t.Fatal(err)
+		}
 		p.Yield()
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
+		if card.locked(t) {
+			t.Error("a process that has handed over keeps the device although nothing is in flight")
+		}
 		k.mu.Lock()
 		power, ledger := len(k.power), len(k.ledger)
 		k.mu.Unlock()

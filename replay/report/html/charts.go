@@ -140,9 +140,41 @@ func (c *chartRun) power(run *replay.Run, begin time.Time) {
 	if len(c.Power) == 0 {
 		c.seconds(run, begin)
 	}
+	for i := range c.Power {
+		c.Power[i].Points = thin(c.Power[i].Points)
+	}
 	for _, g := range run.Gauge {
 		c.Gauge = append(c.Gauge, [2]float64{thousandths(g.At.Sub(begin)), float64(g.InFlight)})
 	}
+	c.Gauge = thin(c.Gauge)
+}
+
+// mostPoints is how many points a curve has: two for each pixel of a wide chart.
+const mostPoints = 4000
+
+// thin keeps of a long curve the lowest and the highest point of each of equal parts, in their order.
+func thin(points [][2]float64) [][2]float64 {
+	if len(points) <= mostPoints {
+		return points
+	}
+	size := (2*len(points) + mostPoints - 1) / mostPoints
+	out := make([][2]float64, 0, mostPoints)
+	for part := range slices.Chunk(points, size) {
+		low, high := 0, 0
+		for i, p := range part {
+			if p[1] < part[low][1] {
+				low = i
+			}
+			if p[1] > part[high][1] {
+				high = i
+			}
+		}
+		out = append(out, part[min(low, high)])
+		if low != high {
+			out = append(out, part[max(low, high)])
+		}
+	}
+	return out
 }
 
 // thousandths are seconds to the millisecond: more digits would only make the page longer.

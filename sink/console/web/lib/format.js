@@ -5,6 +5,10 @@ import { html } from "./html.js";
 export const none = "–";
 const thin = "\u2009";
 
+// largest and smallest are for lists of any length, which Math.max(...values) is not.
+export const largest = (values, least = -Infinity) => values.reduce((a, b) => Math.max(a, b), least);
+export const smallest = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
+
 // digits writes a number with three significant digits, or whole above 1,000.
 export function digits(x) {
   if (x === null || x === undefined || !Number.isFinite(x)) return none;

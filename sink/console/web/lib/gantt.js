@@ -2,6 +2,7 @@
 import { html } from "./html.js";
 import { colour } from "./colour.js";
 import { niceMax, trimmed } from "./chart.js";
+import { largest } from "./format.js";
 
 const pct = (x) => `${Math.min(100, Math.max(0, x * 100)).toFixed(3)}%`;
 
@@ -46,7 +47,7 @@ export function Parts({ parts, sigma, max, name }) {
 // [{before, text}] are vertical marks before an item.
 export function Bars({ items, parts, unit, height = 130, name, onClick, text, breaks = [] }) {
   const sums = items.map((i) => parts(i).reduce((n, p) => n + (p[1] || 0), 0));
-  const max = niceMax(Math.max(...sums, 0)), n = items.length || 1, left = 7;
+  const max = niceMax(largest(sums, 0)), n = items.length || 1, left = 7;
   const w = (100 - left) / Math.max(n, 10);
   return html`<svg height=${height + 20} role="img" aria-label=${name}>
     ${[0, 0.5, 1].map((t) => html`<g key=${t}><line class="grid" x1=${left + "%"} x2="100%" y1=${height - t * (height - 10)} y2=${height - t * (height - 10)} /><text x=${left - 0.6 + "%"} y=${height - t * (height - 10) + 4} text-anchor="end">${trimmed(unit(max * t))}</text></g>`)}

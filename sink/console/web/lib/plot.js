@@ -2,11 +2,12 @@
 import { html } from "./html.js";
 import { Chart } from "./chart.js";
 import { Legend } from "./parts.js";
+import { largest, smallest } from "./format.js";
 
 // ends are the ends of an axis that holds all values.
 function ends(axis, values) {
   const all = values.filter((v) => Number.isFinite(v) && (!axis.log || v > 0));
-  let lo = axis.min ?? Math.min(...all), hi = axis.max ?? Math.max(...all);
+  let lo = axis.min ?? smallest(all), hi = axis.max ?? largest(all);
   if (!all.length) return axis.log ? [1, 10] : [0, 1];
   if (axis.log) return [lo / (axis.min === undefined ? 1.3 : 1), hi * (axis.max === undefined ? 1.3 : 1)];
   if (axis.min === undefined) lo = axis.zero === false ? lo - (hi - lo || Math.abs(hi) || 1) * 0.1 : Math.min(0, lo);

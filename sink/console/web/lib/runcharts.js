@@ -6,7 +6,7 @@ import { hues, ink } from "./colour.js";
 import { Gantt } from "./gantt.js";
 import { Legend, Section } from "./parts.js";
 import { Copy, quoted } from "./copy.js";
-import { count, digits, quantity } from "./format.js";
+import { count, digits, largest, quantity, smallest } from "./format.js";
 
 const phaseInk = { network: "#8a94a6", upload: "#c8d73e", proxy: "#aa3523", server: "#80cdfc" };
 const paint = (phase) => phaseInk[phase] || ink({ waited: "other" }[phase] || phase);
@@ -51,7 +51,7 @@ function efficiency(c) {
   const series = each(c, (run, r, size) => ({ name: c.label(run, count(size) + " prompts"), colour: c.colour(size, r), symbol: c.symbol(size), size: 6, line: false,
     points: run.cells.filter((x) => x.prompt === size && x.j_per_token !== null && x.tps !== null).map((x) => [x.j_per_token, x.tps, x.name]) }));
   const axis = (name, k) => {
-    const values = series.flatMap((s) => s.points.map((p) => p[k])).filter((v) => v > 0), log = Math.max(...values) > 20 * Math.min(...values);
+    const values = series.flatMap((s) => s.points.map((p) => p[k])).filter((v) => v > 0), log = largest(values) > 20 * smallest(values);
     return { name: log ? name + " (logarithmic)" : name, log, zero: false, unit: digits };
   };
   return series.length && [html`<${Plot} label="throughput against energy" x=${axis("J/token", 0)} y=${axis("tokens/s", 1)} series=${series}
@@ -74,7 +74,7 @@ function stacked(c, phases, value, unit) {
   const rows = c.data.runs.flatMap((run) => run.cells.filter((x) => phases.some((p) => (value(x, p) ?? null) !== null)).map((x) => ({ name: c.label(run, x.name), cell: x,
     sum: phases.reduce((n, p) => n + Math.max(0, value(x, p) || 0), 0) })));
   if (!rows.length) return null;
-  const most = Math.max(...rows.map((r) => r.sum)), shares = most > 50 * Math.min(...rows.map((r) => r.sum));
+  const most = largest(rows.map((r) => r.sum)), shares = most > 50 * smallest(rows.map((r) => r.sum));
   const lines = rows.map((r) => {
     let at = 0;
     return { spans: phases.map((p) => {
@@ -107,7 +107,7 @@ function lanes(c, run) {
   const seconds = { from: 0, to, xTicks: (u) => ticks(0, to, false, Math.max(2, Math.floor(u.width / 80))), xLabel: (v) => `${digits(v)} s` };
   const power = (run.power || []).map((d, i) => ({ name: d.device, colour: hues[i % hues.length], points: d.points, area: true, width: 1.2 }));
   const below = power.length ? power : [{ name: "in flight", colour: ink("soft"), points: run.gauge || [], step: true, area: true }];
-  const top = Math.max(...below.flatMap((s) => s.points.map((p) => p[1])), 1) * 1.08;
+  const top = largest(below.flatMap((s) => s.points.map((p) => p[1])), 1) * 1.08;
   const read = (t) => html`${ms(t * 1000)}<table><tbody>${below.map((s) => {
     const p = s.points.findLast((one) => one[0] <= t);
     return p && html`<tr key=${s.name}><td>${s.name}</td><td class="r">${power.length ? quantity(p[1], "W") : p[1]}</td></tr>`;

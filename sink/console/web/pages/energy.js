@@ -7,7 +7,7 @@ import { live } from "../lib/live.js";
 import { TimeChart, niceMax } from "../lib/chart.js";
 import { colour, ink } from "../lib/colour.js";
 import { useMarks } from "../lib/configs.js";
-import { PlusMinus, at, count, digits, joules, money, none, quantity, scaled, thousands, watts, when, zone } from "../lib/format.js";
+import { PlusMinus, at, count, digits, joules, largest, money, none, quantity, scaled, thousands, watts, when, zone } from "../lib/format.js";
 import { Choice, Legend, Loaded, Section, Stat, Who } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 import { Gauges } from "./gauges.js";
@@ -100,7 +100,7 @@ function BarChart({ e, marks, asked }) {
   // Rows that drew part of their energy in a later bucket are cut to what this bucket's ledger has.
   const part = (x) => (x.edges_uj < 0 ? Math.max(0, 1 + x.edges_uj / x.by_key.reduce((n, v) => n + v, 0)) : 1);
   const stack = (x) => [[ink("idle"), x.idle_uj, "idle, no request"], ...x.by_key.map((v, i) => [tint(e.keys[i]), v * part(x), named(e.keys[i])]), [ink("other"), x.edges_uj, "across an edge"], [ink("residual"), x.residual_uj, "residual"]].filter((p) => p[1] > 0);
-  const most = Math.max(...b.map((x) => stack(x).reduce((n, p) => n + p[1], 0)), 1);
+  const most = largest(b.map((x) => stack(x).reduce((n, p) => n + p[1], 0)), 1);
   const size = scaled(most / 1e6, "J")[0] * 1e6, top = niceMax(most / size) * size;
   const gaps = b.filter((x) => x.covered_us !== null && x.covered_us < due(x, asked) * 0.99)
     .map((x) => ({ from: x.from, to: x.to, reason: `only ${digits((100 * x.covered_us) / due(x, asked))} % of this time has power readings (wattline off, or the device not readable)` }));

@@ -2,7 +2,7 @@
 import { html } from "../lib/html.js";
 import { TimeChart, niceMax } from "../lib/chart.js";
 import { ink } from "../lib/colour.js";
-import { at, bytes, digits, scaled, span, sqlTime, watts, when } from "../lib/format.js";
+import { at, bytes, digits, largest, scaled, span, sqlTime, watts, when } from "../lib/format.js";
 import { Copy, quoted } from "../lib/copy.js";
 import { Section } from "../lib/parts.js";
 
@@ -26,7 +26,7 @@ export function Gauges({ buckets, marks, from, to }) {
 }
 
 function Line({ c, buckets, marks, from, to }) {
-  const most = Math.max(...buckets.flatMap((b) => c.lines.map(([k]) => b[k] || 0)), 0);
+  const most = largest(buckets.flatMap((b) => c.lines.map(([k]) => b[k] || 0)), 0);
   const size = c.kind ? scaled(most * c.base, c.kind)[0] / c.base : 1, max = niceMax(most / size) * size;
   const draw = (ctx, x, y) => {
     for (const [key, tint] of c.lines) {

@@ -2,7 +2,7 @@
 import { html } from "../lib/html.js";
 import { useAsk } from "../lib/api.js";
 import { live, now } from "../lib/live.js";
-import { PlusMinus, at, digits, energyOf, money, none, quantity, span, watts } from "../lib/format.js";
+import { PlusMinus, at, digits, energyOf, money, none, quantity, smallest, span, watts } from "../lib/format.js";
 import { Stat } from "../lib/parts.js";
 
 export function Figures({ hello, device, limit }) {
@@ -14,7 +14,7 @@ export function Figures({ hello, device, limit }) {
   const watt = fresh ? devices.reduce((n, s) => n + s.at.get(s.last).mw, 0) : null;
   const slots = Object.values(live.hello?.slots || {}).reduce((a, b) => a + b, 0);
   const token = perToken();
-  const longest = waiting.length ? now() - Math.min(...waiting.map((r) => at(r.phases.at(-1)?.at || r.started_at))) : 0;
+  const longest = waiting.length ? now() - smallest(waiting.map((r) => at(r.phases.at(-1)?.at || r.started_at))) : 0;
   const midnight = new Date();
   midnight.setHours(0, 0, 0, 0);
   const today = useAsk("/api/sum", { from: midnight.toISOString() }, 20000);

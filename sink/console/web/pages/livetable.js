@@ -2,7 +2,7 @@
 import { html, useRef, useState } from "../lib/html.js";
 import { go, href } from "../lib/route.js";
 import { live, now } from "../lib/live.js";
-import { Energy, at, costOf, count, digits, exactly, joules, money, none, span } from "../lib/format.js";
+import { Energy, at, costOf, count, digits, exactly, joules, money, none, smallest, span } from "../lib/format.js";
 import { Model, Outcome, Section, Who, short } from "../lib/parts.js";
 import { Copy } from "../lib/copy.js";
 
@@ -72,7 +72,7 @@ function openCells(r, spent) {
 function soFar() {
   const out = new Map();
   if (!live.requests.size) return out;
-  const since = Math.min(...[...live.requests.values()].map((r) => at(r.started_at)));
+  const since = smallest([...live.requests.values()].map((r) => at(r.started_at)));
   for (const d of live.devices.values()) {
     for (let i = Math.max(Math.floor(since / d.step), d.last - 3300); i <= d.last; i++) {
       for (const [id, mw] of d.at.get(i)?.parts || []) if (live.requests.has(id)) out.set(id, (out.get(id) || 0) + mw * d.step);

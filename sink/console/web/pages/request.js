@@ -4,7 +4,7 @@ import { html, useEffect, useState } from "../lib/html.js";
 import { href } from "../lib/route.js";
 import { useAsk } from "../lib/api.js";
 import { phasesOf } from "../lib/live.js";
-import { Energy, PlusMinus, at, costOf, count, digits, energyOf, exactly, joules, money, none, qualities, span, sqlTime, when } from "../lib/format.js";
+import { Energy, PlusMinus, at, costOf, count, digits, energyOf, exactly, joules, largest, money, none, qualities, span, sqlTime, when } from "../lib/format.js";
 import { ink } from "../lib/colour.js";
 import { Bars, Gantt, Parts } from "../lib/gantt.js";
 import { marksOn, useMarks } from "../lib/configs.js";
@@ -40,7 +40,7 @@ function Detail({ c, hello }) {
         <tbody>${c.marks.map((m) => html`<tr key=${m.mark}><td>${m.mark}</td><td class="r" title=${`${m.at_us} µs`}>${span(m.at_us)}</td><td class="wrap">${m.means}</td></tr>`)}
         ${c.phases.map((p) => html`<tr key=${"p" + p.phase}><td>${p.phase}</td><td class="r" title=${p.length_us === null ? "" : `${p.length_us} µs`}>${span(p.length_us)}</td><td class="wrap">${p.formula}${p.source ? ` (from ${p.source})` : ""}</td></tr>`)}</tbody></table></div></details>
     <//>
-    ${c.gaps_us && c.gaps_us.length > 0 && html`<${Section} title="Between tokens" note=${`${c.gaps_us.length} gaps, median ${span(median(c.gaps_us))}, longest ${span(Math.max(...c.gaps_us))}`}
+    ${c.gaps_us && c.gaps_us.length > 0 && html`<${Section} title="Between tokens" note=${`${c.gaps_us.length} gaps, median ${span(median(c.gaps_us))}, longest ${span(largest(c.gaps_us))}`}
       tools=${html`<${Copy} command=${`wattline query ${quoted(`SELECT gaps_us FROM itl_gaps WHERE id = '${r.id}'`)}`} name=${"gaps-" + r.id} table=${() => ({ columns: ["token", "gap_us"], rows: c.gaps_us.map((g, i) => [i + 2, g]) })} />`}><${Gaps} gaps=${c.gaps_us} /><//>`}
     <${EnergyOf} r=${r} c=${c} />
     ${r.cache_verdict && html`<${Reuse} r=${r} advice=${c.cache_advice} />`}
@@ -67,7 +67,7 @@ const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length 
 // Gaps draws at most 300 bars: a bar then is the longest gap of its group.
 function Gaps({ gaps }) {
   const size = Math.ceil(gaps.length / 300), m = median(gaps), items = [];
-  for (let i = 0; i < gaps.length; i += size) items.push({ from: i + 1, gap: Math.max(...gaps.slice(i, i + size)) });
+  for (let i = 0; i < gaps.length; i += size) items.push({ from: i + 1, gap: largest(gaps.slice(i, i + size)) });
   return html`<${Bars} name="gaps between tokens" items=${items} unit=${(v) => (v ? span(v) : "0")} height=${90}
     parts=${(i) => [[i.gap > 5 * m && i.gap > 50000 ? ink("bad") : "phase-decode", i.gap, `token ${i.from + 1}: ${span(i.gap)} after the one before`]]} />`;
 }

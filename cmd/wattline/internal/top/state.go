@@ -367,6 +367,7 @@ func (s *state) behind(r *request, v *View, before []*request) []Who {
 // measure sets the power, and returns the requests' shares; nil where no device tells its power.
 func (s *state) measure(v *View, now time.Time) map[string]int64 {
 	var shares map[string]int64
+	idleUnknown := false // of a device that counts in v.PowerMw
 	add := func(to *meter.Int, mw int64) { *to = meter.Some(to.V + mw) }
 	for _, d := range s.hello.Devices {
 		one := Device{Device: d.Device, Name: d.Name, Source: d.Source, Simulated: d.Simulated, LimitMw: d.LimitMw, Reason: s.gaps[d.Device]}
@@ -374,7 +375,12 @@ func (s *state) measure(v *View, now time.Time) map[string]int64 {
 			if shares == nil {
 				shares = map[string]int64{}
 			}
-			one.PowerMw, one.IdleMw = meter.Some(mean.mw), meter.Some(mean.idle)
+			one.PowerMw = meter.Some(mean.mw)
+			if mean.idle > 0 { // 0 is "not known yet"
+				one.IdleMw = meter.Some(mean.idle)
+			} else {
+				idleUnknown = true
+			}
 			v.Simulated = v.Simulated || d.Simulated
 			add(&v.PowerMw, mean.mw)
 			add(&v.IdleMw, mean.idle)
@@ -389,6 +395,9 @@ func (s *state) measure(v *View, now time.Time) map[string]int64 {
 			}
 		}
 		v.Devices = append(v.Devices, one)
+	}
+	if idleUnknown {
+		v.IdleMw = meter.Int{}
 	}
 	return shares
 }

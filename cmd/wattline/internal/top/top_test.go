@@ -104,6 +104,19 @@ func TestView(t *testing.T) {
 	}
 }
 
+// TestUnknownIdle: an idle draw of 0 is not known yet.
+func TestUnknownIdle(t *testing.T) {
+	s := told(t)
+	err := s.take("power", []byte(`{"device":"GPU-0","from":"`+stamp(20)+`","step_us":1000000,"mw":[300000],"idle_mw":[0],"residual_mw":[300000]}`), at(21))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := s.view(at(21).Add(-time.Hour))
+	if v.PowerMw.V == 0 || v.IdleMw.Valid || v.Devices[0].IdleMw.Valid || strings.Contains(v.power(), "idle 0") {
+		t.Errorf("%+v: %s", v, v.power())
+	}
+}
+
 // TestScreen: what a person sees, and that no name reaches the terminal raw.
 func TestScreen(t *testing.T) {
 	v := told(t).view(at(10).Add(-time.Hour))

@@ -123,3 +123,22 @@ func TestOtherTraffic(t *testing.T) {
 		t.Errorf("%v (%v), want two", got, err)
 	}
 }
+
+func TestSameHost(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"http://gpu:11433", "https://GPU:11435", true},
+		{"http://127.0.0.1:11433", "http://localhost:1", true},
+		{"http://[::1]:11433", "http://127.0.0.1:1", true},
+		{"http://gpu:11433", "http://evil:11433", false},
+		{"http://gpu:11433", "http://gpu@evil:11433", false},
+		{"http://gpu:11433", "http://gpu.evil:11433", false},
+		{"http://gpu:11433", "http://127.0.0.1:11433", false},
+	} {
+		if SameHost(c.a, c.b) != c.same {
+			t.Errorf("%s, %s: want %v", c.a, c.b, c.same)
+		}
+	}
+}

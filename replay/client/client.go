@@ -86,6 +86,13 @@ func (c *Client) Admin() string {
 	return *p
 }
 
+// SameHost reports whether two URLs name one host, whatever the port; all of the loopback is one host.
+func SameHost(a, b string) bool {
+	ua, errA := url.Parse(a)
+	ub, errB := url.Parse(b)
+	return errA == nil && errB == nil && (strings.EqualFold(ua.Hostname(), ub.Hostname()) || isLoopback(a) && isLoopback(b))
+}
+
 func isLoopback(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil {

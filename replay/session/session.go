@@ -158,7 +158,12 @@ func (s *Session) FindAdmin(ctx context.Context) error {
 		s.cfg.Say("no wattline in between, or none whose admin listener is reachable from here (--admin): only the client measures")
 		return nil
 	}
-	admin, err := client.NewAdmin(address, s.cfg.AdminPassword, s.cfg.Agent, s.runID)
+	password := s.cfg.AdminPassword
+	if password != "" && s.cfg.Admin == "" && !client.SameHost(address, s.Client.Endpoint()) { // an endpoint could name any address
+		s.cfg.Say("the password is not sent to the admin listener at %s, which is not on the endpoint's host: name it with --admin", address)
+		password = ""
+	}
+	admin, err := client.NewAdmin(address, password, s.cfg.Agent, s.runID)
 	if err != nil {
 		return &SettingError{err}
 	}

@@ -133,7 +133,11 @@ func (p Probe) security() (*tls.Config, error) {
 func (p Probe) target() (base string, dial func(context.Context, string, string) (net.Conn, error)) {
 	var d net.Dialer
 	if path, ok := strings.CutPrefix(p.Admin, "unix://"); ok {
-		return "http://localhost", func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) }
+		scheme := "http"
+		if p.TLS {
+			scheme = "https"
+		}
+		return scheme + "://localhost", func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) }
 	}
 	return AdminURL(p.Admin, p.TLS), d.DialContext
 }

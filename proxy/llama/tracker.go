@@ -73,6 +73,7 @@ type SlotTracker struct {
 
 	count   atomic.Int64 // the server's slots; 0: not known
 	refuses atomic.Bool  // the upstream does not list its slots
+	seen    atomic.Bool  // what Watched said at the last output
 }
 
 // Follows reports whether the state of requests that tell nothing themselves is looked at.
@@ -173,11 +174,13 @@ func (t *SlotTracker) served(q *TrackedRequest) {
 }
 
 // OutputReceived counts output events. It is called for each read of a stream, so it takes no lock but
-// for the first.
+// for the first, and for the first since somebody looks on.
 func (q *TrackedRequest) OutputReceived(at int64, n int) {
 	first := q.outputs.Add(int64(n)) == int64(n)
 	q.shownAt.Store(at)
-	if first && q.t.watched() { // its slot shows now how long the prompt was
+	watched := q.t.watched()
+	opened := watched != q.t.seen.Load() && q.t.seen.Swap(watched) != watched && watched
+	if watched && (first || opened) { // its slot shows now how long the prompt was
 		q.t.mu.Lock()
 		defer q.t.mu.Unlock()
 		q.t.changed()

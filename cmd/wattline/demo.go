@@ -62,7 +62,11 @@ func (c *demoCmd) run(a *app) error {
 	}
 	if err == nil && !c.Exit {
 		c.printHints(a, s, srv.URL())
-		go demo.KeepOn(ctx, s.routes[0].url()) // ends with ctx
+		wordTokens := 1 // of the demo's own model
+		if c.Model != "" {
+			wordTokens = 3
+		}
+		go demo.KeepOn(ctx, s.routes[0].url(), wordTokens) // ends with ctx
 		select {
 		case <-a.ctx.Done():
 		case <-srv.Done():

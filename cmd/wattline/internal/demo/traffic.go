@@ -97,14 +97,14 @@ func (r request) one(ctx context.Context, base string, nth int) (id string, err 
 }
 
 // KeepOn sends requests of three clients, slowly enough to be watched in the console, until ctx ends. A request that fails
-// stands in the rows.
-func KeepOn(ctx context.Context, base string) {
+// stands in the rows. wordTokens is about how many tokens a word is, so that prompts fit into a slot.
+func KeepOn(ctx context.Context, base string, wordTokens int) {
 	var wg sync.WaitGroup
 	for i, agent := range []string{"demo-editor", "demo-chat", "demo-agent"} {
 		wg.Go(func() {
 			for turn := 0; ; turn++ {
 				r := request{
-					words: 50 + 150*(turn%5)*(i+1), tokens: 200 + 300*((turn+i)%4), agent: agent, session: fmt.Sprintf("%s-%d", agent, turn/5),
+					words: (50 + 150*(turn%5)*(i+1)) / wordTokens, tokens: 200 + 300*((turn+i)%4), agent: agent, session: fmt.Sprintf("%s-%d", agent, turn/5),
 				}
 				_, _ = r.one(ctx, base, i)
 				select {

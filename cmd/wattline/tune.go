@@ -67,6 +67,7 @@ func (c *tuneCmd) Run(a *app) error {
 	say := func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", table.PrintableArgs(args)...) }
 	began := time.Now()
 	spec := cfg.Spec
+	var first *replay.Plan // of the flags as given, which are tried first
 	res, err := tune.Search(a.ctx, tune.Config{
 		Space: space, Given: given, Goal: tune.Goal(c.For), Say: say, Deadline: began.Add(time.Duration(searchShare * float64(c.Budget))),
 		Try: func(ctx context.Context, cand tune.Candidate, effort int) (tune.Score, error) {
@@ -76,7 +77,7 @@ func (c *tuneCmd) Run(a *app) error {
 			cfg := cfg
 			cfg.Spec = spec
 			cfg.Spec.Requests *= effort
-			return c.try(ctx, cfg)
+			return c.try(ctx, cfg, &first)
 		},
 	})
 	if len(res.Tried) > 0 {
@@ -110,13 +111,19 @@ func (c *tuneCmd) session(a *app) (session.Config, error) {
 	return cfg, nil
 }
 
-// try measures the running server.
-func (c *tuneCmd) try(ctx context.Context, cfg session.Config) (tune.Score, error) {
+// try measures the running server. It must serve every cell that the flags as given serve; their plan is kept in first.
+func (c *tuneCmd) try(ctx context.Context, cfg session.Config, first **replay.Plan) (tune.Score, error) {
 	s, err := session.Open(ctx, cfg)
 	if err != nil {
 		return tune.Score{}, err
 	}
 	defer s.Close()
+	if *first == nil {
+		*first = s.Plan
+	}
+	if err := tune.Serves(s.Plan, *first); err != nil {
+		return tune.Score{}, err
+	}
 	run, err := s.Run(ctx)
 	if err != nil {
 		return tune.Score{}, err
@@ -155,12 +162,15 @@ func (c *tuneCmd) prove(a *app, srv *tuned, cfg session.Config, given []string, 
 	if l.Failure != nil {
 		return fmt.Errorf("%w; what was measured until then is above", l.Failure)
 	}
+	if l.Compare.Invalid {
+		return &exitError{exitInvalid, errors.New("the comparison is INVALID, so nothing is recommended; the reasons are above")}
+	}
 	key := map[tune.Goal]string{tune.TokensPerJoule: "j_per_token", tune.TokensPerSecond: "e2e", tune.TTFT: "ttft"}[res.Goal]
 	for _, m := range l.Compare.Metrics {
 		switch {
 		case m.Key != key:
 		case m.Verdict == compare.Better:
-			fmt.Fprintf(out, "\nUse (%s %s):\n\n  %s\n", m.Title, m.Effect.Range(), tune.Quote(append([]string{c.Command[0]}, best...)))
+			fmt.Fprintf(out, "\nUse (%s %s):\n\n  %s\n", m.Title, m.Effect.Range(), tune.Quote(append([]string{c.Command[0]}, res.Best.Candidate.Apply(c.Command[1:])...)))
 		default:
 			fmt.Fprintf(out, "\nKeep the flags as given: of %s, %s is %s (%s).\n", res.Best.Flags, m.Title, m.Verdict, m.Effect.Range())
 		}

@@ -41,6 +41,17 @@ func ScoreOf(run *replay.Run) Score {
 	return s
 }
 
+// Serves returns an error where a plan lacks a cell that another one has: a server that refuses the long requests is not a
+// faster one.
+func Serves(plan, given *replay.Plan) error {
+	for _, d := range plan.Dropped {
+		if !slices.ContainsFunc(given.Dropped, func(g replay.SkippedCell) bool { return g.Cell == d.Cell }) {
+			return fmt.Errorf("does not serve %s: %s", d.Cell, d.Reason)
+		}
+	}
+	return nil
+}
+
 // leastKept is the share of the requests that must keep the objectives.
 const leastKept = 0.95
 

@@ -134,3 +134,24 @@ func TestSearchEnds(t *testing.T) {
 		t.Errorf("objectives: %+v, %v", r.Best, err)
 	}
 }
+
+// TestServes: a server that drops a cell which the flags as given serve is none to choose.
+func TestServes(t *testing.T) {
+	spec := replay.Spec{PromptSizes: replay.Sizes{100, 1000, 9000}, OutputTokens: replay.Sizes{8}, Tasks: []string{"coding"}, Trials: 1}
+	plan := func(context int) *replay.Plan {
+		p, err := replay.Compile(spec, "", context)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if err := Serves(plan(2000), plan(2000)); err != nil {
+		t.Error(err)
+	}
+	if err := Serves(plan(500), plan(2000)); err == nil || !strings.Contains(err.Error(), "does not serve coding 1k x 8") {
+		t.Error(err)
+	}
+	if err := Serves(plan(10000), plan(2000)); err != nil {
+		t.Error(err)
+	}
+}

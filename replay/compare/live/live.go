@@ -199,9 +199,19 @@ func (m *measurement) end(ctx context.Context, trials int, failure error) (*Resu
 		return nil, err
 	}
 	for i, s := range m.steps {
+		asks := m.cfg.Switch == nil // the side's own server runs, so it can be asked what it is now
+		if !asks && failure == nil && ctx.Err() == nil {
+			err := m.turn(ctx, i)
+			if asks = err == nil; err != nil {
+				out.Failure = fmt.Errorf("%s, %s, did not start again: %w", side(i), m.cfg.Labels[i], err)
+			}
+		}
 		run, err := s.End(ctx, failure)
 		if err != nil {
 			return nil, errors.Join(failure, err)
+		}
+		if !asks {
+			run.After = nil
 		}
 		run.Plan = plan
 		out.Runs[i] = run

@@ -228,7 +228,7 @@ func (c *compareCmd) print(a *app, r *compare.Result) error {
 
 func (c *compareCmd) fails(r *compare.Result) bool {
 	for _, v := range c.FailOn {
-		if v == "worse" && r.Has(compare.Worse) || v == "cannot-tell" && (r.Has(compare.CannotTell) || r.Refusal != "") {
+		if v == "worse" && r.Has(compare.Worse) || v == "cannot-tell" && (r.Has(compare.CannotTell) || r.Refusal != "" || len(c.Metric) > 0 && r.Has(compare.NotMeasured)) {
 			return true
 		}
 	}

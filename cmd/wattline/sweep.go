@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"wattline/replay"
@@ -23,12 +25,16 @@ func (c *replayRunCmd) sweep(a *app) error {
 		return usageError("--sweep %w", sweep.ErrNoObjectives)
 	}
 	budget := time.Duration(c.Budget)
-	if budget == 0 {
+	if budget == 0 && plan.Auto {
 		budget = sweep.DefaultBudget
 	}
 	out := c.Out
 	if out != "" { // each point is a folder in it
-		if err := archive.CheckOutputs(filepath.Join(out, "point"), ""); err != nil {
+		err := sweep.Free(out)
+		if err == nil {
+			err = archive.CheckOutputs(filepath.Join(out, "point"), "")
+		}
+		if err != nil {
 			return usageError("%w", err)
 		}
 	}
@@ -55,6 +61,9 @@ func (c *replayRunCmd) sweep(a *app) error {
 	res.Terminal(a.stdout)
 	if failure != nil {
 		return fmt.Errorf("the sweep ended half-way, what was measured is above: %w", failure)
+	}
+	if slices.ContainsFunc(res.Points, func(p sweep.Point) bool { return len(p.Failed) > 0 }) {
+		return &exitError{exitInvalid, errors.New("a point of the sweep is INVALID; the checks that failed are above")}
 	}
 	return nil
 }

@@ -178,12 +178,18 @@ func readRequests(path string, run *replay.Run) error {
 	if err != nil {
 		return fmt.Errorf("archive: %w", err)
 	}
+	if len(run.Plan.Cells) == 0 {
+		return fmt.Errorf("archive: the plan in %s has no cells: the folder is damaged", filepath.Join(filepath.Dir(path), ManifestFile))
+	}
 	n := 0
 	for line := range bytes.Lines(text) {
 		n++
 		e := new(replay.Exchange)
 		if err := json.Unmarshal(line, e); err != nil {
 			return fmt.Errorf("archive: %s:%d: %w", path, n, err)
+		}
+		if e.Key.Cell < 0 || e.Key.Cell >= len(run.Plan.Cells) {
+			return fmt.Errorf("archive: %s:%d: cell %d is not in the plan, which has %d: the folder is damaged", path, n, e.Key.Cell, len(run.Plan.Cells))
 		}
 		if e.Warmup {
 			run.Warmups = append(run.Warmups, e)

@@ -113,6 +113,24 @@ func TestDamagedArchive(t *testing.T) {
 			t.Errorf("%s is damaged: %v", file, err)
 		}
 	}
+	dir := t.TempDir()
+	if err := Write(dir, Manifest{}, run, run.Results()); err != nil {
+		t.Fatal(err)
+	}
+	for _, cell := range []string{"9", "-1"} {
+		if err := os.WriteFile(filepath.Join(dir, RequestsFile), []byte(`{"warmup":true}`+"\n"+`{"trial":0,"cell":`+cell+`,"index":0}`+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), RequestsFile+":2: cell "+cell+" is not in the plan") {
+			t.Errorf("cell %s: %v", cell, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, ManifestFile), []byte(`{"run":{"plan":{}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), "has no cells") {
+		t.Errorf("no cells: %v", err)
+	}
 	if _, err := Read(t.TempDir()); err == nil || !strings.Contains(err.Error(), "replay --out") {
 		t.Errorf("an empty folder: %v", err)
 	}

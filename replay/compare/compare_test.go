@@ -304,3 +304,23 @@ func ExampleTurn() {
 	}
 	// Output: A B B A A B B A
 }
+
+// TestTwoSessions: A of one interleaved session and B of another were not measured in turn.
+func TestTwoSessions(t *testing.T) {
+	half := func(seed uint64, b bool, later time.Duration) *Side {
+		r := run(seed, 16, 1)
+		r.Exchanges = slices.DeleteFunc(r.Exchanges, func(e *replay.Exchange) bool { return Turn(e.Trial) != b })
+		for _, e := range r.Exchanges {
+			e.StartedAt = e.StartedAt.Add(later)
+		}
+		return FromRun("", r)
+	}
+	if r := compared(t, half(1, false, 0), half(1, true, 0)); r.Design != interleaved || r.Units != 4 {
+		t.Errorf("one session: %s, %d units", r.Design, r.Units)
+	}
+	for _, later := range []time.Duration{time.Hour, -time.Hour} {
+		if r := compared(t, half(1, false, 0), half(2, true, later)); r.Design == interleaved {
+			t.Errorf("two sessions, %s apart, were taken for one", later)
+		}
+	}
+}

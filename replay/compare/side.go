@@ -193,18 +193,28 @@ func common(a, b *Side) (out []string) {
 // roundSize is the number of trials in a round A B B A.
 const roundSize = 4
 
-// Interleaved reports whether two sides were measured in turn: no trial number is in both.
+// Interleaved reports whether two sides were measured in turn: no trial number is in both, and the trials of both together
+// began in their order. Sides of two sessions did not.
 func Interleaved(a, b *Side) bool {
-	seen := map[int]bool{}
-	for _, o := range a.observations {
-		seen[o.trial] = true
+	if a.strata || len(a.observations) == 0 || len(b.observations) == 0 {
+		return false
 	}
-	for _, o := range b.observations {
-		if seen[o.trial] {
-			return false
+	began := map[int]time.Time{}
+	for _, side := range []*Side{a, b} {
+		own := map[int]time.Time{}
+		for _, o := range side.observations {
+			if at, ok := own[o.trial]; o.cell != allCells && (!ok || o.at.Before(at)) {
+				own[o.trial] = o.at
+			}
+		}
+		for trial, at := range own {
+			if _, both := began[trial]; both {
+				return false
+			}
+			began[trial] = at
 		}
 	}
-	return !a.strata && len(a.observations) > 0 && len(b.observations) > 0
+	return slices.IsSortedFunc(slices.Sorted(maps.Keys(began)), func(x, y int) int { return began[x].Compare(began[y]) })
 }
 
 // Turn says which side runs a trial of an interleaved session: A B B A, A B B A, ...

@@ -129,6 +129,9 @@ func (s *Session) Replan(ctx context.Context, spec replay.Spec, warm bool) (err 
 	return err
 }
 
+// Limit gives the session's next run a budget; 0: none.
+func (s *Session) Limit(budget time.Duration) { s.cfg.Budget = budget }
+
 // NewRunID names a run in wattline's rows.
 func NewRunID() string {
 	var b [6]byte

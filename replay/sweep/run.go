@@ -15,7 +15,7 @@ type Config struct {
 	Session *session.Session
 	Plan    Plan
 	Spec    replay.Spec // the workload; its load is replaced
-	Budget  time.Duration
+	Budget  time.Duration // of all points together; 0: none, for a list of concurrencies
 	// Objectives are those of the session.
 	Objectives []replay.Objective
 	// Keep is called with each run, in order.
@@ -44,6 +44,14 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		err = r.knee(ctx)
 	} else {
 		for _, n := range cfg.Plan.Concurrency {
+			if cfg.Budget > 0 {
+				left := cfg.Budget - time.Since(r.began)
+				if left <= 0 {
+					err = fmt.Errorf("the budget of %s was used up before concurrency %d (--budget)", cfg.Budget, n)
+					break
+				}
+				cfg.Session.Limit(left)
+			}
 			spec := cfg.Spec
 			spec.Rate, spec.Concurrency = 0, n
 			if _, err = r.point(ctx, fmt.Sprintf("concurrency-%d", n), spec, false); err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +78,22 @@ func TestNoKnee(t *testing.T) {
 	broken := errors.New("broken")
 	if _, err := FindKnee(t.Context(), 10, func(context.Context, float64) (int, int, bool, error) { return 0, 0, true, broken }); !errors.Is(err, broken) {
 		t.Error(err)
+	}
+}
+
+// TestFree: a folder with a sweep, or a point of one that was broken off, is not written into.
+func TestFree(t *testing.T) {
+	for _, used := range []string{"sweep.json", "concurrency-2", "rate-01"} {
+		dir := t.TempDir()
+		if err := Free(dir); err != nil {
+			t.Error(err)
+		}
+		if err := os.Mkdir(filepath.Join(dir, used), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := Free(dir); err == nil || !strings.Contains(err.Error(), "holds a sweep already ("+used+")") {
+			t.Error(used, err)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 type Config struct {
 	Session *session.Session
 	Plan    Plan
-	Spec    replay.Spec // the workload; its load is replaced
+	Spec    replay.Spec   // the workload; its load is replaced
 	Budget  time.Duration // of all points together; 0: none, for a list of concurrencies
 	// Objectives are those of the session.
 	Objectives []replay.Objective

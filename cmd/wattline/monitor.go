@@ -140,10 +140,9 @@ func (s *service) monitor(ctx context.Context, a *app) (wait func()) {
 	if s.cmd.Monitor <= 0 {
 		return wg.Wait
 	}
-	guard, err := s.cmd.guard()
 	for _, r := range s.routes {
-		if err != nil || !strings.HasPrefix(r.url(), "http") {
-			a.log.Warn("--monitor: this route cannot be monitored", "route", r.Name, "error", err)
+		if s.admin == nil || !strings.HasPrefix(r.url(), "http") {
+			a.log.Warn("--monitor: this route cannot be monitored", "route", r.Name)
 			continue
 		}
 		file := filepath.Join(filepath.Dir(s.rows.store.Path()), "monitor-"+r.Name+".jsonl")
@@ -154,7 +153,8 @@ func (s *service) monitor(ctx context.Context, a *app) (wait func()) {
 			a.log.Debug(l.Text(), "route", r.Name)
 		}}
 		cfg := monitor.Config{
-			Interval: s.cmd.Monitor, Session: session.Config{Endpoint: r.url(), Admin: s.adminURL(), AdminPassword: guard.Password, LoadTimeout: s.cmd.Monitor},
+			Interval: s.cmd.Monitor, Session: session.Config{Endpoint: r.url(), Admin: s.adminURL(), LoadTimeout: s.cmd.Monitor},
+			Password: s.admin.Password,
 			Status: func(list []monitor.Status) {
 				s.monitors.mu.Lock()
 				defer s.monitors.mu.Unlock()
@@ -163,6 +163,7 @@ func (s *service) monitor(ctx context.Context, a *app) (wait func()) {
 		}
 		wg.Go(func() { // ends with ctx
 			for ctx.Err() == nil {
+				cfg.Session.AdminPassword = s.admin.Password()
 				if err := w.run(ctx, cfg, file); err != nil && ctx.Err() == nil {
 					a.log.Warn("--monitor: looking again at the next interval", "route", r.Name, "error", err)
 				}

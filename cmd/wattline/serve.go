@@ -272,9 +272,9 @@ func (s *service) run(a *app) error {
 	if err == nil {
 		ctx, cancel := context.WithCancel(a.ctx)
 		wait := s.monitor(ctx, a)
+		defer wait() // behind stop: rows are written first, so that a further signal loses none
 		err = s.handleSignals(a, failed, signals)
 		cancel()
-		wait()
 	}
 	return errors.Join(err, s.stop(a))
 }

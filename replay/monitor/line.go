@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"wattline/meter"
@@ -116,11 +117,27 @@ func decodeTPS(r *meter.Record) replay.Num {
 // Log is a file of lines that survives restarts and kills: each line is written whole and synced.
 type Log struct{ f *os.File }
 
-// OpenLog opens or creates a log and reads its lines. An end that was torn off by a kill is cut away.
+// lineStart is how every line begins.
+const lineStart = `{"at":`
+
+// OpenLog opens or creates a log, locks it and reads its lines. An end that was torn off by a kill is cut away; a file that
+// is no log is left as it is.
 func OpenLog(path string) (*Log, []Line, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640) //nolint:gosec // named by the user
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640) //nolint:gosec // named by the user
 	if err != nil {
 		return nil, nil, fmt.Errorf("the log cannot be opened: %w", err)
+	}
+	held, err := tryLock(f)
+	if err != nil {
+		err = fmt.Errorf("%s cannot be locked: %w", path, err)
+	} else if held {
+		err = fmt.Errorf("another monitor writes to %s: name another file, or end that one", path)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	foreign := func(n int) error {
+		return errors.Join(fmt.Errorf("%s, line %d, is no line of a monitor: name another file", path, n), f.Close())
 	}
 	var lines []Line
 	whole := int64(0)
@@ -128,7 +145,12 @@ func OpenLog(path string) (*Log, []Line, error) {
 	for n := 1; ; n++ {
 		text, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			break // what stands behind the last line end is torn
+			if torn := string(text); torn != "" && !strings.HasPrefix(torn, lineStart) && (len(lines) == 0 || !strings.HasPrefix(lineStart, torn)) {
+				return nil, nil, foreign(n)
+			} else if torn == "" {
+				return &Log{f}, lines, nil
+			}
+			break
 		}
 		if err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("the log cannot be read: %w", err), f.Close())
@@ -136,7 +158,7 @@ func OpenLog(path string) (*Log, []Line, error) {
 		if len(bytes.TrimSpace(text)) > 0 {
 			var l Line
 			if err := json.Unmarshal(text, &l); err != nil || l.At.IsZero() {
-				return nil, nil, errors.Join(fmt.Errorf("%s, line %d, is no line of a monitor: name another file", path, n), f.Close())
+				return nil, nil, foreign(n)
 			}
 			lines = append(lines, l)
 		}
@@ -144,9 +166,6 @@ func OpenLog(path string) (*Log, []Line, error) {
 	}
 	if err := f.Truncate(whole); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("the log cannot be written: %w", err), f.Close())
-	}
-	if _, err := f.Seek(whole, io.SeekStart); err != nil {
-		return nil, nil, errors.Join(err, f.Close())
 	}
 	return &Log{f}, lines, nil
 }

@@ -135,7 +135,7 @@ func TestCauses(t *testing.T) {
 		"another process computes on the device":   func(l *Line) { l.Contended = 2 },
 		"nothing that is recorded changed with it": func(*Line) {},
 	} {
-		s := NewState(nil, func(id string) string {
+		s := NewState(Canary, nil, func(id string) string {
 			return map[string]string{"aaaa": "model=m --threads=1", "bbbb": "model=m --threads=4"}[id]
 		})
 		said := ""
@@ -190,23 +190,35 @@ func TestLog(t *testing.T) {
 			t.Error("the log is not what it was")
 		}
 	}
-	s := NewState(past, nil)
+	s := NewState(Canary, past, nil)
 	if n := len(s.detectors["ttft"].order); n != 0 {
 		t.Errorf("%d values of an empty log", n)
 	}
-	_, past, _ = OpenLog(path)
-	if n := len(NewState(past, nil).detectors["ttft"].order); n != 50 {
-		t.Errorf("%d values were learnt from 50 lines", n)
-	}
-	other := filepath.Join(t.TempDir(), "notes.txt")
-	if err := os.WriteFile(other, []byte("my notes\n"), 0o600); err != nil {
+	log, past, err = OpenLog(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := OpenLog(other); err == nil || !strings.Contains(err.Error(), "line 1") {
-		t.Errorf("another file: %v", err)
+	if _, _, err := OpenLog(path); err == nil || !strings.Contains(err.Error(), "another monitor writes to") {
+		t.Errorf("two monitors of one log: %v", err)
 	}
-	if text, _ := os.ReadFile(other); string(text) != "my notes\n" {
-		t.Error("another file was changed")
+	_ = log.Close()
+	if n := len(NewState(Traffic, past, nil).detectors["ttft"].order); n != 0 {
+		t.Errorf("%d values of canaries were learnt for traffic", n)
+	}
+	if n := len(NewState(Canary, past, nil).detectors["ttft"].order); n != 50 {
+		t.Errorf("%d values were learnt from 50 lines", n)
+	}
+	for _, notes := range []string{"my notes\n", "my notes", "{", "{}", `{"model":"m"}`} {
+		other := filepath.Join(t.TempDir(), "notes.txt")
+		if err := os.WriteFile(other, []byte(notes), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := OpenLog(other); err == nil || !strings.Contains(err.Error(), "line 1") {
+			t.Errorf("another file, %q: %v", notes, err)
+		}
+		if text, _ := os.ReadFile(other); string(text) != notes {
+			t.Errorf("another file was changed: %q became %q", notes, text)
+		}
 	}
 }
 
@@ -218,7 +230,7 @@ func TestTraffic(t *testing.T) {
 		return &meter.Record{Model: "m", Outcome: meter.OK, PromptTokens: meter.Some(int64(in)), OutputTokens: meter.Some(100), MeanConcurrency: meter.Some(1000),
 			TTFTUs: meter.Some(int64(in * 200 * slower * math.Exp(0.03*rng.NormFloat64()))), DecodeUs: meter.Some(int64(1e6 * slower))}
 	}
-	s := NewState(nil, nil)
+	s := NewState(Traffic, nil, nil)
 	alarmed := 0
 	for i := range 200 {
 		size, slower := 700.0, 1.0

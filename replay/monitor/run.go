@@ -28,12 +28,17 @@ type Config struct {
 	Interval time.Duration
 	Duration time.Duration // 0: until the context ends
 	Past     []Line        // of the log
+	// Password, if not nil, is the admin listener's just now, where it can change.
+	Password func() string
 	// Emit is called with each line, in order.
 	Emit func(*Line) error
 	// Status, if not nil, is told how the metrics stand after each look.
 	Status func([]Status)
 	Say    func(format string, args ...any)
 }
+
+// patience is how long a canary that was broken off waits for its rows: it must not hold up a stop.
+const patience = time.Second
 
 // monitor is a loop under way.
 type monitor struct {
@@ -55,6 +60,7 @@ func Run(ctx context.Context, cfg Config) error {
 		defer cancel()
 	}
 	m := &monitor{Config: cfg, names: map[string]string{}, last: time.Now()}
+	cfg.Session.Patience = patience
 	s, err := session.Open(ctx, cfg.Session)
 	if err != nil {
 		return err
@@ -67,7 +73,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Passive && s.Admin == nil {
 		return errors.New("--passive looks at what passed a wattline, and this endpoint is none, or its admin listener is not reachable: give --admin, or leave --passive out")
 	}
-	m.state = NewState(cfg.Past, m.config)
+	m.state = NewState(m.kind(), cfg.Past, m.config)
 	tick := time.NewTicker(cfg.Interval)
 	defer tick.Stop()
 	for {
@@ -82,20 +88,28 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// look measures once and emits a line.
-func (m *monitor) look(ctx context.Context) error {
-	m.learnConfigs(ctx)
-	l := &Line{At: time.Now().UTC(), Kind: Canary}
+func (m *monitor) kind() string {
 	if m.Passive {
-		l.Kind = Traffic
-		m.traffic(ctx, l)
-	} else {
-		m.canary(ctx, l)
-		if l.Skipped == "" {
-			l.score()
-		}
+		return Traffic
 	}
-	if ctx.Err() != nil && l.Requests == 0 {
+	return Canary
+}
+
+// look measures once and emits a line, unless it was interrupted.
+func (m *monitor) look(ctx context.Context) error {
+	l := &Line{At: time.Now().UTC(), Kind: m.kind()}
+	var err error
+	if m.Password != nil {
+		err = m.s.UsePassword(ctx, m.Password())
+	}
+	if err != nil {
+		l.Skipped = err.Error()
+	} else if m.learnConfigs(ctx); m.Passive {
+		m.traffic(ctx, l)
+	} else if m.canary(ctx, l); l.Skipped == "" {
+		l.score()
+	}
+	if ctx.Err() != nil {
 		return nil
 	}
 	m.state.Take(l)
@@ -113,7 +127,15 @@ const (
 
 // canary sends the cell when nobody else has a request in flight, and gives way to whoever comes.
 func (m *monitor) canary(ctx context.Context, l *Line) {
-	for deadline := l.At.Add(m.Interval / 2); m.company(ctx) > 0; {
+	for deadline := l.At.Add(m.Interval / 2); ; {
+		n, err := m.company(ctx)
+		if err != nil {
+			l.Skipped = err.Error()
+			return
+		}
+		if n == 0 {
+			break
+		}
 		if time.Now().Add(quietPoll).After(deadline) {
 			l.Skipped = "others had requests in flight"
 			return
@@ -137,7 +159,10 @@ func (m *monitor) canary(ctx context.Context, l *Line) {
 			case <-running.Done():
 				return
 			case <-tick.C:
-				if m.company(running) > 1 {
+				n, err := m.company(running)
+				if err != nil {
+					cancel(err)
+				} else if n > 1 {
 					cancel(errGaveWay)
 				}
 			}
@@ -154,11 +179,11 @@ func (m *monitor) canary(ctx context.Context, l *Line) {
 			l.Skipped = err.Error()
 		}
 	}
-	gaveWay := errors.Is(context.Cause(running), errGaveWay)
+	why := context.Cause(running)
 	cancel(nil)
 	<-gone
-	if gaveWay {
-		l.Skipped = errGaveWay.Error()
+	if why != nil {
+		l.Skipped = why.Error()
 	}
 	l.CostS = replay.Some(time.Since(began).Seconds())
 	if run != nil {
@@ -178,16 +203,16 @@ func (m *monitor) canary(ctx context.Context, l *Line) {
 
 var errGaveWay = errors.New("gave way to a request of somebody else")
 
-// company is how many requests are in flight; 0 where nobody can tell.
-func (m *monitor) company(ctx context.Context) int {
+// company is how many requests are in flight; 0 without an admin listener, as nobody can tell.
+func (m *monitor) company(ctx context.Context) (int, error) {
 	if m.s.Admin == nil {
-		return 0
+		return 0, nil
 	}
 	n, err := m.s.Admin.InFlight(ctx)
 	if err != nil {
-		return 0
+		return 0, fmt.Errorf("who else has requests in flight is not known: %w", err)
 	}
-	return n
+	return n, nil
 }
 
 // fromRun fills a line in from a canary's run: the client's figures, and the rows' where there are some.

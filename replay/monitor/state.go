@@ -22,14 +22,16 @@ type State struct {
 // one false alarm in so many.
 const PerMonth = 30 * 24 * 4
 
-// NewState learns from lines. configs tells what a configuration is in one line, for the cause of a change; it may be nil.
-func NewState(lines []Line, configs func(id string) string) *State {
+// NewState learns from the lines of a kind: those of the other kind have figures of other requests. configs tells what a configuration is in one line, for the cause of a change; it may be nil.
+func NewState(kind string, lines []Line, configs func(id string) string) *State {
 	s := &State{detectors: map[string]*Detector{}, like: map[string]map[string][]float64{}, configs: configs}
 	for _, w := range watched {
 		s.detectors[w.key] = &Detector{limit: Limit(len(watched), PerMonth)}
 	}
 	for i := range lines {
-		s.Take(&lines[i])
+		if lines[i].Kind == kind {
+			s.Take(&lines[i])
+		}
 	}
 	return s
 }

@@ -41,6 +41,9 @@ type Config struct {
 	Rest        time.Duration // how long a device may take to be back at rest between cells
 	Objectives  []replay.Objective
 
+	// Patience bounds how long an interrupted run waits for its rows; 0: as long as any other.
+	Patience time.Duration
+
 	Say      func(format string, args ...any) // one line for the user
 	Progress io.Writer                        // draws one line over itself; nil: none
 	Log      *slog.Logger
@@ -181,6 +184,19 @@ func (s *Session) FindAdmin(ctx context.Context) error {
 	return nil
 }
 
+// UsePassword opens the admin listener again where its password is another one now.
+func (s *Session) UsePassword(ctx context.Context, password string) error {
+	if s.Admin == nil && s.cfg.Admin == "" || s.Admin != nil && s.cfg.AdminPassword == password {
+		return nil
+	}
+	if s.Admin != nil {
+		s.Admin.Close()
+		s.Admin = nil
+	}
+	s.cfg.AdminPassword = password
+	return s.FindAdmin(ctx)
+}
+
 // Run runs the plan and asks wattline for its rows of it.
 func (s *Session) Run(ctx context.Context) (*replay.Run, error) {
 	cfg, w, err := s.prepare(ctx)
@@ -217,6 +233,11 @@ func (s *Session) finish(ctx context.Context, w *load.Watcher, run *replay.Run, 
 	}
 	run.Server, run.Gauge, run.Objectives = s.Server, gauge, s.cfg.Objectives
 	after := context.WithoutCancel(ctx) // what was measured is kept when the user interrupts
+	if ctx.Err() != nil && s.cfg.Patience > 0 {
+		var cancel context.CancelFunc
+		after, cancel = context.WithTimeout(after, s.cfg.Patience)
+		defer cancel()
+	}
 	if run.After, err = s.Client.Server(after, nil); err != nil {
 		s.cfg.Say("after the run: %v", err)
 	}

@@ -72,6 +72,14 @@ func Reachable(at net.Addr) bool {
 // SetGuard says who may ask from now on.
 func (s *Server) SetGuard(g Guard) { s.guard.Store(&g) }
 
+// Password is the one that is asked for now; "": none.
+func (s *Server) Password() string {
+	if g := s.guard.Load(); g != nil {
+		return g.Password
+	}
+	return ""
+}
+
 // admit answers a request that may not be made here; ok is false then.
 func (s *Server) admit(ctx *fasthttp.RequestCtx) (ok bool) {
 	h, guard := &ctx.Response.Header, s.guard.Load()

@@ -13,6 +13,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wattline/meter"
@@ -40,11 +41,12 @@ type Autopsy struct {
 	cfg Config
 	key prompt.Key
 
-	mu       sync.Mutex // guards what follows
-	history  cache.History
-	inFlight int64           // bytes of bodies that are not judged yet
-	asked    map[string]*ask // rows that wait for the server's slots, by id
-	asking   sync.WaitGroup  // the goroutines that ask
+	inFlight atomic.Int64 // bytes of bodies that are not judged yet
+
+	mu      sync.Mutex // guards what follows; never taken on the data path
+	history cache.History
+	asked   map[string]*ask // rows that wait for the server's slots, by id
+	asking  sync.WaitGroup  // the goroutines that ask
 }
 
 // ask is a question for slots whose answer a row waits for.

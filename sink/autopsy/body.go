@@ -27,7 +27,7 @@ const copies = 2
 // firstBody is the memory that a body begins with where its length is not told.
 const firstBody = 4 << 10
 
-// Write takes a piece of the body. It never blocks for long: it copies, and evicts remembered texts where memory is short.
+// Write takes a piece of the body. It never blocks for long: it copies.
 func (b *body) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -69,22 +69,20 @@ func (b *body) take() (*prompt.Prompt, bool) {
 	return b.prompt, b.tooLarge
 }
 
-// reserve takes memory for a body's copy, from remembered texts if need be. It reports whether there is that much.
+// reserve takes memory for a body's copy, and reports whether there is that much. Remembered texts make room for it when the
+// body is parsed: the data path waits for no verdict.
 func (a *Autopsy) reserve(n int64) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.inFlight+n > a.cfg.Memory {
+	if a.inFlight.Add(n) > a.cfg.Memory {
+		a.inFlight.Add(-n)
 		return false
 	}
-	a.inFlight += n
-	a.history.TextBytes = a.cfg.Memory - a.inFlight
-	a.history.Shrink(a.history.TextBytes)
 	return true
 }
 
-func (a *Autopsy) release(n int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.inFlight -= n
-	a.history.TextBytes = a.cfg.Memory - a.inFlight
+func (a *Autopsy) release(n int64) { a.inFlight.Add(-n) }
+
+// shrink leaves the remembered texts what bodies in flight do not take. The caller holds mu.
+func (a *Autopsy) shrink() {
+	a.history.TextBytes = a.cfg.Memory - a.inFlight.Load()
+	a.history.Shrink(a.history.TextBytes)
 }

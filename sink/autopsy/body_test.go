@@ -34,8 +34,8 @@ func TestSplitBodies(t *testing.T) {
 			t.Fatalf("split at %d: another fingerprint", at)
 		}
 	}
-	if a.inFlight != 0 {
-		t.Errorf("%d bytes are still counted", a.inFlight)
+	if a.inFlight.Load() != 0 {
+		t.Errorf("%d bytes are still counted", a.inFlight.Load())
 	}
 }
 
@@ -64,8 +64,8 @@ func TestBodyMemory(t *testing.T) {
 		w := r.Bodies()(seq, 0)
 		_, _ = w.Write(requestBody())
 		r.Done(seq, int64(seq), rec(fmt.Sprint(seq)))
-		if a.inFlight != 0 || a.history.Texts() > 100_000 {
-			t.Fatalf("%d in flight, %d remembered", a.inFlight, a.history.Texts())
+		if a.inFlight.Load() != 0 || a.history.Texts() > 100_000 {
+			t.Fatalf("%d in flight, %d remembered", a.inFlight.Load(), a.history.Texts())
 		}
 	}
 	if a.history.Texts() < 30_000 {
@@ -73,6 +73,21 @@ func TestBodyMemory(t *testing.T) {
 	}
 	if len(r.bodies) != 0 {
 		t.Errorf("%d bodies are left", len(r.bodies))
+	}
+}
+
+// TestWriteDuringVerdict: a body is copied while a verdict is under way.
+func TestWriteDuringVerdict(t *testing.T) {
+	a := New(Config{Secret: []byte("s"), Memory: 1 << 20})
+	r := a.Route(nil, nil)
+	w := r.Bodies()(1, 0)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, err := w.Write(requestBody()); err != nil { // hangs where it waits for the verdict
+		t.Fatal(err)
+	}
+	if a.inFlight.Load() == 0 {
+		t.Error("no memory is counted")
 	}
 }
 

@@ -79,7 +79,12 @@ func (r *Route) Observe(e proxy.Event) {
 	b.mu.Lock()
 	b.sent = e.At
 	b.mu.Unlock()
-	go b.parse() // ends by itself, soon: the server works meanwhile
+	go func() { // ends by itself, soon: the server works meanwhile
+		b.parse()
+		r.a.mu.Lock()
+		defer r.a.mu.Unlock()
+		r.a.shrink()
+	}()
 }
 
 // Done fills the columns cache_* of a finished request's row, but for the joules.
@@ -135,6 +140,7 @@ func (r *Route) reached(rec *meter.Record) {
 func (r *Route) judge(q *cache.Request, rec *meter.Record) {
 	a := r.a
 	a.mu.Lock()
+	a.shrink()
 	v := a.history.Judge(q)
 	if q.Prompt != nil && !q.Prompt.Broken {
 		a.history.Add(q)

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,35 +138,39 @@ func writeRequests(w io.Writer, run *replay.Run) error {
 }
 
 // Read reads a folder that Write wrote.
-func Read(dir string) (*Archive, error) {
+func Read(dir string) (*Archive, error) { return readFrom(os.DirFS(dir), dir) }
+
+// readFrom reads a folder's files; dir is what errors call it.
+func readFrom(files fs.FS, dir string) (*Archive, error) {
 	a := &Archive{Dir: dir, Results: &replay.Results{}}
-	if err := decode(filepath.Join(dir, ResultsFile), a.Results); err != nil {
+	if err := decode(files, dir, ResultsFile, a.Results); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("%s holds no run (no %s): name a folder that `wattline replay --out` wrote", dir, ResultsFile)
 		}
 		return nil, err
 	}
-	if err := decode(filepath.Join(dir, ManifestFile), &a.Manifest); err != nil {
+	if err := decode(files, dir, ManifestFile, &a.Manifest); err != nil {
 		return nil, err
 	}
 	a.Run = a.Manifest.Run
 	if a.Run == nil || a.Run.Plan == nil {
 		return nil, fmt.Errorf("archive: %s names no plan", filepath.Join(dir, ManifestFile))
 	}
-	if err := readRequests(filepath.Join(dir, RequestsFile), a.Run); err != nil {
+	if err := readRequests(files, dir, a.Run); err != nil {
 		return nil, err
 	}
-	if err := readSeries(filepath.Join(dir, SeriesFile), a.Run); err != nil {
+	if err := readSeries(files, dir, a.Run); err != nil {
 		return nil, err
 	}
 	a.Run.Power.Devices = a.Manifest.Devices
 	return a, nil
 }
 
-func decode(path string, into any) error {
-	text, err := os.ReadFile(path) //nolint:gosec // named by the user
+func decode(files fs.FS, dir, name string, into any) error {
+	path := filepath.Join(dir, name)
+	text, err := fs.ReadFile(files, name)
 	if err != nil {
-		return fmt.Errorf("archive: %w", err)
+		return fmt.Errorf("archive: %s: %w", dir, err)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("archive: %s: %w", path, err)
@@ -173,10 +178,11 @@ func decode(path string, into any) error {
 	return nil
 }
 
-func readRequests(path string, run *replay.Run) error {
-	text, err := os.ReadFile(path) //nolint:gosec // named by the user
+func readRequests(files fs.FS, dir string, run *replay.Run) error {
+	path := filepath.Join(dir, RequestsFile)
+	text, err := fs.ReadFile(files, RequestsFile)
 	if err != nil {
-		return fmt.Errorf("archive: %w", err)
+		return fmt.Errorf("archive: %s: %w", dir, err)
 	}
 	if len(run.Plan.Cells) == 0 {
 		return fmt.Errorf("archive: the plan in %s has no cells: the folder is damaged", filepath.Join(filepath.Dir(path), ManifestFile))

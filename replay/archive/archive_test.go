@@ -145,3 +145,42 @@ func TestNoSecretsInTheManifest(t *testing.T) {
 		t.Errorf("the host's name is in it: %s", text)
 	}
 }
+
+// TestChartsStayInTheFolder: no file of a run is read through a link out of the folder of runs, nor one that is too large.
+func TestChartsStayInTheFolder(t *testing.T) {
+	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "other.csv")
+	run := replaytest.Run(replay.Spec{PromptSizes: replay.Sizes{1000}})
+	if err := Write(filepath.Join(dir, "a"), Manifest{}, run, run.Results()); err != nil {
+		t.Fatal(err)
+	}
+	read := func() map[string]any {
+		t.Helper()
+		got, err := Runs{Dir: dir, Charts: func(a *Archive) any { return len(a.Run.Exchanges) }}.Read(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.(map[string]any)
+	}
+	if got := read(); got["charts"] != len(run.Exchanges) {
+		t.Errorf("charts of %v exchanges (%v), want %d", got["charts"], got["no_charts"], len(run.Exchanges))
+	}
+	series := filepath.Join(dir, "a", SeriesFile)
+	if err := os.Truncate(series, maxCharted+1); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got["charts"] != nil || !strings.Contains(got["no_charts"].(string), "MiB") {
+		t.Errorf("too large: %v, %v", got["charts"], got["no_charts"])
+	}
+	if err := os.WriteFile(outside, []byte("kind,at\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(series); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, series); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got["charts"] != nil || got["no_charts"] == nil {
+		t.Errorf("a link out of the folder: %v", got)
+	}
+}

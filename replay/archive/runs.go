@@ -96,11 +96,32 @@ func (r Runs) Read(_ context.Context, name string) (any, error) {
 		out[key] = json.RawMessage(text)
 	}
 	if r.Charts != nil {
-		if a, err := Read(filepath.Join(r.Dir, name)); err != nil {
+		if a, err := r.readCharted(root.FS(), name); err != nil {
 			out["no_charts"] = err.Error()
 		} else {
 			out["charts"] = r.Charts(a)
 		}
 	}
 	return out, nil
+}
+
+// maxCharted bounds the files of a run whose charts are drawn, bytes.
+const maxCharted = 256 << 20
+
+// readCharted reads a run for its charts, unless it is too large; no link leads out of the folder of runs.
+func (r Runs) readCharted(files fs.FS, name string) (*Archive, error) {
+	var size int64
+	for _, file := range []string{ResultsFile, ManifestFile, RequestsFile, SeriesFile} {
+		if info, err := fs.Stat(files, name+"/"+file); err == nil {
+			size += info.Size()
+		}
+	}
+	if size > maxCharted {
+		return nil, fmt.Errorf("the run's files have %d MiB, more than the %d of which charts are drawn here: `wattline report` draws them", size>>20, maxCharted>>20)
+	}
+	files, err := fs.Sub(files, name)
+	if err != nil {
+		return nil, err
+	}
+	return readFrom(files, filepath.Join(r.Dir, name))
 }

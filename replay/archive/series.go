@@ -4,7 +4,8 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -80,10 +81,11 @@ func field(v meter.Int) string {
 	return strconv.FormatInt(v.V, 10)
 }
 
-func readSeries(path string, run *replay.Run) error {
-	f, err := os.Open(path) //nolint:gosec // named by the user
+func readSeries(files fs.FS, dir string, run *replay.Run) error {
+	path := filepath.Join(dir, SeriesFile)
+	f, err := files.Open(SeriesFile)
 	if err != nil {
-		return fmt.Errorf("archive: %w", err)
+		return fmt.Errorf("archive: %s: %w", dir, err)
 	}
 	defer f.Close() //nolint:errcheck // only read
 	lines, err := csv.NewReader(f).ReadAll()

@@ -72,9 +72,15 @@ func TestCompareRows(t *testing.T) {
 		{[]string{"config:aaaa", "config:aaaa"}, "same within the margin"},
 		{[]string{"instance:one,config:aaaa", "50h..", "--format", "markdown"}, "| time to first token |"},
 		{[]string{"14d..", "14d..", "--margin", "5"}, "margin 5 %"},
+		{[]string{"config:aaaa", "config:aaaa", "--metric", "vram", "--fail-on", "worse"}, "not measured"},
+		{[]string{"config:aaaa", "config:aaaa", "--metric", "vram", "--fail-on", "cannot-tell"}, "not measured"},
 	} {
 		out.Reset()
-		if code := run(t.Context(), append([]string{"compare", "--store", path}, c.args...), &out, &errs); code != exitOK || !strings.Contains(out.String(), c.want) {
+		want := exitOK
+		if c.args[len(c.args)-1] == "cannot-tell" {
+			want = exitMissed
+		}
+		if code := run(t.Context(), append([]string{"compare", "--store", path}, c.args...), &out, &errs); code != want || !strings.Contains(out.String(), c.want) {
 			t.Errorf("%q: exit code %d, %s%s", c.args, code, out.String(), errs.String())
 		}
 	}

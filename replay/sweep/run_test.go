@@ -52,6 +52,16 @@ func TestConcurrencies(t *testing.T) {
 	}
 }
 
+// TestOneBudget: the budget is of all points together; what was measured until it ended is kept.
+func TestOneBudget(t *testing.T) {
+	s := spec()
+	s.Requests = 16
+	r, err := Run(t.Context(), Config{Session: known(t, s, nil), Plan: Plan{Concurrency: []int{1, 2, 6}}, Spec: s, Budget: 900 * time.Millisecond, Say: func(string, ...any) {}})
+	if err == nil || len(r.Points) == 3 {
+		t.Errorf("%d points, %v", len(r.Points), err)
+	}
+}
+
 // TestKneeOfAStubSoak: the knee of a server of known capacity, over real sockets, within 5 %.
 func TestKneeOfAStubSoak(t *testing.T) {
 	if os.Getenv("WATTLINE_SOAK") == "" {

@@ -407,7 +407,7 @@ func TestReportCommand(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s\n%s", format, got.code, got.stdout, got.stderr)
 		}
 	}
-	if info, err := os.Stat(page); err != nil || info.Size() < 500_000 {
+	if info, err := os.Stat(page); err != nil || info.Size() < 100_000 {
 		t.Errorf("the page: %v (%v)", info, err)
 	}
 	for says, args := range map[string][]string{"need 2 labels": {a, b, "--label", "one"}, "holds no run": {dir}} {

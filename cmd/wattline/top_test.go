@@ -77,6 +77,8 @@ func TestTop(t *testing.T) {
 	if err := lines.Start(); err != nil {
 		t.Fatal(err)
 	}
+	tooLong := time.AfterFunc(2*time.Minute, func() { _ = lines.Process.Kill() })
+	defer tooLong.Stop()
 	var v view
 	found := false
 	for sc := bufio.NewScanner(pipe); !found && sc.Scan(); {

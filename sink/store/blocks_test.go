@@ -180,7 +180,7 @@ func TestBlocksLeaveToSQLite(t *testing.T) {
 		"SELECT id, count(*) FROM requests GROUP BY id", "SELECT model FROM requests", "SELECT count(DISTINCT model) FROM requests", "SELECT gpu_uj FROM efficiency",
 		"SELECT sum(gpu_uj) FROM efficiency", "SELECT count(*) FROM requests WHERE model = 7", "SELECT count(*) FROM requests, power", "SELECT max(model, agent) FROM requests GROUP BY model",
 		"SELECT model, agent, count(*) FROM requests GROUP BY model", "SELECT count(*) FROM requests WHERE started_at = '2026-11-24'", "SELECT count(*) FROM requests -- all",
-		"SELECT sum(gpu_uj * 4611686018427387904) FROM requests", "SELECT max(gpu_uj * 4611686018427387904) FROM requests", "SELECT -9223372036854775808, count(*) FROM requests", "SELECT upper(model) AS model, count(*) FROM requests GROUP BY model", "PRAGMA user_version", "SELECT", "",
+		"SELECT sum(gpu_uj * 4611686018427387904) FROM requests", "SELECT max((stream * 0 + 4) * 4611686018427387904) FROM requests", "SELECT -9223372036854775808, count(*) FROM requests", "SELECT upper(model) AS model, count(*) FROM requests GROUP BY model", "PRAGMA user_version", "SELECT", "",
 		"SELECT substr(started_at, 1, 10.0) AS day, count(*) FROM requests GROUP BY day", "SELECT substr(started_at, 1.0, 10) AS day, count(*) FROM requests GROUP BY day",
 		"SELECT * FROM requests ORDER BY started_at DESC LIMIT 5", "SELECT count(*) FROM requests WHERE nix = 1", "SELECT sum(count(*)) OVER () FROM requests",
 	} {

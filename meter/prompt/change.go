@@ -31,7 +31,7 @@ type Change struct {
 }
 
 // describe names the change at part k, where q and p share the steps behind it.
-func describe(q, p *Prompt, k int, steps []step) Change {
+func describe(q, p *Prompt, k int, steps []step, search *int) Change {
 	a, b := &q.Parts[k], &p.Parts[k]
 	var c Change
 	if a.Kind == b.Kind && a.Role == b.Role {
@@ -48,7 +48,7 @@ func describe(q, p *Prompt, k int, steps []step) Change {
 		} else if c.Cause == "" {
 			c.Cause = ToolsChanged
 		}
-	case recurs(q, p, removed, k, steps) || anyCut(q, p, steps):
+	case recurs(q, p, removed, k, steps) || anyCut(q, p, steps, search):
 		c.Cause = MessageMoved
 	case a.Kind == Image && b.Kind == Image:
 		c.Cause = ImageReencoded
@@ -106,18 +106,23 @@ func recurs(q, p *Prompt, removed []int, k int, steps []step) bool {
 	for _, s := range steps {
 		taken[s.q] = true
 	}
+	there := map[uint64]int{}
+	for i := k; i < len(q.Parts); i++ {
+		if !taken[i] {
+			there[q.Parts[i].Sum] = i
+		}
+	}
 	for _, j := range removed {
-		for i := k; i < len(q.Parts); i++ {
-			if p.Parts[j].Len >= least && p.Parts[j].Role != Assistant && !taken[i] && q.Parts[i].same(&p.Parts[j]) {
-				return true
-			}
+		i, ok := there[p.Parts[j].Sum]
+		if ok && p.Parts[j].Len >= least && p.Parts[j].Role != Assistant && q.Parts[i].same(&p.Parts[j]) {
+			return true
 		}
 	}
 	return false
 }
 
-func anyCut(q, p *Prompt, steps []step) bool {
-	return slices.ContainsFunc(steps, func(s step) bool { return cutElsewhere(q, p, s.p, steps) })
+func anyCut(q, p *Prompt, steps []step, search *int) bool {
+	return slices.ContainsFunc(steps, func(s step) bool { return cutElsewhere(q, p, s, search) })
 }
 
 // compacted reports that much was replaced by little: messages by a summary, or a tool's result by a note.

@@ -167,7 +167,8 @@ func Compare(q, p *Prompt, session bool) *Difference {
 	}
 	steps := align(q, p, k)
 	n, kept, after := shared(q, p, k, steps, session)
-	if all, bytes := moved(q, p, k, steps); all > 0 {
+	search := maxSearched
+	if all, bytes := moved(q, p, k, steps, &search); all > 0 {
 		n, kept, after = len(steps), all, bytes
 	}
 	if n == 0 {
@@ -175,7 +176,7 @@ func Compare(q, p *Prompt, session bool) *Difference {
 	}
 	d.Kept, d.After = max(kept, high), after
 	d.Shared += int64(after)
-	d.Change = describe(q, p, k, steps[:n])
+	d.Change = describe(q, p, k, steps[:n], &search)
 	if d.Name = q.Name(k); p.Parts[k].Kind == Tool && q.Parts[k].Kind != Tool { // it was taken away
 		d.Name = p.Name(k)
 	}
@@ -184,13 +185,17 @@ func Compare(q, p *Prompt, session bool) *Difference {
 
 // moved recognises a prompt that has all of p, but not in p's order: each part behind the difference, or what it lost, stands
 // somewhere in q. It returns the weight of p, and how many bytes there are behind the difference; 0 if it is none.
-func moved(q, p *Prompt, k int, steps []step) (kept float64, after int) {
+func moved(q, p *Prompt, k int, steps []step, search *int) (kept float64, after int) {
 	there := map[uint64]bool{}
 	for i := k; i < len(q.Parts); i++ {
 		there[q.Parts[i].Sum] = true
 	}
+	next := 0 // steps are in the order of p
 	for j := k; j < len(p.Parts); j++ {
-		if !there[p.Parts[j].Sum] && !cutElsewhere(q, p, j, steps) {
+		for next < len(steps) && steps[next].p < j {
+			next++
+		}
+		if !there[p.Parts[j].Sum] && (next == len(steps) || steps[next].p != j || !cutElsewhere(q, p, steps[next], search)) {
 			return 0, 0
 		}
 		after += p.Parts[j].Len
@@ -201,21 +206,29 @@ func moved(q, p *Prompt, k int, steps []step) (kept float64, after int) {
 	return p.Weight(), after
 }
 
-// cutElsewhere reports whether a part of p lost a piece of its text to a later part of q.
-func cutElsewhere(q, p *Prompt, j int, steps []step) bool {
+// What one comparison searches for lost pieces of text, in bytes; a search costs some more than the text it goes through.
+const (
+	maxSearched = 16 << 20
+	searchCost  = 1 << 10
+)
+
+// cutElsewhere reports whether a changed part of p lost a piece of its text to a later part of q. It looks no further when
+// search is used up.
+func cutElsewhere(q, p *Prompt, s step, search *int) bool {
 	const least = 32
-	for _, s := range steps {
-		if s.p != j || s.same || !s.exact || s.begin+s.end < q.Parts[s.q].Len || q.Parts[s.q].Len == 0 {
-			continue
-		}
-		lost := bytes.TrimSpace(p.text(j)[s.begin : p.Parts[j].Len-s.end])
-		if len(lost) < least {
+	if s.same || !s.exact || s.begin+s.end < q.Parts[s.q].Len || q.Parts[s.q].Len == 0 {
+		return false
+	}
+	lost := bytes.TrimSpace(p.text(s.p)[s.begin : p.Parts[s.p].Len-s.end])
+	if len(lost) < least {
+		return false
+	}
+	for i := s.q + 1; i < len(q.Parts); i++ {
+		if *search -= q.Parts[i].Len + searchCost; *search < 0 {
 			return false
 		}
-		for i := s.q + 1; i < len(q.Parts); i++ {
-			if bytes.Contains(q.text(i), lost) {
-				return true
-			}
+		if bytes.Contains(q.text(i), lost) {
+			return true
 		}
 	}
 	return false

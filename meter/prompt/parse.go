@@ -1,6 +1,10 @@
 package prompt
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+)
 
 // settings are the members of a body that change how the server's template renders it.
 //
@@ -31,6 +35,9 @@ func Parse(key Key, b, memory []byte) *Prompt {
 		in.take(plainName(name), v)
 	}
 	w.body(&in)
+	if w.full() {
+		return &Prompt{Fingerprint: Fingerprint{Broken: true}, Unread: fmt.Sprintf("it has more than %d parts", maxParts-1)}
+	}
 	w.out.Bytes = int64(len(w.out.Text))
 	w.out.Broken = len(w.out.Parts) == 0
 	return w.out
@@ -76,7 +83,13 @@ func (in *body) take(name, v []byte) {
 }
 
 // several reports a number of completions above one.
-func several(v []byte) bool { return len(v) > 1 || len(v) == 1 && v[0] > '1' && v[0] <= '9' }
+func several(v []byte) bool {
+	n, err := strconv.ParseFloat(string(bytes.TrimSpace(v[:min(len(v), 32)])), 64)
+	return err == nil && n > 1
+}
+
+// maxParts bounds the parts of a prompt: one of a few bytes takes 72.
+const maxParts = 16 << 10
 
 // writer appends parts to a prompt.
 type writer struct {
@@ -86,13 +99,16 @@ type writer struct {
 	message int
 }
 
+// full reports whether the prompt has too many parts to be of use.
+func (w *writer) full() bool { return len(w.out.Parts) >= maxParts }
+
 // begin returns where the next part's text begins.
 func (w *writer) begin() int { return len(w.out.Text) }
 
 // end makes what was written since begin a part. Empty parts leave no trace in a prompt.
 func (w *writer) end(at int, kind Kind, role Role) {
 	text := w.out.Text[at:]
-	if len(text) == 0 {
+	if len(text) == 0 || w.full() {
 		return
 	}
 	from := len(w.blocks)
@@ -107,7 +123,7 @@ func (w *writer) end(at int, kind Kind, role Role) {
 
 // value writes one part of a value: a string's text, anything else in canonical form.
 func (w *writer) value(v []byte, kind Kind, role Role) {
-	if isNull(v) {
+	if isNull(v) || w.full() {
 		return
 	}
 	at := w.begin()
@@ -213,6 +229,9 @@ type message struct {
 // one writes a message: reasoning first, then the content, then calls of tools, as templates do.
 func (w *writer) one(v []byte) {
 	w.message++
+	if w.full() {
+		return
+	}
 	if !isObject(v) {
 		w.value(v, Text, User)
 		return

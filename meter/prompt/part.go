@@ -82,6 +82,8 @@ type Fingerprint struct {
 type Prompt struct {
 	Fingerprint
 	Text []byte // of all parts, one behind the other: strings with their escapes resolved, other values without white space
+
+	Unread string // why a body with a prompt was given up; it is Broken then
 }
 
 // text returns a part's text, nil if it is not there.

@@ -31,7 +31,7 @@ func newRuler(q, p *Request) *ruler {
 	r.anchors = append(r.anchors, anchor{wq, float64(q.PromptTokens.V)})
 	rq := float64(q.PromptTokens.V) / wq
 	rp := rq
-	if p.PromptTokens.Valid && wp > 0 {
+	if p.PromptTokens.Valid && wp > 0 && !p.Prompt.Several { // the counts of several are sums
 		rp = float64(p.PromptTokens.V) / wp
 	}
 	r.ratio = (rq + rp) / 2

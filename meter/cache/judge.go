@@ -31,11 +31,11 @@ func (h *History) Judge(q *Request) Verdict {
 	longest, kept := best(found)
 	r := newRuler(q, kept.Request)
 	for _, c := range found {
-		if c.diff.Whole && c.PromptTokens.Valid {
+		if c.diff.Whole && c.PromptTokens.Valid && !c.Prompt.Several {
 			r.mark(c.Prompt.Weight(), float64(c.PromptTokens.V))
 		}
 	}
-	if w := kept.Prompt.Weight(); !kept.diff.Whole && kept.diff.Change.Cause != "" && kept.PromptTokens.Valid {
+	if w := kept.Prompt.Weight(); !kept.diff.Whole && kept.diff.Change.Cause != "" && kept.PromptTokens.Valid && !kept.Prompt.Several {
 		r.mark(w, float64(kept.PromptTokens.V))
 	}
 	j := judgement{h: h, q: q, longest: longest, kept: kept, ruler: r}
@@ -47,6 +47,8 @@ func unjudged(q *Request) string {
 	switch {
 	case q.Unread != "":
 		return "the request's body was not read: " + q.Unread
+	case q.Prompt != nil && q.Prompt.Unread != "":
+		return "the request's body was not read: " + q.Prompt.Unread
 	case q.Prompt == nil || q.Prompt.Broken:
 		return "the request's body has no prompt that wattline knows"
 	case q.Prompt.Previous:
@@ -79,8 +81,11 @@ func (h *History) candidates(q *Request) (out []candidate) {
 			continue
 		}
 		c := candidate{Request: p, common: prompt.Common(&q.Prompt.Fingerprint, &p.Prompt.Fingerprint)}
-		if q.Session != "" && p.Session == q.Session && sessions < 2 || len(out) == 0 { // the last turns, and the last prompt of all
+		switch { // the last turns, and the last prompt of all
+		case q.Session != "" && p.Session == q.Session && sessions < 2:
 			sessions++
+			c.common += 1 << 40
+		case len(out) == 0:
 			c.common += 1 << 40
 		}
 		out = append(out, c)
@@ -193,6 +198,6 @@ func (j *judgement) server(v Verdict, expected, sigma, reused float64) Verdict {
 	v.Expected, v.Sigma = meter.Some(int64(expected+0.5)), sigma
 	v.Lost = meter.Some(max(0, int64(expected-reused+0.5)))
 	v.Cause, v.Why, v.TakenBy = j.h.serverCause(j.q, j.longest.Request, j.longest.diff)
-	v.Ask = v.Cause == Undetermined
+	v.Ask = v.Cause == Undetermined && !j.longest.Earlier
 	return v
 }

@@ -19,7 +19,7 @@ func (h *History) serverCause(q, p *Request, d *prompt.Difference) (cause, why, 
 		return Restarted, fmt.Sprintf("the model was loaded for this request, for %.1f s", float64(q.LoadUs.V)/1e6), ""
 	case q.CachedTokens.V == 0 && q.ConfigID != "" && p.ConfigID != "" && q.ConfigID != p.ConfigID:
 		return Restarted, "config_id changed since the earlier prompt, and nothing at all was reused", ""
-	case p.Facts.ContextTokens.Valid && p.OutputTokens.Valid && p.PromptTokens.V+p.OutputTokens.V >= p.Facts.ContextTokens.V-1:
+	case !p.Prompt.Several && p.Facts.ContextTokens.Valid && p.OutputTokens.Valid && p.PromptTokens.V+p.OutputTokens.V >= p.Facts.ContextTokens.V-1:
 		return ContextShifted, fmt.Sprintf("the earlier request filled its slot's context of %d tokens", p.Facts.ContextTokens.V), ""
 	}
 	if p.Earlier {
@@ -35,6 +35,9 @@ func (h *History) serverCause(q, p *Request, d *prompt.Difference) (cause, why, 
 			of = meter.Int{}
 		}
 		if x := h.taker(p, q, of); x != nil {
+			if why := unsure(x, of); why != "" {
+				return Undetermined, why, ""
+			}
 			return h.taken(q, x, one)
 		}
 		if one || q.Slot == p.Slot {
@@ -58,26 +61,42 @@ func (h *History) taken(q, x *Request, one bool) (cause, why, takenBy string) {
 	switch ram := q.Facts.CacheRAM; {
 	case ram == meter.Some(0):
 		return PromptCacheOff, slot + " was taken by another prompt, and --cache-ram 0 keeps none", x.ID
-	case ram.Valid:
+	case ram.Valid && ram.V > 0: // below 0 there is no limit
 		return PromptCacheFull, fmt.Sprintf("%s was taken by another prompt, and --cache-ram %d had no room for this one", slot, ram.V), x.ID
 	}
 	return SlotTaken, slot + " was taken by another prompt", x.ID
 }
 
-// taker returns the last request that used a slot (null: any) between p and q and whose prompt goes another way than p's.
-func (h *History) taker(p, q *Request, slot meter.Int) *Request {
+// taker returns the last request that used a slot (null: any) between p and q and whose prompt goes another way than p's. Where
+// there is none it returns one that may be so (unsure says why).
+func (h *History) taker(p, q *Request, slot meter.Int) (maybe *Request) {
 	for _, list := range h.servers {
 		for i := len(list) - 1; i >= 0; i-- {
 			x := list[i]
-			if x == p || x == q || upstream(x) != upstream(q) || x.Started < p.Ended || x.Started > q.Started || slot.Valid && x.Slot != slot {
+			if x.ID == p.ID || x.ID == q.ID || upstream(x) != upstream(q) || x.Started < p.Ended || x.Started > q.Started || slot.Valid && x.Slot.Valid && x.Slot != slot {
 				continue
 			}
-			if x.Prompt == nil || prompt.Common(&x.Prompt.Fingerprint, &p.Prompt.Fingerprint) < p.Prompt.Bytes {
+			if x.Prompt != nil && prompt.Common(&x.Prompt.Fingerprint, &p.Prompt.Fingerprint) >= p.Prompt.Bytes {
+				continue
+			}
+			if unsure(x, slot) == "" {
 				return x
 			}
+			maybe = x
 		}
 	}
-	return nil
+	return maybe
+}
+
+// unsure says why it is not known whether x took a slot (null: any), "" if it did.
+func unsure(x *Request, slot meter.Int) string {
+	switch {
+	case x.Prompt == nil:
+		return fmt.Sprintf("request %s came between, and what the server computed for it is not known: it was cancelled, failed, or its body was not read", x.ID)
+	case slot.Valid && !x.Slot.Valid:
+		return fmt.Sprintf("request %s came between, and its slot is not known", x.ID)
+	}
+	return ""
 }
 
 // upstream is the server's address, without the model.
@@ -105,7 +124,9 @@ func (h *History) Refine(v *Verdict, q *Request, slots []SlotSeen) {
 	}
 	highest := int64(-1)
 	for _, s := range slots {
-		highest = max(highest, s.Task.V)
+		if s.Task.Valid {
+			highest = max(highest, s.Task.V)
+		}
 	}
 	if n := h.served(q); highest >= 0 && highest < n {
 		v.Cause, v.Why = Restarted, fmt.Sprintf("the server counts %d tasks, and wattline saw more requests served: it began anew", highest+1)
@@ -123,7 +144,9 @@ func (h *History) Refine(v *Verdict, q *Request, slots []SlotSeen) {
 		v.Cause, v.Why = SlotChosen, fmt.Sprintf("slot %d still has the earlier prompt, and slot %d was used", theirs.V, mine.V)
 	case mine.Valid && !theirs.Valid:
 		if x := h.taker(p, q, meter.Int{}); x != nil {
-			if at := slotOf(slots, x); at.Valid && at != mine {
+			if why := unsure(x, meter.Int{}); why != "" {
+				v.Why = why
+			} else if at := slotOf(slots, x); at.Valid && at != mine {
 				y := *x
 				y.Slot = at
 				v.Cause, v.Why, v.TakenBy = h.taken(q, &y, false)
@@ -160,11 +183,9 @@ func (h *History) find(server, id string) *Request {
 
 // served counts the requests of the server's present life that are known to have been computed before q.
 func (h *History) served(q *Request) (n int64) {
-	for _, list := range h.servers {
-		for _, x := range list {
-			if upstream(x) == upstream(q) && x.Generation == q.Generation && x.PromptTokens.Valid && x.Ended <= q.Started {
-				n++
-			}
+	for _, x := range h.servers[q.Server] {
+		if !x.Earlier && x.Generation == q.Generation && x.PromptTokens.Valid && x.Ended <= q.Started {
+			n++
 		}
 	}
 	return n

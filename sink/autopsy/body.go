@@ -56,8 +56,17 @@ func (b *body) parse() {
 		return
 	}
 	b.parsed = len(b.text)
+	defer func() {
+		if v := recover(); v != nil {
+			b.a.cfg.Log.Error("the autopsy could not read a prompt: this is a fault of wattline", "panic", v)
+			b.prompt = &prompt.Prompt{Fingerprint: prompt.Fingerprint{Broken: true}, Unread: faulty}
+		}
+	}()
 	b.prompt = prompt.Parse(b.a.key, b.text, make([]byte, 0, len(b.text)))
 }
+
+// faulty is the reason of what a panic left undone.
+const faulty = "a fault of wattline, which its log tells"
 
 // take ends the body and returns its prompt, nil where there was no memory for it.
 func (b *body) take() (*prompt.Prompt, bool) {

@@ -5,9 +5,11 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"wattline/meter"
 	"wattline/meter/cache"
+	"wattline/meter/prompt"
 	"wattline/proxy"
 	"wattline/proxy/llama"
 	"wattline/sink"
@@ -26,6 +28,8 @@ type Route struct {
 	bodies map[uint64]*body
 	downs  int64 // times that the upstream was seen to be away
 	down   bool  // the last request did not reach it
+	asking bool  // slots are being read
+	asked  int64 // when they were read last, ns; 0: never
 }
 
 // Route returns the judge of a route's requests.
@@ -98,29 +102,62 @@ func (r *Route) Done(seq uint64, at int64, rec *meter.Record) {
 	r.reached(rec)
 	generation := r.downs
 	r.mu.Unlock()
-	if b == nil {
+	defer func() { // the row goes on
+		if v := recover(); v != nil {
+			r.a.cfg.Log.Error("the autopsy could not judge a request: this is a fault of wattline", "id", rec.ID, "panic", v)
+			unknown := cache.Verdict{Verdict: cache.Unknown, Why: faulty}
+			unknown.Fill(rec)
+		}
+	}()
+	unread := ""
+	for _, why := range rec.Unread() {
+		if strings.HasPrefix(why, "request_") {
+			unread = strings.TrimPrefix(why, "request_")
+		}
+	}
+	if b == nil && unread == "" {
 		return
 	}
-	p, tooLarge := b.take()
-	if !computed(rec) {
+	var p *prompt.Prompt
+	sent := at - 1000*rec.DurationUs.V
+	if b != nil {
+		var tooLarge bool
+		if p, tooLarge = b.take(); tooLarge {
+			unread = "it did not fit into --autopsy-memory"
+		}
+		sent = b.sent
+	}
+	judged := computed(rec)
+	if !judged && (sent == 0 || !mayHaveComputed(rec)) {
 		return
 	}
 	q := requestOf(rec, p)
-	q.Ended, q.Started = at, b.sent+1000*(rec.QueueUs.V+rec.LoadUs.V)
-	if tooLarge {
-		q.Unread = "it did not fit into --autopsy-memory"
-	}
-	for _, why := range rec.Unread() {
-		if strings.HasPrefix(why, "request_") {
-			q.Unread = strings.TrimPrefix(why, "request_")
-		}
-	}
+	q.Ended, q.Started, q.Unread = at, sent+1000*(rec.QueueUs.V+rec.LoadUs.V), unread
 	q.Generation = generation
 	if r.server != nil {
 		facts, restarts := r.server()
 		q.Facts, q.Generation = facts, generation+restarts
 	}
+	if !judged {
+		if p == nil || !p.Broken || p.Unread != "" {
+			r.a.cameBetween(q)
+		}
+		return
+	}
 	r.judge(q, rec)
+}
+
+// mayHaveComputed reports whether the server may have worked on the prompt of a request that it did not answer.
+func mayHaveComputed(rec *meter.Record) bool {
+	return rec.Outcome == meter.Cancelled || rec.Outcome == meter.UpstreamError && !rec.TTFBUs.Valid
+}
+
+// cameBetween adds a request of which it is not known what the server computed.
+func (a *Autopsy) cameBetween(q *cache.Request) {
+	q.Prompt = nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.history.Add(q)
 }
 
 // computed reports whether the server worked on the request's prompt.
@@ -130,6 +167,9 @@ func computed(rec *meter.Record) bool {
 
 // reached notes whether the upstream answered: one that was away for a time has begun anew. The caller holds mu.
 func (r *Route) reached(rec *meter.Record) {
+	if rec.Status == meter.Some(504) { // it is there, and slow
+		return
+	}
 	away := rec.Outcome == meter.UpstreamError && !rec.TTFBUs.Valid || rec.Status == meter.Some(503) && rec.Outcome == meter.UpstreamError
 	if away && !r.down {
 		r.downs++
@@ -139,19 +179,7 @@ func (r *Route) reached(rec *meter.Record) {
 
 func (r *Route) judge(q *cache.Request, rec *meter.Record) {
 	a := r.a
-	a.mu.Lock()
-	a.shrink()
-	v := a.history.Judge(q)
-	if q.Prompt != nil && !q.Prompt.Broken {
-		a.history.Add(q)
-	}
-	if v.Ask && r.client != nil {
-		a.asking.Add(1)
-		pending := &ask{done: make(chan struct{}), verdict: v}
-		a.asked[rec.ID] = pending
-		go r.ask(pending, q) // bounded by askTimeout; Stop waits for it
-	}
-	a.mu.Unlock()
+	v := r.verdict(q)
 	v.Fill(rec)
 	if q.Prompt != nil && a.cfg.Keep && !q.Prompt.Broken {
 		a.cfg.Offer(&sink.Prompt{ID: rec.ID, StartedAt: rec.StartedAt, Fingerprint: q.Prompt.Append(nil)})
@@ -161,11 +189,62 @@ func (r *Route) judge(q *cache.Request, rec *meter.Record) {
 	}
 }
 
+// verdict judges a request and adds it to the history.
+func (r *Route) verdict(q *cache.Request) cache.Verdict {
+	a := r.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.shrink()
+	v := a.history.Judge(q)
+	switch {
+	case q.Unread != "" || q.Prompt != nil && q.Prompt.Unread != "":
+		unread := *q
+		unread.Prompt = nil
+		a.history.Add(&unread)
+	case q.Prompt != nil && !q.Prompt.Broken:
+		a.history.Add(q)
+	}
+	if !v.Ask || r.client == nil {
+		return v
+	}
+	if !r.mayAsk(q.Ended) {
+		v.Why += "; /slots was not read: it was being read, or had been read within 200 ms"
+		return v
+	}
+	a.asking.Add(1)
+	pending := &ask{done: make(chan struct{}), verdict: v}
+	a.asked[q.ID] = pending
+	go r.ask(pending, q) // bounded by askTimeout; Stop waits for it
+	return v
+}
+
+// askGap is the least time between two readings of a route's slots, ns.
+const askGap = int64(200 * time.Millisecond)
+
+// mayAsk takes the right to read the slots, which ask gives back.
+func (r *Route) mayAsk(at int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asking || r.asked != 0 && at-r.asked < askGap {
+		return false
+	}
+	r.asking, r.asked = true, at
+	return true
+}
+
 // ask reads the server's slots for a loss that nothing else explains.
 func (r *Route) ask(pending *ask, q *cache.Request) {
 	defer r.a.asking.Done()
 	defer close(pending.done)
+	defer func() {
+		if v := recover(); v != nil {
+			r.a.cfg.Log.Error("the autopsy could not judge slots: this is a fault of wattline", "id", q.ID, "panic", v)
+		}
+	}()
 	seen, err := slots(context.Background(), r.client)
+	r.mu.Lock()
+	r.asking = false
+	r.mu.Unlock()
 	if err != nil {
 		return
 	}

@@ -39,7 +39,11 @@ func CacheCulprits(w io.Writer, found []queries.Culprit, totals queries.CacheTot
 	for _, c := range found {
 		energy := table.Absent
 		if c.Joules.Valid {
-			energy = table.Number(c.Joules.V) + " ± " + table.Number(c.Sigma.V) + " J"
+			sigma := table.Absent
+			if c.Sigma.Valid {
+				sigma = table.Number(c.Sigma.V)
+			}
+			energy = table.Number(c.Joules.V) + " ± " + sigma + " J"
 		}
 		t.Row(words(c.Cause), c.Whose, c.Client, fmt.Sprint(c.Requests), fmt.Sprint(c.Tokens), seconds(c.Seconds), energy, shortID(c.Last))
 		if len(causes) == 0 || !contains(causes, c.Cause) {

@@ -62,11 +62,7 @@ func (c *demoCmd) run(a *app) error {
 	}
 	if err == nil && !c.Exit {
 		c.printHints(a, s, srv.URL())
-		wordTokens := 1 // of the demo's own model
-		if c.Model != "" {
-			wordTokens = 3
-		}
-		go demo.KeepOn(ctx, s.routes[0].url(), wordTokens) // ends with ctx
+		go demo.KeepOn(ctx, s.routes[0].url(), c.Model != "") // ends with ctx
 		select {
 		case <-a.ctx.Done():
 		case <-srv.Done():

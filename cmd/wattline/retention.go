@@ -72,7 +72,7 @@ func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Ta
 			return nil, err
 		}
 	}
-	limits := f.limits(target != nil)
+	limits := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, Prompts: store.KeepFor(f.KeepPrompts), MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():
@@ -94,11 +94,6 @@ func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Ta
 	conflict := &clickhouse.InstanceConflict{Client: k.client, Instance: r.instance, Since: time.Now(), MissingIDs: r.reader.MissingIDs, Log: a.log}
 	k.wg.Go(func() { conflict.Run(ctx) })
 	return k, nil
-}
-
-// limits is the retention of the store. A store's zero means the default, so none of the prompts is the shortest time.
-func (f *retentionFlags) limits(shipping bool) store.Retention {
-	return store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, Prompts: max(f.KeepPrompts, 1), MaxBytes: f.MaxStoreBytes, Shipping: shipping}
 }
 
 // stop ends the background work and waits for it. Rows that are not shipped stay in the store.

@@ -20,6 +20,9 @@ type Retention struct {
 	Shipping bool
 }
 
+// KeepFor is the time of a Retention that keeps rows for d: of 0 it keeps none, where a Retention's zero means the default.
+func KeepFor(d time.Duration) time.Duration { return max(d, 1) }
+
 // WithDefaults replaces zero values by the defaults.
 func (r Retention) WithDefaults() Retention {
 	if r.Requests <= 0 {

@@ -450,3 +450,12 @@ func checkMinutes[T any](t *testing.T, s *Store, name string, columns []sink.Col
 		}
 	}
 }
+
+// TestKeepNone: a time of zero keeps nothing; a Retention's zero would keep the default.
+func TestKeepNone(t *testing.T) {
+	for keep, want := range map[time.Duration]time.Duration{0: time.Nanosecond, time.Hour: time.Hour} {
+		if got := (Retention{Prompts: KeepFor(keep)}).WithDefaults().Prompts; got != want {
+			t.Errorf("keep %v: %v, want %v", keep, got, want)
+		}
+	}
+}

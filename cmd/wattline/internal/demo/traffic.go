@@ -97,8 +97,13 @@ func (r request) one(ctx context.Context, base string, nth int) (id string, err 
 }
 
 // KeepOn sends requests of three clients, slowly enough to be watched in the console, until ctx ends. A request that fails
-// stands in the rows. wordTokens is about how many tokens a word is, so that prompts fit into a slot.
-func KeepOn(ctx context.Context, base string, wordTokens int) {
+// stands in the rows. The words are fewer for a model that is not
+// the demo's own, whose tokens are shorter, so that prompts fit into a slot.
+func KeepOn(ctx context.Context, base string, otherModel bool) {
+	wordTokens := 1
+	if otherModel {
+		wordTokens = 3
+	}
 	var wg sync.WaitGroup
 	for i, agent := range []string{"demo-editor", "demo-chat", "demo-agent"} {
 		wg.Go(func() {

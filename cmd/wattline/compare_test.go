@@ -23,6 +23,7 @@ import (
 	"wattline/replay/compare"
 	"wattline/replay/monitor"
 	"wattline/replay/replaytest"
+	"wattline/replay/tune"
 	"wattline/sink"
 )
 
@@ -176,7 +177,7 @@ func TestMonitorNamesTheCauseSoak(t *testing.T) {
 		t.Skip("a minute of canaries: set WATTLINE_SOAK=1")
 	}
 	t.Parallel()
-	address, err := freeAddress()
+	address, err := tune.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -216,20 +215,12 @@ func newTuned(a *app, c *tuneCmd, path string) (*tuned, error) {
 	t := &tuned{a: a, cmd: c, bin: llama.Binary{Path: path}}
 	var err error
 	for _, at := range []*string{&t.listen, &t.admin} {
-		if *at, err = freeAddress(); err != nil {
+		if *at, err = tune.FreeAddress(); err != nil {
 			return nil, err
 		}
 	}
 	t.dir, err = os.MkdirTemp("", "wattline-tune-")
 	return t, err
-}
-
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // start makes the server run with these arguments. One that runs with them already goes on.

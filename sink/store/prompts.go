@@ -17,6 +17,7 @@ const TablePrompts = "prompts"
 const createPrompts = `
 CREATE TABLE IF NOT EXISTS prompts ("id" TEXT NOT NULL UNIQUE, "started_at" TEXT NOT NULL, "fingerprint" BLOB NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS prompts_started_at ON prompts (started_at);
+CREATE INDEX IF NOT EXISTS requests_cache_lost ON requests (started_at) WHERE cache_lost_tokens > 0; -- few rows: queries cache-*
 `
 
 const insertPrompt = "INSERT INTO prompts (id, started_at, fingerprint) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"

@@ -118,7 +118,7 @@ func TestDamagedArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, cell := range []string{"9", "-1"} {
-		if err := os.WriteFile(filepath.Join(dir, RequestsFile), []byte(`{"warmup":true}`+"\n"+`{"trial":0,"cell":`+cell+`,"index":0}`+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, RequestsFile), []byte(`{"warmup":true,"cell":-1}`+"\n"+`{"trial":0,"cell":`+cell+`,"index":0}`+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), RequestsFile+":2: cell "+cell+" is not in the plan") {

@@ -54,23 +54,11 @@ func TestRelease(t *testing.T) {
 			t.Errorf("%s lacks a file", name)
 		}
 		checkForeign(t, target, files[name+"/"+file])
-		vet(t, target)
 	}
 	sums := checkSums(t, dist, want)
 	again, _ := release(t)
 	if checkSums(t, again, want) != sums {
 		t.Errorf("a second run gives other bytes:\n%s%s", sums, mustRead(t, filepath.Join(again, "SHA256SUMS")))
-	}
-}
-
-// vet checks the code, tests included, as another system compiles it.
-func vet(t *testing.T, target string) {
-	t.Helper()
-	system, arch, _ := strings.Cut(target, "-")
-	cmd := exec.CommandContext(t.Context(), "go", "vet", "./...")
-	cmd.Dir, cmd.Env = "..", append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("go vet for %s: %v\n%s", target, err, out)
 	}
 }
 

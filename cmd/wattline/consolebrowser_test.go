@@ -105,7 +105,8 @@ func (p *tab) heard(event any) {
 			p.bad = append(p.bad, fmt.Sprintf("console.%s: %s", e.Type, e.Args[0].Value))
 		}
 	case *cdplog.EventEntryAdded:
-		if !p.tolerate && e.Entry.Level == cdplog.LevelError {
+		icon := strings.HasSuffix(e.Entry.URL, "/favicon.ico") // the browser asks for it where a page names none, such as a refusal
+		if !p.tolerate && !icon && e.Entry.Level == cdplog.LevelError {
 			p.bad = append(p.bad, "log: "+e.Entry.Text+" "+e.Entry.URL)
 		}
 	case *network.EventRequestWillBeSent:

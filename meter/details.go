@@ -164,33 +164,37 @@ func (d *Details) AppendText(b []byte) ([]byte, error) {
 	}
 	separator := byte('{')
 	for _, m := range detailTable {
-		key := len(b)
-		b = append(append(append(b, separator, '"'), m.key...), '"', ':')
-		value := len(b)
-		switch p := m.ptr(d).(type) {
-		case *Int:
-			if p.Valid {
-				b = strconv.AppendInt(b, p.V, 10)
-			}
-		case *Float:
-			if p.Valid {
-				b = strconv.AppendFloat(b, p.V, 'g', -1, 64)
-			}
-		case *string:
-			if *p != "" {
-				b = appendJSONString(b, *p)
-			}
-		}
-		if len(b) == value {
-			b = b[:key]
+		field := m.ptr(d)
+		if nullDetail(field) {
 			continue
 		}
+		b = append(append(append(b, separator, '"'), m.key...), '"', ':')
 		separator = ','
+		switch p := field.(type) {
+		case *Int:
+			b = strconv.AppendInt(b, p.V, 10)
+		case *Float:
+			b = strconv.AppendFloat(b, p.V, 'g', -1, 64)
+		case *string:
+			b = appendJSONString(b, *p)
+		}
 	}
 	if separator == '{' {
 		b = append(b, '{')
 	}
 	return append(b, '}'), nil
+}
+
+func nullDetail(field any) bool {
+	switch p := field.(type) {
+	case *Int:
+		return !p.Valid
+	case *Float:
+		return !p.Valid
+	case *string:
+		return *p == ""
+	}
+	return true
 }
 
 // Equal reports whether two rows' details have the same text.

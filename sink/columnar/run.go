@@ -34,8 +34,9 @@ type Block struct {
 type Source interface {
 	// Table returns a table or view by its name in lower case, nil if it is not kept as columns.
 	Table(name string) *Table
-	// Scan calls f with every row whose time lies in [from, to] (microseconds since 1970), and maybe others. The block is
-	// used again for the next call. The rows come roughly in the order of their times, or in reverse.
+	// Scan calls f with every row whose time lies in [from, to] (microseconds since 1970), and maybe others. A block keeps
+	// its values until f has been called with the next one and has returned. The rows come roughly in the order of their
+	// times, or in reverse.
 	Scan(ctx context.Context, t *Table, columns []string, from, to int64, reverse bool, f func(*Block) error) error
 }
 
@@ -63,15 +64,22 @@ func Run(ctx context.Context, src Source, statement string, args []any) (a *Answ
 		return nil, err
 	}
 	defer func() {
-		if r := recover(); r != nil {
-			e, ok := r.(error)
-			if !ok || !errors.Is(e, ErrUnsupported) {
-				e = fmt.Errorf("%w: %v\n%s", ErrFault, r, debug.Stack())
-			}
+		if e := asError(recover()); e != nil {
 			a, err = nil, e
 		}
 	}()
 	return (&run{ctx: ctx, src: src}).selection(sel, statement)
+}
+
+// asError is what a panic means: a statement that is not supported, or a fault.
+func asError(recovered any) error {
+	if recovered == nil {
+		return nil
+	}
+	if err, ok := recovered.(error); ok && errors.Is(err, ErrUnsupported) {
+		return err
+	}
+	return fmt.Errorf("%w: %v\n%s", ErrFault, recovered, debug.Stack())
 }
 
 // run is one statement's execution.
@@ -237,7 +245,7 @@ func (r *run) each(s *scan, f func(rows []int32) error) error {
 	if len(s.names) == 0 {
 		s.input(Key) // a block has as many rows as its columns
 	}
-	return r.src.Scan(r.ctx, s.table, s.names, s.from, s.to, s.reverse, func(b *Block) error {
+	return r.scan(s, func(b *Block) error {
 		n := b.Rows
 		for i := range s.inputs {
 			if got := b.Columns[i].Kind; got != s.inputs[i].kind() && got != None {
@@ -265,6 +273,35 @@ func (r *run) each(s *scan, f func(rows []int32) error) error {
 		}
 		return f(rows)
 	})
+}
+
+// scan reads the blocks and calls f with each in a goroutine of its own, so that the next block is read meanwhile.
+func (r *run) scan(s *scan, f func(*Block) error) error {
+	blocks, failed := make(chan *Block), make(chan error, 1)
+	go func() {
+		var err error
+		defer close(failed)
+		defer func() {
+			if err = cmp.Or(asError(recover()), err); err != nil {
+				failed <- err
+			}
+		}()
+		for b := range blocks {
+			if err = f(b); err != nil {
+				return
+			}
+		}
+	}()
+	err := r.src.Scan(r.ctx, s.table, s.names, s.from, s.to, s.reverse, func(b *Block) error {
+		select {
+		case blocks <- b:
+			return nil
+		case err := <-failed:
+			return err
+		}
+	})
+	close(blocks)
+	return cmp.Or(err, <-failed)
 }
 
 // summarize answers a statement with aggregates.

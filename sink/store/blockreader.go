@@ -147,8 +147,8 @@ func (s *blockSource) Scan(ctx context.Context, of *columnar.Table, columns []st
 	if err != nil {
 		return err
 	}
-	defer read.Close() //nolint:errcheck // it only read
-	block := &columnar.Block{Columns: make([]columnar.Vector, len(columns))}
+	defer read.Close()                                            //nolint:errcheck // it only read
+	block, next := newBlock(len(columns)), newBlock(len(columns)) // one is read while f works on the other
 	for _, p := range pieces {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -158,6 +158,7 @@ func (s *blockSource) Scan(ctx context.Context, of *columnar.Table, columns []st
 		} else if p.lastUs >= from && p.firstUs <= to {
 			if err = s.readBlock(ctx, read, t, p, columns, block); err == nil {
 				err = f(block)
+				block, next = next, block
 			}
 		}
 		if err != nil {
@@ -165,6 +166,10 @@ func (s *blockSource) Scan(ctx context.Context, of *columnar.Table, columns []st
 		}
 	}
 	return nil
+}
+
+func newBlock(columns int) *columnar.Block {
+	return &columnar.Block{Columns: make([]columnar.Vector, columns)}
 }
 
 // pieces lists the blocks of a table and the gaps between them, in order. Without a block there is nothing to gain.
@@ -233,7 +238,7 @@ func (s *blockSource) readBlock(ctx context.Context, read statementReader, t *bl
 
 // readTable reads rows that are in no block from their table; behind the last block also those that may still change.
 func (s *blockSource) readTable(ctx context.Context, t *blockTable, p piece, columns []string, from, to int64, f func(*columnar.Block) error) error {
-	c := t.newBuilder(columns)
+	c, next := t.newBuilder(columns), t.newBuilder(columns)
 	where, args := "ship_seq > ? AND ship_seq <= ?", []any{p.after, p.last}
 	if from > math.MinInt64 {
 		where, args = where+" AND "+t.At+" >= ?", append(args, literal(time.UnixMicro(from)))
@@ -242,8 +247,10 @@ func (s *blockSource) readTable(ctx context.Context, t *blockTable, p piece, col
 		where, args = where+" AND "+t.At+" <= ?", append(args, literal(time.UnixMicro(to)))
 	}
 	flush := func() error {
-		defer c.reset()
-		return f(&columnar.Block{Rows: c.rows, Columns: c.vectors})
+		err := f(&columnar.Block{Rows: c.rows, Columns: c.vectors})
+		c, next = next, c
+		c.reset()
+		return err
 	}
 	add := func(row []driver.Value) error {
 		if err := c.add(row); err != nil || c.rows < defaultBlockRows {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
+	"sync"
 
 	"modernc.org/sqlite"
 
@@ -45,8 +47,34 @@ func registerLists(d *sqlite.Driver) error {
 // listStats is the aggregate list_stats. It parses the lists itself: with json_each, which makes a row of each number,
 // SQLite takes a hundred times as long.
 type listStats struct {
-	lists  int
-	values []uint32
+	lists, n int
+	pieces   [][]uint32 // the numbers: one list of all would be copied as it grows
+	counts   []int      // of the numbers by size class, once they are all there
+}
+
+// pieceLen is the length of a full piece. These are used again: new memory costs more than what is computed in it.
+const pieceLen = 1 << 15
+
+//nolint:gochecknoglobals // memory without a state
+var pieces = sync.Pool{New: func() any { p := make([]uint32, 0, pieceLen); return &p }}
+
+// piece returns the index of a piece with room for so many numbers.
+func (l *listStats) piece(numbers int) int {
+	last, size := len(l.pieces)-1, numbers
+	if last >= 0 {
+		if cap(l.pieces[last])-len(l.pieces[last]) >= numbers {
+			return last
+		}
+		size = max(numbers, min(2*cap(l.pieces[last]), pieceLen))
+	}
+	var p []uint32
+	if size == pieceLen {
+		p = *pieces.Get().(*[]uint32) //nolint:forcetypeassert // it has nothing else
+	} else {
+		p = make([]uint32, 0, size)
+	}
+	l.pieces = append(l.pieces, p)
+	return last + 1
 }
 
 // Step adds the numbers of one list.
@@ -58,11 +86,13 @@ func (l *listStats) Step(_ *sqlite.FunctionContext, args []driver.Value) error {
 	if !ok {
 		return fmt.Errorf("list_stats: %v is not a list of numbers", args[0])
 	}
+	at := l.piece(len(list) / 2) // more than it can have
+	before := len(l.pieces[at])
 	var err error
-	if l.values, err = appendList(l.values, list); err != nil {
+	if l.pieces[at], err = appendList(l.pieces[at], list); err != nil {
 		return fmt.Errorf("list_stats: %.40q is not a list of numbers up to %d", list, uint32(math.MaxUint32))
 	}
-	l.lists++
+	l.lists, l.n = l.lists+1, l.n+len(l.pieces[at])-before
 	return nil
 }
 
@@ -75,9 +105,6 @@ func appendList(to []uint32, list string) ([]uint32, error) {
 	}
 	if list == "[]" {
 		return to, nil
-	}
-	if cap(to)-len(to) < len(list)/2 { // more numbers than it can have
-		to = slices.Grow(to, max(len(to), len(list)/2)) // append alone grows long lists by a quarter
 	}
 	n, digits := uint64(0), 0
 	for i := 1; i < len(list); i++ {
@@ -98,7 +125,8 @@ func (l *listStats) WindowInverse(*sqlite.FunctionContext, []driver.Value) error
 
 // WindowValue returns the object, null without numbers.
 func (l *listStats) WindowValue(*sqlite.FunctionContext) (driver.Value, error) {
-	if len(l.values) == 0 {
+	l.counts = nil
+	if l.n == 0 {
 		return nil, nil
 	}
 	stats := l.stats()
@@ -108,20 +136,76 @@ func (l *listStats) WindowValue(*sqlite.FunctionContext) (driver.Value, error) {
 }
 
 func (l *listStats) stats() map[string]any {
-	zeros := 0
-	for _, v := range l.values {
-		if v == 0 {
-			zeros++
+	zeros, largest := 0, uint32(0)
+	for _, p := range l.pieces {
+		for _, v := range p {
+			if v == 0 {
+				zeros++
+			}
+			largest = max(largest, v)
 		}
 	}
 	return map[string]any{
-		"requests": l.lists, "n": len(l.values), "zeros": zeros, "max": slices.Max(l.values),
-		"p50": columnar.Quantile(l.values, 0.5), "p90": columnar.Quantile(l.values, 0.9), "p99": columnar.Quantile(l.values, 0.99),
+		"requests": l.lists, "n": l.n, "zeros": zeros, "max": largest, "p50": l.quantile(0.5), "p90": l.quantile(0.9), "p99": l.quantile(0.99),
 	}
 }
 
-// Final has nothing to release.
-func (l *listStats) Final(*sqlite.FunctionContext) {}
+// quantile is as columnar.Quantile. It counts the numbers by size class and looks for the two nearest to it only
+// among those of their classes.
+func (l *listStats) quantile(p float64) float64 {
+	if l.counts == nil {
+		l.counts = make([]int, sizeClass(math.MaxUint32)+1)
+		for _, p := range l.pieces {
+			for _, v := range p {
+				l.counts[sizeClass(v)]++
+			}
+		}
+	}
+	at := p * float64(l.n-1)
+	low := int(at)
+	first, before := 0, 0 // the class of the number at low in order, and how many numbers have a smaller one
+	for before+l.counts[first] <= low {
+		before += l.counts[first]
+		first++
+	}
+	last := first
+	if low+1 == before+l.counts[first] && low+1 < l.n { // the next number has another class
+		for last++; l.counts[last] == 0; {
+			last++
+		}
+	}
+	var near []uint32
+	for _, p := range l.pieces {
+		for _, v := range p {
+			if c := sizeClass(v); c == first || c == last {
+				near = append(near, v)
+			}
+		}
+	}
+	slices.Sort(near)
+	v := float64(near[low-before])
+	if low+1 < l.n {
+		v += (at - float64(low)) * (float64(near[low+1-before]) - v)
+	}
+	return v
+}
+
+// sizeClass is larger for a larger number, and the same for numbers that differ by less than a thousandth.
+func sizeClass(v uint32) int {
+	shift := max(0, bits.Len32(v)-11)
+	return shift<<10 + int(v>>shift)
+}
+
+// Final releases the memory.
+func (l *listStats) Final(*sqlite.FunctionContext) {
+	for _, p := range l.pieces {
+		if cap(p) == pieceLen {
+			p = p[:0]
+			pieces.Put(&p)
+		}
+	}
+	l.pieces = nil
+}
 
 var errWindow = errors.New("this aggregate cannot be used with a sliding window")
 
@@ -147,7 +231,7 @@ func (l listStatsBy) WindowInverse(*sqlite.FunctionContext, []driver.Value) erro
 func (l listStatsBy) WindowValue(*sqlite.FunctionContext) (driver.Value, error) {
 	all := map[string]any{}
 	for key, stats := range l {
-		if len(stats.values) > 0 {
+		if stats.n > 0 {
 			all[key] = stats.stats()
 		}
 	}
@@ -155,8 +239,12 @@ func (l listStatsBy) WindowValue(*sqlite.FunctionContext) (driver.Value, error) 
 	return string(b), err
 }
 
-// Final has nothing to release.
-func (l listStatsBy) Final(*sqlite.FunctionContext) {}
+// Final releases the memory.
+func (l listStatsBy) Final(ctx *sqlite.FunctionContext) {
+	for _, stats := range l {
+		stats.Final(ctx)
+	}
+}
 
 // listUnion is the aggregate list_union: the lists, as written.
 type listUnion map[string]bool

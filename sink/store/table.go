@@ -33,14 +33,17 @@ type table[T any] struct {
 // tables are all tables of rows.
 type tables struct {
 	requests table[meter.Record]
-	power    table[sink.Power]
-	ledger   table[sink.Ledger]
-	configs  table[sink.ServerConfig]
-	gaps     table[sink.Gaps]
+	// unsettled is requests without joules, the columns that only settling fills.
+	unsettled table[meter.Record]
+	joules    []meter.Column
+	power     table[sink.Power]
+	ledger    table[sink.Ledger]
+	configs   table[sink.ServerConfig]
+	gaps      table[sink.Gaps]
 }
 
 func newTables() *tables {
-	return &tables{
+	t := &tables{
 		requests: table[meter.Record]{
 			TableRequests, sink.RequestColumns(), func(r *meter.Record) string { return r.ID }, func(b *Batch) *[]*meter.Record { return &b.Requests },
 		},
@@ -59,6 +62,16 @@ func newTables() *tables {
 			TableGaps, sink.GapsColumns(), func(g *sink.Gaps) string { return g.ID }, func(b *Batch) *[]*sink.Gaps { return &b.Gaps },
 		},
 	}
+	t.unsettled = t.requests
+	t.unsettled.columns = nil
+	for _, c := range t.requests.columns {
+		if c.Unit == "uJ" || c.Name == "energy_method" || c.Name == "energy_source" || c.Name == "gpu_mean_mw" || c.Name == "gpu_devices" {
+			t.joules = append(t.joules, meter.Column(c))
+		} else {
+			t.unsettled.columns = append(t.unsettled.columns, c)
+		}
+	}
+	return t
 }
 
 func sampleID(instance, device string, at time.Time) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,27 @@ func TestSettlingIsFinal(t *testing.T) {
 	must(t, err)
 	if d := cmp.Diff(settled, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestUnsettledRowKeepsWhatItHas: a row that waits for its joules is stored with every column that it has.
+func TestUnsettledRowKeepsWhatItHas(t *testing.T) {
+	s := tempStore(t)
+	r := tempReader(t, s)
+	for _, c := range append(meter.Columns(), meter.Column{Name: "none"}) {
+		rec := full(t)
+		for _, joules := range newTables().joules { // all null but this one
+			if joules.Name != c.Name {
+				reflect.ValueOf(joules.Ptr(rec)).Elem().SetZero()
+			}
+		}
+		rec.ID, rec.EnergyQuality = c.Name, meter.EnergyPending
+		must(t, s.Write(t.Context(), &sink.Rows{Requests: []*meter.Record{rec}}))
+		got, err := r.Find(t.Context(), rec.ID)
+		must(t, err)
+		if d := cmp.Diff(rec, got); d != "" {
+			t.Errorf("%s: %s", c.Name, d)
+		}
 	}
 }
 

@@ -179,6 +179,14 @@ func TestBlocksAnswerNamedQueries(t *testing.T) {
 			}
 			all["usage by "+by] = u
 		}
+		_, verdicts, err := queries.ReadCulprits(t.Context(), &queries.Engine{DB: r.DB(), Dialect: queries.SQLite}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verdicts.Lost == 0 {
+			t.Error("no row has lost its cache")
+		}
+		all["cache verdicts"] = verdicts
 		return all
 	}
 	before := read()

@@ -52,10 +52,10 @@ func newBlockTables() blockTables {
 	return blockTables{TableRequests: requests, "efficiency": view, TablePower: power, TableLedger: ledger}
 }
 
-// blockedOfRequests are the columns of requests that view efficiency reads, but for the ids of single rows and what no named
+// blockedOfRequests are the columns of requests that view efficiency reads, and two of the cache's, but for the ids of single rows and what no named
 // query and no filter asks for: each column is a fiftieth of what a block costs.
 func blockedOfRequests() (names []string) {
-	words := sink.EfficiencyIdentity()
+	words := append(sink.EfficiencyIdentity(), "cache_verdict", "cache_lost_tokens")
 	for _, c := range sink.EfficiencyColumns() {
 		words = append(words, strings.FieldsFunc(c.Expr, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9') })...)
 	}

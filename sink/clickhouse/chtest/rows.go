@@ -123,6 +123,7 @@ func (g *generator) request(at time.Time) *meter.Record {
 	}
 	g.measure(rec)
 	g.energy(rec)
+	cacheVerdict(rec)
 	return rec
 }
 
@@ -229,6 +230,30 @@ func (g *generator) energy(rec *meter.Record) {
 	rec.GPUUjByDevice = []int64{total}
 	if g.chance(0.3) {
 		rec.CPUUj = meter.Some(total / 9)
+	}
+}
+
+// cacheVerdict fills the cache columns: one prompt in 20 has lost what it could have reused.
+func cacheVerdict(rec *meter.Record) {
+	if !rec.PromptTokens.Valid {
+		return
+	}
+	of := rec.PromptTokens.V % 20 // the generator's other values stay as they are
+	rec.CacheVerdict, rec.CacheExpectedTokens, rec.CacheLostTokens = "hit", rec.CachedTokens, meter.Some(0)
+	switch {
+	case of == 1:
+		rec.CacheVerdict = "cold"
+	case of == 0:
+		lost := (rec.PromptTokens.V - rec.CachedTokens.V) / 2
+		rec.CacheExpectedTokens, rec.CacheLostTokens = meter.Some(rec.CachedTokens.V+lost), meter.Some(lost)
+		rec.CacheLostUs = meter.Some(rec.PrefillUs.V / 2)
+		if rec.GPUPrefillUj.Valid {
+			rec.CacheLostUj, rec.CacheLostSigmaUj = meter.Some(rec.GPUPrefillUj.V/2), meter.Some(rec.GPUPrefillUj.V/20)
+		}
+		rec.CacheVerdict, rec.CacheCause = "server", "evicted"
+		if rec.PromptTokens.V%3 > 0 {
+			rec.CacheVerdict, rec.CacheCause, rec.CachePart = "client", "volatile line", "system"
+		}
 	}
 }
 

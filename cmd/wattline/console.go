@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/cmd/wattline/internal/serving"
 	"wattline/deploy/handover"
 	"wattline/replay/archive"
 	"wattline/replay/report/html"
@@ -46,7 +47,7 @@ func (c *consoleCmd) Run(a *app, kctx *kong.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ln, err := listen(from, "console", c.Listen, "--listen")
+	ln, err := serving.Listen(from, "console", c.Listen, "--listen")
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wattline/cmd/wattline/internal/demo"
+	"wattline/cmd/wattline/internal/serving"
 	"wattline/replay"
 	"wattline/replay/archive"
 	"wattline/replay/report"
@@ -45,16 +46,14 @@ func (c *demoCmd) run(a *app) error {
 	if c.Store == "" {
 		c.Store = filepath.Join(filepath.Dir(a.storePath("")), "demo.db")
 	}
-	s, err := c.serve(a, srv.URL())
+	ctx, stop := context.WithCancel(a.ctx)
+	defer stop()
+	s, err := c.serve(ctx, a, srv.URL())
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(a.ctx)
-	defer stop()
-	serving := *a
-	serving.ctx = ctx
 	ended := make(chan error, 1)
-	go func() { ended <- s.run(&serving) }() // ends with ctx; awaited below
+	go func() { ended <- s.Run() }() // ends with ctx; awaited below
 
 	err = c.report(a, s)
 	if err == nil && !c.rowsOnly {
@@ -62,7 +61,7 @@ func (c *demoCmd) run(a *app) error {
 	}
 	if err == nil && !c.Exit {
 		c.printHints(a, s, srv.URL())
-		go demo.KeepOn(ctx, s.routes[0].url(), c.Model != "") // ends with ctx
+		go demo.KeepOn(ctx, s.URL(), c.Model != "") // ends with ctx
 		select {
 		case <-a.ctx.Done():
 		case <-srv.Done():
@@ -77,7 +76,7 @@ func (c *demoCmd) run(a *app) error {
 }
 
 // serve opens wattline in front of the server, on the default ports if they are free.
-func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
+func (c *demoCmd) serve(ctx context.Context, a *app, upstream string) (*serving.Service, error) {
 	if c.listen == "" {
 		c.listen, c.admin = demo.FreeAddress(defaultListen), demo.FreeAddress(defaultAdmin)
 	}
@@ -86,28 +85,27 @@ func (c *demoCmd) serve(a *app, upstream string) (*service, error) {
 			fmt.Fprintln(a.stdout, "No energy can be read here (wattline gpu says why): the joules are those of a simulated GPU.")
 		}
 	}
-	cmd := &serveCmd{
-		Upstream: upstream, Store: c.Store, Instance: "demo", Identify: "hash", StopTimeout: 5 * time.Second,
-		Listen: c.listen, Admin: c.admin, energyFlags: energyFlags{GPU: c.GPU},
-	}
-	withoutRoutes := *a
-	withoutRoutes.routes = nil
-	s, err := cmd.open(&withoutRoutes, nil)
+	h := a.host(c.Store)
+	h.Ctx, h.Routes = ctx, nil
+	s, err := serving.Open(h, &serving.Flags{
+		Upstream: upstream, Instance: "demo", Identify: "hash", StopTimeout: 5 * time.Second,
+		Listen: c.listen, Admin: c.admin, EnergyFlags: serving.EnergyFlags{GPU: c.GPU},
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.printStartup(a)
+	s.PrintStartup()
 	return s, nil
 }
 
 // report sends the requests and prints their rows.
-func (c *demoCmd) report(a *app, s *service) error {
-	fmt.Fprintf(a.stdout, "\nSending streamed chat requests through %s ...\n", s.routes[0].url())
-	all, err := demo.Send(a.ctx, s.routes[0].url())
+func (c *demoCmd) report(a *app, s *serving.Service) error {
+	fmt.Fprintf(a.stdout, "\nSending streamed chat requests through %s ...\n", s.URL())
+	all, err := demo.Send(a.ctx, s.URL())
 	if err != nil {
 		return err
 	}
-	if err := demo.AwaitRows(a.ctx, s.rows.queue, s.rows.reader, all); err != nil {
+	if err := demo.AwaitRows(a.ctx, s.Rows.Queue, s.Rows.Reader, all); err != nil {
 		return err
 	}
 	total, last := len(all), all[len(all)-1]
@@ -124,10 +122,10 @@ const demoBudget = 20 * time.Second
 
 // benchmark runs the guide's quick benchmark and prints its report. A run that is INVALID, for example on a busy
 // machine, does not fail the demo.
-func (c *demoCmd) benchmark(a *app, s *service) error {
+func (c *demoCmd) benchmark(a *app, s *serving.Service) error {
 	dir := filepath.Join(filepath.Dir(c.Store), "demo-"+time.Now().UTC().Format("20060102T150405Z"))
 	run := &replayRunCmd{
-		Endpoint: s.routes[0].url(), replayAdminFlags: replayAdminFlags{Admin: s.adminURL()}, LoadTimeout: time.Minute,
+		Endpoint: s.URL(), replayAdminFlags: replayAdminFlags{Admin: s.AdminURL()}, LoadTimeout: time.Minute,
 		Requests: demoRequests, Budget: replay.Seconds(demoBudget), Rest: demoBudget, Out: dir,
 	}
 	fmt.Fprintf(a.stdout, "\nThe benchmarking guide's quick benchmark, measured by the client and by wattline:\n")
@@ -153,8 +151,8 @@ func (c *demoCmd) benchmark(a *app, s *service) error {
 const demoRequests = 2
 
 // printHints prints the addresses and what to try.
-func (c *demoCmd) printHints(a *app, s *service, upstream string) {
-	admin := s.adminURL()
+func (c *demoCmd) printHints(a *app, s *serving.Service, upstream string) {
+	admin := s.AdminURL()
 	fmt.Fprintf(a.stdout, `
 wattline runs until Ctrl-C. Requests are sent slowly, so that there is something to see. Try in another terminal:
   wattline top --admin %s
@@ -165,5 +163,5 @@ wattline runs until Ctrl-C. Requests are sent slowly, so that there is something
   wattline query --store %s "SELECT path, count(*), median(ttft_us) FROM requests GROUP BY path"
 llama-server is at %s; point your own client at %s.
 The console, in a browser: %s/
-`, admin, s.routes[0].url(), admin, c.Store, c.Store, c.Store, upstream, s.routes[0].url(), admin)
+`, admin, s.URL(), admin, c.Store, c.Store, c.Store, upstream, s.URL(), admin)
 }

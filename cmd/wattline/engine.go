@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"wattline/cmd/wattline/internal/serving"
 	"wattline/sink/queries"
 	"wattline/sink/store"
 )
@@ -30,7 +31,7 @@ func (f *engineFlags) open(a *app, kctx *kong.Context) (*queries.Engine, error) 
 		if err != nil {
 			return nil, err
 		}
-		return storeEngine(r), nil
+		return serving.StoreEngine(r), nil
 	}
 	target, err := clickhouseTarget(kctx, f.Clickhouse, f.ClickhousePasswordFile)
 	if err != nil {
@@ -38,11 +39,6 @@ func (f *engineFlags) open(a *app, kctx *kong.Context) (*queries.Engine, error) 
 	}
 	db := target.DB()
 	return &queries.Engine{DB: db, Dialect: queries.ClickHouse, Where: target.String(), Explain: func(err error) error { return target.Explain("query", err) }, Closer: db.Close}, nil
-}
-
-// storeEngine is a store as an engine.
-func storeEngine(r *store.Reader) *queries.Engine {
-	return &queries.Engine{DB: r.DB(), Dialect: queries.SQLite, Where: r.Path(), Explain: r.Explain, Closer: r.Close}
 }
 
 // onCommandLine reports whether a flag is on the command line, not only in the environment or the configuration file.

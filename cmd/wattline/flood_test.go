@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"wattline/cmd/wattline/internal/logging"
+	"wattline/cmd/wattline/internal/serving"
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/clickhouse/chtest"
@@ -33,11 +34,11 @@ func flooded() {
 	}
 	a := &app{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr}
 	a.log = logging.New(os.Stderr, c.LogFormat, nil)
-	s, err := c.Serve.open(a, nil)
+	s, err := serving.Open(a.host(c.Serve.Store), &c.Serve.Flags)
 	if err != nil {
 		fatal(err)
 	}
-	s.printStartup(a)
+	s.PrintStartup()
 	go func() { // ends with the process
 		in := bufio.NewScanner(os.Stdin)
 		var rate int
@@ -47,7 +48,7 @@ func flooded() {
 			}
 		}
 		rows := newFloodRows(rate)
-		queues := map[string]*sink.Queue{"written": s.rows.queue, "discarded": sink.New(sink.Config{Store: discardStore{}, Observer: s.rows.telemetry})}
+		queues := map[string]*sink.Queue{"written": s.Rows.Queue, "discarded": sink.New(sink.Config{Store: discardStore{}, Observer: s.Rows.Telemetry})}
 		var f *flood
 		for in.Scan() {
 			if q := queues[in.Text()]; q != nil {
@@ -58,7 +59,7 @@ func flooded() {
 		}
 		os.Exit(0)
 	}()
-	fatal(s.run(a))
+	fatal(s.Run())
 }
 
 func fatal(err error) {

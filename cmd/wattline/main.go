@@ -18,6 +18,7 @@ import (
 
 	"wattline/cmd/wattline/internal/configfile"
 	"wattline/cmd/wattline/internal/logging"
+	"wattline/cmd/wattline/internal/serving"
 	"wattline/replay/table"
 )
 
@@ -77,9 +78,7 @@ type app struct {
 	log    *slog.Logger
 	level  *slog.LevelVar     // of log
 	routes []configfile.Route // from the configuration file, for serve
-
-	// parse reads the command line, the environment and the configuration file again.
-	parse func() (*cli, error)
+	args   []string           // of the command line
 }
 
 // exitError is an error that sets the exit code.
@@ -134,16 +133,15 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (cod
 	if err != nil {
 		return exitUsage, err
 	}
-	a := &app{ctx: ctx, stdout: out, stderr: stderr, level: new(slog.LevelVar), routes: file.Routes}
+	a := &app{ctx: ctx, stdout: out, stderr: stderr, level: new(slog.LevelVar), routes: file.Routes, args: args}
 	a.log = logging.New(stderr, c.LogFormat, a.level)
 	a.level.Set(c.level())
-	a.parse = func() (*cli, error) {
-		reloaded, _, _, err := parse(args, io.Discard, io.Discard)
-		return reloaded, err
-	}
 	if err := kctx.Run(a); err != nil {
 		if e, ok := errors.AsType[*exitError](err); ok {
 			return e.code, err
+		}
+		if _, ok := errors.AsType[serving.UsageError](err); ok {
+			return exitUsage, err
 		}
 		return exitFailed, err
 	}

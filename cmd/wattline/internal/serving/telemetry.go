@@ -1,4 +1,4 @@
-package main
+package serving
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"wattline/sink/telemetry"
 )
 
-// telemetryFlags configure traces and metrics.
-type telemetryFlags struct {
+// TelemetryFlags configure traces and metrics.
+type TelemetryFlags struct {
 	OTLPEndpoint string   `name:"otlp-endpoint" help:"OpenTelemetry collector for traces and metrics, http://HOST:4317 (gRPC) or http://HOST:4318 (HTTP). Put credentials into OTEL_EXPORTER_OTLP_HEADERS. Default: none; traceparent headers are passed on unchanged." placeholder:"URL" group:"Traces and metrics"`
 	OTLPProtocol string   `name:"otlp-protocol" help:"Protocol to the collector: ${enum}. auto is grpc for port 4317, otherwise http." enum:"auto,grpc,http" default:"auto" group:"Traces and metrics"`
 	OTLPSignals  []string `name:"otlp-signals" help:"What to send: traces, metrics." enum:"traces,metrics" default:"traces,metrics" group:"Traces and metrics"`
@@ -24,7 +24,7 @@ type telemetryFlags struct {
 }
 
 // open checks the flags and opens the exporters.
-func (f *telemetryFlags) open(a *app, instance string) (*telemetry.Telemetry, error) {
+func (f *TelemetryFlags) open(h *Host, instance string) (*telemetry.Telemetry, error) {
 	if f.TraceRatio < 0 || f.TraceRatio > 1 {
 		return nil, usageError("--trace-ratio is %g, but must be between 0 and 1", f.TraceRatio)
 	}
@@ -34,7 +34,7 @@ func (f *telemetryFlags) open(a *app, instance string) (*telemetry.Telemetry, er
 	cfg := telemetry.Config{
 		Traces: slices.Contains(f.OTLPSignals, "traces"), Metrics: slices.Contains(f.OTLPSignals, "metrics"),
 		TraceContext: otlp.Incoming(f.TraceContext), TraceRatio: f.TraceRatio, Prometheus: f.Metrics != "off",
-		MetricLabels: f.MetricLabels, Instance: instance, Version: version(), Log: a.log,
+		MetricLabels: f.MetricLabels, Instance: instance, Version: h.Version, Log: h.Log,
 	}
 	if f.OTLPEndpoint != "" {
 		endpoint, err := otlp.ParseEndpoint(f.OTLPEndpoint, otlp.Protocol(f.OTLPProtocol))
@@ -43,19 +43,19 @@ func (f *telemetryFlags) open(a *app, instance string) (*telemetry.Telemetry, er
 		}
 		cfg.Collector = &endpoint
 	}
-	return telemetry.Open(a.ctx, &cfg)
+	return telemetry.Open(h.Ctx, &cfg)
 }
 
 // metricSources are the functions from which metrics read the state of the service.
-func (s *service) metricSources() metrics.Sources {
-	src := metrics.Sources{Routes: s.routeStates, Queue: s.rows.queue.Stats, Devices: s.energy.deviceMetrics, Slots: s.energy.slotMetrics, Lost: s.rows.lost, Monitor: s.monitors.metrics}
-	if s.ships {
-		src.Outbox = s.rows.outbox
+func (s *Service) metricSources() metrics.Sources {
+	src := metrics.Sources{Routes: s.routeStates, Queue: s.Rows.Queue.Stats, Devices: s.energy.deviceMetrics, Slots: s.energy.slotMetrics, Lost: s.Rows.lost, Monitor: s.monitors.metrics}
+	if s.host.Ship != nil {
+		src.Outbox = s.Rows.outbox
 	}
 	return src
 }
 
-func (s *service) routeStates() []metrics.Route {
+func (s *Service) routeStates() []metrics.Route {
 	out := make([]metrics.Route, len(s.routes))
 	for i, r := range s.routes {
 		out[i] = metrics.Route{Name: r.Name, InFlight: r.proxy.Live(), Connections: r.proxy.Conns()}
@@ -67,13 +67,13 @@ func (s *service) routeStates() []metrics.Route {
 const countTimeout = 500 * time.Millisecond
 
 // outbox counts the rows that wait to be shipped.
-func (r *rowSink) outbox() (metrics.Outbox, bool) {
+func (r *Rows) outbox() (metrics.Outbox, bool) {
 	w, ok := countIn(r.store, (*store.Store).Waiting)
 	return metrics.Outbox{Rows: w.Rows, Oldest: w.Oldest}, ok
 }
 
 // lost counts the rows that the store's size limit deleted before they were shipped.
-func (r *rowSink) lost() (int64, bool) {
+func (r *Rows) lost() (int64, bool) {
 	return countIn(r.store, (*store.Store).Lost)
 }
 
@@ -91,7 +91,7 @@ func countIn[T any](s *store.LazyStore, count func(*store.Store, context.Context
 
 // status is the answer of /api/status: the counters of the queue, of the rows that wait to be shipped, of the readers of
 // power and slots, and of the export to a collector.
-func (s *service) status() any {
+func (s *Service) status() any {
 	out := struct {
 		sink.Stats
 		OTLP         *telemetry.Status `json:",omitempty"`
@@ -99,14 +99,14 @@ func (s *service) status() any {
 		OutboxLost   *int64            `json:",omitempty"`
 		PowerSources []metrics.Device  `json:",omitempty"`
 		SlotsReader  []metrics.Slots   `json:",omitempty"`
-	}{Stats: s.rows.queue.Stats(), OTLP: s.rows.telemetry.Status(), PowerSources: s.energy.deviceMetrics(), SlotsReader: s.energy.slotMetrics()}
-	if !s.ships {
+	}{Stats: s.Rows.Queue.Stats(), OTLP: s.Rows.Telemetry.Status(), PowerSources: s.energy.deviceMetrics(), SlotsReader: s.energy.slotMetrics()}
+	if s.host.Ship == nil {
 		return out
 	}
-	if o, ok := s.rows.outbox(); ok {
+	if o, ok := s.Rows.outbox(); ok {
 		out.Outbox = &o
 	}
-	if n, ok := s.rows.lost(); ok {
+	if n, ok := s.Rows.lost(); ok {
 		out.OutboxLost = &n
 	}
 	return out

@@ -1,4 +1,4 @@
-package main
+package serving
 
 import (
 	"context"
@@ -6,13 +6,14 @@ import (
 
 	"wattline/gpu"
 	"wattline/sink/console"
+	"wattline/sink/queries"
 	"wattline/sink/store"
 )
 
 // followLive gives the console's live page its sources.
-func (s *service) followLive(a *app) {
-	s.rows.live.Follow(console.LiveConfig{
-		Inflight: s.liveRequests, Devices: s.liveDevices, DevicesOf: s.devicesOf, Log: a.log,
+func (s *Service) followLive() {
+	s.Rows.live.Follow(console.LiveConfig{
+		Inflight: s.liveRequests, Devices: s.liveDevices, DevicesOf: s.devicesOf, Log: s.host.Log,
 		Power: func(from, to time.Time) (out []console.Curve) {
 			for _, h := range s.energy.History(from, to) {
 				out = append(out, console.Curve{Device: h.Info.UUID, From: h.From, StepUs: h.Step.Microseconds(), MilliWatts: h.MilliWatts})
@@ -20,12 +21,12 @@ func (s *service) followLive(a *app) {
 			return out
 		},
 		Past: func(ctx context.Context, from time.Time) (*console.Past, error) {
-			return readPast(ctx, s.rows.reader, from)
+			return readPast(ctx, s.Rows.Reader, from)
 		},
 	})
 }
 
-func (s *service) liveRequests() (out []console.LiveRequest) {
+func (s *Service) liveRequests() (out []console.LiveRequest) {
 	for i, r := range s.routes {
 		for _, f := range r.proxy.Inflight() {
 			slot, prompt := s.energy.routes[i].Slot(f.Seq)
@@ -38,7 +39,7 @@ func (s *service) liveRequests() (out []console.LiveRequest) {
 	return out
 }
 
-func (s *service) liveDevices() (out []console.LiveDevice) {
+func (s *Service) liveDevices() (out []console.LiveDevice) {
 	for _, st := range s.energy.GPUStates() {
 		d := console.LiveDevice{
 			Device: st.Info.UUID, Name: st.Info.Name, Source: st.Info.Source, Driver: st.Info.Driver, Simulated: st.Info.Simulated,
@@ -54,7 +55,7 @@ func (s *service) liveDevices() (out []console.LiveDevice) {
 	return out
 }
 
-func (s *service) devicesOf(route string) []string {
+func (s *Service) devicesOf(route string) []string {
 	for i, r := range s.routes {
 		if r.Name == route {
 			return s.energy.RouteDevices(i)
@@ -77,9 +78,14 @@ func readPast(ctx context.Context, r *store.Reader, from time.Time) (_ *console.
 	if p.Power, err = r.Power(ctx, from, time.Now()); err != nil {
 		return nil, err
 	}
-	p.Configs, err = storeEngine(r).Configs(ctx, liveConfigs)
+	p.Configs, err = StoreEngine(r).Configs(ctx, liveConfigs)
 	return p, err
 }
 
 // liveConfigs is how many configurations a live page begins with.
 const liveConfigs = 20
+
+// StoreEngine is a store as an engine of queries.
+func StoreEngine(r *store.Reader) *queries.Engine {
+	return &queries.Engine{DB: r.DB(), Dialect: queries.SQLite, Where: r.Path(), Explain: r.Explain, Closer: r.Close}
+}

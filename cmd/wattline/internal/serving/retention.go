@@ -1,4 +1,4 @@
-package main
+package serving
 
 import (
 	"context"
@@ -6,14 +6,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"wattline/sink/clickhouse"
 	"wattline/sink/store"
 )
 
-// retentionFlags set how long rows stay in the store, and the ClickHouse to copy them to.
-type retentionFlags struct {
+// RetentionFlags set how long rows stay in the store, and the ClickHouse to copy them to.
+type RetentionFlags struct {
 	Clickhouse             string        `help:"Copy the rows to this ClickHouse: clickhouse://USER@HOST/DATABASE or http://... Default: none." placeholder:"DSN" group:"Rows"`
 	ClickhousePasswordFile string        `help:"File with the password. Default: ${clickhouse_password}." placeholder:"FILE" group:"Rows"`
 	KeepRequests           time.Duration `help:"How long to keep requests in the store." default:"${keep_requests}" group:"Rows"`
@@ -24,7 +22,7 @@ type retentionFlags struct {
 }
 
 // checkRetention rejects values that would keep no rows.
-func (f *retentionFlags) checkRetention() error {
+func (f *RetentionFlags) checkRetention() error {
 	for _, c := range []struct {
 		flag string
 		low  bool
@@ -46,14 +44,6 @@ func (f *retentionFlags) checkRetention() error {
 // minStoreBytes is the smallest size limit that leaves room for rows.
 const minStoreBytes = 1 << 20
 
-// target returns the ClickHouse to ship to, or nil if none is configured.
-func (f *retentionFlags) target(kctx *kong.Context) (*clickhouse.Target, error) {
-	if f.Clickhouse == "" {
-		return nil, nil //nolint:nilnil // none is configured
-	}
-	return clickhouseTarget(kctx, f.Clickhouse, f.ClickhousePasswordFile)
-}
-
 // retention deletes old rows from the store and copies new ones to ClickHouse, in the background.
 type retention struct {
 	client *clickhouse.Client // nil: nothing is shipped
@@ -62,17 +52,17 @@ type retention struct {
 }
 
 // startRetention starts the background work. It begins when the store is open, which an upgrade may delay. stop ends it.
-func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Target) (*retention, error) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(a.ctx))
+func startRetention(h *Host, r *Rows, f *RetentionFlags) (*retention, error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(h.Ctx))
 	k := &retention{cancel: cancel}
-	if target != nil {
+	if h.Ship != nil {
 		var err error
-		if k.client, err = clickhouse.Open(target); err != nil {
+		if k.client, err = clickhouse.Open(h.Ship); err != nil {
 			cancel()
 			return nil, err
 		}
 	}
-	limits := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, Prompts: store.KeepFor(f.KeepPrompts), MaxBytes: f.MaxStoreBytes, Shipping: target != nil}
+	limits := store.Retention{Requests: f.KeepRequests, Samples: f.KeepSamples, Gaps: f.KeepGaps, Prompts: store.KeepFor(f.KeepPrompts), MaxBytes: f.MaxStoreBytes, Shipping: h.Ship != nil}
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():
@@ -80,18 +70,18 @@ func startRetention(a *app, r *rowSink, f *retentionFlags, target *clickhouse.Ta
 		case <-ctx.Done():
 		}
 	})
-	if target == nil {
+	if h.Ship == nil {
 		return k, nil
 	}
 	k.wg.Go(func() {
 		select {
 		case <-r.store.Opened():
-			shipper := clickhouse.NewShipper(clickhouse.Config{Client: k.client, Outbox: r.store.Store(), Instance: r.instance, Log: a.log})
+			shipper := clickhouse.NewShipper(clickhouse.Config{Client: k.client, Outbox: r.store.Store(), Instance: r.instance, Log: h.Log})
 			_ = shipper.Run(ctx) // always nil
 		case <-ctx.Done():
 		}
 	})
-	conflict := &clickhouse.InstanceConflict{Client: k.client, Instance: r.instance, Since: time.Now(), MissingIDs: r.reader.MissingIDs, Log: a.log}
+	conflict := &clickhouse.InstanceConflict{Client: k.client, Instance: r.instance, Since: time.Now(), MissingIDs: r.Reader.MissingIDs, Log: h.Log}
 	k.wg.Go(func() { conflict.Run(ctx) })
 	return k, nil
 }

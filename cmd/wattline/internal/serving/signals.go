@@ -1,4 +1,4 @@
-package main
+package serving
 
 import (
 	"context"
@@ -18,30 +18,30 @@ const successorTimeout = time.Minute
 
 // handleSignals blocks until the service should stop. SIGHUP reloads settings. SIGUSR2 starts a new process with the
 // same listeners; once that serves, this one only finishes its connections.
-func (s *service) handleSignals(a *app, failed <-chan error, signals <-chan os.Signal) error {
+func (s *Service) handleSignals(failed <-chan error, signals <-chan os.Signal) error {
 	for {
 		select {
-		case <-a.ctx.Done():
+		case <-s.host.Ctx.Done():
 			if err := s.listeners.Stopping(); err != nil {
-				a.log.Warn("cannot notify systemd of the stop", "error", err)
+				s.host.Log.Warn("cannot notify systemd of the stop", "error", err)
 			}
 			return nil
 		case err := <-failed:
 			return err
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				s.reload(a)
+				s.reload()
 				continue
 			}
-			ctx, cancel := context.WithTimeout(a.ctx, successorTimeout)
+			ctx, cancel := context.WithTimeout(s.host.Ctx, successorTimeout)
 			pid, err := s.listeners.Successor(ctx)
 			cancel()
 			if err == nil {
 				s.successor = pid
-				a.log.Info("the new process serves; this one finishes its requests", "pid", pid, "requests", s.live())
+				s.host.Log.Info("the new process serves; this one finishes its requests", "pid", pid, "requests", s.live())
 				return nil
 			}
-			a.log.Error("the upgrade failed; this process keeps serving", "error", err)
+			s.host.Log.Error("the upgrade failed; this process keeps serving", "error", err)
 		}
 	}
 }
@@ -51,7 +51,7 @@ const drainReport = time.Minute
 
 // limitDrain calls abort when requests in flight have taken too long: HandoverTimeout after a handover, StopTimeout after
 // SIGTERM, or at a further signal. It returns when ctx ends.
-func (s *service) limitDrain(ctx context.Context, a *app, abort func()) {
+func (s *Service) limitDrain(ctx context.Context, abort func()) {
 	defer abort()
 	if s.successor != 0 {
 		var due <-chan time.Time
@@ -60,13 +60,13 @@ func (s *service) limitDrain(ctx context.Context, a *app, abort func()) {
 		}
 		report := time.NewTicker(drainReport)
 		defer report.Stop()
-		for a.ctx.Err() == nil {
+		for s.host.Ctx.Err() == nil {
 			select {
-			case <-a.ctx.Done():
+			case <-s.host.Ctx.Done():
 			case <-report.C:
-				a.log.Info("this old process still serves requests that began before the upgrade", "requests", s.live(), "new_pid", s.successor)
+				s.host.Log.Info("this old process still serves requests that began before the upgrade", "requests", s.live(), "new_pid", s.successor)
 			case <-due:
-				a.log.Warn("--handover-timeout has passed: requests that began before the upgrade are aborted", "requests", s.live())
+				s.host.Log.Warn("--handover-timeout has passed: requests that began before the upgrade are aborted", "requests", s.live())
 				return
 			case <-ctx.Done():
 				return
@@ -74,7 +74,7 @@ func (s *service) limitDrain(ctx context.Context, a *app, abort func()) {
 		}
 	}
 	if n := s.live(); n > 0 {
-		fmt.Fprintf(a.stderr, "wattline: stopping; %d requests in flight may continue for %v (signal again to abort them)\n", n, s.cmd.StopTimeout)
+		fmt.Fprintf(s.host.Stderr, "wattline: stopping; %d requests in flight may continue for %v (signal again to abort them)\n", n, s.cmd.StopTimeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cmd.StopTimeout)
 	defer cancel()
@@ -84,12 +84,12 @@ func (s *service) limitDrain(ctx context.Context, a *app, abort func()) {
 }
 
 // yield leaves the devices, the store and the admin listener to the successor, if there is one.
-func (s *service) yield(ctx context.Context) error {
+func (s *Service) yield(ctx context.Context) error {
 	if s.successor == 0 {
 		return nil
 	}
 	s.energy.Yield()
-	err := s.rows.yield()
+	err := s.Rows.yield()
 	if s.admin != nil {
 		err = errors.Join(err, s.admin.Shutdown(ctx))
 	}
@@ -98,35 +98,35 @@ func (s *service) yield(ctx context.Context) error {
 
 // reload reads the settings again and applies those that can change while requests are in flight: certificates, prices,
 // the admin API's password and hosts, and the log level. Other settings need a new process (SIGUSR2). If a setting is wrong, nothing changes.
-func (s *service) reload(a *app) {
-	next, err := a.parse()
+func (s *Service) reload() {
+	next, level, err := s.host.Reload()
 	if err == nil {
-		err = next.Serve.checkPrices()
+		err = next.checkPrices()
 	}
 	var guard console.Guard
 	if err == nil {
-		guard, err = next.Serve.guard()
+		guard, err = next.guard()
 	}
 	if err == nil && s.admin != nil && s.guarded != (guard.Password != "") {
 		err = errors.New("whether the admin API asks for a password is settled at the start: restart, or upgrade with SIGUSR2")
 	}
 	if err == nil {
-		err = s.loadCertificate(&next.Serve)
+		err = s.loadCertificate(next)
 	}
 	if err != nil {
-		a.log.Error("settings not reloaded; the old ones stay in effect", "error", err)
+		s.host.Log.Error("settings not reloaded; the old ones stay in effect", "error", err)
 		return
 	}
-	s.rows.prices.Store(next.Serve.prices())
+	s.Rows.prices.Store(next.prices())
 	if s.admin != nil {
 		s.admin.SetGuard(guard)
 	}
-	a.level.Set(next.level())
-	a.log.Info("reloaded certificates, prices, the admin API's password and hosts, and the log level; other settings need a restart or SIGUSR2")
+	s.host.Level.Set(level)
+	s.host.Log.Info("reloaded certificates, prices, the admin API's password and hosts, and the log level; other settings need a restart or SIGUSR2")
 }
 
 // loadCertificate reads the certificate and key for TLS, if they are configured.
-func (s *service) loadCertificate(c *serveCmd) error {
+func (s *Service) loadCertificate(c *Flags) error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return usageError("--tls-cert and --tls-key must be given together")
 	}

@@ -1,4 +1,4 @@
-package main
+package serving
 
 import (
 	"context"
@@ -14,21 +14,21 @@ import (
 	"wattline/meter"
 	"wattline/sink"
 	"wattline/sink/autopsy"
-	"wattline/sink/clickhouse"
 	"wattline/sink/console"
 	"wattline/sink/store"
 	"wattline/sink/telemetry"
 )
 
-// rowSink prices finished rows and queues them for the store, which retention ships and reader shows.
-type rowSink struct {
-	queue     *sink.Queue
+// Rows prices finished rows and queues them for the store, which retention ships and Reader shows.
+type Rows struct {
+	Queue     *sink.Queue
+	Reader    *store.Reader
+	Telemetry *telemetry.Telemetry
+
 	store     *store.LazyStore
-	reader    *store.Reader
 	retention *retention
 	identify  meter.Identify
 	instance  string
-	telemetry *telemetry.Telemetry
 	live      *console.Live
 	autopsy   *autopsy.Autopsy // nil: lost caches are not explained
 	prices    atomic.Pointer[prices]
@@ -37,49 +37,50 @@ type rowSink struct {
 // prices are stored in each row. SIGHUP may change them.
 type prices struct{ perKWh, gco2PerKWh meter.Int }
 
-func (c *serveCmd) prices() *prices {
+func (c *Flags) prices() *prices {
 	return &prices{scaledInt(c.PricePerKWh, 1e6), scaledInt(c.GCO2PerKWh, 1e3)}
 }
 
-// openRows opens the store. During an upgrade rows wait in the queue until the old process yields the store. If the disk of an existing store is full or read-only, openRows logs it, and rows wait in the queue until the disk can
-// be written. Any other failure to open the store is an error.
-func openRows(a *app, c *serveCmd, ship *clickhouse.Target, predecessor bool) (r *rowSink, err error) {
-	r = &rowSink{instance: c.Instance}
+// openRows opens the store. During an upgrade rows wait in the queue until the old process yields the store. If the disk
+// of an existing store is full or read-only, openRows logs it, and rows wait in the queue until the disk can be written. Any
+// other failure to open the store is an error.
+func openRows(h *Host, c *Flags, predecessor bool) (r *Rows, err error) {
+	r = &Rows{instance: c.Instance}
 	if r.instance == "" {
 		if r.instance, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("the host name is not known: give a name with --instance: %w", err)
 		}
 	}
 	r.prices.Store(c.prices())
-	path := a.storePath(c.Store)
-	r.store = store.OpenLazy(store.Config{Path: path, SetAside: true, Successor: predecessor, Log: a.log})
-	_, err = r.store.Open(a.ctx)
+	path := h.Store
+	r.store = store.OpenLazy(store.Config{Path: path, SetAside: true, Successor: predecessor, Log: h.Log})
+	_, err = r.store.Open(h.Ctx)
 	switch kept := predecessor && errors.Is(err, store.ErrInUse); {
 	case err != nil && !kept && !mayRecover(path, err):
 		return nil, err
 	case err != nil && !kept:
-		a.log.Error("rows cannot be stored; requests are served, and the newest rows wait until the store can be written", "error", err)
+		h.Log.Error("rows cannot be stored; requests are served, and the newest rows wait until the store can be written", "error", err)
 	}
-	if r.reader, err = store.OpenReader(a.ctx, path); err != nil {
+	if r.Reader, err = store.OpenReader(h.Ctx, path); err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}
 	key, err := identityKey(filepath.Join(filepath.Dir(path), "identity.key"))
 	if err != nil {
-		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
+		return nil, errors.Join(err, r.Reader.Close(), r.store.Close())
 	}
 	r.identify.Mode, r.identify.Key = c.Identify, key
 	if err := r.identify.Name(c.SessionHeaders, c.Agents); err != nil {
-		return nil, errors.Join(usageError("%w", err), r.reader.Close(), r.store.Close())
+		return nil, errors.Join(usageError("%w", err), r.Reader.Close(), r.store.Close())
 	}
-	if r.retention, err = startRetention(a, r, &c.retentionFlags, ship); err != nil {
-		return nil, errors.Join(err, r.reader.Close(), r.store.Close())
+	if r.retention, err = startRetention(h, r, &c.RetentionFlags); err != nil {
+		return nil, errors.Join(err, r.Reader.Close(), r.store.Close())
 	}
-	if r.telemetry, err = c.telemetryFlags.open(a, r.instance); err != nil {
-		return nil, errors.Join(err, r.retention.stop(), r.reader.Close(), r.store.Close())
+	if r.Telemetry, err = c.TelemetryFlags.open(h, r.instance); err != nil {
+		return nil, errors.Join(err, r.retention.stop(), r.Reader.Close(), r.store.Close())
 	}
 	r.live = console.NewLive()
-	r.queue = sink.New(sink.Config{Store: r.store, Observer: r.live.Observer(r.telemetry), Log: a.log})
-	r.autopsy = openAutopsy(a, c, r, key)
+	r.Queue = sink.New(sink.Config{Store: r.store, Observer: r.live.Observer(r.Telemetry), Log: h.Log})
+	r.autopsy = openAutopsy(h, c, r, key)
 	return r, nil
 }
 
@@ -121,13 +122,13 @@ func identityKey(path string) ([]byte, error) {
 }
 
 // price sets the prices of a row.
-func (r *rowSink) price(rec *meter.Record) {
+func (r *Rows) price(rec *meter.Record) {
 	p := r.prices.Load()
 	rec.PricePerKWhMicro, rec.GCO2PerKWhMilli = p.perKWh, p.gco2PerKWh
 }
 
 // gapsPerRequest is how many gaps of a stream are stored.
-func (f *retentionFlags) gapsPerRequest() int {
+func (f *RetentionFlags) gapsPerRequest() int {
 	if f.KeepGaps <= 0 {
 		return 0
 	}
@@ -135,28 +136,28 @@ func (f *retentionFlags) gapsPerRequest() int {
 }
 
 // offerGaps moves a request's raw gaps, if it has any, from its row to a row of their own.
-func (r *rowSink) offerGaps(rec *meter.Record) {
+func (r *Rows) offerGaps(rec *meter.Record) {
 	if len(rec.GapsUs) == 0 {
 		return
 	}
-	r.queue.OfferGaps(&sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, Model: rec.Model, GapsUs: rec.GapsUs})
+	r.Queue.OfferGaps(&sink.Gaps{ID: rec.ID, StartedAt: rec.StartedAt, Instance: rec.Instance, Model: rec.Model, GapsUs: rec.GapsUs})
 	rec.GapsUs = nil
 }
 
 // yield lets a successor keep the store. Rows that come later are still written.
-func (r *rowSink) yield() error {
+func (r *Rows) yield() error {
 	return errors.Join(r.retention.stop(), r.store.Yield())
 }
 
 // close writes the waiting rows and closes the store.
-func (r *rowSink) close(ctx context.Context) error {
-	err := r.queue.Stop(ctx)
-	r.telemetry.Close(ctx)
-	return errors.Join(err, r.retention.stop(), r.reader.Close(), r.store.Close())
+func (r *Rows) close(ctx context.Context) error {
+	err := r.Queue.Stop(ctx)
+	r.Telemetry.Close(ctx)
+	return errors.Join(err, r.retention.stop(), r.Reader.Close(), r.store.Close())
 }
 
 // offerConfig queues a row of table configs, and tells the live page.
-func (r *rowSink) offerConfig(c *sink.ServerConfig) bool {
+func (r *Rows) offerConfig(c *sink.ServerConfig) bool {
 	r.live.Config(c)
-	return r.queue.OfferConfig(c)
+	return r.Queue.OfferConfig(c)
 }

@@ -1,6 +1,7 @@
-package main
+package serving
 
 import (
+	"errors"
 	"log/slog"
 	"math"
 	"time"
@@ -8,8 +9,8 @@ import (
 	"wattline/proxy"
 )
 
-// check rejects values that the flags' types allow but the data path cannot use.
-func (c *serveCmd) check() error {
+// Check rejects values that the flags' types allow but that cannot be used.
+func (c *Flags) Check() error {
 	if c.Listen == "" {
 		return usageError("--listen is empty: write it as HOST:PORT")
 	}
@@ -46,11 +47,11 @@ func (c *serveCmd) check() error {
 	if err := c.checkRetention(); err != nil {
 		return err
 	}
-	return c.checkPrices()
+	return errors.Join(c.checkPrices(), c.checkMonitor())
 }
 
-// checkPrices is separate from check, because SIGHUP reloads prices but no limits.
-func (c *serveCmd) checkPrices() error {
+// checkPrices is separate from Check, because SIGHUP reloads prices but no limits.
+func (c *Flags) checkPrices() error {
 	for flag, v := range map[string]*float64{"price-per-kwh": c.PricePerKWh, "gco2-per-kwh": c.GCO2PerKWh} {
 		if v != nil && !(math.Abs(*v) < 1e9) { // also true for NaN
 			return usageError("--%s is %v, but must be a number below 1e9", flag, *v)
@@ -64,7 +65,7 @@ const reservedFiles = 128
 
 // connsPerRoute is --max-conns, or fewer if the limit of open files does not allow two files for each connection. More
 // clients are answered 503 instead of waiting for a file descriptor.
-func (c *serveCmd) connsPerRoute(a *app, routes int) int {
+func (c *Flags) connsPerRoute(h *Host, routes int) int {
 	files, ok := openFilesLimit()
 	if !ok {
 		return c.MaxConns
@@ -78,7 +79,7 @@ func (c *serveCmd) connsPerRoute(a *app, routes int) int {
 	if defaults.SetDefaults(); c.MaxConns == defaults.MaxConns { // the user did not ask for so many
 		level = slog.LevelDebug
 	}
-	a.log.Log(a.ctx, level, "the limit of open files allows fewer connections than --max-conns; raise it with ulimit -n if you need them",
+	h.Log.Log(h.Ctx, level, "the limit of open files allows fewer connections than --max-conns; raise it with ulimit -n if you need them",
 		"open_files", files, "connections", most)
 	return most
 }

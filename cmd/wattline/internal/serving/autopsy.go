@@ -1,4 +1,4 @@
-package main
+package serving
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"wattline/sink/serverconfig"
 )
 
-// autopsyFlags configure why prompts were computed again.
-type autopsyFlags struct {
+// AutopsyFlags configure why prompts were computed again.
+type AutopsyFlags struct {
 	AutopsyMemory int64 `help:"Bytes of memory for the texts of recent prompts, from which it is told what in a prompt changed. Texts are never written to the disk. 0: lost caches are not explained." default:"${autopsy_memory}" group:"Cache"`
 	AutopsyText   bool  `help:"Write the lines by which a prompt lost its cache to the log. They are parts of people's prompts." group:"Cache"`
 }
@@ -21,21 +21,21 @@ type autopsyFlags struct {
 const remembered = 256
 
 // openAutopsy begins to explain lost caches; nil where nothing is kept of clients, or no memory is given.
-func openAutopsy(a *app, c *serveCmd, r *rowSink, key []byte) *autopsy.Autopsy {
+func openAutopsy(h *Host, c *Flags, r *Rows, key []byte) *autopsy.Autopsy {
 	if c.AutopsyMemory <= 0 || c.Identify == meter.IdentifyNone {
 		return nil
 	}
 	out := autopsy.New(autopsy.Config{
-		Secret: key, Memory: c.AutopsyMemory, Keep: c.KeepPrompts > 0, Text: c.AutopsyText, Log: a.log, Offer: r.queue.OfferPrompt,
+		Secret: key, Memory: c.AutopsyMemory, Keep: c.KeepPrompts > 0, Text: c.AutopsyText, Log: h.Log, Offer: r.Queue.OfferPrompt,
 	})
 	if c.KeepPrompts == 0 {
 		return out
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(h.Ctx, 5*time.Second)
 	defer cancel()
-	kept, err := r.reader.Prompts(ctx, time.Now().Add(-c.KeepPrompts), remembered)
+	kept, err := r.Reader.Prompts(ctx, time.Now().Add(-c.KeepPrompts), remembered)
 	if err != nil {
-		a.log.Warn("the prompts of the last run are not known", "error", err)
+		h.Log.Warn("the prompts of the last run are not known", "error", err)
 	}
 	for _, k := range kept {
 		out.Remember(k.Record, k.Fingerprint)
@@ -55,7 +55,7 @@ func serverFacts(t *serverconfig.Tracker) autopsy.Server {
 }
 
 // autopsyClient asks a route's upstream for its slots, behind a loss that nothing else explains; nil with --slots off.
-func autopsyClient(c *serveCmd, r *servedRoute) *llama.Client {
+func autopsyClient(c *Flags, r *servedRoute) *llama.Client {
 	if c.Slots == "off" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package serving
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 	"wattline/sink/serverconfig"
 )
 
-// energyFlags configure power sources, slots and recordings.
-type energyFlags struct {
+// EnergyFlags configure power sources, slots and recordings.
+type EnergyFlags struct {
 	GPU     string   `name:"gpu" help:"Source of power readings: ${enum}. sim is a simulated GPU, on any machine." enum:"${gpu_sources}" default:"auto" group:"Energy"`
 	GPUs    []string `name:"gpus" help:"GPUs of the upstream: indices, UUIDs or PCI addresses, or all. Default: those that its processes use." placeholder:"GPU" group:"Energy"`
 	Wake    bool     `help:"Also read GPUs that are powered down. This wakes them up." group:"Energy"`
@@ -40,7 +40,7 @@ type energyPipeline struct {
 // routeObserver adds price, memory and server configuration to a route's rows before attribution adds energy.
 type routeObserver struct {
 	*attribution.RouteObserver
-	rows   *rowSink
+	rows   *Rows
 	rss    *discover.RSSPoller
 	config *serverconfig.Tracker
 
@@ -64,19 +64,19 @@ func (o *routeObserver) Done(seq uint64, at int64, rec *meter.Record) {
 }
 
 // startEnergy starts to sample the devices of all routes. stop ends it.
-func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *energyPipeline, err error) {
+func startEnergy(h *Host, c *Flags, routes []*servedRoute, r *Rows) (_ *energyPipeline, err error) {
 	p := &energyPipeline{}
 	cfg := attribution.Config{
-		Rows: r.autopsy.Rows(r.queue), Clock: gpu.NewClock(), Instance: r.instance, SysRoot: c.SysRoot, Wake: c.Wake,
-		Slots: c.Slots, Watched: func() bool { return r.live.Pages() > 0 }, Record: c.Record, StateDir: filepath.Dir(r.store.Path()), Log: a.log,
+		Rows: r.autopsy.Rows(r.Queue), Clock: gpu.NewClock(), Instance: r.instance, SysRoot: c.SysRoot, Wake: c.Wake,
+		Slots: c.Slots, Watched: func() bool { return r.live.Pages() > 0 }, Record: c.Record, StateDir: filepath.Dir(r.store.Path()), Log: h.Log,
 	}
-	if p.sources, err = sources.Open(c.GPU, sources.Config{Clock: cfg.Clock, Wake: c.Wake, Log: a.log, SysRoot: c.SysRoot}); err != nil {
+	if p.sources, err = sources.Open(c.GPU, sources.Config{Clock: cfg.Clock, Wake: c.Wake, Log: h.Log, SysRoot: c.SysRoot}); err != nil {
 		return nil, err
 	}
 	cfg.GPUs, cfg.CPU, cfg.Simulator = p.sources.GPUs, p.sources.CPU, p.sources.Activity
 	host, err := discover.New("/proc")
 	if err != nil {
-		a.log.Warn("cannot read the processes of this machine", "error", err)
+		h.Log.Warn("cannot read the processes of this machine", "error", err)
 	} else {
 		cfg.CPUTime = host.CPUTime
 	}
@@ -87,7 +87,7 @@ func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *ene
 		if len(to.GPUs) == 0 {
 			to.GPUs = c.GPUs
 		}
-		at := finder.Upstream(a.ctx, to.Address)
+		at := finder.Upstream(h.Ctx, to.Address)
 		if to.Local = at.Local; at.Processes != nil && host != nil {
 			processes[i], to.Processes = at.Processes, at.Processes
 		}
@@ -103,8 +103,8 @@ func startEnergy(a *app, c *serveCmd, routes []*servedRoute, r *rowSink) (_ *ene
 		o := &routeObserver{
 			RouteObserver: p.Observer(i), rows: r, rss: discover.PollRSS(host, processes[i]),
 			config: serverconfig.Start(serverconfig.Config{
-				Client: route.client, Instance: r.instance, Version: version(), Offer: r.offerConfig,
-				Devices: func() []gpu.State { return p.RouteStates(i) }, Host: host, Processes: processes[i], Log: a.log,
+				Client: route.client, Instance: r.instance, Version: h.Version, Offer: r.offerConfig,
+				Devices: func() []gpu.State { return p.RouteStates(i) }, Host: host, Processes: processes[i], Log: h.Log,
 			}),
 		}
 		o.autopsy = r.autopsy.Route(autopsyClient(c, route), serverFacts(o.config))
@@ -145,7 +145,7 @@ func (p *energyPipeline) slotMetrics() (out []metrics.Slots) {
 }
 
 // energyAnswer is the answer of /api/energy for a period.
-func (s *service) energyAnswer(ctx context.Context, from, to time.Time) (_ *console.Energy, err error) {
+func (s *Service) energyAnswer(ctx context.Context, from, to time.Time) (_ *console.Energy, err error) {
 	e := &console.Energy{}
 	for _, h := range s.energy.History(from, to) {
 		in := h.Info
@@ -156,10 +156,10 @@ func (s *service) energyAnswer(ctx context.Context, from, to time.Time) (_ *cons
 			e.Curves = append(e.Curves, console.Curve{Device: in.UUID, From: h.From, StepUs: h.Step.Microseconds(), MilliWatts: h.MilliWatts})
 		}
 	}
-	if e.Power, err = s.rows.reader.Power(ctx, from, to); err != nil {
+	if e.Power, err = s.Rows.Reader.Power(ctx, from, to); err != nil {
 		return nil, err
 	}
-	if e.Ledger, err = s.rows.reader.Ledger(ctx, from, to); err != nil {
+	if e.Ledger, err = s.Rows.Reader.Ledger(ctx, from, to); err != nil {
 		return nil, err
 	}
 	// The CPU's rows are left out, because its energy is that of the whole machine, not of the upstream.

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -72,8 +71,9 @@ func nothingKnown(q *Request) Verdict {
 }
 
 // candidates compares q with the prompts that were finished before it began, the most alike first, at most maxCompared.
-func (h *History) candidates(q *Request) (out []candidate) {
+func (h *History) candidates(q *Request) []candidate {
 	list := h.servers[q.Server]
+	out := make([]candidate, 0, maxCompared)
 	sessions := 0
 	for i := len(list) - 1; i >= 0; i-- {
 		p := list[i]
@@ -88,10 +88,14 @@ func (h *History) candidates(q *Request) (out []candidate) {
 		case len(out) == 0:
 			c.common += 1 << 40
 		}
-		out = append(out, c)
+		at := len(out)
+		for at > 0 && out[at-1].common < c.common {
+			at--
+		}
+		if at < maxCompared {
+			out = slices.Insert(out[:min(len(out), maxCompared-1)], at, c)
+		}
 	}
-	slices.SortStableFunc(out, func(a, b candidate) int { return cmp.Compare(b.common, a.common) })
-	out = out[:min(len(out), maxCompared)]
 	kept := out[:0]
 	for _, c := range out {
 		c.diff = prompt.Compare(q.Prompt, c.Prompt, q.Session != "" && q.Session == c.Session)

@@ -35,7 +35,10 @@ func (b *body) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if need := len(b.text) + len(p); need > cap(b.text) {
-		size := max(int64(need), min(b.length, int64(need)+1<<20), 2*int64(cap(b.text)), firstBody)
+		size := max(int64(need), min(b.length, int64(need)+1<<20), 2*int64(cap(b.text)))
+		if b.length == 0 {
+			size = max(size, firstBody)
+		}
 		if !b.a.reserve(copies*size - b.held) {
 			b.a.release(b.held)
 			b.text, b.held, b.tooLarge = nil, 0, true

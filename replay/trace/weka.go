@@ -1,0 +1,160 @@
+package trace
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"wattline/meter"
+)
+
+// wekaConversation is one conversation of an agent, its sub-agents included.
+type wekaConversation struct {
+	ID        string        `json:"id"`
+	BlockSize int           `json:"block_size"`
+	Scope     string        `json:"hash_id_scope"` // "global": ids mean the same in all conversations of the file
+	Requests  []wekaRequest `json:"requests"`
+}
+
+// wekaRequest is a request (type n or s) or a sub-agent with requests of its own. Times are seconds after the conversation's
+// beginning, also those of a sub-agent's requests.
+type wekaRequest struct {
+	T         *float64      `json:"t"`
+	Type      string        `json:"type"`
+	Input     int           `json:"in"`
+	Output    int           `json:"out"`
+	HashIDs   []uint64      `json:"hash_ids"`
+	APITime   *float64      `json:"api_time"`
+	ThinkTime *float64      `json:"think_time"`
+	TTFT      *float64      `json:"ttft"`
+	Requests  []wekaRequest `json:"requests"`
+}
+
+// wekaBlock is an id in its conversation's scope.
+type wekaBlock struct {
+	scope int
+	id    uint64
+}
+
+// wekaTurn is a request with its place.
+type wekaTurn struct {
+	*wekaRequest
+	at      time.Duration
+	session string
+	scope   int
+	number  int // of the request in the file
+}
+
+// readWeka reads conversations one after the other: one a file, or one a line. All begin at 0.
+func (t *Trace) readWeka(lines *lineReader) error {
+	d := json.NewDecoder(lines.rest())
+	var turns []wekaTurn
+	for n := 1; ; n++ {
+		var c wekaConversation
+		if err := d.Decode(&c); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return wekaError(n, err)
+		}
+		switch {
+		case len(c.Requests) == 0:
+			return fmt.Errorf("its conversation %d has no requests", n)
+		case c.BlockSize <= 0 || c.BlockSize > maxTokens || t.BlockTokens != 0 && c.BlockSize != t.BlockTokens:
+			return fmt.Errorf("its conversation %d has blocks of %d tokens: all of a file need one block_size above 0", n, c.BlockSize)
+		}
+		t.BlockTokens = c.BlockSize
+		scope := n
+		if c.Scope == "global" {
+			scope = 0
+		}
+		var err error
+		if turns, err = wekaTurns(turns, c.Requests, strconv.Itoa(n), scope, 0); err != nil {
+			return fmt.Errorf("its conversation %d: %w", n, err)
+		}
+	}
+	// Each session is in order; sessions run beside each other.
+	slices.SortStableFunc(turns, func(a, b wekaTurn) int { return int(a.at - b.at) })
+	t.Clock = Clock{Unit: "s", First: "0"}
+	ids, sessions := numbering[wekaBlock]{}, sessionList{}
+	for _, turn := range turns {
+		if err := t.addWeka(turn, ids, sessions); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func wekaError(n int, err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("its conversation %d is cut off: fetch the file again", n)
+	}
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("its conversation %d is no JSON (%s)", n, e)
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("its conversation %d has a %s as %s, and a number is expected: the file is no Weka trace, or damaged", n, e.Value, e.Field)
+	}
+	return readError(err)
+}
+
+// wekaTurns lists the requests of one session and, behind them, those of its sub-agents.
+func wekaTurns(turns []wekaTurn, list []wekaRequest, session string, scope int, least time.Duration) ([]wekaTurn, error) {
+	before := least
+	for i := range list {
+		q := &list[i]
+		if q.T == nil || *q.T < 0 || *q.T > twoClocks.Seconds() {
+			return nil, fmt.Errorf("request %d of session %s has no time t in seconds after the beginning", i+1, session)
+		}
+		at := max(least, time.Duration(*q.T*float64(time.Second)))
+		if at < before {
+			return nil, fmt.Errorf("request %d of session %s is earlier than the one before it: sort them by t", i+1, session)
+		}
+		before = at
+		if q.Type == "subagent" {
+			var err error
+			if turns, err = wekaTurns(turns, q.Requests, fmt.Sprintf("%s.%d", session, i+1), scope, at); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		turns = append(turns, wekaTurn{q, at, session, scope, len(turns) + 1})
+	}
+	return turns, nil
+}
+
+// addWeka appends a request's record.
+func (t *Trace) addWeka(turn wekaTurn, ids numbering[wekaBlock], sessions sessionList) error {
+	r := Record{Line: turn.number, Offset: turn.at, Input: turn.Input, Output: turn.Output, Parent: -1, Unstreamed: turn.Type == "n"}
+	if ok, err := t.possible(&r); err != nil || !ok {
+		return err
+	}
+	r.Blocks = make([]Block, 0, len(turn.HashIDs)+1)
+	left := r.Input
+	for _, id := range turn.HashIDs {
+		if n := min(left, t.BlockTokens); n > 0 {
+			r.Blocks = append(r.Blocks, Block{ids.number(wekaBlock{turn.scope, id}), uint32(n)}) //nolint:gosec // at most maxTokens
+			left -= n
+		}
+	}
+	if left > 0 { // ids of whole blocks only: what is behind them is nobody else's
+		r.Blocks = append(r.Blocks, Block{ids.number(wekaBlock{-turn.number, 0}), uint32(left)}) //nolint:gosec // at most maxTokens
+	}
+	took := time.Duration(0)
+	if turn.APITime != nil && *turn.APITime >= 0 {
+		took = time.Duration(*turn.APITime * float64(time.Second))
+		r.Observed = &Observed{DurationUs: meter.Some(took.Microseconds())}
+		if turn.TTFT != nil && *turn.TTFT >= 0 {
+			r.Observed.TTFTUs = meter.Some(int64(*turn.TTFT * 1e6))
+		}
+	}
+	sessions.add(t, &r, turn.session, took)
+	if turn.ThinkTime != nil && *turn.ThinkTime >= 0 && r.Parent == len(t.Records)-1 && r.Parent >= 0 {
+		r.ThinkUs = meter.Some(int64(*turn.ThinkTime * 1e6))
+	}
+	t.Records = append(t.Records, r)
+	return nil
+}

@@ -17,6 +17,11 @@ type Exchange struct {
 	StartedAt   time.Time `json:"started_at"`
 	StartedMono time.Time `json:"-"`      // the same by the monotonic clock, for comparisons within this process
 	LagUs       meter.Int `json:"lag_us"` // StartedAt - ScheduledAt
+	// ShiftUs is ScheduledAt minus the trace's own moment: earlier turns ended sooner or later than recorded, or
+	// --concurrency held it back. Null: no trace.
+	ShiftUs meter.Int `json:"shift_us,omitzero"`
+	// Cancelled: the client left where the trace's did. That is neither an answer nor an error.
+	Cancelled bool `json:"cancelled,omitempty"`
 
 	ConnectedUs meter.Int `json:"connected_us"` // a connection was there
 	SentUs      meter.Int `json:"sent_us"`      // the request was written
@@ -48,6 +53,9 @@ type Exchange struct {
 	PromptMs     Num       `json:"prompt_ms"`
 	PredictedMs  Num       `json:"predicted_ms"`
 
+	// Reply is the tokens of the reply, in memory and only if they were asked for.
+	Reply []int `json:"-"`
+
 	// Where wattline stood in between: its id of the request, its admin listener, its row.
 	RowID  string        `json:"row_id,omitempty"`
 	Admin  string        `json:"admin,omitempty"`
@@ -55,7 +63,10 @@ type Exchange struct {
 }
 
 // OK reports whether the request was answered to its end.
-func (e *Exchange) OK() bool { return e.Error == "" && e.Status == 200 }
+func (e *Exchange) OK() bool { return e.Error == "" && e.Status == 200 && !e.Cancelled }
+
+// Failed reports whether the request was neither answered nor cancelled as the trace's was.
+func (e *Exchange) Failed() bool { return !e.OK() && !e.Cancelled }
 
 // PromptTokens is the server's count of the prompt: evaluated and reused.
 func (e *Exchange) PromptTokens() meter.Int {

@@ -31,12 +31,14 @@ type SkippedCell struct {
 // Plan lists what will be sent, in which order. Cells are those that fit the server; Order has, for each
 // trial, the indexes of the cells in the order in which they run.
 type Plan struct {
-	Spec    Spec          `json:"spec"`
-	Corpus  string        `json:"corpus"`            // SHA-256 of the tasks' texts, or of the dataset
-	Dataset *Dataset      `json:"dataset,omitempty"` // nil: prompts are generated
-	Cells   []Cell        `json:"cells"`
-	Order   [][]int       `json:"order"`
-	Dropped []SkippedCell `json:"dropped,omitempty"`
+	Spec    Spec     `json:"spec"`
+	Corpus  string   `json:"corpus"`            // SHA-256 of the tasks' texts, or of the dataset
+	Dataset *Dataset `json:"dataset,omitempty"` // nil: prompts are generated
+	// Recording is the trace that is sent, nil if none is.
+	Recording *Recording    `json:"recording,omitempty"`
+	Cells     []Cell        `json:"cells"`
+	Order     [][]int       `json:"order"`
+	Dropped   []SkippedCell `json:"dropped,omitempty"`
 	// Hash names the workload: SHA-256 over Spec, Corpus, Cells and Order. For a dataset (its sizes depend on the
 	// server's tokenizer) the lines that were left out stand for the sizes.
 	Hash string `json:"hash"`
@@ -90,6 +92,9 @@ func (p *Plan) finish(corpus string, cells []Cell) error {
 func (p *Plan) Trim(trials int) (*Plan, error) {
 	out := *p
 	out.Order, out.Spec.Trials = nil, trials
+	if p.Recording != nil {
+		return &out, out.finishRecording()
+	}
 	if p.Dataset != nil {
 		return &out, out.finishDataset()
 	}

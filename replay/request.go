@@ -3,6 +3,8 @@ package replay
 import (
 	"encoding/json"
 	"time"
+
+	"wattline/meter"
 )
 
 // Request is one request to be sent.
@@ -12,10 +14,29 @@ type Request struct {
 	Cell        Cell
 	Prompt      string          // the user message
 	Messages    json.RawMessage // instead of Prompt: all messages, as a dataset has them
+	Raw         *RawPrompt      // instead of both: for the endpoint that applies no template
 	Cache       Cache
 	Forced      bool // exactly Cell.OutputTokens
 	Seed        uint32
 	ScheduledAt time.Time // open loop; zero in a closed one
+
+	// The following are a trace's.
+	ShiftUs     meter.Int     // ScheduledAt minus the trace's own moment
+	Unstreamed  bool          // the reply comes in one piece
+	CancelAfter time.Duration // after the send the client leaves; 0: it does not
+	KeepReply   bool          // Exchange.Reply is wanted
+}
+
+// RawPrompt is a prompt without a template: a text, and tokens behind it.
+type RawPrompt struct {
+	Text   string
+	Tokens []int
+}
+
+// Token is one token of a text.
+type Token struct {
+	ID    int
+	Piece string // its bytes in the text
 }
 
 // Server holds what a server says about itself. Two of them are equal exactly if nothing changed.

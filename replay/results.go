@@ -31,6 +31,7 @@ type Results struct {
 	Goodput   *Goodput     `json:"goodput"` // null without objectives
 
 	Errors      int               `json:"errors"`
+	Cancelled   int               `json:"cancelled,omitempty"` // as the trace's clients left
 	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran
 	Workload    Workload          `json:"workload"`
 	Server      *Server           `json:"server"`
@@ -82,6 +83,7 @@ type Latency struct {
 	ITL                Stat `json:"itl"`                  // all gaps of all requests
 	ScheduledTTFT      Stat `json:"ttft_from_schedule"`   // open loop only
 	Lag                Stat `json:"behind_schedule"`      // open loop only
+	Shift              Stat `json:"behind_trace"`         // of a trace: due later than recorded
 	ServerPromptMs     Num  `json:"server_prompt_ms"`     // mean of the server's own prompt_ms
 	ServerPredictedMs  Num  `json:"server_predicted_ms"`  // and predicted_ms
 	RequestsPerSecond  Num  `json:"requests_per_second"`  // answered, over the time in which cells ran
@@ -135,10 +137,11 @@ type Workload struct {
 	PlanHash    string        `json:"plan_sha256"`
 	Corpus      string        `json:"corpus_sha256"`
 	Spec        Spec          `json:"spec"`
-	Dataset     *Dataset      `json:"dataset,omitempty"`  // null: prompts were generated
-	Dropped     []SkippedCell `json:"dropped"`            // did not fit the context
-	Skipped     []SkippedCell `json:"skipped"`            // did not fit the budget
-	NotIdle     []string      `json:"restless,omitempty"` // cells after which the device was not idle again in time
+	Dataset     *Dataset      `json:"dataset,omitempty"`   // null: prompts were generated
+	Recording   *Recording    `json:"recording,omitempty"` // null: no trace was sent
+	Dropped     []SkippedCell `json:"dropped"`             // did not fit the context
+	Skipped     []SkippedCell `json:"skipped"`             // did not fit the budget
+	NotIdle     []string      `json:"restless,omitempty"`  // cells after which the device was not idle again in time
 	Interrupted bool          `json:"interrupted"`
 	Failure     string        `json:"failure,omitempty"`
 }

@@ -51,6 +51,8 @@ type Spec struct {
 	// Dataset is the path of a file with the user's own requests, see [ReadDataset]. It replaces Tasks, PromptSizes and
 	// Cells; OutputTokens then has one size, for records that have none.
 	Dataset string `yaml:"dataset" json:"dataset,omitempty"`
+	// Trace is the name of the trace that is sent instead. Concurrency is then a limit; 0: none.
+	Trace string `yaml:"-" json:"trace,omitempty"`
 	// Cells are combinations of their own, instead of the whole grid of the three lists.
 	Cells []Cell `yaml:"cells" json:"cells,omitempty"`
 
@@ -198,7 +200,9 @@ func (s Spec) Complete(tasks []string) (Spec, error) {
 	if s.Name == "" {
 		s.Name = "custom"
 	}
-	if s.Dataset != "" {
+	if s.Trace != "" {
+		s.Cache = cmpOr(s.Cache, Natural)
+	} else if s.Dataset != "" {
 		s.OutputTokens = orDefault(s.OutputTokens, Sizes{256})
 	} else if len(s.Cells) == 0 {
 		s.Tasks = orDefault(s.Tasks, []string{"coding"})
@@ -211,7 +215,7 @@ func (s Spec) Complete(tasks []string) (Spec, error) {
 	s.Burstiness = cmpOr(s.Burstiness, 1)
 	s.Trials = cmpOr(s.Trials, 1)
 	s.Seed = cmpOr(s.Seed, 1)
-	if s.Rate == 0 {
+	if s.Rate == 0 && s.Trace == "" {
 		s.Concurrency = cmpOr(s.Concurrency, 1)
 	}
 	s.Requests = cmpOr(s.Requests, max(3, 2*s.Concurrency))
@@ -232,6 +236,10 @@ func (s *Spec) refuse(tasks []string) error {
 		}
 	}
 	switch {
+	case s.Trace != "" && (s.Rate > 0 || s.Duration > 0 || s.Trials > 1 || len(s.Tasks)+len(s.PromptSizes)+len(s.OutputTokens)+len(s.Cells) > 0 || s.Dataset != ""):
+		return fmt.Errorf("a trace has its own requests, lengths and times: leave out rate, duration, trials, tasks, sizes and dataset")
+	case s.Trace != "" && (s.Cache != Natural || s.Length != Forced):
+		return fmt.Errorf("a trace is sent with cache natural and length forced: leave out --cache and --length")
 	case s.Dataset != "" && len(s.Tasks)+len(s.PromptSizes)+len(s.Cells) > 0:
 		return fmt.Errorf("a dataset has its own prompts: leave out either it or tasks, prompt sizes and cells")
 	case s.Dataset != "" && len(s.OutputTokens) > 1:

@@ -15,9 +15,9 @@ func (r *Run) Results() *Results {
 	ok := r.answered()
 	out := &Results{
 		Timestamp: r.StartedAt.UTC().Truncate(time.Second), PromptsTested: len(ok),
-		Errors: len(r.Exchanges) - len(ok), Server: r.Server, Definitions: Definitions(),
+		Errors: failures(r.Exchanges), Cancelled: cancelled(r.Exchanges), Server: r.Server, Definitions: Definitions(),
 		Workload: Workload{
-			Name: r.Plan.Spec.Name, PlanHash: r.Plan.Hash, Corpus: r.Plan.Corpus, Spec: r.Plan.Spec, Dataset: r.Plan.Dataset,
+			Name: r.Plan.Spec.Name, PlanHash: r.Plan.Hash, Corpus: r.Plan.Corpus, Spec: r.Plan.Spec, Dataset: r.Plan.Dataset, Recording: r.Plan.Recording,
 			Dropped: r.Plan.Dropped, Skipped: r.Skipped, NotIdle: r.NotIdle, Interrupted: r.Interrupted, Failure: r.Failure,
 		},
 		Throughput: r.throughput(ok), Energy: r.energy(ok), Latency: r.latency(ok), Memory: memory(ok),
@@ -44,6 +44,26 @@ func (r *Run) answered() []*Exchange {
 		}
 	}
 	return ok
+}
+
+// failures counts the requests that failed.
+func failures(list []*Exchange) (n int) {
+	for _, e := range list {
+		if e.Failed() {
+			n++
+		}
+	}
+	return n
+}
+
+// cancelled counts the requests that ended as the trace's clients left.
+func cancelled(list []*Exchange) (n int) {
+	for _, e := range list {
+		if e.Cancelled {
+			n++
+		}
+	}
+	return n
 }
 
 // each applies f to every exchange.
@@ -138,6 +158,7 @@ func (r *Run) latency(ok []*Exchange) Latency {
 		GenerationTimeMs:   StatOf(each(ok, generationMs)).Mean,
 		ScheduledTTFT:      StatOf(each(ok, fromSchedule)),
 		Lag:                StatOf(each(ok, func(e *Exchange) Num { return num(e.LagUs).Times(1e-3) })),
+		Shift:              StatOf(each(r.Exchanges, func(e *Exchange) Num { return num(e.ShiftUs).Times(1e-3) })),
 		ServerPromptMs:     StatOf(each(ok, func(e *Exchange) Num { return e.PromptMs })).Mean,
 		ServerPredictedMs:  StatOf(each(ok, func(e *Exchange) Num { return e.PredictedMs })).Mean,
 		RequestsPerSecond:  Ratio(Some(float64(len(ok))), r.measuredSeconds()),
@@ -261,7 +282,7 @@ func (r *Run) outcome(c Cell, all []*Exchange) CellResult {
 	joules := row(GPUJoules)
 	return CellResult{
 		JoulesSigma: Ratio(sigmaOf(ok), Some(float64(joules.N))), WaitingJ: row(waitingJoules),
-		Cell: c, Requests: len(all), Errors: len(all) - len(ok),
+		Cell: c, Requests: len(all), Errors: failures(all),
 		TTFTMs: StatOf(each(ok, ttftMs)), GenerationMs: StatOf(each(ok, generationMs)),
 		TokensPerSecond: StatOf(each(ok, (*Exchange).TokensPerSecond)), DecodeTPS: StatOf(each(ok, (*Exchange).DecodeTPS)),
 		PrefillTPS: StatOf(each(ok, r.prefillTPS)), TPOTMs: StatOf(each(ok, tpotMs)), ITLMs: itl(ok),

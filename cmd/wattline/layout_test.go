@@ -49,8 +49,9 @@ var mayImport = map[string][]string{
 	"replay/tune":            {"meter", "replay/table", "replay/session", "replay/compare", "replay/compare/live"},
 	"replay/sweep":           {"meter", "replay/archive", "replay/session", "replay/table"},
 	"replay/report/html":     {"meter", "replay/compare", "replay/table", "sink/console/web"}, // the same charts as the console's
+	"replay/load":            {"meter", "replay/trace"},
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
-	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
+	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt", "replay/trace"},
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},
 	"deploy":                 {},
 	"deploy/peers":           {"deploy/llama"}, // the server of llama.cpp's own tests

@@ -32,6 +32,7 @@ type replayRunCmd struct {
 	Full         bool           `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
 	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
 	Workload     string         `help:"Workload file (YAML or JSON), also --config-file. Flags override it." aliases:"config-file" type:"existingfile" placeholder:"FILE" group:"Workload"`
+	session.TraceFlags
 	Dataset      string         `help:"File with your own prompts, one JSON object a line: prompt, messages or conversations, and max_tokens." type:"existingfile" placeholder:"FILE" group:"Workload"`
 	Task         []string       `help:"Tasks to run: ${tasks}." placeholder:"NAME,..." group:"Workload"`
 	PromptSizes  []string       `help:"Prompt sizes in tokens, e.g. 1k,10k,100k." placeholder:"N,..." group:"Workload"`
@@ -96,7 +97,7 @@ func (c *replayRunCmd) Run(a *app) error {
 func (c *replayRunCmd) open(a *app) (*session.Session, session.Config, error) {
 	cfg := session.Config{Budget: time.Duration(c.Budget), Rest: c.Rest}
 	err := cfg.Use(&session.Workload{
-		File: c.Workload, Full: c.Full, Stress: c.Stress, Dataset: c.Dataset, Tasks: c.Task, PromptSizes: c.PromptSizes,
+		File: c.Workload, Full: c.Full, Stress: c.Stress, Dataset: c.Dataset, TraceFlags: c.TraceFlags, Tasks: c.Task, PromptSizes: c.PromptSizes,
 		OutputTokens: c.OutputTokens, Goodput: c.Goodput, Override: replay.Spec{
 			Cache: replay.Cache(c.Cache), Length: replay.Length(c.Length), Requests: c.Requests, Trials: c.Trials,
 			Duration: c.Duration, Seed: c.Seed, Arrival: replay.Arrival(c.Arrival), Burstiness: c.Burstiness,

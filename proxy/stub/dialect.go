@@ -15,6 +15,7 @@ type params struct {
 	} `json:"messages"`
 	Prompt  json.RawMessage `json:"prompt"`
 	Content string          `json:"content"`
+	Pieces  bool            `json:"with_pieces"`
 	Stream  bool            `json:"stream"`
 
 	MaxTokens           *int `json:"max_tokens"`
@@ -41,8 +42,19 @@ func (a *params) tokens(unlimited int) (n int, limited bool) {
 func (a *params) prompt() string {
 	if a.Messages == nil {
 		var text string
-		if json.Unmarshal(a.Prompt, &text) != nil {
+		var mixed []any // texts and tokens
+		switch {
+		case json.Unmarshal(a.Prompt, &text) == nil:
+			return text
+		case json.Unmarshal(a.Prompt, &mixed) != nil:
 			return string(a.Prompt)
+		}
+		for _, part := range mixed {
+			if s, ok := part.(string); ok {
+				text += s
+			} else {
+				text += fmt.Sprintf("%04v", part)[:4]
+			}
 		}
 		return text
 	}

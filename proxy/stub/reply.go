@@ -113,7 +113,15 @@ func (x *reply) post(path string, fault Fault) {
 			}
 			tokens[i] %= 7225
 		}
-		x.json(200, map[string]any{"tokens": tokens})
+		if !p.Pieces {
+			x.json(200, map[string]any{"tokens": tokens})
+			return
+		}
+		list := make([]any, len(tokens))
+		for i, id := range tokens {
+			list[i] = map[string]any{"id": id, "piece": p.Content[4*i : min(4*i+4, len(p.Content))]}
+		}
+		x.json(200, map[string]any{"tokens": list})
 	case "/apply-template":
 		x.json(200, map[string]any{"prompt": p.prompt()})
 	default:

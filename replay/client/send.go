@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"strconv"
 	"time"
 
 	"wattline/meter"
@@ -28,6 +29,7 @@ type mark struct {
 
 const (
 	chatPath = "/v1/chat/completions"
+	rawPath  = "/completion"
 	readSize = 32 << 10
 	// maxReply bounds what is kept of one reply; a token's event is some 250 bytes.
 	maxReply = 256 << 20
@@ -61,27 +63,57 @@ func (c *Client) Send(ctx context.Context, r *replay.Request) *replay.Exchange {
 	}
 }
 
-func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
-	ex := &replay.Exchange{Key: r.Key, Warmup: r.Warmup, Cell: r.Cell, ScheduledAt: r.ScheduledAt}
+// body is a request's path and its body.
+func body(r *replay.Request) (path string, body []byte, err error) {
+	if r.Raw != nil {
+		return rawPath, rawBody(r), nil
+	}
 	messages := r.Messages
 	if messages == nil {
 		messages = userMessage(r.Prompt)
 	}
-	body, err := json.Marshal(chatRequest{
+	body, err = json.Marshal(chatRequest{
 		Messages: messages, Stream: true, StreamOptions: map[string]bool{"include_usage": true},
 		MaxTokens: r.Cell.OutputTokens, IgnoreEOS: r.Forced, CachePrompt: r.Cache != replay.Cold, Seed: r.Seed,
 	})
+	return chatPath, body, err
+}
+
+// rawBody is the body of a request without a template. It is put together by hand: prompts may be long, and their time has come.
+func rawBody(r *replay.Request) []byte {
+	text, _ := json.Marshal(r.Raw.Text) // a string
+	out := make([]byte, 0, len(text)+8*len(r.Raw.Tokens)+200)
+	out = append(out, `{"prompt":`...)
+	if len(r.Raw.Tokens) > 0 {
+		out = append(out, '[')
+	}
+	out = append(out, text...)
+	for _, id := range r.Raw.Tokens {
+		out = strconv.AppendInt(append(out, ','), int64(id), 10)
+	}
+	if len(r.Raw.Tokens) > 0 {
+		out = append(out, ']')
+	}
+	return fmt.Appendf(out, `,"n_predict":%d,"ignore_eos":%t,"stream":%t,"cache_prompt":%t,"return_tokens":%t,"temperature":0,"seed":%d}`,
+		r.Cell.OutputTokens, r.Forced, !r.Unstreamed, r.Cache != replay.Cold, r.KeepReply, r.Seed)
+}
+
+func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
+	ex := &replay.Exchange{Key: r.Key, Warmup: r.Warmup, Cell: r.Cell, ScheduledAt: r.ScheduledAt, ShiftUs: r.ShiftUs}
+	path, body, err := body(r)
 	if err != nil {
 		ex.Error = err.Error()
 		return ex
 	}
+	ctx, leaving := departing(ctx, r.CancelAfter)
+	defer leaving.stop()
 	var start time.Time
 	trace := &httptrace.ClientTrace{
 		GotConn:              func(httptrace.GotConnInfo) { ex.ConnectedUs = since(start) },
 		WroteRequest:         func(httptrace.WroteRequestInfo) { ex.SentUs = since(start) },
 		GotFirstResponseByte: func() { ex.HeadUs = since(start) },
 	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, c.base+chatPath, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		ex.Error = err.Error()
 		return ex
@@ -102,9 +134,13 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 	if !r.ScheduledAt.IsZero() {
 		ex.LagUs = meter.Some(start.Sub(r.ScheduledAt).Microseconds())
 	}
+	leaving.begin()
 	resp, err := c.http.Do(req)
 	if err != nil {
-		ex.Error = c.refused(err).Error()
+		ex.EndUs = since(start)
+		if ex.Cancelled = leaving.left(ctx); !ex.Cancelled {
+			ex.Error = c.refused(err).Error()
+		}
 		return ex
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end
@@ -113,12 +149,17 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 	err = got.read(resp.Body, start, func(n int) { c.events.Add(int64(n)) })
 	ex.EndUs = since(start)
 	if resp.StatusCode != http.StatusOK {
-		ex.Error = (&statusError{chatPath, resp.Status, message(got.body), resp.StatusCode}).Error()
+		ex.Error = (&statusError{path, resp.Status, message(got.body), resp.StatusCode}).Error()
 		return ex
 	}
-	parseStream(got, ex, resp.Header, err == nil)
-	if err != nil && ex.Error == "" {
+	parseReply(got, ex, path, resp.Header, err == nil)
+	switch {
+	case err != nil && leaving.left(ctx):
+		ex.Cancelled, ex.Error = true, ""
+	case err != nil && ex.Error == "":
 		ex.Error = broken(ctx, err)
+	case r.KeepReply:
+		ex.Reply = replyTokens(got.body, !r.Unstreamed)
 	}
 	return ex
 }

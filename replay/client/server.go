@@ -162,6 +162,35 @@ func (c *Client) CountMessages(ctx context.Context, messages json.RawMessage) (i
 	return len(tokens.Tokens), nil
 }
 
+// Tokenize implements prompt.Tokenizer.
+func (c *Client) Tokenize(ctx context.Context, text string, special bool) ([]replay.Token, error) {
+	var answer struct {
+		Tokens []struct {
+			ID    int             `json:"id"`
+			Piece json.RawMessage `json:"piece"` // a string, or the bytes of what is no UTF-8
+		} `json:"tokens"`
+	}
+	err := c.ask(ctx, "/tokenize", map[string]any{"content": text, "add_special": special, "parse_special": true, "with_pieces": true}, &answer)
+	if err != nil {
+		return nil, c.notLlama(err)
+	}
+	out := make([]replay.Token, len(answer.Tokens))
+	for i, t := range answer.Tokens {
+		out[i].ID = t.ID
+		var bytes []uint16
+		switch {
+		case json.Unmarshal(t.Piece, &out[i].Piece) == nil:
+		case json.Unmarshal(t.Piece, &bytes) == nil:
+			for _, b := range bytes {
+				out[i].Piece += string([]byte{byte(b)}) //nolint:gosec // bytes
+			}
+		default:
+			return nil, fmt.Errorf("%s answers POST /tokenize without pieces: it is no llama-server, or too old a one", c.base)
+		}
+	}
+	return out, nil
+}
+
 // userMessage is a conversation of one message of the user.
 func userMessage(content string) json.RawMessage {
 	text, err := json.Marshal([]map[string]string{{"role": "user", "content": content}})

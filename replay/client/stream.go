@@ -11,11 +11,11 @@ import (
 // keepReads bounds the reads of one reply whose times are kept for the inter-token times; a token has one at most.
 const keepReads = 1 << 20
 
-// parseStream reads a whole stream after its end, with the reader that wattline has in line. clean reports that the
+// parseReply reads a whole reply after its end, with the reader that wattline has in line. clean reports that the
 // reply ended by its own framing.
-func parseStream(c *capture, ex *replay.Exchange, head http.Header, clean bool) {
+func parseReply(c *capture, ex *replay.Exchange, path string, head http.Header, clean bool) {
 	var m meter.Meter
-	m.BeginRequest(meter.RequestHead{Method: http.MethodPost, Path: chatPath, KeepStamps: keepReads})
+	m.BeginRequest(meter.RequestHead{Method: http.MethodPost, Path: path, KeepStamps: keepReads})
 	m.BeginReply(meter.ReplyHead{Status: ex.Status, At: startNs, Header: func(name string) []byte { return []byte(head.Get(name)) }})
 	from := 0
 	for _, read := range c.marks {
@@ -48,7 +48,7 @@ func parseStream(c *capture, ex *replay.Exchange, head http.Header, clean bool) 
 	gaps(rec.GapsUs, ex)
 }
 
-// startNs is the request's start on the clock of parseStream's marks, where 0 would be a mark that is not there.
+// startNs is the request's start on the clock of parseReply's marks, where 0 would be a mark that is not there.
 const startNs = 1
 
 func micros(ns meter.Int) meter.Int { return meter.Int{V: ns.V / 1e3, Valid: ns.Valid} }

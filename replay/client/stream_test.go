@@ -37,7 +37,7 @@ const (
 // parsed reads a stream that ended by its own framing.
 func parsed(c *capture) *replay.Exchange {
 	ex := &replay.Exchange{Status: http.StatusOK}
-	parseStream(c, ex, http.Header{"Content-Type": {"text/event-stream"}}, true)
+	parseReply(c, ex, chatPath, http.Header{"Content-Type": {"text/event-stream"}}, true)
 	return ex
 }
 

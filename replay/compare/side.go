@@ -62,12 +62,16 @@ func FromRun(label string, run *replay.Run) *Side {
 	for _, e := range run.Exchanges {
 		trials[e.Trial] = true
 		if !e.OK() {
-			s.Errors++
+			if e.Failed() {
+				s.Errors++
+			}
 			continue
 		}
 		s.Requests++
 		name := run.Plan.Cells[e.Key.Cell].String()
-		if run.Plan.Dataset != nil { // each record is a cell, as their sizes differ
+		if r := run.Plan.Recording; r != nil {
+			name = fmt.Sprintf("%s, record %d", r.File, e.Index+1)
+		} else if run.Plan.Dataset != nil { // each record is a cell, as their sizes differ
 			name = fmt.Sprintf("%s, request %d", run.Plan.Cells[e.Key.Cell].Task, e.Index%records+1)
 		}
 		o := observation{cell: name, trial: e.Trial, at: e.StartedAt}
@@ -157,6 +161,10 @@ func workloadOf(p *replay.Plan) string {
 		load = fmt.Sprintf("%g requests a second (%s, burstiness %g)", s.Rate, s.Arrival, s.Burstiness)
 	}
 	what := "texts"
+	if r := p.Recording; r != nil {
+		load = fmt.Sprintf("%s at speed %g, %s replies, %d sent", load, r.Speed, r.Replies, r.Sent)
+		what = r.File
+	}
 	if p.Dataset != nil {
 		what = p.Dataset.File
 	}

@@ -12,18 +12,26 @@ import (
 // cell runs one cell of one trial.
 func (r *Runner) cell(ctx context.Context, trial, cell int) error {
 	s := &r.cfg.Plan.Spec
-	next, err := r.prepare(ctx, trial, cell)
-	if err != nil {
-		return err
+	next := &source{quit: make(chan struct{}), made: make(chan struct{})}
+	if r.cfg.Recording != nil {
+		close(next.made)
+	} else {
+		var err error
+		if next, err = r.prepare(ctx, trial, cell); err != nil {
+			return err
+		}
 	}
 	r.mu.Lock()
 	r.at, r.atSince = replay.Key{Trial: trial, Cell: cell}, time.Now()
 	r.mu.Unlock()
 	cpu := r.cpu()
 	span := replay.Span{Trial: trial, Cell: cell, From: time.Now().UTC()}
-	if s.Rate > 0 {
+	switch {
+	case r.cfg.Recording != nil:
+		r.recorded(ctx)
+	case s.Rate > 0:
 		r.open(ctx, trial, cell, next)
-	} else {
+	default:
 		r.closed(ctx, next)
 	}
 	span.To = time.Now().UTC()

@@ -63,6 +63,8 @@ func (r *Runner) predict(cell replay.Cell) time.Duration {
 	r.mu.Unlock()
 	seconds := 0.0
 	switch {
+	case r.cfg.Recording != nil:
+		seconds = r.cfg.Recording.lasts().Seconds()
 	case s.Duration > 0:
 		seconds = max(r.share().Seconds(), one)
 	case s.Rate > 0:

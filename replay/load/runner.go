@@ -29,6 +29,8 @@ type Config struct {
 	Plan    *replay.Plan
 	Sender  Sender
 	Prompts Prompts
+	// Recording, if not nil, is the trace that is sent instead of cells; the plan then has one.
+	Recording *Recording
 	// Slots of the server bound how many requests are really answered at once; for the warm-up.
 	Slots int
 	// NoWarmup leaves the warm-up out.
@@ -196,15 +198,16 @@ func (r *Runner) keep(ex *replay.Exchange) {
 }
 
 // send sends one request of the plan.
-func (r *Runner) send(ctx context.Context, req *replay.Request) {
+func (r *Runner) send(ctx context.Context, req *replay.Request) *replay.Exchange {
 	r.inFlight.Add(1)
 	ex := r.cfg.Sender.Send(ctx, req)
 	r.inFlight.Add(-1)
 	if ctx.Err() != nil && !ex.OK() {
-		return // given up by the user, not by the server
+		return ex // given up by the user, not by the server
 	}
 	r.keep(ex)
 	r.done.Add(1)
+	return ex
 }
 
 // request makes one request of the plan.

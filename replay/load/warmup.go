@@ -82,7 +82,7 @@ func perToken(ex *replay.Exchange) float64 {
 
 // width is how many requests may be in flight together.
 func (r *Runner) width() int {
-	if s := &r.cfg.Plan.Spec; s.Rate == 0 {
+	if s := &r.cfg.Plan.Spec; s.Rate == 0 && r.cfg.Recording == nil {
 		return s.Concurrency
 	}
 	return max(r.cfg.Slots, 1)
@@ -117,6 +117,10 @@ func (r *Runner) throwAwayRequest(ctx context.Context, task string, size, nth, t
 	req := &replay.Request{
 		Key: replay.Key{Cell: -1, Index: nth}, Warmup: true, Cache: replay.Cold, Forced: true,
 		Cell: replay.Cell{Task: task, PromptTokens: size, OutputTokens: tokens},
+	}
+	if t := r.cfg.Recording; t != nil {
+		req.Raw = t.WarmUp(size, nth)
+		return req, nil
 	}
 	if d := r.cfg.Plan.Dataset; d != nil {
 		d.Send(req, d.Nearest(size))

@@ -32,6 +32,9 @@ func Subtitle(r *replay.Results) string {
 	if s.Rate > 0 {
 		load = fmt.Sprintf("%s arrivals, %s a second", s.Arrival, table.Num(replay.Some(s.Rate)))
 	}
+	if t := r.Workload.Recording; t != nil {
+		load = recorded(t, s.Concurrency)
+	}
 	build := ""
 	if r.Server != nil {
 		build = ", llama-server " + r.Server.Build
@@ -46,6 +49,15 @@ func Subtitle(r *replay.Results) string {
 	}
 	return fmt.Sprintf("%s%s: %s%s, %s, %s cache, %s length, %d trials, seed %d, plan %.12s, %s%s", r.Model, build, r.Workload.Name, dataset, load, s.Cache,
 		s.Length, s.Trials, s.Seed, r.Workload.PlanHash, r.Timestamp.Format("2006-01-02 15:04 MST"), simulated)
+}
+
+// recorded describes the part of a trace that was sent.
+func recorded(t *replay.Recording, most int) string {
+	text := fmt.Sprintf("%d of %d records of %s (%s, %s; SHA-256 %.12s) in %s s at %gx", t.Sent, t.Records, t.File, t.Format, t.Clock, t.SHA256, table.Num(t.Lasts), t.Speed)
+	if most > 0 {
+		text += fmt.Sprintf(", at most %d in flight", most)
+	}
+	return text + ", " + t.Replies + " replies"
 }
 
 // Tiles are the guide's headline figures with their verdicts.
@@ -238,6 +250,7 @@ func notRun(r *replay.Results) []string {
 	for _, d := range r.Workload.Dropped {
 		out = append(out, fmt.Sprintf("not run: %s: %s", d.Cell, d.Reason))
 	}
+	out = append(out, traceNotes(r)...)
 	for _, d := range r.Workload.Skipped {
 		out = append(out, fmt.Sprintf("skipped: %s: %s", d.Cell, d.Reason))
 	}
@@ -250,6 +263,30 @@ func notRun(r *replay.Results) []string {
 	}
 	if r.Workload.Failure != "" {
 		out = append(out, "ended early: "+r.Workload.Failure)
+	}
+	return out
+}
+
+// movedMs is from which shift on it is told that requests were due at other moments than the trace's.
+const movedMs = 1000
+
+// traceNotes is a line for everything that differs from the trace that was sent.
+func traceNotes(r *replay.Results) (out []string) {
+	t := r.Workload.Recording
+	if t == nil {
+		return nil
+	}
+	for _, list := range [][]string{t.LeftOut, t.Notes} {
+		for _, note := range list {
+			out = append(out, t.File+": "+note)
+		}
+	}
+	if r.Cancelled > 0 {
+		out = append(out, fmt.Sprintf("%s: %d requests were cancelled, as in the trace", t.File, r.Cancelled))
+	}
+	if s := r.Latency.Shift; s.Max.Valid && max(s.Max.V, -s.Min.V) >= movedMs {
+		out = append(out, fmt.Sprintf("%s: requests were due %s to %s s later than in the trace, as earlier replies ended sooner or later, or --concurrency held them back", t.File,
+			table.Num(s.Min.Times(1e-3)), table.Num(s.Max.Times(1e-3))))
 	}
 	return out
 }

@@ -18,6 +18,7 @@ import (
 	"wattline/replay/client"
 	"wattline/replay/load"
 	"wattline/replay/prompt"
+	"wattline/replay/trace"
 )
 
 // Config of a session. Endpoint, Agent, Spec, Say and Log are required.
@@ -33,8 +34,11 @@ type Config struct {
 
 	Spec    replay.Spec
 	Dataset *replay.Dataset // the user's own requests, nil for generated prompts
-	Stress  bool            // the concurrency depends on the server's slots, and a steady temperature ends a cell
-	Budget  time.Duration   // cells predicted to go beyond it are skipped; 0: none
+	Trace   *trace.Trace    // a recorded workload, nil for any other
+	// TraceOptions choose the part of Trace that is sent.
+	TraceOptions trace.Options
+	Stress       bool          // the concurrency depends on the server's slots, and a steady temperature ends a cell
+	Budget       time.Duration // cells predicted to go beyond it are skipped; 0: none
 	// TrialBudget is the same for one trial of a run by Steps.
 	TrialBudget time.Duration
 	NoWarmup    bool
@@ -66,6 +70,7 @@ type Session struct {
 
 	cfg      Config
 	maker    *prompt.Maker
+	recorded *recorded // the trace that is sent; nil: none
 	runID    string
 	upstream string // the server's address in wattline's rows; "" without wattline
 	asked    sync.Once
@@ -103,6 +108,13 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 
 // compile makes the plan for the server. The prompts of a dataset are counted by the server's tokenizer first.
 func (s *Session) compile(ctx context.Context, spec replay.Spec) (*replay.Plan, error) {
+	if s.cfg.Trace != nil {
+		spec, err := spec.Complete(prompt.Tasks())
+		if err != nil {
+			return nil, &SettingError{err}
+		}
+		return s.compileTrace(ctx, spec)
+	}
 	d := s.cfg.Dataset
 	once := spec.Requests == 0 && spec.Duration == 0
 	spec, err := spec.Complete(prompt.Tasks())
@@ -256,11 +268,17 @@ func (s *Session) loadConfig() load.Config {
 		Plan: s.Plan, Sender: s.Client, Prompts: s.maker, NoWarmup: s.cfg.NoWarmup, Slots: s.Server.Slots, Budget: s.cfg.Budget, TrialBudget: s.cfg.TrialBudget,
 		Offset: func(n int) {
 			s.maker.Offset += n
+			if s.recorded != nil {
+				s.recorded.blocks.Shift(n)
+			}
 			if s.Plan.Dataset != nil {
 				s.Plan.Dataset.Shift(n)
 			}
 		},
 		CPU: load.ProcessCPU, Say: s.cfg.Say, Progress: s.cfg.Progress,
+	}
+	if s.recorded != nil {
+		cfg.Recording = s.recorded.loadRecording(s.Plan.Spec.Concurrency)
 	}
 	if cfg.Progress != nil {
 		cfg.Say = func(format string, args ...any) { s.cfg.Say(load.ClearLine+format, args...) }

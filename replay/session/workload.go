@@ -9,6 +9,7 @@ import (
 
 	"wattline/replay"
 	"wattline/replay/prompt"
+	"wattline/replay/trace"
 )
 
 // Workload is a workload as a user names it, in a file and by flags.
@@ -16,6 +17,7 @@ type Workload struct {
 	File         string // --workload
 	Full, Stress bool
 	Dataset      string // --dataset: the file with the user's own prompts
+	TraceFlags
 	Tasks        []string
 	PromptSizes  []string
 	OutputTokens []string
@@ -23,6 +25,18 @@ type Workload struct {
 	Override     replay.Spec // of it, what is not zero replaces the settings of the workload
 
 	dataset *replay.Dataset
+	trace   *trace.Trace
+	options trace.Options
+}
+
+// TraceFlags are the flags of a recorded workload.
+type TraceFlags struct {
+	Trace      string `help:"File with a recorded workload without words: wattline's own, Mooncake, Azure, BurstGPT or Weka, gzipped or not." type:"existingfile" placeholder:"FILE" group:"Trace"`
+	Speed      string `help:"Speed of the trace: 2x sends it in half the time." placeholder:"X" group:"Trace"`
+	Window     string `help:"Part of the trace, counted from its first record: 10m..40m." placeholder:"FROM..TO" group:"Trace"`
+	Sample     string `help:"Share of the trace's sessions: 5%." placeholder:"SHARE" group:"Trace"`
+	FitContext string `help:"Records of the trace that are longer than the server's context: drop or clip. Without it they are an error." placeholder:"HOW" group:"Trace"`
+	Replies    string `help:"Earlier replies in the prompts of a trace's sessions: recorded (a stand-in of the recorded length) or real (what the server gave)." placeholder:"WHICH" group:"Trace"`
 }
 
 // Named is the workload quick or full, or that of a file.
@@ -52,7 +66,7 @@ func (cfg *Config) Use(w *Workload) (err error) {
 	if cfg.Budget == 0 && cfg.Spec.Name == "quick" {
 		cfg.Budget = quickBudget
 	}
-	cfg.Dataset, cfg.Stress = w.dataset, w.Stress
+	cfg.Dataset, cfg.Trace, cfg.TraceOptions, cfg.Stress = w.dataset, w.trace, w.options, w.Stress
 	return nil
 }
 
@@ -75,12 +89,14 @@ func (w *Workload) spec() (replay.Spec, error) {
 		s = replay.Full()
 	case w.Stress:
 		s = replay.Stress(1)
+	case w.Trace != "":
+		s = replay.Spec{Name: "trace", Trace: filepath.Base(w.Trace)}
 	case w.Dataset != "":
 		s = replay.Spec{Name: "dataset"}
 	case custom:
 		s = replay.Spec{Name: "custom"}
 	}
-	if err := w.readDataset(&s); err != nil {
+	if err := errors.Join(w.readTrace(), w.readDataset(&s)); err != nil {
 		return s, err
 	}
 	var err error
@@ -110,6 +126,24 @@ func (w *Workload) spec() (replay.Spec, error) {
 	}
 	_, err = s.Complete(prompt.Tasks()) // checks the workload before the server is asked
 	return s, err
+}
+
+// readTrace reads the file of --trace.
+func (w *Workload) readTrace() (err error) {
+	if w.options, err = trace.ParseOptions(w.Speed, w.Window, w.Sample, w.FitContext, w.Replies); err != nil {
+		return err
+	}
+	if w.Trace == "" {
+		if w.Speed+w.Window+w.Sample+w.FitContext+w.Replies != "" {
+			return errors.New("--speed, --window, --sample, --fit-context and --replies choose a part of a trace: give --trace FILE")
+		}
+		return nil
+	}
+	if w.File != "" || w.Full || w.Stress || w.Dataset != "" || w.Override.Requests > 0 {
+		return errors.New("--trace has its own requests: leave out --workload, --full, --stress, --dataset and --requests")
+	}
+	w.trace, err = trace.Read(w.Trace)
+	return err
 }
 
 // readDataset reads the file of --dataset, or of the workload file's key dataset, which is relative to that file.

@@ -1,0 +1,101 @@
+package session
+
+import (
+	"context"
+	"hash/fnv"
+	"time"
+
+	"wattline/replay"
+	"wattline/replay/load"
+	"wattline/replay/prompt"
+	"wattline/replay/trace"
+)
+
+// recorded is a trace that is sent: its records, and the texts of its blocks.
+type recorded struct {
+	records []trace.Record
+	info    *replay.Recording
+	blocks  *prompt.Blocks
+	seed    uint64
+}
+
+// compileTrace chooses the records of the trace that are sent, and makes the plan.
+func (s *Session) compileTrace(ctx context.Context, spec replay.Spec) (*replay.Plan, error) {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s.runID)) // never fails
+	salt := h.Sum64()               // a run's texts are not in the server's cache yet
+	s.cfg.Say("%s: looking for pieces of text that the server's tokenizer keeps apart", s.cfg.Trace.File)
+	blocks, err := prompt.FindBlocks(ctx, s.Client, salt)
+	if err != nil {
+		return nil, err
+	}
+	o := s.cfg.TraceOptions
+	o.Seed = spec.Seed
+	records, info, err := s.cfg.Trace.Select(o, s.Server.ContextTokens, blocks.Lead())
+	if err != nil {
+		return nil, &SettingError{err}
+	}
+	info.Salt = salt
+	s.recorded = &recorded{records, info, blocks, spec.Seed}
+	s.cfg.Say("%s: %d of %d records in %d sessions, format %s, %s", info.File, info.Sent, info.Records, info.Sessions, info.Format, info.Clock)
+	for _, list := range [][]string{info.LeftOut, info.Notes} {
+		for _, note := range list {
+			s.cfg.Say("%s: %s", info.File, note)
+		}
+	}
+	in, out := 0, 0
+	for i := range records {
+		in, out = in+records[i].Input, out+records[i].Output
+	}
+	return replay.CompileRecording(spec, info, replay.Cell{Task: info.File, PromptTokens: max(1, in/len(records)), OutputTokens: max(1, out/len(records))})
+}
+
+// loadRecording is what the load generator sends.
+func (t *recorded) loadRecording(most int) *load.Recording {
+	return &load.Recording{Records: t.records, Speed: t.info.Speed, Most: most, Make: t.make, WarmUp: t.warmUp}
+}
+
+// make makes a record's request.
+func (t *recorded) make(i int, before *load.Sent) *replay.Request {
+	r := &t.records[i]
+	req := &replay.Request{
+		Key: replay.Key{Index: i}, Cell: replay.Cell{Task: t.info.File, PromptTokens: r.Input, OutputTokens: r.Output},
+		Cache: replay.Natural, Forced: true, Seed: uint32(t.seed + uint64(i)), //nolint:gosec // only a seed
+		Unstreamed: r.Unstreamed, KeepReply: t.info.Replies == replay.RealReplies,
+	}
+	if r.CancelUs.Valid {
+		req.CancelAfter = max(1, time.Duration(r.CancelUs.V)*time.Microsecond) // the server's own pace is not the trace's
+	}
+	if before != nil && t.info.Replies == replay.RealReplies {
+		p := &t.records[before.Request.Index]
+		if got := before.Exchange; got.OK() && len(got.Reply) == p.Output && trace.Continues(p, r) {
+			raw := before.Request.Raw
+			known := p.Input + p.Output
+			tokens := make([]int, 0, len(raw.Tokens)+r.Input-p.Input)
+			tokens = append(append(append(tokens, raw.Tokens...), got.Reply...), t.blocks.IDs(parts(r, known-t.blocks.Lead(), r.Input-t.blocks.Lead()))...)
+			req.Raw = &replay.RawPrompt{Text: raw.Text, Tokens: tokens}
+			return req
+		}
+	}
+	req.Raw = &replay.RawPrompt{Text: t.blocks.Text(parts(r, 0, r.Input-t.blocks.Lead()))}
+	return req
+}
+
+// parts are the blocks of a record's prompt from one token to another.
+func parts(r *trace.Record, from, to int) (out []prompt.Part) {
+	at := 0
+	for _, b := range r.Blocks {
+		begin, end := max(from-at, 0), min(to-at, int(b.Tokens))
+		if begin < end {
+			out = append(out, prompt.Part{Block: b.ID, From: begin, Tokens: end - begin})
+		}
+		at += int(b.Tokens)
+	}
+	return out
+}
+
+// warmUp is a prompt that begins like no other.
+func (t *recorded) warmUp(tokens, nth int) *replay.RawPrompt {
+	block := ^uint32(nth) //nolint:gosec // few; the trace's blocks count from 1
+	return &replay.RawPrompt{Text: t.blocks.Text([]prompt.Part{{Block: block, Tokens: max(1, tokens-t.blocks.Lead())}})}
+}

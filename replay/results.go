@@ -32,7 +32,7 @@ type Results struct {
 
 	Errors      int               `json:"errors"`
 	Cancelled   int               `json:"cancelled,omitempty"` // as the trace's clients left
-	ClientCPUS  Num               `json:"client_cpu_s"` // the client's own CPU time while cells ran
+	ClientCPUS  Num               `json:"client_cpu_s"`        // the client's own CPU time while cells ran
 	Workload    Workload          `json:"workload"`
 	Server      *Server           `json:"server"`
 	Definitions map[string]string `json:"definitions"`

@@ -29,9 +29,9 @@ type replayRunCmd struct {
 	APIKeyFile  string        `help:"File with the API key of the server." type:"existingfile" placeholder:"FILE"`
 	LoadTimeout time.Duration `help:"How long to wait for the server to load its model." default:"${load_timeout}"`
 
-	Full         bool           `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
-	Stress       bool           `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
-	Workload     string         `help:"Workload file (YAML or JSON), also --config-file. Flags override it." aliases:"config-file" type:"existingfile" placeholder:"FILE" group:"Workload"`
+	Full     bool   `help:"Run the full grid: three prompt sizes, three output sizes, two tasks." group:"Workload"`
+	Stress   bool   `help:"Keep twice as many requests in flight as the server has slots, until the temperature is stable or --duration ends." group:"Workload"`
+	Workload string `help:"Workload file (YAML or JSON), also --config-file. Flags override it." aliases:"config-file" type:"existingfile" placeholder:"FILE" group:"Workload"`
 	session.TraceFlags
 	Dataset      string         `help:"File with your own prompts, one JSON object a line: prompt, messages or conversations, and max_tokens." type:"existingfile" placeholder:"FILE" group:"Workload"`
 	Task         []string       `help:"Tasks to run: ${tasks}." placeholder:"NAME,..." group:"Workload"`

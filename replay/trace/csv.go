@@ -44,8 +44,9 @@ func newTable(lines *lineReader, need ...string) (*table, error) {
 
 // next reads the next row; io.EOF is the end.
 func (t *table) next() (err error) {
-	t.row, err = t.csv.Read()
-	t.line, _ = t.csv.FieldPos(0)
+	if t.row, err = t.csv.Read(); err == nil {
+		t.line, _ = t.csv.FieldPos(0)
+	}
 	if e, ok := errors.AsType[*csv.ParseError](err); ok {
 		return fmt.Errorf("line %d does not have the columns of the first line: %w", e.Line, e.Err)
 	}

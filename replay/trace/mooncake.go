@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -231,13 +230,4 @@ func (t *Trace) inferSessions() {
 			ended[own] = i
 		}
 	}
-}
-
-// isWeka reports whether the file begins with a Weka conversation, on one line or on several.
-func isWeka(first *lineReader) bool {
-	if hasKey("requests")(first) {
-		return true
-	}
-	more, _ := first.in.Peek(readSize / 2)
-	return bytes.HasPrefix(first.text, []byte("{")) && bytes.Contains(more, []byte(`"requests"`)) && bytes.Contains(append(bytes.Clone(first.text), more...), []byte(`"block_size"`))
 }

@@ -3,6 +3,7 @@ package trace
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
@@ -220,7 +221,7 @@ func readError(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF): // gzip's; the end of a plain file is no error
 		return errors.New("the gzip file is cut off: fetch it again")
-	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
+	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, new(flate.CorruptInputError)):
 		return errors.New("the gzip file is damaged: fetch it again")
 	case errors.Is(err, bufio.ErrBufferFull):
 		return fmt.Errorf("a line has more than %d MB: it is no trace, or needs to be cut into pieces", maxLine>>20)

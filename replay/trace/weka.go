@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -152,9 +153,23 @@ func (t *Trace) addWeka(turn wekaTurn, ids numbering[wekaBlock], sessions sessio
 		}
 	}
 	sessions.add(t, &r, turn.session, took)
-	if turn.ThinkTime != nil && *turn.ThinkTime >= 0 && r.Parent == len(t.Records)-1 && r.Parent >= 0 {
-		r.ThinkUs = meter.Some(int64(*turn.ThinkTime * 1e6))
+	// t is rounded to seconds in some files, think_time is not. Behind a sub-agent it is another time.
+	if turn.ThinkTime != nil && *turn.ThinkTime >= 0 && r.Parent >= 0 {
+		think := meter.Some(int64(*turn.ThinkTime * 1e6))
+		if difference := think.V - r.ThinkUs.V; !r.ThinkUs.Valid || max(difference, -difference) <= rounding.Microseconds() {
+			r.ThinkUs = think
+		}
 	}
 	t.Records = append(t.Records, r)
 	return nil
+}
+
+// isWeka reports whether the file begins with a Weka conversation, on one line or on several.
+func isWeka(first *lineReader) bool {
+	if hasKey("requests")(first) {
+		return true
+	}
+	more, _ := first.in.Peek(readSize / 2)
+	begin := append(bytes.Clone(first.text), more...)
+	return bytes.HasPrefix(begin, []byte("{")) && bytes.Contains(begin, []byte(`"requests"`)) && bytes.Contains(begin, []byte(`"block_size"`))
 }

@@ -20,6 +20,9 @@ type Request struct {
 	Seed        uint32
 	ScheduledAt time.Time // open loop; zero in a closed one
 
+	// Body, if not nil, is what is sent: made beforehand, so that a long prompt is not late.
+	Body []byte
+
 	// The following are a trace's.
 	ShiftUs     meter.Int     // ScheduledAt minus the trace's own moment
 	Unstreamed  bool          // the reply comes in one piece

@@ -79,7 +79,14 @@ func body(r *replay.Request) (path string, body []byte, err error) {
 	return chatPath, body, err
 }
 
-// rawBody is the body of a request without a template. It is put together by hand: prompts may be long, and their time has come.
+// Prepare makes the body of a request without a template before it is due: for a long prompt that takes milliseconds.
+func (*Client) Prepare(r *replay.Request) {
+	if r.Raw != nil {
+		r.Body = rawBody(r)
+	}
+}
+
+// rawBody is the body of a request without a template.
 func rawBody(r *replay.Request) []byte {
 	text, _ := json.Marshal(r.Raw.Text) // a string
 	out := make([]byte, 0, len(text)+8*len(r.Raw.Tokens)+200)
@@ -100,10 +107,13 @@ func rawBody(r *replay.Request) []byte {
 
 func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 	ex := &replay.Exchange{Key: r.Key, Warmup: r.Warmup, Cell: r.Cell, ScheduledAt: r.ScheduledAt, ShiftUs: r.ShiftUs}
-	path, body, err := body(r)
-	if err != nil {
-		ex.Error = err.Error()
-		return ex
+	path, text := rawPath, r.Body
+	if text == nil {
+		var err error
+		if path, text, err = body(r); err != nil {
+			ex.Error = err.Error()
+			return ex
+		}
 	}
 	ctx, leaving := departing(ctx, r.CancelAfter)
 	defer leaving.stop()
@@ -113,7 +123,7 @@ func (c *Client) once(ctx context.Context, r *replay.Request) *replay.Exchange {
 		WroteRequest:         func(httptrace.WroteRequestInfo) { ex.SentUs = since(start) },
 		GotFirstResponseByte: func() { ex.HeadUs = since(start) },
 	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, c.base+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, c.base+path, bytes.NewReader(text))
 	if err != nil {
 		ex.Error = err.Error()
 		return ex

@@ -72,7 +72,7 @@ func (r *Runner) recorded(ctx context.Context) {
 		defer close(made)
 		for _, i := range roots {
 			select {
-			case made <- t.Make(i, nil):
+			case made <- t.make(i, nil):
 			case <-ctx.Done():
 				return
 			}
@@ -115,6 +115,7 @@ func (t *trip) due(ctx context.Context, req *replay.Request, at time.Time) bool 
 func (t *trip) send(ctx context.Context, req *replay.Request) {
 	ex := t.r.send(ctx, req)
 	ended := time.Now()
+	req.Body = nil
 	if t.places != nil {
 		<-t.places
 	}
@@ -122,7 +123,7 @@ func (t *trip) send(ctx context.Context, req *replay.Request) {
 		if ctx.Err() != nil {
 			return
 		}
-		next := t.Make(child, &Sent{req, ex})
+		next := t.make(child, &Sent{req, ex})
 		rec := &t.Records[child]
 		at := t.begin.Add(t.scaled(rec.Offset))
 		if rec.ThinkUs.Valid {
@@ -137,4 +138,13 @@ func (t *trip) send(ctx context.Context, req *replay.Request) {
 		})
 	}
 	ex.Reply = nil
+}
+
+// make makes a record's request with its body.
+func (t *trip) make(i int, before *Sent) *replay.Request {
+	req := t.Make(i, before)
+	if p, ok := t.r.cfg.Sender.(preparer); ok {
+		p.Prepare(req)
+	}
+	return req
 }

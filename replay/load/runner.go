@@ -19,6 +19,9 @@ type Sender interface {
 	Events() int64 // of all streams so far; for the progress line
 }
 
+// preparer is a Sender that can make a request's body before it is due.
+type preparer interface{ Prepare(r *replay.Request) }
+
 // Prompts makes texts of exact sizes.
 type Prompts interface {
 	Make(ctx context.Context, task string, tokens int, seed uint64) (string, error)

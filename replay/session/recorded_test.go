@@ -19,6 +19,7 @@ import (
 	"wattline/proxy/llamatest"
 	"wattline/proxy/stub"
 	"wattline/replay"
+	"wattline/replay/client"
 	"wattline/replay/load"
 	"wattline/replay/trace"
 )
@@ -200,6 +201,8 @@ func (h *heapEvery) Send(ctx context.Context, r *replay.Request) *replay.Exchang
 	h.mu.Unlock()
 	return h.Sender.Send(ctx, r)
 }
+
+func (h *heapEvery) Prepare(r *replay.Request) { h.Sender.(*client.Client).Prepare(r) }
 
 // TestManyRecords sends a long trace at 20 times its speed: 10,000 records with WATTLINE_SOAK, else 400. No delay adds up,
 // and memory grows by the results alone.

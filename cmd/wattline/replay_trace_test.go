@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,8 +64,11 @@ func TestReplayTrace(t *testing.T) {
 
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
+	line := func(at, in string) string {
+		return `{"timestamp": ` + at + `, "input_length": ` + in + `, "output_length": 5}` + "\n"
+	}
 	for i := range 3000 {
-		if _, err := z.Write([]byte(strings.Repeat("0123456789"[i%10:i%10+1], i%7) + "\n")); err != nil {
+		if _, err := z.Write([]byte(line(strconv.Itoa(i*i), strconv.Itoa(1+i*i%97)))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,9 +76,6 @@ func TestReplayTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent.Store(0)
-	line := func(at, in string) string {
-		return `{"timestamp": ` + at + `, "input_length": ` + in + `, "output_length": 5}` + "\n"
-	}
 	for _, c := range []struct {
 		says string
 		args []string

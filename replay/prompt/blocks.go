@@ -61,7 +61,7 @@ func FindBlocks(ctx context.Context, of Tokenizer, seed uint64) (*Blocks, error)
 // find looks for pieces among the tokens of the tasks' texts and leaves out those that do not stay one token each.
 func (b *Blocks) find(ctx context.Context, of Tokenizer) error {
 	sample := ""
-	for _, t := range tasks() {
+	for _, t := range tasks {
 		sample += t.text()
 	}
 	tokens, err := b.ask(ctx, of, sample)

@@ -64,7 +64,7 @@ func (v *vocabulary) Tokenize(_ context.Context, text string, special bool) (out
 func commonWords(t *testing.T, prefix string) (out []string) {
 	t.Helper()
 	seen := map[string]bool{}
-	for _, task := range tasks() {
+	for _, task := range tasks {
 		for _, w := range strings.Fields(task.text()) {
 			w = strings.Trim(w, ".,;:(){}[]\"'`*")
 			if len(w) > 1 && !seen[w] {

@@ -1,6 +1,10 @@
 package replay
 
-import "time"
+import (
+	"time"
+
+	"wattline/meter"
+)
 
 // Span is when one cell ran in one trial.
 type Span struct {
@@ -10,6 +14,17 @@ type Span struct {
 	To    time.Time `json:"to"`
 	// CPUSeconds is the client's own CPU time, on all cores.
 	CPUSeconds Num `json:"client_cpu_s"`
+}
+
+// Rows are the rows of a trace's records, nil where there is none.
+func (r *Run) Rows() []*meter.Record {
+	out := make([]*meter.Record, r.Plan.Spec.Requests)
+	for _, e := range r.Exchanges {
+		if e.Index < len(out) {
+			out[e.Index] = e.InLine
+		}
+	}
+	return out
 }
 
 // Run is everything that was recorded of a run of a plan.

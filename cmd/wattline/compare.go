@@ -120,11 +120,9 @@ func (c *compareCmd) read(a *app, kctx *kong.Context, opt compare.Options) (*com
 	var sides [2]*compare.Side
 	for i, arg := range c.Sides {
 		if info, err := os.Stat(arg); err == nil && info.IsDir() {
-			ar, err := archive.Read(arg)
-			if err != nil {
+			if sides[i], err = compare.FromFolder(c.label(i, filepath.Base(filepath.Clean(arg))), arg); err != nil {
 				return nil, err
 			}
-			sides[i] = compare.FromRun(c.label(i, filepath.Base(filepath.Clean(arg))), ar.Run)
 			continue
 		}
 		side, err := c.rows(a, kctx, i, arg)

@@ -43,7 +43,8 @@ var mayImport = map[string][]string{
 	"sink/telemetry":         {"meter", "proxy", "sink/*"}, // the table of all export targets
 	"replay":                 {"meter"},
 	"replay/report":          {"meter", "replay/table", "replay/compare"}, // "best" is compare's verdict
-	"replay/compare":         {"meter", "replay/table"},
+	"replay/compare":         {"meter", "replay/archive", "replay/table", "replay/twin"},
+	"replay/twin":            {"meter", "meter/prompt", "sink", "replay/archive", "replay/client", "replay/table", "replay/trace"},
 	"replay/compare/live":    {"meter", "replay/session"},
 	"replay/monitor":         {"meter", "replay/session"},
 	"replay/tune":            {"meter", "replay/table", "replay/session", "replay/compare", "replay/compare/live"},
@@ -51,7 +52,7 @@ var mayImport = map[string][]string{
 	"replay/report/html":     {"meter", "replay/compare", "replay/table", "sink/console/web"}, // the same charts as the console's
 	"replay/load":            {"meter", "replay/trace"},
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
-	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt", "replay/trace"},
+	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt", "replay/trace", "replay/twin"},
 	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},
 	"deploy":                 {},
 	"deploy/peers":           {"deploy/llama"}, // the server of llama.cpp's own tests

@@ -78,6 +78,7 @@ func (c *replayRunCmd) Run(a *app) error {
 	l.Flags, l.Settings = s.ServerFlags(a.ctx)
 	err = c.write(&l) // before printing, because the terminal may be gone
 	report.Terminal(a.stdout, l)
+	err = errors.Join(err, s.Proof(run, l.Settings).Report(a.stdout, c.Out))
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func ReadServerFlags(ctx context.Context, address string) (*ServerFlags, error) 
 	if len(out) == 0 {
 		return nil, errors.Join(ErrNoProgram, err)
 	}
-	return &ServerFlags{Known: parseHelp(string(out)), Settings: settings(p.args)}, nil
+	return &ServerFlags{Known: parseHelp(string(out)), Settings: Settings(p.args)}, nil
 }
 
 // Help are the flags that a program's own --help names, and whether they take a value. The user named the program.
@@ -122,8 +122,8 @@ func parseHelp(help string) map[string]bool {
 	return out
 }
 
-// settings returns the public flags of a command line.
-func settings(args []string) map[string]string {
+// Settings returns the public flags of a command line, each by its canonical name.
+func Settings(args []string) map[string]string {
 	out := map[string]string{}
 	for i, a := range args {
 		name, v, joined := strings.Cut(a, "=")

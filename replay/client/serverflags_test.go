@@ -38,7 +38,7 @@ func TestParseHelp(t *testing.T) {
 }
 
 func TestSettingsKeepNoSecrets(t *testing.T) {
-	got := settings(strings.Fields("--api-key hunter2 -ngl 99 --flash-attn=on -kvu -c 8192 --ssl-key-file /k -b -1"))
+	got := Settings(strings.Fields("--api-key hunter2 -ngl 99 --flash-attn=on -kvu -c 8192 --ssl-key-file /k -b -1"))
 	want := map[string]string{"--gpu-layers": "99", "--flash-attn": "on", "--kv-unified": "", "--ctx-size": "8192", "--batch-size": "-1"}
 	if len(got) != len(want) {
 		t.Errorf("settings = %v, want %v", got, want)

@@ -11,6 +11,7 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"wattline/replay"
+	"wattline/replay/twin"
 )
 
 // Verdict is what an interval says about B against A.
@@ -83,19 +84,23 @@ type Metric struct {
 
 // Result is a comparison.
 type Result struct {
-	A        *Side      `json:"a"`
-	B        *Side      `json:"b"`
-	Margin   float64    `json:"margin_percent"`
-	Design   string     `json:"design"` // how A and B were measured
-	Unit     string     `json:"unit"`   // what is drawn: rounds, trials, stretches
-	Units    int        `json:"units"`
-	Overlap  replay.Num `json:"overlap"` // of the mixes, stored rows only
-	Refusal  string     `json:"refusal,omitempty"`
-	Invalid  bool       `json:"invalid"` // a run failed a check that the design does not bear
-	Metrics  []Metric   `json:"metrics"`
-	Notes    []string   `json:"notes"`
-	Seconds  replay.Num `json:"seconds,omitzero"` // of a live session
-	Resample int        `json:"resamples"`
+	A       *Side      `json:"a"`
+	B       *Side      `json:"b"`
+	Margin  float64    `json:"margin_percent"`
+	Design  string     `json:"design"` // how A and B were measured
+	Unit    string     `json:"unit"`   // what is drawn: rounds, trials, stretches
+	Units   int        `json:"units"`
+	Overlap replay.Num `json:"overlap"` // of the mixes, stored rows only
+	Refusal string     `json:"refusal,omitempty"`
+	Invalid bool       `json:"invalid"` // a run failed a check that the design does not bear
+	// Price is what a trace costs in all; nil: the runs are of none.
+	Price    *twin.Price `json:"price,omitempty"`
+	Metrics  []Metric    `json:"metrics"`
+	Notes    []string    `json:"notes"`
+	Seconds  replay.Num  `json:"seconds,omitzero"` // of a live session
+	Resample int         `json:"resamples"`
+
+	proven, joules bool // of a twin
 }
 
 // interleaved is the design of a session in rounds.
@@ -169,15 +174,18 @@ func Compare(a, b *Side, opt Options) (*Result, error) {
 	r := &Result{A: a, B: b, Margin: 100 * opt.Margin, Resample: opt.Resamples}
 	p := &pairing{sides: [2]*Side{a, b}, opt: opt}
 	p.index()
-	if a.strata {
+	switch {
+	case a.strata:
 		p.strata(r)
-	} else {
+	case a.trace != "":
+		p.recorded(r)
+	default:
 		p.workload(r)
 	}
 	for s, side := range p.sides {
 		for _, f := range side.Failed {
 			check, _, _ := strings.Cut(f, ":")
-			if p.paired && slices.Contains(borne, check) {
+			if r.Design == interleaved && slices.Contains(borne, check) {
 				r.Notes = append(r.Notes, fmt.Sprintf("%s: %s (it meets both sides in turn, and widens the intervals)", name(s), f))
 				continue
 			}
@@ -325,6 +333,9 @@ func (p *pairing) measure(r *Result) {
 			continue
 		}
 		out, e := p.metric(m)
+		if r.Price != nil && !r.joules && ofJoules(out.Key) {
+			out, e = Metric{Key: out.Key, Title: out.Title, Unit: out.Unit, LowerBetter: out.LowerBetter, Verdict: NotMeasured}, estimate{effect: math.NaN()}
+		}
 		if e.known() {
 			told = append(told, len(r.Metrics))
 			differs, outside = append(differs, e.differs()), append(outside, e.outside(p.margin()))

@@ -9,17 +9,20 @@ import (
 	"strings"
 	"time"
 
+	"wattline/meter"
 	"wattline/replay"
+	"wattline/replay/twin"
 )
 
 // observation is one request.
 type observation struct {
-	cell  string
-	trial int
-	at    time.Time
-	y     []float64 // logarithms, by metric; NaN: not obtained
-	parts []string  // of stored rows: the stratum by dimension
-	x     []float64 // of stored rows: what a value may depend on within its stratum
+	cell   string
+	trial  int
+	record int // of a trace
+	at     time.Time
+	y      []float64 // logarithms, by metric; NaN: not obtained
+	parts  []string  // of stored rows: the stratum by dimension
+	x      []float64 // of stored rows: what a value may depend on within its stratum
 }
 
 // Side is the measured requests of A or of B.
@@ -36,10 +39,14 @@ type Side struct {
 	Simulated bool `json:"simulated,omitempty"`
 	// Failed are the validity checks that the run failed.
 	Failed []string `json:"failed_checks,omitempty"`
+	// Proof tells whether a run of a trace did what was recorded; nil: it was not compared with that.
+	Proof *twin.Proof `json:"proof,omitempty"`
 
 	observations []observation
-	workload     string // what must be equal to compare
-	strata       bool   // stored rows
+	workload     string          // what must be equal to compare
+	strata       bool            // stored rows
+	trace        string          // SHA-256 of the trace that was sent; "": none
+	rows         []*meter.Record // of a trace's records
 	cells        []string
 }
 
@@ -53,6 +60,9 @@ func FromRun(label string, run *replay.Run) *Side {
 		if c.State == replay.Failed {
 			s.Failed = append(s.Failed, c.Name+": "+c.Detail)
 		}
+	}
+	if r := run.Plan.Recording; r != nil {
+		s.trace, s.rows = r.SHA256, run.Rows()
 	}
 	records := 1
 	if d := run.Plan.Dataset; d != nil {
@@ -69,12 +79,12 @@ func FromRun(label string, run *replay.Run) *Side {
 		}
 		s.Requests++
 		name := run.Plan.Cells[e.Key.Cell].String()
-		if r := run.Plan.Recording; r != nil {
-			name = fmt.Sprintf("%s, record %d", r.File, e.Index+1)
+		if run.Plan.Recording != nil {
+			name = allRequests
 		} else if run.Plan.Dataset != nil { // each record is a cell, as their sizes differ
 			name = fmt.Sprintf("%s, request %d", run.Plan.Cells[e.Key.Cell].Task, e.Index%records+1)
 		}
-		o := observation{cell: name, trial: e.Trial, at: e.StartedAt}
+		o := observation{cell: name, trial: e.Trial, at: e.StartedAt, record: e.Index}
 		for _, m := range metrics {
 			v := replay.Num{}
 			if m.exchange != nil {

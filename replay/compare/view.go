@@ -46,6 +46,12 @@ func (r *Result) Lines() (out []string) {
 	if r.Refusal != "" {
 		return out
 	}
+	if r.Price != nil {
+		out = append(out, r.Price.Lines(r.joules)...)
+	}
+	if r.Price != nil {
+		return append(out, fmt.Sprintf("95 %% intervals by bootstrap over %s; verdicts corrected for the number of metrics, %d (Holm); margin %.3g %%; the twin was proven against its recording", r.Unit, r.tests(), r.Margin))
+	}
 	drift := "drift over the session is removed by the interleaving"
 	if r.Design != interleaved {
 		drift = "drift over each side's time is not removed"

@@ -3,12 +3,15 @@ package session
 import (
 	"context"
 	"hash/fnv"
+	"slices"
 	"time"
 
+	"wattline/meter"
 	"wattline/replay"
 	"wattline/replay/load"
 	"wattline/replay/prompt"
 	"wattline/replay/trace"
+	"wattline/replay/twin"
 )
 
 // recorded is a trace that is sent: its records, and the texts of its blocks.
@@ -68,11 +71,12 @@ func (t *recorded) make(i int, before *load.Sent) *replay.Request {
 	}
 	if before != nil && t.info.Replies == replay.RealReplies {
 		p := &t.records[before.Request.Index]
-		if got := before.Exchange; got.OK() && len(got.Reply) == p.Output && trace.Continues(p, r) {
+		n := r.Repeats(p)
+		if got := before.Exchange; len(got.Reply) >= n && trace.Continues(p, r) {
 			raw := before.Request.Raw
-			known := p.Input + p.Output
+			known := p.Input + n
 			tokens := make([]int, 0, len(raw.Tokens)+r.Input-p.Input)
-			tokens = append(append(append(tokens, raw.Tokens...), got.Reply...), t.blocks.IDs(parts(r, known-t.blocks.Lead(), r.Input-t.blocks.Lead()))...)
+			tokens = append(append(append(tokens, raw.Tokens...), got.Reply[:n]...), t.blocks.IDs(parts(r, known-t.blocks.Lead(), r.Input-t.blocks.Lead()))...)
 			req.Raw = &replay.RawPrompt{Text: raw.Text, Tokens: tokens}
 			return req
 		}
@@ -98,4 +102,29 @@ func parts(r *trace.Record, from, to int) (out []prompt.Part) {
 func (t *recorded) warmUp(tokens, nth int) *replay.RawPrompt {
 	block := ^uint32(nth) //nolint:gosec // few; the trace's blocks count from 1
 	return &replay.RawPrompt{Text: t.blocks.Text([]prompt.Part{{Block: block, Tokens: max(1, tokens-t.blocks.Lead())}})}
+}
+
+// Proof compares a run of a trace with what the trace observed; nil where the session sent none, or it observed nothing.
+// Settings are the server's flags that may be shown, nil where they are not known.
+func (s *Session) Proof(run *replay.Run, settings map[string]string) *twin.Proof {
+	if s.recorded == nil || s.cfg.Trace.Manifest == nil {
+		return nil
+	}
+	hasBlocks := map[int]bool{} // by line: others got one block of their own to be sent
+	for i := range s.cfg.Trace.Records {
+		r := &s.cfg.Trace.Records[i]
+		hasBlocks[r.Line] = r.Blocks != nil
+	}
+	t := *s.cfg.Trace
+	t.Records = slices.Clone(s.recorded.records)
+	for i := range t.Records {
+		if r := &t.Records[i]; !hasBlocks[r.Line] {
+			r.Blocks = nil
+		}
+	}
+	var facts map[string]string
+	if v := s.Server; v != nil {
+		facts = twin.Facts(v.Build, v.Quantisation, meter.Some(int64(v.ContextTokens)), meter.Some(int64(v.Slots)), settings)
+	}
+	return twin.Prove(&t, run.Rows(), facts)
 }

@@ -71,7 +71,8 @@ func ParseOptions(speed, window, sample, fit, replies string) (o Options, err er
 	return o, nil
 }
 
-func (o *Options) complete() {
+// complete sets the defaults. A trace that says how much of a reply a prompt repeats is sent with real replies.
+func (o *Options) complete(t *Trace) {
 	if o.Speed == 0 {
 		o.Speed = 1
 	}
@@ -80,13 +81,16 @@ func (o *Options) complete() {
 	}
 	if o.Replies == "" {
 		o.Replies = replay.RecordedReplies
+		if slices.ContainsFunc(t.Records, func(r Record) bool { return r.ReplyTokens.Valid }) {
+			o.Replies = replay.RealReplies
+		}
 	}
 }
 
 // Select returns the records that are sent to a server with context tokens a slot (0: not known) whose prompts begin with
 // lead tokens that are not the trace's, and what was chosen. Offsets count from the first of them.
 func (t *Trace) Select(o Options, context, lead int) ([]Record, *replay.Recording, error) {
-	o.complete()
+	o.complete(t)
 	info := &replay.Recording{
 		File: t.File, SHA256: t.SHA256, Format: t.Format, Clock: t.Clock.String(), BlockTokens: t.BlockTokens, Records: len(t.Records),
 		Sessions: t.Sessions(), SpanS: replay.Some(t.Span().Seconds()), Speed: o.Speed, Sample: o.Sample, Fit: o.Fit, Replies: o.Replies,
@@ -294,10 +298,18 @@ func giveBlocks(list []Record) {
 	}
 }
 
+// Repeats is how many tokens of its parent's reply r's prompt has behind p's prompt.
+func (r *Record) Repeats(p *Record) int {
+	if r.ReplyTokens.Valid {
+		return int(min(r.ReplyTokens.V, int64(p.Output)))
+	}
+	return p.Output
+}
+
 // Continues reports whether r's prompt begins with p's prompt, where the last block of p may be cut short, and has room
 // for p's reply.
 func Continues(p, r *Record) bool {
-	if r.Input < p.Input+p.Output {
+	if r.Input < p.Input+r.Repeats(p) {
 		return false
 	}
 	for i := range p.Blocks {

@@ -54,6 +54,9 @@ type Record struct {
 	// Parent is the index of the record whose prompt and reply this prompt continues, -1 if there is none. It stands before
 	// this record, and this one is not sent before the parent's reply has ended.
 	Parent int
+	// ReplyTokens is how many tokens of the parent's reply stand behind the parent's prompt as they were generated; null: all.
+	// A template may leave out reasoning, or write a call of a tool otherwise.
+	ReplyTokens meter.Int
 	// ThinkUs is the time from the end of the parent's reply until this request was sent.
 	ThinkUs meter.Int
 	// CancelUs is how long after it was sent the client left.

@@ -43,6 +43,7 @@ type line struct {
 	Turn    int      `json:"turn,omitempty"`
 	// Parent is the number of the record that this one continues; the first record has number 1.
 	Parent   int       `json:"parent,omitempty"`
+	Reply    meter.Int `json:"reply,omitzero"` // of the parent's reply
 	ThinkUs  meter.Int `json:"think_us,omitzero"`
 	CancelUs meter.Int `json:"cancel_us,omitzero"`
 	Stream   *bool     `json:"stream,omitempty"` // left out: true
@@ -73,7 +74,7 @@ func Write(w io.Writer, m Manifest, t *Trace) error {
 
 func (r *Record) line(blockTokens int) *line {
 	l := &line{
-		AtUs: r.Offset.Microseconds(), Input: r.Input, Output: r.Output, Session: r.Session, Turn: r.Turn, Parent: r.Parent + 1,
+		AtUs: r.Offset.Microseconds(), Input: r.Input, Output: r.Output, Session: r.Session, Turn: r.Turn, Parent: r.Parent + 1, Reply: r.ReplyTokens,
 		ThinkUs: r.ThinkUs, CancelUs: r.CancelUs, Tools: r.Tools, Observed: r.Observed,
 	}
 	if r.Unstreamed {
@@ -128,11 +129,13 @@ func (t *Trace) readWattline(lines *lineReader) error {
 func (l *line) record(t *Trace, n int) (*Record, error) {
 	r := &Record{
 		Line: n, Offset: time.Duration(l.AtUs) * time.Microsecond, Input: l.Input, Output: l.Output, Session: l.Session, Turn: l.Turn,
-		Parent: l.Parent - 1, ThinkUs: l.ThinkUs, CancelUs: l.CancelUs, Unstreamed: l.Stream != nil && !*l.Stream, Tools: l.Tools, Observed: l.Observed,
+		Parent: l.Parent - 1, ReplyTokens: l.Reply, ThinkUs: l.ThinkUs, CancelUs: l.CancelUs, Unstreamed: l.Stream != nil && !*l.Stream, Tools: l.Tools, Observed: l.Observed,
 	}
 	switch before := t.Records; {
 	case l.Parent < 0 || l.Parent > len(before):
 		return nil, fmt.Errorf("continues record %d, which does not stand before it", l.Parent)
+	case l.Reply.V < 0 || l.Reply.V > 0 && l.Parent == 0:
+		return nil, errors.New("repeats a reply that it does not continue")
 	case l.ThinkUs.V < 0 || l.CancelUs.V < 0:
 		return nil, errors.New("has a negative time")
 	case len(l.Sizes) > 0 && len(l.Sizes) != len(l.Blocks):

@@ -142,6 +142,9 @@ func (r *Route) Done(seq uint64, at int64, rec *meter.Record) {
 		if p == nil || !p.Broken || p.Unread != "" {
 			r.a.cameBetween(q)
 		}
+		if rec.Outcome == meter.Cancelled { // a trace has cancelled requests too
+			r.a.keep(p, rec)
+		}
 		return
 	}
 	r.judge(q, rec)
@@ -181,11 +184,16 @@ func (r *Route) judge(q *cache.Request, rec *meter.Record) {
 	a := r.a
 	v := r.verdict(q)
 	v.Fill(rec)
-	if q.Prompt != nil && a.cfg.Keep && !q.Prompt.Broken {
-		a.cfg.Offer(&sink.Prompt{ID: rec.ID, StartedAt: rec.StartedAt, Fingerprint: q.Prompt.Append(nil)})
-	}
+	a.keep(q.Prompt, rec)
 	if a.cfg.Text && v.Verdict == cache.Client && v.Change.Now != v.Change.Before {
 		a.cfg.Log.Info("a prompt changed, so that its cache was lost", "id", rec.ID, "part", v.Part, "cause", v.Cause, "before", v.Change.Before, "now", v.Change.Now)
+	}
+}
+
+// keep offers a prompt's fingerprint to the store.
+func (a *Autopsy) keep(p *prompt.Prompt, rec *meter.Record) {
+	if p != nil && a.cfg.Keep && !p.Broken {
+		a.cfg.Offer(&sink.Prompt{ID: rec.ID, StartedAt: rec.StartedAt, Fingerprint: p.Append(nil)})
 	}
 }
 

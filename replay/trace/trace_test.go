@@ -93,6 +93,12 @@ func TestSessions(t *testing.T) {
 	if r := burst.Records[2]; r.Parent != 0 || r.ThinkUs != meter.Some(39_000_000) || r.Observed.DurationUs != meter.Some(8_000_000) {
 		t.Errorf("a turn of BurstGPT: %+v", r)
 	}
+	// A request that began while the session's earlier one ran does not continue it.
+	path := filepath.Join(t.TempDir(), "beside")
+	write(t, path, []byte("Timestamp,Session ID,Elapsed time,Request tokens,Response tokens\n0,a,60,10,5\n20,a,5,10,5\n40,a,5,20,5\n"))
+	if beside, err := Read(path); err != nil || beside.Records[1].Parent != -1 || beside.Records[2].Parent != 1 {
+		t.Errorf("a request beside another: %+v %v", beside, err)
+	}
 	// Mooncake names no sessions: they are inferred, and nothing waits.
 	moon, err := Read(filepath.Join("testdata", "mooncake.jsonl"))
 	if err != nil {

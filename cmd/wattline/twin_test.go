@@ -6,14 +6,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"wattline/meter"
 	"wattline/proxy/llamatest"
 	"wattline/replay/archive"
 	"wattline/replay/trace"
+	"wattline/replay/twin"
+	"wattline/sink"
 )
 
 // message is a message of a chat.
@@ -69,11 +73,23 @@ func syllables(seed, n int) string {
 	return b.String()
 }
 
-// TestTwinOfAgent: 40 turns of an agent with tools and reasoning on a real server, recorded through wattline, exported, and
-// replayed twice. Each turn reuses as many tokens as in the recording, within one block, both times: the second run finds
-// nothing of the first in the cache.
+// TestTwinOfAgent: an agent with tools and reasoning on a real server, recorded through wattline, exported, and replayed twice.
+// Each turn reuses as many tokens as in the recording, within one block, both times: the second run finds nothing of the first
+// in the cache. Compare judges the two only if the twin was proven.
 func TestTwinOfAgent(t *testing.T) {
 	t.Parallel()
+	twinOfAgent(t, 12)
+}
+
+func TestTwinOfAgentSoak(t *testing.T) {
+	if os.Getenv("WATTLINE_SOAK") == "" {
+		t.Skip("40 turns; make soak runs them")
+	}
+	twinOfAgent(t, 40)
+}
+
+func twinOfAgent(t *testing.T, turns int) {
+	t.Helper()
 	template, err := filepath.Abs(filepath.Join("testdata", "reasoning.jinja"))
 	if err != nil {
 		t.Fatal(err)
@@ -86,10 +102,10 @@ func TestTwinOfAgent(t *testing.T) {
 			"type": "object", "required": []string{"path"}, "properties": message{"path": message{"type": "string", "enum": []string{"main.go", "main_test.go", "README.md"}}},
 		}}})
 	}
-	messages := []message{{"role": "system", "content": "You are an agent.\n" + syllables(7, 400)}, {"role": "user", "content": syllables(8, 40)}}
+	messages := []message{{"role": "system", "content": "You are an agent.\n" + syllables(7, 150)}, {"role": "user", "content": syllables(8, 40)}}
 	var recorded []*meter.Record
 	thoughts := 0
-	for turn := range 40 {
+	for turn := range turns {
 		thinks := turn%2 == 0
 		m, id := w.turn(t, map[string]any{
 			"messages": messages, "tools": tools, "tool_choice": "none", "chat_template_kwargs": message{"enable_thinking": thinks}, "max_tokens": 12 + turn*7%24,
@@ -112,7 +128,7 @@ func TestTwinOfAgent(t *testing.T) {
 		}
 		t.Logf("turn %d: %v in, %v reused, %v out, %s", turn+1, rec.PromptTokens.V, rec.CachedTokens.V, rec.OutputTokens.V, rec.CacheVerdict)
 	}
-	if thoughts != 20 {
+	if thoughts != turns/2 {
 		t.Fatalf("%d turns with reasoning", thoughts)
 	}
 	file := filepath.Join(t.TempDir(), "agent.jsonl.gz")
@@ -125,8 +141,10 @@ func TestTwinOfAgent(t *testing.T) {
 	if len(tr.Records) != len(recorded) {
 		t.Fatalf("%d records of %d turns", len(tr.Records), len(recorded))
 	}
+	var dirs []string
 	for n := range 2 {
 		dir := filepath.Join(t.TempDir(), fmt.Sprint("run", n))
+		dirs = append(dirs, dir)
 		got := wattline(t, "replay", "--trace", file, "--endpoint", w.url, "--out", dir)
 		t.Logf("%s\n%s", got.stdout, got.stderr)
 		a, err := archive.Read(dir)
@@ -150,5 +168,53 @@ func TestTwinOfAgent(t *testing.T) {
 		if seen != len(recorded) {
 			t.Errorf("run %d has %d requests", n+1, seen)
 		}
+	}
+	proof, err := twin.ReadProof(dirs[0])
+	if err != nil || proof == nil || proof.Cached.Within != turns || proof.Trace != tr.SHA256 {
+		t.Fatalf("the proof of run 1: %+v, %v", proof, err)
+	}
+	again, err := twin.ReadProof(dirs[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := wattline(t, "compare", dirs[0], dirs[1])
+	if refused := strings.Contains(got.stdout, "no verdict: the twin failed its A/A test"); refused == (proof.Passed || again.Passed) {
+		t.Errorf("the runs' proofs: %v and %v; compare: exit %d\n%s%s", proof.Passed, again.Passed, got.code, got.stdout, got.stderr)
+	}
+}
+
+// TestTraceExport: bad input gets a sentence, and a span without rows writes nothing.
+func TestTraceExport(t *testing.T) {
+	at := time.Now().Add(-time.Hour)
+	row := measured("0199-aaaa", at)
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{row}})
+	file := filepath.Join(t.TempDir(), "t.jsonl")
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{exitUsage, "long ago", []string{"--since", "long ago"}},
+		{exitUsage, "long ago", []string{"--until", "long ago"}},
+		{exitUsage, "ends before it begins", []string{"--since", "1d", "--until", "2d"}},
+		{exitFailed, "no row of this time can be replayed: there is none", []string{"--since", "5m"}},
+		{exitFailed, "no row of this time can be replayed: of another server or model: 1", []string{"--model", "none"}},
+		{exitFailed, "there is no store", []string{"--store", file + ".db"}},
+		{exitFailed, "cannot be written", []string{"--out", filepath.Join(file, "deeper")}},
+	} {
+		_, errs := output(t, c.code, append([]string{"trace", "export", "--store", db, "--out", file}, c.args...)...)
+		if !strings.Contains(errs, c.want) {
+			t.Errorf("%v: %s", c.args, errs)
+		}
+		if _, err := os.Stat(file); err == nil {
+			t.Errorf("%v wrote a file", c.args)
+		}
+	}
+	out, _ := output(t, 0, "trace", "export", "--store", db, "--out", file)
+	if !strings.Contains(out, "1 requests of 1 sessions in 0s, 0 with blocks") {
+		t.Error(out)
+	}
+	if tr, err := trace.Read(file); err != nil || len(tr.Records) != 1 || tr.Records[0].Observed.GPUUj != row.GPUUj {
+		t.Errorf("%+v: %v", tr, err)
 	}
 }

@@ -48,13 +48,6 @@ const (
 	noLength    = "the length of the prompt is not known"
 )
 
-// Why a prompt is in a trace with its length alone.
-const (
-	noFingerprint = "no fingerprint was kept"
-	severalInOne  = "several prompts or completions in one request"
-	heldByServer  = "earlier messages were with the server (previous_response_id)"
-)
-
 // Errors of what is seen, in tokens: of a prompt's end, and of the place up to which it was reused.
 const (
 	endError  = 0.5

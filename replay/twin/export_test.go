@@ -2,9 +2,13 @@ package twin
 
 import (
 	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"wattline/meter"
+	"wattline/replay/trace"
 )
 
 // TestTwinReusesAsRecorded: a twin of agents' sessions reuses as many tokens in each turn as the server did when they were
@@ -55,5 +59,131 @@ func TestTwinReusesAsRecorded(t *testing.T) {
 	}
 	for _, line := range m.Contains {
 		t.Log(line)
+	}
+}
+
+// TestWhatIsNotKnown: rows without a fingerprint have their length alone, cancelled ones get an estimated length and are
+// cancelled again, and what cannot be sent is counted by reason.
+func TestWhatIsNotKnown(t *testing.T) {
+	w := newWorld(t)
+	a := w.agent("a", w.prose(200), w.tools(3))
+	for range 8 {
+		a.turn()
+	}
+	length := w.rows[7].PromptTokens.V
+	w.rows[7].Outcome, w.rows[7].PromptTokens, w.rows[7].CachedTokens, w.rows[7].OutputTokens, w.rows[7].OutputEvents = meter.Cancelled, meter.Int{}, meter.Int{}, meter.Int{}, meter.Some(10)
+	w.fps[2] = nil
+	several, held := *w.rows[3], *w.rows[4]
+	several.Details = &meter.Details{Completions: meter.Some(2)}
+	w.rows[3] = &several
+	w.fps[4] = w.prompt(object{"previous_response_id": "resp_1", "input": "go on"})
+	w.rows[4] = &held
+	failed, embedding, lost := *w.rows[0], *w.rows[0], *w.rows[7]
+	failed.Outcome, embedding.Dialect = meter.UpstreamError, "embeddings"
+	for _, rec := range []*meter.Record{&failed, &embedding, &lost} {
+		w.rows, w.fps = append(w.rows, rec), append(w.fps, nil)
+	}
+	tr, m := w.export()
+	if len(tr.Records) != 8 || m.LeftOut["failed"] != 1 || m.LeftOut[noText] != 1 || m.LeftOut[noLength] != 1 {
+		t.Fatalf("%d records, left out %v", len(tr.Records), m.LeftOut)
+	}
+	for i := range tr.Records {
+		r := &tr.Records[i]
+		if bare := i >= 2 && i <= 4; (r.Blocks == nil) != bare || bare && (r.Parent >= 0 || r.Input != int(w.rows[i].PromptTokens.V)) {
+			t.Errorf("record %d: %d blocks, parent %d, %d tokens", i, len(r.Blocks), r.Parent, r.Input)
+		}
+	}
+	last := &tr.Records[7]
+	if last.CancelUs != meter.Some(2_000_000) || last.Output != 2*10+moreOutput || math.Abs(float64(last.Input)-float64(length)) > 0.1*float64(length) {
+		t.Errorf("the cancelled one: %d in (%d in truth), %d out, cancelled after %v", last.Input, length, last.Output, last.CancelUs)
+	}
+	said := strings.Join(m.Contains, "\n")
+	for _, want := range []string{"5 of 8 prompts have them, the others have their length alone and share nothing", "1 prompts of cancelled requests have an estimated length"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the manifest does not say %q: %s", want, said)
+		}
+	}
+}
+
+// TestOneServer: rows of several servers or models are not one workload.
+func TestOneServer(t *testing.T) {
+	w := newWorld(t)
+	a := w.agent("a", w.prose(50), nil)
+	a.turn()
+	a.turn()
+	other := *w.rows[1]
+	other.Upstream = "http://10.9.9.9:1"
+	w.rows[1] = &other
+	for _, c := range []struct {
+		x    Exporter
+		want string
+	}{
+		{Exporter{}, "several servers or models (http://10.1.2.3:8080 tiny: 1, http://10.9.9.9:1 tiny: 1): choose with --upstream and --model"},
+		{Exporter{Upstream: "http://10.9.9.9:1"}, ""},
+		{Exporter{Models: []string{"huge"}}, "no row of this time can be replayed: of another server or model: 2"},
+	} {
+		for i, rec := range w.rows {
+			c.x.Add(rec, w.fps[i])
+		}
+		if _, _, err := c.x.Trace(nil); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+	if _, _, err := (&Exporter{}).Trace(nil); err == nil || !strings.Contains(err.Error(), "there is none") {
+		t.Errorf("no rows: %v", err)
+	}
+}
+
+// TestSettingsOfTemplates: settings that change nothing in the prompt do not part prompts; those with which reuse was lost do.
+func TestSettingsOfTemplates(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		w := newWorld(t)
+		messages := []object{{"role": "system", "content": w.prose(300)}, {"role": "user", "content": "go"}}
+		for _, choice := range []string{"auto", "none", "auto", "none"} {
+			rec := w.ask("s", object{"messages": messages, "tools": []object{}, "tool_choice": choice}, "", w.prose(10))
+			if lost && choice == "none" {
+				rec.CacheCause = "settings_changed"
+			}
+		}
+		tr, _ := w.export()
+		if same := tr.Records[0].Blocks[0] == tr.Records[1].Blocks[0]; same == lost {
+			t.Errorf("reuse lost: %v, and the first blocks are the same: %v", lost, same)
+		}
+		if tr.Records[1].Blocks[0] != tr.Records[3].Blocks[0] {
+			t.Errorf("equal settings do not share: %v and %v", tr.Records[1].Blocks, tr.Records[3].Blocks)
+		}
+	}
+}
+
+// TestMooncake: blocks of 512 tokens, the last with what remains; equal numbers are equal beginnings, and read again they are
+// the same trace.
+func TestMooncake(t *testing.T) {
+	w := newWorld(t)
+	a := w.agent("a", w.prose(900), w.tools(4))
+	for range 6 {
+		a.turn()
+	}
+	w.fps[3] = nil
+	tr, m := w.export()
+	file := filepath.Join(t.TempDir(), "trace.jsonl.gz")
+	if err := WriteFile(file, "mooncake", m, tr); err != nil {
+		t.Fatal(err)
+	}
+	got, err := trace.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Format != "mooncake" || got.BlockTokens != mooncakeBlock || len(got.Records) != 6 {
+		t.Fatalf("%s, blocks of %d, %d records", got.Format, got.BlockTokens, len(got.Records))
+	}
+	first := got.Records[0].Blocks
+	for i := range got.Records {
+		r := &got.Records[i]
+		if r.Input != tr.Records[i].Input || len(r.Blocks) != (r.Input+511)/512 {
+			t.Errorf("record %d: %d tokens, %d blocks", i, r.Input, len(r.Blocks))
+		}
+		if shared := r.Blocks[0] == first[0] && r.Blocks[len(first)-2] == first[len(first)-2]; shared == (i == 3) {
+			t.Errorf("record %d shares its beginning with the first: %v", i, shared)
+		}
 	}
 }

@@ -101,6 +101,16 @@ func (w *world) ask(session string, body object, reasoning, reply string) *meter
 	return rec
 }
 
+// prompt is the stored fingerprint of a body.
+func (w *world) prompt(body object) []byte {
+	w.t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return prompt.Parse(w.key, text, nil).Append(nil)
+}
+
 // agent is a session with tools and reasoning, whose messages grow.
 type agent struct {
 	w        *world

@@ -275,8 +275,9 @@ func (r *run) each(s *scan, f func(rows []int32) error) error {
 	})
 }
 
-// scan reads the blocks and calls f with each in a goroutine of its own, so that the next block is read meanwhile.
-func (r *run) scan(s *scan, f func(*Block) error) error {
+// scan reads the blocks and calls f with each in a goroutine of its own, so that the next block is read meanwhile. The
+// goroutine has ended when scan returns or panics.
+func (r *run) scan(s *scan, f func(*Block) error) (err error) {
 	blocks, failed := make(chan *Block), make(chan error, 1)
 	go func() {
 		var err error
@@ -292,7 +293,11 @@ func (r *run) scan(s *scan, f func(*Block) error) error {
 			}
 		}
 	}()
-	err := r.src.Scan(r.ctx, s.table, s.names, s.from, s.to, s.reverse, func(b *Block) error {
+	defer func() {
+		close(blocks)
+		err = cmp.Or(err, <-failed)
+	}()
+	return r.src.Scan(r.ctx, s.table, s.names, s.from, s.to, s.reverse, func(b *Block) error {
 		select {
 		case blocks <- b:
 			return nil
@@ -300,8 +305,6 @@ func (r *run) scan(s *scan, f func(*Block) error) error {
 			return err
 		}
 	})
-	close(blocks)
-	return cmp.Or(err, <-failed)
 }
 
 // summarize answers a statement with aggregates.

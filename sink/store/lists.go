@@ -125,7 +125,6 @@ func (l *listStats) WindowInverse(*sqlite.FunctionContext, []driver.Value) error
 
 // WindowValue returns the object, null without numbers.
 func (l *listStats) WindowValue(*sqlite.FunctionContext) (driver.Value, error) {
-	l.counts = nil
 	if l.n == 0 {
 		return nil, nil
 	}
@@ -136,6 +135,7 @@ func (l *listStats) WindowValue(*sqlite.FunctionContext) (driver.Value, error) {
 }
 
 func (l *listStats) stats() map[string]any {
+	l.counts = nil // in a running sum more numbers may have come
 	zeros, largest := 0, uint32(0)
 	for _, p := range l.pieces {
 		for _, v := range p {

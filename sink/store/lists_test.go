@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 
 	"wattline/sink/columnar"
@@ -62,4 +63,26 @@ func TestListStats(t *testing.T) {
 			stats.Final(nil)
 		}
 	}
+}
+
+// TestListStatsOfARunningSum asks again after each list, as a window function does.
+func TestListStatsOfARunningSum(t *testing.T) {
+	r := tempReader(t, tempStore(t))
+	rows, err := r.DB().QueryContext(t.Context(), `SELECT list_stats_by('k', x) OVER (ORDER BY n), list_stats(x) OVER (ORDER BY n)
+		FROM (SELECT column1 AS n, column2 AS x FROM (VALUES (1, '[5]'), (2, '[7,9]'), (3, '[70000,1]')))`)
+	must(t, err)
+	defer rows.Close()
+	for _, want := range []string{
+		`{"max":5,"n":1,"p50":5,"p90":5,"p99":5,`, `{"max":9,"n":3,"p50":7,"p90":8.6,"p99":8.96,`, `{"max":70000,"n":5,"p50":7,"p90":42003.600000000006,"p99":67200.36,`,
+	} {
+		var by, one string
+		if !rows.Next() {
+			t.Fatal(rows.Err())
+		}
+		must(t, rows.Scan(&by, &one))
+		if !strings.HasPrefix(one, want) || !strings.HasPrefix(by, `{"k":`+want) {
+			t.Errorf("%s and %s, want %s", one, by, want)
+		}
+	}
+	must(t, rows.Err())
 }

@@ -57,7 +57,7 @@ func (c *consoleCmd) Run(a *app, kctx *kong.Context) (err error) {
 	}
 	s := console.New(console.Config{
 		Rows: e, Engine: e, Guard: guard, Log: a.log, Runs: runsIn(c.Runs),
-		Hello: console.Hello{Version: version(), Rows: e.Where, Currency: c.Currency},
+		Hello: console.Hello{Version: version(), Rows: e.Where, DefaultRows: c.Store+c.Clickhouse == "", Currency: c.Currency},
 	})
 	fmt.Fprintf(a.stderr, "wattline: console http://%s of the rows in %s; Ctrl-C ends it\n", ln.Addr(), e.Where)
 	served := make(chan error, 1)

@@ -146,7 +146,6 @@ func TestConsoleSoak(t *testing.T) {
 	c.live.shoot("live")
 	c.live.clean()
 	c.everyPage()
-	c.small()
 	c.refusals()
 	c.restart()
 }
@@ -228,7 +227,7 @@ func stackedPower(t *testing.T, w *wattlineProcess, page *tab, began time.Time) 
 	var got struct{ Active, Rows, N, From, To float64 }
 	page.eval(`import("/web/lib/live.js").then((m) => { const p = new URLSearchParams(location.search), a = Number(p.get("a")), z = Number(p.get("z"));
 	  const rows = [...m.live.rows.values()].filter((r) => Date.parse(r.started_at) >= a && Date.parse(r.started_at) + r.duration_us / 1000 <= z && r.gpu_active_uj !== null);
-	  return { Active: Number(document.querySelector("[data-active-uj]").dataset.activeUj), Rows: rows.reduce((n, r) => n + r.gpu_active_uj, 0), N: rows.length, From: a, To: z }; })`, &got)
+	  return { Active: Number(document.querySelector("[data-active-uj]").dataset.activeUj) - Number(document.querySelector("[data-active-uj]").dataset.guessedUj), Rows: rows.reduce((n, r) => n + r.gpu_active_uj, 0), N: rows.length, From: a, To: z }; })`, &got)
 	t.Logf("dragged %.1f s: %.2f J; its %g rows: %.2f J", (got.To-got.From)/1000, got.Active/1e6, got.N, got.Rows/1e6)
 	if got.N < 3 || got.Rows == 0 || got.Active/got.Rows < 0.99 || got.Active/got.Rows > 1.01 {
 		t.Error("the span does not have the joules of its rows")
@@ -284,27 +283,6 @@ func (c *consoleRun) everyPage() {
 		}
 		page.clean()
 	}
-}
-
-// small: the page of a phone, in light colours.
-func (c *consoleRun) small() {
-	small := c.browser.open(c.t, c.w.admin, "/live", 390, 844)
-	small.until("live on a phone", `document.querySelectorAll("main tr[data-id]").length > 2`)
-	small.eval(`import("/web/lib/colour.js").then((m) => m.applyTheme("light"))`, nil)
-	for _, path := range []string{"/live", "/requests", "/requests/" + c.id, "/sessions", "/sessions/curl", "/energy?since=1h", "/queries/by-client", "/runs", "/health"} {
-		name := strings.Trim(strings.Map(wordLetters, path), "-") + "-390-light"
-		small.visit(path)
-		small.until(name, `document.querySelector("main section, main p")`)
-		small.settle()
-		var wide float64
-		small.eval(`document.documentElement.scrollWidth`, &wide)
-		if wide > 390 {
-			c.t.Errorf("%s is %g pixels wide on a screen of 390", path, wide)
-		}
-		small.axe(c.axe, name)
-		small.shoot(name)
-	}
-	small.clean()
 }
 
 // restart: serve goes away and comes back on the same addresses; the open page says so and recovers.

@@ -15,7 +15,9 @@ func TestSession(t *testing.T) {
 	a, b, c := measured("0199-aaaa", at.Add(-2*time.Minute)), measured("0199-bbbb", at.Add(-time.Minute)), measured("0199-cccc", at)
 	a.Session, b.Session, c.Session = "one", "one", "two"
 	b.Details = &meter.Details{SessionSource: meter.SessionInferred}
-	db := storeOf(t, sink.Rows{Requests: []*meter.Record{a, b, c}})
+	own := measured("0199-dddd", at.Add(time.Second))
+	own.Session, own.Agent = "a run of replay", sink.ReplayAgent
+	db := storeOf(t, sink.Rows{Requests: []*meter.Record{a, b, c, own}})
 	out, _ := output(t, 0, "session", "one", "--store", db, "--currency", "EUR")
 	for _, want := range []string{"session   one (no client named it", "agent     curl, model tiny", "turns     2, of 2 requests 0 failed", "(1m0s)", "2000 in, 20 % of them cached; 202 out", "112 mWh (404 ± 4.24 J), known for 2 of 2", "EUR", "slowest 352 ms"} {
 		if !strings.Contains(out, want) {

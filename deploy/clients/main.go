@@ -77,7 +77,12 @@ func (c *config) run(ctx context.Context, out io.Writer) (wrong int, err error) 
 		return 0, err
 	}
 	defer server.Stop() //nolint:errcheck // it also ends with this process
-	w, err := startWattline(ctx, c.wattline, server.URL(), filepath.Join(dir, "wattline.db"))
+	short, err := shorten(server.URL())
+	if err != nil {
+		return 0, err
+	}
+	defer short.Close()
+	w, err := startWattline(ctx, c.wattline, short.URL, filepath.Join(dir, "wattline.db"))
 	if err != nil {
 		return 0, err
 	}
@@ -103,7 +108,7 @@ func (c *config) run(ctx context.Context, out io.Writer) (wrong int, err error) 
 	return print(out, results), nil
 }
 
-// startServer starts a llama-server with the small random model, large enough for an agent's prompts. Replies are short.
+// startServer starts a llama-server with the small random model, large enough for an agent's prompts. It can only say hello.
 func startServer(ctx context.Context) (*llama.Server, error) {
 	bin, err := llama.Find(ctx, os.Stderr)
 	if err != nil {
@@ -113,7 +118,7 @@ func startServer(ctx context.Context) (*llama.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return llama.Start(ctx, bin, "-m", model, "--alias", "tiny", "--no-webui", "--jinja", "--threads", "1", "-np", "2", "-c", "262144", "--predict", "48")
+	return llama.Start(ctx, bin, "-m", model, "--alias", "tiny", "--no-webui", "--jinja", "--threads", "1", "-np", "2", "-c", "262144", "--predict", "48", "--grammar", `root ::= "hello"`)
 }
 
 // choose finds the clients of a list of names.

@@ -49,6 +49,7 @@ const (
 	minPollGap     = 500 * time.Millisecond // between polls
 	followGap      = 200 * time.Millisecond // between polls while a request is followed: a batch of an abandoned prompt takes 0.2 to 0.6 s
 	maxPollGap     = 2 * time.Second        // between polls that only look for slots
+	lookGap        = 10 * time.Second       // between two rounds of polls for a request that somebody looks at
 	silence        = 3 * time.Second        // without output, after which a stream is followed
 	pollsPerChange = 3                      // the gap doubles from one to the next
 	noSlotsPause   = time.Minute            // after ErrNoSlots
@@ -73,7 +74,6 @@ type SlotTracker struct {
 
 	count   atomic.Int64 // the server's slots; 0: not known
 	refuses atomic.Bool  // the upstream does not list its slots
-	seen    atomic.Bool  // what Watched said at the last output
 }
 
 // Follows reports whether the state of requests that tell nothing themselves is looked at.
@@ -93,6 +93,7 @@ type TrackedRequest struct {
 	of      any
 	outputs atomic.Int64
 	shownAt atomic.Int64 // when the last of them came
+	askedAt atomic.Int64 // when Look last asked for polls
 
 	// Guarded by the SlotTracker's mu.
 	request
@@ -174,17 +175,26 @@ func (t *SlotTracker) served(q *TrackedRequest) {
 }
 
 // OutputReceived counts output events. It is called for each read of a stream, so it takes no lock but
-// for the first, and for the first since somebody looks on.
+// for the first.
 func (q *TrackedRequest) OutputReceived(at int64, n int) {
 	first := q.outputs.Add(int64(n)) == int64(n)
 	q.shownAt.Store(at)
-	watched := q.t.watched()
-	opened := watched != q.t.seen.Load() && q.t.seen.Swap(watched) != watched && watched
-	if watched && (first || opened) { // its slot shows now how long the prompt was
+	if first && q.t.watched() { // its slot shows now how long the prompt was
 		q.t.mu.Lock()
 		defer q.t.mu.Unlock()
 		q.t.changed()
 	}
+}
+
+// Look says that somebody looks at the request, whose slot or prompt is not known: it is polled for, every lookGap at most.
+func (q *TrackedRequest) Look() {
+	now, last := q.t.cfg.Now(), q.askedAt.Load()
+	if last > 0 && now-last < int64(lookGap) || !q.askedAt.CompareAndSwap(last, now) {
+		return
+	}
+	q.t.mu.Lock()
+	defer q.t.mu.Unlock()
+	q.t.changed()
 }
 
 // Ended ends the request. cancelled: its client has left, and the request is followed until the server has finished with it.

@@ -3,32 +3,46 @@ package llama
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"wattline/meter"
 )
 
-// TestPageOpensDuringStream: a lone stream under way is polled for once somebody looks on.
-func TestPageOpensDuringStream(t *testing.T) {
-	var open atomic.Bool
-	tr := &SlotTracker{
-		cfg:  SlotTrackerConfig{Now: func() int64 { return 1 }, Watched: open.Load},
-		wake: make(chan struct{}, 1), reqs: map[uint64]*TrackedRequest{},
-	}
-	q := tr.RequestSent(1, 1, meter.Work{Streams: true}, 10, nil)
-	q.SlotStarted(1)
-	woken := func() bool {
-		select {
-		case <-tr.wake:
-			return true
-		default:
-			return false
+// TestPageOpens: a request that is alone, streamed or not, is polled for once somebody looks at it, and seldom again.
+func TestPageOpens(t *testing.T) {
+	for _, streams := range []bool{true, false} {
+		var open atomic.Bool
+		var now atomic.Int64
+		now.Store(1)
+		tr := &SlotTracker{
+			cfg:  SlotTrackerConfig{Now: now.Load, Watched: open.Load},
+			wake: make(chan struct{}, 1), reqs: map[uint64]*TrackedRequest{},
 		}
-	}
-	for i, step := range []struct{ open, want bool }{{false, false}, {true, true}, {true, false}, {false, false}, {true, true}} {
-		open.Store(step.open)
-		q.OutputReceived(2, 1)
-		if got := woken(); got != step.want {
-			t.Errorf("output %d, page open %v: woken %v", i, step.open, got)
+		q := tr.RequestSent(1, 1, meter.Work{Streams: streams}, 10, nil)
+		if streams {
+			q.SlotStarted(1)
+			q.OutputReceived(2, 1)
+		}
+		woken := func() bool {
+			select {
+			case <-tr.wake:
+				return true
+			default:
+				return false
+			}
+		}
+		if woken() {
+			t.Error("polled for while nobody looks")
+		}
+		open.Store(true)
+		for i, step := range []struct {
+			after time.Duration
+			want  bool
+		}{{0, true}, {time.Second, false}, {lookGap, true}, {time.Second, false}} {
+			now.Add(int64(step.after))
+			if q.Look(); woken() != step.want {
+				t.Errorf("streams %v, look %d: woken %v", streams, i, !step.want)
+			}
 		}
 	}
 }

@@ -41,7 +41,8 @@ func (o *RouteObserver) busy() bool {
 	return len(o.live) > 0
 }
 
-// Slot is the slot of a request in flight, by its proxy.Event's Seq, and the tokens of its prompt; null where not known.
+// Slot is the slot of a request in flight, by its proxy.Event's Seq, and the tokens of its prompt; null where not known, and
+// then asked for.
 func (o *RouteObserver) Slot(seq uint64) (slot, prompt meter.Int) {
 	o.mu.Lock()
 	q := o.live[seq]
@@ -54,10 +55,12 @@ func (o *RouteObserver) Slot(seq uint64) (slot, prompt meter.Int) {
 		return slot, prompt
 	}
 	if n := q.promptTokens.Load(); n > 0 {
-		return slot, meter.Some(n)
-	}
-	if tracked != nil {
+		prompt = meter.Some(n)
+	} else if tracked != nil {
 		prompt = tracked.Prompt()
+	}
+	if tracked != nil && !(slot.Valid && prompt.Valid) {
+		tracked.Look()
 	}
 	return slot, prompt
 }

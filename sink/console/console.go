@@ -58,7 +58,8 @@ type Config struct {
 type Hello struct {
 	Version          string           `json:"version"`
 	Instance         string           `json:"instance"`
-	Rows             string           `json:"rows"` // the store's file, or ClickHouse's address without its password
+	Rows             string           `json:"rows"`         // the store's file, or ClickHouse's address without its password
+	DefaultRows      bool             `json:"default_rows"` // commands find them without a flag
 	Currency         string           `json:"currency"`
 	PricePerKWhMicro func() meter.Int `json:"-"`
 	GCO2PerKWhMilli  func() meter.Int `json:"-"`

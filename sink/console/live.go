@@ -24,7 +24,7 @@ type LiveConfig struct {
 	DevicesOf func(route string) []string
 	// Power is the power of devices between two moments, where the source is fine enough.
 	Power func(from, to time.Time) []Curve
-	// Past reads what is stored of the time since from.
+	// Past reads what is stored of the time since from. Requests that ended before it are left out.
 	Past func(ctx context.Context, from time.Time) (*Past, error)
 	Log  *slog.Logger
 }
@@ -260,7 +260,9 @@ func (l *Live) begin() {
 	l.measure(now, past.Power)
 	var skip bytes.Buffer
 	for _, rec := range past.Rows {
-		l.finish(&skip, rec)
+		if end := rec.StartedAt.Add(time.Duration(rec.DurationUs.V) * time.Microsecond); end.After(from) {
+			l.finish(&skip, rec)
+		}
 	}
 	l.follow(&skip, now)
 	l.division.pieces(false)
@@ -444,6 +446,9 @@ func (l *Live) follow(b *bytes.Buffer, now time.Time) {
 		}
 		if phases, ok := r.computing(now); ok {
 			share := l.division.share(r.ID)
+			if share.done { // its row knows better
+				continue
+			}
 			share.phases = phases
 			for _, name := range l.cfg.DevicesOf(r.Route) {
 				if share.devices[name] == nil {

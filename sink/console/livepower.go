@@ -28,6 +28,7 @@ type liveShare struct {
 	phases  [2]interval          // prefill and decode
 	devices map[string]*onDevice // by device
 	done    bool                 // its row came: the phases stand
+	goesOn  bool                 // its client left, and the server worked on for it
 	final   bool                 // its joules will not change
 }
 
@@ -36,7 +37,7 @@ type onDevice struct {
 	uj      [2]float64 // of the phases; active joules
 	ready   bool       // factor is computed
 	factor  [2]float64 // mW of a step for each ns of the phase in it, times the step's active mW
-	nothing bool       // no joules were obtained: its share is residual
+	nothing bool       // no joules were obtained: it gets what the others leave
 }
 
 // end is when its last phase ends.
@@ -114,7 +115,14 @@ func (v *deviceBins) trim(b int64) {
 // active is the power above idle.
 func (v *deviceBins) active(i int) int64 { return max(0, v.mw[i].V-v.idleOf(i)) }
 
-func (v *deviceBins) idleOf(i int) int64 { return min(v.mw[i].V, v.idles[i]) }
+// idleOf is the idle draw in step i: what was known then, else what has been learnt since.
+func (v *deviceBins) idleOf(i int) int64 {
+	idle := v.idles[i]
+	if idle == 0 {
+		idle = v.idle
+	}
+	return min(v.mw[i].V, idle)
+}
 
 // share finds or makes a request's claim.
 func (d *division) share(id string) *liveShare {
@@ -135,15 +143,14 @@ func (d *division) trim(now int64) {
 			v.trim(now / int64(liveStep))
 		}
 	}
-	d.shares = slices.DeleteFunc(d.shares, func(r *liveShare) bool {
-		return (r.done || r.begin() == 0) && r.end() < now-int64(liveWindow+time.Minute)
-	})
+	// A request in flight ends now: one whose row never came is forgotten too.
+	d.shares = slices.DeleteFunc(d.shares, func(r *liveShare) bool { return r.end() < now-int64(liveWindow+time.Minute) })
 }
 
 // finish takes a finished row: its phases stand, and where its joules are final their place in time is known.
 func (d *division) finish(rec *meter.Record, devices []string) {
 	r := d.share(rec.ID)
-	r.done, r.phases = true, phasesOf(rec)
+	r.done, r.phases, r.goesOn = true, phasesOf(rec), rec.Details != nil && rec.Details.Abandoned.V == 1
 	r.final = rec.EnergyQuality != meter.EnergyPending
 	if len(rec.GPUDevices) > 0 {
 		devices = rec.GPUDevices
@@ -156,8 +163,12 @@ func (d *division) finish(rec *meter.Record, devices []string) {
 	if !r.final {
 		return
 	}
+	placed := rec.PrefillUs.Valid || rec.DecodeUs.Valid
 	for name, on := range r.devices {
-		on.settle(rec, name)
+		if on.settle(rec, name); on.nothing && !placed { // nothing says that it computed
+			delete(r.devices, name)
+			continue
+		}
 		v := d.device(name)
 		for p, us := range []int64{rec.PrefillUs.V, rec.DecodeUs.V} {
 			if us > 0 && on.uj[p] > 0 && !on.nothing {
@@ -238,9 +249,11 @@ func (d *division) settledUpTo(name string, v *deviceBins) int {
 		if on == nil {
 			continue
 		}
-		if !r.final || r.end() > v.next()*int64(liveStep) || !on.prepare(r, v) {
+		if !r.final || r.end() > v.next()*int64(liveStep) {
 			open = append(open, r)
+			continue
 		}
+		on.prepare(r, v)
 	}
 	i := v.settled
 	for ; i < len(v.mw); i++ {
@@ -253,24 +266,63 @@ func (d *division) settledUpTo(name string, v *deviceBins) int {
 	return max(v.settled, min(i, len(v.mw)-int(2*time.Second/liveStep)))
 }
 
-// prepare computes where in time a final request's joules lie: in proportion to the device's active power in its phase.
-func (on *onDevice) prepare(r *liveShare, v *deviceBins) bool {
+// prepare computes where in time a final request's joules lie: in proportion to the device's active power in its phase. A
+// part of the phase that has no steps here keeps its part of the joules.
+func (on *onDevice) prepare(r *liveShare, v *deviceBins) {
 	if on.ready || on.nothing {
-		return true
+		return
 	}
+	uj := on.uj
+	for p := range uj { // the joules of a phase whose place is not known lie in the other
+		if r.phases[p].to <= r.phases[p].from {
+			uj[1-p], uj[p] = uj[1-p]+uj[p], 0
+		}
+	}
+	r.stretch(v, uj)
 	for p, phase := range r.phases {
-		sum := 0.0 // ns x mW
+		sum, covered := 0.0, int64(0) // ns x mW, ns
 		for b := phase.from / int64(liveStep); b <= phase.to/int64(liveStep); b++ {
 			if i := b - v.base; i >= 0 && i < int64(len(v.mw)) && v.mw[i].Valid {
+				covered += phase.overlap(b)
 				sum += float64(phase.overlap(b)) * float64(v.active(int(i))+1)
 			}
 		}
 		if sum > 0 {
-			on.factor[p] = on.uj[p] / 1e3 / liveStep.Seconds() / sum
+			part := float64(covered) / float64(phase.to-phase.from)
+			on.factor[p] = part * uj[p] / 1e3 / liveStep.Seconds() / sum
 		}
 	}
 	on.ready = true
-	return true
+}
+
+// maxTail is how far power may come behind the work that drew it.
+const maxTail = 300 * time.Millisecond
+
+// stretch lets the last phase end later where the device did not draw so much in it: power falls off behind the end of the
+// work, and a server works on for a client that has left.
+func (r *liveShare) stretch(v *deviceBins, uj [2]float64) {
+	p := 0
+	if r.phases[1].to > r.phases[1].from {
+		p = 1
+	}
+	phase, drawn := &r.phases[p], 0.0
+	if phase.from/int64(liveStep) < v.base {
+		return // what it drew before is not known here
+	}
+	end := phase.to + int64(maxTail)
+	for b := phase.from / int64(liveStep); b < v.next(); b++ {
+		if b*int64(liveStep) >= phase.to {
+			if drawn >= uj[p]*1e6 || b*int64(liveStep) >= end && !r.goesOn { // mW x ns = 1e-6 uJ
+				return
+			}
+			phase.to = (b + 1) * int64(liveStep)
+		}
+		i := int(b - v.base)
+		if !v.mw[i].Valid {
+			return
+		}
+		drawn += float64(phase.overlap(b)) * float64(v.active(i))
+	}
 }
 
 // cut appends the events of steps [from, to), which leave out what the device did not tell.
@@ -322,23 +374,26 @@ func (p *powerPiece) step(name string, v *deviceBins, i int, b int64) {
 		p.Requests[id] = append(list, mw)
 		rest -= mw
 	}
-	total := 0.0
-	for _, r := range p.near {
-		total += r.weightIn(v, b)
-	}
+	total := 0.0 // of those that have no joules of their own
 	for _, r := range p.near {
 		on := r.devices[name]
-		switch {
-		case !r.in(b):
-		case p.Settled && on.nothing:
-		case p.Settled:
-			mw := 0.0
-			for k, phase := range r.phases {
-				mw += on.factor[k] * float64(phase.overlap(b)) * float64(active+1)
-			}
-			give(r.id, int64(mw+0.5))
-		case total > 0:
-			give(r.id, int64(float64(active)*r.weightIn(v, b)/total))
+		if !r.in(b) {
+			continue
+		}
+		if !p.Settled || on.nothing {
+			total += r.weightIn(v, b)
+			continue
+		}
+		mw := 0.0
+		for k, phase := range r.phases {
+			mw += on.factor[k] * float64(phase.overlap(b)) * float64(active+1)
+		}
+		give(r.id, int64(mw+0.5))
+	}
+	left := max(0, rest)
+	for _, r := range p.near {
+		if total > 0 && r.in(b) && (!p.Settled || r.devices[name].nothing) {
+			give(r.id, int64(float64(left)*r.weightIn(v, b)/total))
 		}
 	}
 	p.MilliWatts, p.Idle, p.Residual = append(p.MilliWatts, v.mw[i].V), append(p.Idle, idle), append(p.Residual, rest)

@@ -131,16 +131,30 @@ func (p *params) joules(name string) int64 {
 	return max(1, int64(math.Round(j*factor*1e6)))
 }
 
-// filterParams are the parameters that filter reads.
-func filterParams() []string {
-	return append(queries.FilterColumns(), "from", "to", "since", "label", "slower_than", "first_token_after", "dearer_than")
+// onlyWork reads all=0 and all=1: whether housekeeping and replay's own requests are left out.
+func (p *params) onlyWork(otherwise bool) bool {
+	switch text := p.text("all"); {
+	case !p.values.Has("all"):
+		return otherwise
+	case text == "0":
+		return true
+	case text != "1":
+		p.fail("all must be 1 (housekeeping and replay's own requests too) or 0, not %q", text)
+	}
+	return false
 }
 
-// filter reads which requests are meant.
-func (p *params) filter(now time.Time) queries.Filter {
+// filterParams are the parameters that filter reads.
+func filterParams() []string {
+	return append(queries.FilterColumns(), "from", "to", "since", "label", "slower_than", "first_token_after", "dearer_than", "all")
+}
+
+// filter reads which requests are meant; work is what holds without all=.
+func (p *params) filter(now time.Time, work bool) queries.Filter {
 	f := queries.Filter{
 		From: p.moment("from"), To: p.moment("to"), Equal: map[string][]string{},
 		SlowerUs: p.duration("slower_than").Microseconds(), FirstUs: p.duration("first_token_after").Microseconds(), DearerUj: p.joules("dearer_than"),
+		Work: p.onlyWork(work),
 	}
 	if since := p.text("since"); since != "" {
 		if p.text("from") != "" {

@@ -77,7 +77,10 @@ func namedQuery(p *params, d queries.Dialect) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	with := queries.Params{Label: p.text("label"), All: p.values.Has("all")}
+	with := queries.Params{Label: p.text("label"), All: !p.onlyWork(true)}
+	if p.err != nil {
+		return "", p.err
+	}
 	if since := p.text("since"); since != "" {
 		if with.Since, err = queries.ParseSince(since, time.Now()); err != nil {
 			return "", fmt.Errorf("since %w", err)

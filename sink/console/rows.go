@@ -41,7 +41,7 @@ func (s *Server) requests(c context.Context, ctx *fasthttp.RequestCtx) (any, err
 		return s.byID(c, ids)
 	}
 	list := queries.List{
-		Filter: p.filter(time.Now()), Columns: p.list("columns"), Sort: p.text("sort"), Cursor: p.text("cursor"),
+		Filter: p.filter(time.Now(), false), Columns: p.list("columns"), Sort: p.text("sort"), Cursor: p.text("cursor"),
 		Limit: p.number("limit", defaultRows, 1, maxRows),
 	}
 	if p.err != nil {
@@ -80,7 +80,7 @@ func (s *Server) sum(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := p.filter(time.Now())
+	f := p.filter(time.Now(), true)
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -96,7 +96,7 @@ func (s *Server) sessions(c context.Context, ctx *fasthttp.RequestCtx) (any, err
 	if err != nil {
 		return nil, err
 	}
-	f, limit := p.filter(time.Now()), p.number("limit", defaultRows, 1, queries.MaxSums)
+	f, limit := p.filter(time.Now(), true), p.number("limit", defaultRows, 1, queries.MaxSums)
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -124,7 +124,10 @@ func (s *Server) usage(c context.Context, ctx *fasthttp.RequestCtx) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	by, since := p.text("by"), p.text("since")
+	by, since, all := p.text("by"), p.text("since"), !p.onlyWork(true)
+	if p.err != nil {
+		return nil, p.err
+	}
 	if by == "" {
 		by = "agent"
 	}
@@ -139,7 +142,7 @@ func (s *Server) usage(c context.Context, ctx *fasthttp.RequestCtx) (any, error)
 	if err := queries.CheckUsage(keys...); err != nil {
 		return nil, badRequest("%v", err)
 	}
-	u, err := queries.ReadUsage(c, s.cfg.Engine.DB, s.cfg.Engine.Dialect, queries.UsageOptions{By: keys, Since: from, All: p.values.Has("all")})
+	u, err := queries.ReadUsage(c, s.cfg.Engine.DB, s.cfg.Engine.Dialect, queries.UsageOptions{By: keys, Since: from, All: all})
 	if err != nil {
 		return nil, err
 	}

@@ -20,12 +20,13 @@ type Filter struct {
 	SlowerUs  int64               // duration_us above it; 0: no limit
 	FirstUs   int64               // ttft_us above it
 	DearerUj  int64               // joules above it
+	Work      bool                // no housekeeping, and none of replay's own requests
 	Condition string              // one more, in SQL that both engines understand; never from outside
 }
 
 // FilterColumns lists the columns of requests that Filter.Equal may name.
 func FilterColumns() []string {
-	return []string{"model", "agent", "session", "user", "route", "outcome", "dialect", "path", "status", "config_id", "energy_quality", "instance"}
+	return []string{"model", "agent", "session", "user", "route", "outcome", "dialect", "path", "status", "config_id", "energy_quality", "instance", "cache_verdict"}
 }
 
 // where is the condition in SQL; "" where there is none.
@@ -58,6 +59,9 @@ func (f Filter) where(d Dialect) (string, error) {
 		if c.above > 0 {
 			add("%s > %d", c.expr, c.above)
 		}
+	}
+	if f.Work {
+		all = append(all, sink.Work)
 	}
 	if f.Condition != "" {
 		add("(%s)", f.Condition)

@@ -5,6 +5,7 @@ import { applyTheme, nextTheme, themeChoice } from "./lib/colour.js";
 import { live, watch } from "./lib/live.js";
 import { ask } from "./lib/api.js";
 import { ago, timeOfDay } from "./lib/format.js";
+import { rowsAre } from "./lib/copy.js";
 import { Late } from "./lib/parts.js";
 
 const pages = [
@@ -25,7 +26,7 @@ function App() {
   const [theme, setTheme] = useState(themeChoice());
   useEffect(() => {
     let timer;
-    const load = () => ask("/api/hello").then(({ data }) => { setHello(data); setProblem(null); }, (e) => {
+    const load = () => ask("/api/hello").then(({ data }) => { rowsAre(data); setHello(data); setProblem(null); }, (e) => {
       setProblem(e.message);
       timer = setTimeout(load, 2000);
     });

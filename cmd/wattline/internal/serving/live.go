@@ -2,6 +2,7 @@ package serving
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"wattline/gpu"
@@ -64,17 +65,15 @@ func (s *Service) devicesOf(route string) []string {
 	return nil
 }
 
-// pastRows is how many rows of the last minutes a live page begins with.
+// pastRows is how many rows of the last minutes a live page begins with; one that ended there may have begun long before.
 const pastRows = 1000
 
 func readPast(ctx context.Context, r *store.Reader, from time.Time) (_ *console.Past, err error) {
 	p := &console.Past{}
-	if p.Rows, err = r.List(ctx, store.Filter{Since: from}, pastRows); err != nil {
+	if p.Rows, err = r.List(ctx, store.Filter{Since: from.Add(-15 * time.Minute)}, pastRows); err != nil {
 		return nil, err
 	}
-	for i, j := 0, len(p.Rows)-1; i < j; i, j = i+1, j-1 { // the oldest first
-		p.Rows[i], p.Rows[j] = p.Rows[j], p.Rows[i]
-	}
+	slices.Reverse(p.Rows) // the oldest first
 	if p.Power, err = r.Power(ctx, from, time.Now()); err != nil {
 		return nil, err
 	}

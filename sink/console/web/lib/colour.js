@@ -52,19 +52,21 @@ export function applyTheme(choice = themeChoice()) {
 system.addEventListener("change", () => applyTheme());
 export const nextTheme = () => choices[(choices.indexOf(themeChoice()) + 1) % choices.length];
 
-// hatch is a canvas pattern of diagonal lines: estimates in their own colour, gaps in grey.
+// hatch is a canvas pattern of diagonal lines: estimates in their own colour, gaps in grey; the residual leans the other way
+// (back), so that no identity colour is taken for it.
 const hatches = new Map();
-export function hatch(ctx, colour) {
-  if (!hatches.has(colour)) {
+export function hatch(ctx, colour, back = false) {
+  const key = colour + back;
+  if (!hatches.has(key)) {
     const c = document.createElement("canvas");
     c.width = c.height = 8;
     const g = c.getContext("2d");
     g.strokeStyle = colour;
     g.lineWidth = 1.6;
     g.beginPath();
-    for (const x of [-8, 0, 8]) { g.moveTo(x, 8); g.lineTo(x + 8, 0); }
+    for (const x of [-8, 0, 8]) { g.moveTo(x, back ? 0 : 8); g.lineTo(x + 8, back ? 8 : 0); }
     g.stroke();
-    hatches.set(colour, ctx.createPattern(c, "repeat"));
+    hatches.set(key, ctx.createPattern(c, "repeat"));
   }
-  return hatches.get(colour);
+  return hatches.get(key);
 }

@@ -4,6 +4,13 @@ import { html, useState } from "./html.js";
 // quoted writes a word so that a shell takes it as it is.
 export const quoted = (word) => (/^[\w@%+:,./][\w@%+=:,./-]*$/.test(word) ? word : `'${String(word).replaceAll("'", `'\\''`)}'`);
 
+// Commands that read rows are told where they are, unless they find them by themselves.
+let where = "";
+export function rowsAre(hello) {
+  where = hello.default_rows ? "" : hello.engine === "clickhouse" ? ` --clickhouse ${quoted(hello.rows)}` : ` --store ${quoted(hello.rows)}`;
+}
+const complete = (command) => (/^wattline (requests|query|usage|session)\b/.test(command) ? command + where : command);
+
 const cell = (v) => (v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : String(v));
 
 export function markdown(columns, rows) {
@@ -52,7 +59,7 @@ export function Copy({ command, table, name = "wattline" }) {
     setTimeout(() => say(null), 1500);
   }}>${said && said[0] === what ? said[1] : what}</button>`;
   return html`<span class="copies">
-    ${command && button("command", "copy as: " + command, () => toClipboard(command))}
+    ${command && button("command", "copy as: " + complete(command), () => toClipboard(complete(command)))}
     ${table && button("Markdown", "copy the table as Markdown", () => { const t = table(); return toClipboard(markdown(t.columns, t.rows)); })}
     ${table && button("CSV", "save the table as CSV", () => { const t = table(); save(name + ".csv", csv(t.columns, t.rows)); })}
   </span>`;

@@ -34,9 +34,11 @@ export function follow(path, { event, state }) {
     } catch (e) {
       if (!mine.signal.aborted) reason = e instanceof TypeError ? "wattline does not answer" : e.message;
     }
-    clearTimeout(watchdog);
-    if (abort === mine) abort = null;
-    if (stopped || document.hidden) return;
+    if (abort === mine) {
+      clearTimeout(watchdog);
+      abort = null;
+    }
+    if (stopped || document.hidden || abort) return; // abort: another connection has taken its place
     state("lost", reason);
     tries = Math.max(tries, 0);
     timer = setTimeout(connect, waits[Math.min(tries++, waits.length - 1)]);

@@ -13,7 +13,7 @@ export function Gantt({ lines, from, to, label, marks = [], height = 24, name })
   const ticks = [0, 0.25, 0.5, 0.75, 1];
   const above = marks.length ? 20 : 4, bottom = above + lines.length * height;
   return html`<svg height=${bottom + 20} role="img" aria-label=${name}>
-    ${ticks.map((t) => html`<g key=${t}><line class="grid" x1=${pct(t)} x2=${pct(t)} y1=${above} y2=${bottom} /><text x=${pct(t)} y=${bottom + 14} text-anchor=${t === 0 ? "start" : t === 1 ? "end" : "middle"}>${label(from + t * length)}</text></g>`)}
+    ${ticks.map((t) => html`<g key=${t}><line class="grid" x1=${pct(t)} x2=${pct(t)} y1=${above} y2=${bottom} /><text class=${t === 0.25 || t === 0.75 ? "between" : null} x=${pct(t)} y=${bottom + 14} text-anchor=${t === 0 ? "start" : t === 1 ? "end" : "middle"}>${label(from + t * length)}</text></g>`)}
     ${lines.map((l, i) => html`<g key=${i}>
       ${l.spans.map((s, k) => html`<rect key=${k} class=${s.phase ? "phase-" + s.phase : null} style=${s.fill ? { fill: s.fill } : null} x=${pct(x(s.from))} width=${pct(Math.max(0.0015, x(s.to) - Math.max(0, x(s.from))))} y=${above + i * height + 3} height=${height - 10} rx="2"><title>${s.title}</title></rect>`)}
       ${l.tint !== undefined && html`<rect x=${pct(x(l.from))} width=${pct(x(l.to) - Math.max(0, x(l.from)))} y=${above + i * height + height - 6} height=${l.on ? 3 : 2} fill=${colour(l.tint)} />`}</g>`)}

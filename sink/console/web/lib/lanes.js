@@ -114,7 +114,7 @@ export function drawStack(steps, stepMs, info) {
       };
       put("\u0000idle", ink("idle"), s.idle);
       for (const [id, mw] of s.parts) { const i = info(id); put(id, i.colour, mw, i.estimated); }
-      put("\u0001residual", ink("residual"), s.residual);
+      put("\u0001residual", hatch(ctx, ink("residual"), true), s.residual);
     }
     for (const l of layers.values()) {
       ctx.beginPath();

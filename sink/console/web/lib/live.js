@@ -58,6 +58,9 @@ function changed() {
   });
 }
 
+// works: the model runs for it, or it failed. Others (health, models, counted tokens) are housekeeping.
+const works = (r) => (r.phase ? r.computes || r.phase === "sending" : (r.dialect && r.dialect !== "tokenize" && r.dialect !== "count") || r.gpu_uj !== null || r.outcome !== "ok");
+
 const take = {
   hello(e) {
     Object.assign(live, { hello: e, ready: false, skew: at(e.now) - Date.now(), gaps: [], configs: [] });
@@ -72,12 +75,14 @@ const take = {
   row(e) {
     const seen = live.requests.get(e.id);
     live.requests.delete(e.id);
+    if (!works(e)) return;
     if (!live.rows.has(e.id) && !seen) live.comers++;
     live.rows.set(e.id, Object.assign(e, { seen: seen || live.rows.get(e.id)?.seen }));
     while (live.rows.size > maxRows) live.rows.delete(live.rows.keys().next().value);
   },
   request(e) {
     if (live.rows.has(e.id)) return;
+    if (!works(e)) return live.requests.delete(e.id);
     if (!live.requests.has(e.id)) live.comers++;
     live.requests.set(e.id, Object.assign(e, { ended: e.done ? now() : null }));
   },

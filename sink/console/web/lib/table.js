@@ -64,6 +64,7 @@ export function Table({ path, params, columns, to, onOpen, sort, empty, label, o
   const box = useRef(null);
   const [view, setView] = useState([0, 40]);
   const height = useRef(31);
+  const drawn = useRef({}); // rows as they were drawn: the same object again is not compared again
   onRows?.(pages.loaded);
   const key = path + "?" + query(params);
   useEffect(() => { if (box.current) box.current.scrollTop = 0; }, [key]);
@@ -99,16 +100,23 @@ export function Table({ path, params, columns, to, onOpen, sort, empty, label, o
   const sortBy = (c) => change({ sort: order === "-" + c.sort ? c.sort : "-" + c.sort });
   const ariaSort = (c) => (order === c.sort ? "ascending" : order === "-" + c.sort ? "descending" : null);
   if (pages.error) return html`<p class="problem" role="alert">${pages.error.message}</p>`;
+  if (drawn.current.columns !== columns) drawn.current = { columns, rows: new WeakMap() };
   const rows = [];
-  for (let i = first; i < last; i++) rows.push(pages.row(i));
+  for (let i = first; i < last; i++) {
+    const row = pages.row(i), before = row && drawn.current.rows.get(row);
+    if (before?.at === i) { rows.push(before.node); continue; }
+    const node = html`<tr key=${row ? row.id || i : "r" + i} data-row=${i} aria-rowindex=${i + 2} class=${row?.outcome && row.outcome !== "ok" ? "bad" : ""}
+      onClick=${row && onOpen ? (e) => { if (!e.target.closest("a, button")) onOpen(row); } : null}>
+      ${row ? columns.map((c, n) => html`<td key=${c.key} class=${cls(c)}>${n === 0 && to ? html`<a href=${to(row)}>${c.cell(row)}</a>` : c.cell(row)}</td>`) : html`<td colspan=${columns.length} class="soft">…</td>`}</tr>`;
+    if (row) drawn.current.rows.set(row, { at: i, node });
+    rows.push(node);
+  }
   const spacer = (n, name) => n > 0 && html`<tr key=${name} class="spacer" aria-hidden="true"><td colspan=${columns.length} style=${{ height: `${n * height.current}px` }}></td></tr>`;
   return html`<div class=${"scroll tall" + (pages.stale ? " stale" : "")} ref=${box} tabindex="0" role="region" aria-label=${label}>
     <table aria-rowcount=${pages.more ? -1 : total}><thead><tr>${columns.map((c) => html`<th key=${c.key} class=${cls(c)} title=${c.title || c.key} aria-sort=${ariaSort(c)}>
       ${c.sort && sortable ? html`<button type="button" onClick=${() => sortBy(c)}>${c.name}${{ ascending: " ↑", descending: " ↓" }[ariaSort(c)] || ""}</button>` : c.name}</th>`)}</tr></thead>
     <tbody>${spacer(first, "above")}
-      ${rows.map((row, k) => html`<tr key=${row ? row.id || first + k : "r" + (first + k)} data-row=${first + k} aria-rowindex=${first + k + 2} class=${row?.outcome && row.outcome !== "ok" ? "bad" : ""}
-        onClick=${row && onOpen ? (e) => { if (!e.target.closest("a, button")) onOpen(row); } : null}>
-        ${row ? columns.map((c, n) => html`<td key=${c.key} class=${cls(c)}>${n === 0 && to ? html`<a href=${to(row)}>${c.cell(row)}</a>` : c.cell(row)}</td>`) : html`<td colspan=${columns.length} class="soft">…</td>`}</tr>`)}
+      ${rows}
       ${spacer(total - last, "below")}</tbody></table>
     ${pages.started && total === 0 && !pages.more ? html`<p class="soft">${empty}</p>` : null}
     ${!pages.started ? html`<${Late}><p class="soft">loading…</p><//>` : null}</div>

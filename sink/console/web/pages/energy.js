@@ -5,7 +5,7 @@ import { change, href } from "../lib/route.js";
 import { useAsk } from "../lib/api.js";
 import { live } from "../lib/live.js";
 import { TimeChart, niceMax } from "../lib/chart.js";
-import { colour, ink } from "../lib/colour.js";
+import { colour, hatch, ink } from "../lib/colour.js";
 import { useMarks } from "../lib/configs.js";
 import { PlusMinus, at, count, digits, joules, largest, money, none, quantity, scaled, thousands, watts, when, zone } from "../lib/format.js";
 import { Choice, Legend, Loaded, Section, Stat, Who } from "../lib/parts.js";
@@ -34,10 +34,10 @@ export default function EnergyPage({ route, hello }) {
   const device = p.get("device") || "";
   const asked = { from: new Date(from).toISOString(), to: new Date(to).toISOString(), bucket, by, tz: zone, ...(device && { device }) };
   const energy = useAsk("/api/energy", asked);
-  const shares = useAsk("/api/sum", { from: asked.from, to: asked.to, by });
+  const shares = useAsk("/api/sum", { from: asked.from, to: asked.to, by, all: 1 });
   const marks = useMarks(from, to);
   const devices = [...new Set([...(energy.data?.measured_devices || []), ...(device ? [device] : [])])];
-  const command = `wattline usage --by ${/^(agent|session|model|user)$/.test(by) ? by : by.startsWith("label:") ? "label" : "agent"} --since ${since || asked.from.slice(0, 10)}`;
+  const command = `wattline usage --by ${/^(agent|session|model|user)$/.test(by) ? by : by.startsWith("label:") ? "label" : "agent"} --all --since ${since || asked.from.slice(0, 10)}`;
   const label = by.startsWith("label:") ? by.slice(6) : "";
   return html`<h1>Energy <small>${when(from)} to ${when(to)}, ${zone}</small></h1>
     <div class="filters">
@@ -76,7 +76,7 @@ function Answer({ e, by, marks, hello, asked, command }) {
     <${Section} title=${`Energy by ${by.replace("label:", "label ")}`} note=${`a bar is ${{ minute: "a minute", "5m": "5 minutes", hour: "an hour", day: "a day", month: "a month" }[asked.bucket] || asked.bucket} · drag to look closer`}
       tools=${html`<${Copy} command=${command} name="energy" table=${() => bucketTable(e)} />`}>
       <${BarChart} e=${e} marks=${marks} asked=${asked} />
-      <${Legend} items=${[[ink("idle"), "idle, no request"], ...e.keys.map((k) => [tint(k), named(k)]), [ink("other"), "requests across an edge"], [ink("residual"), "residual"], [ink("gap"), "not measured", "hatched"]]} />
+      <${Legend} items=${[[ink("idle"), "idle, no request"], ...e.keys.map((k) => [tint(k), named(k)]), [ink("other"), "requests across an edge"], ["", "residual", "residual"], [ink("gap"), "not measured", "hatched"]]} />
       <p class="soft" data-difference=${sum.difference_uj}>Counter ${joules(sum.counter_uj)} = requests ${joules(requests)} + idle ${joules(sum.idle_uj)} + residual ${joules(sum.residual_uj)};
         difference ${sum.difference_uj === 0 ? html`<b>0 µJ</b>` : html`<b class="bad-text">${thousands(sum.difference_uj)} µJ: the ledger does not add up; wattline query --name ledger shows where</b>`}</p>
     <//>
@@ -110,7 +110,7 @@ function BarChart({ e, marks, asked }) {
       const wide = x(one.to) - x(one.from), left = x(one.from) + Math.min(2, wide * 0.1), width = Math.max(1, wide - Math.min(4, wide * 0.2));
       let base = 0;
       for (const [fill, value] of stack(one)) {
-        ctx.fillStyle = fill;
+        ctx.fillStyle = fill === ink("residual") ? hatch(ctx, fill, true) : fill;
         ctx.fillRect(left, y(base + value), width, Math.max(0.5, y(base) - y(base + value)));
         base += value;
       }
@@ -125,7 +125,7 @@ function Shares({ rows, by, asked, hello }) {
   const priced = rows.some((r) => r.cost !== null), green = rows.some((r) => r.gco2 !== null);
   const filter = (k) => (by.startsWith("label:") ? { label: k === null ? undefined : `${by.slice(6)}=${k}` } : { [by]: k });
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${"table of energy by " + by}><table><thead><tr><th>${by}</th><th class="r">requests</th><th class="r wide">in</th><th class="r wide">out</th><th class="r">energy</th><th class="r">J/token</th>${priced && html`<th class="r">cost</th>`}${green && html`<th class="r wide">CO₂e</th>`}</tr></thead>
-    <tbody>${rows.map((r) => html`<tr key=${r.key}><td><a href=${href("requests", "", { ...filter(r.key), from: asked.from, to: asked.to })}><${Who} name=${r.key} /></a></td><td class="r">${count(r.requests)}</td><td class="r wide">${count(r.prompt_tokens)}</td><td class="r wide">${count(r.output_tokens)}</td>
+    <tbody>${rows.map((r) => html`<tr key=${r.key}><td><a href=${href("requests", "", { ...filter(r.key), from: asked.from, to: asked.to, all: 1 })}><${Who} name=${r.key} /></a></td><td class="r">${count(r.requests)}</td><td class="r wide">${count(r.prompt_tokens)}</td><td class="r wide">${count(r.output_tokens)}</td>
       <td class="r"><${PlusMinus} value=${r.requests_with_energy ? r.energy_uj / 1e6 : null} sigma=${r.sigma_uj / 1e6} title=${`${r.requests_with_energy} of ${r.requests} requests have an energy`} /></td><td class="r">${r.output_tokens && r.requests_with_energy ? digits(r.energy_uj / 1e6 / r.output_tokens) : none}</td>
       ${priced && html`<td class="r">${money(r.cost, hello.currency)}</td>`}${green && html`<td class="r wide">${quantity(r.gco2, "g")}</td>`}</tr>`)}</tbody></table></div>`;
 }

@@ -42,7 +42,7 @@ export default function Live({ route, hello }) {
   const byId = new Map(all.map((b) => [b.id, b.who]));
   const info = (id) => {
     const who = byId.get(id) || live.rows.get(id) || live.requests.get(id);
-    return { colour: colour(who?.[by]), estimated: who?.energy_quality === "estimated" || who?.energy_quality === "contended", who };
+    return { colour: colour(who?.[by]), estimated: guessed.has(who?.energy_quality), who };
   };
   const names = [...new Set(steps.flatMap((s) => s.parts.map(([id]) => info(id).who?.[by] ?? "")))].sort();
   const gaps = live.gaps.filter((g) => !device || g.device === device).map((g) => ({ from: at(g.from), to: g.to ? at(g.to) : to, reason: g.reason }));
@@ -74,13 +74,16 @@ export default function Live({ route, hello }) {
         <${Copy} command="wattline gpu --watch" table=${() => powerTable(steps, info, by)} name="power" /></span>`}>
       ${steps.length || gaps.length ? html`<${TimeChart} ...${shared} gaps=${gaps} height=${260} max=${niceMax(Math.max(limit ? limit / 3 : 0, ...steps.map(top), 1000))} size=${1000}
           unit=${watts} draw=${drawStack(steps, step, info)} label=${powerWords(steps, names)} hover=${(t) => powerTip(steps, step, t, info, by)} />
-        <${Legend} items=${[[ink("idle"), "idle"], ...names.slice(0, 12).map((n) => [colour(n), n || "unnamed"]), ...(steps.some((s) => s.residual > 0) ? [[ink("residual"), "residual: no request's"]] : [])]} />`
+        <${Legend} items=${[[ink("idle"), "idle"], ...names.slice(0, 12).map((n) => [colour(n), n || "unnamed"]), ...(steps.some((s) => s.residual > 0) ? [["", "residual: no request's", "residual"]] : [])]} />`
         : html`<p class="soft">${devices.length ? "No power readings yet." : "No power source: wattline gpu says why, and what would give one."}</p>`}
     <//>
     <${LiveTable} hello=${hello} by=${by} />
     <p class="soft">Times are ${zone}.</p>
   </div>`;
 }
+
+// guessed: its joules are an estimate, or are not known, and it is drawn with what the others leave.
+const guessed = new Set(["estimated", "contended", "below_resolution", "partial", "unavailable"]);
 
 const top = (s) => Math.max(s.mw, s.mw - Math.min(0, s.residual));
 

@@ -13,14 +13,14 @@ const examples = { sqlite: "SELECT agent, count(*) AS n, sum(gpu_j) AS joules FR
 export default function Queries({ route, hello }) {
   const list = useAsk("/api/query");
   const name = route.id, sql = route.params.get("sql"), since = route.params.get("since") || "";
-  const label = route.params.get("label") || "";
-  const asked = sql ? { sql } : name ? { name, ...(since && { since }), ...(label && { label }) } : null;
+  const label = route.params.get("label") || "", all = route.params.get("all") === "1";
+  const asked = sql ? { sql } : name ? { name, ...(since && { since }), ...(label && { label }), ...(all && { all: 1 }) } : null;
   const answer = useAsk(asked ? "/api/query" : null, asked);
   return html`<h1>Queries</h1>
     <div class="queries"><${Section} title="Questions">
       ${list.error ? html`<p class="problem" role="alert">${list.error.message}</p>` : html`<ul class="list">${(list.data || []).map((q) => html`<li key=${q.name}><a href=${href("queries", q.name, { since })} aria-current=${q.name === name && !sql ? "page" : null}>${q.question}<small>${q.name}</small></a></li>`)}</ul>`}<//>
     <div><${Box} sql=${sql || answer.data?.sql || ""} hello=${hello} key=${sql || name} />
-    ${asked ? html`<${Answer} answer=${answer} title=${sql ? "Your query" : (list.data || []).find((q) => q.name === name)?.question || name} sql=${sql} name=${name} since=${since} label=${label} />`
+    ${asked ? html`<${Answer} answer=${answer} title=${sql ? "Your query" : (list.data || []).find((q) => q.name === name)?.question || name} sql=${sql} name=${name} since=${since} label=${label} all=${all} />`
       : html`<p class="soft">Choose a question, or write one SELECT. It only reads, and is cancelled after a minute.</p>`}</div></div>`;
 }
 
@@ -35,10 +35,11 @@ function Box({ sql, hello }) {
     <p><button type="button" onClick=${run}>Run</button></p><//>`;
 }
 
-function Answer({ answer, title, sql, name, since, label }) {
+function Answer({ answer, title, sql, name, since, label, all }) {
   const [sort, setSort] = useState(null);
-  const words = sql ? `wattline query ${quoted(sql)}` : `wattline query --name ${name}${since ? " --since " + since : ""}${label ? " --label " + quoted(label) : ""}`;
+  const words = sql ? `wattline query ${quoted(sql)}` : `wattline query --name ${name}${since ? " --since " + since : ""}${label ? " --label " + quoted(label) : ""}${all ? " --all" : ""}`;
   const since_ = !sql && html`<label class="soft">since <select value=${since} onChange=${(e) => change({ since: e.target.value })}>${sinces.map(([v, t]) => html`<option key=${v} value=${v}>${t}</option>`)}</select></label>
+    <label class="soft" title="health, models, counted tokens, and what wattline replay sent"><input type="checkbox" checked=${all} onChange=${(e) => change({ all: e.target.checked ? "1" : "" })} /> housekeeping and replay too</label>
     ${name === "ab" || label ? html` <label class="soft">label <input value=${label} placeholder="variant" onChange=${(e) => change({ label: e.target.value.trim() })} /></label>` : null}`;
   if (answer.error) return html`<${Section} title=${title} tools=${html`<span>${since_}</span>`}><p class="problem" role="alert">${answer.error.message}</p><//>`;
   const d = answer.data;

@@ -110,7 +110,7 @@ function beside(r) {
   return `wattline query ${quoted(`SELECT * FROM efficiency WHERE started_at < '${end}' AND started_at >= '${sqlTime(at(r.started_at) - 9e5)}' ORDER BY started_at`)}`;
 }
 
-const around = (r) => ({ from: r.started_at, to: new Date(at(r.started_at) + (r.duration_us || 0) / 1000 + 1).toISOString() });
+const around = (r) => ({ from: r.started_at, to: new Date(at(r.started_at) + (r.duration_us || 0) / 1000 + 1).toISOString(), all: 1 });
 
 function Neighbours({ r, others, changes }) {
   const start = at(r.started_at), end = start + (r.duration_us || 0) / 1000;

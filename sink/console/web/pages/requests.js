@@ -45,13 +45,14 @@ function List({ route, hello }) {
   const params = new URLSearchParams(filters);
   params.set("columns", fetched);
   params.set("sort", sort);
+  if (!params.has("all")) params.set("all", "0");
   const loaded = useRef(() => []);
   const columns = columnsFor(hello).filter((c) => !c.sort || !hello.sorts?.length || hello.sorts.includes(c.sort) || Object.assign(c, { sort: null }));
   const known = fetched.split(",");
   return html`<h1>Requests <small>times are ${zone}</small></h1>
     <${Filters} params=${route.params} />
     <${Section} title="Chosen rows" note=${html`<${Sum} filters=${filters} hello=${hello} />`}
-      tools=${html`<${Copy} command=${command(route.params)} name="requests" table=${() => ({ columns: known, rows: loaded.current().map((r) => known.map((c) => r[c])) })} />`}>
+      tools=${html`<${Copy} command=${command(route.params, hello.engine)} name="requests" table=${() => ({ columns: known, rows: loaded.current().map((r) => known.map((c) => r[c])) })} />`}>
       <${Table} path="/api/requests" params=${params} columns=${columns} sort=${sort} label="requests" onRows=${(f) => { loaded.current = f; }}
         to=${(r) => href("requests", r.id)} onOpen=${(r) => go(href("requests", r.id))}
         empty=${[...filters].length ? "No request matches these filters." : `No requests yet: point a client at ${hello.routes?.[0]?.url || "wattline"}`} />

@@ -11,7 +11,7 @@ import { Copy } from "../lib/copy.js";
 export function measure(from, to, { steps, step }) {
   const sum = sumSpan(steps, step, from, to);
   const all = bars(from, to).filter((b) => b.end > from && b.start < to);
-  let tokens = 0, whole = true, variance = 0;
+  let tokens = 0, whole = true, variance = 0, guessed = 0; // guessed: of requests without joules of their own
   for (const b of all) {
     const decode = b.phases.find((p) => p.phase === "decode") || { from: b.start, to: b.end };
     const length = decode.to - decode.from;
@@ -19,10 +19,11 @@ export function measure(from, to, { steps, step }) {
     if ((part > 0 && part < 1) || b.open) whole = false;
     tokens += part * (b.who.output_tokens ?? b.who.output_events ?? 0);
     const active = sum.requests.get(b.id) || 0;
+    if ((b.who.gpu_active_uj ?? null) === null) guessed += active;
     if (active && b.who.gpu_active_uj) variance += ((b.who.gpu_active_sigma_uj || b.who.gpu_sigma_uj || 0) * Math.min(1, active / b.who.gpu_active_uj)) ** 2;
   }
   const active = [...sum.requests.values()].reduce((a, b) => a + b, 0);
-  return { ...sum, active, tokens, whole, sigma: Math.sqrt(variance), bars: all };
+  return { ...sum, active, guessed, tokens, whole, sigma: Math.sqrt(variance), bars: all };
 }
 
 export function Selection({ from, to, steps, by }) {
@@ -41,10 +42,10 @@ export function Selection({ from, to, steps, by }) {
     tools=${html`<span><a href=${href("requests", "", { from: iso[0], to: iso[1] })}>its requests</a>
       <${Copy} command=${`wattline query "SELECT * FROM efficiency WHERE started_at >= '${sqlTime(from)}' AND started_at < '${sqlTime(to)}'"`} table=${() => spanTable(m, by)} name="span" />
       ${" "}<button type="button" onClick=${() => change({ a: undefined, z: undefined })}>clear</button></span>`}>
-    <div class="figures inner" data-active-uj=${m.active} data-uj=${m.uj}>
+    <div class="figures inner" data-active-uj=${m.active} data-guessed-uj=${m.guessed} data-uj=${m.uj}>
       <${Stat} name="Requests">${count(m.bars.length)}<//>
       <${Stat} name="Output tokens" note=${m.whole ? "" : "≈ by time, where cut"}>${count(Math.round(m.tokens))}<//>
-      <${Stat} name="Requests' active energy" title=${joules(m.active)}><${PlusMinus} value=${m.active / 1e6} sigma=${m.sigma / 1e6} /><//>
+      <${Stat} name="Requests' active energy" title=${joules(m.active)} note=${m.guessed > 0.001 * m.active ? `≈ ${joules(m.guessed)} of it not settled` : ""}><${PlusMinus} value=${m.active / 1e6} sigma=${m.sigma / 1e6} /><//>
       <${Stat} name="Device" note=${`idle ${joules(m.idle)}, residual ${joules(m.residual)}`}>${joules(m.uj)}<//>
       <${Stat} name="Mean power">${m.covered ? watts(m.uj / m.covered) : none}<//>
     </div>

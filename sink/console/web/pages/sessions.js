@@ -44,7 +44,7 @@ const most = 500;
 
 function Session({ id, hello }) {
   const answer = useAsk("/api/requests", { session: id, sort: "started_at", limit: most });
-  const sum = useAsk("/api/sum", { session: id });
+  const sum = useAsk("/api/sum", { session: id, all: 1 });
   return html`<p><a href=${href("sessions")}>← sessions</a></p>${answer.error && html`<h1>Session ${id}</h1>`}<${Loaded} of=${answer}>${(rows) => rows.length ? html`<${Turns} rows=${rows} id=${id} sum=${sum.data?.[0]} more=${!!answer.next} hello=${hello} />`
     : html`<h1>No session ${id}</h1><p class="soft">No stored request has it. Sessions are stored as hashes unless serve runs with --identify plain.</p>`}<//>`;
 }

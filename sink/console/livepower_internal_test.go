@@ -1,0 +1,90 @@
+package console
+
+import (
+	"testing"
+	"time"
+
+	"wattline/meter"
+)
+
+// TestDivision: where a row's joules stand among the device's steps, and what no row claims.
+func TestDivision(t *testing.T) {
+	began := time.Now().Truncate(time.Second)
+	some := meter.Some
+	row := func(change func(*meter.Record)) *meter.Record {
+		rec := &meter.Record{
+			ID: "a", StartedAt: began.Add(time.Second), Dialect: "chat", Stream: some(1), TTFTUs: some(600_000), UpstreamTTFTUs: some(600_000), QueueUs: some(100_000), PrefillUs: some(500_000),
+			DecodeUs: some(1_400_000), DurationUs: some(2_000_000), EnergyQuality: meter.EnergyMeasured, GPUDevices: []string{"g"}, GPUUj: some(250e6), GPUUjByDevice: []int64{250e6},
+			GPUActiveUj: some(240e6), GPUPrefillUj: some(100e6), GPUDecodeUj: some(140e6),
+		}
+		change(rec)
+		return rec
+	}
+	for _, c := range []struct {
+		name     string
+		rec      *meter.Record
+		idleFrom int     // the step from which the idle draw is known
+		missing  int     // steps that the device did not tell, from the first on
+		drawn    float64 // J of the request
+		residual float64 // J while it ran
+	}{
+		{"as its row says", row(func(*meter.Record) {}), 0, 0, 240, 140},
+		{"where the prompt was processed is not known", row(func(r *meter.Record) { r.QueueUs, r.PrefillUs = meter.Int{}, meter.Int{} }), 0, 0, 240, 140},
+		{"its joules are too small for the source", row(func(r *meter.Record) {
+			r.EnergyQuality, r.GPUUj, r.GPUUjByDevice, r.GPUActiveUj, r.GPUPrefillUj, r.GPUDecodeUj = meter.EnergyBelowResolution, meter.Int{}, nil, meter.Int{}, meter.Int{}, meter.Int{}
+		}), 0, 0, 380, 0},
+		{"nothing says that it computed", row(func(r *meter.Record) {
+			r.EnergyQuality, r.GPUUj, r.GPUUjByDevice, r.GPUActiveUj, r.GPUPrefillUj, r.GPUDecodeUj = meter.EnergyUnavailable, meter.Int{}, nil, meter.Int{}, meter.Int{}, meter.Int{}
+			r.QueueUs, r.PrefillUs, r.DecodeUs = meter.Int{}, meter.Int{}, meter.Int{}
+		}), 0, 0, 0, 380},
+		{"half of its generation was before the first step", row(func(*meter.Record) {}), 0, 23, 70, 70},
+		{"its client left, and the server worked on", row(func(r *meter.Record) {
+			r.DecodeUs, r.DurationUs, r.GPUDecodeUj, r.Details = some(200_000), some(800_000), some(240e6), &meter.Details{Abandoned: some(1)}
+		}), 0, 0, 340, 40},
+		{"the idle draw was learnt later", row(func(*meter.Record) {}), 40, 0, 240, 140},
+	} {
+		var d division
+		v, first := d.device("g"), began.UnixNano()/int64(liveStep)
+		for i := range 80 {
+			if v.idle = 0; i >= c.idleFrom {
+				v.idle = 60_000
+			}
+			if i >= c.missing {
+				v.add(first+int64(i), some(260_000))
+			}
+		}
+		d.finish(c.rec, []string{"g"})
+		drawn, residual := 0.0, 0.0
+		for _, p := range d.pieces(true) {
+			for i := range p.MilliWatts {
+				b := p.From.UnixNano()/int64(liveStep) + int64(i) - first
+				if mw := p.Requests["a"]; mw != nil {
+					drawn += float64(mw[i]) / 1e4
+				}
+				if p.Residual[i] < -1000 {
+					t.Errorf("%s: step %d: its requests have %d mW more than the device drew", c.name, b, -p.Residual[i])
+				}
+				if b >= 11 && b < 30 {
+					residual += float64(p.Residual[i]) / 1e4
+				}
+			}
+		}
+		if near := func(a, b float64) bool { return a > b-1 && a < b+1 }; !near(drawn, c.drawn) || !near(residual, c.residual) {
+			t.Errorf("%s: %.1f J drawn, %.1f of residual while it ran; want %.0f and %.0f", c.name, drawn, residual, c.drawn, c.residual)
+		}
+	}
+}
+
+// TestDivisionForgets: a request whose row never comes does not keep the steps provisional for ever.
+func TestDivisionForgets(t *testing.T) {
+	var d division
+	now := time.Now().UnixNano()
+	d.share("lost").phases[0] = interval{now - int64(time.Second), now}
+	d.trim(now + int64(liveWindow))
+	if len(d.shares) != 1 {
+		t.Error("forgotten while its steps are there")
+	}
+	if d.trim(now + int64(liveWindow+2*time.Minute)); len(d.shares) != 0 {
+		t.Error("not forgotten")
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	pagecdp "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"wattline/proxy/llamatest"
@@ -174,6 +175,13 @@ func (p *tab) look(axe, name, theme string, width int64) {
 		p.t.Errorf("%s is %d pixels wide", name, wide)
 	}
 	p.axe(axe, name)
+	p.do(chromedp.ActionFunc(func(ctx context.Context) error { // small enough for a README
+		webp, err := pagecdp.CaptureScreenshot().WithFormat(pagecdp.CaptureScreenshotFormatWebp).WithQuality(75).Do(ctx)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(p.c.dir, name+".webp"), webp, 0o600)
+	}))
 	var png []byte
 	if strings.HasPrefix(name, "live") && width > 390 {
 		p.do(chromedp.CaptureScreenshot(&png))

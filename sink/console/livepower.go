@@ -35,8 +35,9 @@ type liveShare struct {
 // onDevice is a final request's energy on a device.
 type onDevice struct {
 	uj      [2]float64 // of the phases; active joules
-	ready   bool       // factor is computed
-	factor  [2]float64 // mW of a step for each ns of the phase in it, times the step's active mW
+	ready   bool       // draw is computed
+	first   int64      // the step of draw[0]
+	draw    []float64  // mW by step
 	nothing bool       // no joules were obtained: it gets what the others leave
 }
 
@@ -58,6 +59,7 @@ type deviceBins struct {
 	base    int64       // the first step
 	mw      []meter.Int // null: not told
 	idles   []int64     // loaded-idle draw that was known then, mW
+	given   []float64   // of the active power, mW that settled requests have
 	sent    int         // of mw, those that were sent
 	settled int         // of mw, those that were sent as settled, or never will be
 	idle    int64       // mW: loaded-idle draw; 0: not known yet
@@ -91,12 +93,12 @@ func (v *deviceBins) add(b int64, mw meter.Int) {
 		return
 	}
 	for v.next() < b {
-		v.mw, v.idles = append(v.mw, meter.Int{}), append(v.idles, 0)
+		v.mw, v.idles, v.given = append(v.mw, meter.Int{}), append(v.idles, 0), append(v.given, 0)
 		if len(v.mw) > int(2*liveWindow/liveStep) {
 			v.trim(b)
 		}
 	}
-	v.mw, v.idles = append(v.mw, mw), append(v.idles, v.idle)
+	v.mw, v.idles, v.given = append(v.mw, mw), append(v.idles, v.idle), append(v.given, 0)
 }
 
 // next is the step behind the last.
@@ -108,12 +110,24 @@ func (v *deviceBins) trim(b int64) {
 	if n <= 0 {
 		return
 	}
-	v.mw, v.idles = slices.Clone(v.mw[n:]), slices.Clone(v.idles[n:])
+	v.mw, v.idles, v.given = slices.Clone(v.mw[n:]), slices.Clone(v.idles[n:]), slices.Clone(v.given[n:])
 	v.base, v.sent, v.settled = v.base+int64(n), max(0, v.sent-n), max(0, v.settled-n)
 }
 
 // active is the power above idle.
 func (v *deviceBins) active(i int) int64 { return max(0, v.mw[i].V-v.idleOf(i)) }
+
+// free is the active power that no settled request has.
+func (v *deviceBins) free(i int) float64 { return max(0, float64(v.active(i))-v.given[i]) }
+
+// steps calls f with each step that the device told of an interval, and how much of it lies in the interval, in ns.
+func (v *deviceBins) steps(in interval, f func(i int, ns float64)) {
+	for b := max(v.base, in.from/int64(liveStep)); b < v.next() && b*int64(liveStep) < in.to; b++ {
+		if i := int(b - v.base); v.mw[i].Valid {
+			f(i, float64(in.overlap(b)))
+		}
+	}
+}
 
 // idleOf is the idle draw in step i: what was known then, else what has been learnt since.
 func (v *deviceBins) idleOf(i int) int64 {
@@ -266,62 +280,79 @@ func (d *division) settledUpTo(name string, v *deviceBins) int {
 	return max(v.settled, min(i, len(v.mw)-int(2*time.Second/liveStep)))
 }
 
-// prepare computes where in time a final request's joules lie: in proportion to the device's active power in its phase. A
-// part of the phase that has no steps here keeps its part of the joules.
+// prepare computes where in time a final request's joules lie: in its phases, in proportion to the power that no other has
+// there. What its prefill cannot have drawn lies in its decode. A part of a phase that has no steps here keeps its part of
+// the joules.
 func (on *onDevice) prepare(r *liveShare, v *deviceBins) {
 	if on.ready || on.nothing {
 		return
 	}
+	on.ready = true
 	uj := on.uj
 	for p := range uj { // the joules of a phase whose place is not known lie in the other
 		if r.phases[p].to <= r.phases[p].from {
 			uj[1-p], uj[p] = uj[1-p]+uj[p], 0
 		}
 	}
-	r.stretch(v, uj)
-	for p, phase := range r.phases {
-		sum, covered := 0.0, int64(0) // ns x mW, ns
-		for b := phase.from / int64(liveStep); b <= phase.to/int64(liveStep); b++ {
-			if i := b - v.base; i >= 0 && i < int64(len(v.mw)) && v.mw[i].Valid {
-				covered += phase.overlap(b)
-				sum += float64(phase.overlap(b)) * float64(v.active(int(i))+1)
-			}
-		}
-		if sum > 0 {
-			part := float64(covered) / float64(phase.to-phase.from)
-			on.factor[p] = part * uj[p] / 1e3 / liveStep.Seconds() / sum
+	if whole := r.phases[0].from/int64(liveStep) >= v.base; whole && r.phases[1].to > r.phases[1].from {
+		room := 0.0
+		v.steps(r.phases[0], func(i int, ns float64) { room += ns * v.free(i) * 1e-6 }) // mW x ns = 1e-6 uJ
+		if room < uj[0] {
+			uj[0], uj[1] = room, uj[1]+uj[0]-room
 		}
 	}
-	on.ready = true
+	r.stretch(v, uj)
+	on.first = max(v.base, r.begin()/int64(liveStep))
+	on.draw = make([]float64, max(0, min(v.next(), r.end()/int64(liveStep)+1)-on.first))
+	for p, phase := range r.phases {
+		sum, covered := 0.0, 0.0
+		v.steps(phase, func(i int, ns float64) { sum, covered = sum+ns*(v.free(i)+1), covered+ns })
+		if sum == 0 {
+			continue
+		}
+		mw := uj[p] / 1e3 / liveStep.Seconds() * covered / float64(phase.to-phase.from)
+		v.steps(phase, func(i int, ns float64) {
+			if k := v.base + int64(i) - on.first; k >= 0 && k < int64(len(on.draw)) {
+				on.draw[k] += mw * ns * (v.free(i) + 1) / sum
+			}
+		})
+	}
+	for k, mw := range on.draw {
+		v.given[on.first+int64(k)-v.base] += mw
+	}
+}
+
+// at is what a settled request draws in step b.
+func (on *onDevice) at(b int64) float64 {
+	if k := b - on.first; k >= 0 && k < int64(len(on.draw)) {
+		return on.draw[k]
+	}
+	return 0
 }
 
 // maxTail is how far power may come behind the work that drew it.
-const maxTail = 300 * time.Millisecond
+const maxTail = 500 * time.Millisecond
 
-// stretch lets the last phase end later where the device did not draw so much in it: power falls off behind the end of the
-// work, and a server works on for a client that has left.
+// stretch lets the last phase end later where so much was not free in it: power falls off behind the end of the work, and a
+// server works on for a client that has left.
 func (r *liveShare) stretch(v *deviceBins, uj [2]float64) {
 	p := 0
 	if r.phases[1].to > r.phases[1].from {
 		p = 1
 	}
-	phase, drawn := &r.phases[p], 0.0
+	phase, room := &r.phases[p], 0.0
 	if phase.from/int64(liveStep) < v.base {
 		return // what it drew before is not known here
 	}
 	end := phase.to + int64(maxTail)
-	for b := phase.from / int64(liveStep); b < v.next(); b++ {
-		if b*int64(liveStep) >= phase.to {
-			if drawn >= uj[p]*1e6 || b*int64(liveStep) >= end && !r.goesOn { // mW x ns = 1e-6 uJ
-				return
-			}
-			phase.to = (b + 1) * int64(liveStep)
-		}
+	v.steps(*phase, func(i int, ns float64) { room += ns * v.free(i) * 1e-6 })
+	for b := phase.to/int64(liveStep) + 1; b < v.next() && room < uj[p] && (b*int64(liveStep) < end || r.goesOn); b++ {
 		i := int(b - v.base)
-		if !v.mw[i].Valid {
+		if i < 0 || !v.mw[i].Valid {
 			return
 		}
-		drawn += float64(phase.overlap(b)) * float64(v.active(i))
+		phase.to = (b + 1) * int64(liveStep)
+		room += v.free(i) * float64(liveStep) * 1e-6
 	}
 }
 
@@ -360,7 +391,7 @@ func (d *division) near(name string, from, to int64) (out []*liveShare) {
 
 // step appends one step, divided.
 func (p *powerPiece) step(name string, v *deviceBins, i int, b int64) {
-	idle, active := v.idleOf(i), v.active(i)
+	idle := v.idleOf(i)
 	rest := v.mw[i].V - idle
 	n := len(p.MilliWatts)
 	give := func(id string, mw int64) {
@@ -384,11 +415,7 @@ func (p *powerPiece) step(name string, v *deviceBins, i int, b int64) {
 			total += r.weightIn(v, b)
 			continue
 		}
-		mw := 0.0
-		for k, phase := range r.phases {
-			mw += on.factor[k] * float64(phase.overlap(b)) * float64(active+1)
-		}
-		give(r.id, int64(mw+0.5))
+		give(r.id, int64(on.at(b)+0.5))
 	}
 	left := max(0, rest)
 	for _, r := range p.near {

@@ -38,6 +38,7 @@ func TestDivision(t *testing.T) {
 			r.QueueUs, r.PrefillUs, r.DecodeUs = meter.Int{}, meter.Int{}, meter.Int{}
 		}), 0, 0, 0, 380},
 		{"half of its generation was before the first step", row(func(*meter.Record) {}), 0, 23, 70, 70},
+		{"its prompt has more joules than the device drew meanwhile", row(func(r *meter.Record) { r.GPUPrefillUj, r.GPUDecodeUj = some(200e6), some(40e6) }), 0, 0, 240, 140},
 		{"its client left, and the server worked on", row(func(r *meter.Record) {
 			r.DecodeUs, r.DurationUs, r.GPUDecodeUj, r.Details = some(200_000), some(800_000), some(240e6), &meter.Details{Abandoned: some(1)}
 		}), 0, 0, 340, 40},

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"wattline/meter"
 	"wattline/replay/trace"
@@ -185,5 +186,27 @@ func TestMooncake(t *testing.T) {
 		if shared := r.Blocks[0] == first[0] && r.Blocks[len(first)-2] == first[len(first)-2]; shared == (i == 3) {
 			t.Errorf("record %d shares its beginning with the first: %v", i, shared)
 		}
+	}
+}
+
+// TestExtendedBeforeItsEnd: a prompt that goes on behind another one which is still being answered does not continue it, and
+// shares all of it.
+func TestExtendedBeforeItsEnd(t *testing.T) {
+	w := newWorld(t)
+	messages := []object{{"role": "system", "content": w.prose(100)}, {"role": "user", "content": w.prose(30)}}
+	first := w.ask("s", object{"messages": messages, "tools": []object{}}, "", w.prose(10))
+	w.now = first.StartedAt.Add(time.Second)
+	w.ask("s", object{"messages": append(messages, object{"role": "user", "content": w.prose(30)}), "tools": []object{}}, "", w.prose(10))
+	tr, _ := w.export()
+	a, b := &tr.Records[0], &tr.Records[1]
+	if b.Parent != -1 {
+		t.Errorf("it continues record %d", b.Parent)
+	}
+	shared := 0
+	for _, block := range a.Blocks[:common(a.Blocks, b.Blocks)] {
+		shared += int(block.Tokens)
+	}
+	if a.Input-shared > 1 {
+		t.Errorf("%d of %d tokens are shared: %v and %v", shared, a.Input, a.Blocks, b.Blocks)
 	}
 }

@@ -31,7 +31,7 @@ type Blocks struct {
 
 // Limits of the search for pieces.
 const (
-	mostPieces  = 128
+	mostPieces  = 64
 	leastPieces = 16
 	mostTries   = 64
 	provenText  = 4096 // pieces of the text that is checked at last

@@ -126,5 +126,11 @@ func (s *Session) Proof(run *replay.Run, settings map[string]string) *twin.Proof
 	if v := s.Server; v != nil {
 		facts = twin.Facts(v.Build, v.Quantisation, meter.Some(int64(v.ContextTokens)), meter.Some(int64(v.Slots)), settings)
 	}
-	return twin.Prove(&t, run.Rows(), facts)
+	var failed []string
+	for _, c := range run.Check() {
+		if c.State == replay.Failed {
+			failed = append(failed, c.Name+": "+c.Detail)
+		}
+	}
+	return twin.Prove(&t, run.Rows(), facts, failed...)
 }

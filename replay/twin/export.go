@@ -29,6 +29,7 @@ type Exporter struct {
 	leftOut  map[string]int
 	servers  map[string]int // upstream and model of answered requests
 	configs  map[string]int
+	sim      int // requests whose joules are a simulated device's
 }
 
 // exported is a request of the trace.
@@ -82,6 +83,9 @@ func (x *Exporter) Add(rec *meter.Record, fingerprint []byte) {
 			model = ""
 		}
 		x.servers[rec.Upstream+" "+model]++
+	}
+	if strings.HasPrefix(rec.EnergySource, "sim/") {
+		x.sim++
 	}
 	if rec.ConfigID != "" {
 		x.configs[rec.ConfigID]++
@@ -346,6 +350,9 @@ func (x *Exporter) contains(block, known, estimated int, misses []float64) []str
 	}
 	if estimated > 0 {
 		out = append(out, fmt.Sprintf("%d prompts of cancelled requests have an estimated length", estimated))
+	}
+	if x.sim > 0 {
+		out = append(out, fmt.Sprintf("the joules of %d requests are SIMULATED: none of them was measured", x.sim))
 	}
 	if _, n := x.config(); n > 1 {
 		out = append(out, fmt.Sprintf("the server's configuration changed in this time: there were %d; the facts are of the one with the most requests", n))

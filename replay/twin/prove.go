@@ -43,8 +43,8 @@ const leastWithin = 0.9
 const mostUnmeasured = 0.02
 
 // Prove compares the rows of a run with a trace: rows[i] is of record i, nil where there is none. facts are those of the
-// server that ran, as Facts has them.
-func Prove(t *trace.Trace, rows []*meter.Record, facts map[string]string) *Proof {
+// server that ran, as Facts has them; failed are the validity checks that the run failed.
+func Prove(t *trace.Trace, rows []*meter.Record, facts map[string]string, failed ...string) *Proof {
 	p := &Proof{Trace: t.SHA256}
 	refuse := func(format string, args ...any) { p.Why = append(p.Why, fmt.Sprintf(format, args...)) }
 	var pairs []pair
@@ -67,6 +67,9 @@ func Prove(t *trace.Trace, rows []*meter.Record, facts map[string]string) *Proof
 	if !recorded {
 		refuse("the trace has no measurements: only one that `wattline trace export` wrote can be proven")
 		return p
+	}
+	for _, f := range failed {
+		refuse("the run is INVALID: %s", f)
 	}
 	if m := t.Manifest; m != nil {
 		for _, difference := range differences(m.Recorded, facts) {

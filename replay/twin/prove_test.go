@@ -48,37 +48,39 @@ func TestProof(t *testing.T) {
 		facts                map[string]string
 		passed, joulesToo    bool
 		why                  string
+		failed               []string
 	}{
-		{"the same", 200, 1, 1, 1, 0.03, nil, slots, true, true, ""},
-		{"slower to the first token", 200, 1.3, 1, 1, 0.03, nil, slots, false, false, "TTFT, median: +"},
-		{"slower decode", 200, 1, 1.12, 1, 0.03, nil, slots, false, false, "not reproduced"},
-		{"dearer", 200, 1, 1, 1.2, 0.03, nil, slots, false, false, "joules of all requests: +"},
-		{"too noisy to tell", 24, 1, 1, 1, 0.5, nil, slots, false, false, "cannot tell"},
-		{"too few", 12, 1, 1, 1, 0.01, nil, slots, false, false, "not measured"},
-		{"another server", 200, 1, 1, 1, 0.03, nil, map[string]string{"slots": "2"}, false, false, "slots was 4 and is 2"},
+		{"the same", 200, 1, 1, 1, 0.03, nil, slots, true, true, "", nil},
+		{"slower to the first token", 200, 1.3, 1, 1, 0.03, nil, slots, false, false, "TTFT, median: +", nil},
+		{"slower decode", 200, 1, 1.12, 1, 0.03, nil, slots, false, false, "not reproduced", nil},
+		{"dearer", 200, 1, 1, 1.2, 0.03, nil, slots, false, false, "joules of all requests: +", nil},
+		{"too noisy to tell", 24, 1, 1, 1, 0.5, nil, slots, false, false, "cannot tell", nil},
+		{"too few", 12, 1, 1, 1, 0.01, nil, slots, false, false, "not measured", nil},
+		{"another server", 200, 1, 1, 1, 0.03, nil, map[string]string{"slots": "2"}, false, false, "slots was 4 and is 2", nil},
 		{"no joules", 200, 1, 1, 1, 0.03, func(_ *trace.Trace, rows []*meter.Record) {
 			for _, r := range rows {
 				r.GPUUj = meter.Int{}
 			}
-		}, slots, true, false, ""},
+		}, slots, true, false, "", nil},
 		{"a cache that was full before", 200, 1, 1, 1, 0.03, func(_ *trace.Trace, rows []*meter.Record) {
 			for _, r := range rows {
 				r.CachedTokens.V = r.PromptTokens.V - 1
 			}
-		}, slots, false, false, "cached tokens: 0 of"},
-		{"not through wattline", 200, 1, 1, 1, 0.03, func(_ *trace.Trace, rows []*meter.Record) { clear(rows) }, slots, false, false, "200 of 200 requests have no row"},
+		}, slots, false, false, "cached tokens: 0 of", nil},
+		{"not through wattline", 200, 1, 1, 1, 0.03, func(_ *trace.Trace, rows []*meter.Record) { clear(rows) }, slots, false, false, "200 of 200 requests have no row", nil},
+		{"an invalid run", 200, 1, 1, 1, 0.03, nil, slots, false, false, "the run is INVALID: schedule: late", []string{"schedule: late"}},
 		{"a public trace", 50, 1, 1, 1, 0.03, func(tr *trace.Trace, _ []*meter.Record) {
 			for i := range tr.Records {
 				tr.Records[i].Observed = nil
 			}
-		}, slots, false, false, "no measurements"},
+		}, slots, false, false, "no measurements", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tr, rows := twinRun(c.n, c.ttft, c.decode, c.joules, c.noise, 1)
 			if c.change != nil {
 				c.change(tr, rows)
 			}
-			p := Prove(tr, rows, c.facts)
+			p := Prove(tr, rows, c.facts, c.failed...)
 			why := strings.Join(p.Why, "\n")
 			if p.Passed != c.passed || p.Joules != c.joulesToo || !strings.Contains(why, c.why) || (why == "") != c.passed {
 				t.Errorf("passed %v, joules %v: %s", p.Passed, p.Joules, why)

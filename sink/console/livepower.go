@@ -301,10 +301,17 @@ func (on *onDevice) prepare(r *liveShare, v *deviceBins) {
 			uj[0], uj[1] = room, uj[1]+uj[0]-room
 		}
 	}
-	r.stretch(v, uj)
+	over := r.stretch(v, &uj)
 	on.first = max(v.base, r.begin()/int64(liveStep))
 	on.draw = make([]float64, max(0, min(v.next(), r.end()/int64(liveStep)+1)-on.first))
+	length := float64(r.phases[0].to - r.phases[0].from + r.phases[1].to - r.phases[1].from)
 	for p, phase := range r.phases {
+		even := over / 1e3 / liveStep.Seconds() / length
+		v.steps(phase, func(i int, ns float64) {
+			if k := v.base + int64(i) - on.first; k >= 0 && k < int64(len(on.draw)) {
+				on.draw[k] += even * ns
+			}
+		})
 		sum, covered := 0.0, 0.0
 		v.steps(phase, func(i int, ns float64) { sum, covered = sum+ns*(v.free(i)+1), covered+ns })
 		if sum == 0 {
@@ -334,26 +341,30 @@ func (on *onDevice) at(b int64) float64 {
 const maxTail = 500 * time.Millisecond
 
 // stretch lets the last phase end later where so much was not free in it: power falls off behind the end of the work, and a
-// server works on for a client that has left.
-func (r *liveShare) stretch(v *deviceBins, uj [2]float64) {
+// server works on for a client that has left. It returns the microjoules for which there is no room all the same, which are
+// taken from uj and lie evenly over the phases.
+func (r *liveShare) stretch(v *deviceBins, uj *[2]float64) (over float64) {
 	p := 0
 	if r.phases[1].to > r.phases[1].from {
 		p = 1
 	}
 	phase, room := &r.phases[p], 0.0
 	if phase.from/int64(liveStep) < v.base {
-		return // what it drew before is not known here
+		return 0 // what it drew before is not known here
 	}
 	end := phase.to + int64(maxTail)
 	v.steps(*phase, func(i int, ns float64) { room += ns * v.free(i) * 1e-6 })
 	for b := phase.to/int64(liveStep) + 1; b < v.next() && room < uj[p] && (b*int64(liveStep) < end || r.goesOn); b++ {
 		i := int(b - v.base)
 		if i < 0 || !v.mw[i].Valid {
-			return
+			break
 		}
 		phase.to = (b + 1) * int64(liveStep)
 		room += v.free(i) * float64(liveStep) * 1e-6
 	}
+	over = max(0, uj[p]-room)
+	uj[p] -= over
+	return over
 }
 
 // cut appends the events of steps [from, to), which leave out what the device did not tell.

@@ -276,8 +276,8 @@ func kilobytes(b []uint64) (out []uint64) {
 	return out
 }
 
-// TestSoakPublicTraces sends ten minutes of each public trace to the small model, at ten times their speed and clipped to
-// its context. WATTLINE_TRACES is the folder that holds them.
+// TestSoakPublicTraces sends a tenth of the sessions of ten minutes of each public trace to the small model, at ten times
+// their speed and clipped to its context. WATTLINE_TRACES is the folder that holds them.
 func TestSoakPublicTraces(t *testing.T) {
 	dir := os.Getenv("WATTLINE_TRACES")
 	if os.Getenv("WATTLINE_SOAK") == "" || dir == "" {
@@ -290,7 +290,7 @@ func TestSoakPublicTraces(t *testing.T) {
 	srv := llamatest.Start(t, "-np", "4", "-c", "8192", "--threads-http", "512", "--threads", "2")
 	for _, file := range files {
 		began := time.Now()
-		run, said := sendTrace(t, srv.URL(), readTrace(t, file), 0, trace.Options{Speed: 10, To: 10 * time.Minute, Fit: trace.Clip})
+		run, said := sendTrace(t, srv.URL(), readTrace(t, file), 0, trace.Options{Speed: 10, To: 10 * time.Minute, Fit: trace.Clip, Sample: 0.1})
 		mustPass(t, file, run, "prompt tokens", "output tokens", "errors", "server")
 		r := run.Results()
 		var cached, in int64

@@ -72,9 +72,6 @@ func (a *Autopsy) Remember(rec *meter.Record, fingerprint []byte) {
 	q := requestOf(rec, p)
 	q.Ended = -int64(time.Hour)
 	q.Started, q.Earlier = q.Ended-1, true
-	if !computed(rec) { // what the server had computed when the client left is not known
-		q.Prompt = nil
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.history.Add(q)

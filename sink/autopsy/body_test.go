@@ -109,6 +109,19 @@ func TestEarlierRun(t *testing.T) {
 	}
 }
 
+// TestEarlierCancelled: what the server had computed of a prompt of an earlier run whose client left is not known.
+func TestEarlierCancelled(t *testing.T) {
+	a := New(Config{Secret: []byte("s"), Memory: 1 << 20})
+	a.Remember(&meter.Record{ID: "old", Upstream: "up", Model: "m", Outcome: meter.Cancelled}, prompt.Parse(a.key, requestBody(), nil).Append(nil))
+	r := a.Route(nil, nil)
+	_, _ = r.Bodies()(1, 0).Write(requestBody())
+	rec := &meter.Record{ID: "new", Upstream: "up", Model: "m", Status: meter.Some(200), Outcome: meter.OK, PromptTokens: meter.Some(300), CachedTokens: meter.Some(0)}
+	r.Done(1, 0, rec)
+	if rec.CacheVerdict != "cold" {
+		t.Errorf("%s %s %s", rec.CacheVerdict, rec.CacheCause, rec.Details.CacheWhy)
+	}
+}
+
 // TestNoAutopsy: nothing is judged without one.
 func TestNoAutopsy(t *testing.T) {
 	var a *Autopsy

@@ -76,7 +76,7 @@ func (c *benchCmd) compare(a *app) error {
 	}
 	defer w.Stop()
 	out, err := proxies.Compare(a.ctx, proxies.CompareConfig{
-		Direct: c.Upstream, Proxied: w.URL, Hold: w.Suspend, Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
+		Direct: c.Upstream, Proxied: w.URL, Hold: w.Suspend, CPU: w.CPU, Concurrency: c.Concurrency, Rounds: c.Rounds, Spend: c.Spend, Requests: c.Requests, MaxTokens: c.MaxTokens, Model: c.Model,
 		Progress: func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
 	})
 	if a.ctx.Err() != nil {

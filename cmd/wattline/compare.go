@@ -66,8 +66,11 @@ func (c *compareCmd) Run(a *app, kctx *kong.Context) error {
 	if err != nil {
 		return err
 	}
+	if r == nil {
+		return failure
+	}
 	if err := c.print(a, r); err != nil {
-		return err
+		return errors.Join(failure, err)
 	}
 	switch {
 	case failure != nil:
@@ -103,7 +106,7 @@ func (c *compareCmd) check() error {
 	case !(c.Margin > 0 && c.Margin < 100):
 		return fmt.Errorf("--margin is a number of percent above 0 and below 100")
 	case c.Out != "":
-		return archive.CheckOutputs(filepath.Join(c.Out, "a"), "")
+		return errors.Join(archive.CheckOutputs(filepath.Join(c.Out, "a"), ""), archive.CheckOutputs(filepath.Join(c.Out, "b"), ""))
 	}
 	return nil
 }
@@ -188,40 +191,42 @@ func (c *compareCmd) measure(a *app, opt compare.Options) (*compare.Result, erro
 		return nil, nil, err
 	}
 	for i, run := range res.Runs {
-		if c.Out == "" {
-			break
+		if c.Out == "" || run == nil {
+			continue
 		}
 		dir := filepath.Join(c.Out, string(rune('a'+i)))
 		if err := archive.Write(dir, archive.Manifest{Wattline: version(), Argv: os.Args, Host: archive.ThisHost()}, run, run.Results()); err != nil {
-			return nil, nil, err
+			res.Failure = errors.Join(res.Failure, err) // it is printed all the same
+			continue
 		}
 		fmt.Fprintf(a.stderr, "wrote %s\n", dir)
 	}
 	return res.Compare, res.Failure, nil
 }
 
-// print writes the page and prints the comparison.
-func (c *compareCmd) print(a *app, r *compare.Result) error {
-	if c.HTML != "" {
-		text, err := r.Page()
-		if err == nil {
-			err = archive.ReplaceFile(c.HTML, text)
-		}
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(a.stderr, "wrote %s\n", c.HTML)
-	}
+// print prints the comparison and writes the page.
+func (c *compareCmd) print(a *app, r *compare.Result) (err error) {
 	switch c.Format {
 	case "json":
 		e := json.NewEncoder(a.stdout)
 		e.SetEscapeHTML(false)
-		return e.Encode(r)
+		err = e.Encode(r)
 	case "markdown":
-		return r.Markdown(a.stdout)
+		err = r.Markdown(a.stdout)
+	default:
+		r.Terminal(a.stdout)
 	}
-	r.Terminal(a.stdout)
-	return nil
+	if c.HTML == "" {
+		return err
+	}
+	text, failed := r.Page()
+	if failed == nil {
+		failed = archive.ReplaceFile(c.HTML, text)
+	}
+	if failed == nil {
+		fmt.Fprintf(a.stderr, "wrote %s\n", c.HTML)
+	}
+	return errors.Join(err, failed)
 }
 
 func (c *compareCmd) fails(r *compare.Result) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -11,6 +12,7 @@ import (
 	"wattline/cmd/wattline/internal/serving"
 	"wattline/deploy/handover"
 	"wattline/replay/archive"
+	"wattline/replay/compare"
 	"wattline/replay/report/html"
 	"wattline/sink/console"
 )
@@ -80,5 +82,14 @@ func runsIn(dir string) console.Runs {
 	if dir == "" {
 		return nil
 	}
-	return archive.Runs{Dir: dir, Charts: func(a *archive.Archive) any { return html.ChartsOf(labelled(a)) }}
+	return archive.Runs{Dir: dir, Charts: func(a *archive.Archive) any { return html.ChartsOf(labelled(a)) }, Judge: judgeRuns}
+}
+
+// judgeRuns compares run b with run a, for the page Runs.
+func judgeRuns(a, b *archive.Archive) (any, error) {
+	r, err := compare.Compare(compare.FromRun(filepath.Base(a.Dir), a.Run), compare.FromRun(filepath.Base(b.Dir), b.Run), compare.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return r.View(), nil
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"wattline/meter"
@@ -182,7 +183,8 @@ func (j *judgement) verdict() Verdict {
 	}
 	d := j.kept.diff
 	v.Verdict, v.Cause, v.Change = Client, d.Change.Cause, d.Change
-	v.Part, v.Lost = d.Name, meter.Some(int64(expected-reused+0.5))
+	v.Part = d.Name
+	j.lose(&v, j.kept.Request, max(j.kept.diff.Kept, j.longest.diff.Matched), expected, sigma, reused)
 	if d.Exact {
 		v.Offset = meter.Some(int64(d.Offset))
 	}
@@ -199,9 +201,15 @@ func (j *judgement) verdict() Verdict {
 // server completes the verdict that the server reused less than matched.
 func (j *judgement) server(v Verdict, expected, sigma, reused float64) Verdict {
 	v.Verdict, v.Predecessor = Server, j.longest.ID
-	v.Expected, v.Sigma = meter.Some(int64(expected+0.5)), sigma
-	v.Lost = meter.Some(max(0, int64(expected-reused+0.5)))
+	j.lose(&v, j.longest.Request, max(j.kept.diff.Kept, j.longest.diff.Matched), expected, sigma, reused)
 	v.Cause, v.Why, v.TakenBy = j.h.serverCause(j.q, j.longest.Request, j.longest.diff)
 	v.Ask = v.Cause == Undetermined && !j.longest.Earlier
 	return v
+}
+
+// lose fills in what a loss has cost: of the prompt up to a weight, and of the reply to the earlier prompt p behind it.
+func (j *judgement) lose(v *Verdict, p *Request, weight, expected, sigma, reused float64) {
+	n, of := j.ruler.reply(j.q, p, weight)
+	expected, sigma = min(expected+n, float64(j.q.PromptTokens.V-1)), math.Hypot(sigma, of)
+	v.Expected, v.Sigma, v.Lost = meter.Some(int64(expected+0.5)), sigma, meter.Some(max(0, int64(expected-reused+0.5)))
 }

@@ -34,9 +34,12 @@ func computed(rec *meter.Record) int64 {
 	return rec.PromptTokens.V - rec.CachedTokens.V
 }
 
+// aloneTokens is how many tokens, computed alone, may cost twice what they cost among others: a small batch uses a device badly.
+const aloneTokens = 256
+
 // Price writes the joules of a row's lost tokens, once the row's own are known: lost tokens times its joules per computed
-// prompt token. The error has that of the tokens, that of the joules, and that the lost tokens come before the others: a
-// token's joules grow with the context before it, by at most as much as the context does.
+// prompt token. The error has that of the tokens, that of the joules, that the lost tokens come before the others (a token's
+// joules grow with the context before it, by at most as much as the context does), and that these would be computed alone.
 func Price(rec *meter.Record) {
 	rec.CacheLostUj, rec.CacheLostSigmaUj = meter.Int{}, meter.Int{}
 	n := float64(computed(rec))
@@ -61,5 +64,6 @@ func Price(rec *meter.Record) {
 	ofTokens := float64(rec.Details.CacheExpectedSigma.V) * each
 	from, to, all := float64(rec.CachedTokens.V), float64(rec.CachedTokens.V)+lost, float64(rec.PromptTokens.V)
 	ofPlace := uj * max(0, 1-(from+to)/(from+all)) / math.Sqrt(12)
-	rec.CacheLostSigmaUj = meter.Some(int64(math.Sqrt(ofPrefill*ofPrefill+ofTokens*ofTokens+ofPlace*ofPlace) + 0.5))
+	ofOthers := each * min(aloneTokens, n-lost) / math.Sqrt(3)
+	rec.CacheLostSigmaUj = meter.Some(int64(math.Hypot(math.Hypot(ofPrefill, ofTokens), math.Hypot(ofPlace, ofOthers)) + 0.5))
 }

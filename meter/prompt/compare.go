@@ -46,6 +46,23 @@ func (f *Fingerprint) Weight() (w float64) {
 	return w
 }
 
+// Reply is the weight of the assistant's parts that stand right behind a weight of the prompt.
+func (f *Fingerprint) Reply(behind float64) (w float64) {
+	at := 0.0
+	for i := range f.Parts {
+		p := &f.Parts[i]
+		switch {
+		case at < behind-1:
+		case p.Role != Assistant:
+			return w
+		default:
+			w += p.weight()
+		}
+		at += p.weight()
+	}
+	return w
+}
+
 // HasMedia reports whether the prompt has images or sound, whose tokens its bytes do not tell.
 func (f *Fingerprint) HasMedia() bool {
 	for i := range f.Parts {

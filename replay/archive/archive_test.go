@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,6 +144,34 @@ func TestNoSecretsInTheManifest(t *testing.T) {
 	}
 	if name, err := os.Hostname(); err == nil && len(name) > 3 && strings.Contains(string(text), name) {
 		t.Errorf("the host's name is in it: %s", text)
+	}
+}
+
+// TestCompareRuns: two runs of the folder are given to the judge, and none from outside it.
+func TestCompareRuns(t *testing.T) {
+	dir := t.TempDir()
+	for name, size := range map[string]int{"a": 1000, "b": 2000} {
+		run := replaytest.Run(replay.Spec{PromptSizes: replay.Sizes{size}})
+		if err := Write(filepath.Join(dir, name), Manifest{}, run, run.Results()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := Runs{Dir: dir, Judge: func(a, b *Archive) (any, error) {
+		return []int{a.Run.Plan.Cells[0].PromptTokens, b.Run.Plan.Cells[0].PromptTokens}, nil
+	}}
+	if got, err := r.Compare(t.Context(), "b", "a"); err != nil || !slices.Equal(got.([]int), []int{2000, 1000}) {
+		t.Error(got, err)
+	}
+	for _, other := range []string{"", "c", "../" + filepath.Base(dir) + "/b", "/etc"} {
+		if got, err := r.Compare(t.Context(), "a", other); got != nil || err != nil {
+			t.Errorf("%q: %v, %v", other, got, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "b", ManifestFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Compare(t.Context(), "a", "b"); err == nil || !strings.Contains(err.Error(), "run b: ") {
+		t.Error(err)
 	}
 }
 

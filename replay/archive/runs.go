@@ -19,6 +19,8 @@ import (
 type Runs struct {
 	Dir    string
 	Charts func(*Archive) any // what a run's charts show; nil: nothing
+	// Judge compares the second run with the first. Not nil.
+	Judge func(a, b *Archive) (any, error)
 }
 
 // runLine is a run in a list. A null figure was not measured.
@@ -105,6 +107,28 @@ func (r Runs) Read(_ context.Context, name string) (any, error) {
 	return out, nil
 }
 
+// Compare compares run b with run a; nil without an error where there is no such run.
+func (r Runs) Compare(_ context.Context, a, b string) (any, error) {
+	root, err := os.OpenRoot(r.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("the folder of runs cannot be read: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // only read
+	var read [2]*Archive
+	for i, name := range []string{a, b} {
+		if !fs.ValidPath(name) {
+			return nil, nil //nolint:nilnil // as documented
+		}
+		if _, err := fs.Stat(root.FS(), name+"/"+ResultsFile); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil //nolint:nilnil // as documented
+		}
+		if read[i], err = r.readCharted(root.FS(), name); err != nil {
+			return nil, fmt.Errorf("run %s: %w", name, err)
+		}
+	}
+	return r.Judge(read[0], read[1])
+}
+
 // maxCharted bounds the files of a run whose charts are drawn, bytes.
 const maxCharted = 256 << 20
 
@@ -117,7 +141,7 @@ func (r Runs) readCharted(files fs.FS, name string) (*Archive, error) {
 		}
 	}
 	if size > maxCharted {
-		return nil, fmt.Errorf("the run's files have %d MiB, more than the %d of which charts are drawn here: `wattline report` draws them", size>>20, maxCharted>>20)
+		return nil, fmt.Errorf("the run's files have %d MiB, more than the %d that are read here: `wattline report` and `wattline compare` read them", size>>20, maxCharted>>20)
 	}
 	files, err := fs.Sub(files, name)
 	if err != nil {

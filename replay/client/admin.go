@@ -20,18 +20,18 @@ type Admin struct {
 	runID string
 }
 
-// NewAdmin makes an Admin for an address like http://127.0.0.1:11435. runID is the label under which the
-// run's own requests are known there; the password is the listener's, "" where it asks for none.
-func NewAdmin(address, password, agent, runID string) (*Admin, error) {
-	c, err := New(Config{Endpoint: address, Password: password, Agent: agent})
+// NewAdmin makes an Admin for an endpoint like http://127.0.0.1:11435, with the listener's password, if it asks for one. Its
+// RunID is the label under which the run's own requests are known there.
+func NewAdmin(cfg Config) (*Admin, error) {
+	c, err := New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("--admin %q is no address: write it as http://HOST:PORT", address)
+		return nil, fmt.Errorf("--admin %q is no address: write it as http://HOST:PORT or unix:///PATH", cfg.Endpoint)
 	}
-	return &Admin{c: c, runID: runID}, nil
+	return &Admin{c: c, runID: cfg.RunID}, nil
 }
 
 // Address is where the admin listener is.
-func (a *Admin) Address() string { return a.c.base }
+func (a *Admin) Address() string { return a.c.name }
 
 // Close lets idle connections go.
 func (a *Admin) Close() { a.c.Close() }

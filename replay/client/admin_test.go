@@ -61,7 +61,7 @@ func TestJoin(t *testing.T) {
 	list = append(list, &replay.Exchange{}) // one without a row
 	srv := httptest.NewServer(l)
 	defer srv.Close()
-	a, err := NewAdmin(srv.URL, "", "test", "r1")
+	a, err := NewAdmin(Config{Endpoint: srv.URL, Agent: "test", RunID: "r1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestJoinTimeout(t *testing.T) {
 	l := &adminListener{rows: []*meter.Record{{ID: "x"}}, pending: 1 << 30}
 	srv := httptest.NewServer(l)
 	defer srv.Close()
-	a, _ := NewAdmin(srv.URL, "", "test", "r1")
+	a, _ := NewAdmin(Config{Endpoint: srv.URL, Agent: "test", RunID: "r1"})
 	defer a.Close()
 	list := []*replay.Exchange{{RowID: "x"}, {RowID: "missing"}}
 	if err := a.Join(t.Context(), list, 10*time.Millisecond); err != nil || list[0].InLine == nil || list[1].InLine != nil {
@@ -116,7 +116,7 @@ func TestOtherTraffic(t *testing.T) {
 	}}
 	srv := httptest.NewServer(l)
 	defer srv.Close()
-	a, _ := NewAdmin(srv.URL, "", "test", "r1")
+	a, _ := NewAdmin(Config{Endpoint: srv.URL, Agent: "test", RunID: "r1"})
 	defer a.Close()
 	got, err := a.OtherTraffic(t.Context(), at, at.Add(time.Minute))
 	if err != nil || len(got) != 2 || got[0] != "curl /v1/chat/completions" {
@@ -132,6 +132,8 @@ func TestSameHost(t *testing.T) {
 		{"http://gpu:11433", "https://GPU:11435", true},
 		{"http://127.0.0.1:11433", "http://localhost:1", true},
 		{"http://[::1]:11433", "http://127.0.0.1:1", true},
+		{"unix:///run/a", "http://127.0.0.1:1", true},
+		{"http://gpu:11433", "unix:///run/a", false},
 		{"http://gpu:11433", "http://evil:11433", false},
 		{"http://gpu:11433", "http://gpu@evil:11433", false},
 		{"http://gpu:11433", "http://gpu.evil:11433", false},

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,11 +21,13 @@ import (
 
 // Config of a Client.
 type Config struct {
-	Endpoint string // http://host:port of a llama-server, or of wattline in front of one
+	Endpoint string // http://host:port or unix:///path of a llama-server, or of wattline in front of one
 	APIKey   string // sent as a bearer token; never kept anywhere
 	Password string // sent as HTTP basic where there is no APIKey; never kept either
 	Agent    string // User-Agent
 	RunID    string // names this run's requests in wattline's rows (label "replay")
+	// TLS is used with https, and over a unix socket where it is not nil; nil: the system's certificates.
+	TLS *tls.Config
 	// LoadTimeout is how long a 503 ("Loading model") is waited for. Default: 5 minutes.
 	LoadTimeout time.Duration
 }
@@ -31,7 +35,8 @@ type Config struct {
 // Client talks to one server. It is safe for use by several goroutines.
 type Client struct {
 	cfg    Config
-	base   string
+	name   string // the endpoint, as the user writes it
+	base   string // of URLs
 	http   *http.Client
 	events atomic.Int64
 	admin  atomic.Pointer[string] // as the newest reply named it
@@ -42,14 +47,25 @@ type Client struct {
 // New checks the endpoint's form; it connects to nothing yet.
 func New(cfg Config) (*Client, error) {
 	u, err := url.Parse(cfg.Endpoint)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("--endpoint %q is no address: write it as http://HOST:PORT", cfg.Endpoint)
+	dialer, base := &net.Dialer{Timeout: 10 * time.Second}, strings.TrimSuffix(cfg.Endpoint, "/")
+	dial := dialer.DialContext
+	switch {
+	case err == nil && u.Scheme == "unix" && u.Host == "" && u.Path != "":
+		if base = "http://localhost"; cfg.TLS != nil {
+			base = "https://localhost"
+		}
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", u.Path)
+		}
+	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		return nil, fmt.Errorf("--endpoint %q is no address: write it as http://HOST:PORT or unix:///PATH", cfg.Endpoint)
 	}
 	if cfg.LoadTimeout <= 0 {
 		cfg.LoadTimeout = 5 * time.Minute
 	}
 	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		DialContext:         dial,
+		TLSClientConfig:     cfg.TLS,
 		MaxIdleConns:        0,
 		MaxIdleConnsPerHost: 8192,
 		// llama-server closes a connection that was idle for five seconds.
@@ -58,18 +74,18 @@ func New(cfg Config) (*Client, error) {
 		ReadBufferSize:     64 << 10,
 	}
 	return &Client{
-		cfg: cfg, base: strings.TrimSuffix(cfg.Endpoint, "/"),
+		cfg: cfg, name: strings.TrimSuffix(cfg.Endpoint, "/"), base: base,
 		http: &http.Client{Transport: transport},
 		bufs: sync.Pool{New: func() any { return new(capture) }},
 	}, nil
 }
 
 // Endpoint is where the requests go.
-func (c *Client) Endpoint() string { return c.base }
+func (c *Client) Endpoint() string { return c.name }
 
 // Host is the endpoint's host:port.
 func (c *Client) Host() string {
-	_, host, _ := strings.Cut(c.base, "://")
+	_, host, _ := strings.Cut(c.name, "://")
 	return host
 }
 
@@ -80,7 +96,7 @@ func (c *Client) Events() int64 { return c.events.Load() }
 // listener is not reachable from here: an address of the loopback means the endpoint's own host, as does a unix socket.
 func (c *Client) Admin() string {
 	p := c.admin.Load()
-	if p == nil || isLoopback(*p) && !isLoopback(c.base) || !strings.HasPrefix(*p, "http") {
+	if p == nil || isLoopback(*p) && !isLoopback(c.name) || !strings.HasPrefix(*p, "http") && !strings.HasPrefix(*p, "unix:") {
 		return ""
 	}
 	return *p
@@ -99,7 +115,7 @@ func isLoopback(address string) bool {
 		return false
 	}
 	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return u.Scheme == "unix" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // learn reads wattline's headers of a reply.
@@ -177,7 +193,7 @@ func (c *Client) ask(ctx context.Context, path string, body, into any) error {
 		return nil
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("%s answers %s with something that is not llama-server's JSON: %w", c.base, path, err)
+		return fmt.Errorf("%s answers %s with something that is not llama-server's JSON: %w", c.name, path, err)
 	}
 	return nil
 }
@@ -203,15 +219,17 @@ func (c *Client) refused(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("no server answers at %s: there is no such file (%w)", c.name, os.ErrNotExist)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no server answers at %s: start one, or name another with --endpoint (%w)", c.base, syscall.ECONNREFUSED)
+		return fmt.Errorf("no server answers at %s: start one, or name another with --endpoint (%w)", c.name, syscall.ECONNREFUSED)
 	case errors.As(err, &dns):
-		return fmt.Errorf("the host of %s is not known: correct --endpoint (%w)", c.base, err)
+		return fmt.Errorf("the host of %s is not known: correct --endpoint (%w)", c.name, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		strings.Contains(err.Error(), "server closed idle connection"): // net/http's name for the same, which it does not export
-		return fmt.Errorf("%s closed the connection without an answer: it is no llama-server, or it has just ended (%w)", c.base, err)
+		return fmt.Errorf("%s closed the connection without an answer: it is no llama-server, or it has just ended (%w)", c.name, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s does not answer: is it a llama-server, and not overloaded? (%w)", c.base, err)
+		return fmt.Errorf("%s does not answer: is it a llama-server, and not overloaded? (%w)", c.name, err)
 	}
 	return err
 }

@@ -2,10 +2,13 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,15 +207,56 @@ func TestWrongEndpoints(t *testing.T) {
 		serve(500, "oops"):                       "not as a llama-server should",
 		"http://" + closing.Addr().String():      "closed the connection without an answer",
 		"http://no..such.host:80":                "is not known", // no name at all, so no resolver is asked
+		"unix:///no/such/socket":                 "no such file",
 	} {
 		_, err := newClient(t, url).Server(t.Context(), nil)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q in it", url, err, says)
 		}
 	}
-	for _, bad := range []string{"", "localhost:80", "ftp://x", "http://"} {
+	for _, bad := range []string{"", "localhost:80", "ftp://x", "http://", "unix://", "unix://host/path"} {
 		if _, err := New(Config{Endpoint: bad}); err == nil {
 			t.Errorf("%q is taken for an address", bad)
+		}
+	}
+}
+
+// TestUnixSocket: an endpoint and an admin listener may be unix sockets, with TLS too.
+func TestUnixSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "w") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // the test's
+	plain, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := stub.New(stub.Config{Slots: 3})
+	go srv.Serve(plain) // ends with Close
+	defer srv.Close()   //nolint:errcheck // the test's
+	c := newClient(t, "unix://"+plain.Addr().String())
+	if s, err := c.Server(t.Context(), nil); err != nil || s.Slots != 3 || s.Endpoint != c.Endpoint() {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if e := c.Send(t.Context(), request(4)); !e.OK() || e.OutputTokens.V != 4 {
+		t.Errorf("%+v", e)
+	}
+	secret := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	if secret.Listener, err = net.Listen("unix", filepath.Join(dir, "t")); err != nil {
+		t.Fatal(err)
+	}
+	secret.StartTLS()
+	defer secret.Close()
+	own := secret.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	own.ServerName = "example.com" // of httptest's certificate
+	for want, conf := range map[bool]*tls.Config{true: own, false: {}} {
+		a, err := NewAdmin(Config{Endpoint: "unix://" + secret.Listener.Addr().String(), TLS: conf})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Reachable(t.Context()); (err == nil) != want {
+			t.Errorf("its certificate known %v: %v", want, err)
 		}
 	}
 }
@@ -225,6 +269,10 @@ func TestAdminOfAnotherHost(t *testing.T) {
 		{"http://192.0.2.7:11433", "http://127.0.0.1:11435", ""},
 		{"http://192.0.2.7:11433", "http://192.0.2.7:11435", "http://192.0.2.7:11435"},
 		{"http://127.0.0.1:11433", "", ""},
+		{"http://127.0.0.1:11433", "unix:///run/admin", "unix:///run/admin"},
+		{"unix:///run/wattline", "http://127.0.0.1:11435", "http://127.0.0.1:11435"},
+		{"http://192.0.2.7:11433", "unix:///run/admin", ""},
+		{"http://127.0.0.1:11433", "ftp://127.0.0.1/", ""},
 	} {
 		cl := newClient(t, c.endpoint)
 		h := http.Header{}

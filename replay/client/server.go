@@ -46,10 +46,10 @@ func (c *Client) Server(ctx context.Context, waiting func()) (*replay.Server, er
 		return nil, c.notLlama(err)
 	}
 	if p.BuildInfo == "" || p.TotalSlots == 0 {
-		return nil, fmt.Errorf("%s answers GET /props, but not as llama-server does: prompts are sized with llama-server's own tokenizer, so only that can be measured", c.base)
+		return nil, fmt.Errorf("%s answers GET /props, but not as llama-server does: prompts are sized with llama-server's own tokenizer, so only that can be measured", c.name)
 	}
 	s := &replay.Server{
-		Endpoint: c.base, Build: p.BuildInfo, ModelPath: p.ModelPath, Quantisation: p.ModelFtype,
+		Endpoint: c.name, Build: p.BuildInfo, ModelPath: p.ModelPath, Quantisation: p.ModelFtype,
 		ContextTokens: p.Defaults.NCtx, Slots: p.TotalSlots,
 	}
 	s.Model = baseName(p.ModelPath)
@@ -95,7 +95,7 @@ func (c *Client) loaded(ctx context.Context, waiting func()) error {
 			return c.notLlama(err)
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s was still loading its model after %v (%w)", c.base, c.cfg.LoadTimeout, err)
+			return fmt.Errorf("%s was still loading its model after %v (%w)", c.name, c.cfg.LoadTimeout, err)
 		}
 		if first && waiting != nil {
 			waiting()
@@ -127,13 +127,13 @@ func (c *Client) notLlama(err error) error {
 	}
 	switch s.code {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%s wants an API key: put it into a file and give --api-key-file (%w)", c.base, err)
+		return fmt.Errorf("%s wants an API key: put it into a file and give --api-key-file (%w)", c.name, err)
 	case http.StatusBadGateway:
-		return fmt.Errorf("%s is there, but the server behind it is not: start the llama-server (%w)", c.base, err)
+		return fmt.Errorf("%s is there, but the server behind it is not: start the llama-server (%w)", c.name, err)
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return fmt.Errorf("%s is a server, but not a llama-server: prompts are sized with llama-server's own tokenizer (%w)", c.base, err)
+		return fmt.Errorf("%s is a server, but not a llama-server: prompts are sized with llama-server's own tokenizer (%w)", c.name, err)
 	}
-	return fmt.Errorf("%s answers, but not as a llama-server should (%w)", c.base, err)
+	return fmt.Errorf("%s answers, but not as a llama-server should (%w)", c.name, err)
 }
 
 // Count implements prompt.Counter: the chat template around one user message, then the tokenizer.
@@ -150,7 +150,7 @@ func (c *Client) CountMessages(ctx context.Context, messages json.RawMessage) (i
 		return 0, c.notLlama(err)
 	}
 	if templated.Prompt == nil {
-		return 0, fmt.Errorf("%s answers POST /apply-template without a prompt: it is no llama-server, or too old a one", c.base)
+		return 0, fmt.Errorf("%s answers POST /apply-template without a prompt: it is no llama-server, or too old a one", c.name)
 	}
 	var tokens struct {
 		Tokens []int `json:"tokens"`

@@ -13,24 +13,31 @@ var pageText string
 
 // forest is a forest plot: a line for each metric, and below it one for each of its cells.
 type forest struct {
-	Width, Height, Left, Right float64
-	Zero, MarginLow, MarginWid float64
-	Ticks                      []tick
-	Lines                      []line
+	Width     float64 `json:"width"`
+	Height    float64 `json:"height"`
+	Zero      float64 `json:"zero"`
+	MarginLow float64 `json:"margin_low"`
+	MarginWid float64 `json:"margin_width"`
+	Ticks     []tick  `json:"ticks"`
+	Lines     []line  `json:"lines"`
 }
 
 type tick struct {
-	X    float64
-	Text string
+	X    float64 `json:"x"`
+	Text string  `json:"text"`
 }
 
 // line is one effect; From and To are cut at the edges of the plot.
 type line struct {
-	Y, X, From, To float64
-	Name, Text     string
-	Class          string // better, worse, same, unknown or cell
-	Known          bool   // has an interval
-	Whole          bool   // a metric, not a cell
+	Y     float64 `json:"y"`
+	X     float64 `json:"x"`
+	From  float64 `json:"from"`
+	To    float64 `json:"to"`
+	Name  string  `json:"name"`
+	Text  string  `json:"text"`
+	Class string  `json:"class"` // better, worse, same, or cell; "": cannot tell
+	Known bool    `json:"known"` // has an interval
+	Whole bool    `json:"whole"` // a metric, not a cell
 }
 
 // Measures of the plot, in SVG units.
@@ -55,7 +62,7 @@ func (r *Result) forestOf() forest {
 		f := (min(max(percent, -reach), reach) + reach) / (2 * reach)
 		return plotLeft + f*(plotRight-plotLeft)
 	}
-	f := forest{Width: plotWidth, Left: plotLeft, Right: plotRight, Zero: at(0), MarginLow: at(-r.Margin), MarginWid: at(r.Margin) - at(-r.Margin)}
+	f := forest{Width: plotWidth, Zero: at(0), MarginLow: at(-r.Margin), MarginWid: at(r.Margin) - at(-r.Margin)}
 	step := niceStep(reach / 3)
 	for v := -math.Floor(reach/step) * step; v <= reach; v += step {
 		f.Ticks = append(f.Ticks, tick{at(v), fmt.Sprintf("%+.3g %%", v)})
@@ -96,17 +103,19 @@ func niceStep(v float64) float64 {
 	return p
 }
 
-// pageData is the template's.
-type pageData struct {
+// View is a comparison as it is shown on a page.
+type View struct {
 	*Result
-	Plot    forest
-	Columns []string
-	Rows    [][]string
-	Text    []string
+	Title   string     `json:"head"`
+	Plot    forest     `json:"plot"`
+	Columns []string   `json:"columns"`
+	Rows    [][]string `json:"rows"`
+	Text    []string   `json:"text"`
 }
 
-func (r *Result) pageData() pageData {
-	d := pageData{Result: r, Plot: r.forestOf(), Columns: Columns(), Text: r.Lines()}
+// View is what pages show of the comparison.
+func (r *Result) View() View {
+	d := View{Result: r, Title: r.Head(), Plot: r.forestOf(), Columns: Columns(), Rows: [][]string{}, Text: append([]string{}, r.Lines()...)}
 	for _, m := range r.shown() {
 		d.Rows = append(d.Rows, m.Row())
 	}
@@ -131,7 +140,7 @@ func (r *Result) render(name string) ([]byte, error) {
 		return nil, fmt.Errorf("compare: %w", err)
 	}
 	var b bytes.Buffer
-	if err := t.ExecuteTemplate(&b, name, r.pageData()); err != nil {
+	if err := t.ExecuteTemplate(&b, name, r.View()); err != nil {
 		return nil, fmt.Errorf("compare: %w", err)
 	}
 	return b.Bytes(), nil

@@ -35,7 +35,7 @@ func TestPrediction(t *testing.T) {
 		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 100000}, OutputTokens: replay.Sizes{101}, Requests: 3}
 		r := &Runner{cfg: Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Say: func(string, ...any) {}}}
-		if err := r.warmUp(t.Context()); err != nil {
+		if err := r.WarmUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range r.cfg.Plan.Cells {
@@ -53,7 +53,7 @@ func TestPredictionAfterSlowStart(t *testing.T) {
 		srv := &compiling{server: server{perToken: time.Millisecond, gap: 10 * time.Millisecond}}
 		s := replay.Spec{PromptSizes: replay.Sizes{1000, 10000}, OutputTokens: replay.Sizes{101}, Requests: 3}
 		r := &Runner{cfg: Config{Plan: plan(t, s), Sender: srv, Prompts: texts{}, Sleep: time.Sleep, Say: func(string, ...any) {}}}
-		if err := r.warmUp(t.Context()); err != nil {
+		if err := r.WarmUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range r.cfg.Plan.Cells {

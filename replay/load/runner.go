@@ -106,7 +106,7 @@ func Start(ctx context.Context, cfg Config) (*Runner, error) {
 	}
 	r := &Runner{cfg: cfg, began: time.Now()}
 	if !cfg.NoWarmup {
-		if err := r.warmUp(ctx); ctx.Err() != nil {
+		if err := r.WarmUp(ctx); ctx.Err() != nil {
 			return nil, errInterrupted
 		} else if err != nil {
 			return nil, err

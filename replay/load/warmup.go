@@ -21,10 +21,10 @@ const (
 	warmupWidth = 32
 )
 
-// warmUp sends throw-away requests: alone, small and large, which gives the speed for the prediction,
+// WarmUp sends throw-away requests: alone, small and large, which gives the speed for the prediction,
 // and then as many at once as the run will send. The first use of a batch width compiles kernels for
 // seconds.
-func (r *Runner) warmUp(ctx context.Context) error {
+func (r *Runner) WarmUp(ctx context.Context) error {
 	sizes := []int{warmupSmall, warmupLarge}
 	task := r.cfg.Plan.Cells[0].Task
 	all := r.cfg.Plan.PromptSizes()

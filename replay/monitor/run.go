@@ -28,6 +28,8 @@ type Config struct {
 	Interval time.Duration
 	Duration time.Duration // 0: until the context ends
 	Past     []Line        // of the log
+	// Turn, if not nil, has room for one: who holds it sends a canary. Monitors whose servers may share a device share it.
+	Turn chan struct{}
 	// Password, if not nil, is the admin listener's just now, where it can change.
 	Password func() string
 	// Emit is called with each line, in order.
@@ -127,7 +129,20 @@ const (
 
 // canary sends the cell when nobody else has a request in flight, and gives way to whoever comes.
 func (m *monitor) canary(ctx context.Context, l *Line) {
-	for deadline := l.At.Add(m.Interval / 2); ; {
+	deadline := l.At.Add(m.Interval / 2)
+	if m.Turn != nil {
+		select {
+		case m.Turn <- struct{}{}:
+			defer func() { <-m.Turn }()
+		case <-ctx.Done():
+			l.Skipped = "ended"
+			return
+		case <-time.After(time.Until(deadline)):
+			l.Skipped = "canaries of other routes ran"
+			return
+		}
+	}
+	for {
 		n, err := m.company(ctx)
 		if err != nil {
 			l.Skipped = err.Error()

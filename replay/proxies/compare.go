@@ -28,6 +28,7 @@ type CompareConfig struct {
 	MaxTokens       int
 	Model           string                        // "" sends none
 	Hold            func(held bool) error         // keeps the proxy from running while the direct way is measured; may be nil
+	CPU             func() (time.Duration, error) // CPU time of the proxy, its sampling included, so far; may be nil
 	Progress        func(format string, a ...any) // may be nil
 }
 
@@ -53,6 +54,8 @@ type Pair struct {
 	Rate  Interval `json:"tokens_per_second_paired_percent"`
 	First Interval `json:"ttft_paired_us"`
 	Took  Interval `json:"request_paired_us"`
+	// Core is the proxy's CPU time, with all that it samples, in percent of the time of the proxied runs: 100 is one core.
+	Core Interval `json:"proxy_cpu_percent_of_a_core"`
 }
 
 // Way is one round along one way.
@@ -64,6 +67,8 @@ type Way struct {
 	TTFT            Num   `json:"ttft_p50_us"`
 	P50             Num   `json:"request_p50_us"`
 	P99             Num   `json:"request_p99_us"`
+	WallSeconds     Num   `json:"wall_s"`
+	CPUSeconds      Num   `json:"proxy_cpu_s"` // of the proxy; NaN: not known
 	Why             error `json:"-"`
 }
 
@@ -90,7 +95,9 @@ func Compare(ctx context.Context, cfg CompareConfig) (*Comparison, error) {
 						return err
 					}
 				}
+				before := cfg.cpu()
 				w := cfg.way(ctx, clients, base, one)
+				w.CPUSeconds = cfg.cpu() - before
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -131,6 +138,18 @@ type sample struct {
 	took, first time.Duration
 	tokens      int
 	err         error
+}
+
+// cpu is the proxy's CPU time in seconds.
+func (cfg *CompareConfig) cpu() Num {
+	if cfg.CPU == nil {
+		return Num(math.NaN())
+	}
+	d, err := cfg.CPU()
+	if err != nil {
+		return Num(math.NaN())
+	}
+	return Num(d.Seconds())
 }
 
 // way sends the requests of one round.
@@ -174,7 +193,7 @@ func tallyWay(all []sample, wall time.Duration) *Way {
 	}
 	slices.Sort(took)
 	slices.Sort(first)
-	w.TokensPerSecond = Num(float64(w.Tokens) / wall.Seconds())
+	w.WallSeconds, w.TokensPerSecond = Num(wall.Seconds()), Num(float64(w.Tokens)/wall.Seconds())
 	w.TTFT = Num(quantile(first, 0.5) / 1e3)
 	w.P50, w.P99 = Num(quantile(took, 0.5)/1e3), Num(quantile(took, 0.99)/1e3)
 	return w
@@ -293,14 +312,17 @@ func (p *Pair) compare() {
 	p.TokensDelta = Num(100 * (of(p.Proxied, rate) - d) / d)
 	p.TTFTDelta = Num(of(p.Proxied, func(w *Way) Num { return w.TTFT }) - of(p.Direct, func(w *Way) Num { return w.TTFT }))
 	p.LatDelta = Num(of(p.Proxied, took) - of(p.Direct, took))
-	var v, rates, firsts, tooks []float64
+	var v, rates, firsts, tooks, cores []float64
 	for i, w := range p.Direct {
 		v = append(v, float64(w.P50))
 		q := p.Proxied[i]
 		rates = append(rates, 100*(float64(q.TokensPerSecond/w.TokensPerSecond)-1))
 		firsts, tooks = append(firsts, float64(q.TTFT-w.TTFT)), append(tooks, float64(q.P50-w.P50))
 	}
-	p.Rate, p.First, p.Took = paired(rates), paired(firsts), paired(tooks)
+	for _, w := range p.Proxied {
+		cores = append(cores, 100*float64(w.CPUSeconds/w.WallSeconds))
+	}
+	p.Rate, p.First, p.Took, p.Core = paired(rates), paired(firsts), paired(tooks), paired(cores)
 	if lo, hi := spread(v); lo > 0 {
 		p.Band = math.Round(1000*(hi-lo)/of(p.Direct, took)) / 10
 	}
@@ -313,8 +335,8 @@ func (c *Comparison) Markdown(w io.Writer) error {
 	if c.Held {
 		b.WriteString(" Nothing of wattline ran while the direct way was measured, and what of its sampling fell due then counts against the way through it.")
 	}
-	b.WriteString("\n\n")
-	b.WriteString("| traffic | pairs | tokens/s | difference (%) | | first token p50 (ms) | difference (us) | request p50 (ms) | difference (us) | failed |\n|---|---:|---:|---:|---|---:|---:|---:|---:|---:|\n")
+	b.WriteString(" CPU: proxy and sampler together.\n\n")
+	b.WriteString("| traffic | pairs | tokens/s | difference (%) | | first token p50 (ms) | difference (us) | request p50 (ms) | difference (us) | wattline's CPU (% of a core) | failed |\n|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|\n")
 	for i, p := range append([]*Pair{c.Short}, c.Levels...) {
 		name := fmt.Sprintf("streams, %d at a time", p.Concurrency)
 		rate, delta, verdict := p.both(func(w *Way) Num { return w.TokensPerSecond }, 1, 1), p.Rate.String(), p.Rate.Verdict()
@@ -326,8 +348,8 @@ func (c *Comparison) Markdown(w io.Writer) error {
 		for _, w := range append(slices.Clone(p.Direct), p.Proxied...) {
 			failed += w.Failures
 		}
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %d |\n", name, len(p.Direct), rate, delta, verdict, tt, ttd,
-			p.both(func(w *Way) Num { return w.P50 }, 1e3, 3), p.Took, failed)
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d |\n", name, len(p.Direct), rate, delta, verdict, tt, ttd,
+			p.both(func(w *Way) Num { return w.P50 }, 1e3, 3), p.Took, p.Core.plain(), failed)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -49,6 +49,17 @@ func (v Interval) String() string {
 	return fmt.Sprintf("%+.2f (%+.2f to %+.2f)", float64(v.Median), float64(v.Lo), float64(v.Hi))
 }
 
+// plain is "1.52 (1.40 to 1.61)", of what is no difference; "-" where nothing is known.
+func (v Interval) plain() string {
+	switch {
+	case v.Pairs == 0:
+		return "-"
+	case math.IsNaN(float64(v.Lo)):
+		return figure(v.Median, 2)
+	}
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", float64(v.Median), float64(v.Lo), float64(v.Hi))
+}
+
 // apart is how much slower proxied traffic may be, in percent.
 const apart = 0.5
 

@@ -110,6 +110,19 @@ type usage struct {
 	rss int64 // bytes
 }
 
+// CPU is the CPU time of a wattline that was started, and of its children, so far.
+func (w *Started) CPU() (sum time.Duration, err error) {
+	pids, err := family(w.process.Pid)
+	for _, pid := range pids {
+		cpu, failed := cpuTime(pid)
+		if failed != nil {
+			return 0, failed
+		}
+		sum += cpu
+	}
+	return sum, err
+}
+
 // usage sums over the process and its descendants that live.
 func (p *process) usage() (usage, error) {
 	var u usage

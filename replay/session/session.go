@@ -5,6 +5,7 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -28,8 +29,9 @@ type Config struct {
 	// AdminPassword is asked for by an admin listener that has one.
 	AdminPassword string
 	APIKey        string
-	Agent         string // User-Agent of every request
-	RunID         string // of the run in wattline's rows; "": a new one. Sessions that run in turn share one
+	TLS           *tls.Config // of the endpoint and of the admin listener; nil: the system's certificates
+	Agent         string      // User-Agent of every request
+	RunID         string      // of the run in wattline's rows; "": a new one. Sessions that run in turn share one
 	LoadTimeout   time.Duration
 
 	Spec    replay.Spec
@@ -39,11 +41,9 @@ type Config struct {
 	TraceOptions trace.Options
 	Stress       bool          // the concurrency depends on the server's slots, and a steady temperature ends a cell
 	Budget       time.Duration // cells predicted to go beyond it are skipped; 0: none
-	// TrialBudget is the same for one trial of a run by Steps.
-	TrialBudget time.Duration
-	NoWarmup    bool
-	Rest        time.Duration // how long a device may take to be back at rest between cells
-	Objectives  []replay.Objective
+	NoWarmup     bool
+	Rest         time.Duration // how long a device may take to be back at rest between cells
+	Objectives   []replay.Objective
 
 	// Patience bounds how long an interrupted run waits for its rows; 0: as long as any other.
 	Patience time.Duration
@@ -73,6 +73,9 @@ type Session struct {
 	recorded *recorded // the trace that is sent; nil: none
 	runID    string
 	upstream string // the server's address in wattline's rows; "" without wattline
+
+	trialBudget time.Duration // of one trial of a run by Steps; 0: none
+
 	asked    sync.Once
 	flags    map[string]bool
 	settings map[string]string
@@ -85,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 		s.runID = NewRunID()
 	}
 	var err error
-	s.Client, err = client.New(client.Config{Endpoint: cfg.Endpoint, APIKey: cfg.APIKey, Agent: cfg.Agent, RunID: s.runID, LoadTimeout: cfg.LoadTimeout})
+	s.Client, err = client.New(client.Config{Endpoint: cfg.Endpoint, APIKey: cfg.APIKey, Agent: cfg.Agent, RunID: s.runID, TLS: cfg.TLS, LoadTimeout: cfg.LoadTimeout})
 	if err != nil {
 		return nil, &SettingError{err}
 	}
@@ -147,6 +150,9 @@ func (s *Session) Replan(ctx context.Context, spec replay.Spec, warm bool) (err 
 // Limit gives the session's next run a budget; 0: none.
 func (s *Session) Limit(budget time.Duration) { s.cfg.Budget = budget }
 
+// LimitTrial gives each trial of a run by Steps a budget; 0: none.
+func (s *Session) LimitTrial(budget time.Duration) { s.trialBudget = budget }
+
 // NewRunID names a run in wattline's rows.
 func NewRunID() string {
 	var b [6]byte
@@ -181,7 +187,7 @@ func (s *Session) FindAdmin(ctx context.Context) error {
 		s.cfg.Say("the password is not sent to the admin listener at %s, which is not on the endpoint's host: name it with --admin", address)
 		password = ""
 	}
-	admin, err := client.NewAdmin(address, password, s.cfg.Agent, s.runID)
+	admin, err := client.NewAdmin(client.Config{Endpoint: address, Password: password, Agent: s.cfg.Agent, RunID: s.runID, TLS: s.cfg.TLS})
 	if err != nil {
 		return &SettingError{err}
 	}
@@ -265,7 +271,7 @@ func (s *Session) loadConfig() load.Config {
 		s.maker = &prompt.Maker{Counter: s.Client}
 	}
 	cfg := load.Config{
-		Plan: s.Plan, Sender: s.Client, Prompts: s.maker, NoWarmup: s.cfg.NoWarmup, Slots: s.Server.Slots, Budget: s.cfg.Budget, TrialBudget: s.cfg.TrialBudget,
+		Plan: s.Plan, Sender: s.Client, Prompts: s.maker, NoWarmup: s.cfg.NoWarmup, Slots: s.Server.Slots, Budget: s.cfg.Budget, TrialBudget: s.trialBudget,
 		Offset: func(n int) {
 			s.maker.Offset += n
 			if s.recorded != nil {

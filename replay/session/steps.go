@@ -36,6 +36,9 @@ func (s *Session) Begin(ctx context.Context) (*Steps, error) {
 // Chosen are the indexes of the cells that run; the caller may take some away between trials.
 func (p *Steps) Chosen() map[int]bool { return p.runner.Chosen() }
 
+// WarmUp sends the throw-away requests again, to a server that was started anew.
+func (p *Steps) WarmUp(ctx context.Context) error { return p.runner.WarmUp(ctx) }
+
 // Trial runs every cell once.
 func (p *Steps) Trial(ctx context.Context, trial int) error { return p.runner.Trial(ctx, trial) }
 

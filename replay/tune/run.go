@@ -16,19 +16,17 @@ import (
 
 // Run is a search and the proof of what it found. All fields are required, but for Margin.
 type Run struct {
-	Session session.Config                                  // with the server's address, and what is sent
-	Command []string                                        // the server's program and flags, as the user gave them
-	Known   map[string]bool                                 // the flags of the server's --help, and whether they take a value
-	Start   func(ctx context.Context, flags []string) error // makes the server run with these flags
-	Goal    Goal
-	Budget  time.Duration // for search and proof
-	Margin  float64       // differences below it do not matter
-	Out     io.Writer
-	Say     func(format string, args ...any)
+	Session session.Config  // with the server's address, and what is sent
+	Command []string        // the server's program and flags, as the user gave them
+	Known   map[string]bool // the flags of the server's --help, and whether they take a value
+	// Start makes the server run with these flags, and reports whether it was started for it.
+	Start  func(ctx context.Context, flags []string) (started bool, err error)
+	Goal   Goal
+	Budget time.Duration // for search and proof
+	Margin float64       // differences below it do not matter
+	Out    io.Writer
+	Say    func(format string, args ...any)
 }
-
-// searchShare is the part of the budget for the search.
-const searchShare = 0.6
 
 // ErrInvalid is a proof that must not be used.
 var ErrInvalid = errors.New("the comparison is INVALID, so nothing is recommended; the reasons are above")
@@ -43,9 +41,9 @@ func (r *Run) Do(ctx context.Context) error {
 	began := time.Now()
 	var first *replay.Plan // of the flags as given, which are tried first
 	res, err := Search(ctx, Config{
-		Space: space, Given: given, Goal: r.Goal, Say: r.Say, Deadline: began.Add(time.Duration(searchShare * float64(r.Budget))),
+		Space: space, Given: given, Goal: r.Goal, Say: r.Say, Budget: r.Budget, Began: began,
 		Try: func(ctx context.Context, cand Candidate, effort int) (Score, error) {
-			if err := r.Start(ctx, cand.Apply(given)); err != nil {
+			if _, err := r.Start(ctx, cand.Apply(given)); err != nil {
 				return Score{}, err
 			}
 			cfg := r.Session
@@ -55,9 +53,6 @@ func (r *Run) Do(ctx context.Context) error {
 	})
 	if len(res.Tried) > 0 {
 		res.Terminal(r.Out)
-		for _, n := range res.Notes {
-			fmt.Fprintf(table.Plain(r.Out), "- %s\n", n)
-		}
 	}
 	if err != nil {
 		return err
@@ -100,19 +95,24 @@ func (r *Run) prove(ctx context.Context, given []string, res *Result, left time.
 		fmt.Fprintln(out, "\nNothing that was tried is better than the flags as given.")
 		return nil
 	}
+	if left <= 0 {
+		return fmt.Errorf("the budget was used up by the search, so %s is not proven to be better: give a --budget above %s", res.Best.Flags, r.Budget)
+	}
 	best := res.Best.Candidate.Apply(given)
 	fmt.Fprintf(out, "\nComparing %s with the flags as given:\n", res.Best.Flags)
 	l, err := live.Run(ctx, live.Config{
-		Sides: [2]session.Config{r.Session, r.Session}, Labels: [2]string{"as given", res.Best.Flags}, Budget: max(left, time.Minute), Say: r.Say,
+		Sides: [2]session.Config{r.Session, r.Session}, Labels: [2]string{"as given", res.Best.Flags}, Budget: left, Say: r.Say,
 		Options: compare.Options{Margin: r.Margin},
-		Switch: func(ctx context.Context, side int) error {
+		Switch: func(ctx context.Context, side int) (bool, error) {
 			return r.Start(ctx, [][]string{given, best}[side])
 		},
 	})
 	if err != nil {
 		return err
 	}
-	l.Compare.Terminal(r.Out)
+	if l.Compare != nil {
+		l.Compare.Terminal(r.Out)
+	}
 	if l.Failure != nil {
 		return fmt.Errorf("%w; what was measured until then is above", l.Failure)
 	}

@@ -3,6 +3,7 @@ package tune
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -97,18 +98,48 @@ type Config struct {
 	Given []string
 	Goal  Goal
 	Try   Try
-	// Deadline ends the search; what was best then wins. Zero: none.
-	Deadline time.Time
-	Say      func(format string, args ...any)
+	// Budget is how long the search, from Began on, and the proof of what it finds may take together; 0: no limit. The
+	// search ends early enough for the proof; what was best then wins.
+	Budget time.Duration
+	Began  time.Time
+	Say    func(format string, args ...any)
+}
+
+// The search's part of the budget: what the proof leaves, within these bounds. The flags as given have shown how long a start
+// and a measurement take. Of these the proof needs three before its first round and two for each; fewer rounds than proofRounds
+// tell little.
+const (
+	searchLeast = 0.4
+	searchMost  = 0.6
+	proofRounds = 4
+	proofStarts = 3 + 2*proofRounds
+)
+
+// A candidate that takes so much longer than the flags as given is given up, but not before leastPatience.
+const (
+	tooSlow       = 4
+	leastPatience = 30 * time.Second
+)
+
+// searchTime is how long the search may take where one start and measurement took once.
+func searchTime(budget, once time.Duration) time.Duration {
+	part := func(share float64) time.Duration { return time.Duration(share * float64(budget)) }
+	return min(max(budget-proofStarts*once, part(searchLeast)), part(searchMost))
 }
 
 // Search tries the given flags and every single change, then what was better than the given ones together, by successive
 // halving.
 func Search(ctx context.Context, cfg Config) (*Result, error) {
-	s := &search{Config: cfg, out: &Result{Goal: cfg.Goal}}
+	s := &search{Config: cfg, out: &Result{Goal: cfg.Goal}, took: map[int]time.Duration{}}
 	base := s.add(Candidate{})
+	if cfg.Budget > 0 {
+		s.deadline = cfg.Began.Add(cfg.Budget)
+	}
 	if err := s.measure(ctx, base, 1); err != nil {
 		return s.out, err
+	}
+	if cfg.Budget > 0 {
+		s.deadline = cfg.Began.Add(searchTime(cfg.Budget, s.took[1]))
 	}
 	if base.Failure != "" {
 		return s.out, fmt.Errorf("the server does not run with the flags as given: %s", base.Failure)
@@ -118,6 +149,7 @@ func Search(ctx context.Context, cfg Config) (*Result, error) {
 		s.out.Notes = append(s.out.Notes, "no joules were measured here, so tokens a second are made best, not tokens a joule")
 	}
 	alive := []*Tried{base}
+	s.reserve = s.took[1] // for what was better, together
 	for _, k := range cfg.Space {
 		for v := range k.Values {
 			c := Candidate{[]Change{{k, v}}}
@@ -131,7 +163,7 @@ func Search(ctx context.Context, cfg Config) (*Result, error) {
 			alive = append(alive, t)
 		}
 	}
-	alive = s.half(alive)
+	alive, s.reserve = s.half(alive), 0
 	if c := s.together(base); len(c.Changes) > 1 {
 		t := s.add(c)
 		if err := s.measure(ctx, t, 1); err != nil {
@@ -139,7 +171,7 @@ func Search(ctx context.Context, cfg Config) (*Result, error) {
 		}
 		alive = append(alive, t)
 	}
-	for effort := 2; len(alive) > 1 && !s.over(); effort *= 2 {
+	for effort := 2; len(alive) > 1 && !s.over(effort); effort *= 2 {
 		for _, t := range alive {
 			if err := s.measure(ctx, t, effort); err != nil {
 				return s.finish(alive), err
@@ -154,7 +186,10 @@ func Search(ctx context.Context, cfg Config) (*Result, error) {
 // search is a search under way.
 type search struct {
 	Config
-	out *Result
+	out      *Result
+	deadline time.Time             // zero: none
+	took     map[int]time.Duration // the longest start and measurement, by effort
+	reserve  time.Duration         // that is kept for later
 }
 
 func (s *search) add(c Candidate) *Tried {
@@ -163,33 +198,61 @@ func (s *search) add(c Candidate) *Tried {
 	return t
 }
 
-func (s *search) over() bool {
-	if s.Deadline.IsZero() || time.Now().Before(s.Deadline) {
+// over reports whether another measurement would end behind the deadline.
+func (s *search) over(effort int) bool {
+	if s.deadline.IsZero() || time.Now().Add(max(s.took[effort], s.took[effort/2])+s.reserve).Before(s.deadline) {
 		return false
 	}
 	s.out.Ended = "the budget ended the search"
 	return true
 }
 
-// measure tries a candidate. An error ends the search.
+// measure tries a candidate, until the deadline at most. An error ends the search.
 func (s *search) measure(ctx context.Context, t *Tried, effort int) error {
-	if len(s.out.Tried) > 1 && s.over() {
-		t.Failure = "not tried: the budget was used up"
+	if len(s.out.Tried) > 1 && s.over(effort) {
+		if t.Rounds == 0 { // otherwise its last score counts
+			t.Failure = "not tried: the budget was used up"
+		}
 		return nil
 	}
-	score, err := s.Try(ctx, t.Candidate, effort)
-	if ctx.Err() != nil {
+	limited, cancel := s.limit(ctx, effort)
+	defer cancel()
+	began := time.Now()
+	score, err := s.Try(limited, t.Candidate, effort)
+	switch {
+	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted")
-	}
-	if err != nil {
+	case err != nil && limited.Err() != nil:
+		if t.Rounds == 0 {
+			t.Failure = context.Cause(limited).Error()
+		}
+		s.Say("%s: %s", t.Flags, context.Cause(limited))
+		return nil
+	case err != nil:
 		t.Failure = firstLine(err.Error())
 		s.Say("%s: %s", t.Flags, t.Failure)
 		return nil
 	}
+	s.took[effort] = max(s.took[effort], time.Since(began))
 	t.Score = score
 	t.Rounds++
 	s.Say("%s: %s tokens/s, %s tokens/J, TTFT %s ms", t.Flags, table.Num(score.TokensPerSecond), table.Num(score.TokensPerJoule), table.Num(score.TTFTMs))
 	return nil
+}
+
+// limit bounds a measurement.
+func (s *search) limit(ctx context.Context, effort int) (context.Context, context.CancelFunc) {
+	until, why := s.deadline, errors.New("not finished: the budget was used up")
+	if base := s.took[1]; base > 0 {
+		patience := max(leastPatience, tooSlow*time.Duration(effort)*base)
+		if slow := time.Now().Add(patience); until.IsZero() || slow.Before(until) {
+			until, why = slow, fmt.Errorf("given up: not finished after %s", patience.Round(time.Second))
+		}
+	}
+	if until.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadlineCause(ctx, until, why)
 }
 
 func firstLine(s string) string {
@@ -249,4 +312,9 @@ func (r *Result) Terminal(w io.Writer) {
 		t.Row(c.Flags, c.Rounds, table.Num(c.Score.TokensPerJoule), table.Num(c.Score.TokensPerSecond), table.Num(c.Score.TTFTMs), kept, mark)
 	}
 	t.Render()
+	for _, n := range append(r.Notes, r.Ended) {
+		if n != "" {
+			fmt.Fprintf(table.Plain(w), "- %s\n", n)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wattline/replay"
@@ -114,7 +115,7 @@ func TestSearchEnds(t *testing.T) {
 	if err != nil || r.Goal != TokensPerSecond || len(r.Notes) != 1 || r.Best == nil || r.Best.Flags != "as given" {
 		t.Errorf("no joules: %+v, %v", r, err)
 	}
-	r, err = Search(t.Context(), Config{Space: space, Goal: TokensPerSecond, Try: good, Say: func(string, ...any) {}, Deadline: time.Now().Add(-time.Second)})
+	r, err = Search(t.Context(), Config{Space: space, Goal: TokensPerSecond, Try: good, Say: func(string, ...any) {}, Budget: time.Second, Began: time.Now().Add(-time.Second)})
 	if err != nil || r.Ended == "" || r.Best == nil || r.Tried[len(r.Tried)-1].Failure == "" {
 		t.Errorf("no time: %+v, %v", r, err)
 	}
@@ -132,6 +133,67 @@ func TestSearchEnds(t *testing.T) {
 	}
 	if r, err = Search(t.Context(), Config{Space: space, Goal: TokensPerSecond, Try: slow, Say: func(string, ...any) {}}); err != nil || r.Best == nil || r.Best.Flags != "-np 1" {
 		t.Errorf("objectives: %+v, %v", r.Best, err)
+	}
+}
+
+// TestBudget: the search leaves the proof its time, a candidate that hangs is cut off, what was better is tried together, and a
+// score of an earlier round still counts when the budget ends.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const once = 10 * time.Second
+		began := time.Now()
+		var tried []string
+		r, err := Search(t.Context(), Config{
+			Space: Space(known(), nil), Goal: TokensPerSecond, Say: func(string, ...any) {}, Budget: 5 * time.Minute, Began: began,
+			Try: func(ctx context.Context, c Candidate, effort int) (Score, error) {
+				tried = append(tried, c.String())
+				took := time.Duration(effort) * once
+				if c.String() == "-np 1" {
+					took = time.Hour // it hangs
+				}
+				if c.String() == "-np 4" || len(c.Changes) > 1 || c.String() == "-b 2048 -ub 512" {
+					return Score{TokensPerSecond: replay.Some(float64(5 + len(c.Changes)))}, wait(ctx, took)
+				}
+				return Score{TokensPerSecond: replay.Some(5)}, wait(ctx, took)
+			},
+		})
+		if err != nil || r.Ended == "" {
+			t.Fatal(err, r)
+		}
+		if left := 5*time.Minute - time.Since(began); left < proofStarts*once || left > (proofStarts+2)*once {
+			t.Errorf("%s are left for the proof: %v", left, tried)
+		}
+		if f := r.Tried[1].Failure; r.Tried[1].Flags != "-np 1" || f != "given up: not finished after 40s" {
+			t.Errorf("what hangs: %q, %q", r.Tried[1].Flags, f)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		r, err := Search(t.Context(), Config{
+			Space: Space(known(), nil)[:2], Goal: TokensPerSecond, Say: func(string, ...any) {}, Budget: 10 * time.Minute, Began: began,
+			Try: func(ctx context.Context, c Candidate, effort int) (Score, error) {
+				v := 5.0
+				for _, ch := range c.Changes {
+					v += float64(ch.Value)
+				}
+				return Score{TokensPerSecond: replay.Some(v)}, wait(ctx, time.Duration(effort*effort)*20*time.Second)
+			},
+		})
+		if err != nil || r.Best == nil || len(r.Best.Candidate.Changes) != 2 || r.Best.Failure != "" {
+			t.Errorf("%v, %+v", err, r.Best)
+		}
+		if left := 10*time.Minute - time.Since(began); left < proofStarts*20*time.Second {
+			t.Errorf("%s are left for the proof", left)
+		}
+	})
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 

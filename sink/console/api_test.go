@@ -148,6 +148,7 @@ func TestAnswers(t *testing.T) {
 		{"/api/live", 404, []string{"there is no live traffic here"}},
 		{"/api/inflight", 404, []string{"there is no live traffic here"}},
 		{"/api/runs", 404, []string{"--runs DIR"}},
+		{"/api/compare?a=x&b=y", 404, []string{"--runs DIR"}},
 		{"/api/nix", 404, []string{"nothing at this path"}},
 	} {
 		status, body := get(t, base+c.path)

@@ -77,6 +77,7 @@ type HelloRoute struct {
 type Runs interface {
 	List(ctx context.Context) (any, error)
 	Read(ctx context.Context, name string) (any, error) // nil without an error: there is none
+	Compare(ctx context.Context, a, b string) (any, error)
 }
 
 // Server is the admin listener.
@@ -182,6 +183,8 @@ func (s *Server) api(ctx *fasthttp.RequestCtx, path string) {
 		answer = s.configs
 	case "runs":
 		answer, flush = s.runs, false
+	case "compare":
+		answer, flush, limit = s.compare, false, queryTimeout
 	default:
 		if id, ok := strings.CutPrefix(path, "requests/"); ok && id != "" {
 			answer, flush = func(c context.Context, ctx *fasthttp.RequestCtx) (any, error) { return s.request(c, ctx, id) }, false
@@ -269,6 +272,22 @@ func (s *Server) run(c context.Context, name string) (any, error) {
 		return nil, &failure{fasthttp.StatusNotFound, "no run has this name: /api/runs lists them"}
 	}
 	return v, err
+}
+
+// compare compares run b with run a.
+func (s *Server) compare(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
+	if s.cfg.Runs == nil {
+		return nil, errNoRuns
+	}
+	a, b := string(ctx.QueryArgs().Peek("a")), string(ctx.QueryArgs().Peek("b"))
+	v, err := s.cfg.Runs.Compare(c, a, b)
+	switch {
+	case err != nil:
+		return nil, &failure{fasthttp.StatusBadRequest, err.Error()}
+	case v == nil:
+		return nil, &failure{fasthttp.StatusNotFound, "give a and b, the names of two runs: /api/runs lists them"}
+	}
+	return v, nil
 }
 
 var errNoRuns = &failure{fasthttp.StatusNotFound, "no folder of runs is named: give --runs DIR, below which `wattline replay --out DIR/NAME` wrote"}

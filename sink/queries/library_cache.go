@@ -1,9 +1,10 @@
 package queries
 
-// lostSums are the figures of a group of requests that computed again what could have been reused.
+// lostSums are the figures of a group of requests that computed again what could have been reused. Their errors add up: they
+// have the same sources, so they do not cancel.
 const lostSums = `count(*) AS n_requests, count(DISTINCT session) AS n_sessions, sum(cache_lost_tokens) AS lost_tokens,
 	sum(cache_lost_us) / 1e6 AS lost_s, sum(cache_lost_uj) / 1e6 AS lost_j, 
-	CASE WHEN count(cache_lost_sigma_uj) = count(cache_lost_uj) THEN sqrt(sum(cache_lost_sigma_uj * 1e0 * cache_lost_sigma_uj)) / 1e6 END AS lost_j_sigma,
+	CASE WHEN count(cache_lost_sigma_uj) = count(cache_lost_uj) THEN sum(cache_lost_sigma_uj) / 1e6 END AS lost_j_sigma,
 	sum(cache_lost_tokens) * 1e0 / nullif(sum(prompt_tokens - cached_tokens), 0) AS lost_share`
 
 // lost is the condition on such requests.

@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -54,7 +55,7 @@ func said(r *compare.Result) string {
 func TestInterleaved(t *testing.T) {
 	a, _ := upstream(t, 30*time.Millisecond, 0)
 	b, _ := upstream(t, 30*time.Millisecond, 1) // twice as slow, so that a busy machine does not hide it
-	r, err := Run(t.Context(), config(a, b, small(), 5*time.Second))
+	r, err := Run(t.Context(), config(a, b, small(), 10*time.Second))
 	if err != nil || r.Failure != nil {
 		t.Fatal(err, r)
 	}
@@ -111,6 +112,63 @@ func TestInterrupted(t *testing.T) {
 	r, err := Run(ctx, cfg)
 	if err != nil || r.Failure == nil || r.Compare.Units != 2 {
 		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// TestStartedServers: where one server runs at a time, A has the first turn without a start, a server that was started is warmed
+// up before it is measured, and a server that does not start any more ends the session with what was measured.
+func TestStartedServers(t *testing.T) {
+	a, _ := upstream(t, 5*time.Millisecond, 0)
+	b, _ := upstream(t, 5*time.Millisecond, 0)
+	runs, starts := -1, [2]int{}
+	cfg := config(a, b, small(), 20*time.Second)
+	cfg.Switch = func(_ context.Context, side int) (bool, error) {
+		if runs == side {
+			return false, nil
+		}
+		if side == 1 && starts[1] == 2 { // in the second round
+			return false, errors.New("it does not start")
+		}
+		runs = side
+		starts[side]++
+		return true, nil
+	}
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Failure == nil || !strings.Contains(r.Failure.Error(), "B, b, ended half-way: it does not start") || r.Compare.Units != 1 {
+		t.Errorf("%v\n%s", r.Failure, said(r.Compare))
+	}
+	// A is asked, B is asked and begins, A begins and has the first trial; then each round starts B and A.
+	if starts != [2]int{3, 2} || runs != 0 {
+		t.Errorf("starts %v", starts)
+	}
+	for i, run := range r.Runs { // Begin's, and one a start behind it
+		if warm := len(run.Warmups); warm != 2 || run.After != nil {
+			t.Errorf("side %d: %d throw-away requests, after it %v", i, warm, run.After)
+		}
+	}
+}
+
+// TestOneSideOnly: where B never answered a request, what A answered is kept.
+func TestOneSideOnly(t *testing.T) {
+	a, _ := upstream(t, 5*time.Millisecond, 0)
+	b, _ := upstream(t, 5*time.Millisecond, 0)
+	turns := 0
+	cfg := config(a, b, small(), 20*time.Second)
+	cfg.Switch = func(_ context.Context, side int) (bool, error) {
+		if turns += side; turns == 3 {
+			return false, errors.New("it does not start")
+		}
+		return false, nil
+	}
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Runs[0] == nil || len(r.Runs[0].Exchanges) != 2 || r.Runs[1] != nil || r.Compare != nil || r.Failure == nil || !strings.Contains(r.Failure.Error(), "B, b, ended half-way: it does not start") {
+		t.Errorf("%+v, %v", r, r.Failure)
 	}
 }
 

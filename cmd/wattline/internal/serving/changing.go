@@ -43,19 +43,19 @@ func NewChanging(h Host, program string, energy EnergyFlags) (*Changing, error) 
 // URL is where wattline listens once Start has returned.
 func (t *Changing) URL() string { return "http://" + t.listen }
 
-// Start makes the server run with these flags. One that runs with them already goes on.
-func (t *Changing) Start(ctx context.Context, flags []string) error {
+// Start makes the server run with these flags, and reports whether it was started for it. One that runs with them already goes on.
+func (t *Changing) Start(ctx context.Context, flags []string) (started bool, err error) {
 	if t.srv != nil && slices.Equal(flags, t.flags) {
 		select {
 		case <-t.srv.Done():
 		default:
-			return nil
+			return false, nil
 		}
 	}
 	t.end()
 	srv, err := llama.Start(ctx, t.bin, flags...)
 	if err != nil {
-		return err
+		return false, err
 	}
 	t.srv, t.flags = srv, flags
 	h := t.host
@@ -65,11 +65,11 @@ func (t *Changing) Start(ctx context.Context, flags []string) error {
 	})
 	if err != nil {
 		t.end()
-		return err
+		return false, err
 	}
 	t.ended = make(chan error, 1)
 	go func() { t.ended <- s.Run() }() // ends with stop; awaited by end
-	return nil
+	return true, nil
 }
 
 // end stops wattline and the server.

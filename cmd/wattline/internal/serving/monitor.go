@@ -47,7 +47,7 @@ func (s *Service) monitor(ctx context.Context) (wait func()) {
 	if s.cmd.Monitor <= 0 {
 		return wg.Wait
 	}
-	log := s.host.Log
+	log, turn := s.host.Log, make(chan struct{}, 1)
 	for _, r := range s.routes {
 		if s.admin == nil || !strings.HasPrefix(r.url(), "http") {
 			log.Warn("--monitor: this route cannot be monitored", "route", r.Name)
@@ -64,7 +64,7 @@ func (s *Service) monitor(ctx context.Context) (wait func()) {
 		}
 		cfg := monitor.Config{
 			Interval: s.cmd.Monitor, Session: session.Config{Endpoint: r.url(), Admin: s.AdminURL(), LoadTimeout: s.cmd.Monitor},
-			Password: s.admin.Password,
+			Password: s.admin.Password, Turn: turn,
 			Status: func(list []monitor.Status) {
 				s.monitors.mu.Lock()
 				defer s.monitors.mu.Unlock()

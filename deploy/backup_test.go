@@ -3,10 +3,8 @@ package deploy_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,11 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"wattline/deploy/debian"
 )
@@ -120,11 +115,7 @@ func newBackend(t *testing.T, name string) *backend {
 	})
 	// The port stays reserved when the backend is down, so that no other program's server gets the requests.
 	b.addr = freeAddr(t)
-	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
-		return errors.Join(ctl, err)
-	}}
-	ln, err := shared.Listen(t.Context(), "tcp", b.addr)
+	ln, err := listenShared(t.Context(), b.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,30 +199,6 @@ func run(t *testing.T, program string, args ...string) {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 	})
-}
-
-// freeAddr is a loopback address reserved while the test runs: a socket that does not listen is
-// bound to it, and a program that sets SO_REUSEADDR or SO_REUSEPORT, as balancers do, may bind it too.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unix.CloseOnExec(fd)
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	err = errors.Join(
-		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), // before the options, so that no other program shares it
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
 }
 
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }

@@ -12,6 +12,7 @@ import (
 	"github.com/go-faster/jx"
 
 	"wattline/meter"
+	"wattline/meter/metertest"
 )
 
 // eventsOf returns the events of a captured stream, each with its blank line.
@@ -117,7 +118,7 @@ func benchmarkEvents(b *testing.B, events ...[]byte) {
 	now, i := int64(1), 0
 	b.SetBytes(int64(len(events[0])))
 	b.ReportAllocs()
-	began := cpuTime()
+	began := metertest.CPUTime()
 	for b.Loop() {
 		now += 1e7
 		if i++; i == len(events) {
@@ -129,7 +130,7 @@ func benchmarkEvents(b *testing.B, events ...[]byte) {
 }
 
 func reportCPU(b *testing.B, began time.Duration) {
-	if spent := cpuTime() - began; spent > 0 {
+	if spent := metertest.CPUTime() - began; spent > 0 {
 		b.ReportMetric(float64(spent)/float64(b.N), "cpu-ns/op")
 	}
 }
@@ -137,7 +138,7 @@ func reportCPU(b *testing.B, began time.Duration) {
 // TestTokenEventCost: a token event costs at most 0.22 of what encoding/json needs for its JSON alone. Each round
 // measures both, in CPU time, and the median of the rounds counts: a slow or busy machine slows both.
 func TestTokenEventCost(t *testing.T) {
-	if cpuTime() == 0 {
+	if metertest.CPUTime() == 0 {
 		t.Skip("this system does not tell the CPU time of a process")
 	}
 	events, m, now := tokenEvents(t), streaming(chat), int64(1)
@@ -149,20 +150,20 @@ func TestTokenEventCost(t *testing.T) {
 	}
 	ratios := make([]float64, 0, rounds)
 	for range rounds {
-		began := cpuTime()
+		began := metertest.CPUTime()
 		for i := range each {
 			now += 1e7
 			m.ReplyBody(events[i%len(events)], now, now+2e4)
 		}
-		ours := cpuTime() - began
-		began = cpuTime()
+		ours := metertest.CPUTime() - began
+		began = metertest.CPUTime()
 		for range each {
 			var e jsonEvent
 			if err := json.Unmarshal(data, &e); err != nil {
 				t.Fatal(err)
 			}
 		}
-		ratios = append(ratios, float64(ours)/float64(cpuTime()-began))
+		ratios = append(ratios, float64(ours)/float64(metertest.CPUTime()-began))
 	}
 	slices.Sort(ratios)
 	t.Logf("a token event costs %.3f of encoding/json: median of %d rounds, from %.3f to %.3f", ratios[rounds/2], rounds, ratios[0], ratios[rounds-1])
@@ -206,7 +207,7 @@ func benchmarkJSON(b *testing.B, event []byte) {
 	data := bytes.TrimSpace(bytes.TrimPrefix(event, []byte("data: ")))
 	b.SetBytes(int64(len(event)))
 	b.ReportAllocs()
-	began := cpuTime()
+	began := metertest.CPUTime()
 	for b.Loop() {
 		var e jsonEvent
 		if err := json.Unmarshal(data, &e); err != nil {
@@ -249,7 +250,7 @@ func BenchmarkTokenEventJX(b *testing.B) {
 	}
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
-	began := cpuTime()
+	began := metertest.CPUTime()
 	for b.Loop() {
 		d.ResetBytes(data)
 		if err := d.ObjBytes(document); err != nil {

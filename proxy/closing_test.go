@@ -71,7 +71,7 @@ func (s *lateServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func dialSmall(t testing.TB, addr string) net.Conn {
 	t.Helper()
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		cerr := raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 2048) })
+		cerr := raw.Control(func(fd uintptr) { err = setReceiveBuffer(fd, 2048) })
 		if cerr != nil {
 			return cerr
 		}

@@ -138,8 +138,6 @@ func compressedClient(t *testing.T) {
 	fmt.Println(us(took[0]), us(took[1]))
 }
 
-const askedBody = `{"model":"asked","messages":[]}`
-
 // answerAll answers with the reply whose number ends the request's target.
 func answerAll(nc net.Conn, replies [2][]byte) {
 	defer nc.Close() //nolint:errcheck // the client has gone

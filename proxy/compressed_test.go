@@ -172,6 +172,8 @@ func TestCompressedBodies(t *testing.T) {
 	}
 }
 
+const askedBody = `{"model":"asked","messages":[]}`
+
 func compressedOr(codings, body string) []byte {
 	if codings == "" {
 		return []byte(body)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -35,38 +37,6 @@ func mounted(t *testing.T, cmd *exec.Cmd, dir, script string) *exec.Cmd {
 	inside := exec.Command("bash", append([]string{"-c", script + `; exec -a wattline "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)...)
 	inside.Env = cmd.Env
 	return own(inside)
-}
-
-// awaitLog waits until the process has logged a text.
-func (w *wattlineProcess) awaitLog(t *testing.T, text string) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !strings.Contains(w.said(), text) {
-		if time.Now().After(deadline) {
-			t.Fatalf("wattline does not say %q within %v", text, patience)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}
-
-// answers sends n requests, checks that each is answered, and returns their IDs.
-func (w *wattlineProcess) answers(t *testing.T, n int) (ids []string) {
-	t.Helper()
-	for range n {
-		r := w.post(t.Context(), "/completion", map[string]any{"prompt": "ba ce di", "n_predict": 2})
-		if r.err != nil || r.status != http.StatusOK {
-			t.Fatalf("status %d, %v: %s", r.status, r.err, r.body)
-		}
-		ids = append(ids, r.id)
-	}
-	resp, err := http.Get(w.admin + "/healthz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("/healthz: %s, %v", resp.Status, err)
-	}
-	return ids
 }
 
 // TestDiskFull: the store's disk becomes full. Every request is still answered, the log says what to do, and every row

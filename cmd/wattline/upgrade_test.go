@@ -1,9 +1,10 @@
+//go:build unix
+
 package main
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,33 +19,8 @@ import (
 	"time"
 
 	"wattline/meter"
-	"wattline/proxy"
 	"wattline/proxy/llamatest"
 )
-
-// children returns the child processes of pid.
-func children(t *testing.T, pid int) []int {
-	t.Helper()
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []int
-	for _, f := range tasks {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for s := range strings.FieldsSeq(string(text)) {
-			n, err := strconv.Atoi(s)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, n)
-		}
-	}
-	return out
-}
 
 // TestUpgradeUnderLoad replaces wattline while it serves short requests on reused and on new connections, and long
 // streams. No request is refused, no stream is truncated, and every row is stored once.
@@ -193,68 +169,6 @@ func TestSystemdSockets(t *testing.T) {
 		t.Errorf("the successor says %q, %v, before it stops", buf[:n], err)
 	}
 	awaitEnd(t, successor)
-}
-
-// together starts n streams of so many tokens and returns once all of them produce tokens at the same time. If one ends
-// before, it waits for all and starts again with twice as many tokens; asked is the final number. note receives each
-// reply, done waits for them.
-func (w *wattlineProcess) together(t *testing.T, n, tokens int, note func(reply)) (asked int, done func()) {
-	t.Helper()
-	for {
-		body := map[string]any{
-			"messages": []any{map[string]any{"role": "user", "content": "ba ce di"}}, "stream": true, "max_tokens": tokens, "ignore_eos": true,
-		}
-		var wg sync.WaitGroup
-		over := make(chan struct{}, n)
-		for range n {
-			wg.Go(func() {
-				note(w.post(t.Context(), "/v1/chat/completions", body))
-				over <- struct{}{}
-			})
-		}
-		if w.awaitStreams(t, n, over) {
-			return tokens, wg.Wait
-		}
-		wg.Wait()
-		t.Logf("%d streams of %d tokens were over before all were seen at once", n, tokens)
-		if tokens *= 2; tokens > 100_000 {
-			t.Fatalf("%d streams do not produce tokens at once", n)
-		}
-	}
-}
-
-// awaitStreams waits until n chat streams produce tokens. It returns false if one ends first.
-func (w *wattlineProcess) awaitStreams(t *testing.T, n int, over <-chan struct{}) bool {
-	t.Helper()
-	var live []proxy.Inflight
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		resp, err := http.Get(w.admin + "/api/inflight")
-		if err != nil {
-			t.Fatal(err)
-		}
-		live = nil
-		err = json.NewDecoder(resp.Body).Decode(&live)
-		resp.Body.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		producing := 0
-		for _, f := range live {
-			if f.Phase == "producing" && f.Path == "/v1/chat/completions" {
-				producing++
-			}
-		}
-		if producing >= n {
-			return true
-		}
-		select {
-		case <-over:
-			return false
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-	t.Fatalf("no %d streams produce tokens in time: %+v", n, live)
-	return false
 }
 
 // awaitSuccessor waits until a process logs that the new process serves, and returns the new process ID. The old process

@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"wattline/meter"
+	"wattline/meter/metertest"
 )
 
 // flusher is a compressor as a server uses it for a stream.
@@ -386,7 +387,7 @@ func BenchmarkDocument(b *testing.B) {
 			body := compress(b, compressors[name], document(40_000))
 			b.ReportAllocs()
 			var writing time.Duration
-			cpu := cpuTime()
+			cpu := metertest.CPUTime()
 			for b.Loop() {
 				began := time.Now()
 				s, _ := New([]byte(name), func([]byte, int64, int64) {}, nil)
@@ -397,7 +398,7 @@ func BenchmarkDocument(b *testing.B) {
 					b.Fatal(why)
 				}
 			}
-			b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(metertest.CPUTime()-cpu)/float64(b.N), "cpu-ns/op")
 			b.ReportMetric(float64(writing.Nanoseconds())/float64(b.N), "write-ns/op")
 		})
 	}

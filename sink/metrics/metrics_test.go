@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"wattline/meter"
+	"wattline/meter/metertest"
 	"wattline/sink"
 	"wattline/sink/semconv"
 	"wattline/sink/store"
@@ -502,7 +502,7 @@ func BenchmarkMetrics(b *testing.B) {
 			f := newFixture(b, cfg)
 			ended, final := randomRows(64)
 			b.ReportAllocs()
-			i, cpu := 0, cpuTime()
+			i, cpu := 0, metertest.CPUTime()
 			for b.Loop() {
 				f.RecordEnded(ended[i%64], c.span)
 				f.RecordSettled(final[i%64])
@@ -511,17 +511,7 @@ func BenchmarkMetrics(b *testing.B) {
 				}
 			}
 			f.backlog.flush()
-			b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(metertest.CPUTime()-cpu)/float64(b.N), "cpu-ns/op")
 		})
 	}
-}
-
-// cpuTime is the process's CPU time so far, in nanoseconds: unlike the clock's, it does not depend on who
-// else uses the machine.
-func cpuTime() int64 {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return r.Utime.Nano() + r.Stime.Nano()
 }

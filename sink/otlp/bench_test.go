@@ -2,7 +2,6 @@ package otlp
 
 import (
 	"context"
-	"syscall"
 	"testing"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"wattline/meter"
+	"wattline/meter/metertest"
 )
 
 // encoder is an Uploader that does everything but the network.
@@ -50,7 +50,7 @@ func BenchmarkTracing(b *testing.B) {
 			r := tr.Route("http")
 			rec := ok()
 			b.ReportAllocs()
-			cpu := cpuTime()
+			cpu := metertest.CPUTime()
 			seq := uint64(0)
 			for b.Loop() {
 				seq++
@@ -64,7 +64,7 @@ func BenchmarkTracing(b *testing.B) {
 			if err := tr.Stop(context.Background()); err != nil {
 				b.Fatal(err)
 			}
-			b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(metertest.CPUTime()-cpu)/float64(b.N), "cpu-ns/op")
 			if s := tr.Stats(); c.name != "unsampled" && s.Sent != uint64(b.N) {
 				b.Errorf("%d of %d traces were made: %+v", s.Sent, b.N, s)
 			}
@@ -76,21 +76,12 @@ func BenchmarkTracing(b *testing.B) {
 	b.Run("off", func(b *testing.B) {
 		rec := ok()
 		b.ReportAllocs()
-		cpu := cpuTime()
+		cpu := metertest.CPUTime()
 		for b.Loop() {
 			one := new(meter.Record)
 			*one = rec
 			_, one.TraceID = PassthroughTracer{}.Trace(1, none)
 		}
-		b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+		b.ReportMetric(float64(metertest.CPUTime()-cpu)/float64(b.N), "cpu-ns/op")
 	})
-}
-
-// cpuTime is the process's CPU time so far, in nanoseconds.
-func cpuTime() int64 {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return r.Utime.Nano() + r.Stime.Nano()
 }

@@ -14,10 +14,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"wattline/meter/metertest"
 	"wattline/proxy"
 	"wattline/sink/otlp"
 )
@@ -186,7 +186,7 @@ func (l load) run(t *testing.T, addr string, d time.Duration) summary {
 	total := int(float64(l.rate) * d.Seconds())
 	latencies := make([]time.Duration, total)
 	var next atomic.Int64
-	start, cpu := time.Now(), cpuTime()
+	start, cpu := time.Now(), metertest.CPUTime()
 	var wg sync.WaitGroup
 	for range l.workers {
 		wg.Go(func() {
@@ -219,18 +219,9 @@ func (l load) run(t *testing.T, addr string, d time.Duration) summary {
 		})
 	}
 	wg.Wait()
-	cpu = cpuTime() - cpu
+	cpu = metertest.CPUTime() - cpu
 	slices.Sort(latencies)
 	return summary{total, latencies[total/2], latencies[total*99/100], cpu / time.Duration(total)}
-}
-
-// cpuTime is the process's CPU time so far.
-func cpuTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // exchange sends one request on a kept connection and reads its reply.

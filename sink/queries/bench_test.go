@@ -15,9 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wattline/meter"
+	"wattline/meter/metertest"
 	"wattline/sink"
 	"wattline/sink/clickhouse/chtest"
 	"wattline/sink/queries"
@@ -145,20 +144,13 @@ const timedRuns = 5
 func timed(n int, f func()) (ms, cpu float64) {
 	took, used := make([]float64, n), make([]float64, n)
 	for i := range took {
-		t0, c0 := time.Now(), processTime()
+		t0, c0 := time.Now(), metertest.CPUTime()
 		f()
-		took[i], used[i] = time.Since(t0).Seconds()*1e3, (processTime()-c0).Seconds()*1e3
+		took[i], used[i] = time.Since(t0).Seconds()*1e3, (metertest.CPUTime()-c0).Seconds()*1e3
 	}
 	slices.Sort(took)
 	slices.Sort(used)
 	return took[n/2], used[n/2]
-}
-
-// processTime is the CPU time of this process so far.
-func processTime() time.Duration {
-	var u unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func requestsSince(b *testing.B, lite *sql.DB, since time.Time) (n int) {

@@ -7,9 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wattline/meter"
+	"wattline/meter/metertest"
 	"wattline/sink"
 )
 
@@ -38,15 +37,6 @@ func whole(i int) *meter.Record {
 	return rec
 }
 
-func cpu(b *testing.B) time.Duration {
-	b.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkWrite inserts and settles; an op is one row through its whole life.
 func BenchmarkWrite(b *testing.B) {
 	for _, size := range []int{1, 50, 250, 1000} {
@@ -57,7 +47,7 @@ func BenchmarkWrite(b *testing.B) {
 					b.Fatal(err)
 				}
 				defer s.Close()
-				began := cpu(b)
+				began := metertest.CPUTime()
 				for i := 0; b.Loop(); i++ {
 					rows := &sink.Rows{}
 					for j := range size {
@@ -82,7 +72,7 @@ func BenchmarkWrite(b *testing.B) {
 				}
 				n := float64(b.N * size)
 				b.ReportMetric(n/b.Elapsed().Seconds(), "rows/s")
-				b.ReportMetric(float64((cpu(b)-began).Microseconds())/n, "cpu-us/row")
+				b.ReportMetric(float64((metertest.CPUTime()-began).Microseconds())/n, "cpu-us/row")
 				measured, err := s.Size(context.Background())
 				if err != nil {
 					b.Fatal(err)
@@ -123,14 +113,14 @@ func rowCost(b *testing.B, blocks bool) {
 			settled[j] = whole(i + j)
 			settled[j].EnergyQuality = meter.EnergyShared
 		}
-		began := cpu(b)
+		began := metertest.CPUTime()
 		if err := s.Write(ctx, rows); err != nil {
 			b.Fatal(err)
 		}
 		if err := s.Write(ctx, &sink.Rows{Settled: settled}); err != nil {
 			b.Fatal(err)
 		}
-		used += cpu(b) - began
+		used += metertest.CPUTime() - began
 		if blocks && i == 0 { // Write makes them from now on
 			if _, err := s.Pack(ctx); err != nil {
 				b.Fatal(err)
@@ -150,7 +140,7 @@ func BenchmarkQueue(b *testing.B) {
 			b.Fatal(err)
 		}
 		q := sink.New(sink.Config{Store: s, Log: quiet()})
-		began, slowest, most := cpu(b), time.Duration(0), 0
+		began, slowest, most := metertest.CPUTime(), time.Duration(0), 0
 		tick := time.NewTicker(10 * time.Millisecond)
 		for i := 0; i < rate*(seconds+1); {
 			<-tick.C
@@ -172,7 +162,7 @@ func BenchmarkQueue(b *testing.B) {
 			most = max(most, q.Stats().Waiting)
 		}
 		tick.Stop()
-		used := cpu(b) - began
+		used := metertest.CPUTime() - began
 		if err := q.Stop(context.Background()); err != nil {
 			b.Fatal(err)
 		}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -386,7 +385,7 @@ func TestEngineEndsWithParent(t *testing.T) {
 	shared.Engine(t) // the library is in the cache
 	pid := startOrphan(t)
 	deadline := time.Now().Add(time.Minute)
-	for syscall.Kill(pid, 0) == nil && !zombie(pid) {
+	for !ended(pid) {
 		if time.Now().After(deadline) {
 			t.Fatalf("engine %d lives on", pid)
 		}

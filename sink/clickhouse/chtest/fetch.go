@@ -16,7 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"syscall"
+
+	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // Version is the chdb release that brings the engine. 26.5 understands all of our DDL, and
@@ -69,9 +70,12 @@ func install(ctx context.Context, log io.Writer) (installation, error) {
 	if exists(in.library) && exists(in.program) {
 		return in, nil
 	}
-	unlock, err := lock(dir + ".lock")
+	if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
+		return installation{}, fmt.Errorf("chtest: %w", err)
+	}
+	unlock, err := lockedfile.MutexAt(dir + ".lock").Lock() // the kernel drops it if the process dies
 	if err != nil {
-		return installation{}, err
+		return installation{}, fmt.Errorf("chtest: %w", err)
 	}
 	defer unlock()
 	if !exists(in.library) {
@@ -90,28 +94,6 @@ func install(ctx context.Context, log io.Writer) (installation, error) {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// lock waits for the file lock at path. The kernel drops it if the process dies.
-func lock(path string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("chtest: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the cache
-	if err != nil {
-		return nil, fmt.Errorf("chtest: %w", err)
-	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("chtest: lock %s: %w", path, err)
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // fetchLibrary downloads the package with npm beside dir and renames it into place when it is whole.

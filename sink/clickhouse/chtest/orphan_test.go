@@ -48,8 +48,8 @@ func startOrphan(t *testing.T) int {
 	return pid
 }
 
-// zombie reports whether the process has ended and only waits for a parent to ask for its status.
-func zombie(pid int) bool {
+// ended reports whether there is no such process, or one that only waits for a parent to ask for its status.
+func ended(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return true

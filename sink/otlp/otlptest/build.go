@@ -10,7 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
+
+	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // binary returns the receiver's program, building it when this version of it was never built here. The
@@ -33,9 +34,12 @@ func binary(progress func(string)) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	unlock, err := lock(path + ".lock")
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return "", fmt.Errorf("otlptest: %w", err)
+	}
+	unlock, err := lockedfile.MutexAt(path + ".lock").Lock() // tests of several packages wait for one build
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("otlptest: %w", err)
 	}
 	defer unlock()
 	if _, err := os.Stat(path); err == nil {
@@ -83,19 +87,4 @@ func moduleRoot() (string, error) {
 		}
 		dir = up
 	}
-}
-
-// lock makes tests of several packages wait for one build.
-func lock(path string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the cache
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { _ = f.Close() }, nil // closing lets the lock go
 }

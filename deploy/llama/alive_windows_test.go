@@ -1,0 +1,4 @@
+package llama
+
+// alive is not told here.
+func alive(int) bool { return false }

@@ -3,13 +3,20 @@ package html
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	cdplog "github.com/chromedp/cdproto/log"
+	pagecdp "github.com/chromedp/cdproto/page"
+	cdpruntime "github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
 
 	"wattline/deploy/debian"
 	"wattline/replay"
@@ -110,7 +117,7 @@ func chartTable(t *testing.T) (all, perRun, needWattline int) {
 
 // TestChartsAreDrawn: a real browser draws every chart of the table, and reports no error.
 func TestChartsAreDrawn(t *testing.T) {
-	browser := debian.Need(t, "chromium")
+	render := browser(t)
 	all, perRun, needWattline := chartTable(t)
 	for name, c := range map[string]struct {
 		page         string
@@ -124,11 +131,7 @@ func TestChartsAreDrawn(t *testing.T) {
 		})), all + perRun, 0},
 		"without energy": {written(t, run("a", bare)), all - needWattline, needWattline},
 	} {
-		file := filepath.Join(t.TempDir(), "report.html")
-		if err := os.WriteFile(file, []byte(c.page), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		dom, console := render(t, browser, file)
+		dom, console := render(c.page, fmt.Sprintf(`document.querySelectorAll("[data-chart]").length >= %d && document.querySelectorAll("canvas, svg").length >= %d`, c.charts+c.none, c.charts))
 		if n := strings.Count(dom, `data-chart="drawn"`); n != c.charts {
 			t.Errorf("%s: %d charts were drawn, want %d", name, n, c.charts)
 		}
@@ -146,7 +149,7 @@ func TestChartsAreDrawn(t *testing.T) {
 
 // TestHostileNames: a real browser shows every tooltip of a page whose names are markup, and runs none of it.
 func TestHostileNames(t *testing.T) {
-	browser := debian.Need(t, "chromium")
+	render := browser(t)
 	const evil = `"><img src=x onerror="document.title='RUN'"><script>document.title='RUN'</script>`
 	hostile := run(evil, func(_ *replay.Spec, r *replay.Run) {
 		if r == nil {
@@ -183,11 +186,7 @@ document.body.dataset.shown = shown;
 document.body.dataset.titles = [...document.querySelectorAll("svg title")].filter((t) => t.textContent.includes("\x3cimg")).length;
 document.body.dataset.images = document.images.length;
 </script>`
-	file := filepath.Join(t.TempDir(), "report.html")
-	if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	dom, console := render(t, browser, file)
+	dom, console := render(page, `document.body.dataset.images !== undefined`)
 	shown := regexp.MustCompile(`data-shown="(\d+)"`).FindStringSubmatch(dom)
 	if shown == nil || len(shown[1]) < 2 {
 		t.Errorf("%v tips with a hostile name were shown, want 10 or more", shown)
@@ -201,26 +200,58 @@ document.body.dataset.images = document.images.length;
 	t.Logf("tips shown: %v", shown)
 }
 
-// render loads the page and returns its document after the scripts, and the lines of its console.
-func render(t *testing.T, browser, file string) (dom, console string) {
+// browser starts a real browser. render loads a page in it, waits until ready is true and everything was painted, and returns
+// the document and the lines of its console.
+func browser(t *testing.T) (render func(page, ready string) (dom, console string)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+profile(t),
-		"--enable-logging=stderr", "--v=0", "--window-size=1280,2400", "--virtual-time-budget=5000", "--dump-dom", "file://"+file)
-	cmd.WaitDelay = 5 * time.Second
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil && out.Len() == 0 {
-		t.Fatalf("%s: %v\n%s", browser, err, errs.String())
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(debian.Need(t, "chromium")), chromedp.NoSandbox, chromedp.DisableGPU, //nolint:gocritic // a copy
+		chromedp.UserDataDir(profile(t)), chromedp.Flag("disable-dev-shm-usage", true), chromedp.WindowSize(1280, 2400), chromedp.WSURLReadTimeout(patience))
+	alloc, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	first, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(cancel)
+	if err := chromedp.Run(first); err != nil {
+		t.Fatal(err)
 	}
-	for line := range strings.Lines(errs.String()) {
-		if strings.Contains(line, "CONSOLE") {
-			console += line
+	return func(page, ready string) (dom, console string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "report.html")
+		if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+			t.Fatal(err)
 		}
+		tab, cancel := chromedp.NewContext(first)
+		defer cancel()
+		ctx, cancel := context.WithTimeout(tab, patience)
+		defer cancel()
+		var mu sync.Mutex // guards said
+		var said strings.Builder
+		chromedp.ListenTarget(tab, func(event any) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch e := event.(type) {
+			case *cdpruntime.EventExceptionThrown:
+				fmt.Fprintln(&said, e.ExceptionDetails.Error())
+			case *cdpruntime.EventConsoleAPICalled:
+				fmt.Fprintf(&said, "console.%s: %s\n", e.Type, e.Args[0].Value)
+			case *cdplog.EventEntryAdded:
+				fmt.Fprintln(&said, e.Entry.Text)
+			}
+		})
+		await := func(p *cdpruntime.EvaluateParams) *cdpruntime.EvaluateParams { return p.WithAwaitPromise(true) }
+		done := `(async () => { while (!(` + ready + `)) await new Promise((next) => setTimeout(next, 10));
+			for (let i = 0; i < 3; i++) await new Promise((next) => requestAnimationFrame(() => setTimeout(next, 10))); return document.documentElement.outerHTML; })()`
+		if err := chromedp.Run(ctx, cdplog.Enable(), pagecdp.BringToFront(), emulation.SetFocusEmulationEnabled(true), chromedp.Navigate("file://"+file), chromedp.Evaluate(done, &dom, await)); err != nil {
+			_ = chromedp.Run(tab, chromedp.Evaluate("document.documentElement.outerHTML", &dom))
+			t.Errorf("never %s: %v", ready, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		return dom, said.String()
 	}
-	return out.String(), console
 }
+
+// patience bounds every wait for the browser; only a hang takes so long.
+const patience = 2 * time.Minute
 
 // profile is a folder for a browser; its processes may write into it a little after the browser has ended.
 func profile(t *testing.T) string {

@@ -13,6 +13,9 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 PEER ?=
+BASE ?=
+GATE_FLAGS ?=
+GROWTH ?= ./meter/... ./sink/attribution ./sink/queries ./cmd/wattline
 PEERS_FLAGS ?=
 CLIENTS_FLAGS ?=
 # NVML's header marks calls as deprecated that its Go binding wraps all the same: a wall of warnings otherwise.
@@ -65,6 +68,13 @@ bench-sink: ## a million rows: insert rates, bytes by column, time of each query
 
 bench-proxy: build ## what a hop costs: wattline beside nginx, HAProxy, ReverseProxy and a Go relay; ~10 min
 	bin/wattline bench --proxies $(BENCH_FLAGS)
+
+.PHONY: bench-gate bench-growth
+bench-gate: ## what an event, a request and a row cost, the working tree against its base: fails above 3 %; ~3 min
+	$(GO) run ./deploy/benchgate -base '$(BASE)' $(GATE_FLAGS)
+
+bench-growth: ## how costs grow with rows, routes, devices, prompts and streams: tables with slopes (Markdown); ~20 min
+	$(GO) test -run '^$$' -bench Growth -benchtime 1x -timeout 90m $(GROWTH) | tee /dev/stderr | $(GO) run ./deploy/growth
 
 fuzz: ## every fuzz target for FUZZTIME (30s); without the bound, making one input smaller takes all of it
 	for pkg in $$($(GO) list ./...); do \

@@ -25,13 +25,15 @@ type benchCmd struct {
 	Spend       time.Duration `help:"Time limit for each concurrency." default:"100s"`
 	JSON        bool          `name:"json" help:"Print JSON."`
 
-	Proxies  bool          `help:"Instead, compare wattline with a Go TCP relay, httputil.ReverseProxy, nginx and HAProxy (if installed) at an upstream with known latencies (Linux)." group:"Comparison of proxies"`
-	Window   time.Duration `help:"Duration of each measurement." default:"1500ms" group:"Comparison of proxies"`
-	Loads    []string      `help:"Run only these loads: one, hundred, thousand, idle, short." placeholder:"LOAD" group:"Comparison of proxies"`
-	Only     []string      `help:"Run only these proxies, by their names in the report." placeholder:"NAME" group:"Comparison of proxies"`
-	Scale    float64       `help:"Scales the number of clients, for a quick try; 1 is the full load." default:"1" group:"Comparison of proxies"`
-	Profiles string        `help:"Folder for CPU and heap profiles of the proxies written in Go. Profiling costs a little time." placeholder:"DIR" group:"Comparison of proxies"`
-	Out      string        `help:"Folder for bench.md and bench.json." placeholder:"DIR" group:"Comparison of proxies"`
+	Proxies    bool          `help:"Instead, compare wattline with a Go TCP relay, httputil.ReverseProxy, nginx and HAProxy (if installed) at an upstream with known latencies (Linux)." group:"Comparison of proxies"`
+	Window     time.Duration `help:"Duration of each measurement." default:"1500ms" group:"Comparison of proxies"`
+	Loads      []string      `help:"Run only these loads: one, hundred, thousand, idle, short." placeholder:"LOAD" group:"Comparison of proxies"`
+	Only       []string      `help:"Run only these proxies, by their names in the report." placeholder:"NAME" group:"Comparison of proxies"`
+	Contender  []string      `help:"Measure also a proxy that you have started before --upstream-at." placeholder:"NAME=URL" group:"Comparison of proxies"`
+	UpstreamAt string        `name:"upstream-at" help:"Address of the upstream with known latencies, for --contender. Default: a free port." placeholder:"HOST:PORT" group:"Comparison of proxies"`
+	Scale      float64       `help:"Scales the number of clients, for a quick try; 1 is the full load." default:"1" group:"Comparison of proxies"`
+	Profiles   string        `help:"Folder for CPU and heap profiles of the proxies written in Go. Profiling costs a little time." placeholder:"DIR" group:"Comparison of proxies"`
+	Out        string        `help:"Folder for bench.md and bench.json." placeholder:"DIR" group:"Comparison of proxies"`
 }
 
 // Run measures and prints a report.

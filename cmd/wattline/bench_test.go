@@ -6,6 +6,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -143,6 +150,54 @@ func processState(pid int) string {
 	return ""
 }
 
+// TestBenchContender: a proxy that the user has started, below a path and with chunked replies, is measured like the others.
+func TestBenchContender(t *testing.T) {
+	t.Parallel()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream := free.Addr().String()
+	free.Close()
+	mine := httptest.NewServer(http.StripPrefix("/api", &httputil.ReverseProxy{
+		FlushInterval:  -1,
+		ErrorLog:       log.New(io.Discard, "", 0),
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: upstream}) },
+		ModifyResponse: func(r *http.Response) error { r.Header.Del("Content-Length"); r.ContentLength = -1; return nil },
+	}))
+	defer mine.Close()
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	args := []string{"bench", "--proxies", "--rounds", "1", "--window", "300ms", "--scale", "0.02", "--loads", "hundred,short", "--only", "direct,mine",
+		"--upstream-at", upstream, "--contender", "mine=" + mine.URL + "/api", "--out", dir}
+	if code := run(t.Context(), args, &out, &errs); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "bench.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r proxies.Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Sections {
+		row := s.Rows[1]
+		// ReverseProxy itself loses the end of some streams.
+		if m := &row.Median; row.Name != "mine" || s.Short && m.Failures > 0 || m.Requests+m.Events == 0 || !(m.RSS > 1) || !(m.CPU > 0) {
+			t.Errorf("%s, %s: %+v", s.Title, row.Name, m)
+		}
+	}
+	if !strings.Contains(out.String(), "mine: "+mine.URL+"/api, started by the user, one process for all rounds: ") {
+		t.Errorf("the report does not say who was measured:\n%s", out.String())
+	}
+	// The user's proxy was not stopped: it still answers, if only that its upstream has gone.
+	resp, err := http.Get(mine.URL + "/api/health")
+	if err != nil || resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
+
 func TestBenchBadInput(t *testing.T) {
 	for _, c := range []struct {
 		args []string
@@ -154,6 +209,9 @@ func TestBenchBadInput(t *testing.T) {
 		{[]string{"--upstream", "nonsense"}, "has no scheme", exitUsage},
 		{[]string{"--concurrency", "0"}, "must be 1 or more", exitUsage},
 		{[]string{"--proxies", "--scale", "2"}, "--scale", exitUsage},
+		{[]string{"--proxies", "--contender", "mine"}, `"mine" must be NAME=http://HOST:PORT`, exitUsage},
+		{[]string{"--proxies", "--contender", "nginx=http://127.0.0.1:1"}, `the name "nginx" is in the table already`, exitUsage},
+		{[]string{"--proxies", "--contender", "mine=http://127.0.0.1:1"}, "upstream's address must be set", exitFailed},
 		{[]string{"--proxies", "--loads", "many"}, `no load "many"`, exitUsage},
 		{[]string{"--upstream", "http://127.0.0.1:1", "--gpu", "none"}, "connection refused", exitFailed},
 	} {

@@ -17,9 +17,12 @@ func (c *benchCmd) proxies(a *app) error {
 		return err
 	}
 	cfg := proxies.Config{
-		Executable: exe, RoleArgs: []string{"bench-role"}, Rounds: c.Rounds, Scale: c.Scale, Only: c.Only, Profiles: c.Profiles,
+		Executable: exe, RoleArgs: []string{"bench-role"}, Rounds: c.Rounds, Scale: c.Scale, Only: c.Only, Profiles: c.Profiles, UpstreamAt: c.UpstreamAt,
 		Scenarios: proxies.Scenarios(c.Window, c.Scale),
 		Progress:  func(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) },
+	}
+	if cfg.Peers, err = proxies.ParsePeers(c.Contender); err != nil {
+		return usageError("--contender: %w", err)
 	}
 	if len(c.Loads) > 0 {
 		if cfg.Scenarios, err = proxies.Choose(cfg.Scenarios, c.Loads); err != nil {

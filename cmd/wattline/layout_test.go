@@ -53,7 +53,7 @@ var mayImport = map[string][]string{
 	"replay/load":            {"meter", "replay/trace"},
 	"replay/selftest":        {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt"},
 	"replay/session":         {"meter", "replay/table", "replay/client", "replay/load", "replay/prompt", "replay/trace", "replay/twin"},
-	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive"},
+	"replay/proxies":         {"meter", "proxy", "proxy/stub", "replay/archive", "gpu/discover"}, // discover finds the process of a proxy that the user started
 	"deploy":                 {},
 	"deploy/peers":           {"deploy/llama"}, // the server of llama.cpp's own tests
 	"deploy/clients":         {"deploy/llama"}, // the server that npm's clients ask

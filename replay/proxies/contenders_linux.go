@@ -24,8 +24,12 @@ type contender struct {
 	start func(ctx context.Context, upstream, dir string) (*process, error)
 	// after is how long it works behind a request: wattline's rows are settled when the power samples that
 	// cover them are in.
-	after time.Duration
+	after  time.Duration
+	prefix string // of the path, before /v1
 }
+
+// afterRequest is after for proxies that have work behind a request.
+const afterRequest = 3500 * time.Millisecond
 
 // contenders lists the proxies that can run here, and why others cannot.
 func (c *Config) contenders(ctx context.Context) (list []contender, missing []string) {
@@ -50,7 +54,10 @@ func (c *Config) contenders(ctx context.Context) (list []contender, missing []st
 			return startHAProxy(ctx, path, upstream, dir)
 		}})
 	}
-	list = append(list, contender{name: Wattline, start: c.wattline, after: 3500 * time.Millisecond}, contender{name: WattlineOff, start: role(RoleBare)})
+	list = append(list, contender{name: Wattline, start: c.wattline, after: afterRequest}, contender{name: WattlineOff, start: role(RoleBare)})
+	for i := range c.Peers {
+		list = append(list, c.Peers[i].contender())
+	}
 	return list, missing
 }
 

@@ -16,9 +16,10 @@ import (
 type load struct {
 	to       *unix.SockaddrInet4
 	host     string
-	streams  int   // new connections, spread over ramp, one stream each
-	gap      int64 // between a stream's events
-	quick    int   // see schedule
+	prefix   string // of the path
+	streams  int    // new connections, spread over ramp, one stream each
+	gap      int64  // between a stream's events
+	quick    int    // see schedule
 	ramp     int64
 	settle   int64 // between the ramp's end and the window
 	window   int64
@@ -54,7 +55,7 @@ type client struct {
 	started int64 // the request's write
 	sent    bool
 	head    bool // the reply's head has been read
-	bodyLen int  // of a short reply
+	bodyLen int  // of a short reply; 0: it is chunked
 	in      []byte
 	chunks  dechunker
 	seq     int
@@ -149,7 +150,7 @@ func (d *loader) connect() {
 	}
 	c := &client{fd: fd}
 	if d.short {
-		c.request = shortRequest(d.host)
+		c.request = shortRequest(d.host, d.prefix)
 	} else {
 		// The first event's time within a gap is even over the streams, so that they do not beat together;
 		// the number of events lets each stream outlast the window.
@@ -157,7 +158,7 @@ func (d *loader) connect() {
 		c.plan.first = 5e6 + d.rng.Int64N(min(d.gap, 500e6))/1000*1000
 		c.plan.quick = d.quick
 		c.plan.n = max(0, int((d.end-d.clock.now()-c.plan.first)/d.gap)) + 2 + d.quick
-		c.request = streamRequest(d.host, c.plan)
+		c.request = streamRequest(d.host, d.prefix, c.plan)
 	}
 	d.clients[int32(fd)] = c
 	d.open++
@@ -215,13 +216,23 @@ func (d *loader) ask(c *client) {
 
 // shortBytes takes what came of an unstreamed reply.
 func (d *loader) shortBytes(c *client, p []byte, now int64) {
-	c.in = append(c.in, p...)
 	if !c.head {
+		c.in = append(c.in, p...)
 		if !d.readHead(c) {
 			return
 		}
+		if p = nil; c.bodyLen == 0 {
+			p, c.in = c.in, nil
+		}
 	}
-	if len(c.in) < c.bodyLen {
+	if c.bodyLen > 0 {
+		c.in = append(c.in, p...)
+	} else if err := c.dechunk(p); err != nil {
+		d.tally.fail("%v", err)
+		d.drop(c)
+		return
+	}
+	if len(c.in) < c.bodyLen || c.bodyLen == 0 && !c.chunks.done {
 		return
 	}
 	if string(c.in) != shortBody {
@@ -233,7 +244,7 @@ func (d *loader) shortBytes(c *client, p []byte, now int64) {
 	if c.started >= d.from && now < d.end {
 		d.tally.rtt = append(d.tally.rtt, now-c.started)
 	}
-	c.in, c.head = c.in[:0], false
+	c.in, c.head, c.chunks = c.in[:0], false, dechunker{}
 	if now >= d.end {
 		d.drop(c)
 		return
@@ -254,7 +265,7 @@ func (d *loader) readHead(c *client) bool {
 		d.drop(c)
 		return false
 	}
-	if c.bodyLen == 0 && d.short {
+	if c.bodyLen == 0 && d.short && !bytes.Contains(head, []byte("chunked")) {
 		c.bodyLen = contentLength(head)
 		if c.bodyLen != len(shortBody) {
 			d.tally.fail("Content-Length %s", strconv.Itoa(c.bodyLen))
@@ -276,15 +287,7 @@ func (d *loader) streamBytes(c *client, p []byte, now int64) {
 		}
 		p, c.in = c.in, nil
 	}
-	var err error
-	for len(p) > 0 && err == nil {
-		var data []byte
-		var n int
-		n, data, err = c.chunks.next(p)
-		p = p[n:]
-		c.in = append(c.in, data...)
-	}
-	if err != nil {
+	if err := c.dechunk(p); err != nil {
 		d.tally.fail("%v", err)
 		d.drop(c)
 		return
@@ -302,6 +305,19 @@ func (d *loader) streamBytes(c *client, p []byte, now int64) {
 	if c.chunks.done {
 		d.finish(c)
 	}
+}
+
+// dechunk adds to c.in what p has within its chunks.
+func (c *client) dechunk(p []byte) error {
+	for len(p) > 0 {
+		n, data, err := c.chunks.next(p)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+		c.in = append(c.in, data...)
+	}
+	return nil
 }
 
 // sseEvent checks and dates one event. It reports whether the stream goes on.

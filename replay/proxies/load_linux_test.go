@@ -14,7 +14,7 @@ import (
 // upstream is a running Upstream.
 func upstream(t *testing.T) *Upstream {
 	t.Helper()
-	u, err := NewUpstream()
+	u, err := NewUpstream(freePort)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +191,54 @@ func TestDechunkerAtAnySplit(t *testing.T) {
 		if string(got) != want || !c.done {
 			t.Fatalf("pieces of %d: %d bytes, done %v", step, len(got), c.done)
 		}
+	}
+}
+
+// TestParsePeers: what names a proxy that the user has started, and what does not.
+func TestParsePeers(t *testing.T) {
+	got, err := ParsePeers([]string{"a=http://127.0.0.1:8080", "b=http://localhost/olla/openai/"})
+	if want := []Peer{{"a", "127.0.0.1:8080", ""}, {"b", "localhost:80", "/olla/openai"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range [][]string{{"http://127.0.0.1:1"}, {"=http://127.0.0.1:1"}, {"a=https://127.0.0.1:1"}, {"a=127.0.0.1:1"}, {"a=http://"}, {"a=http://h?x"},
+		{"wattline=http://127.0.0.1:1"}, {"a=http://h:1", "b=http://h:2", "a=http://h:3"}} {
+		if got, err := ParsePeers(bad); err == nil {
+			t.Errorf("%q is %+v", bad, got)
+		}
+	}
+	far := Peer{Name: "far", Addr: "192.0.2.1:80"}
+	if _, err := far.process(); err == nil || !strings.Contains(err.Error(), "not on this machine") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestRequestsOfProxies: requests that a proxy has re-framed or sent below another path are read as they were meant.
+func TestRequestsOfProxies(t *testing.T) {
+	plan := schedule{first: 5e6, gap: 20e6, quick: 2, n: 70}
+	whole := streamRequest("h:1", "/api", plan)
+	if !bytes.HasPrefix(whole, []byte("POST /api/v1/chat/completions HTTP/1.1\r\n")) {
+		t.Errorf("%q", whole)
+	}
+	head, body, _ := bytes.Cut(whole, []byte("\r\n\r\n"))
+	line, _, _ := bytes.Cut(head, []byte("Content-Length"))
+	chunked := append(append(bytes.Clone(line), "Transfer-Encoding: chunked\r\n\r\n"...), chunk(string(body))...)
+	chunked = append(chunked, lastChunk...)
+	for name, p := range map[string][]byte{"with a length": whole, "chunked": chunked} {
+		for n := range len(p) {
+			if _, _, _, ok := wholeRequest(p[:n]); ok {
+				t.Fatalf("%s: %d of %d bytes are taken for all", name, n, len(p))
+			}
+		}
+		size, _, got, ok := wholeRequest(append(bytes.Clone(p), "POST "...))
+		if !ok || size != len(p) || got != plan {
+			t.Errorf("%s: %d of %d bytes, %+v, %v", name, size, len(p), got, ok)
+		}
+	}
+	if _, reply, got, ok := wholeRequest([]byte("GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n")); !ok || got.n != 0 || !bytes.Contains(reply, []byte(`"id":"bench.gguf"`)) {
+		t.Errorf("models: %q", reply)
+	}
+	if _, reply, got, ok := wholeRequest(shortRequest("h:1", "")); !ok || got.n != 0 || !bytes.Equal(reply, shortReply) {
+		t.Errorf("short: %q", reply)
 	}
 }
 

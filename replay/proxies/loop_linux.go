@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 	"unsafe"
 
@@ -81,7 +82,7 @@ func (p *poller) wait(d int64) ([]unix.EpollEvent, error) {
 // sharpTimers lets the calling thread's sleeps end on time instead of 50 us late.
 func sharpTimers() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) }
 
-// loopback parses 127.0.0.1:PORT.
+// loopback parses an IPv4 HOST:PORT.
 func loopback(addr string) (*unix.SockaddrInet4, error) {
 	a, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
@@ -106,28 +107,36 @@ func dial(to *unix.SockaddrInet4) (int, error) {
 	return fd, nil
 }
 
-// listen4 listens on a free port.
-func listen4() (fd int, addr string, err error) {
+// freePort is an address of the loopback interface.
+const freePort = "127.0.0.1:0"
+
+// listen4 listens at an IPv4 HOST:PORT, and returns which that is.
+func listen4(at string) (fd int, addr string, err error) {
+	sa, err := loopback(at)
+	if err != nil {
+		return -1, "", err
+	}
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, "", fmt.Errorf("proxies: listen: %w", err)
 	}
-	err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) // connections of a run before may still linger
+	err = unix.Bind(fd, sa)
 	if err == nil {
 		err = unix.Listen(fd, 4096)
 	}
-	var sa unix.Sockaddr
+	var got unix.Sockaddr
 	if err == nil {
-		sa, err = unix.Getsockname(fd)
+		got, err = unix.Getsockname(fd)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
-		return -1, "", fmt.Errorf("proxies: listen: %w", err)
+		return -1, "", fmt.Errorf("proxies: listen at %s: %w", at, err)
 	}
-	in, ok := sa.(*unix.SockaddrInet4)
+	in, ok := got.(*unix.SockaddrInet4)
 	if !ok {
 		_ = unix.Close(fd)
 		return -1, "", errors.New("proxies: listen: no IPv4 address")
 	}
-	return fd, fmt.Sprintf("127.0.0.1:%d", in.Port), nil
+	return fd, netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port)).String(), nil
 }

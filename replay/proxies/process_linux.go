@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,9 +22,10 @@ import (
 
 // process is a contender's, or the upstream's: a process with all its children.
 type process struct {
-	cmd    *exec.Cmd
-	addr   string // where it takes connections
-	admin  string // where /debug/pprof is; "" if it has none
+	cmd    *exec.Cmd // nil: the user has started it
+	roots  []int     // process ids; their descendants count too
+	addr   string    // where it takes connections
+	admin  string    // where /debug/pprof is; "" if it has none
 	ended  chan struct{}
 	stderr tailWriter
 }
@@ -67,6 +69,7 @@ func start(ctx context.Context, found func(line string, p *process) bool, name s
 		_ = r.Close()
 		return nil, fmt.Errorf("proxies: %s: %w", name, err)
 	}
+	p.roots = []int{p.cmd.Process.Pid}
 	ready := make(chan struct{})
 	go func() { // ends when the process and its children have closed their output
 		defer r.Close() //nolint:errcheck // only read
@@ -98,8 +101,11 @@ func start(ctx context.Context, found func(line string, p *process) bool, name s
 	return nil, fmt.Errorf("proxies: %s does not say where it listens: %s", filepath.Base(name), p.stderr.String())
 }
 
-// stop ends the process group at once: nothing that it has is wanted.
+// stop ends the process group at once: nothing that it has is wanted. What the user has started goes on.
 func (p *process) stop() {
+	if p.cmd == nil {
+		return
+	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.ended
 }
@@ -112,7 +118,7 @@ type usage struct {
 
 // CPU is the CPU time of a wattline that was started, and of its children, so far.
 func (w *Started) CPU() (sum time.Duration, err error) {
-	pids, err := family(w.process.Pid)
+	pids, err := family([]int{w.process.Pid})
 	for _, pid := range pids {
 		cpu, failed := cpuTime(pid)
 		if failed != nil {
@@ -123,31 +129,37 @@ func (w *Started) CPU() (sum time.Duration, err error) {
 	return sum, err
 }
 
-// usage sums over the process and its descendants that live.
+// usage sums over the process and its descendants that live. One that ends meanwhile is left out.
 func (p *process) usage() (usage, error) {
 	var u usage
-	pids, err := family(p.cmd.Process.Pid)
+	pids, err := family(p.roots)
 	if err != nil {
 		return u, err
 	}
+	alive := 0
 	for _, pid := range pids {
-		cpu, err := cpuTime(pid)
+		cpu, err1 := cpuTime(pid)
+		rss, err2 := resident(pid)
+		err := errors.Join(err1, err2)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue
+		}
 		if err != nil {
 			return u, err
 		}
+		alive++
 		u.cpu += cpu
-		rss, err := resident(pid)
-		if err != nil {
-			return u, err
-		}
 		u.rss += rss
+	}
+	if alive == 0 {
+		return u, errors.New("proxies: the proxy has ended")
 	}
 	return u, nil
 }
 
-// family lists a process and its descendants.
-func family(root int) ([]int, error) {
-	out := []int{root}
+// family lists processes and their descendants.
+func family(roots []int) ([]int, error) {
+	out := slices.Clone(roots)
 	for i := 0; i < len(out); i++ {
 		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", out[i]))
 		if err != nil {
@@ -159,7 +171,7 @@ func family(root int) ([]int, error) {
 				continue // the thread has ended
 			}
 			for f := range strings.FieldsSeq(string(text)) {
-				if pid, err := strconv.Atoi(f); err == nil {
+				if pid, err := strconv.Atoi(f); err == nil && !slices.Contains(out, pid) {
 					out = append(out, pid)
 				}
 			}

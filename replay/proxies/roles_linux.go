@@ -23,10 +23,10 @@ const (
 	RoleBare     = "bare"     // wattline's data path without metering
 )
 
-// Serve plays a role until ctx ends. It prints where it listens, and where its pprof is, on out.
+// Serve plays a role until ctx ends. upstream is what it stands before; for RoleUpstream, where that listens. It prints where it listens, and where its pprof is, on out.
 func Serve(ctx context.Context, role, upstream string, out io.Writer) error {
 	if role == RoleUpstream {
-		u, err := NewUpstream()
+		u, err := NewUpstream(upstream)
 		if err != nil {
 			return err
 		}

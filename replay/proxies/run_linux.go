@@ -1,6 +1,7 @@
 package proxies
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type Config struct {
 	Scenarios  []Scenario
 	Only       []string                      // names of contenders; empty: all
 	Progress   func(format string, a ...any) // one line each; may be nil
+	Peers      []Peer                        // measured beside the others
+	UpstreamAt string                        // HOST:PORT of the upstream; "": a free port of the loopback interface
 	Profiles   string                        // folder for CPU and heap profiles of the Go contenders in each window; "": none
 }
 
@@ -52,7 +55,7 @@ func threads() int { return runtime.GOMAXPROCS(0) }
 // Run measures every scenario with every contender, in as many rounds; each round goes through the
 // contenders in another order, so that what drifts meets them all.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	if err := cfg.enough(); err != nil {
+	if err := errors.Join(cfg.enough(), cfg.checkPeers()); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "wattline-bench-")
@@ -71,11 +74,16 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	r := newReport(cfg.Rounds, cfg.Scenarios, names, versions, missing)
 	r.Machine = machine()
-	up, err := cfg.role(ctx, RoleUpstream, "-")
+	up, err := cfg.role(ctx, RoleUpstream, cmp.Or(cfg.UpstreamAt, freePort))
 	if err != nil {
 		return nil, err
 	}
 	defer up.stop()
+	for i := range cfg.Peers {
+		if err := cfg.Peers[i].await(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for round := range cfg.Rounds {
 		for _, s := range cfg.Scenarios {
 			for i := range list {
@@ -122,7 +130,7 @@ func (c *Config) cell(ctx context.Context, round int, s *Scenario, who *contende
 		return nil, err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // of the run's temporary folder
-	m := &measurement{cfg: c, scenario: s, up: up, addr: up.addr, name: who.name, after: who.after}
+	m := &measurement{cfg: c, scenario: s, up: up, addr: up.addr, name: who.name, after: who.after, prefix: who.prefix}
 	if who.start != nil {
 		if m.hop, err = who.start(ctx, up.addr, dir); err != nil {
 			return nil, err
@@ -145,6 +153,7 @@ type measurement struct {
 	hop      *process
 	up       *process
 	after    time.Duration // see contender
+	prefix   string        // see contender
 
 	before, windowStart, windowEnd probe
 	goroutinesBefore, goroutines   int
@@ -184,7 +193,7 @@ func (m *measurement) warm(ctx context.Context, round int) error {
 		{streams: 4, short: true, ramp: 1e6, window: 20e6},
 		{streams: 4, gap: 2e6, ramp: 1e6, window: 20e6},
 	} {
-		l.to, l.host, l.seed, l.onWindow = to, m.addr, uint64(round), func(int64, int64) {}
+		l.to, l.host, l.prefix, l.seed, l.onWindow = to, m.addr, m.prefix, uint64(round), func(int64, int64) {}
 		t, err := l.run(ctx)
 		if err != nil {
 			return err
@@ -212,7 +221,7 @@ func (m *measurement) run(ctx context.Context, round int) (*Cell, error) {
 	}
 	probed := make(chan error, 1)
 	l := load{
-		to: to, host: m.addr, streams: s.Streams, gap: int64(s.Gap), quick: s.Quick, ramp: int64(s.Ramp), settle: int64(s.Settle), window: int64(s.Window),
+		to: to, host: m.addr, prefix: m.prefix, streams: s.Streams, gap: int64(s.Gap), quick: s.Quick, ramp: int64(s.Ramp), settle: int64(s.Settle), window: int64(s.Window),
 		short: s.Short, seed: uint64(round) + 1,
 		onWindow: func(from, end int64) { // called once; what it starts ends with the window or ctx
 			go func() { probed <- m.window(ctx, from, end) }()

@@ -35,14 +35,14 @@ type served struct {
 	last  bool
 }
 
-// NewUpstream listens on a free port of the loopback interface.
-func NewUpstream() (*Upstream, error) {
+// NewUpstream listens at addr, an IPv4 HOST:PORT.
+func NewUpstream(addr string) (*Upstream, error) {
 	p, err := newPoller()
 	if err != nil {
 		return nil, err
 	}
 	u := &Upstream{clock: newClock(), poll: p, conns: map[int32]*served{}}
-	if u.ln, u.addr, err = listen4(); err != nil {
+	if u.ln, u.addr, err = listen4(addr); err != nil {
 		return nil, err
 	}
 	return u, p.watch(u.ln, unix.EPOLLIN, true)
@@ -131,38 +131,47 @@ func (u *Upstream) receive(c *served) {
 		p = c.in
 	}
 	for {
-		size, plan, ok := wholeRequest(p)
+		size, reply, plan, ok := wholeRequest(p)
 		if !ok {
 			break
 		}
 		p = p[size:]
-		if !u.answer(c, plan) {
+		if !u.answer(c, reply, plan) {
 			return
 		}
 	}
 	c.in = append(c.in[:0], p...)
 }
 
-// wholeRequest measures the request at p's start.
-func wholeRequest(p []byte) (size int, plan schedule, ok bool) {
+// wholeRequest measures the request at p's start, and finds what to answer: plan, or where that has no events, reply.
+func wholeRequest(p []byte) (size int, reply []byte, plan schedule, ok bool) {
 	end := bytes.Index(p, []byte("\r\n\r\n"))
 	if end < 0 {
-		return 0, plan, false
+		return 0, nil, plan, false
 	}
 	head := p[:end]
 	size = end + 4
-	if at := bytes.Index(head, []byte("ontent-")); at >= 0 {
+	if bytes.Contains(head, []byte("chunked")) { // JSON has no bare line ends
+		last := bytes.Index(p[size:], []byte(lastChunk))
+		if last < 0 {
+			return 0, nil, plan, false
+		}
+		size += last + len(lastChunk)
+	} else if at := bytes.Index(head, []byte("ontent-")); at >= 0 {
 		size += contentLength(head[at-1:])
 	}
 	if len(p) < size {
-		return 0, plan, false
+		return 0, nil, plan, false
 	}
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
-	if f := bytes.Fields(line); len(f) == 3 && bytes.IndexByte(f[1], '?') >= 0 {
-		plan = parseTarget(string(f[1]))
+	if f := bytes.Fields(line); len(f) == 3 && bytes.HasSuffix(f[1], []byte("/models")) {
+		return size, modelsReply, plan, true
 	}
-	return size, plan, true
+	return size, shortReply, parseSchedule(p[end+4 : size]), true
 }
+
+// lastChunk ends a chunked body.
+const lastChunk = "0\r\n\r\n"
 
 // contentLength finds the field in any case.
 func contentLength(head []byte) int {
@@ -177,10 +186,10 @@ func contentLength(head []byte) int {
 	return 0
 }
 
-// answer begins a stream, or gives the short reply. It reports whether the connection lives.
-func (u *Upstream) answer(c *served, plan schedule) bool {
+// answer begins a stream, or gives the reply that needs none. It reports whether the connection lives.
+func (u *Upstream) answer(c *served, reply []byte, plan schedule) bool {
 	if plan.n == 0 {
-		return u.write(c, shortReply)
+		return u.write(c, reply)
 	}
 	c.plan, c.seq, c.due = plan, 0, u.clock.now()+plan.first
 	heap.Push(&u.due, c)

@@ -1,13 +1,15 @@
 package proxies
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
 )
 
 // What goes over the wire looks like llama-server's: a chat completion, streamed or not. A streamed
-// reply's schedule is in the request's query, and each event's content is the moment of its write.
+// reply's schedule stands in the request's text, which every proxy passes on, and each event's content is the moment of
+// its write.
 const (
 	chatPath = "/v1/chat/completions"
 	tail     = `"created":1763900000,"id":"chatcmpl-Vh2cQ0yV7bQ4mPz1nT8sRk5wLx3jDf6g","model":"bench.gguf","system_fingerprint":"b11669-0000000","object":"chat.completion.chunk"`
@@ -22,14 +24,18 @@ const (
 const prompt = "Explain in two sentences why a proxy that measures has to be as fast as one that does not, and name the three places where time is lost on the way of a streamed reply from a server to its client."
 
 // streamRequest asks for a stream.
-func streamRequest(host string, s schedule) []byte {
-	body := fmt.Sprintf(`{"model":"bench.gguf","stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"%s"}]}`, s.n, prompt)
-	return request(host, fmt.Sprintf("%s?first_us=%d&gap_us=%d&quick=%d&n=%d", chatPath, s.first/1000, s.gap/1000, s.quick, s.n), body)
+func streamRequest(host, prefix string, s schedule) []byte {
+	body := fmt.Sprintf(`{"model":"bench.gguf","stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"%s %sfirst_us=%d,gap_us=%d,quick=%d,n=%d%s"}]}`,
+		s.n, prompt, planMark, s.first/1000, s.gap/1000, s.quick, s.n, planEnd)
+	return request(host, prefix+chatPath, body)
 }
 
+// A schedule stands between planMark and planEnd.
+const planMark, planEnd = "Schedule: ", "."
+
 // shortRequest asks for an unstreamed reply, which comes at once.
-func shortRequest(host string) []byte {
-	return request(host, chatPath, `{"model":"bench.gguf","max_tokens":16,"messages":[{"role":"user","content":"`+prompt+`"}]}`)
+func shortRequest(host, prefix string) []byte {
+	return request(host, prefix+chatPath, `{"model":"bench.gguf","max_tokens":16,"messages":[{"role":"user","content":"`+prompt+`"}]}`)
 }
 
 func request(host, target, body string) []byte {
@@ -46,10 +52,11 @@ type schedule struct {
 
 const quickGap = 20e6
 
-// parseTarget reads a request's target. A stream of no events is no stream: the reply is unstreamed.
-func parseTarget(target string) (s schedule) {
-	_, query, _ := strings.Cut(target, "?")
-	for pair := range strings.SplitSeq(query, "&") {
+// parseSchedule reads a request's body. A stream of no events is no stream: the reply is unstreamed.
+func parseSchedule(body []byte) (s schedule) {
+	_, text, _ := bytes.Cut(body, []byte(planMark))
+	text, _, _ = bytes.Cut(text, []byte(planEnd))
+	for pair := range strings.SplitSeq(string(text), ",") {
 		k, v, _ := strings.Cut(pair, "=")
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
@@ -102,7 +109,14 @@ func streamEnd(s schedule) []byte {
 // shortBody is the unstreamed reply, shortReply the whole of it.
 const shortBody = `{"choices":[{"finish_reason":"length","index":0,"message":{"role":"assistant","content":"Because every byte passes through it: at the accept, at the first token and between two tokens."}}],"created":1763900000,"model":"bench.gguf","system_fingerprint":"b11669-0000000","object":"chat.completion","usage":{"completion_tokens":16,"prompt_tokens":48,"total_tokens":64,"prompt_tokens_details":{"cached_tokens":0}},"id":"chatcmpl-Vh2cQ0yV7bQ4mPz1nT8sRk5wLx3jDf6g","timings":{"cache_n":0,"prompt_n":48,"prompt_ms":0.01,"prompt_per_token_ms":0.1,"prompt_per_second":9600.0,"predicted_n":16,"predicted_ms":0.01,"predicted_per_token_ms":1.0,"predicted_per_second":1000.0}}`
 
-var shortReply = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nKeep-Alive: timeout=60, max=1000000\r\n\r\n%s", len(shortBody), shortBody)
+var shortReply, modelsReply = unstreamed(shortBody), unstreamed(modelsBody)
+
+// modelsBody answers /v1/models: some proxies route by what is listed there.
+const modelsBody = `{"object":"list","data":[{"id":"bench.gguf","object":"model","created":1763900000,"owned_by":"llamacpp"}]}`
+
+func unstreamed(body string) []byte {
+	return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nKeep-Alive: timeout=60, max=1000000\r\n\r\n%s", len(body), body)
+}
 
 // putDigits writes v in decimal over the whole of dst.
 func putDigits(dst []byte, v int64) {

@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ func (d *dropped) Settle(*meter.Record) bool     { d.settled++; return true }
 func (d *dropped) OfferPower(*sink.Power) bool   { return true }
 func (d *dropped) OfferLedger(*sink.Ledger) bool { return true }
 
-// traffic is short unstreamed requests, one a tenth of a millisecond, on a device that is read all along.
+// traffic is short unstreamed requests, one a tenth of a millisecond, on devices that are read all along.
 type traffic struct {
 	s    *settler
 	up   *ledgerSet
@@ -29,13 +30,18 @@ type traffic struct {
 	uj   int64
 }
 
-func newTraffic() *traffic {
+func newTraffic(devices int) *traffic {
 	f := &traffic{}
+	var names []string
+	var indices []int
+	for i := range devices {
+		names, indices = append(names, fmt.Sprintf("GPU-%d", i)), append(indices, i)
+	}
 	f.s = newSettler(settlerConfig{
 		Rows: &f.rows, Now: func() int64 { return f.now }, Wall: func(ns int64) time.Time { return time.Unix(0, ns) },
 		Pace: time.Hour, // rounds are the test's
-	}, "GPU-0")
-	f.up = f.s.ledgers(0, 0)
+	}, names...)
+	f.up = f.s.ledgers(0, indices...)
 	f.now = sec(1)
 	return f
 }
@@ -54,7 +60,10 @@ func (f *traffic) round() {
 	f.uj += 10e6
 	r.Samples = []sample{{f.now - 30e6, 200_000}, {f.now - 10e6, 200_000}}
 	r.Ticks = []tick{{Before: f.now, After: f.now, UJ: f.uj}}
-	f.s.add(0, r)
+	for i := range f.up.devices {
+		own := *r
+		f.s.add(i, &own)
+	}
 	f.s.process(f.now)
 }
 
@@ -62,7 +71,7 @@ func (f *traffic) round() {
 // becomes final and what that says of each device, and nothing else.
 func TestARequestAllocatesItsRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newTraffic()
+		f := newTraffic(1)
 		for range 200 {
 			f.round()
 		}
@@ -87,7 +96,7 @@ func TestARequestAllocatesItsRow(t *testing.T) {
 
 // BenchmarkRequest is the cost of a short unstreamed request in the settler and its ledger.
 func BenchmarkRequest(b *testing.B) {
-	f := newTraffic()
+	f := newTraffic(1)
 	defer f.s.Stop(b.Context())
 	for range 200 {
 		f.round()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"wattline/meter/metertest"
 	"wattline/sink"
 	"wattline/sink/queries"
 	"wattline/sink/store"
@@ -47,11 +48,11 @@ func growth(b *testing.B, n int) {
 	const last = 10_000
 	done, lastRows, lastCPU := 0, 0, time.Duration(0)
 	workstation(n, func(part *sink.Rows) {
-		began := processTime()
+		began := metertest.CPUTime()
 		must(s.Write(ctx, part))
 		if done += 1000; done > n-last {
 			lastRows += part.Len()
-			lastCPU += processTime() - began
+			lastCPU += metertest.CPUTime() - began
 		}
 	})
 	b.ReportMetric(float64(lastCPU.Microseconds())/float64(lastRows), "insert-us/row")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -69,17 +68,6 @@ func Run(ctx context.Context, src Source, statement string, args []any) (a *Answ
 		}
 	}()
 	return (&run{ctx: ctx, src: src}).selection(sel, statement)
-}
-
-// asError is what a panic means: a statement that is not supported, or a fault.
-func asError(recovered any) error {
-	if recovered == nil {
-		return nil
-	}
-	if err, ok := recovered.(error); ok && errors.Is(err, ErrUnsupported) {
-		return err
-	}
-	return fmt.Errorf("%w: %v\n%s", ErrFault, recovered, debug.Stack())
 }
 
 // run is one statement's execution.
@@ -272,38 +260,6 @@ func (r *run) each(s *scan, f func(rows []int32) error) error {
 			return nil
 		}
 		return f(rows)
-	})
-}
-
-// scan reads the blocks and calls f with each in a goroutine of its own, so that the next block is read meanwhile. The
-// goroutine has ended when scan returns or panics.
-func (r *run) scan(s *scan, f func(*Block) error) (err error) {
-	blocks, failed := make(chan *Block), make(chan error, 1)
-	go func() {
-		var err error
-		defer close(failed)
-		defer func() {
-			if err = cmp.Or(asError(recover()), err); err != nil {
-				failed <- err
-			}
-		}()
-		for b := range blocks {
-			if err = f(b); err != nil {
-				return
-			}
-		}
-	}()
-	defer func() {
-		close(blocks)
-		err = cmp.Or(err, <-failed)
-	}()
-	return r.src.Scan(r.ctx, s.table, s.names, s.from, s.to, s.reverse, func(b *Block) error {
-		select {
-		case blocks <- b:
-			return nil
-		case err := <-failed:
-			return err
-		}
 	})
 }
 

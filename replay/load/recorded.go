@@ -1,7 +1,9 @@
 package load
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,8 +47,8 @@ type trip struct {
 	*Recording
 	r        *Runner
 	begin    time.Time
-	children [][]int       // of each record
-	places   chan struct{} // one for each that may be in flight; nil: no limit
+	children [][]int // of each record
+	places   *places // nil: no limit
 	wg       sync.WaitGroup
 }
 
@@ -64,9 +66,6 @@ func (r *Runner) recorded(ctx context.Context) {
 			roots = append(roots, i)
 		}
 	}
-	if t.Most > 0 {
-		t.places = make(chan struct{}, t.Most)
-	}
 	made := make(chan *replay.Request, ahead)
 	go func() { // ends with the roots or the context
 		defer close(made)
@@ -80,13 +79,23 @@ func (r *Runner) recorded(ctx context.Context) {
 	}()
 	defer t.wg.Wait()
 	t.begin = time.Now().Add(openLead)
+	if t.Most > 0 {
+		t.places = &places{free: t.Most, given: make(chan time.Time, t.Most)}
+		for _, i := range roots {
+			t.places.roots = append(t.places.roots, t.ownMoment(i))
+		}
+	}
 	for req := range made {
-		due := t.begin.Add(t.scaled(t.Records[req.Index].Offset))
-		if !t.due(ctx, req, due) {
+		if !t.due(ctx, req, t.ownMoment(req.Index)) {
 			return
 		}
 		t.wg.Go(func() { t.send(ctx, req) })
 	}
+}
+
+// ownMoment is when the trace sends a record.
+func (t *trip) ownMoment(i int) time.Time {
+	return t.begin.Add(t.scaled(t.Records[i].Offset))
 }
 
 // due waits until a request is due and there is a place for it, and reports whether it is to be sent.
@@ -95,20 +104,94 @@ func (t *trip) due(ctx context.Context, req *replay.Request, at time.Time) bool 
 		return false
 	}
 	if t.places != nil {
+		given := t.places.given
+		if t.Records[req.Index].Parent >= 0 {
+			given = t.places.child(at)
+		} else {
+			t.places.root()
+		}
 		select {
-		case t.places <- struct{}{}:
-		default:
-			select {
-			case t.places <- struct{}{}:
-				at = time.Now() // it was held back by others, not by the client
-			case <-ctx.Done():
-				return false
-			}
+		case at = <-given:
+		case <-ctx.Done():
+			return false
 		}
 	}
 	req.ScheduledAt = at
-	req.ShiftUs = meter.Some(at.Sub(t.begin.Add(t.scaled(t.Records[req.Index].Offset))).Microseconds())
+	req.ShiftUs = meter.Some(at.Sub(t.ownMoment(req.Index)).Microseconds())
 	return true
+}
+
+// places are those that may be in flight at once. The request that was due first gets the next place that is free; so
+// it knows when each root is due, though only the first of them are made.
+type places struct {
+	mu       sync.Mutex
+	free     int
+	opened   time.Time      // when the first of the free places became free
+	roots    []time.Time    // when those without a place are due
+	arrived  int            // roots that are due for certain
+	given    chan time.Time // to roots, in their order
+	children []waiting      // that are due, in that order
+}
+
+type waiting struct {
+	due   time.Time
+	given chan time.Time
+}
+
+// root tells that the next root is due.
+func (p *places) root() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.arrived++
+	p.give()
+}
+
+// child puts a child that is due into the queue.
+func (p *places) child(due time.Time) chan time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := waiting{due, make(chan time.Time, 1)}
+	i, _ := slices.BinarySearchFunc(p.children, due, func(w waiting, due time.Time) int { return cmp.Or(w.due.Compare(due), -1) })
+	p.children = slices.Insert(p.children, i, w)
+	p.give()
+	return w.given
+}
+
+// release frees a place.
+func (p *places) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.free == 0 {
+		p.opened = time.Now()
+	}
+	p.free++
+	p.give()
+}
+
+// give gives the free places away. What comes over given is when the request is due: later than its own moment where
+// others held it back, not the client.
+func (p *places) give() {
+	for ; p.free > 0; p.free-- {
+		root := len(p.roots) > 0 && (p.arrived > 0 || !p.roots[0].After(time.Now()))
+		child := len(p.children) > 0
+		var due time.Time
+		var given chan time.Time
+		switch {
+		case root && (!child || !p.children[0].due.Before(p.roots[0])):
+			due, given = p.roots[0], p.given
+			p.roots = p.roots[1:]
+			p.arrived--
+		case child:
+			due, given = p.children[0].due, p.children[0].given
+			p.children = p.children[1:]
+		default:
+			return
+		}
+		if due.Before(p.opened) {
+			due = p.opened
+		}
+		given <- due
+	}
 }
 
 // send sends a request and, after it, those that continue it.
@@ -117,7 +200,7 @@ func (t *trip) send(ctx context.Context, req *replay.Request) {
 	ended := time.Now()
 	req.Body = nil
 	if t.places != nil {
-		<-t.places
+		t.places.release()
 	}
 	for _, child := range t.children[req.Index] {
 		if ctx.Err() != nil {
@@ -125,7 +208,7 @@ func (t *trip) send(ctx context.Context, req *replay.Request) {
 		}
 		next := t.make(child, &Sent{req, ex})
 		rec := &t.Records[child]
-		at := t.begin.Add(t.scaled(rec.Offset))
+		at := t.ownMoment(child)
 		if rec.ThinkUs.Valid {
 			at = ended.Add(t.scaled(time.Duration(rec.ThinkUs.V) * time.Microsecond))
 		} else if at.Before(ended) {

@@ -115,6 +115,39 @@ func TestRecordedShift(t *testing.T) {
 	})
 }
 
+// TestRecordedQueue: two places that become free at once go to the requests that were due first, roots and children
+// alike, and none of them is the client's lateness.
+func TestRecordedQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &server{perToken: time.Millisecond, gap: 10 * time.Millisecond} // 190 ms each
+		ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+		one := func(at, parent int, think meter.Int) trace.Record {
+			return trace.Record{Offset: ms(at), Input: 100, Output: 10, Parent: parent, ThinkUs: think}
+		}
+		records := []trace.Record{
+			one(0, -1, meter.Int{}), one(0, -1, meter.Int{}), // both end at 190 ms
+			one(10, -1, meter.Int{}), one(20, -1, meter.Int{}), // get both places
+			one(300, 0, meter.Some(100_000)), // due at 290 ms
+			one(300, -1, meter.Int{}), one(310, -1, meter.Int{}),
+		}
+		at, run := sendTrace(t, srv, &Recording{Records: records, Speed: 1, Most: 2})
+		if want := []time.Duration{0, 0, ms(190), ms(190), ms(380), ms(380), ms(570)}; !slices.Equal(at, want) {
+			t.Errorf("sent at %v, want %v", at, want)
+		}
+		for _, e := range run.Exchanges {
+			if e.LagUs != meter.Some(0) {
+				t.Errorf("request %d: late by %v us, though it was only held back", e.Index, e.LagUs)
+			}
+		}
+		// A child that is due later does not overtake roots.
+		records[4].ThinkUs = meter.Some(150_000) // due at 340 ms
+		at, _ = sendTrace(t, &server{perToken: time.Millisecond, gap: 10 * time.Millisecond}, &Recording{Records: records, Speed: 1, Most: 2})
+		if want := []time.Duration{0, 0, ms(190), ms(190), ms(570), ms(380), ms(380)}; !slices.Equal(at, want) {
+			t.Errorf("sent at %v, want %v", at, want)
+		}
+	})
+}
+
 // TestRecordedDeadlines: 10,000 records at 20 times their speed end when the schedule says, to the microsecond: no delay
 // adds up.
 func TestRecordedDeadlines(t *testing.T) {

@@ -91,6 +91,7 @@ func TestReplayTrace(t *testing.T) {
 		{"give --trace FILE", []string{"--speed", "2x"}},
 		{"a trace has its own requests, lengths and times", []string{"--trace", good, "--rate", "5"}},
 		{"leave out --workload, --full, --stress, --dataset and --requests", []string{"--trace", good, "--full"}},
+		{"a trace has its own times: give --sweep concurrency=1,2,4", []string{"--trace", good, "--sweep", "rate=auto", "--goodput", "ttft:500"}},
 		{"--cache and --length", []string{"--trace", good, "--fit-context", "drop", "--cache", "cold"}},
 	} {
 		got := wattline(t, append([]string{"replay", "--endpoint", url}, c.args...)...)

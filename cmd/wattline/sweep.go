@@ -21,6 +21,8 @@ func (c *replayRunCmd) sweep(a *app) error {
 		return usageError("--sweep: %w", err)
 	case c.Concurrency != 0 || c.Rate != 0 || c.Stress:
 		return usageError("--sweep sets the load: leave out --concurrency, --rate and --stress")
+	case plan.Auto && c.Trace != "":
+		return usageError("--sweep rate=auto needs a workload that can be sent at any rate, and a trace has its own times: give --sweep concurrency=1,2,4, or --speed")
 	case plan.Auto && len(c.Goodput) == 0:
 		return usageError("--sweep %w", sweep.ErrNoObjectives)
 	}

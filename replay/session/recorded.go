@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"time"
@@ -20,27 +21,32 @@ type recorded struct {
 	info    *replay.Recording
 	blocks  *prompt.Blocks
 	seed    uint64
+	sample  uint64 // the seed that chose the records
 }
 
 // compileTrace chooses the records of the trace that are sent, and makes the plan.
 func (s *Session) compileTrace(ctx context.Context, spec replay.Spec) (*replay.Plan, error) {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(s.runID)) // never fails
-	salt := h.Sum64()               // a run's texts are not in the server's cache yet
-	s.cfg.Say("%s: looking for pieces of text that the server's tokenizer keeps apart", s.cfg.Trace.File)
+	_, _ = fmt.Fprint(h, s.runID, s.salts) // never fails
+	salt := h.Sum64()                      // a run's texts are not in the server's cache yet
+	s.salts++
+	s.cfg.Say("%s: asking the server's tokenizer for words of one token each", s.cfg.Trace.File)
 	blocks, err := prompt.FindBlocks(ctx, s.Client, salt)
 	if err != nil {
 		return nil, err
 	}
 	o := s.cfg.TraceOptions
 	o.Seed = spec.Seed
+	if s.recorded != nil { // all points of a sweep send the same sample
+		o.Seed = s.recorded.sample
+	}
 	records, info, err := s.cfg.Trace.Select(o, s.Server.ContextTokens, blocks.Lead())
 	if err != nil {
 		return nil, &SettingError{err}
 	}
 	info.Salt = salt
-	s.recorded = &recorded{records, info, blocks, spec.Seed}
-	s.cfg.Say("%s: %d of %d records in %d sessions, format %s, %s", info.File, info.Sent, info.Records, info.Sessions, info.Format, info.Clock)
+	s.recorded = &recorded{records, info, blocks, spec.Seed, o.Seed}
+	s.cfg.Say("%s: %d of %d records in %d sessions, format %s, %s, %v from the first to the last", info.File, info.Sent, info.Records, info.Sessions, info.Format, info.Clock, s.cfg.Trace.Span())
 	for _, list := range [][]string{info.LeftOut, info.Notes} {
 		for _, note := range list {
 			s.cfg.Say("%s: %s", info.File, note)

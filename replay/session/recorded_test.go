@@ -147,6 +147,43 @@ func TestRealReplies(t *testing.T) {
 	}
 }
 
+// TestReplanTrace: the points of a sweep send the same records, and texts that no earlier point left in the server's cache.
+func TestReplanTrace(t *testing.T) {
+	url := startStub(t, stub.Config{HeaderDelay: -1, FirstToken: time.Millisecond, TokenGap: time.Millisecond})
+	from := &trace.Trace{File: "made"}
+	for i := range 40 {
+		from.Records = append(from.Records, trace.Record{Offset: time.Duration(i) * time.Millisecond, Input: 50 + i, Output: 2, Parent: -1})
+	}
+	s, err := Open(t.Context(), Config{
+		Endpoint: url, Agent: "test", Trace: from, TraceOptions: trace.Options{Sample: 0.2}, Spec: replay.Spec{Name: "trace", Trace: from.File},
+		Log: slog.New(slog.DiscardHandler), Say: func(string, ...any) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	lengths, texts := "", map[string]bool{}
+	for point := range 3 {
+		if err := s.Replan(t.Context(), replay.Spec{Name: "trace", Trace: from.File, Concurrency: point + 1, Seed: uint64(point + 1)}, false); err != nil { //nolint:gosec // small
+			t.Fatal(err)
+		}
+		got := ""
+		for i := range s.recorded.records {
+			got += fmt.Sprint(s.recorded.records[i].Input, " ")
+		}
+		if lengths == "" {
+			lengths = got
+		}
+		if got != lengths {
+			t.Errorf("point %d sends prompts of %s, the first sent %s", point, got, lengths)
+		}
+		texts[s.recorded.make(0, nil).Raw.Text] = true
+	}
+	if len(texts) != 3 {
+		t.Errorf("3 points have %d texts", len(texts))
+	}
+}
+
 // TestRecordedCancel: a client leaves when the trace's did; that is no error, and no answer.
 func TestRecordedCancel(t *testing.T) {
 	url := startStub(t, stub.Config{HeaderDelay: -1, FirstToken: 300 * time.Millisecond, TokenGap: 5 * time.Millisecond})

@@ -71,6 +71,7 @@ type Session struct {
 	cfg      Config
 	maker    *prompt.Maker
 	recorded *recorded // the trace that is sent; nil: none
+	salts    int       // how often the trace's texts were made up
 	runID    string
 	upstream string // the server's address in wattline's rows; "" without wattline
 

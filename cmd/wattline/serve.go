@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/alecthomas/kong"
 
@@ -38,7 +39,7 @@ func (c *serveCmd) Run(a *app, kctx *kong.Context) (err error) {
 // host is this process for a service with the rows in this file, "": the usual one.
 func (a *app) host(store string) *serving.Host {
 	return &serving.Host{
-		Ctx: a.ctx, Stderr: a.stderr, Log: a.log, Version: version(), Store: a.storePath(store), Routes: a.routes, Level: a.level,
+		Ctx: a.ctx, Stderr: a.stderr, Log: a.log, Version: version(), Store: a.storePath(store), Usual: store == "" && os.Getenv("STATE_DIRECTORY") == "", Routes: a.routes, Level: a.level,
 		Reload: func() (*serving.Flags, slog.Level, error) {
 			c, _, _, err := parse(a.args, io.Discard, io.Discard)
 			if err != nil {

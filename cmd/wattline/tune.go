@@ -24,7 +24,7 @@ type tuneCmd struct {
 	For      string         `help:"What is made best: ${enum}." enum:"tokens-per-joule,tokens-per-second,ttft" default:"tokens-per-joule"`
 	Workload string         `help:"What is sent: quick, full, or a workload file. Default: prompts of 1k tokens, replies of 128, two in flight." placeholder:"NAME|FILE"`
 	Goodput  []string       `help:"Objectives that 95 % of the replies must keep, e.g. ttft:500,tpot:50." placeholder:"METRIC:MS,..."`
-	Budget   replay.Seconds `help:"Time limit: 60 % for the search, the rest for the proof." default:"10m" placeholder:"TIME"`
+	Budget   replay.Seconds `help:"Time limit: 40 to 60 % for the search, the rest for the proof." default:"10m" placeholder:"TIME"`
 	Margin   float64        `help:"Differences below it do not matter, in percent." default:"2" placeholder:"PERCENT"`
 	Store    string         `help:"SQLite file with your own rows, for joules a token by power limit. Default: ${store}." placeholder:"FILE"`
 	serving.EnergyFlags
@@ -32,6 +32,12 @@ type tuneCmd struct {
 
 // Run searches, compares, and prints the command line to use.
 func (c *tuneCmd) Run(a *app) error {
+	if c.Budget <= 0 {
+		return usageError("--budget must be above 0, e.g. 10m")
+	}
+	if !(c.Margin > 0 && c.Margin < 100) {
+		return usageError("--margin %v must be above 0 and below 100 %%", c.Margin)
+	}
 	cfg, err := c.session(a)
 	if err != nil {
 		return err

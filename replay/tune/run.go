@@ -48,6 +48,7 @@ func (r *Run) Do(ctx context.Context) error {
 			}
 			cfg := r.Session
 			cfg.Spec.Requests *= effort
+			cfg.Patience = time.Second
 			return try(ctx, cfg, &first)
 		},
 	})
@@ -77,6 +78,9 @@ func try(ctx context.Context, cfg session.Config, first **replay.Plan) (Score, e
 	if err != nil {
 		return Score{}, err
 	}
+	if run.Interrupted { // a part of the requests is no measurement
+		return Score{}, errors.New("interrupted")
+	}
 	for _, e := range run.Exchanges {
 		if !e.OK() {
 			return Score{}, fmt.Errorf("a request failed: %s", e.Error)
@@ -90,6 +94,9 @@ func (r *Run) prove(ctx context.Context, given []string, res *Result, left time.
 	out := table.Plain(r.Out)
 	if res.Best == nil {
 		return errors.New("no flags keep the objectives of --goodput; what was tried is above")
+	}
+	if res.OnlyGiven() {
+		return fmt.Errorf("the budget was used up before anything but the flags as given was measured: give a --budget above %s", r.Budget)
 	}
 	if len(res.Best.Candidate.Changes) == 0 {
 		fmt.Fprintln(out, "\nNothing that was tried is better than the flags as given.")
@@ -112,6 +119,9 @@ func (r *Run) prove(ctx context.Context, given []string, res *Result, left time.
 	}
 	if l.Compare != nil {
 		l.Compare.Terminal(r.Out)
+	}
+	if l.Failure != nil && l.Compare == nil {
+		return l.Failure
 	}
 	if l.Failure != nil {
 		return fmt.Errorf("%w; what was measured until then is above", l.Failure)

@@ -92,6 +92,11 @@ type Result struct {
 	Effort int      `json:"effort"`
 }
 
+// OnlyGiven reports whether the budget left no time for anything but the flags as given.
+func (r *Result) OnlyGiven() bool {
+	return r.Ended != "" && !slices.ContainsFunc(r.Tried[1:], func(t *Tried) bool { return t.Rounds > 0 })
+}
+
 // Config of a search. Space, Given and Try are required.
 type Config struct {
 	Space []*Knob
@@ -149,7 +154,8 @@ func Search(ctx context.Context, cfg Config) (*Result, error) {
 		s.out.Notes = append(s.out.Notes, "no joules were measured here, so tokens a second are made best, not tokens a joule")
 	}
 	alive := []*Tried{base}
-	s.reserve = s.took[1] // for what was better, together
+	s.base = s.took[1]
+	s.reserve = s.base // for what was better, together
 	for _, k := range cfg.Space {
 		for v := range k.Values {
 			c := Candidate{[]Change{{k, v}}}
@@ -189,6 +195,7 @@ type search struct {
 	out      *Result
 	deadline time.Time             // zero: none
 	took     map[int]time.Duration // the longest start and measurement, by effort
+	base     time.Duration         // the first, of the flags as given
 	reserve  time.Duration         // that is kept for later
 }
 
@@ -243,8 +250,8 @@ func (s *search) measure(ctx context.Context, t *Tried, effort int) error {
 // limit bounds a measurement.
 func (s *search) limit(ctx context.Context, effort int) (context.Context, context.CancelFunc) {
 	until, why := s.deadline, errors.New("not finished: the budget was used up")
-	if base := s.took[1]; base > 0 {
-		patience := max(leastPatience, tooSlow*time.Duration(effort)*base)
+	if s.base > 0 {
+		patience := max(leastPatience, tooSlow*time.Duration(effort)*s.base)
 		if slow := time.Now().Add(patience); until.IsZero() || slow.Before(until) {
 			until, why = slow, fmt.Errorf("given up: not finished after %s", patience.Round(time.Second))
 		}

@@ -188,6 +188,23 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// TestBudgetOfTheFirst: where the flags as given take the whole budget, nothing was found out.
+func TestBudgetOfTheFirst(t *testing.T) {
+	for first, want := range map[time.Duration]bool{50 * time.Second: true, 10 * time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			r, err := Search(t.Context(), Config{
+				Space: Space(known(), nil)[:2], Goal: TokensPerSecond, Say: func(string, ...any) {}, Budget: 2 * time.Minute, Began: time.Now(),
+				Try: func(ctx context.Context, _ Candidate, effort int) (Score, error) {
+					return Score{TokensPerSecond: replay.Some(5)}, wait(ctx, time.Duration(effort)*first)
+				},
+			})
+			if err != nil || r.OnlyGiven() != want {
+				t.Errorf("the first takes %s: %v, only given %t", first, err, r.OnlyGiven())
+			}
+		})
+	}
+}
+
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

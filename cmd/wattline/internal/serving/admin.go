@@ -71,7 +71,7 @@ func (s *Service) listenAdmin() (err error) {
 // hello says to the console who we are.
 func (s *Service) hello() console.Hello {
 	out := console.Hello{
-		Version: s.host.Version, Instance: s.Rows.instance, Rows: s.Rows.Reader.Path(), DefaultRows: s.cmd.Store == "", Currency: s.cmd.Currency,
+		Version: s.host.Version, Instance: s.Rows.instance, Rows: s.Rows.Reader.Path(), DefaultRows: s.host.Usual, Currency: s.cmd.Currency,
 		PricePerKWhMicro: func() meter.Int { return s.Rows.prices.Load().perKWh }, GCO2PerKWhMilli: func() meter.Int { return s.Rows.prices.Load().gco2PerKWh },
 	}
 	for _, r := range s.routes {

@@ -20,6 +20,7 @@ type Host struct {
 	Log     *slog.Logger
 	Version string
 	Store   string             // file of the rows
+	Usual   bool               // Store is where commands without --store look
 	Routes  []configfile.Route // of the configuration file; none: the one that the flags describe
 	Ship    *clickhouse.Target // nil: rows are not shipped
 	Runs    console.Runs       // for the page Runs of the console; nil: none

@@ -161,9 +161,13 @@ func (d *division) trim(now int64) {
 	d.shares = slices.DeleteFunc(d.shares, func(r *liveShare) bool { return r.end() < now-int64(liveWindow+time.Minute) })
 }
 
-// finish takes a finished row: its phases stand, and where its joules are final their place in time is known.
+// finish takes a finished row: its phases stand, and where its joules are final their place in time is known. A row that
+// was final comes again where the stored past and the observer both have it.
 func (d *division) finish(rec *meter.Record, devices []string) {
 	r := d.share(rec.ID)
+	if r.final {
+		return
+	}
 	r.done, r.phases, r.goesOn = true, phasesOf(rec), rec.Details != nil && rec.Details.Abandoned.V == 1
 	r.final = rec.EnergyQuality != meter.EnergyPending
 	if len(rec.GPUDevices) > 0 {
@@ -209,7 +213,8 @@ func (on *onDevice) settle(rec *meter.Record, name string) {
 	}
 }
 
-// phasesOf are the phases in which a row's request computed. Where their places are not known, it is its whole time.
+// phasesOf are the phases in which a row's request computed. Where their places are not known or both are empty, it is its
+// whole time.
 func phasesOf(rec *meter.Record) (out [2]interval) {
 	p0 := rec.StartedAt.UnixNano()
 	for _, sp := range rec.Spans() {
@@ -217,8 +222,12 @@ func phasesOf(rec *meter.Record) (out [2]interval) {
 			out[i] = interval{p0 + sp.From.V*1000, p0 + sp.To().V*1000}
 		}
 	}
-	if out[0].to == 0 && out[1].to == 0 {
-		out[1] = interval{p0, p0 + rec.DurationUs.V*1000}
+	if out[0].to <= out[0].from && out[1].to <= out[1].from {
+		length := rec.DurationUs.V * 1000
+		if length <= 0 {
+			length = int64(liveStep)
+		}
+		out = [2]interval{1: {p0, p0 + length}}
 	}
 	return out
 }
@@ -304,9 +313,9 @@ func (on *onDevice) prepare(r *liveShare, v *deviceBins) {
 	over := r.stretch(v, &uj)
 	on.first = max(v.base, r.begin()/int64(liveStep))
 	on.draw = make([]float64, max(0, min(v.next(), r.end()/int64(liveStep)+1)-on.first))
-	length := float64(r.phases[0].to - r.phases[0].from + r.phases[1].to - r.phases[1].from)
+	length := float64(max(0, r.phases[0].to-r.phases[0].from) + max(0, r.phases[1].to-r.phases[1].from))
 	for p, phase := range r.phases {
-		even := over / 1e3 / liveStep.Seconds() / length
+		even := over / 1e3 / liveStep.Seconds() / max(1, length)
 		v.steps(phase, func(i int, ns float64) {
 			if k := v.base + int64(i) - on.first; k >= 0 && k < int64(len(on.draw)) {
 				on.draw[k] += even * ns

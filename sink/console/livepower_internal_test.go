@@ -30,6 +30,12 @@ func TestDivision(t *testing.T) {
 	}{
 		{"as its row says", row(func(*meter.Record) {}), 0, 0, 240, 140},
 		{"where the prompt was processed is not known", row(func(r *meter.Record) { r.QueueUs, r.PrefillUs = meter.Int{}, meter.Int{} }), 0, 0, 240, 140},
+		{"one token, and where the prompt was processed is not known", row(func(r *meter.Record) {
+			r.QueueUs, r.PrefillUs, r.DecodeUs, r.TTFTUs = meter.Int{}, meter.Int{}, some(0), some(2_000_000)
+		}), 0, 0, 240, 152}, // over 20 steps, of which the first is before the 19 that are counted
+		{"one token in no time", row(func(r *meter.Record) {
+			r.QueueUs, r.PrefillUs, r.DecodeUs, r.DurationUs, r.GPUPrefillUj, r.GPUDecodeUj = meter.Int{}, meter.Int{}, some(0), some(0), some(0), some(20e6)
+		}), 0, 0, 20, 380},
 		{"its joules are too small for the source", row(func(r *meter.Record) {
 			r.EnergyQuality, r.GPUUj, r.GPUUjByDevice, r.GPUActiveUj, r.GPUPrefillUj, r.GPUDecodeUj = meter.EnergyBelowResolution, meter.Int{}, nil, meter.Int{}, meter.Int{}, meter.Int{}
 		}), 0, 0, 380, 0},
@@ -73,6 +79,36 @@ func TestDivision(t *testing.T) {
 		if near := func(a, b float64) bool { return a > b-1 && a < b+1 }; !near(drawn, c.drawn) || !near(residual, c.residual) {
 			t.Errorf("%s: %.1f J drawn, %.1f of residual while it ran; want %.0f and %.0f", c.name, drawn, residual, c.drawn, c.residual)
 		}
+	}
+}
+
+// TestDivisionOnce: a final row that comes again changes nothing.
+func TestDivisionOnce(t *testing.T) {
+	var d division
+	began, some := time.Now().Truncate(time.Second), meter.Some
+	v := d.device("g")
+	for i := range int64(80) {
+		v.add(began.UnixNano()/int64(liveStep)+i, some(260_000))
+	}
+	rec := &meter.Record{
+		ID: "a", StartedAt: began.Add(time.Second), Dialect: "chat", DecodeUs: some(1_000_000), DurationUs: some(1_000_000), EnergyQuality: meter.EnergyMeasured,
+		GPUDevices: []string{"g"}, GPUUj: some(100e6), GPUUjByDevice: []int64{100e6}, GPUActiveUj: some(100e6), GPUPrefillUj: some(0), GPUDecodeUj: some(100e6),
+	}
+	for n := range 3 {
+		d.finish(rec, nil)
+		d.pieces(true)
+		given := 0.0 // J
+		for _, mw := range v.given {
+			given += mw / 1e4
+		}
+		if given < 99.9 || given > 100.1 {
+			t.Errorf("given %.1f J after the row had come %d times, want 100", given, n+1)
+		}
+	}
+	pending := *rec
+	pending.EnergyQuality, pending.DurationUs = meter.EnergyPending, some(3_000_000)
+	if d.finish(&pending, nil); !d.share("a").final {
+		t.Error("a pending row takes the place of a final one")
 	}
 }
 

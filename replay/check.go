@@ -53,7 +53,7 @@ type check struct {
 //
 //nolint:gochecknoglobals // a constant table
 var checks = []check{
-	{"schedule", "the client fell behind: lower `--rate`, or send from a faster machine", (*Run).checkSchedule},
+	{"schedule", "the client fell behind: lower `--rate` (of a trace `--speed`, or give `--sample`), or send from a faster machine", (*Run).checkSchedule},
 	{"cache", "a cold run found a warm cache: another client uses the same server, or it ignores `cache_prompt`", (*Run).checkCache},
 	{"prompt tokens", "the server counts otherwise than its tokenizer", (*Run).checkPromptTokens},
 	{"output tokens", "the server ended replies early, or does not count them", (*Run).checkOutputTokens},
@@ -105,7 +105,11 @@ func (r *Run) checkSchedule([]*Exchange) (State, string) {
 	}
 	said := fmt.Sprintf("%d of %d requests were sent more than %s ms after their time, the latest %s ms", late, len(r.Exchanges), short(limit), short(worst))
 	if float64(late) > lateRequests*float64(len(r.Exchanges)) {
-		return failed("the client fell behind its schedule: %s; lower --rate or use a faster machine", said)
+		advice := "lower --rate"
+		if r.Plan.Recording != nil {
+			advice = "lower --speed, give --sample,"
+		}
+		return failed("the client fell behind its schedule: %s; %s or use a faster machine", said, advice)
 	}
 	return passed("%s", said)
 }

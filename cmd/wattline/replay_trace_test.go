@@ -52,7 +52,7 @@ func TestReplayTrace(t *testing.T) {
 			t.Fatalf("exit %d\n%s\n%s", got.code, got.stdout, got.stderr)
 		}
 		for _, want := range []string{"3 of 3 records of good.jsonl (mooncake, relative clock (ms) from 1000;", "at 4x, recorded replies",
-			"1 record without a reply (0 tokens) (line 2)", "1 records that need more than the context of 3000 tokens are CLIPPED to it"} {
+			"1 record without a reply (0 tokens) (line 2)", "CLIPPED: 1 record needs more than the context of 3000 tokens"} {
 			if !strings.Contains(got.stdout, want) {
 				t.Errorf("no %q in\n%s", want, got.stdout)
 			}
@@ -82,7 +82,7 @@ func TestReplayTrace(t *testing.T) {
 	}{
 		{"the gzip file is cut off", []string{"--trace", file("cut.gz", packed.String()[:packed.Len()/2])}},
 		{"no column GeneratedTokens", []string{"--trace", file("columns.csv", "TIMESTAMP,ContextTokens\n2023-11-16 18:17:03,1\n")}},
-		{"1 records need more than the server's context of 3000 tokens a slot (line 4: 5000 tokens in and 9 out): give --fit-context drop or clip", []string{"--trace", good}},
+		{"1 record needs more than the server's context of 3000 tokens a slot (line 4: 5000 tokens in and 9 out): give --fit-context drop or clip", []string{"--trace", good}},
 		{"line 2 has a negative length", []string{"--trace", file("negative.jsonl", line("0", "5")+line("1", "-5"))}},
 		{"mixes two clocks", []string{"--trace", file("clocks.jsonl", line("0", "5")+line("1700000000000", "5"))}},
 		{"it is no trace of a known format", []string{"--trace", file("page.md", "# A page\n")}},

@@ -285,8 +285,8 @@ func traceNotes(r *replay.Results) (out []string) {
 		out = append(out, fmt.Sprintf("%s: %d requests were cancelled, as in the trace", t.File, r.Cancelled))
 	}
 	if s := r.Latency.Shift; s.Max.Valid && max(s.Max.V, -s.Min.V) >= movedMs {
-		out = append(out, fmt.Sprintf("%s: requests were due %s to %s s later than in the trace, as earlier replies ended sooner or later, or --concurrency held them back", t.File,
-			table.Num(s.Min.Times(1e-3)), table.Num(s.Max.Times(1e-3))))
+		out = append(out, fmt.Sprintf("%s: requests were due between %s s earlier and %s s later than in the trace, as earlier replies ended sooner or later, or --concurrency held them back", t.File,
+			table.Num(s.Min.Times(-1e-3)), table.Num(s.Max.Times(1e-3))))
 	}
 	return out
 }

@@ -21,11 +21,12 @@ type table struct {
 	column map[string]int
 	row    []string
 	line   int
+	above  int // lines of the file above the header
 }
 
 // newTable reads the header; every column of need must be there.
 func newTable(lines *lineReader, need ...string) (*table, error) {
-	t := &table{csv: csv.NewReader(lines.rest()), column: map[string]int{}}
+	t := &table{csv: csv.NewReader(lines.rest()), column: map[string]int{}, above: lines.n - 1}
 	t.csv.ReuseRecord = true
 	header, err := t.csv.Read()
 	if err != nil {
@@ -46,9 +47,10 @@ func newTable(lines *lineReader, need ...string) (*table, error) {
 func (t *table) next() (err error) {
 	if t.row, err = t.csv.Read(); err == nil {
 		t.line, _ = t.csv.FieldPos(0)
+		t.line += t.above
 	}
 	if e, ok := errors.AsType[*csv.ParseError](err); ok {
-		return fmt.Errorf("line %d does not have the columns of the first line: %w", e.Line, e.Err)
+		return fmt.Errorf("line %d does not have the columns of the first line: %w", e.Line+t.above, e.Err)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return readError(err)
@@ -75,7 +77,7 @@ func (t *table) tokens(name string) (int, error) {
 }
 
 // readRows reads the rows of a CSV trace. more completes a record, which is then appended.
-func (t *Trace) readRows(rows *table, input, output string, at func() (time.Duration, error), more func(*Record)) error {
+func (t *Trace) readRows(rows *table, input, output string, at func() (time.Duration, error), more func(*Record) error) error {
 	for {
 		if err := rows.next(); errors.Is(err, io.EOF) {
 			return nil
@@ -98,7 +100,12 @@ func (t *Trace) readRows(rows *table, input, output string, at func() (time.Dura
 		} else if !ok {
 			continue
 		}
-		more(&r)
+		if err := more(&r); err != nil {
+			return fmt.Errorf("line %d %w", rows.line, err)
+		}
+		if err := t.room(len(t.Records)); err != nil {
+			return err
+		}
 		t.Records = append(t.Records, r)
 	}
 }
@@ -122,7 +129,7 @@ func (t *Trace) readAzure(lines *lineReader) error {
 		}
 		return when.Sub(first), nil
 	}
-	return t.readRows(rows, "ContextTokens", "GeneratedTokens", at, func(*Record) {})
+	return t.readRows(rows, "ContextTokens", "GeneratedTokens", at, func(*Record) error { return nil })
 }
 
 // parseDate reads 2023-11-16 18:17:03.9799600, or the same with T between or a zone behind.
@@ -154,14 +161,17 @@ func (t *Trace) readBurstGPT(lines *lineReader) error {
 		return clock.offset(text)
 	}
 	sessions := sessionList{}
-	return t.readRows(rows, "Request tokens", "Response tokens", at, func(r *Record) {
+	return t.readRows(rows, "Request tokens", "Response tokens", at, func(r *Record) error {
 		took := time.Duration(0)
-		if s, err := strconv.ParseFloat(rows.text("Elapsed time"), 64); err == nil && s > 0 && s < twoClocks.Seconds() {
-			took = time.Duration(s * float64(time.Second))
+		if s, err := strconv.ParseFloat(rows.text("Elapsed time"), 64); err == nil && s > 0 {
+			if took, err = period("Elapsed time", s, time.Second); err != nil {
+				return err
+			}
 			r.Observed = &Observed{DurationUs: meter.Some(took.Microseconds())}
 		}
 		if name := rows.text("Session ID"); name != "" {
 			sessions.add(t, r, name, took)
 		}
+		return nil
 	})
 }

@@ -3,6 +3,7 @@ package trace
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"compress/gzip"
 	"crypto/sha256"
@@ -50,7 +51,7 @@ func read(path string) (*Trace, error) {
 		}
 		in = z
 	}
-	t := &Trace{File: filepath.Base(path)}
+	t := &Trace{File: filepath.Base(path), most: maxRecords}
 	if err := t.readFrom(in); err != nil {
 		return nil, err
 	}
@@ -128,8 +129,6 @@ func (t *Trace) check() error {
 		return fmt.Errorf("none of its records can be sent: %s", t.Impossible[0])
 	case len(t.Records) == 0:
 		return errors.New("it has no record behind its first line")
-	case len(t.Records) > maxRecords:
-		return fmt.Errorf("it has %d records, and %d are the limit: cut it into pieces", len(t.Records), maxRecords)
 	}
 	if t.Clock.First == "" {
 		t.Clock.First = "0"
@@ -229,8 +228,13 @@ func readError(err error) error {
 	return fmt.Errorf("it cannot be read: %w", err)
 }
 
-// jsonError is the reason without the library's name.
-func jsonError(err error) string { return strings.TrimPrefix(err.Error(), "json: ") }
+// jsonError is the reason without the library's words.
+func jsonError(err error) string {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("its %s is a %s, which is not possible there", cmp.Or(e.Field, "value"), e.Value)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
 
 // clip shortens a line for an error.
 func clip(text []byte) []byte {

@@ -28,13 +28,19 @@ const (
 	Clip = "clip" // their prompts are cut at the end, and replies of more than half the context first
 )
 
+// Speeds that a trace can have.
+const (
+	slowest = 0.01
+	fastest = 10_000
+)
+
 // ParseOptions reads the flags as users write them: "2x" or "2", "10m..40m" (either end may be left out), "5%" or "0.05",
 // "drop" or "clip", "recorded" or "real". Empty ones take their defaults.
 func ParseOptions(speed, window, sample, fit, replies string) (o Options, err error) {
 	if speed != "" {
 		o.Speed, err = strconv.ParseFloat(strings.TrimSuffix(speed, "x"), 64)
-		if err != nil || !(o.Speed > 0) || math.IsInf(o.Speed, 0) {
-			return o, fmt.Errorf("--speed %s is no speed: write 2x for half the time, 0.5x for twice", speed)
+		if err != nil || !(o.Speed >= slowest) || o.Speed > fastest {
+			return o, fmt.Errorf("--speed %s is no speed from %g to %d: write 2x for half the time, 0.5x for twice", speed, slowest, fastest)
 		}
 	}
 	if window != "" {
@@ -98,6 +104,10 @@ func (t *Trace) Select(o Options, context, lead int) ([]Record, *replay.Recordin
 	for _, p := range t.Impossible {
 		info.LeftOut = append(info.LeftOut, p.String())
 	}
+	info.Notes = append(info.Notes, t.Notes...)
+	if days := t.Span().Hours() / 24 / o.Speed; days > twoClocks.Hours()/24 {
+		return nil, nil, fmt.Errorf("%s: at --speed %gx it takes %.0f days: give a larger --speed", t.File, o.Speed, days)
+	}
 	keep := make([]bool, len(t.Records))
 	for i := range keep {
 		keep[i] = true
@@ -128,7 +138,7 @@ func (t *Trace) Select(o Options, context, lead int) ([]Record, *replay.Recordin
 	}
 	info.Lasts = replay.Some(out[len(out)-1].Offset.Seconds() / o.Speed)
 	if n := info.NotChild; n > 0 {
-		info.Notes = append(info.Notes, fmt.Sprintf("%d turns whose earlier turn is not sent come at the recorded moment", n))
+		info.Notes = append(info.Notes, fmt.Sprintf("%s at the recorded moment, because the earlier turn is not sent", count(n, "turn comes", "turns come")))
 	}
 	return out, info, nil
 }
@@ -203,7 +213,8 @@ func fit(list []Record, keep []bool, how string, context, lead int, info *replay
 		r.Blocks = cut(r.Blocks, r.Input)
 	}
 	if lengthened > 0 {
-		info.Notes = append(info.Notes, fmt.Sprintf("%d prompts of %d tokens or fewer got %d: the server's own come in front", lengthened, lead, lead+1))
+		info.Notes = append(info.Notes, fmt.Sprintf("%s lengthened to %d tokens, because the server puts %d of its own in front",
+			count(lengthened, "prompt was", "prompts were"), lead+1, lead))
 		info.Changed += lengthened
 	}
 	if long == 0 {
@@ -212,19 +223,27 @@ func fit(list []Record, keep []bool, how string, context, lead int, info *replay
 	r := &list[example]
 	switch {
 	case how == "":
-		return fmt.Errorf("%d records need more than the server's context of %d tokens a slot (line %d: %d tokens in and %d out): give --fit-context drop or clip, or start the server with a larger --ctx-size",
-			long, context, r.Line, r.Input, r.Output)
+		return fmt.Errorf("%s more than the server's context of %d tokens a slot (line %d: %d tokens in and %d out): give --fit-context drop or clip, or start the server with a larger --ctx-size",
+			count(long, "record needs", "records need"), context, r.Line, r.Input, r.Output)
 	case how == Drop:
 		info.Dropped = long
-		info.Notes = append(info.Notes, fmt.Sprintf("%d records that need more than the context of %d tokens are DROPPED", long, context))
+		info.Notes = append(info.Notes, fmt.Sprintf("DROPPED: %s more than the context of %d tokens", count(long, "record needs", "records need"), context))
 		if !slices.Contains(keep, true) {
 			return fmt.Errorf("every record needs more than the server's context of %d tokens a slot: give --fit-context clip, or start the server with a larger --ctx-size", context)
 		}
 	default:
 		info.Changed += long
-		info.Notes = append(info.Notes, fmt.Sprintf("%d records that need more than the context of %d tokens are CLIPPED to it", long, context))
+		info.Notes = append(info.Notes, fmt.Sprintf("CLIPPED: %s more than the context of %d tokens", count(long, "record needs", "records need"), context))
 	}
 	return nil
+}
+
+// count is a number with the words that follow it.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // cut is the beginning of blocks with n tokens; the last is longer where there are too few.

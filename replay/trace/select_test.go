@@ -38,11 +38,11 @@ func TestSelect(t *testing.T) {
 	}{
 		{"", "", "", "", 0, "300 sent, 100 sessions, 200 children, last 4m59s in 299 s, changed 0, dropped 0, []"},
 		{"10x", "", "", "", 310, "300 sent, 100 sessions, 200 children, last 4m59s in 29.9 s, changed 0, dropped 0, []"},
-		{"", "50s..1m50s", "", "", 0, "60 sent, 60 sessions, 0 children, last 59s in 59 s, changed 0, dropped 0, [10 turns whose earlier turn is not sent come at the recorded moment]"},
+		{"", "50s..1m50s", "", "", 0, "60 sent, 60 sessions, 0 children, last 59s in 59 s, changed 0, dropped 0, [10 turns come at the recorded moment, because the earlier turn is not sent]"},
 		{"", "..2s", "", "", 0, "2 sent, 2 sessions, 0 children, last 1s in 1 s, changed 0, dropped 0, []"},
 		{"", "", "5%", "", 0, "15 sent, 5 sessions, 10 children, last 4m20s in 260 s, changed 0, dropped 0, []"},
-		{"0.5", "", "", "drop", 250, "200 sent, 100 sessions, 100 children, last 3m19s in 398 s, changed 0, dropped 100, [100 records that need more than the context of 250 tokens are DROPPED]"},
-		{"", "", "", "clip", 250, "300 sent, 100 sessions, 200 children, last 4m59s in 299 s, changed 100, dropped 0, [100 records that need more than the context of 250 tokens are CLIPPED to it]"},
+		{"0.5", "", "", "drop", 250, "200 sent, 100 sessions, 100 children, last 3m19s in 398 s, changed 0, dropped 100, [DROPPED: 100 records need more than the context of 250 tokens]"},
+		{"", "", "", "clip", 250, "300 sent, 100 sessions, 200 children, last 4m59s in 299 s, changed 100, dropped 0, [CLIPPED: 100 records need more than the context of 250 tokens]"},
 	} {
 		o, err := ParseOptions(c.speed, c.window, c.sample, c.fit, "")
 		if err != nil {
@@ -96,8 +96,13 @@ func TestRefusals(t *testing.T) {
 	if _, _, err := made().Select(Options{From: time.Hour}, 0, 0); err == nil || !strings.Contains(err.Error(), "no record of made lies in --window") {
 		t.Errorf("an empty window: %v", err)
 	}
+	slow := made()
+	slow.Records[len(slow.Records)-1].Offset = 40 * 24 * time.Hour
+	if _, _, err := slow.Select(Options{Speed: 0.01}, 0, 0); err == nil || !strings.Contains(err.Error(), "at --speed 0.01x it takes 4000 days") {
+		t.Errorf("a slow one: %v", err)
+	}
 	for _, c := range [][5]string{
-		{"fast"}, {"-1"}, {"0x"}, {"Inf"}, {"NaN"}, {"", "10m"}, {"", "10m..5m"}, {"", "x..y"}, {"", "-5m..5m"}, {"", "", "0%"}, {"", "", "101%"}, {"", "", "some"}, {"", "", "NaN"},
+		{"fast"}, {"-1"}, {"1e-12"}, {"1e9x"}, {"0x"}, {"Inf"}, {"NaN"}, {"", "10m"}, {"", "10m..5m"}, {"", "x..y"}, {"", "-5m..5m"}, {"", "", "0%"}, {"", "", "101%"}, {"", "", "some"}, {"", "", "NaN"},
 		{"", "", "", "stretch"}, {"", "", "", "", "fake"},
 	} {
 		if _, err := ParseOptions(c[0], c[1], c[2], c[3], c[4]); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), ": write ") {
@@ -110,7 +115,7 @@ func TestRefusals(t *testing.T) {
 func TestShortPrompts(t *testing.T) {
 	from := &Trace{File: "short", Records: []Record{{Input: 1, Output: 1, Parent: -1}, {Input: 5, Output: 1, Parent: -1}}}
 	list, info, err := from.Select(Options{}, 0, 2)
-	if err != nil || list[0].Input != 3 || list[1].Input != 5 || info.Changed != 1 || len(info.Notes) != 1 {
+	if err != nil || list[0].Input != 3 || list[1].Input != 5 || info.Changed != 1 || fmt.Sprint(info.Notes) != "[1 prompt was lengthened to 3 tokens, because the server puts 2 of its own in front]" {
 		t.Errorf("%+v %+v %v", list, info, err)
 	}
 }

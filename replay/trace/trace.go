@@ -23,8 +23,11 @@ type Trace struct {
 	// Impossible are the lines that were left out, by reason.
 	Impossible []Impossible `json:"impossible,omitempty"`
 	Manifest   *Manifest    `json:"manifest,omitempty"` // of wattline's own format
+	Notes      []string     `json:"notes,omitempty"`    // how it was read
 
 	Records []Record `json:"-"` // in the order of Offset
+
+	most int // records that may be read
 }
 
 // Clock is how the file says when a request came. The first record's time is the origin of all offsets.
@@ -125,6 +128,14 @@ func (t *Trace) leaveOut(line int, reason string) {
 		}
 	}
 	t.Impossible = append(t.Impossible, Impossible{reason, 1, []int{line}})
+}
+
+// room is an error where n records are as many as may be read.
+func (t *Trace) room(n int) error {
+	if n >= t.most {
+		return fmt.Errorf("it has more than %d records, which are the limit: cut it into pieces", t.most)
+	}
+	return nil
 }
 
 // possible reports whether a record can be sent. It counts one that cannot; a negative length is an error.

@@ -152,6 +152,20 @@ func TestBadFiles(t *testing.T) {
 		"Weka without blocks":    {`{"id":"a","requests":[{"t":3,"type":"s","in":5,"out":5}]}`, "blocks of 0 tokens"},
 		"Weka of texts":          {`{"id":"a","block_size":64,"requests":[{"t":"now","type":"s","in":5,"out":5}]}`, "has a string as"},
 		"only failures":          {"Timestamp,Request tokens,Response tokens\n5,10,0\n6,10,0\n", "none of its records can be sent: 2 records without a reply (0 tokens) (lines 2, 3)"},
+		"a time below 0":         {moon("-5", "10", "5"), "line 1 has the time -5, which is before 0"},
+		"no key":                 {moon("0", "10", "5") + `{"timestamp": 5, "input_length": 10}`, "line 2 has no output_length"},
+		"a block below 0":        {`{"timestamp": 5, "input_length": 10, "output_length": 5, "hash_ids": [-1]}`, "line 1 is no record: its hash_ids is a number -1, which is not possible there"},
+		"half a token":           {moon("0", "10.5", "5"), "line 1 has an input_length of 10.5, which is no number of tokens"},
+		"a delay below 0":        {`{"timestamp": 5, "input_length": 10, "output_length": 5, "session_id": "a", "delay": -5}`, "line 1 has a negative time (delay is -5)"},
+		"a long delay":           {`{"timestamp": 5, "input_length": 10, "output_length": 5, "session_id": "a", "delay": 1e300}`, "line 1 has a time of more than a year (delay is 1e+300)"},
+		"a delay after nothing":  {`{"input_length": 10, "output_length": 5, "session_id": "a", "delay": 5}`, "line 1 has no timestamp, and no delay after an earlier line"},
+		"blocks of no size":      {strings.Repeat(moon("0", "10000", "5"), 3), "most of its hash_ids fit no size of blocks: blocks of 512 tokens fit the input_length of 0 of 3 lines"},
+		"a long api_time":        {`{"id":"a","block_size":64,"requests":[{"t":3,"type":"s","in":5,"out":5,"api_time":1e12}]}`, "request 1 of session 1 has a time of more than a year (api_time is 1e+12)"},
+		"a long reply, CSV":      {"Timestamp,Elapsed time,Request tokens,Response tokens\n5,1e12,10,1\n", "line 2 has a time of more than a year"},
+		"a line below a blank":   {"\n\nTimestamp,Request tokens,Response tokens\n5,10,-1\n", "line 4 has a negative length"},
+		"a long think_us":        {manifest + `{"at_us":0,"in":5,"out":5,"think_us":9000000000000000000}`, "line 2 has a time of more than a year (think_us is 9e+18)"},
+		"a large at_us":          {manifest + `{"at_us":9300000000000000,"in":5,"out":5}`, "line 2 has the time at_us 9300000000000000"},
+		"a negative at_us":       {manifest + `{"at_us":-1,"in":5,"out":5}`, "line 2 has the time at_us -1"},
 		"only a header":          {"Timestamp,Request tokens,Response tokens\n", "no record behind its first line"},
 		"another version":        {`{"wattline_trace":7}` + "\n", "a trace of version 7"},
 		"cut wattline":           {`{"wattline_trace":1,"records":3}` + "\n" + `{"at_us":0,"in":5,"out":5}` + "\n", "it has 1 records, and its first line says 3"},
@@ -205,6 +219,116 @@ func TestOtherMooncakes(t *testing.T) {
 		}
 		if r := got.Records[1]; got.BlockTokens == 0 && (r.Parent != 0 || r.ThinkUs != meter.Some(250_000)) {
 			t.Errorf("a turn with a delay: %+v", r)
+		}
+	}
+}
+
+// readText reads a trace from a text.
+func readText(t *testing.T, text string) *Trace {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "trace")
+	write(t, path, []byte(text))
+	got, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestBlockSize: the size of blocks is the one that fits most lines, not the first.
+func TestBlockSize(t *testing.T) {
+	got := readText(t, `{"timestamp":0,"input_length":10,"output_length":5,"hash_ids":[1]}
+{"timestamp":1,"input_length":40.0,"output_length":5,"hash_ids":[1,2,3]}
+{"timestamp":2,"input_length":90,"output_length":5,"hash_ids":[1,2,3,4,5,6]}
+`)
+	if got.BlockTokens != 16 || len(got.Records) != 3 || len(got.Impossible) != 0 {
+		t.Errorf("blocks of %d, %d records, left out %v", got.BlockTokens, len(got.Records), got.Impossible)
+	}
+}
+
+// TestBailian: Alibaba's traces count in seconds, and say which turn a request continues.
+func TestBailian(t *testing.T) {
+	got := readText(t, `{"chat_id":7,"parent_chat_id":-1,"timestamp":0.5,"input_length":20,"output_length":5,"type":"text","turn":1,"hash_ids":[1,2]}
+{"chat_id":8,"parent_chat_id":3,"timestamp":1.5,"input_length":20,"output_length":5,"type":"text","turn":2,"hash_ids":[8,9]}
+{"chat_id":9,"parent_chat_id":7,"timestamp":62,"input_length":40,"output_length":5,"type":"text","turn":2,"hash_ids":[1,3,4]}
+`)
+	last := got.Records[2]
+	if got.Format != "bailian" || got.BlockTokens != 16 || got.Span() != 61500*time.Millisecond || got.Sessions() != 2 ||
+		last.Parent != 0 || last.Turn != 2 || last.ThinkUs.Valid || got.Records[1].Parent != -1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestDelays: a line without a timestamp came its delay after the session's earlier line.
+func TestDelays(t *testing.T) {
+	got := readText(t, `{"session_id":"a","timestamp":100,"input_length":20,"output_length":5}
+{"session_id":"a","delay":3000,"input_length":40,"output_length":5}
+{"session_id":"b","timestamp":1100,"input_length":20,"output_length":5}
+`)
+	said := ""
+	for _, r := range got.Records {
+		said += fmt.Sprint(r.Line, r.Offset, r.Session, r.Parent, r.ThinkUs.V, "; ")
+	}
+	if said != "1 0s 1 -1 0; 3 1s 2 -1 0; 2 3s 1 0 3000000; " {
+		t.Errorf("records: %s", said)
+	}
+}
+
+// TestParallelTurns: requests beside each other in one session are no turns of each other, where their blocks tell.
+func TestParallelTurns(t *testing.T) {
+	line := func(at, in int, ids string) string {
+		return fmt.Sprintf(`{"session_id":1,"timestamp":%d,"input_length":%d,"output_length":5,"hash_ids":[%s]}`+"\n", at, in, ids)
+	}
+	got := readText(t, line(0, 1100, "1,2,3")+line(10, 1100, "7,8,9")+line(9000, 1700, "1,2,4,5")+line(9010, 1700, "7,8,10,11"))
+	parents := ""
+	for _, r := range got.Records {
+		parents += fmt.Sprint(r.Parent, " ")
+	}
+	if parents != "-1 -1 0 1 " {
+		t.Errorf("parents %s", parents)
+	}
+}
+
+// TestLargeMilliseconds: milliseconds that could be seconds since 1970 are milliseconds, unless the gaps are those of seconds.
+func TestLargeMilliseconds(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"timestamp":700000000,"input_length":20,"output_length":5}
+{"timestamp":700003000,"input_length":20,"output_length":5}
+`: "relative clock (ms) from 700000000 3s",
+		`{"timestamp":1700000000,"input_length":20,"output_length":5}
+{"timestamp":1700000003,"input_length":20,"output_length":5}
+`: "absolute clock (s) from 1700000000 3s",
+	} {
+		if got := readText(t, text); fmt.Sprint(got.Clock, " ", got.Span()) != want {
+			t.Errorf("%s %v, want %s", got.Clock, got.Span(), want)
+		}
+	}
+}
+
+// TestRelativeSubAgents: where the times of a sub-agent's requests count from its beginning, they are added to it.
+func TestRelativeSubAgents(t *testing.T) {
+	got := readText(t, `{"id":"a","block_size":64,"requests":[{"t":0,"type":"s","in":100,"out":5,"hash_ids":[1,2]},{"t":500,"type":"subagent","requests":[`+
+		`{"t":0,"type":"n","in":100,"out":5,"hash_ids":[7,8],"api_time":8},{"t":12,"type":"n","in":200,"out":5,"hash_ids":[7,8,9,10],"api_time":8},`+
+		`{"t":40,"type":"n","in":300,"out":5,"hash_ids":[7,8,9,10,11],"api_time":8}]}]}`)
+	said := ""
+	for _, r := range got.Records {
+		said += fmt.Sprint(r.Offset, r.Parent, r.ThinkUs.V, "; ")
+	}
+	if said != "0s -1 0; 8m20s -1 0; 8m32s 1 4000000; 9m0s 2 20000000; " || len(got.Notes) != 1 {
+		t.Errorf("records: %s %v", said, got.Notes)
+	}
+}
+
+// TestRecordLimit: reading ends at the limit, in each format.
+func TestRecordLimit(t *testing.T) {
+	for _, file := range []string{"mooncake.jsonl", "azure2023.csv", "burstgpt.csv", "weka.jsonl", "wattline.jsonl"} {
+		text, err := os.ReadFile(filepath.Join("testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := &Trace{most: 2}
+		if err := from.readFrom(bytes.NewReader(text)); err == nil || !strings.Contains(err.Error(), "more than 2 records") || len(from.Records) > 2 {
+			t.Errorf("%s: %d records, %v", file, len(from.Records), err)
 		}
 	}
 }

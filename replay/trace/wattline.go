@@ -118,6 +118,9 @@ func (t *Trace) readWattline(lines *lineReader) error {
 		} else if !ok { // a later record may continue it
 			return lines.errorf("has no prompt or no reply: export the trace again")
 		}
+		if err := t.room(len(t.Records)); err != nil {
+			return err
+		}
 		t.Records = append(t.Records, *r)
 	}
 	if lines.err == nil && len(t.Records) != m.Records {
@@ -136,10 +139,15 @@ func (l *line) record(t *Trace, n int) (*Record, error) {
 		return nil, fmt.Errorf("continues record %d, which does not stand before it", l.Parent)
 	case l.Reply.V < 0 || l.Reply.V > 0 && l.Parent == 0:
 		return nil, errors.New("repeats a reply that it does not continue")
-	case l.ThinkUs.V < 0 || l.CancelUs.V < 0:
-		return nil, errors.New("has a negative time")
+	case l.AtUs < 0 || l.AtUs > (10*twoClocks).Microseconds():
+		return nil, fmt.Errorf("has the time at_us %d, which is not between 0 and ten years: the file is damaged", l.AtUs)
 	case len(l.Sizes) > 0 && len(l.Sizes) != len(l.Blocks):
 		return nil, fmt.Errorf("has %d blocks and %d sizes", len(l.Blocks), len(l.Sizes))
+	}
+	for name, us := range map[string]meter.Int{"think_us": l.ThinkUs, "cancel_us": l.CancelUs} {
+		if _, err := period(name, float64(us.V), time.Microsecond); err != nil {
+			return nil, err
+		}
 	}
 	if len(l.Sizes) == 0 {
 		r.Blocks = regularBlocks(l.Blocks, l.Input, t.BlockTokens)

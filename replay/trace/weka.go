@@ -22,7 +22,7 @@ type wekaConversation struct {
 }
 
 // wekaRequest is a request (type n or s) or a sub-agent with requests of its own. Times are seconds after the conversation's
-// beginning, also those of a sub-agent's requests.
+// beginning; those of a sub-agent's requests too, or after the sub-agent's, see relativeAgents.
 type wekaRequest struct {
 	T         *float64      `json:"t"`
 	Type      string        `json:"type"`
@@ -53,7 +53,7 @@ type wekaTurn struct {
 // readWeka reads conversations one after the other: one a file, or one a line. All begin at 0.
 func (t *Trace) readWeka(lines *lineReader) error {
 	d := json.NewDecoder(lines.rest())
-	var turns []wekaTurn
+	var all []wekaConversation
 	for n := 1; ; n++ {
 		var c wekaConversation
 		if err := d.Decode(&c); errors.Is(err, io.EOF) {
@@ -68,13 +68,25 @@ func (t *Trace) readWeka(lines *lineReader) error {
 			return fmt.Errorf("its conversation %d has blocks of %d tokens: all of a file need one block_size above 0", n, c.BlockSize)
 		}
 		t.BlockTokens = c.BlockSize
+		all = append(all, c)
+	}
+	relative := relativeAgents(all)
+	if relative {
+		t.Notes = append(t.Notes, "the times of sub-agents' requests count from the sub-agent's beginning")
+	}
+	var turns []wekaTurn
+	for i, c := range all {
+		n := i + 1
 		scope := n
 		if c.Scope == "global" {
 			scope = 0
 		}
 		var err error
-		if turns, err = wekaTurns(turns, c.Requests, strconv.Itoa(n), scope, 0); err != nil {
+		if turns, err = wekaTurns(turns, c.Requests, strconv.Itoa(n), scope, 0, relative); err != nil {
 			return fmt.Errorf("its conversation %d: %w", n, err)
+		}
+		if err := t.room(len(turns) - 1); err != nil {
+			return err
 		}
 	}
 	// Each session is in order; sessions run beside each other.
@@ -102,25 +114,61 @@ func wekaError(n int, err error) error {
 	return readError(err)
 }
 
-// wekaTurns lists the requests of one session and, behind them, those of its sub-agents.
-func wekaTurns(turns []wekaTurn, list []wekaRequest, session string, scope int, least time.Duration) ([]wekaTurn, error) {
-	before := least
+// relativeAgents reports whether the times of sub-agents' requests count from the sub-agent's beginning: then most of the
+// first ones are smaller than that beginning itself.
+func relativeAgents(all []wekaConversation) bool {
+	smaller, others := 0, 0
+	var count func([]wekaRequest)
+	count = func(list []wekaRequest) {
+		for i := range list {
+			q := &list[i]
+			if q.Type == "subagent" && len(q.Requests) > 0 && q.T != nil && q.Requests[0].T != nil && *q.T > rounding.Seconds() {
+				if *q.Requests[0].T+rounding.Seconds() < *q.T {
+					smaller++
+				} else {
+					others++
+				}
+			}
+			count(q.Requests)
+		}
+	}
+	for i := range all {
+		count(all[i].Requests)
+	}
+	return smaller > others
+}
+
+// wekaTurns lists the requests of one session, which begins at a time, and behind them those of its sub-agents.
+func wekaTurns(turns []wekaTurn, list []wekaRequest, session string, scope int, begin time.Duration, relative bool) ([]wekaTurn, error) {
+	start := time.Duration(0) // from which t counts
+	if relative {
+		start = begin
+	}
+	before := begin
 	for i := range list {
 		q := &list[i]
 		if q.T == nil || *q.T < 0 || *q.T > twoClocks.Seconds() {
 			return nil, fmt.Errorf("request %d of session %s has no time t in seconds after the beginning", i+1, session)
 		}
-		at := max(least, time.Duration(*q.T*float64(time.Second)))
+		at := max(begin, start+time.Duration(*q.T*float64(time.Second)))
 		if at < before {
 			return nil, fmt.Errorf("request %d of session %s is earlier than the one before it: sort them by t", i+1, session)
 		}
 		before = at
 		if q.Type == "subagent" {
 			var err error
-			if turns, err = wekaTurns(turns, q.Requests, fmt.Sprintf("%s.%d", session, i+1), scope, at); err != nil {
+			if turns, err = wekaTurns(turns, q.Requests, fmt.Sprintf("%s.%d", session, i+1), scope, at, relative); err != nil {
 				return nil, err
 			}
 			continue
+		}
+		for name, v := range map[string]*float64{"api_time": q.APITime, "think_time": q.ThinkTime, "ttft": q.TTFT} {
+			if v == nil || *v < 0 { // not known
+				continue
+			}
+			if _, err := period(name, *v, time.Second); err != nil {
+				return nil, fmt.Errorf("request %d of session %s %w", i+1, session, err)
+			}
 		}
 		turns = append(turns, wekaTurn{q, at, session, scope, len(turns) + 1})
 	}

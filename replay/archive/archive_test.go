@@ -1,7 +1,10 @@
 package archive
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -167,10 +170,19 @@ func TestCompareRuns(t *testing.T) {
 			t.Errorf("%q: %v, %v", other, got, err)
 		}
 	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Compare(ended, "a", "b"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	refused := func(err error) bool { var i incomparable; return errors.As(err, &i) }
+	if _, err := (Runs{Dir: dir, Judge: func(_, _ *Archive) (any, error) { return nil, io.EOF }}).Compare(t.Context(), "a", "b"); !refused(err) || !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
 	if err := os.Remove(filepath.Join(dir, "b", ManifestFile)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Compare(t.Context(), "a", "b"); err == nil || !strings.Contains(err.Error(), "run b: ") {
+	if _, err := r.Compare(t.Context(), "a", "b"); err == nil || !strings.Contains(err.Error(), "run b: ") || refused(err) {
 		t.Error(err)
 	}
 }

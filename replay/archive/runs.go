@@ -107,8 +107,15 @@ func (r Runs) Read(_ context.Context, name string) (any, error) {
 	return out, nil
 }
 
-// Compare compares run b with run a; nil without an error where there is no such run.
-func (r Runs) Compare(_ context.Context, a, b string) (any, error) {
+// incomparable is the judge's reason why two runs cannot be compared.
+type incomparable struct{ error }
+
+func (incomparable) Incomparable() bool { return true }
+func (e incomparable) Unwrap() error    { return e.error }
+
+// Compare compares run b with run a; nil without an error where there is no such run. It gives up between two runs when
+// ctx ends.
+func (r Runs) Compare(ctx context.Context, a, b string) (any, error) {
 	root, err := os.OpenRoot(r.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("the folder of runs cannot be read: %w", err)
@@ -125,8 +132,15 @@ func (r Runs) Compare(_ context.Context, a, b string) (any, error) {
 		if read[i], err = r.readCharted(root.FS(), name); err != nil {
 			return nil, fmt.Errorf("run %s: %w", name, err)
 		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
-	return r.Judge(read[0], read[1])
+	v, err := r.Judge(read[0], read[1])
+	if err != nil {
+		return nil, incomparable{err}
+	}
+	return v, nil
 }
 
 // maxCharted bounds the files of a run whose charts are drawn, bytes.

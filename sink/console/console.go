@@ -76,8 +76,8 @@ type HelloRoute struct {
 // Runs are folders that replay --out wrote. Values are JSON-encodable.
 type Runs interface {
 	List(ctx context.Context) (any, error)
-	Read(ctx context.Context, name string) (any, error) // nil without an error: there is none
-	Compare(ctx context.Context, a, b string) (any, error)
+	Read(ctx context.Context, name string) (any, error)    // nil without an error: there is none
+	Compare(ctx context.Context, a, b string) (any, error) // an error whose Incomparable() is true: the pair is refused
 }
 
 // Server is the admin listener.
@@ -85,11 +85,13 @@ type Server struct {
 	cfg   Config
 	guard atomic.Pointer[Guard]
 	http  *fasthttp.Server
+
+	comparing chan struct{} // holds one: the comparison that runs
 }
 
 // New makes a Server that is not listening yet.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, comparing: make(chan struct{}, 1)}
 	s.SetGuard(cfg.Guard)
 	if cfg.Live != nil {
 		cfg.Live.hello = s.hello
@@ -274,21 +276,38 @@ func (s *Server) run(c context.Context, name string) (any, error) {
 	return v, err
 }
 
-// compare compares run b with run a.
+// compare compares run b with run a, one pair at a time: two runs may take hundreds of MiB.
 func (s *Server) compare(c context.Context, ctx *fasthttp.RequestCtx) (any, error) {
 	if s.cfg.Runs == nil {
 		return nil, errNoRuns
 	}
-	a, b := string(ctx.QueryArgs().Peek("a")), string(ctx.QueryArgs().Peek("b"))
-	v, err := s.cfg.Runs.Compare(c, a, b)
+	p, err := parseParams(ctx, "a", "b")
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case s.comparing <- struct{}{}:
+		defer func() { <-s.comparing }()
+	case <-c.Done():
+		return nil, errCompareTime
+	}
+	v, err := s.cfg.Runs.Compare(c, p.text("a"), p.text("b"))
+	refused, ok := errors.AsType[interface {
+		error
+		Incomparable() bool
+	}](err)
 	switch {
-	case err != nil:
-		return nil, &failure{fasthttp.StatusBadRequest, err.Error()}
-	case v == nil:
+	case ok && refused.Incomparable():
+		return nil, badRequest("%v", err)
+	case c.Err() != nil:
+		return nil, errCompareTime
+	case err == nil && v == nil:
 		return nil, &failure{fasthttp.StatusNotFound, "give a and b, the names of two runs: /api/runs lists them"}
 	}
-	return v, nil
+	return v, err
 }
+
+var errCompareTime = &failure{fasthttp.StatusGatewayTimeout, "the runs could not be compared in time (one pair is compared at a time): `wattline compare A B` has no limit"}
 
 var errNoRuns = &failure{fasthttp.StatusNotFound, "no folder of runs is named: give --runs DIR, below which `wattline replay --out DIR/NAME` wrote"}
 

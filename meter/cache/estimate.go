@@ -69,16 +69,17 @@ const (
 	replyFlat  = 16
 )
 
-// reply is how many tokens a server would have reused of the reply to p, which q has behind a weight if it sends it back: the
-// server generated them, so they are in its cache. Where q has as many there, it is all of them; otherwise a number between none
-// and as many as both have. Whether the tokens are the same no request shows.
-func (r *ruler) reply(q, p *Request, behind float64) (n, sigma float64) {
+// reply is how many tokens a server would have reused of the reply to p, if an assistant's message of that weight came back: the
+// server generated them, so they are in its cache. Where there are as many, it is all that both have; otherwise a number between
+// none and that. Whether the tokens are the same no request shows.
+func (r *ruler) reply(p *Request, weight float64) (n, sigma float64) {
 	if !p.OutputTokens.Valid || p.Prompt.Several {
 		return 0, 0
 	}
-	said, back := float64(p.OutputTokens.V), q.Prompt.Reply(behind)*r.ratio
-	if both := min(said, back); math.Abs(back-said) > replyShare*said+replyFlat {
+	said, back := float64(p.OutputTokens.V), weight*r.ratio
+	both := min(said, back)
+	if math.Abs(back-said) > replyShare*said+replyFlat {
 		return both / 2, both / math.Sqrt(12)
 	}
-	return said, said / math.Sqrt(3)
+	return both, both / math.Sqrt(3)
 }

@@ -132,59 +132,72 @@ type judgement struct {
 	ruler         *ruler
 }
 
+// estimate is how many tokens of q could have been reused of one earlier prompt: those of q's beginning up to a weight.
+type estimate struct {
+	from          candidate
+	weight        float64
+	tokens, sigma float64
+}
+
+// estimate counts no more than can be reused: the last token is always computed.
+func (j *judgement) estimate(from candidate, weight float64) estimate {
+	n, sigma := j.ruler.tokens(weight)
+	return estimate{from, weight, min(n, float64(j.q.PromptTokens.V-1)), sigma}
+}
+
 // The share of a count within which two counts are the same.
 const alike = 0.02
 
 func (j *judgement) verdict() Verdict {
 	q := j.q
 	reused := float64(q.CachedTokens.V)
-	limit := float64(q.PromptTokens.V - 1) // the last token is always computed
-	matched, matchedSigma := j.ruler.tokens(j.longest.diff.Matched)
-	expected, sigma := matched, matchedSigma
-	if j.kept.diff.Kept > j.longest.diff.Matched {
-		expected, sigma = j.ruler.tokens(j.kept.diff.Kept)
+	matched := j.estimate(j.longest, j.longest.diff.Matched)
+	expected := matched
+	if w := j.kept.diff.Kept; w > matched.weight {
+		if e := j.estimate(j.kept, w); e.tokens >= matched.tokens {
+			expected = e
+		}
 	}
-	matched, expected = min(matched, limit), max(min(expected, limit), min(matched, limit))
-	slack := func(n, sigma float64) float64 {
-		s := 16 + alike*n + 2*sigma
+	slack := func(e estimate) float64 {
+		s := 16 + alike*e.tokens + 2*e.sigma
 		if !j.longest.diff.Exact || !j.kept.diff.Exact {
 			s += prompt.Block * j.ruler.ratio
 		}
 		return s
 	}
 	v := Verdict{
-		Expected: meter.Some(int64(expected + 0.5)), Sigma: sigma, Lost: meter.Some(0),
-		Predecessor: j.kept.ID, MatchedBytes: meter.Some(j.longest.diff.Common), MatchedTokens: meter.Some(int64(matched + 0.5)),
+		Expected: meter.Some(int64(expected.tokens + 0.5)), Sigma: expected.sigma, Lost: meter.Some(0),
+		Predecessor: j.kept.ID, MatchedBytes: meter.Some(j.longest.diff.Common), MatchedTokens: meter.Some(int64(matched.tokens + 0.5)),
 	}
-	if q.CachePrompt == meter.Some(0) && matched > slack(0, matchedSigma) {
-		return j.server(v, matched, matchedSigma, reused)
+	if q.CachePrompt == meter.Some(0) && matched.tokens > slack(estimate{sigma: matched.sigma}) {
+		return j.server(v, matched, reused)
 	}
-	if reused+slack(expected, sigma) >= expected {
-		if expected <= few && reused <= few {
+	if reused+slack(expected) >= expected.tokens {
+		if expected.tokens <= few && reused <= few {
 			v.Verdict, v.Why, v.Predecessor = Cold, "no earlier prompt begins like this one", ""
 			return v
 		}
 		v.Verdict = Hit
 		return v
 	}
-	byServer, byClient := matched-reused, expected-matched
+	byServer, byClient := matched.tokens-reused, expected.tokens-matched.tokens
 	// A changed prompt that came in between took the place of the one that matches.
 	instead := j.kept.diff.Change.Cause != "" && j.kept.Ended > j.longest.Ended
-	if byServer > slack(matched, matchedSigma) && byServer >= byClient && !instead {
-		return j.server(v, expected, sigma, reused)
+	if byServer > slack(matched) && byServer >= byClient && !instead {
+		return j.server(v, expected, reused)
 	}
 	if j.kept.diff.Change.Cause == "" { // no change explains it: the difference is in how tools and system prompt are put together
 		if byServer > byClient {
-			return j.server(v, expected, sigma, reused)
+			return j.server(v, expected, reused)
 		}
 		v.Verdict, v.Lost = Hit, meter.Some(0)
-		v.Expected, v.Sigma = meter.Some(int64(matched+0.5)), matchedSigma
+		v.Expected, v.Sigma = meter.Some(int64(matched.tokens+0.5)), matched.sigma
 		return v
 	}
 	d := j.kept.diff
 	v.Verdict, v.Cause, v.Change = Client, d.Change.Cause, d.Change
 	v.Part = d.Name
-	j.lose(&v, j.kept.Request, max(j.kept.diff.Kept, j.longest.diff.Matched), expected, sigma, reused)
+	j.lose(&v, expected, reused)
 	if d.Exact {
 		v.Offset = meter.Some(int64(d.Offset))
 	}
@@ -199,17 +212,20 @@ func (j *judgement) verdict() Verdict {
 }
 
 // server completes the verdict that the server reused less than matched.
-func (j *judgement) server(v Verdict, expected, sigma, reused float64) Verdict {
+func (j *judgement) server(v Verdict, expected estimate, reused float64) Verdict {
 	v.Verdict, v.Predecessor = Server, j.longest.ID
-	j.lose(&v, j.longest.Request, max(j.kept.diff.Kept, j.longest.diff.Matched), expected, sigma, reused)
+	j.lose(&v, expected, reused)
 	v.Cause, v.Why, v.TakenBy = j.h.serverCause(j.q, j.longest.Request, j.longest.diff)
 	v.Ask = v.Cause == Undetermined && !j.longest.Earlier
 	return v
 }
 
-// lose fills in what a loss has cost: of the prompt up to a weight, and of the reply to the earlier prompt p behind it.
-func (j *judgement) lose(v *Verdict, p *Request, weight, expected, sigma, reused float64) {
-	n, of := j.ruler.reply(j.q, p, weight)
-	expected, sigma = min(expected+n, float64(j.q.PromptTokens.V-1)), math.Hypot(sigma, of)
+// lose fills in what a loss has cost: of the prompt, and of the reply to the earlier prompt where the estimate reaches its end.
+func (j *judgement) lose(v *Verdict, e estimate, reused float64) {
+	expected, sigma := e.tokens, e.sigma
+	if e.weight >= e.from.diff.Kept {
+		n, of := j.ruler.reply(e.from.Request, e.from.diff.Reply)
+		expected, sigma = min(expected+n, float64(j.q.PromptTokens.V-1)), math.Hypot(sigma, of)
+	}
 	v.Expected, v.Sigma, v.Lost = meter.Some(int64(expected+0.5)), sigma, meter.Some(max(0, int64(expected-reused+0.5)))
 }

@@ -19,6 +19,9 @@ type Difference struct {
 	// After is how many bytes behind the first difference are p's too; Shared is After and Common.
 	After  int
 	Shared int64
+	// Reply is the weight of the assistant's parts of q right behind p's last part. It is 0 where that part is not shared, or was
+	// changed.
+	Reply float64
 
 	Name   string // of the part that changed, "" without a change
 	Change Change // what changed; its Cause is "" where nothing behind the difference is shared
@@ -46,19 +49,10 @@ func (f *Fingerprint) Weight() (w float64) {
 	return w
 }
 
-// Reply is the weight of the assistant's parts that stand right behind a weight of the prompt.
-func (f *Fingerprint) Reply(behind float64) (w float64) {
-	at := 0.0
-	for i := range f.Parts {
-		p := &f.Parts[i]
-		switch {
-		case at < behind-1:
-		case p.Role != Assistant:
-			return w
-		default:
-			w += p.weight()
-		}
-		at += p.weight()
+// reply is the weight of the assistant's parts from the i-th part on.
+func (f *Fingerprint) reply(i int) (w float64) {
+	for ; i < len(f.Parts) && f.Parts[i].Role == Assistant; i++ {
+		w += f.Parts[i].weight()
 	}
 	return w
 }
@@ -164,6 +158,11 @@ type step struct {
 	rewritten  bool // the same JSON or text in another form
 }
 
+// of reports whether all that q's part has is p's.
+func (s *step) of(part *Part) bool {
+	return s.same || s.rewritten || s.exact && s.begin+s.end >= part.Len && part.Len > 0
+}
+
 // Compare finds where q parts from p. session says that both are known to be turns of one session.
 func Compare(q, p *Prompt, session bool) *Difference {
 	d := &Difference{}
@@ -179,6 +178,9 @@ func Compare(q, p *Prompt, session bool) *Difference {
 		d.Common += int64(d.Offset)
 	}
 	d.Matched, d.Kept, d.Shared = low, high, d.Common
+	if d.Whole {
+		d.Reply = q.reply(k)
+	}
 	if k == len(q.Parts) || k == len(p.Parts) {
 		return d
 	}
@@ -193,6 +195,9 @@ func Compare(q, p *Prompt, session bool) *Difference {
 	}
 	d.Kept, d.After = max(kept, high), after
 	d.Shared += int64(after)
+	if last := steps[n-1]; last.p == len(p.Parts)-1 && !p.Cut && last.of(&q.Parts[last.q]) {
+		d.Reply = q.reply(last.q + 1)
+	}
 	d.Change = describe(q, p, k, steps[:n], &search)
 	if d.Name = q.Name(k); p.Parts[k].Kind == Tool && q.Parts[k].Kind != Tool { // it was taken away
 		d.Name = p.Name(k)

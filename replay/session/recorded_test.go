@@ -284,13 +284,17 @@ func TestManyRecords(t *testing.T) {
 		t.Fatalf("%d requests, %d errors", len(list), run.Results().Errors)
 	}
 	begin := list[0].ScheduledAt
-	var lags, errs []int64
+	var lags []int64
+	off := make([]time.Duration, n) // when each was really sent, after the moment that the trace says
 	for i, e := range list {
 		lags = append(lags, e.LagUs.V)
-		errs = append(errs, e.ScheduledAt.Sub(begin).Microseconds()-(from.Records[i].Offset/20).Microseconds())
+		off[i] = e.StartedAt.Sub(begin.Add(from.Records[i].Offset / 20))
 	}
-	if worst := slices.MaxFunc(errs, func(a, b int64) int { return int(max(a, -a) - max(b, -b)) }); worst > 1 || worst < -1 {
-		t.Errorf("the schedule itself is off by %d us", worst)
+	if early := slices.Min(off); early < -time.Millisecond {
+		t.Errorf("a request was sent %v early", -early)
+	}
+	if end := slices.Sorted(slices.Values(off[n-n/100:])); os.Getenv("WATTLINE_SOAK") != "" && end[len(end)/2] > 20*time.Millisecond { // a delay of 10 us a request would be 100 ms
+		t.Errorf("half of the last requests were sent more than %v late", end[len(end)/2])
 	}
 	slices.Sort(lags)
 	last := list[n-1]
@@ -333,6 +337,12 @@ func TestSoakPublicTraces(t *testing.T) {
 		var cached, in int64
 		for _, e := range run.Exchanges {
 			cached, in = cached+e.CacheN.V, in+e.CacheN.V+e.PromptN.V
+		}
+		if sent := r.Workload.Recording.Sent; sent == 0 || len(run.Exchanges) != sent {
+			t.Errorf("%s: %d requests, want %d", file, len(run.Exchanges), sent)
+		}
+		if strings.HasPrefix(filepath.Base(file), "mooncake") && cached == 0 {
+			t.Errorf("%s: nothing was reused, though its prompts share blocks", file)
 		}
 		t.Logf("%s: %d sent, %d errors, %v, lag p50 %.2f p99 %.2f ms, ttft p50 %.1f ms, %d of %d prompt tokens reused\n%s", filepath.Base(file), len(run.Exchanges), r.Errors,
 			time.Since(began).Round(time.Second), r.Latency.Lag.P50.Value.V, r.Latency.Lag.P99.Value.V, r.Latency.TTFT.P50.Value.V, cached, in, strings.TrimSpace(said))

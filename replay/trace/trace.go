@@ -1,7 +1,7 @@
 // Package trace reads recorded workloads that hold no text: when requests came, how long their prompts and replies were,
 // which blocks of tokens their prompts share, and which requests belong to one session.
 //
-// [Read] finds the format by the file's content: Mooncake, Azure, BurstGPT, Weka, or wattline's own, which [Write] writes.
+// [Read] finds the format by the file's content: Mooncake, Bailian, Azure, BurstGPT, Weka, or wattline's own, which [Write] writes.
 // [Trace.Select] applies speed, window, sample and context. Package load sends the records; TRACES.md describes the formats.
 package trace
 

@@ -16,6 +16,8 @@ type Recording struct {
 	SpanS       Num    `json:"span_s"` // from the first record to the last
 	// LeftOut names the lines that cannot be sent.
 	LeftOut []string `json:"left_out,omitempty"`
+	// Measured: the trace says what was measured when it was recorded, so that a run of it can be proven.
+	Measured bool `json:"measured,omitempty"`
 
 	Speed    float64 `json:"speed"`
 	FromS    Num     `json:"from_s"` // of the window; null: the whole trace

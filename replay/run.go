@@ -20,7 +20,7 @@ type Span struct {
 func (r *Run) Rows() []*meter.Record {
 	out := make([]*meter.Record, r.Plan.Spec.Requests)
 	for _, e := range r.Exchanges {
-		if e.Index < len(out) {
+		if e.Index < len(out) && !e.Failed() {
 			out[e.Index] = e.InLine
 		}
 	}

@@ -76,6 +76,6 @@ func writePage(path string, runs []report.LabelledRun) error {
 func labelled(ar *archive.Archive) report.LabelledRun {
 	return report.LabelledRun{
 		Label: filepath.Base(filepath.Clean(ar.Dir)), Results: ar.Results, Run: ar.Run,
-		Devices: ar.Manifest.Devices, Flags: ar.Manifest.ServerFlags, Settings: ar.Manifest.Settings,
+		Devices: ar.Manifest.Devices, Flags: ar.Manifest.ServerFlags, Settings: ar.Manifest.Settings, Dir: ar.Dir,
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"wattline/meter"
 	"wattline/proxy/llamatest"
+	"wattline/replay"
 	"wattline/replay/archive"
 	"wattline/replay/trace"
 	"wattline/replay/twin"
@@ -142,6 +143,7 @@ func twinOfAgent(t *testing.T, turns int) {
 		t.Fatalf("%d records of %d turns", len(tr.Records), len(recorded))
 	}
 	var dirs []string
+	var runs []*replay.Run
 	for n := range 2 {
 		dir := filepath.Join(t.TempDir(), fmt.Sprint("run", n))
 		dirs = append(dirs, dir)
@@ -151,6 +153,7 @@ func twinOfAgent(t *testing.T, turns int) {
 		if err != nil {
 			t.Fatalf("exit %d: %v", got.code, err)
 		}
+		runs = append(runs, a.Run)
 		seen := 0
 		for _, e := range a.Run.Exchanges {
 			if e.InLine == nil {
@@ -169,11 +172,14 @@ func twinOfAgent(t *testing.T, turns int) {
 			t.Errorf("run %d has %d requests", n+1, seen)
 		}
 	}
-	proof, err := twin.ReadProof(dirs[0])
+	proof, err := twin.ReadProof(dirs[0], runs[0])
 	if err != nil || proof == nil || proof.Cached.Within != turns || proof.Trace != tr.SHA256 {
 		t.Fatalf("the proof of run 1: %+v, %v", proof, err)
 	}
-	again, err := twin.ReadProof(dirs[1])
+	if why := strings.Join(append(proof.Why, proof.Notes...), "\n"); strings.Contains(why, "not as it was recorded") || strings.Contains(why, "flags") { // a build that is no plain number is not told
+		t.Errorf("the server is the recorded one: %s", why)
+	}
+	again, err := twin.ReadProof(dirs[1], runs[1])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ const (
 	RequestsFile = "requests.jsonl"
 	SeriesFile   = "timeseries.csv"
 	ManifestFile = "manifest.json"
+	ProofFile    = "twin.json" // package twin writes it
 )
 
 // Manifest says what was run on what.
@@ -62,7 +63,7 @@ type Archive struct {
 
 // Free reports whether a run may be written into dir: it does not exist, or holds no run.
 func Free(dir string) error {
-	for _, name := range []string{ResultsFile, RequestsFile, SeriesFile, ManifestFile} {
+	for _, name := range []string{ResultsFile, RequestsFile, SeriesFile, ManifestFile, ProofFile} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			return fmt.Errorf("%s holds a run already (%s): name another folder", dir, name)
 		}

@@ -79,6 +79,13 @@ func TestExistingRunIsKept(t *testing.T) {
 	if content(t, dir) != before {
 		t.Error("the folder changed")
 	}
+	left := t.TempDir()
+	if err := os.WriteFile(filepath.Join(left, ProofFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Free(left); err == nil {
+		t.Error("a folder with the proof of an earlier run is free")
+	}
 	if err := Free(filepath.Join(dir, ResultsFile)); err == nil {
 		t.Error("a file is taken for a folder")
 	}

@@ -375,7 +375,10 @@ func (p *pairing) metric(m int) (Metric, estimate) {
 	out.Floor = percent(p.floor(m, cells, weights))
 	out.Drift = p.drift(m, cells)
 	if !e.known() {
-		out.Why = "one trial has no spread: measure at least " + fmt.Sprint(minUnits)
+		out.Why = fmt.Sprintf("one trial has no spread: measure at least %d", minUnits)
+		if p.sides[0].trace != "" {
+			out.Why = fmt.Sprintf("one stretch of %d requests has no spread: send at least %d requests", stretchRows, minUnits*stretchRows)
+		}
 	}
 	if len(cells) > 1 {
 		for i, c := range cells {

@@ -17,7 +17,7 @@ func FromFolder(label, dir string) (*Side, error) {
 		return nil, err
 	}
 	s := FromRun(label, a.Run)
-	s.Proof, err = twin.ReadProof(dir)
+	s.Proof, err = twin.ReadProof(dir, a.Run)
 	return s, err
 }
 
@@ -52,7 +52,12 @@ func (p *pairing) recorded(r *Result) {
 	p.index()
 	p.cells, p.share, p.paired = []string{allRequests}, []float64{1}, true
 	r.Design, r.Unit, r.Units = "one trace, request by request", "stretches of requests", units
-	r.prove()
+	if r.A.measured || r.B.measured {
+		r.prove()
+	} else { // nothing was recorded that a run could be proven by
+		r.joules = true
+		r.Notes = append(r.Notes, "the trace has no measurements, so no run of it can be proven: the effects are of its requests as they were sent, not of the traffic that it was made from")
+	}
 	if r.Refusal == "" {
 		r.Price = twin.PriceOf(r.A.trace, r.A.rows, r.B.rows)
 	}

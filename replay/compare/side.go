@@ -47,6 +47,7 @@ type Side struct {
 	strata       bool            // stored rows
 	trace        string          // SHA-256 of the trace that was sent; "": none
 	rows         []*meter.Record // of a trace's records
+	measured     bool            // the trace has measurements
 	cells        []string
 }
 
@@ -62,7 +63,7 @@ func FromRun(label string, run *replay.Run) *Side {
 		}
 	}
 	if r := run.Plan.Recording; r != nil {
-		s.trace, s.rows = r.SHA256, run.Rows()
+		s.trace, s.rows, s.measured = r.SHA256, run.Rows(), r.Measured
 	}
 	records := 1
 	if d := run.Plan.Dataset; d != nil {
@@ -172,13 +173,31 @@ func workloadOf(p *replay.Plan) string {
 	}
 	what := "texts"
 	if r := p.Recording; r != nil {
-		load = fmt.Sprintf("%s at speed %g, %s replies, %d sent", load, r.Speed, r.Replies, r.Sent)
+		load = fmt.Sprintf("%s at speed %g, %s replies, %d sent%s", load, r.Speed, r.Replies, r.Sent, chosen(r, s.Seed))
 		what = r.File
 	}
 	if p.Dataset != nil {
 		what = p.Dataset.File
 	}
 	return fmt.Sprintf("%s, %s cache, %s length, %s %.12s", load, s.Cache, s.Length, what, p.Corpus)
+}
+
+// chosen says which requests of a trace were sent, and whether they were changed: the first of one run must be that of another.
+func chosen(r *replay.Recording, seed uint64) (out string) {
+	if r.FromS.Valid || r.ToS.Valid {
+		end := "its end"
+		if r.ToS.Valid {
+			end = fmt.Sprintf("%g s", r.ToS.V)
+		}
+		out += fmt.Sprintf(" from %g s to %s", r.FromS.V, end)
+	}
+	if r.Sample < 1 {
+		out += fmt.Sprintf(", %g %% of the sessions by seed %d", 100*r.Sample, seed)
+	}
+	if r.Dropped > 0 || r.Changed > 0 {
+		out += fmt.Sprintf(", %d left out and %d changed to fit the context (%s)", r.Dropped, r.Changed, r.Fit)
+	}
+	return out
 }
 
 // ErrWorkloads is why two sides cannot be compared: they were asked for different things.

@@ -11,6 +11,7 @@ import (
 	"wattline/replay"
 	"wattline/replay/compare"
 	"wattline/replay/table"
+	"wattline/replay/twin"
 )
 
 // LabelledRun is a run with the name under which it is compared.
@@ -21,6 +22,22 @@ type LabelledRun struct {
 	Devices  []replay.DeviceInfo
 	Flags    map[string]bool
 	Settings map[string]string
+	Dir      string // its folder, with the proof of a run of a trace; "": none
+}
+
+// against compares a run with another that was there before.
+func against(a, b LabelledRun, opt compare.Options) (*compare.Result, error) {
+	var sides [2]*compare.Side
+	for i, run := range []LabelledRun{a, b} {
+		sides[i] = compare.FromRun(run.Label, run.Run)
+		if run.Dir != "" {
+			var err error
+			if sides[i].Proof, err = twin.ReadProof(run.Dir, run.Run); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return compare.Compare(sides[0], sides[1], opt)
 }
 
 // vramGB is the highest device memory in use, in the guide's GB.
@@ -157,7 +174,7 @@ func Effects(a, b LabelledRun) (template.HTML, error) {
 	if a.Run == nil || b.Run == nil {
 		return "", nil
 	}
-	r, err := compare.Compare(compare.FromRun(a.Label, a.Run), compare.FromRun(b.Label, b.Run), compare.Options{})
+	r, err := against(a, b, compare.Options{})
 	if err != nil {
 		return template.HTML("<p>" + template.HTMLEscapeString(b.Label+" is not compared with "+a.Label+": "+err.Error()) + "</p>"), nil //nolint:gosec // escaped
 	}
@@ -219,9 +236,12 @@ func (c column) against(run, other LabelledRun) (compare.Verdict, string) {
 	if run.Run == nil || other.Run == nil {
 		return "", "their requests are not here"
 	}
-	r, err := compare.Compare(compare.FromRun(other.Label, other.Run), compare.FromRun(run.Label, run.Run), compare.Options{Metrics: []string{c.metric}})
+	r, err := against(other, run, compare.Options{Metrics: []string{c.metric}})
 	if err != nil {
 		return "", err.Error()
+	}
+	if r.Refusal != "" {
+		return "", r.Refusal
 	}
 	m := r.Metrics[0]
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"wattline/replay"
 	"wattline/replay/replaytest"
 	"wattline/replay/table"
+	"wattline/replay/twin"
 )
 
 func labelled(name string, change func(*replay.Spec)) LabelledRun {
@@ -354,6 +356,35 @@ func TestComparison(t *testing.T) {
 	compared([]LabelledRun{a, other}, `\*\*Best Latency\*\*: not told: .*different workloads`, `\*\*Other is INVALID\*\*: errors: half of them`, "forced and of natural length", "Other ran other.gguf")
 	a.Results.Energy.TokensPerJoule, b.Results.Energy.TokensPerJoule = replay.Num{}, replay.Num{}
 	compared([]LabelledRun{a, b}, `\*\*Best Energy\*\*: not measured`)
+}
+
+// TestComparisonOfATrace: runs of one trace are judged only if one of them was proven in its folder.
+func TestComparisonOfATrace(t *testing.T) {
+	var runs []LabelledRun
+	for i, seconds := range []float64{1, 0.5} {
+		l := scaled([]string{"As recorded", "Other"}[i], uint64(i+1), seconds, 1, func(s *replay.Spec) {
+			*s = replay.Spec{PromptSizes: replay.Sizes{500}, OutputTokens: replay.Sizes{64}, Trials: 1, Requests: 80}
+		})
+		l.Run.Plan.Recording = &replay.Recording{File: "week.jsonl", SHA256: "abc", Speed: 1, Sample: 1, Sent: 80, Salt: uint64(i), Measured: true}
+		l.Dir = t.TempDir()
+		runs = append(runs, l)
+	}
+	page := func(wants string) {
+		t.Helper()
+		var out bytes.Buffer
+		if err := Comparison(&out, runs); err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(wants).MatchString(out.String()) {
+			t.Errorf("no %q in\n%s", wants, out.String())
+		}
+	}
+	page(`\*\*Best Latency\*\*: not told: Other has .*the twin was never proven`)
+	proof := &twin.Proof{Trace: "abc", Run: twin.RunOf(runs[0].Run), Passed: true}
+	if err := proof.Report(io.Discard, runs[0].Dir); err != nil {
+		t.Fatal(err)
+	}
+	page(`\*\*Best Latency\*\*: Other \(`)
 }
 
 func TestLlamaBench(t *testing.T) {

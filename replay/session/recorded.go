@@ -113,7 +113,7 @@ func (t *recorded) warmUp(tokens, nth int) *replay.RawPrompt {
 // Proof compares a run of a trace with what the trace observed; nil where the session sent none, or it observed nothing.
 // Settings are the server's flags that may be shown, nil where they are not known.
 func (s *Session) Proof(run *replay.Run, settings map[string]string) *twin.Proof {
-	if s.recorded == nil || s.cfg.Trace.Manifest == nil {
+	if s.recorded == nil || s.cfg.Trace.Manifest == nil || !s.recorded.info.Measured {
 		return nil
 	}
 	hasBlocks := map[int]bool{} // by line: others got one block of their own to be sent
@@ -130,7 +130,7 @@ func (s *Session) Proof(run *replay.Run, settings map[string]string) *twin.Proof
 	}
 	var facts map[string]string
 	if v := s.Server; v != nil {
-		facts = twin.Facts(v.Build, v.Quantisation, meter.Some(int64(v.ContextTokens)), meter.Some(int64(v.Slots)), settings)
+		facts = twin.Facts(v.Build, v.Quantisation, known(v.ContextTokens), known(v.Slots), settings)
 	}
 	var failed []string
 	for _, c := range run.Check() {
@@ -138,5 +138,10 @@ func (s *Session) Proof(run *replay.Run, settings map[string]string) *twin.Proof
 			failed = append(failed, c.Name+": "+c.Detail)
 		}
 	}
-	return twin.Prove(&t, run.Rows(), facts, failed...)
+	p := twin.Prove(&t, run.Rows(), facts, failed...)
+	p.Run = twin.RunOf(run)
+	return p
 }
+
+// known is a count that a server told; 0: it did not.
+func known(n int) meter.Int { return meter.Int{V: int64(n), Valid: n > 0} }

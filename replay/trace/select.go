@@ -101,6 +101,7 @@ func (t *Trace) Select(o Options, context, lead int) ([]Record, *replay.Recordin
 		File: t.File, SHA256: t.SHA256, Format: t.Format, Clock: t.Clock.String(), BlockTokens: t.BlockTokens, Records: len(t.Records),
 		Sessions: t.Sessions(), SpanS: replay.Some(t.Span().Seconds()), Speed: o.Speed, Sample: o.Sample, Fit: o.Fit, Replies: o.Replies,
 	}
+	info.Measured = slices.ContainsFunc(t.Records, func(r Record) bool { return r.Observed != nil })
 	for _, p := range t.Impossible {
 		info.LeftOut = append(info.LeftOut, p.String())
 	}

@@ -2,6 +2,7 @@ package twin
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -18,12 +19,15 @@ type sample struct {
 	ttftUs replay.Num
 	tpotUs replay.Num // decode time a token behind the first
 	joules replay.Num
+	brief  bool // decode was too short for a time a token
 }
 
 // pair is one request of a trace on both sides.
 type pair struct {
 	at   int // number of the record in the trace
 	a, b sample
+	// left: its client left, so it may have no first token and no counts. unstreamed: it has no first token.
+	left, unstreamed bool
 }
 
 // figure is a value of a side that A and B are compared by: a quantile of one quantity, or its sum.
@@ -31,8 +35,9 @@ type figure struct {
 	key, title, unit string
 	quantile         float64 // 0: the sum
 	of               func(*sample) replay.Num
-	bound            float64 // of B against A, as a part of A: within it a twin is proven
-	least            float64 // in units: smaller differences are within it too
+	bound            float64          // of B against A, as a part of A: within it a twin is proven
+	least            float64          // in units: smaller differences are within it too
+	bare             func(*pair) bool // whether a request may lack it by its nature
 }
 
 func cached(s *sample) replay.Num { return number(s.cached) }
@@ -40,14 +45,19 @@ func ttft(s *sample) replay.Num   { return s.ttftUs.Times(1e-3) }
 func tpot(s *sample) replay.Num   { return s.tpotUs.Times(1e-3) }
 func joules(s *sample) replay.Num { return s.joules }
 
+func leftEarly(p *pair) bool    { return p.left }
+func noFirstToken(p *pair) bool { return p.left || p.unstreamed }
+func noDecode(p *pair) bool     { return p.left || p.unstreamed || p.a.brief || p.b.brief }
+func never(*pair) bool          { return false }
+
 //nolint:gochecknoglobals // a constant table
 var figures = []figure{
-	{"cached_tokens", "cached tokens of all requests", "tokens", 0, cached, 0.05, 0},
-	{"ttft_p50", "TTFT, median", "ms", 0.5, ttft, 0.10, 2},
-	{"ttft_p90", "TTFT, p90", "ms", 0.9, ttft, 0.10, 2},
-	{"tpot_p50", "decode time a token, median", "ms", 0.5, tpot, 0.05, 0},
-	{"tpot_p90", "decode time a token, p90", "ms", 0.9, tpot, 0.05, 0},
-	{"joules", "joules of all requests", "J", 0, joules, 0.05, 0},
+	{"cached_tokens", "cached tokens of all requests", "tokens", 0, cached, 0.05, 0, leftEarly},
+	{"ttft_p50", "TTFT, median", "ms", 0.5, ttft, 0.10, 2, noFirstToken},
+	{"ttft_p90", "TTFT, p90", "ms", 0.9, ttft, 0.10, 2, noFirstToken},
+	{"tpot_p50", "decode time a token, median", "ms", 0.5, tpot, 0.05, 0, noDecode},
+	{"tpot_p90", "decode time a token, p90", "ms", 0.9, tpot, 0.05, 0, noDecode},
+	{"joules", "joules of all requests", "J", 0, joules, 0.05, 0, never},
 }
 
 // Measure is one figure of both sides.
@@ -63,6 +73,7 @@ type Measure struct {
 	High     replay.Num `json:"high"`
 	Bound    replay.Num `json:"bound_percent"` // within which a twin reproduces it
 	State    State      `json:"state"`
+	Why      string     `json:"why,omitempty"` // it is not measured
 }
 
 // State is what an interval says about a bound.
@@ -89,14 +100,23 @@ const (
 func measure(f *figure, pairs []pair) Measure {
 	m := Measure{Key: f.key, Title: f.title, Unit: f.unit, State: NotMeasured}
 	var a, b []float64
+	missing := 0
 	for i := range pairs {
 		if v, w := f.of(&pairs[i].a), f.of(&pairs[i].b); v.Valid && w.Valid {
 			a, b = append(a, v.V), append(b, w.V)
+		} else if !f.bare(&pairs[i]) {
+			missing++
 		}
 	}
 	m.Requests = len(a)
+	// Those that have a value would be a choice if many had none.
+	if of := len(a) + missing; float64(missing) > mostMissing*float64(of) {
+		m.Why = fmt.Sprintf("%d of %d requests do not have it on both sides", missing, of)
+		return m
+	}
 	units := min(len(a)/stretchRequests, mostStretches)
 	if units < leastStretches {
+		m.Why = fmt.Sprintf("%d requests have it on both sides, and at least %d are needed", len(a), leastStretches*stretchRequests)
 		return m
 	}
 	x, y := newDrawn(a, units), newDrawn(b, units)
@@ -106,6 +126,7 @@ func measure(f *figure, pairs []pair) Measure {
 	}
 	va, vb := x.value(f.quantile, count), y.value(f.quantile, count)
 	if !(va > 0 && vb > 0) {
+		m.Why = fmt.Sprintf("it is %.4g %s on one side and %.4g on the other, and a part of nothing is no measure", va, f.unit, vb)
 		return m
 	}
 	effect := math.Log(vb / va)

@@ -19,8 +19,10 @@ func PriceOf(sha string, a, b []*meter.Record) *Price {
 	p := &Price{Trace: sha}
 	var pairs []pair
 	for i := range min(len(a), len(b)) {
-		if a[i] != nil && b[i] != nil && a[i].Outcome == b[i].Outcome {
-			pairs = append(pairs, pair{at: i, a: sampleOfRow(a[i]), b: sampleOfRow(b[i])})
+		if a[i] != nil && b[i] != nil && a[i].Outcome == b[i].Outcome && asRecorded(a[i], true) {
+			pairs = append(pairs, pair{
+				at: i, a: sampleOfRow(a[i]), b: sampleOfRow(b[i]), left: a[i].Outcome == meter.Cancelled, unstreamed: a[i].Stream == meter.Some(0),
+			})
 		}
 	}
 	p.Requests = len(pairs)
@@ -40,6 +42,7 @@ func (p *Price) Lines(joules bool) (out []string) {
 		case m.Key == "joules" && !joules:
 			out = append(out, m.Title+": no verdict, as those of the twin were not proven")
 		case !m.Percent.Valid:
+			out = append(out, m.Title+": not measured: "+m.Why)
 		default:
 			at := func(percent replay.Num) float64 { return m.A.V * percent.V / 100 }
 			out = append(out, fmt.Sprintf("%s: %.4g against %.4g %s: %+.1f %% (%+.1f .. %+.1f), %+.3g %s (%+.3g .. %+.3g)",

@@ -101,7 +101,7 @@ func TestNothingPrivateLeaves(t *testing.T) {
 	if len(tr.Records) != 12 || tr.Records[11].Parent != 10 || tr.Records[11].Blocks == nil {
 		t.Fatalf("%d records, the last of %+v", len(tr.Records), tr.Records[11])
 	}
-	if want := map[string]string{"build": "b11669-deadbee", "context_tokens": "4096", "slots": "2", "--parallel": "2"}; !maps.Equal(m.Recorded, want) {
+	if want := map[string]string{"build": "b11669-deadbee", "context_tokens": "4096", "slots": "2", "flags": "known", "--parallel": "2"}; !maps.Equal(m.Recorded, want) {
 		t.Errorf("facts %v, want %v", m.Recorded, want)
 	}
 	for _, format := range twin.Formats() {

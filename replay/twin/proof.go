@@ -8,13 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
+	"wattline/replay"
 	"wattline/replay/archive"
 	"wattline/replay/table"
 )
-
-// ProofFile is the proof's file in a run's folder.
-const ProofFile = "twin.json"
 
 // Report prints the proof, and writes it into the run's folder; "": there is none. A nil Proof says nothing.
 func (p *Proof) Report(w io.Writer, dir string) (err error) {
@@ -33,12 +32,24 @@ func (p *Proof) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("twin: %w", err)
 	}
-	return archive.ReplaceFile(filepath.Join(dir, ProofFile), append(text, '\n'))
+	return archive.ReplaceFile(filepath.Join(dir, archive.ProofFile), append(text, '\n'))
 }
 
-// ReadProof reads the proof of a run's folder, nil where it has none.
-func ReadProof(dir string) (*Proof, error) {
-	path := filepath.Join(dir, ProofFile)
+// RunOf names a run and what it sent: a proof is of one run alone.
+func RunOf(run *replay.Run) string {
+	salt := uint64(0)
+	if r := run.Plan.Recording; r != nil {
+		salt = r.Salt
+	}
+	return fmt.Sprintf("%s %016x %s", run.StartedAt.UTC().Format(time.RFC3339Nano), salt, run.Plan.Hash)
+}
+
+// ReadProof reads the proof of a run from its folder, nil where it has none. One of another run proves nothing, and says so.
+func ReadProof(dir string, run *replay.Run) (*Proof, error) {
+	if run.Plan.Recording == nil {
+		return nil, nil //nolint:nilnil // as documented
+	}
+	path := filepath.Join(dir, archive.ProofFile)
 	text, err := os.ReadFile(path) //nolint:gosec // the user names the folder
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // as documented
@@ -49,6 +60,9 @@ func ReadProof(dir string) (*Proof, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	if p.Run != RunOf(run) {
+		return &Proof{Trace: p.Trace, Run: p.Run, Why: []string{fmt.Sprintf("%s is the proof of another run: replay the trace again", path)}}, nil
 	}
 	return p, nil
 }
@@ -68,7 +82,7 @@ func (p *Proof) print(w io.Writer) {
 	for i := range p.Measures {
 		m := &p.Measures[i]
 		if m.State == NotMeasured {
-			t.Row(m.Title, table.Absent, table.Absent, table.Absent, table.Absent, table.Absent, string(m.State))
+			t.Row(m.Title, table.Absent, table.Absent, table.Absent, table.Absent, table.Absent, string(m.State)+": "+m.Why)
 			continue
 		}
 		t.Row(m.Title, table.Num(m.A)+" "+m.Unit, table.Num(m.B)+" "+m.Unit, fmt.Sprintf("%+.1f %%", m.Percent.V),
@@ -78,5 +92,8 @@ func (p *Proof) print(w io.Writer) {
 	fmt.Fprintf(out, "\ncached tokens of each request: %s\n", p.Cached)
 	for _, why := range p.Why {
 		fmt.Fprintf(out, "- not proven: %s\n", why)
+	}
+	for _, note := range p.Notes {
+		fmt.Fprintf(out, "- %s\n", note)
 	}
 }

@@ -2,6 +2,7 @@ package twin
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,11 +16,13 @@ import (
 // Proof says whether a run of a trace does what was recorded: A/A, as the run is on the configuration that was recorded.
 type Proof struct {
 	Trace    string    `json:"trace_sha256"`
+	Run      string    `json:"run"` // as RunOf names it
 	Passed   bool      `json:"passed"`
 	Joules   bool      `json:"joules_passed"` // joules are reproduced too
 	Cached   Cached    `json:"cached_tokens"`
 	Measures []Measure `json:"measures"` // A is the recording, B the twin
 	Why      []string  `json:"why,omitempty"`
+	Notes    []string  `json:"notes,omitempty"` // what was not checked
 }
 
 // Cached tells in how many requests the server reused as many tokens as in the recording, within one block.
@@ -52,12 +55,12 @@ func Prove(t *trace.Trace, rows []*meter.Record, facts map[string]string, failed
 	for i := range t.Records {
 		r := &t.Records[i]
 		recorded = recorded || r.Observed != nil
-		if i >= len(rows) || rows[i] == nil || rows[i].Outcome != meter.OK && !r.CancelUs.Valid {
+		if i >= len(rows) || rows[i] == nil || !asRecorded(rows[i], r.CancelUs.Valid) {
 			missing++
 			continue
 		}
 		if r.Observed != nil {
-			p := pair{at: i, a: sampleOf(r.Observed, int64(r.Output)), b: sampleOfRow(rows[i])}
+			p := pair{at: i, a: sampleOf(r.Observed, int64(r.Output)), b: sampleOfRow(rows[i]), left: r.CancelUs.Valid, unstreamed: r.Unstreamed}
 			if r.CancelUs.Valid { // how much of the reply had come is not in the trace
 				p.a.tpotUs = replay.Num{}
 			}
@@ -72,8 +75,12 @@ func Prove(t *trace.Trace, rows []*meter.Record, facts map[string]string, failed
 		refuse("the run is INVALID: %s", f)
 	}
 	if m := t.Manifest; m != nil {
-		for _, difference := range differences(m.Recorded, facts) {
+		differ, unknown := differences(m.Recorded, facts)
+		for _, difference := range differ {
 			refuse("the server is not as it was recorded: %s", difference)
+		}
+		if len(unknown) > 0 {
+			p.Notes = append(p.Notes, fmt.Sprintf("not checked, as the recording or this run does not tell it: whether these facts of the server are as they were recorded: %s", strings.Join(unknown, ", ")))
 		}
 	}
 	if float64(missing) > mostUnmeasured*float64(len(t.Records)) {
@@ -160,27 +167,54 @@ func (c Cached) String() string {
 // String is the measure in words.
 func (m *Measure) String() string {
 	if m.State == NotMeasured {
-		return fmt.Sprintf("%s: not measured on both sides in at least %d requests", m.Title, leastStretches*stretchRequests)
+		return fmt.Sprintf("%s: not measured: %s", m.Title, m.Why)
 	}
 	return fmt.Sprintf("%s: %+.1f %% (95 %% interval %+.1f .. %+.1f, bound %.1f): %s", m.Title, m.Percent.V, m.Low.V, m.High.V, m.Bound.V, m.State)
 }
 
-// differences are facts that both sides have and in which they differ.
-func differences(recorded, now map[string]string) (out []string) {
-	for name, was := range recorded {
-		if is, ok := now[name]; ok && is != was {
-			out = append(out, fmt.Sprintf("%s was %s and is %s", name, strings.TrimSpace(was), strings.TrimSpace(is)))
+// asRecorded reports whether a row's request did what it should: it was answered, or its client left as in the recording.
+func asRecorded(rec *meter.Record, leaves bool) bool {
+	return rec.Outcome == meter.OK || leaves && rec.Outcome == meter.Cancelled
+}
+
+// differences are facts in which the sides differ, and those that one of them does not tell. A flag that only one side has is a
+// difference where the flags of both are known.
+func differences(recorded, now map[string]string) (differ, unknown []string) {
+	both := recorded[flags] != "" && now[flags] != ""
+	names := map[string]bool{flags: true, "build": true, "quantisation": true, "context_tokens": true, "slots": true}
+	for _, side := range []map[string]string{recorded, now} {
+		for name := range side {
+			names[name] = true
 		}
 	}
-	slices.Sort(out)
-	return out
+	said := func(value string, ok bool) string {
+		switch {
+		case !ok:
+			return "not set"
+		case value == "":
+			return "set"
+		}
+		return value
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		was, a := recorded[name]
+		is, b := now[name]
+		flag := strings.HasPrefix(name, "-")
+		switch {
+		case a && b && was != is, a != b && flag && both:
+			differ = append(differ, fmt.Sprintf("%s was %s and is %s", name, said(was, a), said(is, b)))
+		case !flag && !(a && b):
+			unknown = append(unknown, name)
+		}
+	}
+	return differ, unknown
 }
 
 // shortestDecodeUs is the shortest decode whose time a token is used.
 const shortestDecodeUs = 2000
 
 func sampleOf(o *trace.Observed, output int64) sample {
-	s := sample{cached: o.CachedTokens, ttftUs: number(o.TTFTUs)}
+	s := sample{cached: o.CachedTokens, ttftUs: number(o.TTFTUs), brief: output <= 1 || o.DecodeUs.Valid && o.DecodeUs.V < shortestDecodeUs}
 	if output > 1 && o.DecodeUs.Valid && o.DecodeUs.V >= shortestDecodeUs {
 		s.tpotUs = replay.Some(float64(o.DecodeUs.V) / float64(output-1))
 	}

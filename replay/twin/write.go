@@ -45,7 +45,11 @@ func (x *Exporter) Read(ctx context.Context, s Store, since, until time.Time) (*
 	}
 	var facts map[string]string
 	if c != nil {
-		facts = Facts(c.ServerBuild, c.Quantisation, c.ContextTokens, c.Slots, client.Settings(c.ServerFlags))
+		var settings map[string]string
+		if len(c.ServerFlags) > 0 {
+			settings = client.Settings(c.ServerFlags)
+		}
+		facts = Facts(c.ServerBuild, c.Quantisation, c.ContextTokens, c.Slots, settings)
 	}
 	return x.Trace(facts)
 }
@@ -121,12 +125,17 @@ func Summary(t *trace.Trace, m trace.Manifest) string {
 
 var (
 	plainBuild = regexp.MustCompile(`^b?[0-9]{1,8}(-[0-9a-f]{4,12})?$`)
-	plainQuant = regexp.MustCompile(`^[A-Z]{1,4}[0-9]{0,2}(_[A-Z0-9]{1,3}){0,3}$`)
+	// As llama.cpp names the types of files (Q4_K - Medium, IQ2_XXS - 2.0625 bpw), and as files are called (Q4_K_M).
+	plainQuant = regexp.MustCompile(`^(all F32|B?F16|F32|MXFP4|MXFP4 MoE|NVFP4|(Q|IQ|TQ)[1-8]_([01K]|K_S|K_M|K_L|K_XL|XXS|XS|S|M|NL)( mix)?)` +
+		`( - (Small|Medium|Large|[0-9]\.[0-9]{1,4} bpw( ternary)?))?( \(guessed\))?$`)
 	plainValue = regexp.MustCompile(`^(-?[0-9]{1,9}|on|off|auto|b?f(16|32)|i?q[0-9]_([0-9k]|nl))?$`)
 )
 
+// flags is the fact that a server's flags are known: one that is not among the facts was not set.
+const flags = "flags"
+
 // Facts are what a trace says of the server: what matters to speed, and is no name. Settings are the flags of its command line
-// that may be shown, by name.
+// that may be shown, by name; nil: they are not known.
 func Facts(build, quantisation string, context, slots meter.Int, settings map[string]string) map[string]string {
 	out := map[string]string{}
 	put := func(name, value string, plain *regexp.Regexp) {
@@ -140,6 +149,9 @@ func Facts(build, quantisation string, context, slots meter.Int, settings map[st
 		if n.Valid {
 			out[name] = strconv.FormatInt(n.V, 10)
 		}
+	}
+	if settings != nil {
+		out[flags] = "known"
 	}
 	for name, value := range settings {
 		if plainValue.MatchString(value) {

@@ -53,7 +53,7 @@ type cli struct {
 	Console   consoleCmd   `cmd:"" help:"Show the rows of a store or of ClickHouse in a browser; serve has the same console, live, on its --admin."`
 	Query     queryCmd     `cmd:"" help:"Run an SQL query on the measured rows."`
 	Export    exportCmd    `cmd:"" help:"Write the rows of all requests as CSV or JSON lines."`
-	Trace     traceCmd     `cmd:"" help:"Make traces: workloads without words, that replay --trace sends."`
+	Trace     traceCmd     `cmd:"" help:"Make traces: workloads without texts, that replay --trace sends."`
 	GPU       gpuCmd       `cmd:"" name:"gpu" help:"Show the devices whose power can be read here, how well, and their live readings."`
 	Attribute attributeCmd `cmd:"" help:"Divide the joules of a recording among its requests, offline."`
 	DDL       ddlCmd       `cmd:"" name:"ddl" help:"Print, verify or apply the ClickHouse schema."`

@@ -11,7 +11,7 @@ import (
 
 // traceCmd makes traces.
 type traceCmd struct {
-	Export traceExportCmd `cmd:"" help:"Write the traffic of a time without its words: times, lengths, sessions, and what prompts share. replay --trace sends it again."`
+	Export traceExportCmd `cmd:"" help:"Write the traffic of a time without its texts: times, lengths, sessions, and what prompts share. replay --trace sends it again."`
 }
 
 type traceExportCmd struct {

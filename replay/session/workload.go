@@ -31,7 +31,7 @@ type Workload struct {
 
 // TraceFlags are the flags of a recorded workload.
 type TraceFlags struct {
-	Trace      string `help:"File with a recorded workload without texts: wattline's own, Mooncake, Azure, BurstGPT or Weka, gzipped or not." type:"existingfile" placeholder:"FILE" group:"Trace"`
+	Trace      string `help:"File with a recorded workload without texts: wattline's own, Mooncake, Azure, BurstGPT, Bailian or Weka, gzipped or not." type:"existingfile" placeholder:"FILE" group:"Trace"`
 	Speed      string `help:"Speed of the trace: 2x sends it in half the time." placeholder:"X" group:"Trace"`
 	Window     string `help:"Part of the trace, counted from its first record: 10m..40m." placeholder:"FROM..TO" group:"Trace"`
 	Sample     string `help:"Share of the trace's sessions: 5%." placeholder:"SHARE" group:"Trace"`

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,9 @@ func (c *consoleRun) refusals() {
 	writeRows(c.t, path, 3000, time.Hour)
 	page := c.browser.open(c.t, start(c.t, "console", "--listen", "127.0.0.1:0", "--store", path).admin, "/runs", 1600, 1000)
 	page.until("the page", `document.querySelector("main h1")?.textContent === "Runs"`)
+	page.copies()
 	page.tolerating(true)
+	page.scrolls()
 	damage(c.t, path)
 	page.visit("/requests")
 	page.until("the store is damaged", `document.querySelector("main .problem")?.textContent.includes("is damaged or not a wattline store: move it")`)
@@ -43,6 +46,43 @@ func (c *consoleRun) refusals() {
 			c.t.Errorf("console --store %s: %v\n%s", filepath.Base(name), err, out)
 		}
 	}
+}
+
+// copies: commands that pages offer for copying take no word for a flag, and none that reads the store alone is offered over
+// ClickHouse. It leaves the page over ClickHouse.
+func (p *tab) copies() {
+	p.t.Helper()
+	var got []string
+	p.eval(`Promise.all([import("/web/lib/copy.js"), import("/web/lib/filters.js")]).then(([c, f]) => {
+	  const chosen = (text, engine) => f.command(new URLSearchParams(text), engine).replace(/'SELECT .* WHERE /, "'... ");
+	  const all = [chosen("all=1&session=-x y&agent=curl", "sqlite"), "wattline session " + c.words("-x"), "wattline compare " + c.words("a", "-b"), chosen("all=1&session=-x", "clickhouse")];
+	  c.rowsAre({ engine: "sqlite", rows: "/a b.db" });
+	  all.push(c.complete("wattline session " + c.words("-x")));
+	  c.rowsAre({ engine: "clickhouse", rows: "http://u@h/d" });
+	  return [...all, ...["wattline query 'SELECT 1'", "wattline usage", "wattline report a", "wattline session x", "wattline requests --follow", undefined].map((w) => c.complete(w) || "none")];
+	})`, &got)
+	want := []string{
+		"wattline requests --all --session='-x y' --agent=curl", "wattline session -- '-x'", "wattline compare -- a '-b'",
+		"wattline query '... (session = '\\''-x'\\'') ORDER BY started_at DESC LIMIT 100'", "wattline session --store='/a b.db' -- '-x'",
+		"wattline query --clickhouse=http://u@h/d 'SELECT 1'", "wattline usage --clickhouse=http://u@h/d", "wattline report a", "none", "none", "none",
+	}
+	if !slices.Equal(got, want) {
+		p.t.Errorf("commands to copy:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// scrolls: the table keeps its rows when a page of them cannot be had and asks for it again, and has its first rows still
+// after a long way down.
+func (p *tab) scrolls() {
+	p.t.Helper()
+	p.visit("/requests?all=1")
+	const box, first = `document.querySelector("main .tall")`, `document.querySelector('main tr[data-row="0"] a')`
+	p.until("the first rows", first)
+	p.eval(`(() => { const real = fetch; let failed = 0; window.fetch = (u, ...o) => (String(u).includes("cursor=") && !failed++ ? Promise.reject(new TypeError("gone")) : real(u, ...o)); return 1; })()`, nil)
+	p.until("a page that fails leaves the rows", `(`+box+`.scrollTop = 200 * 31, document.querySelector("main .problem") && document.querySelector("main tr[data-row] a"))`)
+	p.until("the last row", `(`+box+`.scrollTop = `+box+`.scrollHeight, document.querySelector("main .under").textContent.includes("in all"))`)
+	p.until("the sentence is gone", `!document.querySelector("main .problem")`)
+	p.until("the first rows again", `(`+box+`.scrollTop = 0, `+first+`)`)
 }
 
 // wrongPassword: the page is not there without the password, says so, and works with it.

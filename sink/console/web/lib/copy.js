@@ -4,12 +4,19 @@ import { html, useState } from "./html.js";
 // quoted writes a word so that a shell takes it as it is.
 export const quoted = (word) => (/^[\w@%+:,./][\w@%+=:,./-]*$/.test(word) ? word : `'${String(word).replaceAll("'", `'\\''`)}'`);
 
-// Commands that read rows are told where they are, unless they find them by themselves.
-let where = "";
+// words are arguments, of which none is taken for a flag. They come last in a command.
+export const words = (...list) => (list.some((w) => String(w).startsWith("-")) ? "-- " : "") + list.map(quoted).join(" ");
+
+// flag is a flag with its value, which may begin with "-".
+export const flag = (name, value) => `${name}=${quoted(value)}`;
+
+// Commands that read rows are told where they are, unless they find them by themselves. Some read the store alone.
+let where = "", clickhouse = false;
 export function rowsAre(hello) {
-  where = hello.default_rows ? "" : hello.engine === "clickhouse" ? ` --clickhouse ${quoted(hello.rows)}` : ` --store ${quoted(hello.rows)}`;
+  clickhouse = hello.engine === "clickhouse";
+  where = hello.default_rows ? "" : hello.engine === "clickhouse" ? " " + flag("--clickhouse", hello.rows) : " " + flag("--store", hello.rows);
 }
-const complete = (command) => (/^wattline (requests|query|usage|session)\b/.test(command) ? command + where : command);
+export const complete = (command) => (clickhouse && /^wattline (requests|session)\b/.test(command) ? null : command?.replace(/^wattline (requests|query|usage|session)\b/, (begin) => begin + where));
 
 const cell = (v) => (v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : String(v));
 
@@ -59,7 +66,7 @@ export function Copy({ command, table, name = "wattline" }) {
     setTimeout(() => say(null), 1500);
   }}>${said && said[0] === what ? said[1] : what}</button>`;
   return html`<span class="copies">
-    ${command && button("command", "copy as: " + complete(command), () => toClipboard(complete(command)))}
+    ${complete(command) && button("command", "copy as: " + complete(command), () => toClipboard(complete(command)))}
     ${table && button("Markdown", "copy the table as Markdown", () => { const t = table(); return toClipboard(markdown(t.columns, t.rows)); })}
     ${table && button("CSV", "save the table as CSV", () => { const t = table(); save(name + ".csv", csv(t.columns, t.rows)); })}
   </span>`;

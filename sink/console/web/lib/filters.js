@@ -1,7 +1,7 @@
 // The filters of requests: parameters of the page's address, with the names of the API.
 import { html } from "./html.js";
 import { change } from "./route.js";
-import { quoted } from "./copy.js";
+import { flag, words } from "./copy.js";
 import { exactly, sqlTime, when } from "./format.js";
 
 export const names = ["from", "to", "since", "model", "agent", "session", "user", "route", "outcome", "dialect", "path", "status", "config_id", "energy_quality", "instance", "label", "slower_than", "first_token_after", "dearer_than", "cache_verdict", "all"];
@@ -45,8 +45,8 @@ const inCommand = { since: "--since", agent: "--agent", session: "--session", mo
 export function command(params, engine) {
   const all = [...chosen(params)].filter(([n]) => n !== "all"), everything = params.get("all") === "1", sort = params.get("sort") || "-started_at";
   const seen = new Set();
-  if (sort === "-started_at" && all.every(([n, v]) => inCommand[n] && v !== "" && !seen.has(n) && seen.add(n))) {
-    return ["wattline requests", ...(everything ? ["--all"] : []), ...all.map(([n, v]) => `${inCommand[n]} ${quoted(v)}`)].join(" ");
+  if (engine !== "clickhouse" && sort === "-started_at" && all.every(([n, v]) => inCommand[n] && v !== "" && !seen.has(n) && seen.add(n))) {
+    return ["wattline requests", ...(everything ? ["--all"] : []), ...all.map(([n, v]) => flag(inCommand[n], v))].join(" ");
   }
   const groups = new Map();
   for (const [n, v] of all) groups.set(n, [...(groups.get(n) || []), v]);
@@ -61,7 +61,7 @@ export function command(params, engine) {
     else if (/^[a-z_]+$/.test(n)) where.push("(" + values.map((v) => (v === "" ? `${n} IS NULL` : n === "status" && /^\d+$/.test(v) ? `status = ${v}` : `${n} = ${sqlText(v)}`)).join(" OR ") + ")");
   }
   const column = sort.replace(/^-/, "").replace(/[^a-z0-9_]/g, ""), by = column === "decode_tps" ? "(output_tokens - 1.0) / decode_us" : column;
-  return "wattline query " + quoted(`SELECT ${printed} FROM requests${where.length ? " WHERE " + where.join(" AND ") : ""} ORDER BY ${by}${sort[0] === "-" ? " DESC" : ""} LIMIT 100`);
+  return "wattline query " + words(`SELECT ${printed} FROM requests${where.length ? " WHERE " + where.join(" AND ") : ""} ORDER BY ${by}${sort[0] === "-" ? " DESC" : ""} LIMIT 100`);
 }
 
 const printed = "started_at, id, agent, session, model, prompt_tokens, cached_tokens, output_tokens, ttft_us, duration_us, gpu_uj, gpu_sigma_uj, outcome";

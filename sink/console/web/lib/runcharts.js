@@ -5,7 +5,7 @@ import { Plot, drawSeries, symbols, ticks } from "./plot.js";
 import { hues, ink } from "./colour.js";
 import { Gantt } from "./gantt.js";
 import { Legend, Section } from "./parts.js";
-import { Copy, quoted } from "./copy.js";
+import { Copy, words } from "./copy.js";
 import { count, digits, largest, quantity, smallest } from "./format.js";
 
 const phaseInk = { network: "#8a94a6", upload: "#c8d73e", proxy: "#aa3523", server: "#80cdfc" };
@@ -141,7 +141,7 @@ const charts = [
 export function RunCharts({ data }) {
   const c = contextOf(data);
   const all = charts.flatMap((chart) => (chart.perRun ? data.runs : [null]).map((run) => [chart, run, chart.draw(c, run) || []]));
-  const tools = (chart, table) => html`<${Copy} command=${"wattline report " + data.runs.map((run) => quoted(run.label)).join(" ")} table=${() => table} name=${chart.title.toLowerCase().replaceAll(" ", "-")} />`;
+  const tools = (chart, table) => html`<${Copy} command=${"wattline report " + words(...data.runs.map((run) => run.label))} table=${() => table} name=${chart.title.toLowerCase().replaceAll(" ", "-")} />`;
   return html`<div class="columns charts">${all.map(([chart, run, [body, table]]) => html`<div key=${chart.title + (run?.label ?? "")} class=${chart.perRun ? "across" : ""} data-chart=${body ? "drawn" : "none"}>
     <${Section} title=${run && c.many ? `${chart.title}: ${run.label}` : chart.title} tools=${table && tools(chart, table)}><p class="soft">${body ? chart.note : chart.none}</p>${body || null}<//></div>`)}</div>`;
 }

@@ -1,5 +1,5 @@
 // A table that shows any number of rows: pages of the API by cursor, only the rows in sight are in the document, and pages
-// far from them are given back and asked for again.
+// far from them are given back and asked for again, but the first: asked for again, it would have other rows.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { ask, query } from "./api.js";
 import { change } from "./route.js";
@@ -31,13 +31,15 @@ function usePages(path, params) {
         if (next && data.length) s.pages.push({ cursor: next, rows: null });
         else s.done = true;
       }
-      s.before = null;
+      s.before = s.error = null;
       redraw((n) => n + 1);
     }, (e) => {
       page.busy = false;
       if (e.name === "AbortError") return;
+      s.before = null;
       s.error = e;
       redraw((n) => n + 1);
+      if (e.status === 0 || e.status > 500) setTimeout(() => { if (!s.stop.signal.aborted) { s.error = null; load(page); } }, 3000); // a restart, or the store is slow
     });
   };
   useEffect(() => { load(s.pages[0]); }, [key]);
@@ -51,7 +53,7 @@ function usePages(path, params) {
       if (shown !== s) return;
       const [a, b] = [Math.floor(from / pageSize), Math.floor(to / pageSize)];
       for (let p = a; p <= b && p < s.pages.length; p++) load(s.pages[p]);
-      s.pages.forEach((page, p) => { if (page.rows && (p < a - keepPages || p > b + keepPages) && p < s.pages.length - 1) page.rows = null; });
+      s.pages.forEach((page, p) => { if (p > 0 && page.rows && (p < a - keepPages || p > b + keepPages) && p < s.pages.length - 1) page.rows = null; });
     },
     loaded: () => shown.pages.flatMap((p) => p.rows || []),
   };
@@ -61,6 +63,7 @@ function usePages(path, params) {
 // (an address); sort (the parameter in force); empty; onRows(fn) is given a function that returns the loaded rows.
 export function Table({ path, params, columns, to, onOpen, sort, empty, label, onRows, sums, sortable = true }) {
   const pages = usePages(path, params);
+  const broken = !!pages.error && !pages.started; // later the rows that are there stay
   const box = useRef(null);
   const [view, setView] = useState([0, 40]);
   const height = useRef(31);
@@ -91,7 +94,7 @@ export function Table({ path, params, columns, to, onOpen, sort, empty, label, o
     addEventListener("scroll", scrolled, { passive: true });
     addEventListener("resize", scrolled);
     return () => { b?.removeEventListener("scroll", scrolled); removeEventListener("scroll", scrolled); removeEventListener("resize", scrolled); };
-  }, [!pages.error]);
+  }, [broken]);
 
   const total = pages.count, last = Math.min(view[1], total), first = Math.min(view[0], last);
   useEffect(() => { if (pages.started) pages.need(view[0], view[1] + pageSize); });
@@ -99,7 +102,7 @@ export function Table({ path, params, columns, to, onOpen, sort, empty, label, o
   const order = sort || "";
   const sortBy = (c) => change({ sort: order === "-" + c.sort ? c.sort : "-" + c.sort });
   const ariaSort = (c) => (order === c.sort ? "ascending" : order === "-" + c.sort ? "descending" : null);
-  if (pages.error) return html`<p class="problem" role="alert">${pages.error.message}</p>`;
+  if (broken) return html`<p class="problem" role="alert">${pages.error.message}</p>`;
   if (drawn.current.columns !== columns) drawn.current = { columns, rows: new WeakMap() };
   const rows = [];
   for (let i = first; i < last; i++) {
@@ -120,6 +123,7 @@ export function Table({ path, params, columns, to, onOpen, sort, empty, label, o
       ${spacer(total - last, "below")}</tbody></table>
     ${pages.started && total === 0 && !pages.more ? html`<p class="soft">${empty}</p>` : null}
     ${!pages.started ? html`<${Late}><p class="soft">loading…</p><//>` : null}</div>
+    ${pages.error && html`<p class="problem" role="alert">${pages.error.message}</p>`}
     <p class="soft under" aria-live="off">${pages.started ? `${pages.more ? `${total.toLocaleString("en").replaceAll(",", "\u2009")} read so far, more below` : `${total.toLocaleString("en").replaceAll(",", "\u2009")} in all`}` : ""}${sums || ""}</p>`;
 }
 

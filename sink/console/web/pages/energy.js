@@ -9,7 +9,7 @@ import { colour, hatch, ink } from "../lib/colour.js";
 import { useMarks } from "../lib/configs.js";
 import { PlusMinus, at, count, digits, joules, largest, money, none, quantity, scaled, thousands, watts, when, zone } from "../lib/format.js";
 import { Choice, Legend, Loaded, Section, Stat, Who } from "../lib/parts.js";
-import { Copy } from "../lib/copy.js";
+import { Copy, flag } from "../lib/copy.js";
 import { Gauges } from "./gauges.js";
 
 const spans = [["1h", "1 h", 36e5, "minute"], ["6h", "6 h", 216e5, "5m"], ["24h", "24 h", 864e5, "hour"], ["7d", "7 days", 6048e5, "hour"], ["30d", "30 days", 2592e6, "day"], ["1y", "1 year", 31536e6, "month"]];
@@ -37,7 +37,7 @@ export default function EnergyPage({ route, hello }) {
   const shares = useAsk("/api/sum", { from: asked.from, to: asked.to, by, all: 1 });
   const marks = useMarks(from, to);
   const devices = [...new Set([...(energy.data?.measured_devices || []), ...(device ? [device] : [])])];
-  const command = `wattline usage --by ${/^(agent|session|model|user)$/.test(by) ? by : by.startsWith("label:") ? "label" : "agent"} --all --since ${since || asked.from.slice(0, 10)}`;
+  const command = `wattline usage --by ${/^(agent|session|model|user)$/.test(by) ? by : by.startsWith("label:") ? "label" : "agent"} --all ${flag("--since", since || asked.from.slice(0, 10))}`;
   const label = by.startsWith("label:") ? by.slice(6) : "";
   return html`<h1>Energy <small>${when(from)} to ${when(to)}, ${zone}</small></h1>
     <div class="filters">

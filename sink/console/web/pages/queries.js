@@ -4,7 +4,7 @@ import { change, go, href } from "../lib/route.js";
 import { useAsk } from "../lib/api.js";
 import { digits, none, span } from "../lib/format.js";
 import { Late, Section } from "../lib/parts.js";
-import { Copy, quoted } from "../lib/copy.js";
+import { Copy, flag, words } from "../lib/copy.js";
 import { Picture } from "./picture.js";
 
 const sinces = [["", "all rows"], ["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"]];
@@ -37,7 +37,7 @@ function Box({ sql, hello }) {
 
 function Answer({ answer, title, sql, name, since, label, all }) {
   const [sort, setSort] = useState(null);
-  const words = sql ? `wattline query ${quoted(sql)}` : `wattline query --name ${name}${since ? " --since " + since : ""}${label ? " --label " + quoted(label) : ""}${all ? " --all" : ""}`;
+  const command = sql ? `wattline query ${words(sql)}` : ["wattline query", flag("--name", name), since && flag("--since", since), label && flag("--label", label), all && "--all"].filter(Boolean).join(" ");
   const since_ = !sql && html`<label class="soft">since <select value=${since} onChange=${(e) => change({ since: e.target.value })}>${sinces.map(([v, t]) => html`<option key=${v} value=${v}>${t}</option>`)}</select></label>
     <label class="soft" title="health, models, counted tokens, and what wattline replay sent"><input type="checkbox" checked=${all} onChange=${(e) => change({ all: e.target.checked ? "1" : "" })} /> housekeeping and replay too</label>
     ${name === "ab" || label ? html` <label class="soft">label <input value=${label} placeholder="variant" onChange=${(e) => change({ label: e.target.value.trim() })} /></label>` : null}`;
@@ -47,7 +47,7 @@ function Answer({ answer, title, sql, name, since, label, all }) {
   const rows = sort === null ? d.rows : [...d.rows].sort((a, b) => compare(a[Math.abs(sort) - 1], b[Math.abs(sort) - 1]) * Math.sign(sort));
   const numeric = d.columns.map((_, i) => d.rows.some((r) => typeof r[i] === "number") && d.rows.every((r) => r[i] === null || typeof r[i] === "number"));
   return html`<${Section} title=${title} note=${`${d.rows.length}${d.truncated ? " rows, cut off there" : d.rows.length === 1 ? " row" : " rows"} in ${span(d.elapsed_us)}`}
-      tools=${html`<span>${since_}<${Copy} command=${words} name=${name || "query"} table=${() => ({ columns: d.columns, rows })} /></span>`}>
+      tools=${html`<span>${since_}<${Copy} command=${command} name=${name || "query"} table=${() => ({ columns: d.columns, rows })} /></span>`}>
     <div class=${answer.stale ? "stale" : ""}><${Picture} columns=${d.columns} rows=${d.rows} numeric=${numeric} />
     ${d.rows.length ? html`<div class="scroll tall" tabindex="0" role="region" aria-label="table of the result"><table><thead><tr>${d.columns.map((c, i) => html`<th key=${i} class=${numeric[i] ? "r" : ""} aria-sort=${sort === i + 1 ? "ascending" : sort === -i - 1 ? "descending" : null}>
       <button type="button" onClick=${() => setSort(sort === -i - 1 ? i + 1 : -i - 1)}>${c}${sort === i + 1 ? " ↑" : sort === -i - 1 ? " ↓" : ""}</button></th>`)}</tr></thead>

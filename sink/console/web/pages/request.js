@@ -9,7 +9,7 @@ import { ink } from "../lib/colour.js";
 import { Bars, Gantt, Parts } from "../lib/gantt.js";
 import { marksOn, useMarks } from "../lib/configs.js";
 import { Loaded, Model, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
-import { Copy, quoted } from "../lib/copy.js";
+import { Copy, words } from "../lib/copy.js";
 
 export default function Request({ id, hello }) {
   const [every, setEvery] = useState(0);
@@ -34,23 +34,23 @@ function Detail({ c, hello }) {
       <${Stat} name="Energy" note=${priced === null ? "" : money(priced, hello.currency)}><${Energy} row=${r} /><//>
       <${Stat} name="Energy per token" title="joules / output tokens">${energyOf(r) && r.output_tokens ? html`<${PlusMinus} value=${energyOf(r) / 1e6 / r.output_tokens} sigma=${(r.gpu_sigma_uj || 0) / 1e6 / r.output_tokens} />` : none}<//>
     </div>
-    <${Section} title="Time" note="since the request's head had been read" tools=${html`<${Copy} command=${"wattline requests " + r.id} name=${"request-" + r.id} table=${() => ({ columns: ["mark", "at_us", "means"], rows: c.marks.map((m) => [m.mark, m.at_us, m.means]) })} />`}>
+    <${Section} title="Time" note="since the request's head had been read" tools=${html`<${Copy} command=${"wattline requests " + words(r.id)} name=${"request-" + r.id} table=${() => ({ columns: ["mark", "at_us", "means"], rows: c.marks.map((m) => [m.mark, m.at_us, m.means]) })} />`}>
       <${Waterfall} c=${c} changes=${marksOn(changes, start, 0.001)} />
       <details><summary class="soft">marks and formulas</summary><div class="scroll" tabindex="0" role="region" aria-label="marks and formulas"><table><thead><tr><th>mark</th><th class="r">at</th><th>means</th></tr></thead>
         <tbody>${c.marks.map((m) => html`<tr key=${m.mark}><td>${m.mark}</td><td class="r" title=${`${m.at_us} µs`}>${span(m.at_us)}</td><td class="wrap">${m.means}</td></tr>`)}
         ${c.phases.map((p) => html`<tr key=${"p" + p.phase}><td>${p.phase}</td><td class="r" title=${p.length_us === null ? "" : `${p.length_us} µs`}>${span(p.length_us)}</td><td class="wrap">${p.formula}${p.source ? ` (from ${p.source})` : ""}</td></tr>`)}</tbody></table></div></details>
     <//>
     ${c.gaps_us && c.gaps_us.length > 0 && html`<${Section} title="Between tokens" note=${`${c.gaps_us.length} gaps, median ${span(median(c.gaps_us))}, longest ${span(largest(c.gaps_us))}`}
-      tools=${html`<${Copy} command=${`wattline query ${quoted(`SELECT gaps_us FROM itl_gaps WHERE id = '${r.id}'`)}`} name=${"gaps-" + r.id} table=${() => ({ columns: ["token", "gap_us"], rows: c.gaps_us.map((g, i) => [i + 2, g]) })} />`}><${Gaps} gaps=${c.gaps_us} /><//>`}
+      tools=${html`<${Copy} command=${`wattline query ${words(`SELECT gaps_us FROM itl_gaps WHERE id = '${r.id}'`)}`} name=${"gaps-" + r.id} table=${() => ({ columns: ["token", "gap_us"], rows: c.gaps_us.map((g, i) => [i + 2, g]) })} />`}><${Gaps} gaps=${c.gaps_us} /><//>`}
     <${EnergyOf} r=${r} c=${c} />
     ${r.cache_verdict && html`<${Reuse} r=${r} advice=${c.cache_advice} />`}
     ${c.overlapping.length > 0 && html`<${Section} title="Beside it" note="requests that ran while it did"
       tools=${html`<${Copy} command=${beside(r)} name=${"beside-" + r.id} table=${() => rowTable(c.overlapping)} />`}><${Neighbours} r=${r} others=${c.overlapping} changes=${marksOn(changes)} />
       ${(c.overlapping_more || c.overlapping.length > most) && html`<p class="soft">The first ${Math.min(most, c.overlapping.length)} are shown; <a href=${href("requests", "", around(r))}>the table of requests</a> has all that began meanwhile.</p>`}<//>`}
     ${r.session && html`<${Section} title="Its session" note=${html`<a href=${href("sessions", r.session)}>${short(r.session)}</a>`}
-      tools=${html`<${Copy} command=${`wattline session ${quoted(r.session)}`} name="session" table=${() => rowTable(c.siblings)} />`}><${Siblings} r=${r} rows=${c.siblings} />
+      tools=${html`<${Copy} command=${`wattline session ${words(r.session)}`} name="session" table=${() => rowTable(c.siblings)} />`}><${Siblings} r=${r} rows=${c.siblings} />
       ${c.siblings_more && html`<p class="soft">The ${c.siblings.length} around this one are shown; <a href=${href("requests", "", { session: r.session, sort: "started_at" })}>the table of requests</a> has all of the session.</p>`}<//>`}
-    <details><summary class="soft">all columns of the row</summary><${Copy} command=${`wattline requests ${r.id} --json`} name=${"row-" + r.id}
+    <details><summary class="soft">all columns of the row</summary><${Copy} command=${"wattline requests --json " + words(r.id)} name=${"row-" + r.id}
       table=${() => ({ columns: ["column", "value"], rows: Object.entries(r) })} /><${Columns} r=${r} formulas=${c.formulas || {}} efficiency=${c.efficiency || {}} /></details>`;
 }
 
@@ -79,7 +79,7 @@ function EnergyOf({ r, c }) {
     ${r.energy_source && html`<dt>source</dt><dd>${r.energy_source}${r.gpu_devices ? ` · ${[].concat(r.gpu_devices).join(", ")}` : ""}</dd>`}
     ${c.efficiency?.gco2e ? html`<dt>CO₂e</dt><dd>${digits(c.efficiency.gco2e)} g</dd>` : null}`;
   const table = () => ({ columns: ["part", "uj"], rows: [...parts, ["sum", energyOf(r)], ["sigma", r.gpu_sigma_uj], ...rules].map(([name, value]) => [name, value ?? null]) });
-  return html`<${Section} title="Energy" note=${qualities[r.energy_quality] || r.energy_quality || "no energy was obtained"} tools=${html`<${Copy} command=${"wattline requests " + r.id} name=${"energy-" + r.id} table=${table} />`}>
+  return html`<${Section} title="Energy" note=${qualities[r.energy_quality] || r.energy_quality || "no energy was obtained"} tools=${html`<${Copy} command=${"wattline requests " + words(r.id)} name=${"energy-" + r.id} table=${table} />`}>
     ${parts.length > 0 && html`<${Parts} name=${`energy: ${parts.map((p) => `${p[0]} ${joules(p[1])}`).join(", ")}`} sigma=${r.gpu_sigma_uj} parts=${parts.map(([name, value, fill]) => ({ name, value, fill, text: joules(value) }))} />`}
     <dl>${parts.map(([name, value, fill]) => html`<dt key=${name}><span class="chip" style=${{ background: fill }}></span>${name}</dt><dd title=${value + " µJ"}>${joules(value)}</dd>`)}
       <dt>sum</dt><dd><${Energy} row=${r} /></dd>${rest}</dl><//>`;
@@ -107,7 +107,7 @@ function rowTable(rows) {
 
 function beside(r) {
   const end = sqlTime(at(r.started_at) + (r.duration_us || 0) / 1000 + 1);
-  return `wattline query ${quoted(`SELECT * FROM efficiency WHERE started_at < '${end}' AND started_at >= '${sqlTime(at(r.started_at) - 9e5)}' ORDER BY started_at`)}`;
+  return `wattline query ${words(`SELECT * FROM efficiency WHERE started_at < '${end}' AND started_at >= '${sqlTime(at(r.started_at) - 9e5)}' ORDER BY started_at`)}`;
 }
 
 const around = (r) => ({ from: r.started_at, to: new Date(at(r.started_at) + (r.duration_us || 0) / 1000 + 1).toISOString(), all: 1 });

@@ -4,7 +4,7 @@ import { go, href } from "../lib/route.js";
 import { useAsk } from "../lib/api.js";
 import { digits, none, when } from "../lib/format.js";
 import { Loaded, Section } from "../lib/parts.js";
-import { Copy, quoted } from "../lib/copy.js";
+import { Copy, words } from "../lib/copy.js";
 import { RunCharts } from "../lib/runcharts.js";
 import { Forest } from "../lib/forest.js";
 
@@ -13,7 +13,7 @@ export default function Runs({ route, hello }) {
   const chosen = route.id ? [route.id] : route.params.getAll("run");
   if (!hello.runs) return html`<h1>Runs</h1><p class="soft">No folder of runs is configured: start with --runs DIR, the folder in which wattline replay --out DIR/NAME writes.</p>`;
   const toggle = (name) => go(href("runs", "", { run: chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name] }));
-  return html`<h1>Runs</h1><${Section} title="Recorded runs" note="choose some to see them side by side" tools=${html`<${Copy} name="runs" command=${"wattline report " + (chosen.length ? chosen.map(quoted).join(" ") : "DIR...")} table=${() => listTable(runs.data || [])} />`}>
+  return html`<h1>Runs</h1><${Section} title="Recorded runs" note="choose some to see them side by side" tools=${html`<${Copy} name="runs" command=${"wattline report " + (chosen.length ? words(...chosen) : "DIR...")} table=${() => listTable(runs.data || [])} />`}>
     <${Loaded} of=${runs} empty="No runs in the folder yet: wattline replay --out DIR/NAME writes one.">${(rows) => html`<div class="scroll" tabindex="0" role="region" aria-label="table of runs"><table>
       <thead><tr><th><span class="unseen">compare</span></th><th>run</th><th>time</th><th>verdict</th>${extra(rows).map((k) => html`<th key=${k}>${k.replaceAll("_", " ")}</th>`)}</tr></thead>
       <tbody>${rows.map((r) => html`<tr key=${r.run} class=${chosen.includes(r.run) ? "on" : ""}><td><input type="checkbox" aria-label=${"compare " + r.run} checked=${chosen.includes(r.run)} onChange=${() => toggle(r.run)} /></td>
@@ -28,7 +28,7 @@ const show = (v) => (v === null || v === undefined ? none : typeof v === "number
 // Compared shows whether the run that was chosen second is better or worse than the first.
 function Compared({ a, b }) {
   const answer = useAsk("/api/compare", { a, b });
-  return html`<${Section} title=${`${b} against ${a}`} note="95 % intervals" tools=${html`<${Copy} name="compare" command=${"wattline compare " + quoted(a) + " " + quoted(b)} table=${() => ({ columns: answer.data?.columns ?? [], rows: answer.data?.rows ?? [] })} />`}>
+  return html`<${Section} title=${`${b} against ${a}`} note="95 % intervals" tools=${html`<${Copy} name="compare" command=${"wattline compare " + words(a, b)} table=${() => ({ columns: answer.data?.columns ?? [], rows: answer.data?.rows ?? [] })} />`}>
     <${Loaded} of=${answer}>${(of) => html`<${Forest} of=${of} />
       ${of.rows.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label="table of effects"><table><thead><tr>${of.columns.map((c) => html`<th key=${c}>${c}</th>`)}</tr></thead>
         <tbody>${of.rows.map((row) => html`<tr key=${row[0]}>${row.map((v, i) => html`<td key=${i}>${v}</td>`)}</tr>`)}</tbody></table></div>`}
@@ -46,7 +46,7 @@ function Side({ names }) {
   const charts = answers.map((a) => a.data.charts).filter(Boolean);
   const without = answers.map((a) => a.data.no_charts).filter(Boolean);
   return html`${without.map((why) => html`<p class="warn" key=${why}>No charts: ${why}</p>`)}${charts.length > 0 && html`<${RunCharts} data=${{ runs: charts }} />`}<${Section} title=${names.length > 1 ? "Side by side" : names[0]} note=${names.length > 2 ? "choose two to see which differences are real" : ""}
-      tools=${html`<${Copy} name="compare" command=${"wattline report " + names.map(quoted).join(" ")} table=${() => ({ columns: ["figure", ...names], rows: keys.map((k) => [k, ...flats.map((f) => f.get(k))]) })} />`}>
+      tools=${html`<${Copy} name="compare" command=${"wattline report " + words(...names)} table=${() => ({ columns: ["figure", ...names], rows: keys.map((k) => [k, ...flats.map((f) => f.get(k))]) })} />`}>
     <div class="scroll tall" tabindex="0" role="region" aria-label="table of figures"><table><thead><tr><th>figure</th>${names.map((n) => html`<th key=${n} class="r">${n}</th>`)}</tr></thead>
     <tbody>${keys.map((k) => html`<tr key=${k}><td title=${k}>${k}</td>${flats.map((f, i) => html`<td key=${i} class="r">${show(f.get(k))}</td>`)}</tr>`)}</tbody></table></div><//>`;
 }

@@ -6,7 +6,7 @@ import { Energy, PlusMinus, at, costOf, count, energyOf, exactly, joules, money,
 import { Bars } from "../lib/gantt.js";
 import { ink } from "../lib/colour.js";
 import { Legend, Loaded, Model, Outcome, Section, Stat, Who, short } from "../lib/parts.js";
-import { Copy, quoted } from "../lib/copy.js";
+import { Copy, flag, words } from "../lib/copy.js";
 import { breaksOf, useMarks } from "../lib/configs.js";
 import { Table } from "../lib/table.js";
 import { Filters, chosen } from "../lib/filters.js";
@@ -34,7 +34,7 @@ function List({ route, hello }) {
   ].filter((c) => c.key !== "cost" || (hello.price_per_kwh_micro ?? null) !== null);
   return html`<h1>Sessions <small>times are ${zone}</small></h1>
     <${Filters} params=${route.params} />
-    <${Section} title="Newest first" note="times of their last requests" tools=${html`<${Copy} command=${`wattline usage --by session --since ${quoted(route.params.get("since") || "7d")}`} name="sessions"
+    <${Section} title="Newest first" note="times of their last requests" tools=${html`<${Copy} command=${`wattline usage --by session ${flag("--since", route.params.get("since") || "7d")}`} name="sessions"
         table=${() => ({ columns: shown, rows: loaded.current().map((s) => shown.map((c) => s[c])) })} />`}>
       <${Table} path="/api/sessions" params=${filters} columns=${columns} sortable=${false} label="sessions" onRows=${(f) => { loaded.current = f; }}
         onOpen=${(s) => s.key && go(href("sessions", s.key))} empty="No sessions: clients tell theirs in a header, such as X-Wattline-Session." /><//>`;
@@ -53,7 +53,7 @@ function Turns({ rows, id, sum, more, hello }) {
   const first = rows[0], last = rows.at(-1);
   const open = (r) => go(href("requests", r.id));
   const number = (r, i) => (rows.length <= 20 || i % 5 === 4 ? i + 1 : "");
-  const copy = (name) => html`<${Copy} command=${`wattline session ${quoted(id)}`} name=${name} table=${() => turnTable(rows)} />`;
+  const copy = (name) => html`<${Copy} command=${`wattline session ${words(id)}`} name=${name} table=${() => turnTable(rows)} />`;
   const breaks = breaksOf(useMarks(at(first.started_at), at(last.started_at) + 1), rows.map((r) => at(r.started_at)));
   const cached = (r) => Math.min(r.cached_tokens || 0, r.prompt_tokens || 0);
   const lost = (r) => Math.max(0, Math.min(r.cache_lost_tokens || 0, (r.prompt_tokens || 0) - cached(r)));

@@ -444,18 +444,7 @@ func (l *Live) follow(b *bytes.Buffer, now time.Time) {
 			b.Write(event(nil, "request", st.tell(false)))
 			st.told, st.toldAt = r.Events, now
 		}
-		if phases, ok := r.computing(now); ok {
-			share := l.division.share(r.ID)
-			if share.done { // its row knows better
-				continue
-			}
-			share.phases = phases
-			for _, name := range l.cfg.DevicesOf(r.Route) {
-				if share.devices[name] == nil {
-					share.devices[name] = &onDevice{}
-				}
-			}
-		}
+		l.division.follow(&r, now, l.cfg.DevicesOf)
 	}
 	for id, st := range l.inflight {
 		if !st.here { // its row is on its way

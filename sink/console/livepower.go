@@ -26,6 +26,7 @@ func (i interval) overlap(b int64) int64 {
 type liveShare struct {
 	id      string
 	phases  [2]interval          // prefill and decode
+	sent    int64                // when a request in flight was sent; 0: its row came
 	devices map[string]*onDevice // by device
 	done    bool                 // its row came: the phases stand
 	goesOn  bool                 // its client left, and the server worked on for it
@@ -44,8 +45,11 @@ type onDevice struct {
 // end is when its last phase ends.
 func (r *liveShare) end() int64 { return max(r.phases[0].to, r.phases[1].to) }
 
-// begin is when its first phase began.
+// begin is when its first phase began, or can have begun.
 func (r *liveShare) begin() int64 {
+	if r.sent > 0 {
+		return r.sent
+	}
 	if r.phases[0].from > 0 {
 		return r.phases[0].from
 	}
@@ -161,6 +165,28 @@ func (d *division) trim(now int64) {
 	d.shares = slices.DeleteFunc(d.shares, func(r *liveShare) bool { return r.end() < now-int64(liveWindow+time.Minute) })
 }
 
+// follow takes a request in flight. It may have computed since it was sent: a head can come late.
+func (d *division) follow(r *LiveRequest, now time.Time, devices func(route string) []string) {
+	if !r.Computes || r.SentAt.IsZero() {
+		return
+	}
+	share := d.share(r.ID)
+	if share.done { // its row knows better
+		return
+	}
+	share.sent = r.SentAt.UnixNano()
+	if phases, ok := r.computing(now); ok {
+		share.phases = phases
+	} else {
+		share.phases[0] = interval{now.UnixNano(), now.UnixNano()} // empty; it is not forgotten
+	}
+	for _, name := range devices(r.Route) {
+		if share.devices[name] == nil {
+			share.devices[name] = &onDevice{}
+		}
+	}
+}
+
 // finish takes a finished row: its phases stand, and where its joules are final their place in time is known. A row that
 // was final comes again where the stored past and the observer both have it.
 func (d *division) finish(rec *meter.Record, devices []string) {
@@ -168,7 +194,7 @@ func (d *division) finish(rec *meter.Record, devices []string) {
 	if r.final {
 		return
 	}
-	r.done, r.phases, r.goesOn = true, phasesOf(rec), rec.Details != nil && rec.Details.Abandoned.V == 1
+	r.done, r.sent, r.phases, r.goesOn = true, 0, phasesOf(rec), rec.Details != nil && rec.Details.Abandoned.V == 1
 	r.final = rec.EnergyQuality != meter.EnergyPending
 	if len(rec.GPUDevices) > 0 {
 		devices = rec.GPUDevices

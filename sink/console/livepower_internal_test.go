@@ -112,6 +112,36 @@ func TestDivisionOnce(t *testing.T) {
 	}
 }
 
+// TestDivisionLateHead: the steps since a request was sent stay open until its row comes: its head may come late.
+func TestDivisionLateHead(t *testing.T) {
+	var d division
+	began, some := time.Now().Truncate(time.Second), meter.Some
+	v := d.device("g")
+	for i := range int64(100) {
+		v.add(began.UnixNano()/int64(liveStep)+i, some(260_000))
+	}
+	now := began.Add(9 * time.Second)
+	d.follow(&LiveRequest{ID: "a", Streams: true, Computes: true, SentAt: began.Add(time.Second)}, now, func(string) []string { return []string{"g"} })
+	if d.pieces(false); v.settled != 10 {
+		t.Errorf("%d steps are settled, want the 10 before it was sent", v.settled)
+	}
+	d.trim(now.UnixNano())
+	d.finish(&meter.Record{
+		ID: "a", StartedAt: began.Add(time.Second), Dialect: "chat", Stream: some(1), TTFTUs: some(5_000_000), UpstreamTTFTUs: some(5_000_000), QueueUs: some(0), PrefillUs: some(5_000_000),
+		DecodeUs: some(1_000_000), DurationUs: some(6_000_000), EnergyQuality: meter.EnergyMeasured, GPUDevices: []string{"g"}, GPUUj: some(300e6), GPUUjByDevice: []int64{300e6},
+		GPUActiveUj: some(300e6), GPUPrefillUj: some(200e6), GPUDecodeUj: some(100e6),
+	}, nil)
+	drawn := 0.0 // J
+	for _, p := range d.pieces(false) {
+		for _, mw := range p.Requests["a"] {
+			drawn += float64(mw) / 1e4
+		}
+	}
+	if drawn < 299 || drawn > 301 {
+		t.Errorf("an open page gets %.1f J of it, its row has 300", drawn)
+	}
+}
+
 // TestDivisionForgets: a request whose row never comes does not keep the steps provisional for ever.
 func TestDivisionForgets(t *testing.T) {
 	var d division

@@ -55,7 +55,8 @@ func (p *tab) copies() {
 	var got []string
 	p.eval(`Promise.all([import("/web/lib/copy.js"), import("/web/lib/filters.js")]).then(([c, f]) => {
 	  const chosen = (text, engine) => f.command(new URLSearchParams(text), engine).replace(/'SELECT .* WHERE /, "'... ");
-	  const all = [chosen("all=1&session=-x y&agent=curl", "sqlite"), "wattline session " + c.words("-x"), "wattline compare " + c.words("a", "-b"), chosen("all=1&session=-x", "clickhouse")];
+	  const all = [chosen("all=1&session=-x y&agent=curl", "sqlite"), "wattline session " + c.words("-x"), "wattline compare " + c.words("a", "-b"), chosen("all=1&session=-x", "clickhouse"),
+	    chosen("agent=curl", "sqlite").slice(0, 14), chosen("since=24h", "sqlite")];
 	  c.rowsAre({ engine: "sqlite", rows: "/a b.db" });
 	  all.push(c.complete("wattline session " + c.words("-x")));
 	  c.rowsAre({ engine: "clickhouse", rows: "http://u@h/d" });
@@ -63,7 +64,8 @@ func (p *tab) copies() {
 	})`, &got)
 	want := []string{
 		"wattline requests --all --session='-x y' --agent=curl", "wattline session -- '-x'", "wattline compare -- a '-b'",
-		"wattline query '... (session = '\\''-x'\\'') ORDER BY started_at DESC LIMIT 100'", "wattline session --store='/a b.db' -- '-x'",
+		"wattline query '... (session = '\\''-x'\\'') ORDER BY started_at DESC LIMIT 100'", "wattline query", "wattline requests --since=24h",
+		"wattline session --store='/a b.db' -- '-x'",
 		"wattline query --clickhouse=http://u@h/d 'SELECT 1'", "wattline usage --clickhouse=http://u@h/d", "wattline report a", "none", "none", "none",
 	}
 	if !slices.Equal(got, want) {

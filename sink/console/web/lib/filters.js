@@ -45,7 +45,8 @@ const inCommand = { since: "--since", agent: "--agent", session: "--session", mo
 export function command(params, engine) {
   const all = [...chosen(params)].filter(([n]) => n !== "all"), everything = params.get("all") === "1", sort = params.get("sort") || "-started_at";
   const seen = new Set();
-  if (engine !== "clickhouse" && sort === "-started_at" && all.every(([n, v]) => inCommand[n] && v !== "" && !seen.has(n) && seen.add(n))) {
+  const same = everything || !params.get("agent"); // requests --agent lists housekeeping too
+  if (same && engine !== "clickhouse" && sort === "-started_at" && all.every(([n, v]) => inCommand[n] && v !== "" && !seen.has(n) && seen.add(n))) {
     return ["wattline requests", ...(everything ? ["--all"] : []), ...all.map(([n, v]) => flag(inCommand[n], v))].join(" ");
   }
   const groups = new Map();

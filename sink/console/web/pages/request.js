@@ -49,7 +49,7 @@ function Detail({ c, hello }) {
       ${(c.overlapping_more || c.overlapping.length > most) && html`<p class="soft">The first ${Math.min(most, c.overlapping.length)} are shown; <a href=${href("requests", "", around(r))}>the table of requests</a> has all that began meanwhile.</p>`}<//>`}
     ${r.session && html`<${Section} title="Its session" note=${html`<a href=${href("sessions", r.session)}>${short(r.session)}</a>`}
       tools=${html`<${Copy} command=${`wattline session ${words(r.session)}`} name="session" table=${() => rowTable(c.siblings)} />`}><${Siblings} r=${r} rows=${c.siblings} />
-      ${c.siblings_more && html`<p class="soft">The ${c.siblings.length} around this one are shown; <a href=${href("requests", "", { session: r.session, sort: "started_at" })}>the table of requests</a> has all of the session.</p>`}<//>`}
+      ${c.siblings_more && html`<p class="soft">The ${c.siblings.length} around this one are shown; <a href=${href("requests", "", { session: r.session, sort: "started_at", all: 1 })}>the table of requests</a> has all of the session.</p>`}<//>`}
     <details><summary class="soft">all columns of the row</summary><${Copy} command=${"wattline requests --json " + words(r.id)} name=${"row-" + r.id}
       table=${() => ({ columns: ["column", "value"], rows: Object.entries(r) })} /><${Columns} r=${r} formulas=${c.formulas || {}} efficiency=${c.efficiency || {}} /></details>`;
 }

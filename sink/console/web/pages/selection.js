@@ -39,7 +39,7 @@ export function Selection({ from, to, steps, by }) {
   }
   const rows = [...groups].sort((a, b) => b[1].uj - a[1].uj);
   return html`<${Section} title="Selected span" note=${`${timeOfDay(from)} to ${timeOfDay(to)}, ${span((to - from) * 1000)}`}
-    tools=${html`<span><a href=${href("requests", "", { from: iso[0], to: iso[1] })}>its requests</a>
+    tools=${html`<span><a href=${href("requests", "", { from: iso[0], to: iso[1], all: 1 })}>its requests</a>
       <${Copy} command=${`wattline query "SELECT * FROM efficiency WHERE started_at >= '${sqlTime(from)}' AND started_at < '${sqlTime(to)}'"`} table=${() => spanTable(m, by)} name="span" />
       ${" "}<button type="button" onClick=${() => change({ a: undefined, z: undefined })}>clear</button></span>`}>
     <div class="figures inner" data-active-uj=${m.active} data-guessed-uj=${m.guessed} data-uj=${m.uj}>

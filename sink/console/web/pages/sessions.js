@@ -34,7 +34,7 @@ function List({ route, hello }) {
   ].filter((c) => c.key !== "cost" || (hello.price_per_kwh_micro ?? null) !== null);
   return html`<h1>Sessions <small>times are ${zone}</small></h1>
     <${Filters} params=${route.params} />
-    <${Section} title="Newest first" note="times of their last requests" tools=${html`<${Copy} command=${`wattline usage --by session ${flag("--since", route.params.get("since") || "7d")}`} name="sessions"
+    <${Section} title="Newest first" note="times of their last requests" tools=${html`<${Copy} command=${`wattline usage --by session${route.params.get("all") === "1" ? " --all" : ""} ${flag("--since", route.params.get("since") || "7d")}`} name="sessions"
         table=${() => ({ columns: shown, rows: loaded.current().map((s) => shown.map((c) => s[c])) })} />`}>
       <${Table} path="/api/sessions" params=${filters} columns=${columns} sortable=${false} label="sessions" onRows=${(f) => { loaded.current = f; }}
         onOpen=${(s) => s.key && go(href("sessions", s.key))} empty="No sessions: clients tell theirs in a header, such as X-Wattline-Session." /><//>`;
@@ -67,7 +67,7 @@ function Turns({ rows, id, sum, more, hello }) {
       <${Stat} name="Cost">${money(sum?.cost, hello.currency)}<//>
       <${Stat} name="Time" note="in requests">${span(sum?.duration_us)}<//>
     </div>
-    ${more && html`<p class="warn">The first ${most} turns are shown; <a href=${href("requests", "", { session: id })}>the table of requests</a> has all.</p>`}
+    ${more && html`<p class="warn">The first ${most} turns are shown; <a href=${href("requests", "", { session: id, all: 1 })}>the table of requests</a> has all.</p>`}
     <${Section} title="Context by turn" note="a bar is a turn; click opens it" tools=${copy("context")}>
       <${Bars} name="context by turn" items=${rows} unit=${(v) => (v ? count(v) : "0")} onClick=${open} text=${number} breaks=${breaks}
         parts=${(r) => [[ink("idle"), cached(r), `reused from the cache: ${count(r.cached_tokens)} tokens`], ["phase-prefill", fresh(r), `computed: ${count(fresh(r))} tokens`], [ink("bad"), lost(r), `computed again: ${count(lost(r))} tokens (${cause(r)})`], ["phase-decode", r.output_tokens || 0, `generated: ${count(r.output_tokens)} tokens`]]} />

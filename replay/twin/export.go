@@ -24,10 +24,13 @@ type Exporter struct {
 	list     []exported
 	settings map[uint64]int32  // by settings: where prompts with them begin
 	ends     map[int32][]int32 // by place: the requests whose prompts end there
+	placed   map[string]int32  // by the id of a row: where its prompt ends
 	sessions map[string]int
 	turns    []int // by session
 	leftOut  map[string]int
-	servers  map[string]int // upstream and model of answered requests
+	servers  map[string]int  // upstream and model of answered requests
+	left     map[string]int  // of cancelled ones: the model is the one that was asked for, if no reply had named another
+	asked    map[string]bool // upstream and model that was asked for, where an answer named another
 	configs  map[string]int
 	sim      int // requests whose joules are a simulated device's
 }
@@ -59,7 +62,7 @@ const (
 func (x *Exporter) Add(rec *meter.Record, fingerprint []byte) {
 	if x.tree == nil {
 		x.tree, x.ends = newTree(), map[int32][]int32{}
-		x.settings = map[uint64]int32{}
+		x.settings, x.placed, x.left, x.asked = map[uint64]int32{}, map[string]int32{}, map[string]int{}, map[string]bool{}
 		x.sessions, x.leftOut, x.servers, x.configs = map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}
 	}
 	if why := x.unfit(rec); why != "" {
@@ -77,13 +80,8 @@ func (x *Exporter) Add(rec *meter.Record, fingerprint []byte) {
 	e.Unstreamed, e.Tools, e.Observed = rec.Stream == meter.Some(0), rec.Tools, observed(rec)
 	if rec.Outcome == meter.Cancelled {
 		e.CancelUs = rec.DurationUs
-	} else {
-		model := rec.Model
-		if len(x.Models) > 0 {
-			model = ""
-		}
-		x.servers[rec.Upstream+" "+model]++
 	}
+	x.from(rec)
 	if strings.HasPrefix(rec.EnergySource, "sim/") {
 		x.sim++
 	}
@@ -98,6 +96,33 @@ func (x *Exporter) Add(rec *meter.Record, fingerprint []byte) {
 		e.Offset = e.started.Sub(x.list[0].started)
 	}
 	x.list = append(x.list, e)
+}
+
+// from notes the server and model of a row.
+func (x *Exporter) from(rec *meter.Record) {
+	model := rec.Model
+	if len(x.Models) > 0 {
+		model = ""
+	}
+	if rec.Outcome == meter.Cancelled {
+		x.left[rec.Upstream+" "+model]++
+		return
+	}
+	x.servers[rec.Upstream+" "+model]++
+	if d := rec.Details; d != nil && d.RequestedModel != "" {
+		x.asked[rec.Upstream+" "+d.RequestedModel] = true
+	}
+}
+
+// sources are the servers and models of all rows. A cancelled one may have another name of its model.
+func (x *Exporter) sources() map[string]int {
+	all := maps.Clone(x.servers)
+	for k, n := range x.left {
+		if all[k] > 0 || !x.asked[k] {
+			all[k] += n
+		}
+	}
+	return all
 }
 
 func (x *Exporter) unfit(rec *meter.Record) string {
@@ -175,18 +200,29 @@ func (x *Exporter) place(e *exported, f *prompt.Fingerprint, rec *meter.Record) 
 	if rec.PromptTokens.Valid {
 		x.tree.see(end, float64(rec.PromptTokens.V), endError)
 	}
-	// A server that reused what matched tells how many tokens the shared beginning has.
-	judged := rec.CacheVerdict == "hit" || rec.CacheVerdict == "client" || rec.CacheVerdict == "cold"
-	if judged && rec.CachedTokens.V > 0 && shared > root && x.ends[shared] == nil {
+	if x.ends[shared] == nil && x.tells(rec, shared) {
 		e.told = shared
 	}
 	for n := end; n > root && e.Parent < 0; n = x.tree.nodes[n].parent {
-		e.Parent, e.reply = x.continued(x.tree.nodes[n].parent, e.started), n
+		e.Parent, e.reply = x.continued(x.tree.nodes[n].parent, e.started, x.sessions[rec.Session]), n
 	}
 	x.ends[end] = append(x.ends[end], int32(len(x.list)))
+	if rec.ID != "" {
+		x.placed[rec.ID] = end
+	}
 	if e.Parent >= 0 {
 		e.ThinkUs = meter.Some(e.started.Sub(x.list[e.Parent].ended).Microseconds())
 	}
+}
+
+// tells reports whether a row's cached tokens are those up to the place that its prompt shares with earlier ones: the server
+// reused what matched of a prompt that goes through this place. Of one from before the span it may have reused more.
+func (x *Exporter) tells(rec *meter.Record, shared int32) bool {
+	if rec.CacheVerdict != "hit" && rec.CacheVerdict != "client" || rec.CachedTokens.V <= 0 || rec.Details == nil || x.tree.nodes[shared].weight == 0 {
+		return false
+	}
+	end, ok := x.placed[rec.Details.CachePredecessor]
+	return ok && x.tree.before(shared, end)
 }
 
 // beginning is where a prompt with its template's settings begins. Most settings change nothing in a prompt (tool_choice). Those
@@ -206,14 +242,23 @@ func (x *Exporter) beginning(f *prompt.Fingerprint, rec *meter.Record) int32 {
 	return at
 }
 
-// continued is the latest request whose prompt ends at a place and that had been answered at a time, -1 if there is none.
-func (x *Exporter) continued(n int32, at time.Time) int {
+// continued is the latest request whose prompt ends at a place and that had been answered at a time, of a session (0: of any) if
+// it has one there; -1 if there is none.
+func (x *Exporter) continued(n int32, at time.Time, session int) int {
+	latest := -1
 	for _, i := range slices.Backward(x.ends[n]) {
-		if !x.list[i].ended.After(at) {
+		e := &x.list[i]
+		if e.ended.After(at) {
+			continue
+		}
+		if session == 0 || e.Session == session {
 			return int(i)
 		}
+		if latest < 0 {
+			latest = int(i)
+		}
 	}
-	return -1
+	return latest
 }
 
 // session numbers the sessions, and the turns of each. Hashes of sessions stay here.
@@ -243,8 +288,8 @@ func (x *Exporter) Trace(recorded map[string]string) (*trace.Trace, trace.Manife
 	if len(x.list) == 0 {
 		return nil, trace.Manifest{}, fmt.Errorf("no row of this time can be replayed%s", x.whyNot())
 	}
-	if len(x.servers) > 1 {
-		return nil, trace.Manifest{}, fmt.Errorf("the rows are of several servers or models (%s): choose with --upstream and --model", counts(x.servers))
+	if from := x.sources(); len(from) > 1 {
+		return nil, trace.Manifest{}, fmt.Errorf("the rows are of several servers or models (%s): choose with --upstream and --model", counts(from))
 	}
 	misses := x.misses()
 	for i := range x.list {

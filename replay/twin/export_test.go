@@ -210,3 +210,87 @@ func TestExtendedBeforeItsEnd(t *testing.T) {
 		t.Errorf("%d of %d tokens are shared: %v and %v", shared, a.Input, a.Blocks, b.Blocks)
 	}
 }
+
+// TestCutSessions: what a server reused of a prompt from before the span, or with settings that part prompts, is no count of the
+// place that the exported prompts share.
+func TestCutSessions(t *testing.T) {
+	w := newWorld(t)
+	system := w.prose(300)
+	agents := []*agent{w.agent("a", system, nil), w.agent("b", system, nil), w.agent("c", system, nil)}
+	for range 6 {
+		for _, a := range agents {
+			a.turn()
+		}
+	}
+	since := len(w.rows) - 6 // two turns of each
+	w.rows, w.fps = w.rows[since:], w.fps[since:]
+	tr, _ := w.export()
+	shared := 0
+	for _, b := range tr.Records[0].Blocks[:common(tr.Records[0].Blocks, tr.Records[1].Blocks)] {
+		shared += int(b.Tokens)
+	}
+	truth := len(tokenize(system)) + 1
+	if away := shared - truth; away > truth/5 || -away > truth/5 {
+		t.Errorf("the system prompt has %d tokens, %d in truth", shared, truth)
+	}
+
+	w = newWorld(t)
+	for i := range 3 {
+		rec := w.ask("s", object{"messages": []object{{"role": "user", "content": fmt.Sprint(i) + w.prose(300)}}, "tools": []object{}, "tool_choice": fmt.Sprint(min(i, 1))}, "", "yes")
+		if i > 0 {
+			rec.CacheVerdict, rec.CacheCause, rec.CachedTokens = "client", "settings_changed", meter.Some(5000)
+			rec.Details = &meter.Details{CachePredecessor: w.rows[i-1].ID}
+		}
+	}
+	x := &Exporter{}
+	for i, rec := range w.rows {
+		x.Add(rec, w.fps[i])
+	}
+	for i := range x.list {
+		if n := x.list[i].told; n > root {
+			t.Errorf("record %d tells the tokens of place %d, of weight %v", i, n, x.tree.nodes[n].weight)
+		}
+	}
+}
+
+// TestContinuesItsOwnSession: of two sessions with equal prompts each continues its own.
+func TestContinuesItsOwnSession(t *testing.T) {
+	w := newWorld(t)
+	messages := []object{{"role": "user", "content": w.prose(100)}}
+	for range 2 {
+		for _, session := range []string{"a", "b"} {
+			w.ask(session, object{"messages": messages, "tools": []object{}}, "", "yes")
+		}
+		messages = append(messages, object{"role": "assistant", "content": "yes"}, object{"role": "user", "content": w.prose(20)})
+	}
+	tr, _ := w.export()
+	if a, b := tr.Records[2].Parent, tr.Records[3].Parent; a != 0 || b != 1 {
+		t.Errorf("the second turns continue %d and %d", a, b)
+	}
+}
+
+// TestCancelledOfOneServer: cancelled rows are of the one server and model too, under any name that an answered row was asked by.
+func TestCancelledOfOneServer(t *testing.T) {
+	for _, c := range []struct {
+		upstream, model string
+		want            string
+	}{
+		{"http://10.1.2.3:8080", "tiny", ""},
+		{"http://10.1.2.3:8080", "alias", ""},
+		{"http://10.1.2.3:8080", "huge", "several servers or models (http://10.1.2.3:8080 huge: 1, http://10.1.2.3:8080 tiny: 1)"},
+		{"http://10.9.9.9:1", "alias", "several servers or models (http://10.1.2.3:8080 tiny: 1, http://10.9.9.9:1 alias: 1)"},
+	} {
+		w := newWorld(t)
+		a := w.agent("a", w.prose(50), nil)
+		a.turn().Details = &meter.Details{RequestedModel: "alias"}
+		rec := a.turn()
+		rec.Outcome, rec.Upstream, rec.Model = meter.Cancelled, c.upstream, c.model
+		x := &Exporter{}
+		for i, rec := range w.rows {
+			x.Add(rec, w.fps[i])
+		}
+		if _, _, err := x.Trace(nil); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s %s: %v, want %q", c.upstream, c.model, err, c.want)
+		}
+	}
+}

@@ -82,8 +82,11 @@ func (w *world) ask(session string, body object, reasoning, reply string) *meter
 	}
 	tokens := render(body)
 	cached := 0
-	for _, k := range w.kept {
-		cached = max(cached, common(tokens, k))
+	var details *meter.Details
+	for i, k := range w.kept {
+		if n := common(tokens, k); n > 0 && n >= cached {
+			cached, details = n, &meter.Details{CachePredecessor: w.rows[i].ID}
+		}
 	}
 	cached = min(cached, len(tokens)-1)
 	out := append(tokenize(reasoning), tokenize(reply)...)
@@ -93,7 +96,7 @@ func (w *world) ask(session string, body object, reasoning, reply string) *meter
 		Status: meter.Some(200), Outcome: meter.OK, Session: session, Stream: meter.Some(1), PromptTokens: meter.Some(int64(len(tokens))),
 		CachedTokens: meter.Some(int64(cached)), OutputTokens: meter.Some(int64(len(out))), DurationUs: meter.Some(2_000_000),
 		TTFTUs: meter.Some(int64(50_000 + 100*(len(tokens)-cached))), DecodeUs: meter.Some(int64(10_000 * (len(out) - 1))), Tools: meter.Some(3),
-		GPUUj: meter.Some(int64(1_000_000 + 20_000*len(out))), EnergyQuality: meter.EnergyMeasured, CacheVerdict: "hit",
+		GPUUj: meter.Some(int64(1_000_000 + 20_000*len(out))), EnergyQuality: meter.EnergyMeasured, CacheVerdict: "hit", Details: details,
 	}
 	p := prompt.Parse(w.key, text, nil)
 	w.rows, w.fps = append(w.rows, rec), append(w.fps, p.Append(nil))

@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"sink/metrics":           {"meter", "sink/semconv"},
 	"sink/telemetry":         {"meter", "proxy", "sink/*"}, // the table of all export targets
 	"replay":                 {"meter"},
-	"replay/report":          {"meter", "replay/table", "replay/compare"}, // "best" is compare's verdict
+	"replay/report":          {"meter", "replay/table", "replay/compare", "replay/twin"}, // "best" is compare's verdict
 	"replay/compare":         {"meter", "replay/archive", "replay/table", "replay/twin"},
 	"replay/twin":            {"meter", "meter/prompt", "sink", "replay/archive", "replay/client", "replay/table", "replay/trace"},
 	"replay/compare/live":    {"meter", "replay/session"},

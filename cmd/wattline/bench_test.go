@@ -152,9 +152,6 @@ func processState(pid int) string {
 
 // TestBenchContender: a proxy that the user has started, below a path and with chunked replies, is measured like the others.
 func TestBenchContender(t *testing.T) {
-	if os.Getenv("WATTLINE_SOAK") == "" {
-		t.Skip("CPU of a process whose children end is not yet told right: WATTLINE_SOAK=1")
-	}
 	t.Parallel()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -86,7 +86,7 @@ func (r *repo) findBase(ctx context.Context, ref string) (*base, error) {
 	return &base{before, "the commit before HEAD, which is on main or has no main beside it"}, nil
 }
 
-// shallow is what to do about a clone that has not the whole history.
+// shallow says what to do about a clone without the whole history.
 func (r *repo) shallow(ctx context.Context) string {
 	if is, err := git(ctx, r.root, nil, "rev-parse", "--is-shallow-repository"); err == nil && is == "true" {
 		return "; this is a shallow clone: fetch more (git fetch --unshallow), or clone with a depth that reaches the base"

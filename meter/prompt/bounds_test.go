@@ -22,7 +22,7 @@ func TestManyParts(t *testing.T) {
 	}
 }
 
-// TestSeveral: a number of completions above one is told from null, one, and what is no number.
+// TestSeveral: more than one completion is found; null, one and other values are not more than one.
 func TestSeveral(t *testing.T) {
 	for v, want := range map[string]bool{"null": false, "1": false, "1.0": false, "0": false, "-12": false, `"2"`: false, "2": true, "10": true, "1e1": true} {
 		for _, name := range []string{"n", "n_cmpl"} {

@@ -167,7 +167,7 @@ func (c *Client) Tokenize(ctx context.Context, text string, special bool) ([]rep
 	var answer struct {
 		Tokens []struct {
 			ID    int             `json:"id"`
-			Piece json.RawMessage `json:"piece"` // a string, or the bytes of what is no UTF-8
+			Piece json.RawMessage `json:"piece"` // a string, or bytes that are not UTF-8
 		} `json:"tokens"`
 	}
 	err := c.ask(ctx, "/tokenize", map[string]any{"content": text, "add_special": special, "parse_special": true, "with_pieces": true}, &answer)

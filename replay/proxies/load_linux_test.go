@@ -1,10 +1,14 @@
 package proxies
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -260,5 +264,34 @@ func TestProcessUsage(t *testing.T) {
 			t.Fatalf("a child that spins shows %+v: %v", u, err)
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// TestUsageOfAnEndedChild: the CPU time of a child that ended between two readings is not lost.
+func TestUsageOfAnEndedChild(t *testing.T) {
+	p := &process{roots: []int{os.Getpid()}}
+	busy := exec.Command("sh", "-c", "read start; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; read end")
+	in, err1 := busy.StdinPipe()
+	out, err2 := busy.StdoutPipe()
+	if err := errors.Join(err1, err2, busy.Start()); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(in, "\n")
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it has worked, and lives
+		t.Fatal(err)
+	}
+	alive, err := p.usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := cpuTime(busy.Process.Pid)
+	if err != nil || child < 20*time.Millisecond {
+		t.Fatal(child, err)
+	}
+	_ = in.Close()
+	_ = busy.Wait()
+	ended, err := p.usage()
+	if lost := alive.cpu - ended.cpu; err != nil || lost > 20*time.Millisecond { // its two counts are in hundredths of a second
+		t.Errorf("%s of the child's %s are lost, %v", lost, child, err)
 	}
 }

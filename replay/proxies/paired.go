@@ -49,7 +49,7 @@ func (v Interval) String() string {
 	return fmt.Sprintf("%+.2f (%+.2f to %+.2f)", float64(v.Median), float64(v.Lo), float64(v.Hi))
 }
 
-// plain is "1.52 (1.40 to 1.61)", of what is no difference; "-" where nothing is known.
+// plain is "1.52 (1.40 to 1.61)", for a value that is not a difference; "-" if unknown.
 func (v Interval) plain() string {
 	switch {
 	case v.Pairs == 0:

@@ -117,19 +117,13 @@ type usage struct {
 }
 
 // CPU is the CPU time of a wattline that was started, and of its children, so far.
-func (w *Started) CPU() (sum time.Duration, err error) {
-	pids, err := family([]int{w.process.Pid})
-	for _, pid := range pids {
-		cpu, failed := cpuTime(pid)
-		if failed != nil {
-			return 0, failed
-		}
-		sum += cpu
-	}
-	return sum, err
+func (w *Started) CPU() (time.Duration, error) {
+	u, err := (&process{roots: []int{w.process.Pid}}).usage()
+	return u.cpu, err
 }
 
-// usage sums over the process and its descendants that live. One that ends meanwhile is left out.
+// usage sums over the process and its descendants. The memory is that of those that live; the CPU time of one that has
+// ended is in its parent's, once the parent has waited for it.
 func (p *process) usage() (usage, error) {
 	var u usage
 	pids, err := family(p.roots)
@@ -183,7 +177,7 @@ func family(roots []int) ([]int, error) {
 // userHz is the unit of times in /proc/PID/stat, the same on every Linux that Go runs on.
 const userHz = 100
 
-// cpuTime is user and system time. The scheduler's own count is in nanoseconds, but of live threads only:
+// cpuTime is user and system time, with that of children that were waited for. The scheduler's own count is in nanoseconds, but of live threads only:
 // what is longer than it in the process's total, in hundredths of a second, belonged to threads that ended.
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -191,19 +185,22 @@ func cpuTime(pid int) (time.Duration, error) {
 		return 0, fmt.Errorf("proxies: CPU time: %w", err)
 	}
 	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(f) < 13 {
+	if len(f) < 15 {
 		return 0, errors.New("proxies: CPU time: /proc/PID/stat is too short")
 	}
-	user, err1 := strconv.ParseInt(f[11], 10, 64)
-	system, err2 := strconv.ParseInt(f[12], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("proxies: CPU time: %w", err)
+	var ticks [4]time.Duration // user, system, and the same of children that have ended
+	for i := range ticks {
+		n, err := strconv.ParseInt(f[11+i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("proxies: CPU time: %w", err)
+		}
+		ticks[i] = time.Duration(n) * time.Second / userHz
 	}
-	total := time.Duration(user+system) * time.Second / userHz
+	total, ended := ticks[0]+ticks[1], ticks[2]+ticks[3]
 	if fine, ok := schedTime(pid); ok && fine > total {
-		return fine, nil
+		return fine + ended, nil
 	}
-	return total, nil
+	return total + ended, nil
 }
 
 // schedTime sums the threads' time on a CPU from schedstat, where the kernel keeps it.

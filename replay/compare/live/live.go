@@ -38,7 +38,7 @@ const (
 // Result is what was measured, and what it says.
 type Result struct {
 	Runs    [2]*replay.Run  // nil: of this side nothing was measured
-	Compare *compare.Result // of the whole rounds; nil: they cannot be compared, and Failure says why
+	Compare *compare.Result // of the complete rounds; nil where nothing can be compared, and Failure says why
 	// Failure is what ended the session early; nil: the intervals or the budget did.
 	Failure error
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"wattline/replay/twin"
@@ -34,6 +36,9 @@ func (c *traceExportCmd) Run(a *app) (err error) {
 	}
 	if err != nil {
 		return usageError("%w", err)
+	}
+	if info, err := os.Stat(filepath.Dir(c.Out)); err != nil || !info.IsDir() {
+		return usageError("--out %s cannot be written: its folder must exist", c.Out)
 	}
 	r, err := store.OpenReader(a.ctx, a.storePath(c.Store))
 	if err != nil {

@@ -55,7 +55,7 @@ func TestBadInput(t *testing.T) {
 		{"health without an admin API", 2, "--admin is off", []string{"health", "--admin", "off"}},
 		{"an upstream that init cannot set", 2, "write it as http://HOST:PORT", []string{"init", "--upstream", "127.0.0.1:8080"}},
 		{"completion of no shell", 2, "must be one of", []string{"completion", "tcsh"}},
-		{"a trace into no folder", 2, "its folder must exist", []string{"trace", "export", "--out", dir + "/none/x.jsonl"}},
+		{"a trace into no folder", 1, "its folder must exist", []string{"trace", "export", "--out", dir + "/none/x.jsonl"}},
 		{"tune without time", 2, "--budget must be above 0", []string{"tune", "--budget", "0", "--", "true"}},
 		{"tune of every difference", 2, "--margin 0 must be above 0", []string{"tune", "--margin", "0", "--", "true"}},
 		{"tune of no program", 2, "is no program that can be run", []string{"tune", "--", "/nope/llama-server"}},

@@ -38,7 +38,7 @@ func (c *traceExportCmd) Run(a *app) (err error) {
 		return usageError("%w", err)
 	}
 	if info, err := os.Stat(filepath.Dir(c.Out)); err != nil || !info.IsDir() {
-		return usageError("--out %s cannot be written: its folder must exist", c.Out)
+		return fmt.Errorf("--out %s cannot be written: its folder must exist", c.Out)
 	}
 	r, err := store.OpenReader(a.ctx, a.storePath(c.Store))
 	if err != nil {

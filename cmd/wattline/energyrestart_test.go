@@ -40,7 +40,9 @@ func TestRestartKeepsCoefficients(t *testing.T) {
 	}
 
 	dir := filepath.Join(t.TempDir(), "recording")
+	before := strings.Count(answer(t, "query", "--format", "csv", "--store", file, "SELECT at FROM power WHERE energy_uj IS NOT NULL"), "\n") - 1
 	w = serve(t, upstream, "--gpu", "sim", "--store", file, "--record", dir)
+	w.awaitQuiet(t, before+1) // a request from before the first reading has no joules
 	r := w.post(t.Context(), "/v1/chat/completions", stream)
 	if r.err != nil || r.status != 200 {
 		t.Fatalf("status %d, %v", r.status, r.err)
